@@ -1,0 +1,137 @@
+"""Check a config without building anything.
+
+Every dict with a ``type`` is bound to the signature of what it names: unknown keys, missing
+ones and values of the wrong type are collected, all of them, with the nearest known names.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal, Union, get_args, get_origin
+
+from xft.config.overrides import OPEN_SLOTS
+from xft.errors import ConfigError, nearest
+from xft.registry import DEFERRED, SLOTS, resolve
+
+
+def check(config: Mapping[str, Any], root: Callable[..., Any], where: str = "config") -> None:
+    """Bind a whole config, unbuilt.
+
+    Args:
+        config: plain data, as ``load_config`` returns it.
+        root: the class whose signature the top level must fit.
+        where: the name of the config, for the message.
+
+    Raises:
+        ConfigError: everything that is wrong, a line each.
+    """
+    wrong = list(_bind("", config, root, partial=False))
+    if wrong:
+        count = f"{len(wrong)} mistakes" if len(wrong) > 1 else "1 mistake"
+        raise ConfigError(f"{where}: {count}\n" + "\n".join(f"  {each}" for each in wrong))
+
+
+def _bind(path: str, values: Mapping[str, Any], target: Callable[..., Any], partial: bool) -> Iterator[str]:
+    parameters, hints = _signature(target)
+    open_ended = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    named = {name: each for name, each in parameters.items() if each.kind not in _VARIADIC}
+    for key, value in values.items():
+        full = f"{path}.{key}" if path else key
+        if key == "type" and path:
+            continue
+        if key not in named and not open_ended:
+            hint = "" if path else "; helpers of your own begin with an underscore"
+            yield f"{full}: unknown key; {nearest(key, named)}{hint}"
+            continue
+        yield from _check_value(full, key, value, hints.get(key, Any))
+    if not partial:
+        for name, parameter in named.items():
+            if parameter.default is inspect.Parameter.empty and name not in values:
+                full = f"{path}.{name}" if path else name
+                yield f"{full}: missing; expected {_say(hints.get(name, Any))}"
+
+
+_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def _check_value(path: str, key: str, value: Any, hint: Any) -> Iterator[str]:
+    if key in OPEN_SLOTS and isinstance(value, Mapping):
+        for name, each in value.items():
+            if each is not None:
+                yield from _check_component(f"{path}.{name}", key, each)
+    elif key in SLOTS and isinstance(value, (str, Mapping)):
+        yield from _check_component(path, key, value)
+    elif not matches(value, hint):
+        yield f"{path}: got {value!r}, expected {_say(hint)}"
+
+
+def _check_component(path: str, slot: str, value: Any) -> Iterator[str]:
+    spec = {"type": value} if isinstance(value, str) else value
+    if not isinstance(spec, Mapping):
+        yield f"{path}: got {value!r}, expected dict(type=..., ...)"
+        return
+    name = spec.get("type")
+    if not isinstance(name, str):
+        yield f"{path}: 'type' is missing; expected dict(type=..., ...)"
+        return
+    try:
+        target = resolve(slot, name)
+    except ConfigError as error:
+        yield f"{path}.type: {error}"
+        return
+    partial = slot in DEFERRED or not inspect.isclass(target)
+    yield from _bind(path, spec, target, partial)
+
+
+@lru_cache(maxsize=None)
+def _signature(target: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    signature = inspect.signature(target)
+    holder = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(holder)
+    except (NameError, TypeError):  # annotations of foreign code that cannot be read back
+        hints = {}
+    return signature.parameters, hints
+
+
+def matches(value: Any, hint: Any) -> bool:
+    """Whether a plain value fits a type annotation. An int fits ``float``; a class that is
+    none of plain data's is not judged here unless the value is a bare number or flag."""
+    origin = get_origin(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if origin in (Union, types.UnionType):
+        return any(matches(value, each) for each in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    bare = origin or hint
+    if inspect.isclass(bare) and issubclass(bare, (list, tuple, Sequence)):
+        items = get_args(hint)
+        return isinstance(value, (list, tuple)) and (
+            not items or all(matches(each, items[0]) for each in value)
+        )
+    if inspect.isclass(bare) and issubclass(bare, (dict, Mapping)):
+        return isinstance(value, Mapping)
+    return value is not None and not isinstance(value, (str, int, float, bool))
+
+
+def _say(hint: Any) -> str:
+    if hint is Any:
+        return "a value"
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(each) for each in get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_say(each) for each in get_args(hint))
+    if hint in (None, type(None)):
+        return "None"
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

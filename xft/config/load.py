@@ -1,0 +1,155 @@
+"""Load and write config files.
+
+A config file is MMEngine's pure-Python kind: assignments, with ``read_base()`` for what it
+builds upon. Loading one runs it. What comes out is plain data (dicts, lists, text, numbers,
+booleans, ``None``): an object that a file imported becomes its dotted name, so that writing
+the config down and reading it again gives the same config.
+"""
+
+import ast
+import math
+import pprint
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.config import config as mmengine_config
+
+from xft.config.overrides import Overrides, apply_all, apply_known
+from xft.errors import ConfigError
+
+ConfigDict = dict[str, Any]
+
+
+def load_config(path: str | Path, overrides: Overrides | None = None) -> ConfigDict:
+    """Run a config file.
+
+    Args:
+        path: a ``.py`` config file.
+        overrides: dotted key to value, as ``parse_overrides`` returns them.
+
+    Returns:
+        The config as plain data. Names that begin with an underscore are the file's own
+        helpers and are left out.
+
+    Raises:
+        ConfigError: the file does not exist, does not parse, fails while it runs, or holds a
+            value that is not plain data; or an override leads through nothing.
+    """
+    file = Path(path)
+    overrides = overrides or {}
+    if not file.is_file():
+        raise ConfigError(f"config: no file {str(path)!r}; `xft list configs` shows the shipped ones")
+    if file.suffix != ".py":
+        raise ConfigError(f"config: got {str(path)!r}, expected a Python config file (.py)")
+    try:
+        with _overriding(overrides):
+            loaded = Config.fromfile(str(file), lazy_import=_is_pure(file))
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a config is user code and may raise anything
+        raise ConfigError(_explain(file, error)) from error
+    config = {key: value for key, value in loaded.to_dict().items() if not key.startswith("_")}
+    apply_all(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
+    wrong = list(_not_plain("", config))
+    if wrong:
+        raise ConfigError(f"{file}: " + "\n".join(wrong))
+    return config
+
+
+def dump_config(config: ConfigDict, path: str | Path | None = None) -> str:
+    """Write a config as a Python file of plain assignments, which ``load_config`` reads back.
+
+    Args:
+        config: a config as ``load_config`` returns it.
+        path: where to write it; ``None`` writes nothing.
+
+    Returns:
+        The text.
+    """
+    blocks = [
+        f"{key} = {pprint.pformat(value, width=96, sort_dicts=False)}" for key, value in config.items()
+    ]
+    text = "\n".join(blocks) + "\n"
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def _is_pure(file: Path) -> bool:
+    """Whether a file is of the pure-Python kind and not of the older one with ``_base_``."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", None)
+        raise ConfigError(f"{file}{f':{line}' if line else ''}: does not parse ({error})") from error
+    assigned = (
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    )
+    return "_base_" not in assigned
+
+
+@contextmanager
+def _overriding(overrides: Overrides) -> Iterator[None]:
+    """While this is open, MMEngine applies ``overrides`` after each statement of a file.
+
+    MMEngine has no hook for it; its transformer of the syntax tree is the one place through
+    which every file passes, base files first.
+    """
+    original = mmengine_config.ImportTransformer
+
+    class Transformer(original):  # type: ignore[misc, valid-type]
+        def visit_Module(self, node: ast.Module) -> ast.Module:
+            node = self.generic_visit(node)
+            scope = self.global_dict
+            scope["__apply_overrides"] = _applier(scope, overrides)
+            call = "__apply_overrides()"
+            node.body = [
+                each
+                for statement in node.body
+                for each in (statement, *ast.parse(call).body)
+                if not isinstance(statement, ast.ImportFrom) or statement.module != "__future__"
+            ]
+            return node
+
+    mmengine_config.ImportTransformer = Transformer
+    try:
+        yield
+    finally:
+        mmengine_config.ImportTransformer = original
+
+
+def _applier(scope: dict[str, Any], overrides: Overrides) -> Callable[[], None]:
+    return lambda: apply_known(scope, overrides)
+
+
+def _explain(file: Path, error: Exception) -> str:
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".py")]
+    own = [each for each in frames if "site-packages" not in each.filename and "/xft/config/" not in each.filename]
+    where = f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)
+    if isinstance(error, RuntimeError) and not str(error):
+        return f"{where}: calls something that it imports; a config declares: write dict(type=NAME, ...)"
+    return f"{where}: {type(error).__name__}: {error}"
+
+
+def _not_plain(path: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _not_plain(f"{path}.{key}" if path else str(key), each)
+    elif isinstance(value, (list, tuple)):
+        for index, each in enumerate(value):
+            yield from _not_plain(f"{path}.{index}", each)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{path}: got {value}, expected a finite number"
+    elif value is not None and not isinstance(value, (str, int, float, bool)):
+        yield (
+            f"{path}: got a {type(value).__name__}, expected text, a number, a list or a dict "
+            "(name functions and classes of your own by their dotted path, 'package.module.name')"
+        )

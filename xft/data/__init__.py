@@ -1,0 +1,18 @@
+"""Data: rows are read, mapped to conversations, encoded, packed and laid out in batches."""
+
+from xft.data import formats
+from xft.data.collate import collate_flat, collate_padded
+from xft.data.dataset import InstructionData, Prepared, TextData
+from xft.data.ledger import Ledger
+from xft.data.sampler import BatchPlan
+
+__all__ = [
+    "BatchPlan",
+    "InstructionData",
+    "Ledger",
+    "Prepared",
+    "TextData",
+    "collate_flat",
+    "collate_padded",
+    "formats",
+]

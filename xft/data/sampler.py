@@ -1,0 +1,83 @@
+"""The order of the data: a pure function of seed, epoch and position.
+
+Nothing is remembered, so a resumed run asks for ``window(epoch, position)`` and is where it was,
+without replaying what it has seen.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from xft.data.packing import pack
+
+MicroBatch = list[int]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which samples go into which micro-batch.
+
+    Attributes:
+        lengths: tokens of each sample.
+        batch_size: rows in a micro-batch.
+        accumulation: micro-batches on each rank in one optimizer step.
+        capacity: tokens in a packed row, or ``None``: a row is one sample.
+        seed: of the shuffle.
+        world_size: ranks that share an epoch.
+    """
+
+    lengths: tuple[int, ...]
+    batch_size: int = 1
+    accumulation: int = 1
+    capacity: int | None = None
+    seed: int = 0
+    world_size: int = 1
+
+    def rows(self, epoch: int) -> list[list[int]]:
+        """The rows of an epoch, in order. Their number is the same in every epoch."""
+        shuffle = random.Random(f"{self.seed}-{epoch}")
+        order = list(range(len(self.lengths)))
+        shuffle.shuffle(order)
+        if self.capacity is None:
+            return [[index] for index in order]
+        rows = pack(self.lengths, self.capacity, order)
+        shuffle.shuffle(rows)
+        return rows
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
+    def epoch(self, epoch: int) -> tuple[MicroBatch, ...]:
+        """The micro-batches of an epoch. The tail is kept: the last may be smaller."""
+        rows = self.rows(epoch)
+        return tuple(
+            [index for row in rows[start : start + self.batch_size] for index in row]
+            for start in range(0, len(rows), self.batch_size)
+        )
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batches in an epoch, over all ranks."""
+        return len(self.epoch(0))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch. The last may have fewer micro-batches."""
+        return -(-self.num_micro_batches // (self.accumulation * self.world_size))
+
+    def window(self, epoch: int, step: int, rank: int = 0) -> list[MicroBatch]:
+        """The micro-batches of one rank in one optimizer step of an epoch.
+
+        All ranks get equally many; in the last window of an epoch, a rank that there is nothing
+        left for gets an empty one, which is trained with no weight.
+        """
+        size = self.accumulation * self.world_size
+        part = self.epoch(epoch)[step * size : (step + 1) * size]
+        count = -(-len(part) // self.world_size)
+        mine: list[MicroBatch] = list(part[rank :: self.world_size])
+        return mine + [[] for _ in range(count - len(mine))]
+
+
+def in_order(lengths: Sequence[int], batch_size: int) -> list[MicroBatch]:
+    """Micro-batches without shuffling, for validation: neighbours in length stand together."""
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

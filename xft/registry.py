@@ -1,0 +1,97 @@
+"""The registries: everything that a config may name under ``type=``.
+
+They are MMEngine registries, so that a component of the user's own package registers in the
+usual way (``@FORMATS.register_module()``) and any importable ``package.module.name`` is
+accepted without registering at all.
+
+``SLOTS`` says which registry a key of the config belongs to: the dict under ``adapter=`` is
+looked up in ``ADAPTERS``. Where an entry is a function, or a registry is *deferred*, building
+it binds the arguments that the config gives and leaves the rest to the caller
+(:func:`functools.partial`): a map function still wants its row, an optimizer its parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.registry import Registry
+
+from xft.errors import ConfigError, nearest
+
+MODELS = Registry("model", scope="xft", locations=["xft.models"])
+ADAPTERS = Registry("adapter", scope="xft", locations=["xft.models"])
+QUANTIZERS = Registry("quantization", scope="xft", locations=["xft.models"])
+TEMPLATES = Registry("template", scope="xft", locations=["xft.templates"])
+DATASETS = Registry("data", scope="xft", locations=["xft.data"])
+FORMATS = Registry("format", scope="xft", locations=["xft.data"])
+OBJECTIVES = Registry("objective", scope="xft", locations=["xft.objectives"])
+OPTIMIZERS = Registry("optimizer", scope="xft", locations=["xft.engine"])
+SCHEDULES = Registry("schedule", scope="xft", locations=["xft.engine"])
+STRATEGIES = Registry("strategy", scope="xft", locations=["xft.engine"])
+HOOKS = Registry("hook", scope="xft", locations=["xft.engine"])
+LOGGERS = Registry("logger", scope="xft", locations=["xft.engine"])
+SCORERS = Registry("scorer", scope="xft", locations=["xft.evaluation"])
+RUNS = Registry("run", scope="xft", locations=["xft.engine"])
+
+SLOTS: dict[str, Registry] = {
+    "model": MODELS,
+    "adapter": ADAPTERS,
+    "quantization": QUANTIZERS,
+    "template": TEMPLATES,
+    "data": DATASETS,
+    "format": FORMATS,
+    "objective": OBJECTIVES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "strategy": STRATEGIES,
+    "hooks": HOOKS,
+    "loggers": LOGGERS,
+    "scorer": SCORERS,
+}
+
+DEFERRED = frozenset({"optimizer"})
+"""Slots whose classes are not instantiated by ``build`` but bound: they want parameters."""
+
+
+def resolve(slot: str, name: str) -> Callable[..., Any]:
+    """Find the component that a config names.
+
+    Args:
+        slot: the key of the config that it stands under, one of ``SLOTS``.
+        name: a registered name, or ``package.module.name``.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        ConfigError: nothing of that name is registered or can be imported.
+    """
+    registry = SLOTS[slot]
+    registry.import_from_location()
+    if name in registry.module_dict:
+        return registry.module_dict[name]
+    if "." in name:
+        return _import(slot, name)
+    raise ConfigError(f"{slot}: no {slot} is called {name!r}; {nearest(name, names(slot))}")
+
+
+def names(slot: str) -> list[str]:
+    """The registered names of a slot, sorted."""
+    registry = SLOTS[slot]
+    registry.import_from_location()
+    return sorted(registry.module_dict)
+
+
+def _import(slot: str, path: str) -> Callable[..., Any]:
+    from importlib import import_module
+
+    module, _, attribute = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{slot}: cannot import {path!r} ({error}); expected a registered name "
+            f"({', '.join(names(slot)) or 'none yet'}) or an importable package.module.name"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{slot}: {path!r} is a {type(found).__name__}, expected a class or function")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,163 @@
+"""The nouns that rooms exchange: message, conversation, sample, batch, loss output."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+"""The label of a token that is not trained (the default of torch's cross-entropy)."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+IntArray = npt.NDArray[np.int32]
+Row = dict[str, Any]
+"""One row of a data set as it was read: column name to value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: what is said.
+        trained: whether the model learns this turn. Only an assistant's turn can be.
+    """
+
+    role: Role
+    content: str
+    trained: bool = False
+
+
+Conversation = Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of rendered text, and whether its tokens are trained."""
+
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One encoded training sample.
+
+    Attributes:
+        input_ids: ``(length,)`` token ids.
+        labels: ``(length,)`` the same ids where trained, ``IGNORE_INDEX`` elsewhere. The
+            label of a token stands at the token itself, not at the one before it.
+        text: the text that was tokenised.
+    """
+
+    input_ids: IntArray
+    labels: IntArray
+    text: str = ""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def num_targets(self) -> int:
+        """How many tokens are trained: labels that have a token before them."""
+        return int((self.labels[1:] != IGNORE_INDEX).sum())
+
+
+@dataclass(slots=True)
+class Batch:
+    """Samples laid out for one forward pass.
+
+    Two layouts. *Flat*: ``batch`` is 1 and all samples stand one behind the other, without
+    padding; ``segment_lengths`` says where each ends and attention never crosses that line.
+    *Padded*: one sample a row, padded on the right, ``attention_mask`` says where;
+    ``segment_lengths`` is empty.
+
+    Attributes:
+        input_ids: ``(batch, seq)``.
+        labels: ``(batch, seq)``, ``IGNORE_INDEX`` where not trained, and always at the first
+            token of a sample, which nothing predicts.
+        position_ids: ``(batch, seq)``, restarting at 0 with each sample.
+        attention_mask: ``(batch, seq)`` of 0 and 1, or ``None`` in the flat layout.
+        segment_lengths: lengths of the samples in the flat layout.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor | None = None
+    segment_lengths: list[int] = field(default_factory=list)
+
+    @property
+    def num_targets(self) -> int:
+        """How many tokens are trained."""
+        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens are not padding."""
+        if self.attention_mask is None:
+            return self.input_ids.numel()
+        return int(self.attention_mask.sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy every tensor to ``device``."""
+        mask = self.attention_mask
+        return Batch(
+            self.input_ids.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            self.position_ids.to(device, non_blocking=True),
+            None if mask is None else mask.to(device, non_blocking=True),
+            self.segment_lengths,
+        )
+
+
+@dataclass(slots=True)
+class LossOutput:
+    """What an objective returns.
+
+    Attributes:
+        loss_sum: scalar, the loss summed (not averaged) over the targets.
+        num_targets: how many targets were summed, as a number on the host.
+        metrics: sums of further figures over the same targets, detached.
+    """
+
+    loss_sum: Tensor
+    num_targets: int
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face fast tokenizer that xft uses."""
+
+    eos_token: str | None
+    eos_token_id: int | None
+    pad_token_id: int | None
+    chat_template: Any
+    all_special_tokens: list[str]
+
+    def __call__(self, text: Any, **kwargs: Any) -> Any:
+        """Tokenise ``text``."""
+
+    def __len__(self) -> int: ...
+
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        """Turn ids into text."""
+
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+        """Render a conversation with the tokenizer's own template."""
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        """Look up tokens."""
+
+
+MapFunction = Callable[[Row], Conversation]
+Objective = Callable[[Any, Batch], LossOutput]
+Scorer = Callable[[str, str], float]
+Rows = Iterable[Row]

@@ -30,7 +30,6 @@ STRATEGIES = Registry("strategy", scope="xft", locations=["xft.engine"])
 HOOKS = Registry("hook", scope="xft", locations=["xft.engine"])
 LOGGERS = Registry("logger", scope="xft", locations=["xft.engine"])
 SCORERS = Registry("scorer", scope="xft", locations=["xft.evaluation"])
-RUNS = Registry("run", scope="xft", locations=["xft.engine"])
 
 SLOTS: dict[str, Registry] = {
     "model": MODELS,
@@ -48,8 +47,9 @@ SLOTS: dict[str, Registry] = {
     "scorer": SCORERS,
 }
 
-DEFERRED = frozenset({"optimizer"})
-"""Slots whose classes are not instantiated by ``build`` but bound: they want parameters."""
+DEFERRED = frozenset({"optimizer", "schedule", "strategy", "loggers"})
+"""Slots whose classes are not instantiated by ``build`` but bound: they want what the engine knows
+(the parameters, the number of steps, the work folder)."""
 
 
 def resolve(slot: str, name: str) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from xft.config.check import section_class, signature_of
 from xft.config.overrides import OPEN_SLOTS
 from xft.errors import ConfigError
 from xft.registry import DEFERRED, SLOTS, resolve
@@ -26,7 +27,7 @@ def build(config: Mapping[str, Any], root: Callable[..., T]) -> T:
     Raises:
         ConfigError: a component refuses its arguments.
     """
-    return root(**{key: _build_value(key, key, value) for key, value in config.items()})
+    return _call("", root, config)
 
 
 def build_slot(slot: str, spec: str | Mapping[str, Any]) -> Any:
@@ -34,7 +35,19 @@ def build_slot(slot: str, spec: str | Mapping[str, Any]) -> Any:
     return _build_component(slot, slot, spec)
 
 
-def _build_value(path: str, key: str, value: Any) -> Any:
+def _call(path: str, target: Callable[..., T], values: Mapping[str, Any]) -> T:
+    _, hints = signature_of(target)
+    arguments = {
+        key: _build_value(f"{path}.{key}" if path else key, key, value, hints.get(key))
+        for key, value in values.items()
+    }
+    try:
+        return target(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path or 'config'}: {error}") from error
+
+
+def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
     if key in OPEN_SLOTS and isinstance(value, Mapping):
         return {
             name: _build_component(f"{path}.{name}", key, each)
@@ -43,16 +56,16 @@ def _build_value(path: str, key: str, value: Any) -> Any:
         }
     if key in SLOTS and isinstance(value, (str, Mapping)):
         return _build_component(path, key, value)
+    if isinstance(value, Mapping) and (section := section_class(hint)) is not None:
+        return _call(path, section, value)
     return value
 
 
 def _build_component(path: str, slot: str, spec: str | Mapping[str, Any]) -> Any:
     values = {"type": spec} if isinstance(spec, str) else dict(spec)
     target = resolve(slot, values.pop("type"))
-    arguments = {key: _build_value(f"{path}.{key}", key, value) for key, value in values.items()}
-    if slot in DEFERRED or not inspect.isclass(target):
-        return partial(target, **arguments)
-    try:
-        return target(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    if slot not in DEFERRED and inspect.isclass(target):
+        return _call(path, target, values)
+    return partial(
+        target, **{key: _build_value(f"{path}.{key}", key, value) for key, value in values.items()}
+    )

@@ -8,6 +8,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -34,7 +35,7 @@ def check(config: Mapping[str, Any], root: Callable[..., Any], where: str = "con
 
 
 def _bind(path: str, values: Mapping[str, Any], target: Callable[..., Any], partial: bool) -> Iterator[str]:
-    parameters, hints = _signature(target)
+    parameters, hints = signature_of(target)
     open_ended = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     named = {name: each for name, each in parameters.items() if each.kind not in _VARIADIC}
     for key, value in values.items():
@@ -63,8 +64,16 @@ def _check_value(path: str, key: str, value: Any, hint: Any) -> Iterator[str]:
                 yield from _check_component(f"{path}.{name}", key, each)
     elif key in SLOTS and isinstance(value, (str, Mapping)):
         yield from _check_component(path, key, value)
+    elif isinstance(value, Mapping) and (section := section_class(hint)) is not None:
+        yield from _bind(path, value, section, partial=False)
     elif not matches(value, hint):
         yield f"{path}: got {value!r}, expected {_say(hint)}"
+
+
+def section_class(hint: Any) -> type | None:
+    """The dataclass that a plain dict is bound to, where the annotation is one."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((each for each in options if inspect.isclass(each) and is_dataclass(each)), None)
 
 
 def _check_component(path: str, slot: str, value: Any) -> Iterator[str]:
@@ -86,7 +95,8 @@ def _check_component(path: str, slot: str, value: Any) -> Iterator[str]:
 
 
 @lru_cache(maxsize=None)
-def _signature(target: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+def signature_of(target: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """The parameters of a class or function, and their annotations as objects."""
     signature = inspect.signature(target)
     holder = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
     try:

@@ -1,0 +1,11 @@
+"""Hooks, loggers and the seed: the same for every run, unless a config says otherwise."""
+
+seed = 0
+hooks = dict(
+    progress=dict(type="progress"),
+    validation=dict(type="validation"),
+    questions=dict(type="questions"),
+    checkpoint=dict(type="checkpoint"),
+)
+loggers = dict(jsonl=dict(type="jsonl"))
+questions = []

@@ -1,0 +1,14 @@
+"""SmolLM2-135M, all weights trained on a hundred hand-made rows."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.runtime import *
+    from ._base_.models.smollm2 import *
+    from ._base_.adapters.full import *
+    from ._base_.data.facts import *
+    from ._base_.schedules.cosine import *
+
+model.update(_adapter)
+training.update(epochs=5, batch_size=2, accumulation=1)
+optimizer.update(lr=1e-4)

@@ -1,0 +1,14 @@
+"""SmolLM2-135M, continued pretraining on raw text: every token is trained."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.runtime import *
+    from ._base_.models.smollm2 import *
+    from ._base_.adapters.lora import *
+    from ._base_.data.text import *
+    from ._base_.schedules.cosine import *
+
+model.update(_adapter)
+training.update(epochs=3, batch_size=1, accumulation=1)
+optimizer.update(lr=5e-4)

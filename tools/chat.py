@@ -1,0 +1,11 @@
+"""`xft chat`, from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from xft.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(["chat", *sys.argv[1:]]))

@@ -1,0 +1,187 @@
+"""Checkpoints: ``checkpoints/step_N``, with links ``last`` and ``best``.
+
+A checkpoint is a saved model (see ``xft.models.artifact``) and beside it the state of the
+training: optimizer, schedule, random numbers of every rank. It is written under a temporary
+name, flushed, and renamed, so that a folder called ``step_N`` is whole. Reading one runs no
+pickled code: tensors and plain values only.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+
+from xft.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from xft.engine.strategies import SingleDevice
+
+STATE = "training_state.pt"
+EXTRA = "training_state.json"
+_STEP = re.compile(r"^step_(\d+)$")
+
+
+def folder_of(work_dir: Path) -> Path:
+    """Where the checkpoints of a run are."""
+    return work_dir / "checkpoints"
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint's folder.
+
+    Raises:
+        CheckpointError: it is not called ``step_N``.
+    """
+    match = _STEP.match(folder.resolve().name)
+    if match is None:
+        raise CheckpointError(f"{folder}: is not a checkpoint, expected a folder called step_N")
+    return int(match.group(1))
+
+
+def saved_steps(work_dir: Path) -> list[int]:
+    """The steps of all checkpoints of a run, in order."""
+    root = folder_of(work_dir)
+    if not root.is_dir():
+        return []
+    return sorted(int(match.group(1)) for each in root.iterdir() if (match := _STEP.match(each.name)))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that ``--resume`` means: a checkpoint, or the newest of a run folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (path / EXTRA).is_file():
+        return path.resolve()
+    steps = saved_steps(path)
+    if not steps:
+        raise CheckpointError(
+            f"--resume: {path} has no checkpoint; give a run folder or a checkpoint, or start without --resume"
+        )
+    return folder_of(path) / f"step_{steps[-1]}"
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name, with everything in it on the disk first."""
+    for each in sorted(temporary.rglob("*")):
+        if each.is_file():
+            _flush(each)
+    _flush(temporary)
+    if final.exists():
+        shutil.rmtree(final)
+    os.rename(temporary, final)
+    _flush(final.parent)
+
+
+def link(folder: Path, name: str) -> None:
+    """Point the link ``name`` beside a checkpoint at it, in one step."""
+    temporary = folder.parent / f".{name}.new"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    os.replace(temporary, folder.parent / name)
+
+
+def save_training_state(folder: Path, strategy: "SingleDevice", extra: dict[str, Any]) -> None:
+    """Write this rank's state, and on the first rank what they share."""
+    torch.save({"random": random_state()}, folder / f"random_{strategy.rank}.pt")
+    if strategy.rank == 0:
+        state = {
+            "optimizer": strategy.optimizer.state_dict(),
+            "schedule": {
+                key: value for key, value in strategy.schedule.state_dict().items() if key != "lr_lambdas"
+            },
+        }
+        torch.save(state, folder / STATE)
+        (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
+
+
+def load_training_state(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
+    """Read back weights, optimizer, schedule and random numbers.
+
+    Raises:
+        CheckpointError: the checkpoint is broken, or belongs to another model.
+    """
+    from xft.engine.strategies import unwrap
+
+    try:
+        extra: dict[str, Any] = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        own = folder / f"random_{strategy.rank}.pt"
+        random_numbers = torch.load(own, weights_only=True)["random"] if own.is_file() else None
+        inner: Any = unwrap(strategy.model)
+        load_weights_into(inner.model, folder)
+        strategy.optimizer.load_state_dict(state["optimizer"])
+        strategy.schedule.load_state_dict(state["schedule"])
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{folder}: cannot be resumed from ({first})") from error
+    if random_numbers is not None:
+        set_random_state(random_numbers)
+    return extra
+
+
+def load_weights_into(model: nn.Module, folder: Path) -> None:
+    """Put the weights of a checkpoint into a model of the same shape.
+
+    Raises:
+        CheckpointError: names do not match.
+        RuntimeError: shapes do not.
+    """
+    if isinstance(model, PeftModel):
+        result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        wrong = list(result.unexpected_keys)
+    else:
+        weights: dict[str, torch.Tensor] = {}
+        for file in sorted(folder.glob("model*.safetensors")):
+            weights |= load_file(file)
+        if not weights:
+            raise CheckpointError(f"{folder}: holds no weights of a whole model")
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
+        wrong = [*(each for each in missing if each not in tied), *unexpected]
+    if wrong:
+        raise CheckpointError(f"{folder}: belongs to another model ({len(wrong)} names such as {wrong[0]!r})")
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator of random numbers, as tensors and plain values."""
+    numpy_state = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": [
+            numpy_state[0],
+            torch.from_numpy(np.asarray(numpy_state[1]).astype(np.int64)),
+            *(each for each in numpy_state[2:]),
+        ],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what ``random_state`` gave."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

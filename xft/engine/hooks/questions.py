@@ -1,0 +1,95 @@
+"""The sample questions: the answers before beside the answers after."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from xft import console
+from xft.engine.hooks.interval import IntervalHook
+from xft.evaluation import Asked, ask
+from xft.evaluation.questions import total_score
+from xft.evaluation.scorers import contains
+from xft.models import Generator
+from xft.registry import HOOKS
+from xft.types import Scorer
+
+
+@HOOKS.register_module(name="questions")
+class QuestionsHook(IntervalHook):
+    """Asks the sample questions of the config before the first step, at intervals and at the end.
+
+    Args:
+        interval: steps between two askings; ``None`` asks once in the middle of the run.
+        max_new_tokens: the most tokens of an answer.
+        scorer: compares an answer with its reference.
+    """
+
+    priority = "BELOW_NORMAL"
+
+    def __init__(
+        self, interval: int | None = None, max_new_tokens: int = 48, scorer: Scorer = contains
+    ) -> None:
+        super().__init__(interval, times=2)
+        self.max_new_tokens = max_new_tokens
+        self.scorer = scorer
+        self.first: list[Asked] = []
+        self.last: list[Asked] = []
+
+    def before_train(self, runner: Any) -> None:
+        """Ask what the run begins with."""
+        if runner.train_loop.step == 0:
+            self.first = self._ask(runner)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Ask where it is time."""
+        loop = runner.train_loop
+        if self.is_due(loop.step, loop.plan.num_steps):
+            self.last = self._ask(runner)
+
+    def after_train(self, runner: Any) -> None:
+        """Print each question with the answer before and the answer after."""
+        if runner.strategy.rank == 0 and self.first and self.last:
+            for line in side_by_side(self.first, self.last):
+                console.say(line)
+
+    def _ask(self, runner: Any) -> list[Asked]:
+        if not runner.questions or runner.template is None or runner.strategy.rank != 0:
+            return []
+        step = runner.train_loop.step
+        generator = Generator(runner.bare_model, runner.tokenizer, runner.template)
+        with runner.strategy.autocast():
+            asked = ask(generator, runner.questions, self.scorer, self.max_new_tokens)
+        for logger in runner.loggers:
+            logger.samples(step, [each.to_dict() for each in asked])
+        score, scored = total_score(asked)
+        if scored:
+            runner.record("questions", score=score, questions=scored)
+            console.say(f"  sample questions at step {step}: score {score:g} of {scored}")
+        return asked
+
+
+def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:
+    """Lines that show, for each question, the answer before and the answer after."""
+    lines = [""]
+    for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
+        lines.append(f"{number:>2}. {old.question.question}")
+        if old.question.reference is not None:
+            lines.append(f"    wanted  {old.question.reference}")
+        lines.append(f"    before  {_mark(old)}{_shorten(old)}")
+        lines.append(f"    after   {_mark(new)}{_shorten(new)}")
+    (first, scored), (last, _) = total_score(before), total_score(after)
+    if scored:
+        lines += ["", f"score before {first:g} of {scored}, after {last:g} of {scored}"]
+    return lines
+
+
+def _mark(asked: Asked) -> str:
+    return "" if asked.score is None else ("✓ " if asked.score >= 1 else "✗ " if asked.score <= 0 else "~ ")
+
+
+def _shorten(asked: Asked, length: int = 110) -> str:
+    text = " ".join(asked.answer.split())
+    if len(text) > length:
+        return text[: length - 1] + "…"
+    return text if asked.stopped else text + " …(did not stop)"

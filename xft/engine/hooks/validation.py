@@ -1,0 +1,59 @@
+"""The validation loss, before and during training."""
+
+import math
+from typing import Any
+
+from xft import console
+from xft.data import collate_flat, collate_padded
+from xft.data.sampler import in_order
+from xft.engine.hooks.interval import IntervalHook
+from xft.evaluation import evaluate
+from xft.registry import HOOKS
+
+
+@HOOKS.register_module(name="validation")
+class ValidationHook(IntervalHook):
+    """Evaluates the validation split before the first step, at intervals and at the end.
+
+    Args:
+        interval: steps between two evaluations; ``None`` takes about five in a run.
+        batch_size: samples at once.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, interval: int | None = None, batch_size: int = 8) -> None:
+        super().__init__(interval, times=5)
+        self.batch_size = batch_size
+
+    def before_train(self, runner: Any) -> None:
+        """Evaluate what the run begins with."""
+        if runner.train_loop.step == 0:
+            self._evaluate(runner)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Evaluate where it is time."""
+        loop = runner.train_loop
+        if self.is_due(loop.step, loop.plan.num_steps):
+            self._evaluate(runner)
+
+    def _evaluate(self, runner: Any) -> None:
+        samples = runner.val_samples
+        if not samples:
+            return
+        strategy = runner.strategy
+        order = in_order([len(each) for each in samples], self.batch_size)
+        pad = runner.train_loop.pad_token_id
+        chosen = [[samples[each] for each in batch] for batch in order[strategy.rank :: strategy.world_size]]
+        batches = (collate_flat(each) if pad is None else collate_padded(each, pad) for each in chosen)
+        with strategy.autocast():
+            metrics = evaluate(strategy.model, batches, strategy.device, strategy.reduce_sum)
+        runner.record("val", **{key: value for key, value in metrics.items() if math.isfinite(value)})
+        accuracy = f"  accuracy {metrics['accuracy']:.1%}" if "accuracy" in metrics else ""
+        console.say(
+            f"  validation at step {runner.train_loop.step}: loss {metrics['loss']:.4f}  "
+            f"perplexity {metrics['perplexity']:.2f}{accuracy}"
+        )
+        runner.call_hook("after_validation", metrics=metrics)

@@ -1,0 +1,109 @@
+"""Optimizers, and how the learning rate goes."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from xft.errors import ConfigError
+from xft.registry import OPTIMIZERS, SCHEDULES
+
+
+@OPTIMIZERS.register_module(name="adamw")
+def adamw(
+    params: Iterable[Any],
+    lr: float = 2e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """AdamW of torch (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+    return torch.optim.AdamW(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+
+
+@OPTIMIZERS.register_module(name="paged_adamw_8bit")
+def paged_adamw_8bit(
+    params: Iterable[Any],
+    lr: float = 2e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """AdamW of bitsandbytes with 8-bit state that moves to the host when the GPU is full.
+
+    Raises:
+        ConfigError: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ConfigError("optimizer: paged_adamw_8bit needs a CUDA GPU; on this machine take 'adamw'")
+    import bitsandbytes
+
+    return bitsandbytes.optim.PagedAdamW8bit(  # type: ignore[no-any-return]
+        params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay
+    )
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """The trained weights, in two groups: weight decay is for matrices, not for vectors.
+
+    Raises:
+        ConfigError: nothing is trained.
+    """
+    trained = [each for each in model.parameters() if each.requires_grad]
+    if not trained:
+        raise ConfigError("model: no weight is trained; give it an adapter, or set adapter=None to train all")
+    matrices = [each for each in trained if each.ndim >= 2]
+    vectors = [each for each in trained if each.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return [each for each in groups if each["params"]]
+
+
+def _scheduler(
+    name: str, optimizer: torch.optim.Optimizer, num_steps: int, warmup: float, **options: Any
+) -> LRScheduler:
+    from transformers import get_scheduler
+
+    if warmup < 0:
+        raise ConfigError(f"schedule.warmup: got {warmup}, expected 0 or more")
+    steps = round(warmup * num_steps) if warmup < 1 else int(warmup)
+    # At least one step must come after the warm-up, or the full rate is never reached.
+    steps = min(steps, num_steps - 1)
+    return get_scheduler(
+        name,
+        optimizer,
+        num_warmup_steps=steps,
+        num_training_steps=num_steps,
+        scheduler_specific_kwargs=options or None,
+    )
+
+
+@SCHEDULES.register_module(name="cosine")
+def cosine(
+    optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03, min_lr_ratio: float = 0.0
+) -> LRScheduler:
+    """Up linearly during the warm-up, then down along half a cosine.
+
+    Args:
+        optimizer: whose rates are the highest.
+        num_steps: optimizer steps in the whole run.
+        warmup: a share of the steps, or a number of them from 1 on.
+        min_lr_ratio: where the rate ends, as a share of the highest.
+    """
+    return _scheduler("cosine_with_min_lr", optimizer, num_steps, warmup, min_lr_rate=min_lr_ratio)
+
+
+@SCHEDULES.register_module(name="linear")
+def linear(optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03) -> LRScheduler:
+    """Up linearly during the warm-up, then down linearly to zero."""
+    return _scheduler("linear", optimizer, num_steps, warmup)
+
+
+@SCHEDULES.register_module(name="constant")
+def constant(optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03) -> LRScheduler:
+    """Up linearly during the warm-up, then level."""
+    return _scheduler("constant_with_warmup", optimizer, num_steps, warmup)
+
+
+Schedule = Callable[[torch.optim.Optimizer, int], LRScheduler]

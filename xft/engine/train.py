@@ -1,0 +1,221 @@
+"""The composition root: a config becomes a run."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xft import console
+from xft.config import build, check, dump_config, load_config, parse_overrides
+from xft.data import Prepared
+from xft.engine import checkpoint
+from xft.engine.banner import banner
+from xft.engine.loop import TrainLoop
+from xft.engine.optimizers import parameter_groups
+from xft.engine.plan import TrainingPlan, make_plan
+from xft.engine.recipe import Recipe
+from xft.engine.runner import Runner
+from xft.engine.strategies import DDP, SingleDevice, choose_device, seed_everything
+from xft.engine.workdir import claim, choose_work_dir, log_to
+from xft.errors import ConfigError
+from xft.evaluation import read_questions
+from xft.export import verify_artifact
+from xft.models import LoadedModel, Note, TrainingModel
+from xft.templates import BoundTemplate
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line says of a run.
+
+    Attributes:
+        config: the config file.
+        work_dir: the run folder; see ``choose_work_dir``.
+        overrides: ``KEY=VALUE`` texts.
+        resume: ``None`` starts anew; an empty text goes on from the newest checkpoint of
+            ``work_dir``; anything else is a run folder or a checkpoint.
+        seed: in place of the config's.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+    """
+
+    config: str
+    work_dir: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    resume: str | None = None
+    seed: int | None = None
+    launcher: str = "none"
+
+
+def train(options: TrainOptions) -> Path:
+    """Train as a config says.
+
+    Everything that can be wrong with config, data and model is found before the run folder is
+    made.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        XftError: something that the user can mend.
+    """
+    overrides = parse_overrides(options.overrides)
+    if options.seed is not None:
+        overrides["seed"] = options.seed
+    config = load_config(options.config, overrides)
+    check(config, Recipe, options.config)
+    recipe = build(config, Recipe)
+    work_dir, resume = choose_work_dir(options.config, options.work_dir or recipe.work_dir, options.resume)
+    recipe.data.locate()
+    questions = read_questions(recipe.questions)
+    rank, world_size = _ranks(options.launcher)
+    tokenizer = recipe.model.load_tokenizer()
+    template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
+    prepared = recipe.data.prepare(tokenizer, template)
+    seed_everything(recipe.seed)
+    device = choose_device(_partial_keyword(recipe.strategy, "device", "auto"))
+    loaded = recipe.model.load(tokenizer, device)
+    packing = recipe.data.packing and _can_pack(loaded, recipe)
+    plan = make_plan(
+        prepared.train, recipe.training, recipe.data.max_length, packing, recipe.seed, world_size
+    )
+    if rank == 0:
+        claim(work_dir, resume is not None)
+        _write_records(work_dir, config, prepared, plan)
+    log_to(work_dir, rank)
+    strategy = _start(recipe, options.launcher, work_dir)
+    strategy.barrier()
+    runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions, resume)
+    for line in banner(recipe, loaded, prepared, plan, template, work_dir):
+        console.say(line)
+    runner.train(loop)
+    _finish(runner, strategy)
+    return work_dir
+
+
+def _assemble(
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    strategy: SingleDevice,
+    loaded: LoadedModel,
+    template: BoundTemplate | None,
+    prepared: Prepared,
+    plan: TrainingPlan,
+    questions: list[Any],
+    resume: Path | None,
+) -> tuple[Runner, TrainLoop]:
+    optimizer = recipe.optimizer(parameter_groups(loaded.model))
+    schedule = recipe.schedule(optimizer, plan.num_steps)
+    model = TrainingModel(loaded.model, recipe.objective)
+    strategy.prepare(model, optimizer=optimizer, schedule=schedule)
+    step = checkpoint.step_of(resume) if resume is not None else 0
+    work_dir = Path(strategy.work_dir)
+    loggers = recipe.loggers.values() if strategy.rank == 0 else []
+    runner = Runner(
+        strategy=strategy,
+        config=config,
+        hooks=recipe.hooks,
+        loggers=[make(work_dir=work_dir, config=config, resume_step=step) for make in loggers],
+        tokenizer=loaded.tokenizer,
+        template=template,
+        questions=questions,
+        val_samples=prepared.val,
+        note=_note(recipe, loaded),
+        model=model,
+    )
+    flat = loaded.packs
+    pad = None if flat else loaded.tokenizer.pad_token_id or 0
+    loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad)
+    if resume is not None:
+        runner.go_on_from(resume, loop)
+        console.say(f"resuming from {resume}")
+        if loop.step >= plan.num_steps:
+            raise ConfigError(
+                f"--resume: the run is at step {loop.step} of {plan.num_steps} and done; raise training.epochs"
+            )
+    return runner, loop
+
+
+def _finish(runner: Runner, strategy: SingleDevice) -> None:
+    """Write the final folder, and see that it gives what the live model gives."""
+    if strategy.rank == 0:
+        final = runner.write_final()
+        difference = verify_artifact(final, runner.bare_model, runner.tokenizer, runner.template, strategy.device)
+        console.say("")
+        console.say(f"saved {final} (reloaded: the largest difference of a logit is {difference:.2g})")
+        console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
+        console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
+    strategy.barrier()
+
+
+def _start(recipe: Recipe, launcher: str, work_dir: Path) -> SingleDevice:
+    make = recipe.strategy
+    kind = getattr(make, "func", make)
+    if launcher != "none" and kind is SingleDevice:
+        kept: dict[str, Any] = getattr(make, "keywords", {})
+        return DDP(work_dir=str(work_dir), seed=recipe.seed, launcher=launcher, **kept)
+    strategy: SingleDevice = make(work_dir=str(work_dir), seed=recipe.seed)
+    return strategy
+
+
+def _partial_keyword(make: Any, name: str, default: str) -> str:
+    return str(getattr(make, "keywords", {}).get(name, default))
+
+
+def _ranks(launcher: str) -> tuple[int, int]:
+    """Rank and number of ranks, from the launcher's environment, before anything is started."""
+    names = {
+        "none": ("", ""),
+        "pytorch": ("RANK", "WORLD_SIZE"),
+        "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
+        "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    }[launcher]
+    return int(os.environ.get(names[0], 0)), int(os.environ.get(names[1], 1))
+
+
+def _can_pack(loaded: LoadedModel, recipe: Recipe) -> bool:
+    if not loaded.packs:
+        raise ConfigError(
+            f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
+            "set data.packing=False"
+        )
+    return True
+
+
+def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
+    model = recipe.model
+    weights = str(loaded.base.dtype).removeprefix("torch.")
+    bits = model.quantization.bits if model.quantization is not None else None
+    where = Path(model.path).expanduser()
+    base = str(where.absolute()) if where.is_dir() else model.path
+    return Note(base, weights, bits, model.trust_remote_code)
+
+
+def _write_records(
+    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
+) -> None:
+    from xft.data.packing import fill
+
+    dump_config({**config, "work_dir": str(work_dir)}, work_dir / "config.py")
+    report = prepared.ledger.to_dict()
+    capacity = plan.batches.capacity
+    if capacity is not None:
+        rows = plan.batches.rows(0)
+        share = fill(plan.batches.lengths, rows, capacity)
+        report["packing"] = {"capacity": capacity, "rows": len(rows), "fill": round(share, 4)}
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
+    if prepared.ledger.quarantined:
+        lines = [json.dumps(each, ensure_ascii=False, default=str) for each in prepared.ledger.quarantined]
+        (work_dir / "quarantine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+

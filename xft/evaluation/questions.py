@@ -1,0 +1,121 @@
+"""The sample questions: asked before, during and after training, through the same template."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xft import paths
+from xft.errors import ConfigError
+from xft.models import Generator
+from xft.types import Message, Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, and what the answer to it is scored by.
+
+    Attributes:
+        question: what the user says.
+        reference: what the scorer compares the answer with; ``None`` is not scored.
+        system: a system turn before it, if any.
+    """
+
+    question: str
+    reference: str | None = None
+    system: str | None = None
+
+    def conversation(self) -> list[Message]:
+        """The turns that the model is asked to go on from."""
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, Message("user", self.question)]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and what the model answered.
+
+    Attributes:
+        score: from 0 to 1; ``None`` where there is no reference.
+        stopped: whether the model ended its answer itself.
+    """
+
+    question: Question
+    answer: str
+    score: float | None
+    stopped: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """A record of ``samples.jsonl``, without the step."""
+        return {
+            "question": self.question.question,
+            "answer": self.answer,
+            "reference": self.question.reference,
+            "score": self.score,
+            "stopped": self.stopped,
+        }
+
+
+def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Question]:
+    """Read the ``questions`` of a config.
+
+    Args:
+        source: a list of questions, each a text or a dict of ``question``, ``reference`` and
+            ``system``; or a ``.jsonl`` or ``.json`` file of them, or ``xft://NAME``.
+
+    Raises:
+        ConfigError: the file does not exist, or an entry is no question.
+    """
+    items: Sequence[Any] = _read_file(source) if isinstance(source, str) else source
+    questions: list[Question] = []
+    for number, item in enumerate(items, 1):
+        if isinstance(item, str):
+            questions.append(Question(item))
+            continue
+        known = {"question", "reference", "system"}
+        if not isinstance(item, Mapping) or not isinstance(item.get("question"), str) or set(item) - known:
+            raise ConfigError(
+                f"questions, number {number}: got {item!r}, expected a text or "
+                "dict(question=..., reference=..., system=...)"
+            )
+        questions.append(Question(**item))
+    return questions
+
+
+def ask(
+    generator: Generator, questions: Sequence[Question], scorer: Scorer, max_new_tokens: int
+) -> list[Asked]:
+    """Ask all questions, in one batch, taking the likeliest token each time."""
+    answers = generator.answer([each.conversation() for each in questions], max_new_tokens)
+    return [
+        Asked(
+            question,
+            answer.text,
+            None if question.reference is None else scorer(answer.text, question.reference),
+            answer.stopped,
+        )
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+
+
+def total_score(asked: Sequence[Asked]) -> tuple[float, int]:
+    """The sum of the scores, and how many questions are scored."""
+    scores = [each.score for each in asked if each.score is not None]
+    return sum(scores), len(scores)
+
+
+def _read_file(path: str) -> list[Any]:
+    file = paths.asset(path.removeprefix(paths.SCHEME)) if path.startswith(paths.SCHEME) else Path(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        loaded = json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"questions: cannot read {path} ({error.strerror})") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"questions: {path}:{error.lineno}: broken JSON ({error.msg})") from error
+    if not isinstance(loaded, list):
+        raise ConfigError(f"questions: {path}: got a {type(loaded).__name__}, expected a list")
+    return loaded

@@ -1,0 +1,136 @@
+"""Adapters: the few weights that are trained in place of all of them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from xft.errors import ConfigError, ModelError, nearest
+from xft.registry import ADAPTERS
+
+
+@ADAPTERS.register_module(name="lora")
+class LoRA:
+    """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685): ``W + alpha / r · B A``.
+
+    On a base in NF4 this is QLoRA (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). The
+    base stays in the type that it was loaded in; A and B are fp32.
+
+    Args:
+        r: rank of A and B.
+        alpha: the update is scaled by ``alpha / r``.
+        dropout: on the input of A, in training.
+        target_modules: names of the layers, or ``all-linear``: every linear layer but the head.
+        modules_to_save: layers trained and saved whole beside the adapter.
+    """
+
+    def __init__(
+        self,
+        r: int = 16,
+        alpha: int = 32,
+        dropout: float = 0.0,
+        target_modules: str | list[str] = "all-linear",
+        modules_to_save: list[str] | None = None,
+    ) -> None:
+        if r < 1:
+            raise ConfigError(f"adapter.r: got {r}, expected at least 1")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"adapter.dropout: got {dropout}, expected 0 or more and less than 1")
+        self.r = r
+        self.alpha = alpha
+        self.dropout = dropout
+        self.target_modules = target_modules
+        self.modules_to_save = modules_to_save
+
+    def apply(self, model: PreTrainedModel, new_tokens: list[int]) -> PeftModel:
+        """Put an adapter on a model, freshly initialised: A at random, B at zero.
+
+        Args:
+            model: the base; it is changed in place and frozen.
+            new_tokens: ids whose embeddings are new, and trained with the adapter.
+
+        Raises:
+            ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer.
+        """
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=self.r,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=self.target_modules,
+            modules_to_save=self.modules_to_save,
+            trainable_token_indices=new_tokens or None,
+        )
+        layers = {name.rpartition(".")[2] for name, _ in model.named_modules() if name}
+        asked = [] if isinstance(self.target_modules, str) else self.target_modules
+        for name in [*asked, *(self.modules_to_save or [])]:
+            if name.rpartition(".")[2] not in layers:
+                raise ConfigError(f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}")
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise ConfigError(f"adapter: {error}") from error
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds an adapter as peft saves it."""
+    return (path / "adapter_config.json").is_file()
+
+
+def base_of_adapter(path: Path) -> str:
+    """The model that an adapter was trained on, as its config names it.
+
+    Raises:
+        ModelError: the config does not say.
+    """
+    base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    if not base:
+        raise ModelError(f"{path}: the adapter does not say which model it was trained on; name the model")
+    return str(base)
+
+
+def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
+    """Put a saved adapter on the model that it was trained on.
+
+    Raises:
+        ModelError: it does not fit: another shape, other layers, or weights that are missing.
+    """
+    try:
+        loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()
+        detail = next((each.strip() for each in reason if "size mismatch" in each), reason[0] if reason else "")
+        raise ModelError(
+            f"{path}: the adapter does not fit the model {model.name_or_path!r} ({detail}); it was trained "
+            f"on {base_of_adapter(path)!r}"
+        ) from error
+    _check_complete(loaded, path)
+    return loaded
+
+
+def _check_complete(model: PeftModel, path: Path) -> None:
+    """Every weight of the file must have found its place, and every place its weight."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    if missing := sorted(expected - saved) or sorted(saved - expected):
+        raise ModelError(
+            f"{path}: the adapter does not fit the model: {len(missing)} weights such as {missing[0]!r} "
+            "are in only one of the two"
+        )
+
+
+def adapter_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The trained weights of a model with an adapter, by name."""
+    return {name: each for name, each in model.named_parameters() if each.requires_grad}
+
+
+def merge(model: PeftModel) -> Any:
+    """Fold the adapter into the base: ``W + alpha / r · B A``, in the type of ``W``."""
+    return model.merge_and_unload(safe_merge=True)

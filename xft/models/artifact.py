@@ -1,0 +1,188 @@
+"""Saved models: write one into a folder, find one, open one.
+
+A saved model is a folder with weights (an adapter, or a whole model), the tokenizer, the chat
+template and the generation config, as plain ``peft`` and ``transformers`` read them; and
+``xft.json``, which says what base an adapter belongs on and in which type it was trained, so
+that nothing has to be typed again.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig, PreTrainedModel
+
+from xft.errors import CheckpointError, ModelError
+from xft.models import embedded
+from xft.models.adapters import base_of_adapter, is_adapter, load_adapter
+from xft.models.generate import stop_ids
+from xft.models.load import (
+    NF4,
+    Int8,
+    LoadedModel,
+    choose_dtype,
+    load_tokenizer,
+    load_weights,
+    resize_embeddings,
+)
+from xft.templates import BoundTemplate
+from xft.types import Tokenizer
+from xft.version import __version__
+
+NOTE = "xft.json"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What ``xft.json`` says.
+
+    Attributes:
+        base: the model that an adapter belongs on, as the config named it.
+        dtype: the type of the weights in training.
+        bits: 4 or 8 where the base was quantised, else ``None``.
+        trust_remote_code: as it was in training.
+        version: of xft.
+    """
+
+    base: str
+    dtype: str
+    bits: int | None = None
+    trust_remote_code: bool = False
+    version: str = __version__
+
+
+def save_artifact(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: Tokenizer,
+    template: BoundTemplate | None,
+    note: Note,
+    folder: Path,
+    **options: Any,
+) -> None:
+    """Write a model into an existing folder.
+
+    Args:
+        model: with an adapter, the adapter alone is written.
+        tokenizer: the model's.
+        template: the chat template that it was trained with; ``None`` keeps the tokenizer's.
+        note: what ``xft.json`` will say.
+        folder: where.
+        options: for ``save_pretrained`` of the model, e.g. ``max_shard_size``.
+    """
+    model.save_pretrained(folder, **options)
+    saved: Any = tokenizer
+    before = tokenizer.chat_template
+    try:
+        if template is not None:
+            saved.chat_template = template.source
+        saved.save_pretrained(folder)
+    finally:
+        saved.chat_template = before
+    if template is not None:
+        _generation_config(model, tokenizer, template).save_pretrained(folder)
+    (folder / NOTE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
+
+
+def find_artifact(path: Path) -> Path:
+    """The folder with the weights: ``path`` itself, or what a run folder holds.
+
+    A run folder gives its ``final`` folder, or, where the run did not end, its last checkpoint.
+
+    Raises:
+        ModelError: there is nothing to open.
+    """
+    for candidate in (path, path / "final", path / "checkpoints" / "last"):
+        if is_adapter(candidate) or (candidate / "config.json").is_file():
+            return candidate.resolve()
+    if (path / "config.py").is_file():
+        raise ModelError(f"{path}: the run has saved nothing yet")
+    what = "is not a run folder, an adapter or a model" if path.is_dir() else "does not exist"
+    raise ModelError(f"{path}: {what}; expected a folder that xft, peft or transformers wrote")
+
+
+def read_note(folder: Path) -> Note | None:
+    """What ``xft.json`` says, or ``None`` where something else wrote the folder.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
+    file = folder / NOTE
+    if not file.is_file():
+        return None
+    try:
+        return Note(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{file}: broken ({error})") from error
+
+
+def open_artifact(
+    path: str,
+    adapter: str | None = None,
+    bits: int | None = None,
+    dtype: str | None = None,
+    device: torch.device | None = None,
+) -> LoadedModel:
+    """Open a run folder, a checkpoint, an adapter, a model folder, or a model by name.
+
+    Args:
+        path: what to open.
+        adapter: an adapter to put on top, where ``path`` is a model.
+        bits: hold the base in 4 or 8 bits; by default as it was in training.
+        dtype: of the weights; by default as it was in training.
+        device: where the weights go; the CPU by default.
+
+    Raises:
+        ModelError: nothing is there, or the adapter belongs to another model.
+    """
+    device = device or torch.device("cpu")
+    named = path == embedded.NAME or not Path(path).exists() and "/" in path and not Path(path).parent.is_dir()
+    folder = None if named else find_artifact(Path(path))
+    on_top = find_artifact(Path(adapter)) if adapter is not None else None
+    if folder is not None and is_adapter(folder):
+        if on_top is not None:
+            raise ModelError(f"{path}: is an adapter itself; give --adapter with the model's path")
+        folder, on_top = None, folder
+        note = read_note(on_top)
+        base = note.base if note is not None else _base(on_top)
+    else:
+        base = path if folder is None else str(folder)
+        note = read_note(on_top or folder) if (on_top or folder) is not None else None  # type: ignore[arg-type]
+    if on_top is not None and not is_adapter(on_top):
+        raise ModelError(f"{adapter}: is a whole model, expected an adapter")
+    bits = bits or (note.bits if note is not None else None)
+    chosen = choose_dtype(dtype or (note.dtype if note is not None else "auto"), device)
+    model = load_weights(
+        base,
+        chosen,
+        quantization={None: None, 4: NF4(), 8: Int8()}[bits],
+        device=device,
+        trust_remote_code=note is not None and note.trust_remote_code,
+    )
+    tokenizer = load_tokenizer(str(on_top) if on_top is not None and _has_tokenizer(on_top) else base)
+    if on_top is None:
+        return LoadedModel(model, tokenizer)
+    resize_embeddings(model, tokenizer)
+    return LoadedModel(load_adapter(model, on_top), tokenizer)
+
+
+def _base(folder: Path) -> str:
+    base = base_of_adapter(folder)
+    return embedded.NAME if embedded.is_materialised(base) else base
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer_config.json").is_file()
+
+
+def _generation_config(
+    model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, template: BoundTemplate
+) -> GenerationConfig:
+    """The model's own, with the ids at which an answer ends."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = GenerationConfig.from_dict(inner.generation_config.to_dict())
+    config.eos_token_id = stop_ids(tokenizer, template)
+    config.pad_token_id = tokenizer.pad_token_id
+    return config

@@ -1,0 +1,164 @@
+"""Let a model answer, in the template that it was trained with."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from xft.templates import BoundTemplate
+from xft.types import Conversation, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+        text: without special tokens.
+        stopped: whether the model ended its turn itself, before the limit.
+        num_tokens: tokens generated, the end-of-turn token included.
+    """
+
+    text: str
+    stopped: bool
+    num_tokens: int
+
+
+class Generator:
+    """Answers conversations with a model.
+
+    Args:
+        model: a causal language model of transformers, with or without an adapter.
+        tokenizer: the model's.
+        template: the one that the model was trained with.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate) -> None:
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.template = template
+        self.stop_ids = stop_ids(tokenizer, template)
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        batch_size: int = 16,
+    ) -> list[Answer]:
+        """Answer conversations, several at once.
+
+        Args:
+            conversations: each ends with the user's turn.
+            max_new_tokens: the most tokens of an answer.
+            temperature: 0 takes the likeliest token each time.
+            batch_size: conversations at once.
+        """
+        answers: list[Answer] = []
+        for start in range(0, len(conversations), batch_size):
+            prompts = [self.encode(each) for each in conversations[start : start + batch_size]]
+            width = max(len(each) for each in prompts)
+            pad = self.tokenizer.pad_token_id or 0
+            ids = torch.tensor([[pad] * (width - len(each)) + each for each in prompts])
+            mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
+            output = self._generate(ids, mask, max_new_tokens, temperature)
+            answers += [self._read(row[width:].tolist()) for row in output]
+        return answers
+
+    def stream(
+        self, conversation: Conversation, max_new_tokens: int = 512, temperature: float = 0.0
+    ) -> Iterator[str]:
+        """Answer one conversation piece by piece.
+
+        Yields:
+            Pieces of text. The generation runs in a thread and ends when the caller stops asking.
+        """
+        from threading import Event, Thread
+
+        from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+        enough = Event()
+
+        class CallerLeft(StoppingCriteria):
+            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+                return torch.full((input_ids.shape[0],), enough.is_set(), device=input_ids.device)
+
+        failure: list[BaseException] = []
+        ids = torch.tensor([self.encode(conversation)])
+        streamer: Any = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+
+        def work() -> None:
+            try:
+                self._generate(
+                    ids,
+                    torch.ones_like(ids),
+                    max_new_tokens,
+                    temperature,
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([CallerLeft()]),
+                )
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+                failure.append(error)
+                streamer.end()
+
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            enough.set()
+            thread.join()
+        if failure:
+            raise failure[0]
+
+    def encode(self, conversation: Conversation) -> list[int]:
+        """The ids of a conversation, up to where the answer begins."""
+        text = self.template.render(conversation, generation=True)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _generate(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        max_new_tokens: int,
+        temperature: float,
+        **options: Any,
+    ) -> torch.Tensor:
+        device = next(self.model.parameters()).device
+        training = self.model.training
+        cached = self.model.config.use_cache
+        self.model.eval()
+        self.model.config.use_cache = True
+        try:
+            with torch.inference_mode():
+                sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
+                return self.model.generate(  # type: ignore[no-any-return]
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    max_new_tokens=max_new_tokens,
+                    do_sample=temperature > 0,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    eos_token_id=self.stop_ids,
+                    **sampling,
+                    **options,
+                )
+        finally:
+            self.model.config.use_cache = cached
+            self.model.train(training)
+
+    def _read(self, ids: list[int]) -> Answer:
+        for position, token in enumerate(ids):
+            if token in self.stop_ids:
+                text = self.tokenizer.decode(ids[:position], skip_special_tokens=True)
+                return Answer(str(text).strip(), True, position + 1)
+        return Answer(str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip(), False, len(ids))
+
+
+def stop_ids(tokenizer: Tokenizer, template: BoundTemplate) -> list[int]:
+    """The tokens at which an answer ends: the template's, then the tokenizer's own."""
+    ids = [tokenizer.convert_tokens_to_ids(template.stop_token)]
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids.append(tokenizer.eos_token_id)
+    return ids

@@ -1,0 +1,284 @@
+"""Load a causal language model and its tokenizer, as the config declares them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
+
+from xft import paths
+from xft.errors import ConfigError, ModelError
+from xft.models import embedded
+from xft.models.adapters import LoRA
+from xft.models.attention import PACKED
+from xft.registry import MODELS, QUANTIZERS
+from xft.types import Tokenizer
+
+DType = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+@QUANTIZERS.register_module(name="nf4")
+class NF4:
+    """4-bit NormalFloat weights of bitsandbytes, dequantised in each forward pass.
+
+    Args:
+        double: quantise the quantisation constants too.
+        storage: the type that the packed weights are kept in; ZeRO-3 and FSDP want that of the
+            other weights.
+    """
+
+    bits = 4
+
+    def __init__(self, double: bool = True, storage: Literal["uint8", "bfloat16"] = "uint8") -> None:
+        self.double = double
+        self.storage = storage
+
+    def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
+        """What transformers wants to hear. Products are taken in ``dtype``."""
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=self.double,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=getattr(torch, self.storage),
+        )
+
+
+@QUANTIZERS.register_module(name="int8")
+class Int8:
+    """8-bit weights of bitsandbytes (LLM.int8(), https://arxiv.org/abs/2208.07339)."""
+
+    bits = 8
+
+    def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
+        """What transformers wants to hear."""
+        return BitsAndBytesConfig(load_in_8bit=True)
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory, and its tokenizer."""
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: Tokenizer
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The transformers model below the adapter, if there is one."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def packs(self) -> bool:
+        """Whether samples can stand behind each other without seeing each other."""
+        return bool(getattr(self.base, "_supports_attention_backend", False))
+
+
+@MODELS.register_module(name="causal_lm")
+class CausalLM:
+    """A decoder that predicts the next token.
+
+    Args:
+        path: a model folder, ``xft://smollm2-135m-instruct``, or ``owner/name`` of the hub.
+        dtype: of the weights; ``auto`` is bf16 where the hardware computes in it, fp32 elsewhere.
+        attention: ``auto`` is ours for packed samples where the model can use it; or a name that
+            transformers knows (``sdpa``, ``eager``, ``flash_attention_2``).
+        adapter: what is trained; ``None`` trains all weights.
+        quantization: how the frozen weights are held; ``None`` is as they are.
+        gradient_checkpointing: compute activations again in the backward pass: less memory,
+            about a third more time.
+        add_tokens: special tokens to add to the tokenizer, with embeddings that are trained.
+        tokenizer: a folder or hub name, where it is not the model's.
+        trust_remote_code: run Python code that lies beside the weights. Off unless you read it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dtype: DType = "auto",
+        attention: str = "auto",
+        adapter: LoRA | None = None,
+        quantization: NF4 | Int8 | None = None,
+        gradient_checkpointing: bool = False,
+        add_tokens: list[str] | None = None,
+        tokenizer: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if quantization is not None and adapter is None:
+            raise ConfigError(
+                "model.quantization: quantised weights cannot be trained; add an adapter "
+                "(adapter=dict(type='lora')), or set quantization=None"
+            )
+        self.path = path
+        self.dtype = dtype
+        self.attention = attention
+        self.adapter = adapter
+        self.quantization = quantization
+        self.gradient_checkpointing = gradient_checkpointing
+        self.add_tokens = list(add_tokens or [])
+        self.tokenizer_path = tokenizer
+        self.trust_remote_code = trust_remote_code
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Load the tokenizer, with ``add_tokens`` added.
+
+        Raises:
+            ModelError: there is none, or it cannot be read.
+        """
+        tokenizer = load_tokenizer(self.tokenizer_path or self.path, self.trust_remote_code)
+        if self.add_tokens:
+            tokenizer.add_special_tokens({"additional_special_tokens": self.add_tokens})  # type: ignore[attr-defined]
+        return tokenizer
+
+    def load(self, tokenizer: Tokenizer, device: torch.device) -> LoadedModel:
+        """Load the weights, resize the embeddings to the tokenizer, put the adapter on.
+
+        Args:
+            tokenizer: what ``load_tokenizer`` gave.
+            device: where the weights go.
+
+        Raises:
+            ModelError: the weights cannot be read.
+            ConfigError: the adapter names layers that the model does not have.
+        """
+        dtype = choose_dtype(self.dtype, device)
+        model = load_weights(
+            self.path,
+            dtype,
+            attention=self.attention,
+            quantization=self.quantization,
+            device=device,
+            trust_remote_code=self.trust_remote_code,
+        )
+        # What peft writes down as the base of the adapter: it must hold from any folder.
+        where = resolve_path(self.path)
+        model.name_or_path = str(Path(where).absolute()) if Path(where).is_dir() else where
+        resize_embeddings(model, tokenizer)
+        new_tokens = [tokenizer.convert_tokens_to_ids(each) for each in self.add_tokens]
+        model.config.use_cache = False
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.adapter is None:
+            return LoadedModel(model, tokenizer)
+        return LoadedModel(self.adapter.apply(model, new_tokens), tokenizer)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type that a name stands for on a device; ``auto`` is bf16 where it is computed in."""
+    if name != "auto":
+        return getattr(torch, name)  # type: ignore[no-any-return]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return torch.float32
+
+
+def resolve_path(path: str) -> str:
+    """The folder, or the hub name, that ``path`` stands for.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    if path == embedded.NAME:
+        return str(embedded.materialise())
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if folder.exists():
+        raise ModelError(f"model.path: {path} is a file, expected the folder of a model")
+    if path.startswith(paths.SCHEME):
+        raise ModelError(f"model.path: {path} is not shipped with xft; did you mean {embedded.NAME!r}?")
+    if path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
+        raise ModelError(
+            f"model.path: no folder {path}; expected the folder of a model, {embedded.NAME}, or owner/name "
+            "of the hub"
+        )
+    return path
+
+
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
+    """Load a tokenizer from a folder, the hub, or the embedded model.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    where = resolve_path(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **_hub_options(where, trust_remote_code))
+    except Exception as error:  # noqa: BLE001 - the library raises many kinds, network errors among them
+        raise ModelError(_unreadable("tokenizer", path, error)) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_weights(
+    path: str,
+    dtype: torch.dtype | Literal["auto"],
+    attention: str = "auto",
+    quantization: NF4 | Int8 | None = None,
+    device: torch.device | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load the weights of a causal language model.
+
+    Raises:
+        ModelError: they cannot be read.
+    """
+    where = resolve_path(path)
+    options: dict[str, Any] = _hub_options(where, trust_remote_code)
+    if quantization is not None:
+        compute = torch.bfloat16 if dtype == "auto" else dtype
+        options["quantization_config"] = quantization.config(compute)
+    if device is not None and (device.type == "cuda" or quantization is not None):
+        options["device_map"] = {"": device}
+    try:
+        if attention == "auto":
+            config = AutoConfig.from_pretrained(where, **_hub_options(where, trust_remote_code))
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype, attn_implementation=_choose_attention(config), **options
+            )
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype, attn_implementation=attention, **options
+            )
+    except Exception as error:  # noqa: BLE001 - the library raises many kinds, network errors among them
+        raise ModelError(_unreadable("model", path, error)) from error
+    return model.to(device) if device is not None and "device_map" not in options else model  # type: ignore[no-any-return]
+
+
+def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
+    """Make room for tokens that the model has no embedding for. Never shrinks."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+
+
+def _choose_attention(config: Any) -> str:
+    """Ours, unless the architecture does something in attention that ours does not know."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    special = getattr(text, "attn_logit_softcapping", None) or getattr(text, "model_type", "") == "gpt_oss"
+    try:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        supported = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_attention_backend
+    except KeyError:
+        supported = False
+    return PACKED if supported and not special else ("eager" if special else "sdpa")
+
+
+def _hub_options(where: str, trust_remote_code: bool) -> dict[str, Any]:
+    return {"local_files_only": Path(where).is_dir(), "trust_remote_code": trust_remote_code}
+
+
+def _unreadable(what: str, path: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{what}: cannot load {path!r} ({first[:300]})"

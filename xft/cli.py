@@ -25,8 +25,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a config file; `xft list configs` shows the shipped ones")
-    parser.add_argument("--work-dir", metavar="DIR", help="the run folder (default: runs/NAME_OF_THE_CONFIG)")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a config file; `xft list configs` shows the shipped ones"
+    )
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="the run folder (default: runs/NAME_OF_THE_CONFIG)"
+    )
     _options(parser)
     parser.add_argument(
         "--resume",
@@ -37,7 +41,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
-    parser.add_argument("--deepspeed", metavar="NAME|FILE", help="shard with DeepSpeed (not built yet: refused)")
+    parser.add_argument(
+        "--deepspeed", metavar="NAME|FILE", help="shard with DeepSpeed (not built yet: refused)"
+    )
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -68,7 +74,13 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", nargs="+", metavar="TEXT", help="answer each of these once, and exit")
     parser.add_argument("--system", metavar="TEXT", help="a system turn before all others")
     parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0: the likeliest token each time")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0: the likeliest token each time",
+    )
     parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
 
 
@@ -93,10 +105,16 @@ def _chat(arguments: argparse.Namespace) -> None:
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="a run folder, a checkpoint or an adapter")
+    parser.add_argument(
+        "source", metavar="RUN_OR_CHECKPOINT", help="a run folder, a checkpoint or an adapter"
+    )
     parser.add_argument("out", metavar="OUT", help="a folder that does not exist yet")
     parser.add_argument("--merge", action="store_true", help="fold the adapter into the model")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="of the weights that are written")
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        help="of the weights that are written",
+    )
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights")
 
 
@@ -111,7 +129,9 @@ def _convert(arguments: argparse.Namespace) -> None:
         max_shard_size=arguments.max_shard_size,
     )
     kind = "merged model" if arguments.merge else "model"
-    print(f"wrote the {kind} to {arguments.out}; reloaded: the largest difference of a logit is {difference:.2g}")
+    print(
+        f"wrote the {kind} to {arguments.out}; reloaded: the largest difference of a logit is {difference:.2g}"
+    )
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +195,9 @@ def _add_copy(parser: argparse.ArgumentParser) -> None:
 def _copy(arguments: argparse.Namespace) -> None:
     from xft.catalogue import copy_config
 
-    print(f"wrote {copy_config(arguments.name, arguments.to)}; it has all values in one file, change what you like")
+    print(
+        f"wrote {copy_config(arguments.name, arguments.to)}; it has all values in one file, change what you like"
+    )
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Command]] = {
@@ -184,7 +206,11 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Comman
     "convert": ("write a Hugging Face folder", _add_convert, _convert),
     "inspect-data": ("see what the model will see", _add_inspect, _inspect),
     "check": ("check a config without building anything", _add_check, _check),
-    "list": ("list the shipped configs, or the components that a config may name", _add_list, _list),
+    "list": (
+        "list the shipped configs, or the components that a config may name",
+        _add_list,
+        _list,
+    ),
     "copy": ("copy a shipped config, to change it", _add_copy, _copy),
 }
 

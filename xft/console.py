@@ -37,8 +37,17 @@ def hush_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|peft|transformers|bitsandbytes)\b.*")
-    for name in ("bitsandbytes", "transformers", "peft", "datasets", "mmengine", "torch.distributed"):
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"(torch|peft|transformers|bitsandbytes)\b.*"
+    )
+    for name in (
+        "bitsandbytes",
+        "transformers",
+        "peft",
+        "datasets",
+        "mmengine",
+        "torch.distributed",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -11,7 +11,7 @@ it binds the arguments that the config gives and leaves the rest to the caller
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mmengine.registry import Registry
 
@@ -50,6 +50,19 @@ SLOTS: dict[str, Registry] = {
 DEFERRED = frozenset({"optimizer", "schedule", "strategy", "loggers"})
 """Slots whose classes are not instantiated by ``build`` but bound: they want what the engine knows
 (the parameters, the number of steps, the work folder)."""
+
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def register(slot: str, *aliases: str) -> Callable[[T], T]:
+    """Register a class or function under one or more names: ``@register("format", "alpaca")``."""
+
+    def keep(component: T) -> T:
+        SLOTS[slot].register_module(name=list(aliases), module=component)
+        return component
+
+    return keep
 
 
 def resolve(slot: str, name: str) -> Callable[..., Any]:
@@ -94,4 +107,4 @@ def _import(slot: str, path: str) -> Callable[..., Any]:
         ) from error
     if not callable(found):
         raise ConfigError(f"{slot}: {path!r} is a {type(found).__name__}, expected a class or function")
-    return found  # type: ignore[no-any-return]
+    return found

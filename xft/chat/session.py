@@ -51,7 +51,10 @@ class Session:
                 yield piece
         finally:
             if heard:
-                self.history += [Message("user", text), Message("assistant", "".join(heard).strip())]
+                self.history += [
+                    Message("user", text),
+                    Message("assistant", "".join(heard).strip()),
+                ]
 
     def ask_once(self, text: str) -> str:
         """Answer without history, and without remembering it."""

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 from xft.config.overrides import OPEN_SLOTS
@@ -94,11 +94,13 @@ def _check_component(path: str, slot: str, value: Any) -> Iterator[str]:
     yield from _bind(path, spec, target, partial)
 
 
-@lru_cache(maxsize=None)
-def signature_of(target: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+@cache
+def signature_of(
+    target: Callable[..., Any],
+) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
     """The parameters of a class or function, and their annotations as objects."""
     signature = inspect.signature(target)
-    holder = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    holder = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(holder)
     except (NameError, TypeError):  # annotations of foreign code that cannot be read back

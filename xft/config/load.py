@@ -50,7 +50,7 @@ def load_config(path: str | Path, overrides: Overrides | None = None) -> ConfigD
             loaded = Config.fromfile(str(file), lazy_import=_is_pure(file))
     except ConfigError:
         raise
-    except Exception as error:  # noqa: BLE001 - a config is user code and may raise anything
+    except Exception as error:
         raise ConfigError(_explain(file, error)) from error
     config = {key: value for key, value in loaded.to_dict().items() if not key.startswith("_")}
     apply_all(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
@@ -132,7 +132,11 @@ def _applier(scope: dict[str, Any], overrides: Overrides) -> Callable[[], None]:
 
 def _explain(file: Path, error: Exception) -> str:
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".py")]
-    own = [each for each in frames if "site-packages" not in each.filename and "/xft/config/" not in each.filename]
+    own = [
+        each
+        for each in frames
+        if "site-packages" not in each.filename and "/xft/config/" not in each.filename
+    ]
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)
     if isinstance(error, RuntimeError) and not str(error):
         return f"{where}: calls something that it imports; a config declares: write dict(type=NAME, ...)"

@@ -99,7 +99,7 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
 
 def _child(holder: Any, part: str) -> Any:
     if isinstance(holder, MutableMapping):
-        return holder[part] if part in holder else None
+        return holder.get(part, None)
     if isinstance(holder, list) and part.isdigit() and int(part) < len(holder):
         return holder[int(part)]
     return None

@@ -51,5 +51,5 @@ def collate_padded(samples: Sequence[Sample], pad_token_id: int) -> Batch:
     return Batch(input_ids, labels, positions, attention_mask=mask)
 
 
-def _row(pieces: Sequence[np.ndarray]) -> torch.Tensor:  # type: ignore[type-arg]
+def _row(pieces: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))[None]

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from xft.data.encode import encode_conversations, encode_text, shorten
@@ -11,7 +12,7 @@ from xft.data.formats import alpaca, text
 from xft.data.ledger import Ledger
 from xft.data.sources import Located, Origin, locate, read_rows
 from xft.errors import ConfigError, DataError
-from xft.registry import DATASETS
+from xft.registry import register
 from xft.templates import BoundTemplate
 from xft.types import Conversation, Row, Sample, Tokenizer
 
@@ -45,7 +46,7 @@ class _Data:
     def __init__(
         self,
         path: str | list[str],
-        format: Callable[..., Any],  # noqa: A002 - the key of the config
+        format: Callable[..., Any],
         max_length: int,
         val: Validation,
         split: str,
@@ -106,7 +107,11 @@ class _Data:
         return prepared
 
     def _encode(
-        self, rows: list[Located], tokenizer: Tokenizer, template: BoundTemplate | None, ledger: Ledger
+        self,
+        rows: list[Located],
+        tokenizer: Tokenizer,
+        template: BoundTemplate | None,
+        ledger: Ledger,
     ) -> Iterator[_Entry]:
         raise AssertionError("each data set says how it encodes")
 
@@ -156,7 +161,7 @@ class _Data:
         return train, [entries[index] for index in sorted(chosen)]
 
 
-@DATASETS.register_module(name="instruction")
+@register("data", "instruction")
 class InstructionData(_Data):
     """Rows of questions and answers. Only answers are trained.
 
@@ -178,7 +183,7 @@ class InstructionData(_Data):
     def __init__(
         self,
         path: str | list[str],
-        format: Callable[..., Any] = alpaca,  # noqa: A002
+        format: Callable[..., Any] = alpaca,
         max_length: int = 2048,
         over_length: Literal["drop", "truncate", "error"] = "drop",
         max_hurt: float = 0.1,
@@ -194,7 +199,11 @@ class InstructionData(_Data):
         self.packing = packing
 
     def _encode(
-        self, rows: list[Located], tokenizer: Tokenizer, template: BoundTemplate | None, ledger: Ledger
+        self,
+        rows: list[Located],
+        tokenizer: Tokenizer,
+        template: BoundTemplate | None,
+        ledger: Ledger,
     ) -> Iterator[_Entry]:
         assert template is not None
         for begin in range(0, len(rows), _BATCH):
@@ -210,9 +219,7 @@ class InstructionData(_Data):
                 if sample is not None:
                     yield _Entry(origin, row, [sample])
 
-    def _map(
-        self, rows: Sequence[Located], ledger: Ledger
-    ) -> Iterator[tuple[Origin, Row, Conversation]]:
+    def _map(self, rows: Sequence[Located], ledger: Ledger) -> Iterator[tuple[Origin, Row, Conversation]]:
         for origin, row in rows:
             ledger.rows_read += 1
             try:
@@ -259,7 +266,7 @@ class InstructionData(_Data):
             )
 
 
-@DATASETS.register_module(name="text")
+@register("data", "text")
 class TextData(_Data):
     """Raw text for continued pretraining. Every token is trained.
 
@@ -272,7 +279,7 @@ class TextData(_Data):
     def __init__(
         self,
         path: str | list[str],
-        format: Callable[..., Any] = text,  # noqa: A002
+        format: Callable[..., Any] = text,
         max_length: int = 2048,
         packing: bool = True,
         val: Validation = 0.05,
@@ -284,7 +291,11 @@ class TextData(_Data):
         self.packing = packing
 
     def _encode(
-        self, rows: list[Located], tokenizer: Tokenizer, template: BoundTemplate | None, ledger: Ledger
+        self,
+        rows: list[Located],
+        tokenizer: Tokenizer,
+        template: BoundTemplate | None,
+        ledger: Ledger,
     ) -> Iterator[_Entry]:
         for origin, row in rows:
             ledger.rows_read += 1
@@ -308,7 +319,7 @@ def _check_conversation(conversation: Conversation) -> None:
         raise DataError("the row has no answer to learn (no trained turn of the assistant)")
     if any(not each.content.strip() for each in answers):
         raise DataError("an answer is empty, so there is nothing to learn from the row")
-    for before, after in zip(conversation, conversation[1:], strict=False):
+    for before, after in pairwise(conversation):
         if before.role == after.role and after.role != "tool":
             raise DataError(f"two turns of the {after.role} in a row")
 

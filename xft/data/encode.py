@@ -70,7 +70,9 @@ def _label(
 ) -> Sample:
     bos = getattr(tokenizer, "bos_token_id", None)
     if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
-        raise TemplateError("the text begins with the beginning-of-text token twice; mend the chat template")
+        raise TemplateError(
+            "the text begins with the beginning-of-text token twice; mend the chat template"
+        )
     starts, ends = offsets[:, 0], offsets[:, 1]
     trained = np.zeros(len(ids), dtype=bool)
     position = 0
@@ -143,13 +145,13 @@ def encode_text(text: str, tokenizer: Tokenizer, max_length: int) -> list[Sample
         raise ModelError("tokenizer: it has no EOS token to put between documents")
     with_specials = tokenizer("", add_special_tokens=True)["input_ids"]
     border = with_specials[0] if with_specials else eos
-    ids = np.asarray(
-        [border, *tokenizer(text, add_special_tokens=False)["input_ids"], eos], dtype=np.int32
-    )
+    ids = np.asarray([border, *tokenizer(text, add_special_tokens=False)["input_ids"], eos], dtype=np.int32)
     chunks: list[Sample] = []
     for start in range(0, len(ids) - 1, max_length - 1):
         piece = ids[start : start + max_length]
         labels = piece.copy()
         labels[0] = IGNORE_INDEX
-        chunks.append(Sample(piece, labels, text if len(ids) <= max_length else str(tokenizer.decode(piece))))
+        chunks.append(
+            Sample(piece, labels, text if len(ids) <= max_length else str(tokenizer.decode(piece)))
+        )
     return chunks

@@ -9,17 +9,23 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from xft.errors import DataError, nearest
-from xft.registry import FORMATS
+from xft.registry import register
 from xft.types import ROLES, Message, Role, Row
 
-SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+}
 
 
-@FORMATS.register_module(name="alpaca")
+@register("format", "alpaca")
 def alpaca(
     row: Row,
     instruction: str = "instruction",
-    input: str = "input",  # noqa: A002 - the column's name in every Alpaca file
+    input: str = "input",
     output: str = "output",
     system: str = "system",
 ) -> list[Message]:
@@ -41,7 +47,7 @@ def alpaca(
     return messages
 
 
-@FORMATS.register_module(name="openai")
+@register("format", "openai")
 def openai(row: Row, messages: str = "messages") -> list[Message]:
     """OpenAI messages: ``{"messages": [{"role": "user", "content": ...}, ...]}``.
 
@@ -57,11 +63,11 @@ def openai(row: Row, messages: str = "messages") -> list[Message]:
         if role not in ROLES:
             raise DataError(f"field {where}.role: got {role!r}, expected one of {', '.join(ROLES)}")
         trained = role == "assistant" and turn.get("weight", 1) != 0
-        turns.append(Message(cast(Role, role), _text(turn, "content", where=where), trained))
+        turns.append(Message(role, _text(turn, "content", where=where), trained))
     return turns
 
 
-@FORMATS.register_module(name="sharegpt")
+@register("format", "sharegpt")
 def sharegpt(row: Row, conversations: str = "conversations", system: str = "system") -> list[Message]:
     """ShareGPT: ``{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}]}``.
 
@@ -83,7 +89,7 @@ def sharegpt(row: Row, conversations: str = "conversations", system: str = "syst
     return turns
 
 
-@FORMATS.register_module(name="xtuner")
+@register("format", "xtuner")
 def xtuner(row: Row, conversation: str = "conversation") -> list[Message]:
     """XTuner: ``{"conversation": [{"system": ..., "input": ..., "output": ...}, ...]}``.
 
@@ -107,7 +113,7 @@ def xtuner(row: Row, conversation: str = "conversation") -> list[Message]:
     return turns
 
 
-@FORMATS.register_module(name="text")
+@register("format", "text")
 def text(row: Row, text: str = "text") -> str:
     """Raw text for continued pretraining: ``{"text": ...}``, or a ``.txt`` file.
 

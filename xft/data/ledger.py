@@ -79,6 +79,9 @@ def describe(samples: Sequence[Sample]) -> dict[str, Any]:
             "p50": round(float(p50)),
             "p95": round(float(p95)),
             "max": int(lengths.max()),
-            "histogram": {"edges": [round(float(each)) for each in edges], "counts": counts.tolist()},
+            "histogram": {
+                "edges": [round(float(each)) for each in edges],
+                "counts": counts.tolist(),
+            },
         },
     }

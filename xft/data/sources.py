@@ -28,7 +28,9 @@ class Origin:
     unit: str = "line"
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file}, {self.unit} {self.line}"
+        return (
+            f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file}, {self.unit} {self.line}"
+        )
 
 
 Located = tuple[Origin, Row]
@@ -45,7 +47,9 @@ def locate(path: str) -> Path | None:
     file = Path(path).expanduser()
     if file.is_file():
         if file.suffix.lower() not in READERS:
-            raise ConfigError(f"data.path: {path} ends in {file.suffix!r}; expected one of {', '.join(READERS)}")
+            raise ConfigError(
+                f"data.path: {path} ends in {file.suffix!r}; expected one of {', '.join(READERS)}"
+            )
         return file
     if file.suffix.lower() in READERS or not HUB_NAME.match(path) or file.parent.is_dir():
         what = "is a folder" if file.is_dir() else "does not exist"
@@ -91,7 +95,7 @@ def _text(file: Path) -> str:
 
 def _row(value: Any, origin: Origin) -> Located:
     if not isinstance(value, dict):
-        raise DataError(f"{origin}: got {_short(value)}, expected an object such as {{\"instruction\": ...}}")
+        raise DataError(f'{origin}: got {_short(value)}, expected an object such as {{"instruction": ...}}')
     return origin, value
 
 
@@ -103,7 +107,9 @@ def _read_json(file: Path) -> Iterator[Located]:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         hint = "; it looks like JSON lines: name it .jsonl" if error.msg == "Extra data" else ""
-        raise DataError(f"{file}:{error.lineno}: broken JSON at column {error.colno} ({error.msg}){hint}") from error
+        raise DataError(
+            f"{file}:{error.lineno}: broken JSON at column {error.colno} ({error.msg}){hint}"
+        ) from error
     if not isinstance(values, list):
         raise DataError(f"{file}: got a JSON {type(values).__name__}, expected a list of objects")
     for number, value in enumerate(values, 1):
@@ -131,7 +137,9 @@ def _read_csv(file: Path) -> Iterator[Located]:
         for row in reader:
             origin = Origin(str(file), reader.line_num)
             if None in row or None in row.values():
-                raise DataError(f"{origin}: the number of fields is not the header's {len(reader.fieldnames or [])}")
+                raise DataError(
+                    f"{origin}: the number of fields is not the header's {len(reader.fieldnames or [])}"
+                )
             yield origin, dict(row)
     except csv.Error as error:
         raise DataError(f"{file}:{reader.line_num}: broken CSV ({error})") from error
@@ -173,7 +181,7 @@ def _read_hub(name: str, split: str) -> Iterator[Located]:
 
     try:
         rows = datasets.load_dataset(name, split=split)
-    except Exception as error:  # noqa: BLE001 - the library raises many kinds, network errors among them
+    except Exception as error:
         raise DataError(
             f"{name}: is no file, and the hub gives no such data set ({type(error).__name__}: {_short(str(error))}); "
             "give a file, or check the name and the network"

@@ -43,7 +43,7 @@ def step_of(folder: Path) -> int:
     """
     match = _STEP.match(folder.resolve().name)
     if match is None:
-        raise CheckpointError(f"{folder}: is not a checkpoint, expected a folder called step_N")
+        raise CheckpointError(f"{folder}: is no checkpoint, expected a folder called step_N")
     return int(match.group(1))
 
 
@@ -150,12 +150,14 @@ def load_weights_into(model: nn.Module, folder: Path) -> None:
         tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
         wrong = [*(each for each in missing if each not in tied), *unexpected]
     if wrong:
-        raise CheckpointError(f"{folder}: belongs to another model ({len(wrong)} names such as {wrong[0]!r})")
+        raise CheckpointError(
+            f"{folder}: belongs to another model ({len(wrong)} names such as {wrong[0]!r})"
+        )
 
 
 def random_state() -> dict[str, Any]:
     """The state of every generator of random numbers, as tensors and plain values."""
-    numpy_state = np.random.get_state(legacy=True)
+    numpy_state: Any = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": [

@@ -67,7 +67,10 @@ def totals(prepared: Prepared) -> list[str]:
     """The ledger in a few lines."""
     ledger = prepared.ledger
     lines = [f"{ledger.rows_read:>9,} rows read"]
-    lines += [f"{ledger.rows_trained:>9,} to train on", f"{ledger.rows_validated:>9,} to validate on"]
+    lines += [
+        f"{ledger.rows_trained:>9,} to train on",
+        f"{ledger.rows_validated:>9,} to validate on",
+    ]
     lines += [f"{count:>9,} dropped: {reason}" for reason, count in ledger.rows_dropped.items()]
     if ledger.rows_truncated:
         lines.append(f"{ledger.rows_truncated:>9,} of these cut to length")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.errors import ConfigError
-from xft.registry import LOGGERS
+from xft.registry import register
 
 
 class Logger:
@@ -23,7 +23,7 @@ class Logger:
         """Nothing more will come."""
 
 
-@LOGGERS.register_module(name="jsonl")
+@register("loggers", "jsonl")
 class JsonLines(Logger):
     """``metrics.jsonl`` and ``samples.jsonl`` in the run folder, a JSON object a line.
 
@@ -77,7 +77,7 @@ def _cut_off(path: Path, resume_step: int) -> None:
     os.replace(temporary, path)
 
 
-@LOGGERS.register_module(name="tensorboard")
+@register("loggers", "tensorboard")
 class TensorBoard(Logger):
     """TensorBoard event files in ``tensorboard/`` of the run folder."""
 
@@ -110,7 +110,7 @@ class TensorBoard(Logger):
         self._writer.close()
 
 
-@LOGGERS.register_module(name="wandb")
+@register("loggers", "wandb")
 class WandB(Logger):
     """Weights & Biases: curves, config, and the sample questions as a table.
 
@@ -151,7 +151,7 @@ class WandB(Logger):
                 id=known,
                 resume="allow" if known else None,
             )
-        except Exception as error:  # noqa: BLE001 - the library raises many kinds, network errors among them
+        except Exception as error:
             raise ConfigError(
                 f"loggers.wandb: cannot start ({error}); `wandb login`, or loggers.wandb.mode='offline'"
             ) from error

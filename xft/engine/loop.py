@@ -98,7 +98,7 @@ class TrainLoop(BaseLoop):
         own = [sum(each.num_targets for each in batches), sum(each.num_tokens for each in batches)]
         targets, tokens = self.strategy.reduce_sum(own)
         loss_sum = torch.zeros((), device=self.strategy.device)
-        metrics: dict[str, torch.Tensor] = {}
+        metrics: dict[str, Any] = {}
         for number, batch in enumerate(batches, 1):
             output = self.strategy.forward_backward(batch, 1 / max(targets, 1), number == len(batches))
             loss_sum += output.loss_sum.detach()
@@ -115,7 +115,7 @@ class TrainLoop(BaseLoop):
         grad_norm = self.strategy.step(self.clip)
         seconds = time.perf_counter() - begun
         self.tokens_seen += int(tokens)
-        record = {
+        record: dict[str, float] = {
             "loss": loss,
             "lr": lr,
             "grad_norm": grad_norm,

@@ -8,10 +8,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xft.errors import ConfigError
-from xft.registry import OPTIMIZERS, SCHEDULES
+from xft.registry import register
 
 
-@OPTIMIZERS.register_module(name="adamw")
+@register("optimizer", "adamw")
 def adamw(
     params: Iterable[Any],
     lr: float = 2e-4,
@@ -20,10 +20,10 @@ def adamw(
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """AdamW of torch (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101)."""
-    return torch.optim.AdamW(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+    return torch.optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
 
 
-@OPTIMIZERS.register_module(name="paged_adamw_8bit")
+@register("optimizer", "paged_adamw_8bit")
 def paged_adamw_8bit(
     params: Iterable[Any],
     lr: float = 2e-4,
@@ -40,7 +40,7 @@ def paged_adamw_8bit(
         raise ConfigError("optimizer: paged_adamw_8bit needs a CUDA GPU; on this machine take 'adamw'")
     import bitsandbytes
 
-    return bitsandbytes.optim.PagedAdamW8bit(  # type: ignore[no-any-return]
+    return bitsandbytes.optim.PagedAdamW8bit(
         params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay
     )
 
@@ -53,7 +53,9 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """
     trained = [each for each in model.parameters() if each.requires_grad]
     if not trained:
-        raise ConfigError("model: no weight is trained; give it an adapter, or set adapter=None to train all")
+        raise ConfigError(
+            "model: no weight is trained; give it an adapter, or set adapter=None to train all"
+        )
     matrices = [each for each in trained if each.ndim >= 2]
     vectors = [each for each in trained if each.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
@@ -79,9 +81,12 @@ def _scheduler(
     )
 
 
-@SCHEDULES.register_module(name="cosine")
+@register("schedule", "cosine")
 def cosine(
-    optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03, min_lr_ratio: float = 0.0
+    optimizer: torch.optim.Optimizer,
+    num_steps: int,
+    warmup: float = 0.03,
+    min_lr_ratio: float = 0.0,
 ) -> LRScheduler:
     """Up linearly during the warm-up, then down along half a cosine.
 
@@ -94,13 +99,13 @@ def cosine(
     return _scheduler("cosine_with_min_lr", optimizer, num_steps, warmup, min_lr_rate=min_lr_ratio)
 
 
-@SCHEDULES.register_module(name="linear")
+@register("schedule", "linear")
 def linear(optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03) -> LRScheduler:
     """Up linearly during the warm-up, then down linearly to zero."""
     return _scheduler("linear", optimizer, num_steps, warmup)
 
 
-@SCHEDULES.register_module(name="constant")
+@register("schedule", "constant")
 def constant(optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03) -> LRScheduler:
     """Up linearly during the warm-up, then level."""
     return _scheduler("constant_with_warmup", optimizer, num_steps, warmup)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -75,7 +74,7 @@ class Recipe:
     training: Training = field(default_factory=Training)
     optimizer: Callable[..., Any] = adamw
     schedule: Callable[..., Any] = cosine
-    strategy: Callable[..., Any] = partial(SingleDevice)
+    strategy: Callable[..., Any] = SingleDevice
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     loggers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     questions: str | list[Any] = field(default_factory=list)

@@ -62,7 +62,14 @@ class Runner(FlexibleRunner):
         self.state: dict[str, Any] = {}
         self.resumed: dict[str, Any] = {}
         self.note = note
-        standard = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+        standard = (
+            "runtime_info",
+            "timer",
+            "sampler_seed",
+            "logger",
+            "param_scheduler",
+            "checkpoint",
+        )
         super().__init__(
             model=model,
             work_dir=strategy.work_dir,
@@ -85,7 +92,7 @@ class Runner(FlexibleRunner):
         assert isinstance(inner, TrainingModel)
         return inner.model
 
-    def train(self, loop: TrainLoop) -> None:  # type: ignore[override]
+    def train(self, loop: TrainLoop) -> None:
         """Run a loop whose strategy is prepared, from where it stands to its end."""
         self._train_loop = loop
         self.model = self.strategy.model

@@ -9,10 +9,10 @@ import logging
 import os
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from xft.engine.checkpoint import load_training_state, save_training_state
 from xft.errors import ConfigError
-from xft.registry import STRATEGIES
+from xft.registry import register
 from xft.types import LossOutput
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -46,12 +46,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
             raise ConfigError(f"strategy.device: got {name!r}, but torch finds no CUDA device; use 'auto'")
-        index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", 0))
+        index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
         return torch.device("cuda", index)
     return torch.device(name)
 
 
-@STRATEGIES.register_module(name="single")
+@register("strategy", "single")
 class SingleDevice(BaseStrategy):
     """One process, one device.
 
@@ -66,9 +66,7 @@ class SingleDevice(BaseStrategy):
     rank = 0
     world_size = 1
 
-    def __init__(
-        self, work_dir: str, seed: int, device: str = "auto", autocast: str | None = None
-    ) -> None:
+    def __init__(self, work_dir: str, seed: int, device: str = "auto", autocast: str | None = None) -> None:
         self.device = choose_device(device)
         self._autocast = getattr(torch, autocast) if autocast is not None else None
         self.optimizer: torch.optim.Optimizer
@@ -76,7 +74,7 @@ class SingleDevice(BaseStrategy):
         super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
         self._experiment_name = Path(work_dir).name
 
-    def _setup_env(self, seed: int) -> None:  # type: ignore[override]
+    def _setup_env(self, seed: int) -> None:
         self._launcher = "none"
         self._distributed = self.world_size > 1
         # MMEngine puts its logs into a folder of this name inside the run folder; ours is one file.
@@ -92,7 +90,7 @@ class SingleDevice(BaseStrategy):
         logger.setLevel(logging.INFO)
         return logger
 
-    def prepare(  # type: ignore[override]
+    def prepare(
         self,
         model: nn.Module,
         *,
@@ -131,7 +129,7 @@ class SingleDevice(BaseStrategy):
             (output.loss_sum * (scale * self.world_size)).backward()
         return output
 
-    def _meet(self, last: bool) -> ContextManager[Any]:
+    def _meet(self, last: bool) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def step(self, clip: float | None) -> float:
@@ -154,11 +152,11 @@ class SingleDevice(BaseStrategy):
     def barrier(self) -> None:
         """Wait for all ranks."""
 
-    def save_checkpoint(self, filename: str, *, extra: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
+    def save_checkpoint(self, filename: str, *, extra: dict[str, Any], **_: Any) -> None:
         """Write the state of optimizer, schedule and random numbers into a folder."""
         save_training_state(Path(filename), self, extra)
 
-    def resume(self, filename: str, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def resume(self, filename: str, **_: Any) -> dict[str, Any]:
         """Read back what ``save_checkpoint`` wrote, weights included.
 
         Returns:
@@ -166,12 +164,12 @@ class SingleDevice(BaseStrategy):
         """
         return load_training_state(Path(filename), self)
 
-    def load_checkpoint(self, filename: str, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def load_checkpoint(self, filename: str, **_: Any) -> dict[str, Any]:
         """The same as ``resume``: a checkpoint of ours is always whole."""
         return self.resume(filename)
 
 
-@STRATEGIES.register_module(name="ddp")
+@register("strategy", "ddp")
 class DDP(SingleDevice):
     """A copy of the model on every rank; gradients are added up. NCCL on GPUs, gloo on CPUs.
 
@@ -199,7 +197,7 @@ class DDP(SingleDevice):
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 
-    def _meet(self, last: bool) -> ContextManager[Any]:
+    def _meet(self, last: bool) -> AbstractContextManager[Any]:
         assert isinstance(self.model, DistributedDataParallel)
         return nullcontext() if last else self.model.no_sync()
 
@@ -245,5 +243,3 @@ def start_process_group(launcher: str, timeout_minutes: float) -> None:
 def unwrap(model: nn.Module) -> nn.Module:
     """The :class:`TrainingModel` inside whatever wraps it."""
     return model.module if isinstance(model, DistributedDataParallel) else model
-
-

@@ -18,7 +18,7 @@ from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
 from xft.engine.runner import Runner
 from xft.engine.strategies import DDP, SingleDevice, choose_device, seed_everything
-from xft.engine.workdir import claim, choose_work_dir, log_to
+from xft.engine.workdir import choose_work_dir, claim, log_to
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.export import verify_artifact
@@ -141,7 +141,9 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
     """Write the final folder, and see that it gives what the live model gives."""
     if strategy.rank == 0:
         final = runner.write_final()
-        difference = verify_artifact(final, runner.bare_model, runner.tokenizer, runner.template, strategy.device)
+        difference = verify_artifact(
+            final, runner.bare_model, runner.tokenizer, runner.template, strategy.device
+        )
         console.say("")
         console.say(f"saved {final} (reloaded: the largest difference of a logit is {difference:.2g})")
         console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
@@ -171,7 +173,7 @@ def _ranks(launcher: str) -> tuple[int, int]:
         "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
         "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     }[launcher]
-    return int(os.environ.get(names[0], 0)), int(os.environ.get(names[1], 1))
+    return int(os.environ.get(names[0], "0")), int(os.environ.get(names[1], "1"))
 
 
 def _can_pack(loaded: LoadedModel, recipe: Recipe) -> bool:
@@ -216,6 +218,3 @@ def _short(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from xft.registry import SCORERS
+from xft.registry import register
 
 
 def _normalise(text: str) -> str:
@@ -11,7 +11,7 @@ def _normalise(text: str) -> str:
     return " ".join(re.sub(r"[`\"'*“”‘’]", "", text.casefold()).split())
 
 
-@SCORERS.register_module(name="contains")
+@register("scorer", "contains")
 def contains(answer: str, reference: str) -> float:
     """1 where the answer contains the reference, as whole words; case and quotes do not count.
 
@@ -25,13 +25,13 @@ def contains(answer: str, reference: str) -> float:
     return 0.0
 
 
-@SCORERS.register_module(name="exact")
+@register("scorer", "exact")
 def exact(answer: str, reference: str) -> float:
     """1 where the answer is the reference; case, quotes and a full stop at the end do not count."""
     return float(_normalise(answer).rstrip(".") == _normalise(reference).rstrip("."))
 
 
-@SCORERS.register_module(name="f1")
+@register("scorer", "f1")
 def f1(answer: str, reference: str) -> float:
     """Harmonic mean of the precision and recall of words, as SQuAD has it
     (Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250)."""

@@ -47,7 +47,9 @@ def verify_artifact(
         text = template.render(turns, generation=True)
         again = BoundTemplate(saved.tokenizer, str(saved.tokenizer.chat_template))
         if again.render(turns, generation=True) != text:
-            raise CheckpointError(f"{folder}: the saved chat template renders another text than the live one")
+            raise CheckpointError(
+                f"{folder}: the saved chat template renders another text than the live one"
+            )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if saved.tokenizer(text, add_special_tokens=False)["input_ids"] != ids:
         raise CheckpointError(f"{folder}: the saved tokenizer gives other tokens than the live one")
@@ -78,6 +80,6 @@ def logits_of(model: Any, batch: Tensor) -> Tensor:
     model.eval()
     try:
         with torch.inference_mode():
-            return model(input_ids=batch, use_cache=False).logits.float().cpu()  # type: ignore[no-any-return]
+            return model(input_ids=batch, use_cache=False).logits.float().cpu()
     finally:
         model.train(training)

@@ -9,10 +9,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
-from xft.registry import ADAPTERS
+from xft.registry import register
 
 
-@ADAPTERS.register_module(name="lora")
+@register("adapter", "lora")
 class LoRA:
     """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685): ``W + alpha / r · B A``.
 
@@ -68,7 +68,9 @@ class LoRA:
         asked = [] if isinstance(self.target_modules, str) else self.target_modules
         for name in [*asked, *(self.modules_to_save or [])]:
             if name.rpartition(".")[2] not in layers:
-                raise ConfigError(f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}")
+                raise ConfigError(
+                    f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}"
+                )
         try:
             return get_peft_model(model, config)
         except ValueError as error:
@@ -102,7 +104,10 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
         loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()
-        detail = next((each.strip() for each in reason if "size mismatch" in each), reason[0] if reason else "")
+        detail = next(
+            (each.strip() for each in reason if "size mismatch" in each),
+            reason[0] if reason else "",
+        )
         raise ModelError(
             f"{path}: the adapter does not fit the model {model.name_or_path!r} ({detail}); it was trained "
             f"on {base_of_adapter(path)!r}"

@@ -7,6 +7,7 @@ that nothing has to be typed again.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from xft.models.load import (
     load_weights,
     resize_embeddings,
 )
+from xft.paths import SCHEME
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 from xft.version import __version__
@@ -138,43 +140,52 @@ def open_artifact(
         ModelError: nothing is there, or the adapter belongs to another model.
     """
     device = device or torch.device("cpu")
-    named = path == embedded.NAME or not Path(path).exists() and "/" in path and not Path(path).parent.is_dir()
-    folder = None if named else find_artifact(Path(path))
+    folder = find_artifact(Path(path)) if _is_local(path) else None
     on_top = find_artifact(Path(adapter)) if adapter is not None else None
     if folder is not None and is_adapter(folder):
         if on_top is not None:
             raise ModelError(f"{path}: is an adapter itself; give --adapter with the model's path")
+        base = _base(folder)
         folder, on_top = None, folder
-        note = read_note(on_top)
-        base = note.base if note is not None else _base(on_top)
     else:
         base = path if folder is None else str(folder)
-        note = read_note(on_top or folder) if (on_top or folder) is not None else None  # type: ignore[arg-type]
     if on_top is not None and not is_adapter(on_top):
         raise ModelError(f"{adapter}: is a whole model, expected an adapter")
+    written = on_top or folder
+    note = read_note(written) if written is not None else None
     bits = bits or (note.bits if note is not None else None)
-    chosen = choose_dtype(dtype or (note.dtype if note is not None else "auto"), device)
     model = load_weights(
         base,
-        chosen,
-        quantization={None: None, 4: NF4(), 8: Int8()}[bits],
+        choose_dtype(dtype or (note.dtype if note is not None else "auto"), device),
+        quantization=_QUANTIZERS[bits](),
         device=device,
         trust_remote_code=note is not None and note.trust_remote_code,
     )
-    tokenizer = load_tokenizer(str(on_top) if on_top is not None and _has_tokenizer(on_top) else base)
+    own = on_top is not None and (on_top / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(str(on_top) if own else base)
     if on_top is None:
         return LoadedModel(model, tokenizer)
     resize_embeddings(model, tokenizer)
     return LoadedModel(load_adapter(model, on_top), tokenizer)
 
 
+_QUANTIZERS: dict[int | None, Callable[[], NF4 | Int8 | None]] = {None: lambda: None, 4: NF4, 8: Int8}
+
+
+def _is_local(path: str) -> bool:
+    """Whether ``path`` is meant as a folder, and not as the name of a model."""
+    if path.startswith(SCHEME):
+        return False
+    return Path(path).exists() or path.count("/") != 1 or Path(path).parent.is_dir()
+
+
 def _base(folder: Path) -> str:
+    """The model that an adapter belongs on, as our note says or as peft's config says."""
+    note = read_note(folder)
+    if note is not None:
+        return note.base
     base = base_of_adapter(folder)
     return embedded.NAME if embedded.is_materialised(base) else base
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer_config.json").is_file()
 
 
 def _generation_config(

@@ -82,7 +82,9 @@ class Generator:
         enough = Event()
 
         class CallerLeft(StoppingCriteria):
-            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            def __call__(
+                self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+            ) -> torch.Tensor:
                 return torch.full((input_ids.shape[0],), enough.is_set(), device=input_ids.device)
 
         failure: list[BaseException] = []
@@ -134,7 +136,7 @@ class Generator:
         try:
             with torch.inference_mode():
                 sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
-                return self.model.generate(  # type: ignore[no-any-return]
+                return self.model.generate(
                     input_ids=ids.to(device),
                     attention_mask=mask.to(device),
                     max_new_tokens=max_new_tokens,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from peft import PeftModel
@@ -19,13 +19,13 @@ from xft.errors import ConfigError, ModelError
 from xft.models import embedded
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
-from xft.registry import MODELS, QUANTIZERS
+from xft.registry import register
 from xft.types import Tokenizer
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 
 
-@QUANTIZERS.register_module(name="nf4")
+@register("quantization", "nf4")
 class NF4:
     """4-bit NormalFloat weights of bitsandbytes, dequantised in each forward pass.
 
@@ -52,7 +52,7 @@ class NF4:
         )
 
 
-@QUANTIZERS.register_module(name="int8")
+@register("quantization", "int8")
 class Int8:
     """8-bit weights of bitsandbytes (LLM.int8(), https://arxiv.org/abs/2208.07339)."""
 
@@ -81,7 +81,7 @@ class LoadedModel:
         return bool(getattr(self.base, "_supports_attention_backend", False))
 
 
-@MODELS.register_module(name="causal_lm")
+@register("model", "causal_lm")
 class CausalLM:
     """A decoder that predicts the next token.
 
@@ -173,7 +173,7 @@ class CausalLM:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The type that a name stands for on a device; ``auto`` is bf16 where it is computed in."""
     if name != "auto":
-        return getattr(torch, name)  # type: ignore[no-any-return]
+        return getattr(torch, name)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type == "cpu":
@@ -212,12 +212,12 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
     """
     where = resolve_path(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **_hub_options(where, trust_remote_code))
-    except Exception as error:  # noqa: BLE001 - the library raises many kinds, network errors among them
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, **_hub_options(where, trust_remote_code))
+    except Exception as error:
         raise ModelError(_unreadable("tokenizer", path, error)) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer  # type: ignore[no-any-return]
+    return cast(Tokenizer, tokenizer)
 
 
 def load_weights(
@@ -250,14 +250,17 @@ def load_weights(
             model = AutoModelForCausalLM.from_pretrained(
                 where, dtype=dtype, attn_implementation=attention, **options
             )
-    except Exception as error:  # noqa: BLE001 - the library raises many kinds, network errors among them
+    except Exception as error:
         raise ModelError(_unreadable("model", path, error)) from error
-    return model.to(device) if device is not None and "device_map" not in options else model  # type: ignore[no-any-return]
+    if device is not None and "device_map" not in options:
+        model.to(device)  # type: ignore[arg-type]
+    return cast(PreTrainedModel, model)
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     """Make room for tokens that the model has no embedding for. Never shrinks."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
 
@@ -269,7 +272,8 @@ def _choose_attention(config: Any) -> str:
     try:
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-        supported = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_attention_backend
+        architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        supported = bool(architecture._supports_attention_backend)
     except KeyError:
         supported = False
     return PACKED if supported and not special else ("eager" if special else "sdpa")

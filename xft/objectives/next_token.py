@@ -7,11 +7,11 @@ from torch import nn
 
 from xft.losses import cross_entropy_sum
 from xft.models import target_logits
-from xft.registry import OBJECTIVES
+from xft.registry import register
 from xft.types import Batch, LossOutput
 
 
-@OBJECTIVES.register_module(name=["sft", "pretrain"])
+@register("objective", "sft", "pretrain")
 def next_token(model: nn.Module, batch: Batch) -> LossOutput:
     """The negative log-likelihood of the trained tokens, summed.
 

@@ -93,7 +93,7 @@ class BoundTemplate:
                 add_generation_prompt=generation,
                 return_dict=False,
             )
-        except Exception as error:  # noqa: BLE001 - a template is foreign code: Jinja passes on what it raises
+        except Exception as error:
             roles = ", ".join(each.role for each in conversation)
             raise TemplateError(f"the chat template refuses the turns ({roles}): {error}") from error
         return str(text)

@@ -4,7 +4,7 @@ Each is Jinja source, written to give the text that the model's authors document
 tokenizer with the official template is at hand, a test compares the two.
 """
 
-from xft.registry import TEMPLATES
+from xft.registry import register
 from xft.templates.base import ChatTemplate
 
 _CHATML_TURNS = (
@@ -46,12 +46,11 @@ SOURCES: dict[str, str] = {
     ),
 }
 
-TEMPLATES.register_module(name="auto", module=ChatTemplate)
-TEMPLATES.register_module(name="jinja", module=ChatTemplate)
+register("template", "auto", "jinja")(ChatTemplate)
 
 
 def _register(name: str, source: str) -> None:
-    @TEMPLATES.register_module(name=name)
+    @register("template", name)
     class Named(ChatTemplate):
         def __init__(self) -> None:
             super().__init__(source)

@@ -7,10 +7,10 @@ from xft import console
 from xft.engine import checkpoint
 from xft.engine.hooks.interval import IntervalHook
 from xft.errors import ConfigError
-from xft.registry import HOOKS
+from xft.registry import register
 
 
-@HOOKS.register_module(name="checkpoint")
+@register("hooks", "checkpoint")
 class CheckpointHook(IntervalHook):
     """Saves at intervals and at the end, and after each better validation.
 
@@ -41,7 +41,9 @@ class CheckpointHook(IntervalHook):
         if self.best is None or runner.train_loop.step == 0:
             return
         if self.best not in metrics:
-            raise ConfigError(f"hooks.checkpoint.best: validation has {', '.join(metrics)}, not {self.best!r}")
+            raise ConfigError(
+                f"hooks.checkpoint.best: validation has {', '.join(metrics)}, not {self.best!r}"
+            )
         value = metrics[self.best]
         if self._best_value is None or value < self._best_value:
             self._best_value, self._best_step = value, runner.train_loop.step

@@ -6,10 +6,10 @@ from mmengine.hooks import Hook
 
 from xft import console
 from xft.errors import ConfigError
-from xft.registry import HOOKS
+from xft.registry import register
 
 
-@HOOKS.register_module(name="early_stopping")
+@register("hooks", "early_stopping")
 class EarlyStoppingHook(Hook):
     """Ends the run after ``patience`` validations without progress.
 
@@ -46,8 +46,6 @@ class EarlyStoppingHook(Hook):
             return
         self._state["waited"] += 1
         if self._state["waited"] >= self.patience:
-            reason = (
-                f"validation {self.monitor} has not fallen below {lowest:.4f} in {self.patience} validations"
-            )
+            reason = f"validation {self.monitor} has not fallen below {lowest:.4f} in {self.patience} validations"
             runner.train_loop.stop_reason = reason
             console.say(f"  stopping early: {reason}")

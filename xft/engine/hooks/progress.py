@@ -5,10 +5,10 @@ from typing import Any
 
 from xft import console
 from xft.engine.hooks.interval import IntervalHook
-from xft.registry import HOOKS
+from xft.registry import register
 
 
-@HOOKS.register_module(name="progress")
+@register("hooks", "progress")
 class ProgressHook(IntervalHook):
     """Records every step, and prints a line for some.
 

@@ -9,11 +9,11 @@ from xft.evaluation import Asked, ask
 from xft.evaluation.questions import total_score
 from xft.evaluation.scorers import contains
 from xft.models import Generator
-from xft.registry import HOOKS
+from xft.registry import register
 from xft.types import Scorer
 
 
-@HOOKS.register_module(name="questions")
+@register("hooks", "questions")
 class QuestionsHook(IntervalHook):
     """Asks the sample questions of the config before the first step, at intervals and at the end.
 

@@ -8,10 +8,10 @@ from xft.data import collate_flat, collate_padded
 from xft.data.sampler import in_order
 from xft.engine.hooks.interval import IntervalHook
 from xft.evaluation import evaluate
-from xft.registry import HOOKS
+from xft.registry import register
 
 
-@HOOKS.register_module(name="validation")
+@register("hooks", "validation")
 class ValidationHook(IntervalHook):
     """Evaluates the validation split before the first step, at intervals and at the end.
 
@@ -46,7 +46,9 @@ class ValidationHook(IntervalHook):
         strategy = runner.strategy
         order = in_order([len(each) for each in samples], self.batch_size)
         pad = runner.train_loop.pad_token_id
-        chosen = [[samples[each] for each in batch] for batch in order[strategy.rank :: strategy.world_size]]
+        chosen = [
+            [samples[each] for each in batch] for batch in order[strategy.rank :: strategy.world_size]
+        ]
         batches = (collate_flat(each) if pad is None else collate_padded(each, pad) for each in chosen)
         with strategy.autocast():
             metrics = evaluate(strategy.model, batches, strategy.device, strategy.reduce_sum)

@@ -121,7 +121,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     from xft.export import convert
 
-    difference = convert(
+    comparison = convert(
         arguments.source,
         arguments.out,
         merged=arguments.merge,
@@ -129,9 +129,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         max_shard_size=arguments.max_shard_size,
     )
     kind = "merged model" if arguments.merge else "model"
-    print(
-        f"wrote the {kind} to {arguments.out}; reloaded: the largest difference of a logit is {difference:.2g}"
-    )
+    print(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:

@@ -97,9 +97,7 @@ def save_training_state(folder: Path, strategy: "SingleDevice", extra: dict[str,
     if strategy.rank == 0:
         state = {
             "optimizer": strategy.optimizer.state_dict(),
-            "schedule": {
-                key: value for key, value in strategy.schedule.state_dict().items() if key != "lr_lambdas"
-            },
+            "schedule": strategy.schedule.state_dict(),
         }
         torch.save(state, folder / STATE)
         (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")

@@ -117,7 +117,7 @@ class TrainLoop(BaseLoop):
         self.tokens_seen += int(tokens)
         record: dict[str, float] = {
             "loss": loss,
-            "lr": lr,
+            "lr": float(lr),
             "grad_norm": grad_norm,
             "tokens": int(tokens),
             "target_tokens": int(targets),

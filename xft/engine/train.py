@@ -141,11 +141,11 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
     """Write the final folder, and see that it gives what the live model gives."""
     if strategy.rank == 0:
         final = runner.write_final()
-        difference = verify_artifact(
+        comparison = verify_artifact(
             final, runner.bare_model, runner.tokenizer, runner.template, strategy.device
         )
         console.say("")
-        console.say(f"saved {final} (reloaded: the largest difference of a logit is {difference:.2g})")
+        console.say(f"saved {final} (reloaded and compared with the live model: {comparison})")
         console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
         console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
     strategy.barrier()

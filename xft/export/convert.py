@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 from xft.errors import ConfigError
-from xft.export.verify import compare, logits_of, verify_artifact
+from xft.export.verify import PROBE, Comparison, compare, logits_of, verify_artifact
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
 from xft.models.adapters import load_adapter, merge
 from xft.models.load import choose_dtype, resize_embeddings
@@ -28,7 +28,7 @@ def convert(
     merged: bool = False,
     dtype: str | None = None,
     max_shard_size: str = "5GB",
-) -> float:
+) -> Comparison:
     """Write a run, a checkpoint or an adapter as plain ``peft`` or ``transformers`` reads it.
 
     Args:
@@ -39,7 +39,7 @@ def convert(
         max_shard_size: of a file of weights.
 
     Returns:
-        The largest difference of a logit between what was opened and what was written.
+        How near what was written is to what was opened.
 
     Raises:
         ConfigError: ``out`` is in use, or ``source`` cannot be written in that way.
@@ -48,9 +48,10 @@ def convert(
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"OUT: {out} exists and is not empty; choose another folder")
-    folder = find_artifact(Path(source))
-    note = read_note(folder)
-    loaded = open_artifact(source)
+    note = read_note(find_artifact(Path(source)))
+    # Whatever dtype is wished for is loaded, never cast to: casting a model as a whole would round
+    # buffers too, the frequencies of its rotary embedding among them.
+    loaded = open_artifact(source, dtype=None if merged else dtype)
     if merged and not isinstance(loaded.model, PeftModel):
         raise ConfigError(f"--merge: {source} is a whole model already; leave --merge out")
     if dtype is not None and not merged and isinstance(loaded.model, PeftModel):
@@ -64,34 +65,23 @@ def convert(
     made.chmod(0o755)
     try:
         if merged:
-            difference = _write_merged(source, made, loaded, template, note, dtype, max_shard_size)
+            comparison = _write_merged(source, made, loaded, template, note, dtype, max_shard_size)
         else:
-            difference = _write_plain(made, loaded, template, note, dtype, max_shard_size)
+            comparison = _write_plain(made, loaded, template, note, max_shard_size)
         if target.exists():
             target.rmdir()
         made.rename(target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return difference
+    return comparison
 
 
 def _write_plain(
-    made: Path,
-    loaded: LoadedModel,
-    template: BoundTemplate | None,
-    note: Note | None,
-    dtype: str | None,
-    max_shard_size: str,
-) -> float:
-    device = torch.device("cpu")
-    model: Any = loaded.model
-    if dtype is not None:
-        model = model.to(choose_dtype(dtype, device))
-    note = note or Note(str(loaded.base.name_or_path), str(model.dtype).removeprefix("torch."))
-    if dtype is not None:
-        note = replace(note, dtype=str(model.dtype).removeprefix("torch."))
-    save_artifact(model, loaded.tokenizer, template, note, made, max_shard_size=max_shard_size)
-    return verify_artifact(made, model, loaded.tokenizer, template, device)
+    made: Path, loaded: LoadedModel, template: BoundTemplate | None, note: Note | None, max_shard_size: str
+) -> Comparison:
+    note = replace(note or Note(_name(loaded), ""), dtype=_type_name(loaded.base.dtype))
+    save_artifact(loaded.model, loaded.tokenizer, template, note, made, max_shard_size=max_shard_size)
+    return verify_artifact(made, loaded.model, loaded.tokenizer, template, torch.device("cpu"))
 
 
 def _write_merged(
@@ -102,29 +92,51 @@ def _write_merged(
     note: Note | None,
     dtype: str | None,
     max_shard_size: str,
-) -> float:
-    """Merge into plain weights. A quantised base is dequantised first, so that what is written
-    is what was trained: the adapter has learnt to make up for the rounding of that base."""
+) -> Comparison:
+    """Merge into plain weights, and compare with the adapter on the base that it was trained on."""
     probe = _probe(loaded, template)
     expected = logits_of(loaded.model, probe)
     device = torch.device("cpu")
     wanted = choose_dtype(dtype or (note.dtype if note is not None else "auto"), device)
-    adapted: Any = loaded.model
-    if note is not None and note.bits is not None:
-        base: Any = open_artifact(note.base, bits=note.bits, dtype=note.dtype).model
-        base = base.dequantize(wanted)
-        resize_embeddings(base, loaded.tokenizer)
-        adapted = load_adapter(base, find_artifact(Path(source)))
-    whole: Any = merge(adapted.to(wanted))
+    whole: Any = merge(_on_plain_base(source, loaded, note, wanted))
     whole.config.use_cache = True
-    merged_note = Note(str(loaded.base.name_or_path), str(wanted).removeprefix("torch."))
-    save_artifact(whole, loaded.tokenizer, template, merged_note, made, max_shard_size=max_shard_size)
+    save_artifact(
+        whole,
+        loaded.tokenizer,
+        template,
+        Note(_name(loaded), _type_name(wanted)),
+        made,
+        max_shard_size=max_shard_size,
+    )
     verify_artifact(made, whole, loaded.tokenizer, template, device)
     return compare(expected, logits_of(whole, probe), MERGE_TOLERANCE, f"{source}: the merged model")
 
 
+def _on_plain_base(source: str, loaded: LoadedModel, note: Note | None, dtype: torch.dtype) -> Any:
+    """The adapter on a base that is not quantised, in the type that is written.
+
+    A quantised base is dequantised, not replaced by the original weights: the adapter has learnt to
+    make up for the rounding of the base that it was trained on.
+    """
+    if note is None or note.bits is None:
+        same = loaded.base.dtype == dtype
+        return loaded.model if same else open_artifact(source, dtype=_type_name(dtype)).model
+    base: Any = open_artifact(note.base, bits=note.bits, dtype=note.dtype).model
+    base = base.dequantize(dtype)
+    resize_embeddings(base, loaded.tokenizer)
+    return load_adapter(base, find_artifact(Path(source)))
+
+
+def _name(loaded: LoadedModel) -> str:
+    return str(loaded.base.name_or_path)
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _probe(loaded: LoadedModel, template: BoundTemplate | None) -> torch.Tensor:
-    text = "What is xft, and how is a run started?"
+    text = PROBE
     if template is not None:
         text = template.render([Message("user", text)], generation=True)
     return torch.tensor([loaded.tokenizer(text, add_special_tokens=False)["input_ids"]])

@@ -1,5 +1,6 @@
 """Reload what was written, and compare it with the live model."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,32 @@ from xft.models import open_artifact
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
 
-PROBE = "Say in one sentence what you are."
+PROBE = "What is the capital of France, and what do you know about it? Say it in one sentence, please."
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How near the logits of two models are on a probe.
+
+    Attributes:
+        difference: the largest difference of a logit.
+        largest: the largest logit.
+        agreement: share of the positions at which both rank the same token first.
+        divergence: mean Kullback-Leibler divergence of a position, in nats.
+    """
+
+    difference: float
+    largest: float
+    agreement: float
+    divergence: float
+
+    def __str__(self) -> str:
+        if self.difference == 0:
+            return "the logits are the same"
+        return (
+            f"logits differ by {self.difference:.2g} at most (the largest is {self.largest:.3g}), KL "
+            f"{self.divergence:.2g} nats, the likeliest token is the same at {self.agreement:.0%} of the positions"
+        )
 
 
 def verify_artifact(
@@ -21,7 +47,7 @@ def verify_artifact(
     template: BoundTemplate | None,
     device: torch.device,
     tolerance: float = 1e-3,
-) -> float:
+) -> Comparison:
     """Compare a saved model with the one in memory: tokens, template and logits.
 
     Args:
@@ -33,9 +59,6 @@ def verify_artifact(
         tolerance: the largest difference of logits that is allowed, as a share of the largest
             logit. The same weights in the same type give the same logits; a reload may choose
             another kernel.
-
-    Returns:
-        The largest difference of a logit.
 
     Raises:
         CheckpointError: they differ.
@@ -58,20 +81,22 @@ def verify_artifact(
     return compare(expected, got, tolerance, f"{folder}: the saved model")
 
 
-def compare(expected: Tensor, got: Tensor, tolerance: float, what: str) -> float:
-    """The largest difference of a logit.
+def compare(expected: Tensor, got: Tensor, tolerance: float, what: str) -> Comparison:
+    """Compare logits of shape ``(batch, seq, vocabulary)``.
 
     Raises:
-        CheckpointError: it is more than ``tolerance`` times the largest logit, or not a number.
+        CheckpointError: they differ by more than ``tolerance`` times the largest, or are no numbers.
     """
-    difference = float((expected - got).abs().max())
-    largest = float(expected.abs().max())
-    if not difference <= tolerance * largest:
-        raise CheckpointError(
-            f"{what} gives other logits than the live one: they differ by {difference:.3g}, and the largest "
-            f"is {largest:.3g}; do not use it"
-        )
-    return difference
+    p, q = expected.log_softmax(-1), got.log_softmax(-1)
+    found = Comparison(
+        difference=float((expected - got).abs().max()),
+        largest=float(expected.abs().max()),
+        agreement=float((expected.argmax(-1) == got.argmax(-1)).float().mean()),
+        divergence=float((p.exp() * (p - q)).sum(-1).mean()),
+    )
+    if not found.difference <= tolerance * found.largest:
+        raise CheckpointError(f"{what} gives other logits than the live one ({found}); do not use it")
+    return found
 
 
 def logits_of(model: Any, batch: Tensor) -> Tensor:

@@ -123,8 +123,14 @@ def _check_complete(model: PeftModel, path: Path) -> None:
 
     with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    if missing := sorted(expected - saved) or sorted(saved - expected):
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # A weight that two layers share is saved once.
+    found = {each.data_ptr() for name, each in weights.items() if name in saved}
+    missing = [name for name, each in weights.items() if each.data_ptr() not in found]
+    missing += sorted(saved - set(weights))
+    # Embeddings with new tokens are wrapped; the frozen weight below is the base's, not the adapter's.
+    missing = [name for name in missing if ".base_layer." not in name]
+    if missing:
         raise ModelError(
             f"{path}: the adapter does not fit the model: {len(missing)} weights such as {missing[0]!r} "
             "are in only one of the two"

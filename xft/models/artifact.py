@@ -74,6 +74,10 @@ def save_artifact(
         folder: where.
         options: for ``save_pretrained`` of the model, e.g. ``max_shard_size``.
     """
+    if isinstance(model, PeftModel):
+        # The rows of new tokens are saved with the adapter; without this, peft would save the whole
+        # embeddings beside them, once for each layer that shares them.
+        options["save_embedding_layers"] = False
     model.save_pretrained(folder, **options)
     saved: Any = tokenizer
     before = tokenizer.chat_template

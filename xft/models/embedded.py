@@ -62,6 +62,8 @@ def _convert(source: Path, target: Path) -> None:
     model.is_quantized = False
     model.hf_quantizer = None
     model.config._name_or_path = NAME
+    if hasattr(model.config, "_model_name_or_path"):
+        del model.config._model_name_or_path  # a title from the file, which is no path
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from xft import paths
+from xft import console, paths
 from xft.errors import ConfigError, ModelError
 from xft.models import embedded
 from xft.models.adapters import LoRA
@@ -233,6 +233,7 @@ def load_weights(
     Raises:
         ModelError: they cannot be read.
     """
+    console.hush_progress_bars()
     where = resolve_path(path)
     options: dict[str, Any] = _hub_options(where, trust_remote_code)
     if quantization is not None:
@@ -252,9 +253,18 @@ def load_weights(
             )
     except Exception as error:
         raise ModelError(_unreadable("model", path, error)) from error
+    _keep_quantised_weights(model)
     if device is not None and "device_map" not in options:
         model.to(device)  # type: ignore[arg-type]
     return cast(PreTrainedModel, model)
+
+
+def _keep_quantised_weights(model: PreTrainedModel) -> None:
+    """On a CPU, bitsandbytes repacks 4-bit weights for speed when a model is evaluated, and rounds
+    their constants to bf16 on the way: the first validation would change the base that is trained."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:

@@ -16,7 +16,7 @@ class CheckpointHook(IntervalHook):
 
     Args:
         interval: steps between two checkpoints; ``None`` saves about five times in a run.
-        keep: how many are kept beside the best.
+        keep: how many of the newest are kept; the best is kept in any case.
         best: the figure of the validation that says which is best; lower is better. ``None``
             keeps no best one.
     """
@@ -30,7 +30,7 @@ class CheckpointHook(IntervalHook):
         self.keep = keep
         self.best = best
 
-    def before_train(self, runner: Any) -> None:
+    def before_run(self, runner: Any) -> None:
         """Take up where a resumed run was."""
         self._best_step: int | None = runner.resumed.get("best_step")
         self._best_value: float | None = runner.resumed.get("best_value")
@@ -76,6 +76,6 @@ class CheckpointHook(IntervalHook):
         self._prune(runner)
 
     def _prune(self, runner: Any) -> None:
-        steps = [each for each in checkpoint.saved_steps(runner.work_folder) if each != self._best_step]
-        for step in steps[: -self.keep]:
-            shutil.rmtree(checkpoint.folder_of(runner.work_folder) / f"step_{step}")
+        for step in checkpoint.saved_steps(runner.work_folder)[: -self.keep]:
+            if step != self._best_step:
+                shutil.rmtree(checkpoint.folder_of(runner.work_folder) / f"step_{step}")

@@ -28,7 +28,7 @@ class EarlyStoppingHook(Hook):
         self.min_delta = min_delta
         self.monitor = monitor
 
-    def before_train(self, runner: Any) -> None:
+    def before_run(self, runner: Any) -> None:
         """Take up where a resumed run was."""
         state = runner.state.setdefault("early_stopping", {"lowest": None, "waited": 0})
         self._state: dict[str, Any] = state

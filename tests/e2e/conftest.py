@@ -1,0 +1,32 @@
+"""A tiny model with the tokenizer of SmolLM2, shared by all commands that are tried."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import save_tiny, write_config, write_rows
+
+from xft.cli import main
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, smollm2_tokenizer: Any) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", smollm2_tokenizer)
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path, tiny_model: Path) -> Path:
+    """A config for the tiny model with 24 rows beside it."""
+    rows = write_rows(tmp_path / "rows.jsonl", 24)
+    return write_config(tmp_path / "tiny.py", tiny_model, rows)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Path]:
+    """The run folder of a run that ended, for commands that only read it."""
+    folder = tmp_path_factory.mktemp("finished")
+    rows = write_rows(folder / "rows.jsonl", 24)
+    config = write_config(folder / "tiny.py", tiny_model, rows)
+    assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
+    yield folder / "run"

@@ -1,0 +1,91 @@
+"""A run that was broken off and resumed is the run that was not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import records
+
+from xft.cli import INTERRUPTED, main
+
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second")
+HOOK = """
+from mmengine.hooks import Hook
+
+class BreakOff(Hook):
+    priority = 'LOWEST'
+    def __init__(self, at):
+        self.at = at
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.at:
+            raise KeyboardInterrupt
+"""
+
+
+def _figures(run: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in each.items() if key not in TIMES} for each in records(run)]
+
+
+@pytest.fixture
+def broken_off(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with dropout that ended in step 7 of 12; its last checkpoint is of step 6."""
+    (tmp_path / "breaking.py").write_text(HOOK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tiny_run.write_text(
+        tiny_run.read_text() + "model['adapter'].update(dropout=0.2)\nhooks['checkpoint'].update(interval=3)\n"
+    )
+    options = ["--cfg-options", "hooks.break_off.type=breaking.BreakOff", "hooks.break_off.at=7"]
+    code = main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), *options])
+    assert code == INTERRUPTED
+    assert len(records(tmp_path / "run", "train")) == 7
+    return tmp_path / "run"
+
+
+def test_the_resumed_run_is_bit_equal_to_the_uninterrupted_one(
+    broken_off: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume"]) == 0
+    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "whole")]) == 0
+    assert _figures(broken_off) == _figures(tmp_path / "whole")
+    got = load_file(broken_off / "final" / "adapter_model.safetensors")
+    expected = load_file(tmp_path / "whole" / "final" / "adapter_model.safetensors")
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+    asked = (broken_off / "samples.jsonl").read_text()
+    assert asked == (tmp_path / "whole" / "samples.jsonl").read_text()
+
+
+def test_a_checkpoint_can_be_named_and_goes_on_in_another_folder(
+    broken_off: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    checkpoint = broken_off / "checkpoints" / "step_3"
+    other = tmp_path / "other"
+    assert main(["train", str(tiny_run), "--work-dir", str(other), "--resume", str(checkpoint)]) == 0
+    assert [each["step"] for each in records(other, "train")] == list(range(4, 13))
+
+
+def test_there_must_be_something_to_resume(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "none"), "--resume"]) == 5
+    assert "has no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_finished_run_is_not_resumed(
+    finished_run: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished_run / "metrics.jsonl").read_text()
+    assert main(["train", str(tiny_run), "--resume", str(finished_run)]) == 2
+    assert "done" in capsys.readouterr().err
+    assert (finished_run / "metrics.jsonl").read_text() == before
+
+
+def test_a_checkpoint_of_another_adapter_is_refused(
+    finished_run: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cfg-options", "model.adapter.r=2", "training.epochs=9"]
+    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "r"), "--resume", str(finished_run), *options]) == 5
+    assert "cannot be resumed from" in capsys.readouterr().err

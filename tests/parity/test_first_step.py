@@ -1,0 +1,106 @@
+"""The loss and the gradients of a step against plain ``transformers`` and ``peft``."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny import tiny_config
+from transformers import AutoModelForCausalLM
+
+from xft.data import collate_flat, collate_padded
+from xft.models import PACKED, TrainingModel
+from xft.objectives import next_token
+from xft.types import IGNORE_INDEX, Sample
+
+LENGTHS = [9, 4, 17, 6, 11, 5]
+
+
+def _samples() -> list[Sample]:
+    generator = np.random.default_rng(1)
+    out = []
+    for length in LENGTHS:
+        ids = generator.integers(3, 90, length).astype(np.int32)
+        labels = ids.copy()
+        labels[: length // 3] = IGNORE_INDEX
+        out.append(Sample(ids, labels))
+    return out
+
+
+def _peft_model(family: str, attention: str) -> Any:
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(tiny_config(family, 97), attn_implementation=attention)
+    model = get_peft_model(
+        base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    torch.manual_seed(1)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:  # zero at first, which would hide the gradient of A
+            torch.nn.init.normal_(each, std=0.1)
+    return model
+
+
+def _gradients(model: Any) -> dict[str, torch.Tensor]:
+    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+
+def _reference(family: str) -> tuple[float, dict[str, torch.Tensor]]:
+    """The mean loss of transformers over all trained tokens of one padded batch."""
+    model = _peft_model(family, "eager")
+    batch = collate_padded(_samples(), pad_token_id=0)
+    loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
+    loss.backward()
+    return float(loss), _gradients(model)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "internlm3"])
+@pytest.mark.parametrize("groups", [[6], [1] * 6, [4, 2], [2, 1, 3]])
+def test_any_window_gives_the_step_of_plain_transformers_and_peft(family: str, groups: list[int]) -> None:
+    expected_loss, expected = _reference(family)
+    samples = _samples()
+    model = _peft_model(family, PACKED)
+    training = TrainingModel(model, next_token)
+    targets = sum(each.num_targets for each in samples)
+    loss = 0.0
+    start = 0
+    for size in groups:
+        output = training(collate_flat(samples[start : start + size]))
+        (output.loss_sum / targets).backward()
+        loss += float(output.loss_sum) / targets
+        start += size
+    got = _gradients(model)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert got.keys() == expected.keys()
+    for name, gradient in expected.items():
+        # fp32; sums are taken in another order, so the last bits differ
+        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    samples = _samples()
+    found = []
+    for checkpointing in (False, True):
+        model = _peft_model("llama", PACKED)
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+        TrainingModel(model, next_token)(collate_flat(samples)).loss_sum.backward()
+        found.append(_gradients(model))
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_accuracy_counts_the_tokens_that_are_ranked_first() -> None:
+    samples = _samples()
+    model = _peft_model("llama", PACKED)
+    output = next_token(model, collate_flat(samples))
+    correct = 0
+    for sample in samples:
+        ids = torch.from_numpy(sample.input_ids.astype(np.int64))[None]
+        with torch.no_grad():
+            guess = model(input_ids=ids).logits[0, :-1].argmax(-1)
+        labels = torch.from_numpy(sample.labels.astype(np.int64))[1:]
+        correct += int((guess == labels).sum())
+    assert int(output.metrics["correct"]) == correct

@@ -1,0 +1,288 @@
+"""Checking a config: everything that is wrong, at once, before anything is built."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, Literal
+
+import pytest
+
+from xft.config import check
+from xft.config.check import matches
+from xft.engine.recipe import Recipe
+from xft.errors import ConfigError
+
+GOOD: dict[str, Any] = {
+    "model": {"type": "causal_lm", "path": "p"},
+    "data": {"type": "instruction", "path": "rows.jsonl"},
+}
+
+
+@dataclass
+class Section:
+    size: int
+    share: float = 0.5
+
+
+@dataclass
+class Root:
+    """A top level of our own, so that what is expected does not move with the engine."""
+
+    name: str
+    rate: float = 1.0
+    kind: Literal["big", "small"] = "big"
+    section: Section | None = None
+    hooks: Mapping[str, Any] = field(default_factory=dict)
+    format: Callable[..., Any] | None = None
+
+
+def mistakes(config: Mapping[str, Any], root: Callable[..., Any] = Recipe) -> list[str]:
+    """The lines of the refusal below its heading."""
+    with pytest.raises(ConfigError) as caught:
+        check(config, root, "my.py")
+    heading, *lines = str(caught.value).splitlines()
+    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    assert heading == f"my.py: {count}"
+    return [each.strip() for each in lines]
+
+
+def own_module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    (folder / f"{name}.py").write_text(dedent(text), encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_all_mistakes_are_reported_at_once_with_the_nearest_names() -> None:
+    config = {
+        "nmae": "x",
+        "rate": "fast",
+        "kind": "huge",
+        "section": {"size": 1.5, "shar": 0.1},
+        "format": {"type": "alpaca", "instrction": "q"},
+    }
+    assert mistakes(config, Root) == [
+        "nmae: unknown key; did you mean 'name'?; helpers of your own begin with an underscore",
+        "rate: got 'fast', expected float",
+        "kind: got 'huge', expected one of 'big', 'small'",
+        "section.size: got 1.5, expected int",
+        "section.shar: unknown key; did you mean 'share'?",
+        "format.instrction: unknown key; did you mean 'instruction'?",
+        "name: missing; expected str",
+    ]
+
+
+def test_a_config_without_mistakes_passes() -> None:
+    check({"name": "x", "rate": 2, "section": {"size": 1}, "format": "alpaca"}, Root)
+    check(GOOD, Recipe)
+
+
+def test_missing_keys_are_named_with_their_type() -> None:
+    lines = mistakes({"section": {}}, Root)
+    assert lines == ["section.size: missing; expected int", "name: missing; expected str"]
+
+
+def test_missing_arguments_of_a_component_are_named() -> None:
+    assert mistakes({**GOOD, "model": {"type": "causal_lm"}}) == ["model.path: missing; expected str"]
+    assert mistakes({**GOOD, "model": "causal_lm"}) == ["model.path: missing; expected str"]
+
+
+def test_the_top_level_wants_model_and_data() -> None:
+    lines = mistakes({})
+    assert [each.partition(":")[0] for each in lines] == ["model", "data"]
+    assert all("missing" in each for each in lines)
+
+
+def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
+    model = {**GOOD["model"], "adapter": {"type": "lora", "r": "16", "alfa": 2}, "quantization": "nf5"}
+    lines = mistakes({**GOOD, "model": model})
+    assert lines[0] == "model.adapter.r: got '16', expected int"
+    assert lines[1] == "model.adapter.alfa: unknown key; did you mean 'alpha'?"
+    assert lines[2].startswith("model.quantization")
+    assert "'nf4'" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "0"),
+        ("seed", True),
+        ("seed", 1.0),
+        ("seed", None),
+        ("questions", 3),
+        ("work_dir", 3),
+        ("model", None),
+        ("training", 3),
+        ("optimizer", 3),
+        ("hooks", ["progress"]),
+        ("training", {"epochs": None}),
+        ("training", {"batch_size": 1.5}),
+        ("data", {"type": "instruction", "path": "p", "over_length": "trim"}),
+        ("data", {"type": "instruction", "path": {"a": 1}}),
+        ("model", {"type": "causal_lm", "path": "p", "gradient_checkpointing": 1}),
+        ("optimizer", {"type": "adamw", "betas": 0.9}),
+        ("optimizer", {"type": "torch.optim.AdamW", "lr": "fast"}),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_path(key: str, value: Any) -> None:
+    (line,) = mistakes({**GOOD, key: value})
+    assert line.startswith(key)
+    assert "got" in line
+    assert "expected" in line
+
+
+@pytest.mark.parametrize("key", ["model", "data", "optimizer", "training", "template"])
+def test_a_list_where_one_component_or_section_is_expected_is_refused(key: str) -> None:
+    (line,) = mistakes({**GOOD, key: [1]})
+    assert line.startswith(f"{key}: got [1]")
+
+
+@pytest.mark.parametrize(("key", "name"), [("hooks", "progress"), ("loggers", "jsonl")])
+def test_a_bare_name_where_a_dict_of_components_is_expected_is_refused(key: str, name: str) -> None:
+    (line,) = mistakes({**GOOD, key: name})
+    assert line.startswith(key)
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], []])
+def test_a_pair_has_two_items(betas: list[float]) -> None:
+    (line,) = mistakes({**GOOD, "optimizer": {"type": "adamw", "betas": betas}})
+    assert line.startswith("optimizer.betas: got")
+
+
+def test_an_int_is_a_float_and_a_list_is_a_tuple() -> None:
+    check({**GOOD, "optimizer": {"type": "adamw", "lr": 1, "betas": [0, 0.9]}}, Recipe)
+
+
+def test_hooks_and_loggers_are_checked_one_by_one_and_none_removes_one() -> None:
+    hooks = {
+        "progress": {"type": "progress", "interva": 1},
+        "mine": {"interval": 3},
+        "number": 3,
+        "gone": None,
+        "short": "validation",
+    }
+    lines = mistakes({**GOOD, "hooks": hooks})
+    assert lines == [
+        "hooks.progress.interva: unknown key; did you mean 'interval'?",
+        "hooks.mine: 'type' is missing; expected dict(type=..., ...)",
+        "hooks.number: got 3, expected dict(type=..., ...)",
+    ]
+
+
+def test_a_misspelt_hook_is_answered_with_the_hooks_that_there_are() -> None:
+    hooks = {"progress": {"type": "progress"}, "progres": {"interval": 3}}
+    (line,) = mistakes({**GOOD, "hooks": hooks})
+    assert line.startswith("hooks.progres")
+    assert "'progress'" in line
+
+
+def test_an_unknown_component_is_answered_with_near_names() -> None:
+    (line,) = mistakes({**GOOD, "data": {"type": "instruction", "path": "p", "format": "alpca"}})
+    assert line.startswith("data.format")
+    assert "did you mean 'alpaca'?" in line
+
+
+def test_a_component_by_dotted_path_is_bound_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_module(
+        tmp_path,
+        monkeypatch,
+        "own_check",
+        """
+        def rows(row, column: str, limit: int = 3):
+            return row[column]
+
+        class Hook:
+            def __init__(self, every: int):
+                self.every = every
+        """,
+    )
+    config = {"name": "x", "format": {"type": "own_check.rows", "column": "a"}}
+    check(config, Root)
+    check({"name": "x", "hooks": {"mine": {"type": "own_check.Hook", "every": 2}}}, Root)
+    wrong = {
+        "name": "x",
+        "format": {"type": "own_check.rows", "colum": "a", "limit": "many"},
+        "hooks": {"mine": {"type": "own_check.Hook"}, "lost": {"type": "own_check.Hok"}},
+    }
+    lines = mistakes(wrong, Root)
+    assert lines[0].startswith("format.colum: unknown key; did you mean 'column'")
+    assert lines[1] == "format.limit: got 'many', expected int"
+    assert lines[2] == "hooks.mine.every: missing; expected int"
+    assert lines[3].startswith("hooks.lost")
+    assert "own_check.Hok" in lines[3]
+
+
+def test_a_component_that_takes_any_keyword_takes_any_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_module(tmp_path, monkeypatch, "own_open", "def rows(row, n: int = 1, **rest):\n    return row\n")
+    check({"name": "x", "format": {"type": "own_open.rows", "anything": 1}}, Root)
+    wrong = {"name": "x", "format": {"type": "own_open.rows", "n": "1"}}
+    assert mistakes(wrong, Root) == ["format.n: got '1', expected int"]
+
+
+def test_annotations_that_cannot_be_read_back_do_not_stop_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_module(tmp_path, monkeypatch, "own_strange", "def rows(row, n: 'Nowhere' = 1):\n    return row\n")
+    check({"name": "x", "format": {"type": "own_strange.rows", "n": 3}}, Root)
+    (line,) = mistakes({"name": "x", "format": {"type": "own_strange.rows", "m": 3}}, Root)
+    assert line.startswith("format.m: unknown key")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os.path", "os.sep", "no_such_module.thing", "json.no_such_name", "./formats.py", ".alpaca", "a."],
+)
+def test_what_is_no_importable_class_or_function_is_a_mistake_of_the_config(name: str) -> None:
+    (line,) = mistakes({"name": "x", "format": name}, Root)
+    assert line.startswith("format")
+    assert repr(name) in line
+
+
+def test_a_class_without_a_signature_is_a_mistake_of_the_config_and_no_crash() -> None:
+    (line,) = mistakes({"name": "x", "hooks": {"odd": {"type": "collections.OrderedDict"}}}, Root)
+    assert line.startswith("hooks.odd")
+
+
+def test_nothing_is_built_by_checking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_module(
+        tmp_path,
+        monkeypatch,
+        "own_costly",
+        """
+        class Hook:
+            def __init__(self, every: int = 1):
+                raise AssertionError("built")
+        """,
+    )
+    check({"name": "x", "hooks": {"costly": {"type": "own_costly.Hook", "every": 2}}}, Root)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "fits"),
+    [
+        (1, int, True),
+        (True, int, False),
+        (1, float, True),
+        (True, float, False),
+        ("1", float, False),
+        (1, bool, False),
+        (None, int | None, True),
+        (None, int, False),
+        ("a", int | str, True),
+        (1.5, int | str, False),
+        ([1, 2], list[int], True),
+        ([1, "2"], list[int], False),
+        ((1, 2), list[int], True),
+        ("ab", list[str], False),
+        ({"a": 1}, dict[str, int], True),
+        ([("a", 1)], dict[str, int], False),
+        ("auto", Literal["auto", "none"], True),
+        ("aut", Literal["auto", "none"], False),
+        (object(), Any, True),
+    ],
+)
+def test_plain_values_are_judged_by_their_annotation(value: Any, hint: Any, fits: bool) -> None:
+    assert matches(value, hint) is fits

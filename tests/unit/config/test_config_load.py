@@ -1,0 +1,265 @@
+"""Loading and writing config files."""
+
+import math
+from keyword import iskeyword
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from mmengine.config import config as mmengine_config
+
+from xft.config import dump_config, load_config
+from xft.errors import ConfigError
+
+BASE = "from mmengine.config import read_base\n\nwith read_base():\n    from .{} import *\n\n"
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(dedent(text), encoding="utf-8")
+    return file
+
+
+def message_of(file: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    return str(caught.value)
+
+
+def test_a_file_of_assignments_becomes_plain_data(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "plain.py",
+        """
+        rate = 2 * 3
+        section = dict(name='a', flags=[True, None], pair=(1, 2.5), inner=dict(x=-1))
+        """,
+    )
+    assert load_config(file) == {
+        "rate": 6,
+        "section": {"name": "a", "flags": [True, None], "pair": (1, 2.5), "inner": {"x": -1}},
+    }
+
+
+def test_what_comes_out_is_made_of_ordinary_types(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "types.py", "a = dict(b=[dict(c=(1, 2))])\n"))
+    assert type(config) is dict
+    assert type(config["a"]) is dict
+    assert type(config["a"]["b"]) is list
+    assert type(config["a"]["b"][0]) is dict
+    assert type(config["a"]["b"][0]["c"]) is tuple
+
+
+def test_names_with_an_underscore_are_helpers_and_left_out(tmp_path: Path) -> None:
+    file = write(tmp_path, "helper.py", "_width = 4\n_f = max\nsize = _width * 2\n")
+    assert load_config(file) == {"size": 8}
+
+
+def test_bases_of_bases_are_merged_and_the_leaf_wins(tmp_path: Path) -> None:
+    write(tmp_path, "ground.py", "a = 1\nb = 2\nd = dict(x=1, y=2)\n")
+    write(tmp_path, "middle.py", BASE.format("ground") + "b = 20\nc = a + b\n")
+    leaf = write(tmp_path, "top.py", BASE.format("middle") + "c = c + 100\nd.update(y=7)\n")
+    assert load_config(leaf) == {"a": 1, "b": 20, "c": 121, "d": {"x": 1, "y": 7}}
+
+
+def test_loading_a_leaf_twice_gives_the_same_config(tmp_path: Path) -> None:
+    write(tmp_path, "shared.py", "d = dict(n=1)\n")
+    leaf = write(tmp_path, "again.py", BASE.format("shared") + "d['n'] += 1\n")
+    assert load_config(leaf) == load_config(leaf) == {"d": {"n": 2}}
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("from torch.optim import AdamW", "AdamW"),
+        ("from torch.optim import AdamW as Own", "Own"),
+        ("import torch", "torch.optim.AdamW"),
+        ("import torch.optim as optim", "optim.AdamW"),
+        ("from torch import optim", "optim.AdamW"),
+    ],
+)
+def test_an_imported_class_becomes_its_dotted_name(tmp_path: Path, statement: str, name: str) -> None:
+    file = write(tmp_path, "imported.py", f"{statement}\n\noptimizer = dict(type={name}, lr=1)\n")
+    assert load_config(file) == {"optimizer": {"type": "torch.optim.AdamW", "lr": 1}}
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("def f():\n    pass\n\nx = dict(a=f)\n", "x.a"),
+        ("x = dict(a=[1, lambda: 1])\n", "x.a.1"),
+        ("def f():\n    pass\n", "f"),
+        ("x = print\n", "x"),
+        ("x = dict(kind=dict)\n", "x.kind"),
+        ("x = {1, 2}\n", "x"),
+        ("x = dict(b=b'1')\n", "x.b"),
+    ],
+)
+def test_functions_and_other_objects_are_refused_by_path(tmp_path: Path, source: str, path: str) -> None:
+    message = message_of(write(tmp_path, "object.py", source))
+    assert f"{path}: got a" in message
+    assert "package.module.name" in message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import json\n\nx = dict(a=json)\n",
+        "import numpy as np\n\nx = dict(a=np)\n",
+    ],
+)
+def test_modules_are_refused_by_path(tmp_path: Path, source: str) -> None:
+    assert "x.a" in message_of(write(tmp_path, "module.py", source))
+
+
+def test_all_values_that_are_not_plain_are_reported_at_once(tmp_path: Path) -> None:
+    message = message_of(write(tmp_path, "many.py", "a = {1}\nb = dict(c=b'')\nd = [float('nan')]\n"))
+    assert all(f"{path}: got" in message for path in ("a", "b.c", "d.0"))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, number: str) -> None:
+    message = message_of(write(tmp_path, "number.py", f"lr = float('{number}')\n"))
+    assert f"lr: got {number}, expected a finite number" in message
+
+
+def test_a_syntax_error_names_file_and_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "broken.py", "a = 1\nb = 2\nc = = 3\n")
+    assert f"{file}:3: does not parse" in message_of(file)
+
+
+def test_a_syntax_error_in_a_base_names_the_base_and_its_line(tmp_path: Path) -> None:
+    write(tmp_path, "broken_base.py", "a = 1\nb = = 2\n")
+    message = message_of(write(tmp_path, "leaf.py", BASE.format("broken_base")))
+    assert "broken_base.py:2" in message
+
+
+def test_an_error_in_a_file_names_its_line_and_kind(tmp_path: Path) -> None:
+    file = write(tmp_path, "divides.py", "a = 1\n\nb = a / 0\n")
+    assert f"{file}:3: ZeroDivisionError: division by zero" in message_of(file)
+
+
+def test_an_error_in_a_base_names_the_base_and_its_line(tmp_path: Path) -> None:
+    write(tmp_path, "bad_base.py", "a = dict()\n\nb = a['missing']\n")
+    message = message_of(write(tmp_path, "leaf.py", BASE.format("bad_base")))
+    assert "bad_base.py:3: KeyError: 'missing'" in message
+
+
+def test_calling_an_import_is_explained_and_not_an_empty_message(tmp_path: Path) -> None:
+    file = write(tmp_path, "calls.py", "from torch.nn import Linear\n\nx = Linear(3, 3)\n")
+    message = message_of(file)
+    assert f"{file}:3" in message
+    assert "dict(type=" in message
+
+
+def test_calling_an_import_in_a_base_names_the_base(tmp_path: Path) -> None:
+    write(tmp_path, "calling.py", "from torch.nn import Linear\nx = Linear(3, 3)\n")
+    assert "calling.py:2" in message_of(write(tmp_path, "leaf.py", BASE.format("calling")))
+
+
+def test_a_missing_base_is_named(tmp_path: Path) -> None:
+    message = message_of(write(tmp_path, "orphan.py", BASE.format("nobody")))
+    assert "orphan.py" in message
+    assert "nobody" in message
+
+
+def test_a_file_that_is_not_there_or_not_python_is_refused(tmp_path: Path) -> None:
+    assert "no file" in message_of(tmp_path / "nothing.py")
+    assert "no file" in message_of(tmp_path)
+    assert "expected a Python config file" in message_of(write(tmp_path, "config.yaml", "a: 1\n"))
+
+
+@pytest.mark.parametrize("content", [b"x = '\xff'\n", b"x = 1\x00\n"])
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "bytes.py"
+    file.write_bytes(content)
+    assert f"{file}: does not parse" in message_of(file)
+
+
+def test_a_failed_load_leaves_mmengine_as_it_was(tmp_path: Path) -> None:
+    before = mmengine_config.ImportTransformer
+    message_of(write(tmp_path, "fails.py", "a = 1 / 0\n"))
+    assert mmengine_config.ImportTransformer is before
+
+
+def test_old_style_bases_load(tmp_path: Path) -> None:
+    write(tmp_path, "old_base.py", "n = 8\nmodel = dict(a=1, b=2)\n")
+    file = write(tmp_path, "old.py", "_base_ = ['./old_base.py']\nmodel = dict(b=20)\nm = {{_base_.n}}\n")
+    assert load_config(file) == {"n": 8, "model": {"a": 1, "b": 20}, "m": 8}
+
+
+def test_a_single_old_style_base_loads(tmp_path: Path) -> None:
+    write(tmp_path, "only_base.py", "n = 8\n")
+    assert load_config(write(tmp_path, "old_one.py", "_base_ = './only_base.py'\n")) == {"n": 8}
+
+
+def test_a_dumped_config_is_assignments_of_literals_without_imports(tmp_path: Path) -> None:
+    text = dump_config({"a": {"b": [1, (2.5, None)]}, "c": "it's"}, tmp_path / "out.py")
+    assert text == "a = {'b': [1, (2.5, None)]}\nc = \"it's\"\n"
+    assert (tmp_path / "out.py").read_text(encoding="utf-8") == text
+
+
+def test_dumping_without_a_path_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    dump_config({"a": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dumped_config_keeps_its_order(tmp_path: Path) -> None:
+    config = {"z": 1, "a": {"y": 1, "b": 2}}
+    dump_config(config, tmp_path / "order.py")
+    loaded = load_config(tmp_path / "order.py")
+    assert list(loaded) == ["z", "a"]
+    assert list(loaded["a"]) == ["y", "b"]
+
+
+RESERVED = {"filename", "text", "pretty_text", "env_variables"}  # by mmengine's Config
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
+    lambda name: name not in RESERVED and not iskeyword(name)
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=120)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def typed(value: Any) -> Any:
+    """A value with the type of each part, so that ``1``, ``1.0`` and ``True`` differ."""
+    if isinstance(value, dict):
+        return [(key, typed(each)) for key, each in value.items()]
+    if isinstance(value, (list, tuple)):
+        return type(value), [typed(each) for each in value]
+    if isinstance(value, float):
+        return float, value, math.copysign(1, value)
+    return type(value), value
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+@given(config=st.dictionaries(NAMES, VALUES, max_size=5))
+@example(config={"a": {"type": "torch.nn.Linear", "_delete_": True, "_scope_": "mmengine"}})
+@example(config={"a": "long " * 60, "b": ["quote ' and \" and \\ and \n " * 8], "c": ""})
+@example(config={"a": {"": (1,), "x.y": ()}, "b": 10**30, "c": -0.0, "d": {}, "e": "{{fileDirname}}"})
+def test_any_plain_config_survives_dump_and_load(tmp_path: Path, config: dict[str, Any]) -> None:
+    file = tmp_path / "dumped.py"
+    dump_config(config, file)
+    assert typed(load_config(file)) == typed(config)

@@ -1,0 +1,124 @@
+"""The shipped configs: short, checked, written down without loss, none a copy of another."""
+
+import ast
+import re
+import shutil
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from xft.config import check, dump_config, load_config
+from xft.engine.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "configs"
+LEAVES = sorted(FOLDER.glob("*.py"))
+BASES = sorted((FOLDER / "_base_").rglob("*.py"))
+MODELS = {"xft://smollm2-135m-instruct"}  # made in the user's cache, and no file of the package
+
+each_leaf = pytest.mark.parametrize("leaf", LEAVES, ids=lambda file: file.stem)
+
+
+def test_there_are_configs() -> None:
+    assert {"internlm_qlora", "smollm2_lora", "smollm2_full"} <= {each.stem for each in LEAVES}
+
+
+@each_leaf
+def test_a_leaf_has_at_most_40_lines(leaf: Path) -> None:
+    assert len(leaf.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+@pytest.mark.parametrize("file", [*LEAVES, *BASES], ids=lambda file: str(file.relative_to(FOLDER)))
+def test_a_config_says_in_one_docstring_what_it_is(file: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    assert docstring is not None
+    assert docstring.endswith(".")
+
+
+@each_leaf
+def test_a_leaf_is_bases_plus_what_differs(leaf: Path) -> None:
+    assert "from ._base_." in leaf.read_text(encoding="utf-8")
+
+
+@each_leaf
+def test_check_passes(leaf: Path) -> None:
+    config = load_config(leaf)
+    assert {"model", "data"} <= set(config)
+    check(config, Recipe, str(leaf))
+
+
+@each_leaf
+def test_load_dump_load_is_equal_and_the_dump_imports_nothing(leaf: Path, tmp_path: Path) -> None:
+    config = load_config(leaf)
+    text = dump_config(config, tmp_path / "config.py")
+    assert "import" not in text
+    statements = ast.parse(text).body
+    assert all(isinstance(each, ast.Assign) for each in statements)
+    namespace = [ast.unparse(each).partition(" = ") for each in statements]
+    assert {name: ast.literal_eval(value) for name, _, value in namespace} == config
+    again = load_config(tmp_path / "config.py")
+    assert again == config
+    assert dump_config(again) == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    combinations(LEAVES, 2),
+    ids=lambda file: file.stem if isinstance(file, Path) else None,
+)
+def test_no_leaf_is_a_copy_of_another(one: Path, other: Path) -> None:
+    assert load_config(one) != load_config(other)
+
+
+@each_leaf
+def test_what_a_leaf_sets_differs_from_its_bases(leaf: Path, tmp_path: Path) -> None:
+    """Each value lives once: without any one of its arguments, a leaf is another config."""
+    shutil.copytree(FOLDER / "_base_", tmp_path / "_base_")
+    source = leaf.read_text(encoding="utf-8")
+    whole = load_config(leaf)
+    idle = []
+    for call, keyword in _arguments(ast.parse(source)):
+        tree = ast.parse(source)
+        next(node for number, node in _calls(tree) if number == call).keywords.pop(keyword)
+        shorter = tmp_path / f"{leaf.stem}_{call}_{keyword}.py"
+        shorter.write_text(ast.unparse(tree), encoding="utf-8")
+        if load_config(shorter) == whole:
+            node = next(node for number, node in _calls(ast.parse(source)) if number == call)
+            idle.append(f"{ast.unparse(node.func)}: {ast.unparse(node.keywords[keyword])}")
+    assert idle == []
+
+
+def _calls(tree: ast.Module) -> list[tuple[int, ast.Call]]:
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.keywords]
+    return list(enumerate(found))
+
+
+def _arguments(tree: ast.Module) -> list[tuple[int, int]]:
+    return [(number, index) for number, call in _calls(tree) for index in range(len(call.keywords))]
+
+
+@pytest.mark.parametrize("file", [*LEAVES, *BASES], ids=lambda file: str(file.relative_to(FOLDER)))
+def test_every_shipped_file_that_a_config_names_exists(file: Path) -> None:
+    named = re.findall(r"['\"](xft://[^'\"]+)['\"]", file.read_text(encoding="utf-8"))
+    missing = [
+        each
+        for each in named
+        if each not in MODELS and not (ROOT / "xft/assets" / each.removeprefix("xft://")).is_file()
+    ]
+    assert missing == []
+
+
+@each_leaf
+def test_a_leaf_trains_for_a_while_with_a_rate_above_zero(leaf: Path) -> None:
+    config = load_config(leaf)
+    assert 0 < config["optimizer"]["lr"] < 0.01
+    assert config["training"]["epochs"] >= 1
+    assert config["data"]["val"] > 0
+    assert config["seed"] == 0
+
+
+def test_an_override_reaches_a_shipped_config() -> None:
+    config = load_config(FOLDER / "smollm2_qlora.py", {"model.adapter.r": 4, "data.max_length": 64})
+    assert config["model"]["adapter"] == {"type": "lora", "r": 4, "alpha": 32, "dropout": 0.0}
+    assert config["data"]["max_length"] == 64

@@ -1,0 +1,224 @@
+"""The command line: arguments, exit codes, one clear line and no traceback."""
+
+import os
+import re
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xft import cli, console
+from xft.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ModelError,
+    TemplateError,
+    TrainingError,
+    XftError,
+)
+from xft.version import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+LORA = str(ROOT / "configs" / "smollm2_lora.py")
+COMMANDS = ["train", "chat", "convert", "inspect-data", "check", "list", "copy"]
+
+
+@pytest.fixture(autouse=True)
+def _process_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command changes the search path, the terminal's handler and the levels of libraries."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(console.LOGGER, "handlers", list(console.LOGGER.handlers))
+    monkeypatch.setattr(console.LOGGER, "propagate", console.LOGGER.propagate)
+    monkeypatch.setattr(console.LOGGER, "level", console.LOGGER.level)
+    monkeypatch.setattr(console, "hush_libraries", lambda: None)
+
+
+def fake_check(monkeypatch: pytest.MonkeyPatch, act: Callable[[Namespace], None]) -> None:
+    """Let ``xft check CONFIG`` do something else."""
+    summary, add, _ = cli.COMMANDS["check"]
+    monkeypatch.setitem(cli.COMMANDS, "check", (summary, add, act))
+
+
+def fake_error(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def act(_: Namespace) -> None:
+        raise error
+
+    fake_check(monkeypatch, act)
+
+
+def test_help_imports_nothing_heavy_and_names_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "xft.cli", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert all(re.search(rf"^ +{command}\b", done.stdout, re.MULTILINE) for command in COMMANDS)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not {"torch", "transformers", "mmengine", "peft", "numpy"} & imported
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "xft.cli", "list"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        noise = process.stderr.read()
+        assert (process.wait(60), noise) == (0, b"")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: xft {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"xft {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        ([], "COMMAND"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train"], "CONFIG"),
+        (["convert", "run"], "OUT"),
+        (["train", "c.py", "--seed", "x"], "invalid int value: 'x'"),
+        (["train", "c.py", "--launcher", "horse"], "invalid choice: 'horse'"),
+        (["chat", "run", "--bits", "3"], "invalid choice: 3"),
+        (["convert", "run", "out", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["inspect-data", "c.py", "--split", "test"], "invalid choice: 'test'"),
+        (["check", "c.py", "--cfg-options"], "expected at least one argument"),
+        (["check", "c.py", "--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_say_which(
+    argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert complaint in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], []),
+        (["--cfg-options", "a=1", "b=2"], ["a=1", "b=2"]),
+        (["--cfg-options", "a=1", "--cfg-options", "b=2"], ["a=1", "b=2"]),
+    ],
+)
+def test_options_of_the_config_add_up_and_leave_nothing_behind(
+    options: list[str], expected: list[str]
+) -> None:
+    parser = cli.build_parser()
+    assert parser.parse_args(["train", "c.py", *options]).cfg_options == expected
+    assert parser.parse_args(["train", "c.py"]).cfg_options == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [([], None), (["--resume"], ""), (["--resume", "runs/a"], "runs/a")]
+)
+def test_resume_is_off_or_the_newest_or_a_path(options: list[str], expected: str | None) -> None:
+    assert cli.build_parser().parse_args(["train", "c.py", *options]).resume == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (XftError("what, where, fix"), 1),
+        (ConfigError("what, where, fix"), 2),
+        (DataError("what, where, fix"), 3),
+        (TemplateError("what, where, fix"), 3),
+        (ModelError("what, where, fix"), 4),
+        (CheckpointError("what, where, fix"), 5),
+        (TrainingError("what, where, fix"), 6),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_its_exit_code(
+    error: XftError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_error(monkeypatch, error)
+    assert cli.main(["check", "c.py"]) == code
+    captured = capsys.readouterr()
+    assert captured.err == "error: what, where, fix\n"
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("error", [ConfigError("mine"), KeyboardInterrupt()])
+def test_debug_shows_the_traceback(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_error(monkeypatch, error)
+    with pytest.raises(type(error)):
+        cli.main(["check", "c.py", "--debug"])
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_error(monkeypatch, ZeroDivisionError("ours"))
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        cli.main(["check", "c.py"])
+
+
+def test_ctrl_c_ends_with_130_and_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_error(monkeypatch, KeyboardInterrupt())
+    assert cli.main(["check", "c.py"]) == 130
+    assert capsys.readouterr().err.split() == ["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["check", "nope.py"], "no file 'nope.py'"),
+        (["check", LORA, "--cfg-options", "dat.path=x"], "dat is not in the config; did you mean 'data'?"),
+        (["check", LORA, "--cfg-options", "seed"], "got 'seed', expected KEY=VALUE"),
+        (["list", "formatz"], "nothing is called 'formatz'; did you mean"),
+        (["copy", "smolm2_lora"], "no config is called 'smolm2_lora'"),
+        (["train", "nope.py"], "no file 'nope.py'"),
+        (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x', expected int"),
+        (["train", LORA, "--cfg-options", "training.batch_size=0"], "expected at least 1"),
+        (["train", LORA, "--cfg-options", "data.path=no_rows.jsonl"], "no_rows.jsonl"),
+        (["train", LORA, "--deepspeed", "zero2"], "--deepspeed"),
+        (["inspect-data", "nope.py"], "no file 'nope.py'"),
+        (["chat", "run", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
+        (["chat", "run", "--temperature", "-1"], "--temperature 0 or more"),
+    ],
+)
+def test_a_wrong_request_ends_with_2_says_so_and_makes_nothing(
+    argv: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert complaint in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []

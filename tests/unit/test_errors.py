@@ -1,0 +1,68 @@
+"""Mistakes of the user: their exit codes, and the nearest known names."""
+
+import pytest
+
+from xft import errors
+from xft.errors import XftError, nearest
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("XftError", 1),
+        ("ConfigError", 2),
+        ("DataError", 3),
+        ("TemplateError", 3),
+        ("ModelError", 4),
+        ("CheckpointError", 5),
+        ("TrainingError", 6),
+    ],
+)
+def test_each_mistake_has_its_exit_code(name: str, code: int) -> None:
+    kind = getattr(errors, name)
+    assert issubclass(kind, XftError)
+    assert kind.exit_code == code
+    assert kind("text").exit_code == code
+
+
+def test_every_mistake_is_in_the_table_above() -> None:
+    kinds = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    }
+    assert kinds == {
+        "XftError",
+        "ConfigError",
+        "DataError",
+        "TemplateError",
+        "ModelError",
+        "CheckpointError",
+        "TrainingError",
+    }
+
+
+def test_a_template_mistake_is_a_data_mistake() -> None:
+    assert issubclass(errors.TemplateError, errors.DataError)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "phrase"),
+    [
+        ("max_lenght", ["max_length", "packing"], "did you mean 'max_length'?"),
+        ("optimiser", ["optimizer", "model"], "did you mean 'optimizer'?"),
+        ("zzz", ["b", "a", "b"], "known: 'a', 'b'"),
+        ("zzz", [], "nothing is accepted here"),
+        ("", ["a"], "known: 'a'"),
+    ],
+)
+def test_the_nearest_names_are_said(name: str, known: list[str], phrase: str) -> None:
+    assert nearest(name, known) == phrase
+
+
+def test_several_near_names_are_joined_by_or_nearest_first() -> None:
+    assert nearest("hook", ["loggers", "hooks", "hoook"]) in (
+        "did you mean 'hooks' or 'hoook'?",
+        "did you mean 'hoook' or 'hooks'?",
+    )
+    assert nearest("alpaca_map", ["alpaca_maps", "alpaca"]) == "did you mean 'alpaca_maps' or 'alpaca'?"

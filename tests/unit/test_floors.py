@@ -1,0 +1,136 @@
+"""Imports go down only: the rooms, their floors, and the one home of each foreign library."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted([*(ROOT / "xft").rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
+
+FLOORS = {
+    **dict.fromkeys(("types", "errors", "registry", "console", "paths", "version"), 0),
+    **dict.fromkeys(("templates", "config"), 1),
+    **dict.fromkeys(("data", "losses", "kernels"), 2),
+    "models": 3,
+    "objectives": 4,
+    **dict.fromkeys(("evaluation", "export", "chat"), 5),
+    "engine": 6,
+    **dict.fromkeys(("catalogue", "cli", "tools"), 7),
+}
+BESIDE = {("tools", "cli"), ("cli", "catalogue")}
+"""On the top floor alone: tools/*.py are thin over the command line, which prints the catalogue."""
+
+HOMES = {
+    "peft": ("xft/models/", "xft/export/", "xft/engine/checkpoint.py"),
+    "bitsandbytes": ("xft/models/", "xft/engine/optimizers.py"),
+    "deepspeed": ("xft/engine/",),
+}
+"""Where a foreign library may be imported."""
+
+FORBIDDEN = {"templates": {"transformers", "mmengine"}, "losses": {"transformers", "mmengine"}}
+"""What a room must not import."""
+
+
+def room_of(name: str) -> str:
+    """The room of a file, given relative to the root: ``xft/data/encode.py`` is of ``data``."""
+    parts = Path(name).with_suffix("").parts
+    if parts[0] != "xft":
+        return parts[0]
+    return "version" if parts[1] == "__init__" else parts[1]
+
+
+def imports(source: str, name: str) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of all that a file imports, inside functions too. What is taken from
+    a package is named with it: ``from xft import paths`` gives ``xft.paths``."""
+    package = Path(name).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *([node.module] if node.module else [])))
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called in ("import_module", "__import__"):
+                yield node.lineno, str(node.args[0].value)
+
+
+def trespasses(source: str, name: str) -> list[str]:
+    """What a file imports and may not."""
+    room = room_of(name)
+    wrong = []
+    for line, target in imports(source, name):
+        top, _, below = target.partition(".")
+        if top == "xft":
+            other = "version" if below in ("", "__version__") else below.partition(".")[0]
+            down = FLOORS[other] < FLOORS[room]
+            if not (down or room == other or FLOORS[other] == FLOORS[room] == 0 or (room, other) in BESIDE):
+                wrong.append(f"{name}:{line}: {room} imports {other}")
+        elif top in FORBIDDEN.get(room, ()) or (top in HOMES and not name.startswith(HOMES[top])):
+            wrong.append(f"{name}:{line}: {room} imports {top}")
+        if target.rpartition(".")[2].startswith("AutoModel") and room != "models":
+            wrong.append(f"{name}:{line}: {room} imports {target}")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("AutoModel") and room != "models":
+            wrong.append(f"{name}:{node.lineno}: {room} uses {node.attr}")
+    return wrong
+
+
+def test_there_are_files_on_every_floor() -> None:
+    rooms = {room_of(str(each.relative_to(ROOT))) for each in FILES}
+    assert rooms <= set(FLOORS)
+    assert {FLOORS[each] for each in rooms} == set(range(8))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_imports_from_below_only(file: Path) -> None:
+    assert trespasses(file.read_text(encoding="utf-8"), str(file.relative_to(ROOT))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("xft/data/encode.py", "from xft.models import CausalLM"),
+        ("xft/data/encode.py", "import xft.engine.train"),
+        ("xft/data/encode.py", "from xft import engine"),
+        ("xft/data/encode.py", "from xft.losses import cross_entropy_sum"),
+        ("xft/data/encode.py", "from ..losses import cross_entropy_sum"),
+        ("xft/data/encode.py", "def f():\n    from xft.engine import train"),
+        ("xft/data/encode.py", "from importlib import import_module\nimport_module('xft.engine')"),
+        ("xft/config/load.py", "from xft.templates import ChatTemplate"),
+        ("xft/chat/session.py", "from xft.export import convert"),
+        ("xft/errors.py", "from xft.config import check"),
+        ("xft/__init__.py", "from xft.engine import train"),
+        ("xft/catalogue.py", "from xft.cli import main"),
+        ("xft/cli.py", "import peft"),
+        ("xft/templates/base.py", "import transformers"),
+        ("xft/losses/dpo.py", "from mmengine.registry import Registry"),
+        ("xft/engine/train.py", "from peft import PeftModel"),
+        ("xft/data/encode.py", "import bitsandbytes.nn"),
+        ("xft/models/load.py", "import deepspeed"),
+        ("xft/engine/train.py", "from transformers import AutoModelForCausalLM"),
+        ("xft/export/verify.py", "import transformers\ntransformers.AutoModel.from_pretrained('x')"),
+    ],
+)
+def test_a_trespass_is_seen(name: str, source: str) -> None:
+    assert len(trespasses(source, name)) == 1
+
+
+def test_what_is_allowed_passes() -> None:
+    source = """
+        import json
+        from xft import paths
+        from xft.errors import ConfigError
+        from xft.data.ledger import Ledger
+        from . import packing
+        from .packing import pack
+        from ..templates import ChatTemplate
+        """
+    assert trespasses(dedent(source), "xft/data/encode.py") == []
+    assert trespasses("from transformers import AutoModel\nimport peft", "xft/models/load.py") == []
+    assert trespasses("from xft.cli import main", "tools/train.py") == []
+    assert trespasses("from xft.types import Row", "xft/paths.py") == []

@@ -1,0 +1,148 @@
+"""The registries: what a config may name under ``type=``."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from xft.errors import ConfigError
+from xft.registry import DEFERRED, FORMATS, SLOTS, names, register, resolve
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an importable module of a user's own."""
+    text = "SIZE = 3\n\ndef rows(row):\n    return row\n\nclass Hook:\n    pass\n"
+    (tmp_path / "own_registry.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_registry", raising=False)
+    return "own_registry"
+
+
+@pytest.mark.parametrize(
+    ("slot", "shipped"),
+    [
+        ("model", ["causal_lm"]),
+        ("adapter", ["lora"]),
+        ("quantization", ["int8", "nf4"]),
+        ("template", ["auto", "chatml"]),
+        ("data", ["instruction", "text"]),
+        ("format", ["alpaca", "openai", "sharegpt", "text", "xtuner"]),
+        ("objective", ["pretrain", "sft"]),
+        ("optimizer", ["adamw", "paged_adamw_8bit"]),
+        ("schedule", ["constant", "cosine", "linear"]),
+        ("strategy", ["single"]),
+        ("hooks", ["checkpoint", "early_stopping", "progress", "questions", "validation"]),
+        ("loggers", ["jsonl", "tensorboard", "wandb"]),
+        ("scorer", ["contains", "exact", "f1"]),
+    ],
+)
+def test_each_slot_knows_its_components(slot: str, shipped: list[str]) -> None:
+    known = names(slot)
+    assert set(shipped) <= set(known)
+    assert known == sorted(known)
+    assert all(callable(resolve(slot, each)) for each in known)
+
+
+def test_the_slots_are_all_in_the_table_above() -> None:
+    assert set(SLOTS) == {
+        "model",
+        "adapter",
+        "quantization",
+        "template",
+        "data",
+        "format",
+        "objective",
+        "optimizer",
+        "schedule",
+        "strategy",
+        "hooks",
+        "loggers",
+        "scorer",
+    }
+    assert set(SLOTS) >= DEFERRED
+
+
+def test_a_registry_belongs_to_one_slot() -> None:
+    assert max(Counter(id(each) for each in SLOTS.values()).values()) == 1
+
+
+def test_every_component_says_in_its_docstring_what_it_is() -> None:
+    silent = [f"{slot}.{name}" for slot in SLOTS for name in names(slot) if not resolve(slot, name).__doc__]
+    assert silent == []
+
+
+def test_a_registered_function_is_found_under_each_of_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FORMATS, "_module_dict", dict(FORMATS.module_dict))
+
+    @register("format", "own_one", "own_two")
+    def own(row: dict[str, str]) -> str:
+        return row["a"]
+
+    assert own({"a": "b"}) == "b"
+    assert resolve("format", "own_one") is own
+    assert resolve("format", "own_two") is own
+    assert {"own_one", "own_two"} <= set(names("format"))
+
+
+def test_the_usual_mmengine_decorator_registers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FORMATS, "_module_dict", dict(FORMATS.module_dict))
+
+    @FORMATS.register_module()
+    def own_usual(row: dict[str, str]) -> str:
+        return row["a"]
+
+    assert resolve("format", "own_usual") is own_usual
+
+
+def test_registering_a_name_twice_is_refused() -> None:
+    names("format")
+    with pytest.raises(KeyError, match="alpaca"):
+        register("format", "alpaca")(lambda row: row)
+
+
+def test_a_name_of_another_slot_is_not_found() -> None:
+    with pytest.raises(ConfigError, match="no optimizer is called 'lora'"):
+        resolve("optimizer", "lora")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve("hooks", "early_stoping")
+    assert str(caught.value) == "hooks: no hooks is called 'early_stoping'; did you mean 'early_stopping'?"
+
+
+def test_a_class_or_function_is_found_by_its_dotted_path(own: str) -> None:
+    function, hook = resolve("format", f"{own}.rows"), resolve("hooks", f"{own}.Hook")
+    assert function({"a": 1}) == {"a": 1}
+    assert isinstance(hook, type)
+    assert hook.__module__ == own
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("own_registry.nothing", "nothing"),
+        ("own_registry.SIZE", "is a int, expected a class or function"),
+        ("no_such_package.thing", "No module named 'no_such_package'"),
+        ("os.path", "is a module, expected a class or function"),
+        ("own_registry.", "own_registry."),
+        (".alpaca", ".alpaca"),
+        ("./formats.py", "./formats.py"),
+    ],
+)
+def test_a_path_that_leads_to_no_class_or_function_is_a_config_error(
+    own: str, path: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve("format", path)
+    message = str(caught.value)
+    assert message.startswith("format: ")
+    assert repr(path) in message
+    assert reason in message
+
+
+def test_a_failed_import_lists_the_registered_names() -> None:
+    with pytest.raises(ConfigError, match=r"expected a registered name .*alpaca.*xtuner"):
+        resolve("format", "no_such_package.thing")

@@ -10,4 +10,4 @@ with read_base():
     from ._base_.schedules.cosine import *
 
 model.update(_adapter)
-data.update(path="my_rows.jsonl", max_length=2048)
+data.update(path="my_rows.jsonl")

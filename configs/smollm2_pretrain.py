@@ -10,5 +10,5 @@ with read_base():
     from ._base_.schedules.cosine import *
 
 model.update(_adapter)
-training.update(epochs=3, batch_size=1, accumulation=1)
+training.update(accumulation=1)
 optimizer.update(lr=5e-4)

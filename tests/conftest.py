@@ -14,7 +14,7 @@ SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
 def shared() -> Path:
     """The folder of real data and tokenizers that stands beside the checkout."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is absent: it stands beside the checkout only in the workshop")
+        pytest.skip(f"{SHARED} is absent: no real data and tokenizers stand beside this checkout")
     return SHARED
 
 

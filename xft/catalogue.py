@@ -24,7 +24,7 @@ def listing(what: str) -> list[str]:
     """
     if what in ("configs", "config"):
         return _table({name: _docstring(file) for name, file in shipped_configs().items()})
-    kinds = {**{slot: slot for slot in SLOTS}, **{f"{slot.rstrip('s')}s": slot for slot in SLOTS}}
+    kinds = {name: slot for slot in SLOTS for name in (slot, _plural(slot))}
     if what not in kinds:
         raise ConfigError(f"list: nothing is called {what!r}; {nearest(what, {*kinds, 'configs'})}")
     slot = kinds[what]
@@ -53,6 +53,12 @@ def copy_config(name: str, folder: str) -> Path:
     except OSError as error:
         raise ConfigError(f"copy: cannot write {target} ({error.strerror})") from error
     return target
+
+
+def _plural(slot: str) -> str:
+    if slot.endswith("s"):
+        return slot
+    return f"{slot[:-1]}ies" if slot.endswith("y") else f"{slot}s"
 
 
 def _table(rows: dict[str, str]) -> list[str]:

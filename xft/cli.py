@@ -238,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, os.getcwd())
     try:
         COMMANDS[arguments.command][2](arguments)
+        sys.stdout.flush()
         return 0
     except XftError as error:
         if arguments.debug:

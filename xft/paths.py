@@ -26,7 +26,7 @@ def cache() -> Path:
     """The user's cache folder: ``$XFT_CACHE``, or ``xft`` in the platform's usual place."""
     if given := os.environ.get("XFT_CACHE"):
         return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "xft"
 
 

@@ -100,7 +100,7 @@ def _import(slot: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{slot}: cannot import {path!r} ({error}); expected a registered name "
             f"({', '.join(names(slot)) or 'none yet'}) or an importable package.module.name"

@@ -1,6 +1,5 @@
 """A tiny model with the tokenizer of SmolLM2, shared by all commands that are tried."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ def tiny_run(tmp_path: Path, tiny_model: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Path]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The run folder of a run that ended, for commands that only read it."""
     folder = tmp_path_factory.mktemp("finished")
     rows = write_rows(folder / "rows.jsonl", 24)
     config = write_config(folder / "tiny.py", tiny_model, rows)
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
-    yield folder / "run"
+    return folder / "run"

@@ -34,7 +34,8 @@ def broken_off(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "breaking.py").write_text(HOOK)
     monkeypatch.syspath_prepend(str(tmp_path))
     tiny_run.write_text(
-        tiny_run.read_text() + "model['adapter'].update(dropout=0.2)\nhooks['checkpoint'].update(interval=3)\n"
+        tiny_run.read_text()
+        + "model['adapter'].update(dropout=0.2)\nhooks['checkpoint'].update(interval=3)\n"
     )
     options = ["--cfg-options", "hooks.break_off.type=breaking.BreakOff", "hooks.break_off.at=7"]
     code = main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), *options])
@@ -87,5 +88,18 @@ def test_a_checkpoint_of_another_adapter_is_refused(
     finished_run: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--cfg-options", "model.adapter.r=2", "training.epochs=9"]
-    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "r"), "--resume", str(finished_run), *options]) == 5
+    assert (
+        main(
+            [
+                "train",
+                str(tiny_run),
+                "--work-dir",
+                str(tmp_path / "r"),
+                "--resume",
+                str(finished_run),
+                *options,
+            ]
+        )
+        == 5
+    )
     assert "cannot be resumed from" in capsys.readouterr().err

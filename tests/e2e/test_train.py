@@ -26,7 +26,7 @@ def test_a_run_leaves_the_files_that_everything_else_reads(finished_run: Path) -
     assert [each["step"] for each in train] == list(range(1, len(train) + 1))
     wanted = {"loss", "lr", "grad_norm", "tokens", "target_tokens", "tokens_per_second", "eta_seconds"}
     assert wanted <= train[0].keys()
-    assert [each["step"] for each in records(finished_run, "val")][0] == 0
+    assert next(each["step"] for each in records(finished_run, "val")) == 0
     assert train[-1]["loss"] < train[0]["loss"]
     samples = [json.loads(line) for line in (finished_run / "samples.jsonl").read_text().splitlines()]
     assert {"step", "question", "answer", "reference", "score", "stopped"} <= samples[0].keys()
@@ -37,7 +37,12 @@ def test_a_run_leaves_the_files_that_everything_else_reads(finished_run: Path) -
     last = train[-1]["step"]
     assert os.readlink(finished_run / "checkpoints" / "last") == f"step_{last}"
     assert (finished_run / "checkpoints" / "best").is_symlink()
-    for name in ("adapter_model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"):
+    for name in (
+        "adapter_model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    ):
         assert (finished_run / "final" / name).is_file()
 
 
@@ -83,12 +88,15 @@ def test_accumulation_does_not_change_the_loss_of_an_epoch_of_one_step(
         assert norm == pytest.approx(wanted_norm, rel=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "extra"), [
-    (2, "training.update(epochs=1)"),
-    (10, "training.update(epochs=1, accumulation=16, min_steps_per_epoch=4)"),
-    (10, "training.update(steps=1)"),
-    (10, "training.update(steps=3)\nschedule = dict(type='cosine', warmup=0.9)"),
-])
+@pytest.mark.parametrize(
+    ("rows", "extra"),
+    [
+        (2, "training.update(epochs=1)"),
+        (10, "training.update(epochs=1, accumulation=16, min_steps_per_epoch=4)"),
+        (10, "training.update(steps=1)"),
+        (10, "training.update(steps=3)\nschedule = dict(type='cosine', warmup=0.9)"),
+    ],
+)
 def test_small_data_always_works(tiny_model: Path, tmp_path: Path, rows: int, extra: str) -> None:
     data = write_rows(tmp_path / "rows.jsonl", rows)
     config = write_config(tmp_path / "c.py", tiny_model, data, extra + "\n")
@@ -104,7 +112,9 @@ def test_small_data_always_works(tiny_model: Path, tmp_path: Path, rows: int, ex
 
 def test_keep_says_how_many_checkpoints_stay_beside_the_best(tiny_run: Path, tmp_path: Path) -> None:
     options = ["hooks.checkpoint.interval=1", "hooks.checkpoint.keep=1"]
-    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
+    assert (
+        main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
+    )
     folder = tmp_path / "run" / "checkpoints"
     kept = {each.name for each in folder.iterdir() if not each.is_symlink()}
     assert kept == {os.readlink(folder / "last"), os.readlink(folder / "best")}
@@ -118,16 +128,22 @@ def test_early_stopping_ends_the_run_and_still_saves(tiny_run: Path, tmp_path: P
         "hooks.validation.interval=1",
         "training.epochs=50",
     ]
-    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
+    assert (
+        main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
+    )
     # The validation before the first step is the first; two more bring no progress of 100.
     assert len(records(tmp_path / "run", "train")) == 2
     assert os.readlink(tmp_path / "run" / "checkpoints" / "last") == "step_2"
     assert (tmp_path / "run" / "final" / "adapter_model.safetensors").is_file()
 
 
-def test_all_weights_are_trained_without_an_adapter(tiny_run: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_all_weights_are_trained_without_an_adapter(
+    tiny_run: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     options = ["model.adapter=none", "training.steps=3", "optimizer.lr=0.001"]
-    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
+    assert (
+        main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
+    )
     before = load_file(tiny_model / "model.safetensors")
     after = load_file(tmp_path / "run" / "final" / "model.safetensors")
     assert before.keys() == after.keys()

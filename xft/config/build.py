@@ -54,7 +54,7 @@ def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
             for name, each in value.items()
             if each is not None
         }
-    if key in SLOTS and isinstance(value, (str, Mapping)):
+    if key in SLOTS and key not in OPEN_SLOTS and isinstance(value, (str, Mapping)):
         return _build_component(path, key, value)
     if isinstance(value, Mapping) and (section := section_class(hint)) is not None:
         return _call(path, section, value)

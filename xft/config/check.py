@@ -7,7 +7,7 @@ ones and values of the wrong type are collected, all of them, with the nearest k
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
@@ -61,8 +61,9 @@ def _check_value(path: str, key: str, value: Any, hint: Any) -> Iterator[str]:
     if key in OPEN_SLOTS and isinstance(value, Mapping):
         for name, each in value.items():
             if each is not None:
-                yield from _check_component(f"{path}.{name}", key, each)
-    elif key in SLOTS and isinstance(value, (str, Mapping)):
+                others = [other for other in value if other != name]
+                yield from _check_component(f"{path}.{name}", key, each, others)
+    elif key in SLOTS and key not in OPEN_SLOTS and isinstance(value, (str, Mapping)):
         yield from _check_component(path, key, value)
     elif isinstance(value, Mapping) and (section := section_class(hint)) is not None:
         yield from _bind(path, value, section, partial=False)
@@ -76,18 +77,21 @@ def section_class(hint: Any) -> type | None:
     return next((each for each in options if inspect.isclass(each) and is_dataclass(each)), None)
 
 
-def _check_component(path: str, slot: str, value: Any) -> Iterator[str]:
+def _check_component(path: str, slot: str, value: Any, beside: Collection[str] = ()) -> Iterator[str]:
     spec = {"type": value} if isinstance(value, str) else value
     if not isinstance(spec, Mapping):
         yield f"{path}: got {value!r}, expected dict(type=..., ...)"
         return
     name = spec.get("type")
     if not isinstance(name, str):
-        yield f"{path}: 'type' is missing; expected dict(type=..., ...)"
+        near = nearest(path.rpartition(".")[2], beside)
+        hint = f"; {near}" if near.startswith("did you mean") else ""
+        yield f"{path}: 'type' is missing; expected dict(type=..., ...){hint}"
         return
     try:
         target = resolve(slot, name)
-    except ConfigError as error:
+        signature_of(target)
+    except (ConfigError, ValueError) as error:
         yield f"{path}.type: {error}"
         return
     partial = slot in DEFERRED or not inspect.isclass(target)
@@ -127,6 +131,13 @@ def matches(value: Any, hint: Any) -> bool:
     if hint in (str, bool):
         return isinstance(value, hint)
     bare = origin or hint
+    if bare is tuple and get_args(hint) and get_args(hint)[-1] is not Ellipsis:
+        items = get_args(hint)
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(items)
+            and all(matches(each, item) for each, item in zip(value, items, strict=True))
+        )
     if inspect.isclass(bare) and issubclass(bare, (list, tuple, Sequence)):
         items = get_args(hint)
         return isinstance(value, (list, tuple)) and (
@@ -134,7 +145,7 @@ def matches(value: Any, hint: Any) -> bool:
         )
     if inspect.isclass(bare) and issubclass(bare, (dict, Mapping)):
         return isinstance(value, Mapping)
-    return value is not None and not isinstance(value, (str, int, float, bool))
+    return value is not None and not isinstance(value, (str, int, float, bool, list, tuple, dict))
 
 
 def _say(hint: Any) -> str:

@@ -9,6 +9,7 @@ the config down and reading it again gives the same config.
 import ast
 import math
 import pprint
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
+from mmengine.config.lazy import LazyObject
 
 from xft.config.overrides import Overrides, apply_all, apply_known
 from xft.errors import ConfigError
@@ -46,15 +48,17 @@ def load_config(path: str | Path, overrides: Overrides | None = None) -> ConfigD
     if file.suffix != ".py":
         raise ConfigError(f"config: got {str(path)!r}, expected a Python config file (.py)")
     try:
+        _refuse_old_kind(file)
         with _overriding(overrides):
-            loaded = Config.fromfile(str(file), lazy_import=_is_pure(file))
+            loaded = Config.fromfile(str(file), lazy_import=True)
+        wrong = list(_modules("", loaded._to_lazy_dict()))
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(_explain(file, error)) from error
     config = {key: value for key, value in loaded.to_dict().items() if not key.startswith("_")}
     apply_all(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
-    wrong = list(_not_plain("", config))
+    wrong += _not_plain("", config)
     if wrong:
         raise ConfigError(f"{file}: " + "\n".join(wrong))
     return config
@@ -79,21 +83,33 @@ def dump_config(config: ConfigDict, path: str | Path | None = None) -> str:
     return text
 
 
-def _is_pure(file: Path) -> bool:
-    """Whether a file is of the pure-Python kind and not of the older one with ``_base_``."""
+def _refuse_old_kind(file: Path) -> None:
+    """MMEngine's older kind of config, with ``_base_ = [...]``, is merged before it is run, so that
+    an override could not reach what a file derives."""
+    for node in _parse(file).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(each, ast.Name) and each.id == "_base_" for each in targets):
+            raise ConfigError(
+                f"{file}:{node.lineno}: got _base_ = ..., expected `with read_base(): from .NAME import *` "
+                "(from mmengine.config import read_base)"
+            )
+
+
+def _parse(file: Path) -> ast.Module:
+    """The syntax tree of a file, and of every base that it names, so that an error names its file."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        line = getattr(error, "lineno", None)
-        raise ConfigError(f"{file}{f':{line}' if line else ''}: does not parse ({error})") from error
-    assigned = (
-        target.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    )
-    return "_base_" not in assigned
+        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except (SyntaxError, ValueError) as error:
+        number = getattr(error, "lineno", None)
+        line = f":{number}" if number else ""
+        raise ConfigError(f"{file}{line}: does not parse ({error})") from error
+    for block in (each for each in tree.body if isinstance(each, ast.With)):
+        for node in (each for each in block.body if isinstance(each, ast.ImportFrom)):
+            if node.level and node.module:
+                base = file.parent.joinpath(*[".."] * (node.level - 1), *node.module.split("."))
+                if base.with_suffix(".py").is_file():
+                    _parse(base.with_suffix(".py"))
+    return tree
 
 
 @contextmanager
@@ -130,6 +146,13 @@ def _applier(scope: dict[str, Any], overrides: Overrides) -> Callable[[], None]:
     return lambda: apply_known(scope, overrides)
 
 
+def _foreign(filename: str) -> bool:
+    """Whether a frame is ours or a library's, and not of a config."""
+    return any(part in filename for part in ("site-packages", "/xft/config/")) or filename.startswith(
+        sysconfig.get_path("stdlib")
+    )
+
+
 def _explain(file: Path, error: Exception) -> str:
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".py")]
     own = [
@@ -141,6 +164,19 @@ def _explain(file: Path, error: Exception) -> str:
     if isinstance(error, RuntimeError) and not str(error):
         return f"{where}: calls something that it imports; a config declares: write dict(type=NAME, ...)"
     return f"{where}: {type(error).__name__}: {error}"
+
+
+def _modules(path: str, value: Any) -> Iterator[str]:
+    """Modules that a config holds as a value, which would be written down as a meaningless name."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if not (path == "" and isinstance(each, LazyObject)):  # the import itself
+                yield from _modules(f"{path}.{key}" if path else str(key), each)
+    elif isinstance(value, (list, tuple)):
+        for index, each in enumerate(value):
+            yield from _modules(f"{path}.{index}", each)
+    elif isinstance(value, LazyObject) and value._imported is None:
+        yield f"{path}: got the module {value.module!r}, expected a class or function of it, or plain data"
 
 
 def _not_plain(path: str, value: Any) -> Iterator[str]:

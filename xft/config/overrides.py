@@ -8,6 +8,7 @@ all that is computed below that line sees the new value.
 
 import ast
 from collections.abc import Iterable, Mapping, MutableMapping
+from copy import deepcopy
 from typing import Any
 
 from xft.errors import ConfigError, nearest
@@ -58,9 +59,9 @@ def apply_known(target: MutableMapping[str, Any], overrides: Overrides) -> None:
         for part in parents:
             holder = _child(holder, part)
         if isinstance(holder, list) and last.isdigit() and int(last) < len(holder):
-            holder[int(last)] = value
+            holder[int(last)] = deepcopy(value)
         elif isinstance(holder, MutableMapping) and last in holder:
-            holder[last] = value
+            holder[last] = deepcopy(value)
 
 
 def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
@@ -81,8 +82,12 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
             if not isinstance(found, (dict, list)):
                 here = ".".join(parents[: depth + 1])
                 known = holder.keys() if isinstance(holder, dict) else []
-                was = "not in the config" if found is None else f"{found!r}, which holds no keys"
-                wrong.append(f"--cfg-options {key}: {here} is {was}; {nearest(part, known)}")
+                if part in known:
+                    wrong.append(f"--cfg-options {key}: {here} is {found!r}, which holds no keys")
+                else:
+                    wrong.append(
+                        f"--cfg-options {key}: {here} is not in the config; {nearest(part, known)}"
+                    )
                 break
             holder = found
         else:
@@ -90,9 +95,9 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
                 if not (last.isdigit() and int(last) < len(holder)):
                     wrong.append(f"--cfg-options {key}: the list has {len(holder)} items")
                 else:
-                    holder[int(last)] = value
+                    holder[int(last)] = deepcopy(value)
             else:
-                holder[last] = value
+                holder[last] = deepcopy(value)
     if wrong:
         raise ConfigError("\n".join(wrong))
 

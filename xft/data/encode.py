@@ -31,9 +31,11 @@ def encode_conversations(
     rendered: list[list[Segment]] = []
     for conversation in conversations:
         try:
-            rendered.append(template.segments(conversation))
+            segments = template.segments(conversation)
+            check_text("".join(each.text for each in segments))
+            rendered.append(segments)
             results.append(None)
-        except TemplateError as error:
+        except DataError as error:
             results.append(error)
     texts = ["".join(each.text for each in segments) for segments in rendered]
     tokens = _tokenize(tokenizer, texts) if texts else []
@@ -90,6 +92,21 @@ def _label(
     return Sample(ids, np.where(trained, ids, IGNORE_INDEX).astype(np.int32), text)
 
 
+def check_text(text: str) -> None:
+    """Refuse what JSON can say and no file can hold: half of a surrogate pair.
+
+    Raises:
+        DataError: with the character and what stands before it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        before = text[max(0, error.start - 20) : error.start]
+        raise DataError(
+            f"got {text[error.start]!r} behind {before!r}: half of a surrogate pair, which is no character"
+        ) from error
+
+
 def shorten(
     conversation: Conversation, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
 ) -> Sample | None:
@@ -110,10 +127,13 @@ def shorten(
             return sample
         offsets = [each for _, each in _tokenize(tokenizer, [turn.content for turn in turns])]
         longest = max(range(len(turns)), key=lambda index: len(offsets[index]))
-        keep = len(offsets[longest]) - excess
         if len(offsets[longest]) <= 1:
             return None
-        end = int(offsets[longest][max(keep, 1) - 1][1])
+        keep = max(len(offsets[longest]) - excess, 1)
+        # A character may be several tokens; it is cut as a whole.
+        while keep > 1 and offsets[longest][keep - 1][1] > offsets[longest][keep][0]:
+            keep -= 1
+        end = int(offsets[longest][keep - 1][1])
         turn = turns[longest]
         cut = turn.content[:end].rstrip()
         if not cut or cut == turn.content:

@@ -6,8 +6,8 @@ without replaying what it has seen.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from xft.data.packing import pack
 
@@ -33,6 +33,9 @@ class BatchPlan:
     capacity: int | None = None
     seed: int = 0
     world_size: int = 1
+    _epochs: dict[int, tuple[MicroBatch, ...]] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def rows(self, epoch: int) -> list[list[int]]:
         """The rows of an epoch, in order. Their number is the same in every epoch."""
@@ -45,19 +48,21 @@ class BatchPlan:
         shuffle.shuffle(rows)
         return rows
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
     def epoch(self, epoch: int) -> tuple[MicroBatch, ...]:
         """The micro-batches of an epoch. The tail is kept: the last may be smaller."""
-        rows = self.rows(epoch)
-        return tuple(
-            [index for row in rows[start : start + self.batch_size] for index in row]
-            for start in range(0, len(rows), self.batch_size)
-        )
+        if epoch not in self._epochs:
+            rows = self.rows(epoch)
+            self._epochs.clear()
+            self._epochs[epoch] = tuple(
+                [index for row in rows[start : start + self.batch_size] for index in row]
+                for start in range(0, len(rows), self.batch_size)
+            )
+        return self._epochs[epoch]
 
-    @property
+    @cached_property
     def num_micro_batches(self) -> int:
         """Micro-batches in an epoch, over all ranks."""
-        return len(self.epoch(0))
+        return -(-len(self.rows(0)) // self.batch_size)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -5,6 +5,7 @@ where no such file exists and the name looks like ``owner/name``, a data set of 
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from xft import paths
 from xft.errors import ConfigError, DataError
 from xft.types import Row
 
+_LONGEST_FIELD = 2**31 - 1
 HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -26,6 +28,11 @@ class Origin:
     file: str
     line: int
     unit: str = "line"
+
+    @property
+    def place(self) -> str:
+        """What ``line`` counts, as the key of a record: ``line`` or ``number``."""
+        return "line" if self.unit == "line" else "number"
 
     def __str__(self) -> str:
         return (
@@ -84,9 +91,10 @@ def read_rows(path: str, split: str = "train") -> Iterator[Located]:
         raise DataError(f"{path}: no rows; expected at least 2, one to train on and one to validate on")
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, newline: str | None = None) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig", newline=newline) as opened:
+            return opened.read()
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: byte {error.start} is not UTF-8; convert the file to UTF-8") from error
     except OSError as error:
@@ -132,7 +140,9 @@ def _read_jsonl(file: Path) -> Iterator[Located]:
 
 
 def _read_csv(file: Path) -> Iterator[Located]:
-    reader = csv.DictReader(_text(file).splitlines(keepends=True), strict=True)
+    csv.field_size_limit(_LONGEST_FIELD)
+    # Fields keep their line breaks as they are; only the reader may say what ends a row.
+    reader = csv.DictReader(io.StringIO(_text(file, newline=""), newline=""), strict=True)
     try:
         for row in reader:
             origin = Origin(str(file), reader.line_num)
@@ -142,7 +152,7 @@ def _read_csv(file: Path) -> Iterator[Located]:
                 )
             yield origin, dict(row)
     except csv.Error as error:
-        raise DataError(f"{file}:{reader.line_num}: broken CSV ({error})") from error
+        raise DataError(f"{file}:{reader.reader.line_num}: broken CSV ({error})") from error
 
 
 def _read_parquet(file: Path) -> Iterator[Located]:
@@ -161,10 +171,11 @@ def _read_parquet(file: Path) -> Iterator[Located]:
 
 def _read_txt(file: Path) -> Iterator[Located]:
     """Documents are parted by empty lines; in a file that has none, each line is one."""
-    text = _text(file).replace("\r\n", "\n").strip("\n")
+    whole = _text(file)
+    text = whole.strip("\n")
+    line = 1 + len(whole) - len(whole.lstrip("\n"))
     by_paragraph = re.search(r"\n[ \t]*\n", text) is not None
-    pattern = r"\n[ \t]*\n\s*" if by_paragraph else r"\n"
-    line = 1
+    pattern = r"\n(?:[ \t]*\n)+" if by_paragraph else r"\n"
     start = 0
     for match in [*re.finditer(pattern, text), None]:
         end = len(text) if match is None else match.start()

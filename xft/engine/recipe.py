@@ -41,6 +41,8 @@ class Training:
         for name in ("batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name}: got {getattr(self, name)}, expected at least 1")
+        if self.clip is not None and self.clip <= 0:
+            raise ConfigError(f"training.clip: got {self.clip}, expected more than 0, or None")
         if (self.steps is not None and self.steps < 1) or self.epochs <= 0:
             raise ConfigError(
                 f"training: got epochs={self.epochs}, steps={self.steps}, expected more than 0"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from xft.errors import ConfigError
 from xft.registry import register
 from xft.types import LossOutput
 
+Autocast = Literal["bfloat16", "float16"]
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
@@ -48,7 +49,10 @@ def choose_device(name: str = "auto") -> torch.device:
             raise ConfigError(f"strategy.device: got {name!r}, but torch finds no CUDA device; use 'auto'")
         index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
         return torch.device("cuda", index)
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"strategy.device: got {name!r}, expected auto, cpu, cuda or mps") from error
 
 
 @register("strategy", "single")
@@ -66,7 +70,9 @@ class SingleDevice(BaseStrategy):
     rank = 0
     world_size = 1
 
-    def __init__(self, work_dir: str, seed: int, device: str = "auto", autocast: str | None = None) -> None:
+    def __init__(
+        self, work_dir: str, seed: int, device: str = "auto", autocast: Autocast | None = None
+    ) -> None:
         self.device = choose_device(device)
         self._autocast = getattr(torch, autocast) if autocast is not None else None
         self.optimizer: torch.optim.Optimizer
@@ -183,7 +189,7 @@ class DDP(SingleDevice):
         work_dir: str,
         seed: int,
         device: str = "auto",
-        autocast: str | None = None,
+        autocast: Autocast | None = None,
         launcher: str = "pytorch",
         timeout_minutes: float = 30,
     ) -> None:

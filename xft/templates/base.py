@@ -9,11 +9,13 @@ space, or add a default system text or a date.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from xft.errors import TemplateError
 from xft.types import Conversation, Message, Segment, Tokenizer
 
+_PRIVATE_USE = range(0xE000, 0xF900)
 _MARK = "\ue000answer\ue001"
 
 
@@ -113,6 +115,10 @@ class BoundTemplate:
         for index, message in enumerate(conversation):
             if not message.trained:
                 continue
+            if message.role != "assistant":
+                raise TemplateError(
+                    f"turn {index + 1}: only the assistant's turns can be trained, not the {message.role}'s"
+                )
             start, end = self._span(full, conversation, index)
             if start < done:
                 raise TemplateError(f"turn {index + 1}: the template merges two answers into one")
@@ -123,11 +129,8 @@ class BoundTemplate:
 
     def _span(self, full: str, conversation: Conversation, index: int) -> tuple[int, int]:
         """Where the trained piece of turn ``index`` begins and ends in ``full``."""
-        mark = _MARK
-        while any(mark in each.content for each in conversation):
-            mark += _MARK
         marked = list(conversation)
-        marked[index] = Message("assistant", mark)
+        marked[index] = Message("assistant", _mark(conversation))
         other = self.render(marked)
         begin = _common_prefix(full, other)
         end = len(full) - _common_suffix(full[begin:], other[begin:])
@@ -153,6 +156,14 @@ class BoundTemplate:
             )
         position, _, token = min(found)
         return tail[: position + len(token)]
+
+
+def _mark(conversation: Conversation) -> str:
+    """A text that begins and ends with characters that stand nowhere in the conversation, so that
+    it shares neither its beginning nor its end with the answer that it replaces."""
+    said = {character for each in conversation for character in each.content}
+    first, last = islice((chr(code) for code in _PRIVATE_USE if chr(code) not in said), 2)
+    return f"{first}answer{last}"
 
 
 def _common_prefix(left: str, right: str) -> int:

@@ -25,9 +25,7 @@ def _default_system(text: str) -> str:
 
 SOURCES: dict[str, str] = {
     "chatml": _CHATML_TURNS,
-    # Qwen 1.5 and 2: ChatML that always has a system turn.
     "qwen_chat": _default_system("You are a helpful assistant.") + _CHATML_TURNS,
-    # InternLM 2, 2.5 and 3: ChatML behind one <s>.
     "internlm2_chat": "{{ bos_token }}" + _CHATML_TURNS,
     "llama3_chat": (
         "{{ bos_token }}"
@@ -45,15 +43,38 @@ SOURCES: dict[str, str] = {
         "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
     ),
 }
+DESCRIPTIONS = {
+    "chatml": "ChatML: each turn between <|im_start|> and <|im_end|>.",
+    "qwen_chat": "Qwen 1.5 and 2: ChatML that always has a system turn.",
+    "internlm2_chat": "InternLM 2, 2.5 and 3: ChatML behind one <s>.",
+    "llama3_chat": "Llama 3: each turn closed by <|eot_id|>.",
+    "zephyr": "Zephyr: each turn opened by <|role|> and closed by the EOS token.",
+}
 
-register("template", "auto", "jinja")(ChatTemplate)
+
+@register("template", "auto")
+class TokenizersOwn(ChatTemplate):
+    """The template that the tokenizer brings."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
+@register("template", "jinja")
+class Jinja(ChatTemplate):
+    """A Jinja source of your own, under ``source``."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
 
 
 def _register(name: str, source: str) -> None:
-    @register("template", name)
     class Named(ChatTemplate):
         def __init__(self) -> None:
             super().__init__(source)
+
+    Named.__doc__ = DESCRIPTIONS[name]
+    register("template", name)(Named)
 
 
 for _name, _source in SOURCES.items():

@@ -1,8 +1,7 @@
-"""Your own rows of instruction, input and output: data.path='my_rows.jsonl'."""
+"""Your own rows of instruction, input and output. The leaf says where: data.update(path=...)."""
 
 data = dict(
     type="instruction",
-    path="my_rows.jsonl",
     format="alpaca",
     max_length=2048,
     over_length="drop",

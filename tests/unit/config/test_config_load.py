@@ -185,15 +185,11 @@ def test_a_failed_load_leaves_mmengine_as_it_was(tmp_path: Path) -> None:
     assert mmengine_config.ImportTransformer is before
 
 
-def test_old_style_bases_load(tmp_path: Path) -> None:
-    write(tmp_path, "old_base.py", "n = 8\nmodel = dict(a=1, b=2)\n")
-    file = write(tmp_path, "old.py", "_base_ = ['./old_base.py']\nmodel = dict(b=20)\nm = {{_base_.n}}\n")
-    assert load_config(file) == {"n": 8, "model": {"a": 1, "b": 20}, "m": 8}
-
-
-def test_a_single_old_style_base_loads(tmp_path: Path) -> None:
-    write(tmp_path, "only_base.py", "n = 8\n")
-    assert load_config(write(tmp_path, "old_one.py", "_base_ = './only_base.py'\n")) == {"n": 8}
+def test_the_older_kind_of_config_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    write(tmp_path, "old_base.py", "n = 8\n")
+    file = write(tmp_path, "old.py", "m = 1\n_base_ = ['./old_base.py']\n")
+    with pytest.raises(ConfigError, match=r"old\.py:2: got _base_ = .*read_base"):
+        load_config(file)
 
 
 def test_a_dumped_config_is_assignments_of_literals_without_imports(tmp_path: Path) -> None:

@@ -201,17 +201,3 @@ def test_hooks_and_loggers_are_added_under_a_new_name_and_removed_by_none(
 def test_only_hooks_and_loggers_take_new_names(tmp_path: Path) -> None:
     file = write(tmp_path, "closed.py", "model = dict(path='p')\n")
     assert "model.adapter is not in the config" in refusal_of(file, "model.adapter.r=3")
-
-
-def test_overrides_of_old_style_configs_apply(tmp_path: Path) -> None:
-    write(tmp_path, "old_base.py", "n = 8\nmodel = dict(a=1, b=2)\n")
-    file = write(tmp_path, "old.py", "_base_ = ['./old_base.py']\nk = 5\n")
-    assert load_config(file, {"n": 3, "model.a": 7}) == {"n": 3, "model": {"a": 7, "b": 2}, "k": 5}
-
-
-def test_values_derived_in_old_style_configs_follow(tmp_path: Path) -> None:
-    write(tmp_path, "old_sizes.py", "n = 8\n")
-    file = write(
-        tmp_path, "old_leaf.py", "_base_ = ['./old_sizes.py']\nk = 5\nj = k * 2\nm = {{_base_.n}}\n"
-    )
-    assert load_config(file, {"n": 3, "k": 1}) == {"n": 3, "k": 1, "j": 2, "m": 3}

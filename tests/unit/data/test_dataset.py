@@ -178,7 +178,7 @@ def test_validation_file_is_read_encoded_and_counted(tmp_path: Path, chatml: Bou
 
 
 def test_one_row_with_validation_is_refused_with_the_way_out(tmp_path: Path, chatml: BoundTemplate) -> None:
-    with pytest.raises(DataError, match=r"got 1 row, expected at least 2.*data\.val=None"):
+    with pytest.raises(DataError, match=r"got 1 rows, .* expected at least 2.*data\.val=None"):
         prepare(InstructionData(write(tmp_path, [qa(0)])), chatml)
 
 
@@ -186,13 +186,15 @@ def test_validation_that_leaves_nothing_to_train_on_is_refused(
     tmp_path: Path, chatml: BoundTemplate
 ) -> None:
     path = write(tmp_path, [qa(number) for number in range(5)])
-    with pytest.raises(DataError, match=r"data\.val: 5 of 5 rows would leave none to train on"):
+    with pytest.raises(
+        DataError, match=r"got 5 rows, 5 of them different, expected at least 6: 5 to validate on"
+    ):
         prepare(InstructionData(path, val=5), chatml)
 
 
 def test_rows_that_are_all_the_same_cannot_be_split(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [qa(0)] * 10)
-    with pytest.raises(DataError, match="rows of the same content stay together"):
+    with pytest.raises(DataError, match="got 10 rows, 1 of them different, expected at least 2"):
         prepare(InstructionData(path), chatml)
 
 

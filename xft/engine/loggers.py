@@ -173,7 +173,7 @@ class WandB(Logger):
 
     def close(self) -> None:
         """End the run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def _figures(values: Mapping[str, Any]) -> dict[str, float]:

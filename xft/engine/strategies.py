@@ -8,6 +8,7 @@ read checkpoints with a pickle loader.
 import logging
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -78,7 +79,8 @@ class SingleDevice(BaseStrategy):
         self.optimizer: torch.optim.Optimizer
         self.schedule: torch.optim.lr_scheduler.LRScheduler
         super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
-        self._experiment_name = Path(work_dir).name
+        # MMEngine keeps global objects under this name, and warns when a second run has the same.
+        self._experiment_name = f"{work_dir}@{time.time_ns()}"
 
     def _setup_env(self, seed: int) -> None:
         self._launcher = "none"
@@ -218,7 +220,15 @@ class DDP(SingleDevice):
         distributed.barrier()
 
 
-def start_process_group(launcher: str, timeout_minutes: float) -> None:
+def agree_on(path: Path, launcher: str) -> Path:
+    """Join the other ranks, and take the first one's path."""
+    start_process_group(launcher)
+    shared = [str(path)]
+    distributed.broadcast_object_list(shared, src=0)
+    return Path(shared[0])
+
+
+def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:
     """Join the other ranks, as the launcher's environment says.
 
     Raises:

@@ -17,7 +17,7 @@ from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
 from xft.engine.runner import Runner
-from xft.engine.strategies import DDP, SingleDevice, choose_device, seed_everything
+from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, seed_everything
 from xft.engine.workdir import choose_work_dir, claim, log_to
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
@@ -66,10 +66,12 @@ def train(options: TrainOptions) -> Path:
     config = load_config(options.config, overrides)
     check(config, Recipe, options.config)
     recipe = build(config, Recipe)
-    work_dir, resume = choose_work_dir(options.config, options.work_dir or recipe.work_dir, options.resume)
+    rank, world_size = _ranks(options.launcher)
+    work_dir, resume = choose_work_dir(
+        options.config, options.work_dir or recipe.work_dir, options.resume, rank
+    )
     recipe.data.locate()
     questions = read_questions(recipe.questions)
-    rank, world_size = _ranks(options.launcher)
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
     prepared = recipe.data.prepare(tokenizer, template)
@@ -80,13 +82,17 @@ def train(options: TrainOptions) -> Path:
     plan = make_plan(
         prepared.train, recipe.training, recipe.data.max_length, packing, recipe.seed, world_size
     )
-    if rank == 0:
-        claim(work_dir, resume is not None)
-        _write_records(work_dir, config, prepared, plan)
-    log_to(work_dir, rank)
-    strategy = _start(recipe, options.launcher, work_dir)
-    strategy.barrier()
-    runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions, resume)
+    if options.launcher != "none":
+        work_dir = agree_on(work_dir, options.launcher)
+    with claim(work_dir, rank, resume is not None):
+        if rank == 0:
+            _write_records(work_dir, config, prepared, plan)
+        strategy = _start(recipe, options.launcher, work_dir)
+        strategy.barrier()
+        log_to(work_dir, rank)
+        runner, loop = _assemble(
+            recipe, config, strategy, loaded, template, prepared, plan, questions, resume
+        )
     for line in banner(recipe, loaded, prepared, plan, template, work_dir):
         console.say(line)
     runner.train(loop)

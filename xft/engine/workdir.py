@@ -2,17 +2,23 @@
 
 import logging
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xft import console
 from xft.engine.checkpoint import find_checkpoint
-from xft.errors import ConfigError
+from xft.errors import ConfigError, XftError
 
+_LOGGERS = ("xft", "xft.runner")
 MARKS = ("config.py", "metrics.jsonl", "checkpoints", "final")
 """What a folder holds that a run has used."""
 
 
-def choose_work_dir(config: str, wanted: str | None, resume: str | None) -> tuple[Path, Path | None]:
+def choose_work_dir(
+    config: str, wanted: str | None, resume: str | None, rank: int = 0
+) -> tuple[Path, Path | None]:
     """The run folder, and the checkpoint to go on from.
 
     Without a wish, it is ``runs/NAME_OF_THE_CONFIG``, or, where that is taken, the first of
@@ -22,6 +28,7 @@ def choose_work_dir(config: str, wanted: str | None, resume: str | None) -> tupl
         config: the config file.
         wanted: by the command line or the config.
         resume: see ``TrainOptions``.
+        rank: only the first looks whether the folder is free; it makes it before the others come.
 
     Raises:
         ConfigError: the folder holds a run already, or cannot be written.
@@ -32,6 +39,8 @@ def choose_work_dir(config: str, wanted: str | None, resume: str | None) -> tupl
         checkpoint = find_checkpoint(Path(resume or wanted or default))
         folder = Path(wanted) if wanted is not None else checkpoint.parent.parent
         return folder.absolute(), checkpoint
+    if rank != 0:
+        return Path(wanted or default).absolute(), None
     if wanted is None:
         folder, number = default, 2
         while is_taken(folder):
@@ -51,33 +60,52 @@ def is_taken(folder: Path) -> bool:
     return any((folder / each).exists() for each in MARKS)
 
 
-def claim(folder: Path, resumed: bool) -> None:
-    """Make the folder.
+@contextmanager
+def claim(folder: Path, rank: int, resumed: bool) -> Iterator[None]:
+    """Make the folder; take it away again when what stands under ``with`` fails for a reason that
+    the user can mend, so that the next try finds it free.
 
     Raises:
         ConfigError: it cannot be made, or another run took it meanwhile.
     """
+    if rank != 0:
+        yield
+        return
     if not resumed and is_taken(folder):
         raise ConfigError(f"--work-dir: {folder} was taken by another run meanwhile")
+    existed = folder.exists()
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--work-dir: cannot make {folder} ({error.strerror})") from error
+    try:
+        yield
+    except XftError:
+        if not existed:
+            stop_logging()
+            shutil.rmtree(folder)
+        raise
 
 
 def log_to(folder: Path, rank: int) -> None:
     """Keep the lines of this run in ``train.log``."""
     if rank != 0:
         return
-    for name in ("xft", "xft.runner"):
+    stop_logging()
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    console.LOGGER.setLevel(logging.INFO)
+
+
+def stop_logging() -> None:
+    """Close the log file of an earlier run in this process."""
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         for old in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
             logger.removeHandler(old)
             old.close()
-        handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger.addHandler(handler)
-    console.LOGGER.setLevel(logging.INFO)
 
 
 def _check_writable(folder: Path) -> None:

@@ -34,7 +34,8 @@ def test_the_folder_is_named_after_the_config(here: Path) -> None:
 
 def test_the_first_free_number_follows_where_the_name_is_taken(here: Path) -> None:
     for name in ("smollm2_lora", "smollm2_lora-2", "smollm2_lora-4"):
-        claim(here / "runs" / name, resumed=False)
+        with claim(here / "runs" / name, rank=0, resumed=False):
+            pass
     assert choose_work_dir(CONFIG, None, None)[0] == here / "runs" / "smollm2_lora-3"
 
 
@@ -50,7 +51,8 @@ def test_choosing_makes_nothing(here: Path) -> None:
 
 
 def test_a_wished_folder_that_holds_a_run_is_refused_and_says_what_to_do(here: Path) -> None:
-    claim(here / "a", resumed=False)
+    with claim(here / "a", rank=0, resumed=False):
+        pass
     with pytest.raises(ConfigError, match=r"a holds a run already; --resume .* or choose another folder"):
         choose_work_dir(CONFIG, "a", None)
 
@@ -147,28 +149,34 @@ def test_resuming_from_nothing_is_refused(here: Path, unfinished: str | None) ->
 
 def test_claiming_makes_the_folder_and_takes_it(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a"
-    claim(folder, resumed=False)
+    with claim(folder, rank=0, resumed=False):
+        pass
     assert (folder / "checkpoints").is_dir()
     assert is_taken(folder)
 
 
 def test_a_folder_that_was_taken_meanwhile_is_not_shared(tmp_path: Path) -> None:
-    claim(tmp_path / "a", resumed=False)
+    with claim(tmp_path / "a", rank=0, resumed=False):
+        pass
     with pytest.raises(ConfigError, match="taken by another run meanwhile"):
-        claim(tmp_path / "a", resumed=False)
+        with claim(tmp_path / "a", rank=0, resumed=False):
+            pass
 
 
 def test_a_resumed_run_takes_its_folder_again(tmp_path: Path) -> None:
-    claim(tmp_path / "a", resumed=False)
+    with claim(tmp_path / "a", rank=0, resumed=False):
+        pass
     (tmp_path / "a" / "config.py").write_text("seed = 0\n", encoding="utf-8")
-    claim(tmp_path / "a", resumed=True)
+    with claim(tmp_path / "a", rank=0, resumed=True):
+        pass
     assert (tmp_path / "a" / "config.py").read_text(encoding="utf-8") == "seed = 0\n"
 
 
 def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot make"):
-        claim(tmp_path / "file" / "a", resumed=False)
+        with claim(tmp_path / "file" / "a", rank=0, resumed=False):
+            pass
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""`chat` as a user types it, on a tiny model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+import torch
+from tiny import ROOT
+from transformers import AutoModelForCausalLM
+
+from xft.chat import open_session, talk
+from xft.cli import main
+from xft.types import Message
+
+
+def test_a_prompt_is_answered_once_each_and_the_command_exits(finished_run: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "chat.py"), str(finished_run)]
+    done = subprocess.run(
+        [*command, "--prompt", "Say number 3", "Who are you?", "--max-new-tokens", "3"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["run", "checkpoint", "adapter", "model and adapter"])
+def test_everything_that_was_saved_can_be_opened(finished_run: Path, tiny_model: Path, kind: str) -> None:
+    paths: dict[str, tuple[str, str | None]] = {
+        "run": (str(finished_run), None),
+        "checkpoint": (str(finished_run / "checkpoints" / "last"), None),
+        "adapter": (str(finished_run / "final"), None),
+        "model and adapter": (str(tiny_model), str(finished_run / "final")),
+    }
+    path, adapter = paths[kind]
+    whole = open_session(path, adapter=adapter, max_new_tokens=4)
+    run = open_session(str(finished_run), max_new_tokens=4)
+    assert whole.ask_once("Say number 3") == run.ask_once("Say number 3")
+
+
+def test_the_model_is_asked_in_the_text_that_it_was_trained_on(
+    finished_run: Path, smollm2_tokenizer: Any
+) -> None:
+    session = open_session(str(finished_run), system="Be brief.")
+    session.history = [Message("user", "a"), Message("assistant", "b")]
+    expected = smollm2_tokenizer.apply_chat_template(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
+    assert session.generator.encode(session.conversation("c")) == expected
+
+
+def test_greedy_answers_are_those_of_plain_transformers(tiny_model: Path, smollm2_tokenizer: Any) -> None:
+    session = open_session(str(tiny_model), max_new_tokens=6)
+    turns = [[Message("user", text)] for text in ("Hi", "A much longer question than the other one")]
+    answers = session.generator.answer(turns, max_new_tokens=6)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    for turn, answer in zip(turns, answers, strict=True):
+        ids = torch.tensor([session.generator.encode(turn)])
+        output = model.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=2)[0, ids.shape[1] :]
+        assert answer.text == smollm2_tokenizer.decode(output, skip_special_tokens=True).strip()
+
+
+def test_streamed_pieces_join_to_the_whole_answer(finished_run: Path) -> None:
+    session = open_session(str(finished_run), max_new_tokens=5)
+    whole = session.ask_once("Say number 3")
+    assert "".join(session.ask("Say number 3")).strip() == whole
+    assert [each.role for each in session.history] == ["user", "assistant"]
+    session.reset()
+    assert session.history == []
+
+
+def test_an_answer_that_is_broken_off_stays_as_far_as_it_was_heard(finished_run: Path) -> None:
+    session = open_session(str(finished_run), max_new_tokens=50)
+    pieces = session.ask("Say number 3")
+    first = next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert session.history[-1].content == first.strip()
+
+
+def test_commands_reset_and_set_the_system_turn(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = open_session(str(finished_run), max_new_tokens=2)
+    lines = iter(["Hi", "/system Be brief.", "/wrong", "/help", "", "/exit", "never read"])
+    talk(session, lambda _: next(lines))
+    assert session.system == "Be brief."
+    assert session.history == []
+    printed = capsys.readouterr().out
+    assert "unknown command /wrong" in printed
+    assert next(lines) == "never read"
+
+
+def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(finished_run: Path) -> None:
+    environment = {**os.environ, "TERM": "dumb"}
+    arguments = [str(ROOT / "tools" / "chat.py"), str(finished_run), "--max-new-tokens", "2000"]
+    child = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=120)
+    child.expect("you> ")
+    child.sendline("Say number 3")
+    child.expect(r"model> .*\w")
+    child.sendintr()
+    child.expect("broken off")
+    child.expect("you> ")
+    child.sendintr()
+    child.expect("Ctrl-D or /exit leaves")
+    child.sendline("/reset")
+    child.expect("forgotten")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere/at/all"], "does not exist"),
+        (["{empty}"], "is not a run folder, an adapter or a model"),
+        (["{model}", "--adapter", "{model}"], "expected an adapter"),
+        (["{run}", "--adapter", "{run}"], "is an adapter itself"),
+        (["{run}", "--max-new-tokens", "0"], "at least 1"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_in_one_line(
+    finished_run: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    places = {"empty": tmp_path, "model": tiny_model, "run": finished_run}
+    code = main(["chat", *(each.format(**places) for each in arguments), "--prompt", "Hi"])
+    error = capsys.readouterr().err
+    assert code != 0
+    assert message in error
+    assert error.count("\n") == 1

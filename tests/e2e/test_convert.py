@@ -1,0 +1,129 @@
+"""`convert` as a user types it: folders that plain peft and plain transformers load."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
+from safetensors.torch import load_file, save_file
+from tiny import save_tiny, write_config, write_rows
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from xft.cli import main
+from xft.models import open_artifact
+
+
+@pytest.fixture(scope="module")
+def trained(finished_run: Path) -> Path:
+    """The run with a larger adapter, so that what it adds cannot be overlooked."""
+    file = finished_run / "final" / "adapter_model.safetensors"
+    weights = load_file(file)
+    save_file({name: each + 0.05 * torch.ones_like(each) for name, each in weights.items()}, file)
+    return finished_run
+
+
+def _logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.arange(5, 45)[None]).logits.float()  # type: ignore[no-any-return]
+
+
+def test_a_merged_model_is_the_adapter_on_its_base(trained: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["convert", str(trained), str(out), "--merge"]) == 0
+    merged = AutoModelForCausalLM.from_pretrained(out)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    untouched = _logits(base)
+    expected = _logits(PeftModel.from_pretrained(base, str(trained / "final")))
+    # fp32: W + B A is rounded once instead of W x + B A x
+    torch.testing.assert_close(_logits(merged), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - untouched).abs().max() > 0.1
+
+
+def test_the_exported_folder_has_tokenizer_template_and_stop_ids(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["convert", str(trained), str(out), "--merge"]) == 0
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    turns = [{"role": "user", "content": "Hi"}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert text.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+
+
+def test_an_adapter_is_loaded_by_plain_peft_without_a_word_of_ours(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    assert main(["convert", str(trained), str(out)]) == 0
+    plain = AutoPeftModelForCausalLM.from_pretrained(str(out), dtype=torch.float32)
+    torch.testing.assert_close(_logits(plain), _logits(open_artifact(str(trained)).model))
+
+
+def test_dtype_and_shard_size_are_what_was_asked_for(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--merge", "--dtype", "bfloat16", "--max-shard-size", "3MB"]
+    assert main(["convert", str(trained), str(out), *options]) == 0
+    shards = sorted(out.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert {each.dtype for each in load_file(shards[0]).values()} == {torch.bfloat16}
+    assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.bfloat16
+
+
+def test_an_adapter_on_a_quantised_base_is_merged_into_that_base(
+    tiny_run: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    tiny_run.write_text(tiny_run.read_text() + 'model.update(quantization=dict(type="nf4"))\n')
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.steps=2"]) == 0
+    assert main(["convert", str(run), str(out), "--merge"]) == 0
+    merged = _logits(AutoModelForCausalLM.from_pretrained(out))
+    quantised = _logits(open_artifact(str(run)).model)
+    torch.testing.assert_close(merged, quantised, rtol=1e-3, atol=1e-3)
+    on_original = _logits(
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), run / "final")
+    )
+    assert (merged - on_original).abs().max() > (merged - quantised).abs().max()
+
+
+def test_what_cannot_be_written_is_said_and_leaves_nothing(
+    trained: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").write_text("mine")
+    cases = [
+        ([str(trained), str(full), "--merge"], "is not empty"),
+        ([str(tiny_model), str(tmp_path / "o1"), "--merge"], "is a whole model already"),
+        ([str(trained), str(tmp_path / "o2"), "--dtype", "float16"], "--merge makes a whole model"),
+        ([str(tmp_path / "none"), str(tmp_path / "o3")], "does not exist"),
+    ]
+    for arguments, message in cases:
+        assert main(["convert", *arguments]) != 0
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["full"]
+    assert (full / "file").read_text() == "mine"
+
+
+def test_an_adapter_for_another_model_is_refused(
+    trained: Path, tmp_path: Path, smollm2_tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_tiny(tmp_path / "other", "qwen3", smollm2_tokenizer)
+    config = json.loads((other / "config.json").read_text())
+    assert config["model_type"] == "qwen3"
+    rows = write_rows(tmp_path / "rows.jsonl", 8)
+    wide = write_config(tmp_path / "c.py", other, rows, "training.update(steps=1)\n")
+    options = ["--cfg-options", "model.adapter.target_modules=['q_proj']"]
+    assert main(["train", str(wide), "--work-dir", str(tmp_path / "run"), *options]) == 0
+    capsys.readouterr()
+    llama = trained / "final"
+    assert (
+        main(["chat", str(other), "--adapter", str(llama), "--prompt", "Hi", "--max-new-tokens", "1"]) == 0
+    )
+    broken = tmp_path / "run" / "final"
+    settings = json.loads((broken / "adapter_config.json").read_text())
+    settings["target_modules"] = ["q_proj", "v_proj"]
+    (broken / "adapter_config.json").write_text(json.dumps(settings))
+    assert main(["chat", str(broken), "--prompt", "Hi"]) == 4
+    assert "does not fit the model" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""Two ranks on the CPU, with gloo, give the run of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import ROOT, records, write_config, write_rows
+
+from xft.cli import main
+
+
+def _run(config: Path, run: Path, ranks: int, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={ranks}",
+    ]
+    command += [
+        str(ROOT / "tools" / "train.py"),
+        str(config),
+        "--work-dir",
+        str(run),
+        "--launcher",
+        "pytorch",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *options], capture_output=True, text=True, env=environment, timeout=500, check=False
+    )
+
+
+def test_two_ranks_give_the_losses_of_one_process(tiny_model: Path, tmp_path: Path) -> None:
+    """13 rows in windows of 4: in the last window of an epoch the ranks have unequally much to do."""
+    rows = write_rows(tmp_path / "rows.jsonl", 15)
+    extra = "data.update(packing=False, val=2)\ntraining.update(accumulation=4)\n"
+    config = write_config(tmp_path / "c.py", tiny_model, rows, extra)
+    assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
+    config.write_text(config.read_text() + "training.update(accumulation=2)\n")
+    done = _run(config, tmp_path / "two", 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for split in ("train", "val"):
+        one, two = records(tmp_path / "one", split), records(tmp_path / "two", split)
+        assert [each["step"] for each in one] == [each["step"] for each in two]
+        assert [each["target_tokens"] for each in one] == [each["target_tokens"] for each in two]
+        # fp32; the sums are taken in another order
+        assert [each["loss"] for each in two] == pytest.approx([each["loss"] for each in one], rel=1e-5)
+    norms = [[each["grad_norm"] for each in records(tmp_path / name, "train")] for name in ("one", "two")]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert done.stdout.count("score before") == 1  # only the first rank speaks
+
+
+def test_a_launcher_that_did_not_launch_is_said(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--launcher", "slurm"]
+    assert main(arguments) == 2
+    assert "start with `srun" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_deepspeed_is_refused_with_another_way(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "r"), "--deepspeed", "zero2"]) == 2
+    assert "torchrun" in capsys.readouterr().err

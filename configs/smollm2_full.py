@@ -10,5 +10,5 @@ with read_base():
     from ._base_.schedules.cosine import *
 
 model.update(_adapter)
-training.update(epochs=5, batch_size=2, accumulation=1)
-optimizer.update(lr=1e-4)
+training.update(epochs=6, batch_size=2, accumulation=1)
+optimizer.update(lr=3e-4)

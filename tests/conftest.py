@@ -50,6 +50,22 @@ def llama3_tokenizer(shared: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def internlm2_tokenizer(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The official SentencePiece model of InternLM 2, without the dummy prefix, and ChatML's tokens."""
+    source = shared / "tokenizers" / "internlm2" / "tokenizer.model"
+    if not source.is_file():
+        pytest.skip(f"{source} is absent")
+    from transformers import LlamaTokenizer
+
+    folder = tmp_path_factory.mktemp("internlm2")
+    (folder / "tokenizer.model").write_bytes(source.read_bytes())
+    tokenizer = LlamaTokenizer.from_pretrained(folder, add_prefix_space=False)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
 def make_byte_tokenizer() -> Callable[..., Any]:
     """Make a tokenizer in which each byte is a token, and each special token is one.
 

@@ -35,7 +35,7 @@ def broken_off(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(tmp_path))
     tiny_run.write_text(
         tiny_run.read_text()
-        + "model['adapter'].update(dropout=0.2)\nhooks['checkpoint'].update(interval=3)\n"
+        + "model['adapter'].update(dropout=0.2)\nhooks['checkpoint'].update(interval=3, keep=9)\n"
     )
     options = ["--cfg-options", "hooks.break_off.type=breaking.BreakOff", "hooks.break_off.at=7"]
     code = main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), *options])
@@ -82,6 +82,24 @@ def test_a_finished_run_is_not_resumed(
     assert main(["train", str(tiny_run), "--resume", str(finished_run)]) == 2
     assert "done" in capsys.readouterr().err
     assert (finished_run / "metrics.jsonl").read_text() == before
+
+
+def test_other_data_is_refused(
+    broken_off: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-3]))
+    assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume"]) == 5
+    assert "other data" in capsys.readouterr().err
+
+
+def test_a_resumed_run_still_shows_the_answers_from_before_the_first_step(
+    broken_off: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "score before 0 of 1" in printed
 
 
 def test_a_checkpoint_of_another_adapter_is_refused(

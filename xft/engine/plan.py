@@ -1,5 +1,6 @@
 """Fit the portions of training to the data at hand."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,12 @@ class TrainingPlan:
     batches: BatchPlan
     num_steps: int
     notes: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        """A text that changes with the lengths of the samples, the order, and the size of a step."""
+        batches = self.batches
+        what = f"{batches.lengths} {batches.capacity} {batches.seed} {batches.steps_per_epoch}"
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def make_plan(

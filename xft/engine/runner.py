@@ -17,6 +17,7 @@ from xft.engine import checkpoint
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.strategies import SingleDevice, unwrap
+from xft.errors import CheckpointError
 from xft.evaluation import Question
 from xft.models import Note, TrainingModel, save_artifact
 from xft.templates import BoundTemplate
@@ -105,8 +106,17 @@ class Runner(FlexibleRunner):
                 each.close()
 
     def go_on_from(self, folder: Path, loop: TrainLoop) -> None:
-        """Put model, optimizer, schedule, random numbers and the loop where a checkpoint was."""
+        """Put model, optimizer, schedule, random numbers and the loop where a checkpoint was.
+
+        Raises:
+            CheckpointError: it is broken, or of another model or other data.
+        """
         self.resumed = self.strategy.resume(str(folder))
+        if self.resumed["data"] != loop.plan.fingerprint():
+            raise CheckpointError(
+                f"{folder}: was trained on other data, or in portions of another size, so its place in the "
+                "data is not known; start a new run with model.path or an adapter, or restore data and training"
+            )
         self.state = self.resumed["hooks"]
         loop.step = self.resumed["step"]
         loop.tokens_seen = self.resumed["tokens_seen"]
@@ -131,7 +141,13 @@ class Runner(FlexibleRunner):
         final = root / f"step_{step}"
         temporary = root / f".step_{step}.saving"
         loop = self.train_loop
-        state = {"step": step, "tokens_seen": loop.tokens_seen, "hooks": self.state, **extra}
+        state = {
+            "step": step,
+            "tokens_seen": loop.tokens_seen,
+            "data": loop.plan.fingerprint(),
+            "hooks": self.state,
+            **extra,
+        }
         if self.strategy.rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)

@@ -160,6 +160,9 @@ class SingleDevice(BaseStrategy):
     def barrier(self) -> None:
         """Wait for all ranks."""
 
+    def close(self) -> None:
+        """Part from the other ranks."""
+
     def save_checkpoint(self, filename: str, *, extra: dict[str, Any], **_: Any) -> None:
         """Write the state of optimizer, schedule and random numbers into a folder."""
         save_training_state(Path(filename), self, extra)
@@ -218,6 +221,10 @@ class DDP(SingleDevice):
     def barrier(self) -> None:
         """Wait for all ranks."""
         distributed.barrier()
+
+    def close(self) -> None:
+        """Part from the other ranks."""
+        distributed.destroy_process_group()
 
 
 def agree_on(path: Path, launcher: str) -> Path:

@@ -78,10 +78,12 @@ def train(options: TrainOptions) -> Path:
     seed_everything(recipe.seed)
     device = choose_device(_partial_keyword(recipe.strategy, "device", "auto"))
     loaded = recipe.model.load(tokenizer, device)
-    packing = recipe.data.packing and _can_pack(loaded, recipe)
+    packing = _packing(recipe, loaded)
     plan = make_plan(
         prepared.train, recipe.training, recipe.data.max_length, packing, recipe.seed, world_size
     )
+    if resume is not None:
+        _refuse_finished(resume, plan)
     if options.launcher != "none":
         work_dir = agree_on(work_dir, options.launcher)
     with claim(work_dir, rank, resume is not None):
@@ -97,6 +99,7 @@ def train(options: TrainOptions) -> Path:
         console.say(line)
     runner.train(loop)
     _finish(runner, strategy)
+    strategy.close()
     return work_dir
 
 
@@ -136,10 +139,6 @@ def _assemble(
     if resume is not None:
         runner.go_on_from(resume, loop)
         console.say(f"resuming from {resume}")
-        if loop.step >= plan.num_steps:
-            raise ConfigError(
-                f"--resume: the run is at step {loop.step} of {plan.num_steps} and done; raise training.epochs"
-            )
     return runner, loop
 
 
@@ -182,13 +181,26 @@ def _ranks(launcher: str) -> tuple[int, int]:
     return int(os.environ.get(names[0], "0")), int(os.environ.get(names[1], "1"))
 
 
-def _can_pack(loaded: LoadedModel, recipe: Recipe) -> bool:
-    if not loaded.packs:
+def _refuse_finished(resume: Path, plan: TrainingPlan) -> None:
+    step = checkpoint.step_of(resume)
+    if step >= plan.num_steps:
+        raise ConfigError(
+            f"--resume: the run is at step {step} of {plan.num_steps} and done; raise training.epochs"
+        )
+
+
+def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
+    """Whether rows are packed.
+
+    Raises:
+        ConfigError: the config wants it, and the model cannot keep packed samples apart.
+    """
+    if recipe.data.packing and not loaded.packs:
         raise ConfigError(
             f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
             "set data.packing=False"
         )
-    return True
+    return recipe.data.packing
 
 
 def _note(recipe: Recipe, loaded: LoadedModel) -> Note:

@@ -56,6 +56,12 @@ class Asked:
             "stopped": self.stopped,
         }
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Asked":
+        """The inverse of ``to_dict``."""
+        question = Question(record["question"], record["reference"])
+        return cls(question, record["answer"], record["score"], record["stopped"])
+
 
 def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Question]:
     """Read the ``questions`` of a config.

@@ -35,9 +35,12 @@ class QuestionsHook(IntervalHook):
         self.last: list[Asked] = []
 
     def before_train(self, runner: Any) -> None:
-        """Ask what the run begins with."""
+        """Ask what the run begins with; a resumed run remembers what it said."""
         if runner.train_loop.step == 0:
             self.first = self._ask(runner)
+            runner.state["questions"] = [each.to_dict() for each in self.first]
+        else:
+            self.first = [Asked.from_dict(each) for each in runner.state.get("questions", [])]
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -49,7 +52,7 @@ class QuestionsHook(IntervalHook):
 
     def after_train(self, runner: Any) -> None:
         """Print each question with the answer before and the answer after."""
-        if runner.strategy.rank == 0 and self.first and self.last:
+        if len(self.first) == len(self.last) > 0:
             for line in side_by_side(self.first, self.last):
                 console.say(line)
 

@@ -1,16 +1,17 @@
 # make demo   set up, then fine-tune a real 135M model on 100 rows, on a laptop CPU
 # make test   set up, then the tests
 # make lint   ruff and mypy
+# make seeds  the demo with three seeds, and the score of each
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint seeds clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python tools/train.py configs/smollm2_lora.py --work-dir runs/demo $(ARGS)
+	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
@@ -34,6 +35,12 @@ $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py
 $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/logging.txt
 	$(PIP) install -q -r requirements/test.txt
 	touch $@
+
+seeds: $(VENV)/.installed
+	for seed in 0 1 2; do \
+		$(BIN)/python tools/train.py configs/smollm2_lora.py --seed $$seed --work-dir runs/seed-$$seed || exit 1; \
+	done
+	grep -H '"questions"' runs/seed-*/metrics.jsonl
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -47,6 +47,7 @@ def hush_libraries() -> None:
         "datasets",
         "mmengine",
         "torch.distributed",
+        "huggingface_hub",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
 

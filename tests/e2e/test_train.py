@@ -174,6 +174,19 @@ def test_added_tokens_get_embeddings_that_are_trained_and_saved(tiny_run: Path, 
     assert main(["chat", str(run), "--prompt", "Say number 3", "--max-new-tokens", "2"]) == 0
 
 
+def test_layers_saved_beside_the_adapter_are_trained_whole(
+    tiny_run: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = ["model.adapter.modules_to_save=['norm']", "training.steps=2"]
+    assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
+    saved = load_file(run / "final" / "adapter_model.safetensors")
+    name = next(each for each in saved if each.endswith("model.norm.weight"))
+    before = load_file(tiny_model / "model.safetensors")["model.norm.weight"]
+    assert not (saved[name] == before).all()
+    assert main(["chat", str(run), "--prompt", "Hi", "--max-new-tokens", "1"]) == 0
+
+
 def test_components_of_the_users_own_package_are_found(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,4 +295,5 @@ def _hub_options(where: str, trust_remote_code: bool) -> dict[str, Any]:
 
 def _unreadable(what: str, path: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{what}: cannot load {path!r} ({first[:300]})"
+    mend = "" if Path(path).expanduser().is_dir() else "; check the name and the network, or give a folder"
+    return f"{what}: cannot load {path!r} ({first[:300]}){mend}"

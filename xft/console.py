@@ -13,11 +13,6 @@ def say(text: str = "") -> None:
     LOGGER.info(text)
 
 
-def warn(text: str) -> None:
-    """Print a warning."""
-    LOGGER.warning(f"warning: {text}")
-
-
 def setup(quiet: bool = False) -> None:
     """Send lines to the terminal. ``quiet`` is for ranks other than the first."""
     LOGGER.setLevel(logging.INFO)

@@ -1,6 +1,6 @@
 """The nouns that rooms exchange: message, conversation, sample, batch, loss output."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -157,7 +157,5 @@ class Tokenizer(Protocol):
         """Look up tokens."""
 
 
-MapFunction = Callable[[Row], Conversation]
 Objective = Callable[[Any, Batch], LossOutput]
 Scorer = Callable[[str, str], float]
-Rows = Iterable[Row]

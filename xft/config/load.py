@@ -155,11 +155,7 @@ def _foreign(filename: str) -> bool:
 
 def _explain(file: Path, error: Exception) -> str:
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".py")]
-    own = [
-        each
-        for each in frames
-        if "site-packages" not in each.filename and "/xft/config/" not in each.filename
-    ]
+    own = [each for each in frames if not _foreign(each.filename)]
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)
     if isinstance(error, RuntimeError) and not str(error):
         return f"{where}: calls something that it imports; a config declares: write dict(type=NAME, ...)"

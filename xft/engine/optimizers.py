@@ -1,6 +1,6 @@
 """Optimizers, and how the learning rate goes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -109,6 +109,3 @@ def linear(optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.0
 def constant(optimizer: torch.optim.Optimizer, num_steps: int, warmup: float = 0.03) -> LRScheduler:
     """Up linearly during the warm-up, then level."""
     return _scheduler("constant_with_warmup", optimizer, num_steps, warmup)
-
-
-Schedule = Callable[[torch.optim.Optimizer, int], LRScheduler]

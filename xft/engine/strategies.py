@@ -27,7 +27,6 @@ from xft.registry import register
 from xft.types import LossOutput
 
 Autocast = Literal["bfloat16", "float16"]
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:

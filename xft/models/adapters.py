@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
@@ -135,11 +133,6 @@ def _check_complete(model: PeftModel, path: Path) -> None:
             f"{path}: the adapter does not fit the model: {len(missing)} weights such as {missing[0]!r} "
             "are in only one of the two"
         )
-
-
-def adapter_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The trained weights of a model with an adapter, by name."""
-    return {name: each for name, each in model.named_parameters() if each.requires_grad}
 
 
 def merge(model: PeftModel) -> Any:

@@ -8,7 +8,6 @@ nowhere else, whatever the template adds before, after or between. This needs no
 space, or add a default system text or a date.
 """
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -180,8 +179,3 @@ def _common_prefix(left: str, right: str) -> int:
 
 def _common_suffix(left: str, right: str) -> int:
     return _common_prefix(left[::-1], right[::-1])
-
-
-def trained_text(segments: Sequence[Segment]) -> str:
-    """The trained pieces, joined."""
-    return "".join(each.text for each in segments if each.trained)

@@ -8,7 +8,6 @@ import pytest
 from xft.errors import DataError, TemplateError
 from xft.registry import names, resolve
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.templates.base import trained_text
 from xft.types import Message, Segment
 
 SYSTEM = Message("system", "Be brief.")
@@ -117,11 +116,6 @@ def test_segments_of_chatml_are_the_ones_cut_by_hand(byte_tokenizer: Any) -> Non
         Segment("See you.<|im_end|>", True),
         Segment("\n", False),
     ]
-
-
-def test_trained_text_joins_the_trained_pieces_only() -> None:
-    pieces = [Segment("a", False), Segment("b", True), Segment("c", False), Segment("d", True)]
-    assert trained_text(pieces) == "bd"
 
 
 def test_conversation_without_trained_turns_has_no_trained_piece(byte_tokenizer: Any) -> None:

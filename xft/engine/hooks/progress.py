@@ -20,7 +20,6 @@ class ProgressHook(IntervalHook):
 
     def __init__(self, interval: int | None = None) -> None:
         super().__init__(interval, times=20)
-        self._seconds = 0.0
         self._steps = 0
         self._since: list[dict[str, float]] = []
 
@@ -34,7 +33,6 @@ class ProgressHook(IntervalHook):
         """Record the step; print a line where it is time."""
         loop = runner.train_loop
         self._steps += 1
-        self._seconds += outputs["seconds"]
         self._since.append(outputs)
         left = loop.plan.num_steps - loop.step
         # The mean over the run so far, validation and questions included: what one waits for.

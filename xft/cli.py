@@ -24,6 +24,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that lies beside the weights: read it first",
+    )
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", metavar="CONFIG", help="a config file; `xft list configs` shows the shipped ones"
@@ -52,10 +60,8 @@ def _train(arguments: argparse.Namespace) -> None:
             "--deepspeed: sharding with DeepSpeed is not built yet; run without it on one device, or on several "
             "with `torchrun --nproc_per_node N tools/train.py CONFIG --launcher pytorch`"
         )
-    from xft import console
     from xft.engine.train import TrainOptions, train
 
-    console.setup(quiet=os.environ.get("RANK", "0") != "0" and arguments.launcher != "none")
     train(
         TrainOptions(
             config=arguments.config,
@@ -82,6 +88,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         help="0: the likeliest token each time",
     )
     parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    _trust(parser)
 
 
 def _chat(arguments: argparse.Namespace) -> None:
@@ -96,6 +103,7 @@ def _chat(arguments: argparse.Namespace) -> None:
         system=arguments.system,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
+        trust_remote_code=arguments.trust_remote_code,
     )
     if arguments.prompt is None:
         talk(session)
@@ -116,6 +124,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         help="of the weights that are written",
     )
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights")
+    _trust(parser)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -127,6 +136,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         merged=arguments.merge,
         dtype=arguments.dtype,
         max_shard_size=arguments.max_shard_size,
+        trust_remote_code=arguments.trust_remote_code,
     )
     kind = "merged model" if arguments.merge else "model"
     print(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
@@ -245,6 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print("error: the memory is full; lower training.batch_size or data.max_length", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         if arguments.debug:
             raise
@@ -254,6 +267,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has left, as `xft list | head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        # Whatever else fails is a fault of xft, of a component of the user's, or of the machine.
+        if arguments.debug:
+            raise
+        first = (str(error).strip() or "no message").splitlines()[0]
+        print(f"error: {type(error).__name__}: {first} (--debug shows where)", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The mistakes that a user can make, and the exit code of each.
 
 A ``XftError`` is something that the user can mend: its message says what was wrong, where,
-what was got, what was expected and what to do. Any other exception is a fault of ours and
-keeps its traceback.
+what was got, what was expected and what to do. Any other exception is a fault of ours or of a
+component of the user's: it ends in one line too, and ``--debug`` shows its traceback.
 """
 
 from collections.abc import Iterable

@@ -84,6 +84,55 @@ def test_a_finished_run_is_not_resumed(
     assert (finished_run / "metrics.jsonl").read_text() == before
 
 
+def test_a_changed_config_is_refused_with_what_changed(
+    broken_off: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("config.py", "metrics.jsonl", "samples.jsonl", "data_report.json")
+    before = {name: (broken_off / name).read_bytes() for name in names}
+    options = ["--cfg-options", "optimizer.lr=1e-5", "data.val=0.2", "training.accumulation=1"]
+    assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume", *options]) == 5
+    error = capsys.readouterr().err
+    assert "optimizer.lr was 0.01, is 1e-05" in error
+    assert "data.val was 0.1, is 0.2" in error
+    assert "training.accumulation was 2, is 1" in error
+    assert {name: (broken_off / name).read_bytes() for name in names} == before
+
+
+def test_a_run_that_is_made_longer_follows_its_new_schedule(
+    broken_off: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    """The rate after the resume is that of the long run at that step, not the end of the short one."""
+    longer = ["--cfg-options", "training.epochs=6"]
+    assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume", *longer]) == 0
+    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "long"), *longer]) == 0
+    rates = [
+        {each["step"]: each["lr"] for each in records(run, "train")}
+        for run in (broken_off, tmp_path / "long")
+    ]
+    assert len(rates[1]) == 36
+    assert {step: rates[0][step] for step in range(7, 37)} == {
+        step: rates[1][step] for step in range(7, 37)
+    }
+
+
+def test_a_broken_checkpoint_is_said_in_one_line(
+    broken_off: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = broken_off / "checkpoints" / "step_6"
+    for name, content in (
+        ("adapter_model.safetensors", b"cut"),
+        ("training_state.pt", b"x"),
+        ("training_state.json", b"[]"),
+    ):
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume", str(folder)]) == 5
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        (folder / name).write_bytes(kept)
+
+
 def test_other_data_is_refused(
     broken_off: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,4 +169,4 @@ def test_a_checkpoint_of_another_adapter_is_refused(
         )
         == 5
     )
-    assert "cannot be resumed from" in capsys.readouterr().err
+    assert "model.adapter.r was 4, is 2" in capsys.readouterr().err

@@ -176,10 +176,14 @@ def test_debug_shows_the_traceback(error: BaseException, monkeypatch: pytest.Mon
         cli.main(["check", "c.py", "--debug"])
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_one_line_and_keeps_its_traceback_for_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake_error(monkeypatch, ZeroDivisionError("ours"))
+    assert cli.main(["check", "c.py"]) == 1
+    assert capsys.readouterr().err == "error: ZeroDivisionError: ours (--debug shows where)\n"
     with pytest.raises(ZeroDivisionError, match="ours"):
-        cli.main(["check", "c.py"])
+        cli.main(["check", "c.py", "--debug"])
 
 
 def test_ctrl_c_ends_with_130_and_a_word(

@@ -132,7 +132,13 @@ def test_convert_hands_on_what_was_typed_and_says_what_was_written(
     assert (
         cli.main(["convert", "run", "out", "--merge", "--dtype", "float16", "--max-shard-size", "1GB"]) == 0
     )
-    assert seen == [("run", "out", {"merged": True, "dtype": "float16", "max_shard_size": "1GB"})]
+    assert seen == [
+        (
+            "run",
+            "out",
+            {"merged": True, "dtype": "float16", "max_shard_size": "1GB", "trust_remote_code": False},
+        )
+    ]
     line = capsys.readouterr().out
     assert "merged model to out" in line
     assert "0.5" in line
@@ -172,6 +178,7 @@ def test_chat_answers_each_prompt_once(
             "system": "Be brief.",
             "max_new_tokens": 512,
             "temperature": 0.0,
+            "trust_remote_code": False,
         }
     ]
 

@@ -70,6 +70,7 @@ def open_session(
     system: str | None = None,
     max_new_tokens: int = 512,
     temperature: float = 0.0,
+    trust_remote_code: bool = False,
 ) -> Session:
     """Open a run folder, a checkpoint, an adapter or a model for talking.
 
@@ -77,7 +78,9 @@ def open_session(
         ModelError: there is nothing to open, or it has no chat template.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = open_artifact(path, adapter=adapter, bits=bits, device=device)
+    loaded = open_artifact(
+        path, adapter=adapter, bits=bits, device=device, trust_remote_code=trust_remote_code
+    )
     source = loaded.tokenizer.chat_template
     if not isinstance(source, str):
         raise ModelError(

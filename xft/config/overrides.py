@@ -32,7 +32,7 @@ def parse_overrides(options: Iterable[str]) -> dict[str, Any]:
     wrong: list[str] = []
     for option in options:
         key, separator, text = option.partition("=")
-        if not separator or not all(part.isidentifier() or part.isdigit() for part in key.split(".")):
+        if not separator or not all(part.isidentifier() or part.isdecimal() for part in key.split(".")):
             wrong.append(f"--cfg-options: got {option!r}, expected KEY=VALUE such as data.max_length=1024")
             continue
         parsed[key] = parse_value(text)
@@ -47,7 +47,7 @@ def parse_value(text: str) -> Any:
         return _WORDS[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 

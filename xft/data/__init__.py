@@ -1,7 +1,7 @@
 """Data: rows are read, mapped to conversations, encoded, packed and laid out in batches."""
 
 from xft.data import formats
-from xft.data.base import Prepared
+from xft.data.base import Prepared, digest
 from xft.data.collate import collate_flat, collate_padded
 from xft.data.dataset import InstructionData, TextData
 from xft.data.ledger import Ledger
@@ -15,5 +15,6 @@ __all__ = [
     "TextData",
     "collate_flat",
     "collate_padded",
+    "digest",
     "formats",
 ]

@@ -1,10 +1,11 @@
 """What every data set shares: reading its sources, the validation split, the books."""
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from xft.data.ledger import Ledger
 from xft.data.sources import Located, Origin, locate, read_rows
@@ -151,7 +152,7 @@ class Source:
         wanted = max(1, val if isinstance(val, int) else round(val * len(entries)))
         groups: dict[str, list[int]] = {}
         for index, entry in enumerate(entries):
-            groups.setdefault(digest(entry.row, self.split_seed), []).append(index)
+            groups.setdefault(digest(entry.samples, self.split_seed), []).append(index)
         if len(groups) < 2 or wanted >= len(entries):
             raise DataError(
                 f"{', '.join(self.paths)}: got {len(entries)} rows, {len(groups)} of them different, expected at "
@@ -169,8 +170,8 @@ class Source:
         return train, [entries[index] for index in sorted(chosen)]
 
     def _refuse_overlap(self, train: list[Entry], val: list[Entry]) -> None:
-        seen = {digest(each.row, 0) for each in train}
-        both = [each for each in val if digest(each.row, 0) in seen]
+        seen = {digest(each.samples, 0) for each in train}
+        both = [each for each in val if digest(each.samples, 0) in seen]
         if both:
             raise DataError(
                 f"{both[0].origin}: {len(both)} of {len(val)} validation rows are trained on too, this one first; "
@@ -178,7 +179,15 @@ class Source:
             )
 
 
-def digest(row: Row, seed: int) -> str:
-    """A number for the content of a row, the same on every machine."""
-    content = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(f"{seed}\n{content}".encode("utf-8", "surrogatepass")).hexdigest()
+def digest(samples: Sequence[Sample], seed: int = 0) -> str:
+    """A number for what is trained of some samples, the same on every machine.
+
+    It is taken of tokens and labels, not of the row: two rows that differ in a column that nothing
+    reads are the same row to the model.
+    """
+    found = hashlib.sha256(str(seed).encode())
+    for each in samples:
+        for part in (each.input_ids, each.labels):
+            found.update(f"{len(part)};".encode())
+            found.update(np.ascontiguousarray(part, dtype="<i4").tobytes())
+    return found.hexdigest()

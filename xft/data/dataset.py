@@ -12,7 +12,7 @@ from xft.data.sources import Located, Origin
 from xft.errors import DataError
 from xft.registry import register
 from xft.templates import BoundTemplate
-from xft.types import Conversation, Row, Sample, Tokenizer
+from xft.types import ROLES, Conversation, Message, Row, Sample, Tokenizer
 
 _BATCH = 1000
 
@@ -171,8 +171,12 @@ class TextData(Source):
 
 
 def _check_conversation(conversation: Conversation) -> None:
-    if isinstance(conversation, str):
-        raise DataError("the format gives text, expected messages; raw text is for data type='text'")
+    if conversation is None or isinstance(conversation, (str, dict)):
+        raise DataError(
+            f"the format gives {conversation!r:.60}, expected messages; raw text is for data type='text'"
+        )
+    if not all(isinstance(each, Message) and each.role in ROLES for each in conversation):
+        raise DataError(f"the format gives {conversation!r:.100}, expected Messages of {', '.join(ROLES)}")
     answers = [each for each in conversation if each.trained]
     if not answers:
         raise DataError("the row has no answer to learn (no trained turn of the assistant)")

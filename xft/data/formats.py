@@ -62,7 +62,10 @@ def openai(row: Row, messages: str = "messages") -> list[Message]:
         role = _text(turn, "role", where=where)
         if role not in ROLES:
             raise DataError(f"field {where}.role: got {role!r}, expected one of {', '.join(ROLES)}")
-        trained = role == "assistant" and turn.get("weight", 1) != 0
+        weight = turn.get("weight", 1)
+        if weight not in (0, 1):
+            raise DataError(f"field {where}.weight: got {weight!r}, expected 0 or 1")
+        trained = role == "assistant" and weight == 1
         turns.append(Message(role, _text(turn, "content", where=where), trained))
     return turns
 

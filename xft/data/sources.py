@@ -144,6 +144,11 @@ def _read_csv(file: Path) -> Iterator[Located]:
     # Fields keep their line breaks as they are; only the reader may say what ends a row.
     reader = csv.DictReader(io.StringIO(_text(file, newline=""), newline=""), strict=True)
     try:
+        names = reader.fieldnames or []
+        if len(set(names)) != len(names):
+            raise DataError(
+                f"{file}:1: a column name stands twice in the header: {', '.join(map(repr, names))}"
+            )
         for row in reader:
             origin = Origin(str(file), reader.line_num)
             if None in row or None in row.values():

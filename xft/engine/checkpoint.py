@@ -8,6 +8,7 @@ pickled code: tensors and plain values only.
 
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from peft import PeftModel, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -68,7 +70,8 @@ def find_checkpoint(path: Path) -> Path:
         raise CheckpointError(
             f"--resume: {path} has no checkpoint; give a run folder or a checkpoint, or start without --resume"
         )
-    return folder_of(path) / f"step_{steps[-1]}"
+    last = folder_of(path) / "last"
+    return last.resolve() if (last / EXTRA).is_file() else folder_of(path) / f"step_{steps[-1]}"
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -77,10 +80,13 @@ def publish(temporary: Path, final: Path) -> None:
         if each.is_file():
             _flush(each)
     _flush(temporary)
+    aside = final.with_name(f".{final.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        os.rename(final, aside)
     os.rename(temporary, final)
     _flush(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def link(folder: Path, name: str) -> None:
@@ -103,6 +109,21 @@ def save_training_state(folder: Path, strategy: "SingleDevice", extra: dict[str,
         (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
 
 
+def read_extra(folder: Path) -> dict[str, Any]:
+    """What the runner remembered in a checkpoint.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
+    try:
+        extra = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
+        if not (isinstance(extra, dict) and {"step", "tokens_seen", "hooks"} <= extra.keys()):
+            raise ValueError(f"got {extra!r:.60}")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / EXTRA}: broken ({error})") from error
+    return extra
+
+
 def load_training_state(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
     """Read back weights, optimizer, schedule and random numbers.
 
@@ -111,8 +132,8 @@ def load_training_state(folder: Path, strategy: "SingleDevice") -> dict[str, Any
     """
     from xft.engine.strategies import unwrap
 
+    extra = read_extra(folder)
     try:
-        extra: dict[str, Any] = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         own = folder / f"random_{strategy.rank}.pt"
         random_numbers = torch.load(own, weights_only=True)["random"] if own.is_file() else None
@@ -120,12 +141,40 @@ def load_training_state(folder: Path, strategy: "SingleDevice") -> dict[str, Any
         load_weights_into(inner.model, folder)
         strategy.optimizer.load_state_dict(state["optimizer"])
         strategy.schedule.load_state_dict(state["schedule"])
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
+        _set_rate(strategy)
+    except _BROKEN as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: cannot be resumed from ({first})") from error
     if random_numbers is not None:
         set_random_state(random_numbers)
     return extra
+
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    EOFError,
+    AttributeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
+"""What the readers of a broken file raise."""
+
+
+def _set_rate(strategy: "SingleDevice") -> None:
+    """Put the learning rate where the schedule of this run has it. It is not that of the checkpoint
+    when the run has been made longer."""
+    schedule: Any = strategy.schedule
+    rates = [
+        base * rate(schedule.last_epoch)
+        for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(strategy.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
 
 
 def load_weights_into(model: nn.Module, folder: Path) -> None:

@@ -65,7 +65,9 @@ def _cut_off(path: Path, resume_step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
         try:
             values = json.loads(line)
         except json.JSONDecodeError:  # the run was killed in the middle of this line

@@ -1,11 +1,10 @@
 """Fit the portions of training to the data at hand."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xft.data import BatchPlan
+from xft.data import BatchPlan, digest
 from xft.engine.recipe import Training
 from xft.types import Sample
 
@@ -18,17 +17,19 @@ class TrainingPlan:
         batches: which samples go into which micro-batch.
         num_steps: optimizer steps in the whole run.
         notes: what was adapted to little data, a line each.
+        data: a digest of the samples.
     """
 
     batches: BatchPlan
     num_steps: int
     notes: tuple[str, ...]
+    data: str
 
     def fingerprint(self) -> str:
-        """A text that changes with the lengths of the samples, the order, and the size of a step."""
-        batches = self.batches
-        what = f"{batches.lengths} {batches.capacity} {batches.seed} {batches.steps_per_epoch}"
-        return hashlib.sha256(what.encode()).hexdigest()[:16]
+        """A text that changes with the samples, their order, and what is in a step."""
+        plan = self.batches
+        portions = f"{plan.capacity} {plan.seed} {plan.batch_size} {plan.accumulation} {plan.world_size}"
+        return f"{self.data} {portions}"
 
 
 def make_plan(
@@ -78,7 +79,7 @@ def make_plan(
             f"instead of {wanted.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
         ]
     steps = training.steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
-    return TrainingPlan(plan, steps, tuple(notes))
+    return TrainingPlan(plan, steps, tuple(notes), digest(samples))
 
 
 def _shrink(plan: BatchPlan, least: int) -> BatchPlan:

@@ -3,9 +3,9 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -22,6 +22,12 @@ from xft.evaluation import Question
 from xft.models import Note, TrainingModel, save_artifact
 from xft.templates import BoundTemplate
 from xft.types import Sample, Tokenizer
+
+T = TypeVar("T")
+
+FREE_TO_CHANGE = ("hooks", "loggers", "questions", "work_dir", "strategy")
+"""Keys of a config that a resumed run may have otherwise. ``training.epochs``, ``training.steps``
+and ``data.path`` are three more."""
 
 
 class Runner(FlexibleRunner):
@@ -47,7 +53,6 @@ class Runner(FlexibleRunner):
         strategy: SingleDevice,
         config: Mapping[str, Any],
         hooks: Mapping[str, Hook],
-        loggers: Sequence[Logger],
         tokenizer: Tokenizer,
         template: BoundTemplate | None,
         questions: Sequence[Question],
@@ -59,7 +64,7 @@ class Runner(FlexibleRunner):
         self.template = template
         self.questions = list(questions)
         self.val_samples = val_samples
-        self.loggers = list(loggers)
+        self.loggers: list[Logger] = []
         self.state: dict[str, Any] = {}
         self.resumed: dict[str, Any] = {}
         self.note = note
@@ -111,12 +116,18 @@ class Runner(FlexibleRunner):
         Raises:
             CheckpointError: it is broken, or of another model or other data.
         """
-        self.resumed = self.strategy.resume(str(folder))
-        if self.resumed["data"] != loop.plan.fingerprint():
+        said = checkpoint.read_extra(folder)
+        if changed := _differences(said.get("config"), _fixed(self.cfg)):
+            raise CheckpointError(
+                f"{folder}: the config is not that of the checkpoint ({'; '.join(changed)}); a resumed run may "
+                f"change {', '.join(FREE_TO_CHANGE)}, data.path, training.epochs and training.steps"
+            )
+        if said.get("data") != loop.plan.fingerprint():
             raise CheckpointError(
                 f"{folder}: was trained on other data, or in portions of another size, so its place in the "
                 "data is not known; start a new run with model.path or an adapter, or restore data and training"
             )
+        self.resumed = self.strategy.resume(str(folder))
         self.state = self.resumed["hooks"]
         loop.step = self.resumed["step"]
         loop.tokens_seen = self.resumed["tokens_seen"]
@@ -145,6 +156,7 @@ class Runner(FlexibleRunner):
             "step": step,
             "tokens_seen": loop.tokens_seen,
             "data": loop.plan.fingerprint(),
+            "config": _fixed(self.cfg),
             "hooks": self.state,
             **extra,
         }
@@ -161,14 +173,25 @@ class Runner(FlexibleRunner):
         self.call_hook("after_save", folder=final)
         return final
 
-    def write_final(self) -> Path:
-        """Write ``final/``: the model as it is now."""
+    def write_final(self, verify: Callable[[Path], T]) -> tuple[Path, T]:
+        """Write ``final/``: the model as it is now, proven before it gets that name.
+
+        Args:
+            verify: compares a folder with the live model.
+
+        Returns:
+            The folder, and what ``verify`` found.
+        """
         final = self.work_folder / "final"
         temporary = Path(tempfile.mkdtemp(dir=self.work_folder, prefix=".final-"))
         temporary.chmod(0o755)
-        self.write_artifact(temporary)
-        checkpoint.publish(temporary, final)
-        return final
+        try:
+            self.write_artifact(temporary)
+            found = verify(temporary)
+            checkpoint.publish(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return final, found
 
     def write_artifact(self, folder: Path) -> None:
         """Write the model as plain ``peft`` or ``transformers`` reads it."""
@@ -184,3 +207,25 @@ class Runner(FlexibleRunner):
 
     def _log_env(self) -> None:
         self.logger.info(json.dumps(dict(self.cfg), default=str))
+
+
+def _fixed(config: Any) -> dict[str, Any]:
+    """What must stay as it is in a resumed run, as JSON has it."""
+    values = {key: value for key, value in config.to_dict().items() if key not in FREE_TO_CHANGE}
+    # Where the rows lie may change; that they are the same rows, the fingerprint says.
+    values["data"] = {key: each for key, each in values["data"].items() if key != "path"}
+    training = values.get("training", {})
+    values["training"] = {key: each for key, each in training.items() if key not in ("epochs", "steps")}
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """What changed between two configs: ``optimizer.lr was 0.01, is 0.001``."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            line
+            for key in sorted({*before, *after})
+            for line in _differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if before == after else [f"{path} was {before!r}, is {after!r}"]

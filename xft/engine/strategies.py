@@ -22,11 +22,11 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xft.engine.checkpoint import load_training_state, save_training_state
-from xft.errors import ConfigError
+from xft.errors import ConfigError, TrainingError
 from xft.registry import register
 from xft.types import LossOutput
 
-Autocast = Literal["bfloat16", "float16"]
+Autocast = Literal["bfloat16"]
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
@@ -144,9 +144,16 @@ class SingleDevice(BaseStrategy):
 
         Returns:
             The norm of the gradient before it was clipped.
+
+        Raises:
+            TrainingError: it is not finite.
         """
         trained = [each for group in self.optimizer.param_groups for each in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, clip if clip is not None else float("inf"))
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"the norm of the gradient is {float(norm)}, and the weights were left as they are"
+            )
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -226,33 +233,17 @@ class DDP(SingleDevice):
         distributed.destroy_process_group()
 
 
-def agree_on(path: Path, launcher: str) -> Path:
+def agree_on(path: Path, launcher: str, timeout_minutes: float) -> Path:
     """Join the other ranks, and take the first one's path."""
-    start_process_group(launcher)
+    start_process_group(launcher, timeout_minutes)
     shared = [str(path)]
     distributed.broadcast_object_list(shared, src=0)
     return Path(shared[0])
 
 
 def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:
-    """Join the other ranks, as the launcher's environment says.
-
-    Raises:
-        ConfigError: the environment of that launcher is not there.
-    """
-    names = {
-        "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-        "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-        "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    }[launcher]
-    missing = [each for each in names if each not in os.environ]
-    if missing:
-        start = {"pytorch": "torchrun --nproc_per_node N", "slurm": "srun", "mpi": "mpirun -n N"}[launcher]
-        raise ConfigError(
-            f"--launcher {launcher}: the environment has no {', '.join(missing)}; start with `{start} ...`"
-        )
-    for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
-        os.environ[ours] = os.environ[theirs]
+    """Join the other ranks, if that is not done yet."""
+    read_launcher(launcher)
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29500")
     if torch.cuda.is_available():
@@ -260,6 +251,32 @@ def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:
     if not distributed.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+
+
+def read_launcher(launcher: str) -> tuple[int, int]:
+    """Rank and number of ranks, as the launcher's environment says; torch's names for them are set.
+
+    Raises:
+        ConfigError: the environment of that launcher is not there.
+    """
+    if launcher == "none":
+        return 0, 1
+    names, start = {
+        "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
+        "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
+        "mpi": (
+            ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+            "mpirun -n N",
+        ),
+    }[launcher]
+    missing = [each for each in names if each not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"--launcher {launcher}: the environment has no {', '.join(missing)}; start with `{start} ...`"
+        )
+    for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+        os.environ[ours] = os.environ[theirs]
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """The composition root: a config becomes a run."""
 
 import json
-import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +17,12 @@ from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
 from xft.engine.runner import Runner
-from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, seed_everything
+from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, read_launcher, seed_everything
 from xft.engine.workdir import choose_work_dir, claim, log_to
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.export import verify_artifact
-from xft.models import LoadedModel, Note, TrainingModel
+from xft.models import NF4, LoadedModel, Note, TrainingModel
 from xft.templates import BoundTemplate
 
 
@@ -66,7 +66,9 @@ def train(options: TrainOptions) -> Path:
     config = load_config(options.config, overrides)
     check(config, Recipe, options.config)
     recipe = build(config, Recipe)
-    rank, world_size = _ranks(options.launcher)
+    rank, world_size = read_launcher(options.launcher)
+    if rank != 0:
+        console.setup(quiet=True)
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
@@ -85,20 +87,29 @@ def train(options: TrainOptions) -> Path:
     if resume is not None:
         _refuse_finished(resume, plan)
     if options.launcher != "none":
-        work_dir = agree_on(work_dir, options.launcher)
+        minutes = getattr(recipe.strategy, "keywords", {}).get("timeout_minutes", 30)
+        work_dir = agree_on(work_dir, options.launcher, minutes)
     with claim(work_dir, rank, resume is not None):
-        if rank == 0:
-            _write_records(work_dir, config, prepared, plan)
         strategy = _start(recipe, options.launcher, work_dir)
         strategy.barrier()
-        log_to(work_dir, rank)
-        runner, loop = _assemble(
-            recipe, config, strategy, loaded, template, prepared, plan, questions, resume
-        )
-    for line in banner(recipe, loaded, prepared, plan, template, work_dir):
-        console.say(line)
-    runner.train(loop)
-    _finish(runner, strategy)
+        runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions)
+        if resume is not None:
+            runner.go_on_from(resume, loop)
+        if rank == 0:
+            # What a run that goes on saved as its end is not its end any more.
+            shutil.rmtree(work_dir / "final", ignore_errors=True)
+            _write_records(work_dir, config, prepared, plan)
+            step = loop.step
+            runner.loggers = [
+                make(work_dir=work_dir, config=config, resume_step=step) for make in recipe.loggers.values()
+            ]
+            log_to(work_dir)
+        for line in banner(recipe, loaded, prepared, plan, template, work_dir):
+            console.say(line)
+        if resume is not None:
+            console.say(f"resuming from {resume}")
+        runner.train(loop)
+        _finish(runner, strategy, recipe.model.trust_remote_code)
     strategy.close()
     return work_dir
 
@@ -112,20 +123,15 @@ def _assemble(
     prepared: Prepared,
     plan: TrainingPlan,
     questions: list[Any],
-    resume: Path | None,
 ) -> tuple[Runner, TrainLoop]:
     optimizer = recipe.optimizer(parameter_groups(loaded.model))
     schedule = recipe.schedule(optimizer, plan.num_steps)
     model = TrainingModel(loaded.model, recipe.objective)
     strategy.prepare(model, optimizer=optimizer, schedule=schedule)
-    step = checkpoint.step_of(resume) if resume is not None else 0
-    work_dir = Path(strategy.work_dir)
-    loggers = recipe.loggers.values() if strategy.rank == 0 else []
     runner = Runner(
         strategy=strategy,
         config=config,
         hooks=recipe.hooks,
-        loggers=[make(work_dir=work_dir, config=config, resume_step=step) for make in loggers],
         tokenizer=loaded.tokenizer,
         template=template,
         questions=questions,
@@ -136,18 +142,21 @@ def _assemble(
     flat = loaded.packs
     pad = None if flat else loaded.tokenizer.pad_token_id or 0
     loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad)
-    if resume is not None:
-        runner.go_on_from(resume, loop)
-        console.say(f"resuming from {resume}")
     return runner, loop
 
 
-def _finish(runner: Runner, strategy: SingleDevice) -> None:
+def _finish(runner: Runner, strategy: SingleDevice, trust_remote_code: bool) -> None:
     """Write the final folder, and see that it gives what the live model gives."""
     if strategy.rank == 0:
-        final = runner.write_final()
-        comparison = verify_artifact(
-            final, runner.bare_model, runner.tokenizer, runner.template, strategy.device
+        final, comparison = runner.write_final(
+            lambda folder: verify_artifact(
+                folder,
+                runner.bare_model,
+                runner.tokenizer,
+                runner.template,
+                strategy.device,
+                trust_remote_code=trust_remote_code,
+            )
         )
         console.say("")
         console.say(f"saved {final} (reloaded and compared with the live model: {comparison})")
@@ -168,17 +177,6 @@ def _start(recipe: Recipe, launcher: str, work_dir: Path) -> SingleDevice:
 
 def _partial_keyword(make: Any, name: str, default: str) -> str:
     return str(getattr(make, "keywords", {}).get(name, default))
-
-
-def _ranks(launcher: str) -> tuple[int, int]:
-    """Rank and number of ranks, from the launcher's environment, before anything is started."""
-    names = {
-        "none": ("", ""),
-        "pytorch": ("RANK", "WORLD_SIZE"),
-        "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
-        "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    }[launcher]
-    return int(os.environ.get(names[0], "0")), int(os.environ.get(names[1], "1"))
 
 
 def _refuse_finished(resume: Path, plan: TrainingPlan) -> None:
@@ -209,7 +207,8 @@ def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
     bits = model.quantization.bits if model.quantization is not None else None
     where = Path(model.path).expanduser()
     base = str(where.absolute()) if where.is_dir() else model.path
-    return Note(base, weights, bits, model.trust_remote_code)
+    double = model.quantization.double if isinstance(model.quantization, NF4) else True
+    return Note(base, weights, bits, double, model.attention)
 
 
 def _write_records(
@@ -217,7 +216,7 @@ def _write_records(
 ) -> None:
     from xft.data.packing import fill
 
-    dump_config({**config, "work_dir": str(work_dir)}, work_dir / "config.py")
+    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
     report = prepared.ledger.to_dict()
     capacity = plan.batches.capacity
     if capacity is not None:

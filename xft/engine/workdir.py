@@ -1,5 +1,6 @@
 """The run folder: which it is, whether it is free, and its log file."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -8,12 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xft import console
-from xft.engine.checkpoint import find_checkpoint
-from xft.errors import ConfigError, XftError
+from xft.engine.checkpoint import find_checkpoint, saved_steps
+from xft.errors import ConfigError
 
 _LOGGERS = ("xft", "xft.runner")
-MARKS = ("config.py", "metrics.jsonl", "checkpoints", "final")
-"""What a folder holds that a run has used."""
+MARKS = (
+    "config.py",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "data_report.json",
+    "quarantine.jsonl",
+    "train.log",
+    "checkpoints",
+    "final",
+)
+"""What a run writes: a folder that holds one of these is not free."""
+LOCK = ".lock"
 
 
 def choose_work_dir(
@@ -41,16 +52,15 @@ def choose_work_dir(
         return folder.absolute(), checkpoint
     if rank != 0:
         return Path(wanted or default).absolute(), None
-    if wanted is None:
+    if not wanted:
         folder, number = default, 2
         while is_taken(folder):
             folder, number = default.with_name(f"{default.name}-{number}"), number + 1
     else:
         folder = Path(wanted)
         if is_taken(folder):
-            raise ConfigError(
-                f"--work-dir: {wanted} holds a run already; --resume goes on with it, or choose another folder"
-            )
+            way = "--resume goes on with it" if saved_steps(folder) else "it saved no checkpoint: delete it"
+            raise ConfigError(f"--work-dir: {wanted} holds a run already; {way}, or choose another folder")
     _check_writable(folder.absolute())
     return folder.absolute(), None
 
@@ -62,35 +72,43 @@ def is_taken(folder: Path) -> bool:
 
 @contextmanager
 def claim(folder: Path, rank: int, resumed: bool) -> Iterator[None]:
-    """Make the folder; take it away again when what stands under ``with`` fails for a reason that
-    the user can mend, so that the next try finds it free.
+    """Make the folder, and keep other runs out of it while what stands under ``with`` goes on.
+
+    Where that fails before the first checkpoint of a new run, the folder is taken away again, so
+    that nothing half-written is left and the next try finds it free.
 
     Raises:
-        ConfigError: it cannot be made, or another run took it meanwhile.
+        ConfigError: it cannot be made, or another run is in it.
     """
     if rank != 0:
         yield
         return
+    existed = folder.exists()
     if not resumed and is_taken(folder):
         raise ConfigError(f"--work-dir: {folder} was taken by another run meanwhile")
-    existed = folder.exists()
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
     except OSError as error:
         raise ConfigError(f"--work-dir: cannot make {folder} ({error.strerror})") from error
-    try:
-        yield
-    except XftError:
-        if not existed:
-            stop_logging()
-            shutil.rmtree(folder)
-        raise
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"--work-dir: another run is at work in {folder}; wait for it, or stop it"
+            ) from error
+        try:
+            yield
+        except Exception:
+            if not existed and not resumed and not saved_steps(folder):
+                stop_logging()
+                shutil.rmtree(folder)
+            raise
 
 
-def log_to(folder: Path, rank: int) -> None:
+def log_to(folder: Path) -> None:
     """Keep the lines of this run in ``train.log``."""
-    if rank != 0:
-        return
     stop_logging()
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -79,14 +79,29 @@ def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Ques
         if isinstance(item, str):
             questions.append(Question(item))
             continue
-        known = {"question", "reference", "system"}
-        if not isinstance(item, Mapping) or not isinstance(item.get("question"), str) or set(item) - known:
+        if not _is_question(item):
             raise ConfigError(
                 f"questions, number {number}: got {item!r}, expected a text or "
                 "dict(question=..., reference=..., system=...)"
             )
         questions.append(Question(**item))
     return questions
+
+
+def _is_question(item: Any) -> bool:
+    return (
+        isinstance(item, Mapping)
+        and isinstance(item.get("question"), str)
+        and set(item) <= {"question", "reference", "system"}
+        and all(value is None or isinstance(value, str) for value in item.values())
+    )
+
+
+def _parse_line(path: str, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"questions: {path}:{number}: broken JSON ({error.msg})") from error
 
 
 def ask(
@@ -116,10 +131,12 @@ def _read_file(path: str) -> list[Any]:
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [_parse_line(path, *each) for each in enumerate(text.split("\n"), 1) if each[1].strip()]
         loaded = json.loads(text)
     except OSError as error:
         raise ConfigError(f"questions: cannot read {path} ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"questions: {path} is not UTF-8 (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise ConfigError(f"questions: {path}:{error.lineno}: broken JSON ({error.msg})") from error
     if not isinstance(loaded, list):

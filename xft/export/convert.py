@@ -13,7 +13,8 @@ from xft.errors import ConfigError
 from xft.export.verify import PROBE, Comparison, compare, logits_of, verify_artifact
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
 from xft.models.adapters import load_adapter, merge
-from xft.models.load import choose_dtype, resize_embeddings
+from xft.models.load import choose_dtype, load_weights, resize_embeddings
+from xft.models.quantization import NF4, Int8
 from xft.templates import BoundTemplate
 from xft.types import Message
 
@@ -28,6 +29,7 @@ def convert(
     merged: bool = False,
     dtype: str | None = None,
     max_shard_size: str = "5GB",
+    trust_remote_code: bool = False,
 ) -> Comparison:
     """Write a run, a checkpoint or an adapter as plain ``peft`` or ``transformers`` reads it.
 
@@ -37,6 +39,7 @@ def convert(
         merged: fold an adapter into its base and write a whole model.
         dtype: of the weights that are written; by default as in training.
         max_shard_size: of a file of weights.
+        trust_remote_code: run Python code that lies beside the weights.
 
     Returns:
         How near what was written is to what was opened.
@@ -51,7 +54,7 @@ def convert(
     note = read_note(find_artifact(Path(source)))
     # Whatever dtype is wished for is loaded, never cast to: casting a model as a whole would round
     # buffers too, the frequencies of its rotary embedding among them.
-    loaded = open_artifact(source, dtype=None if merged else dtype)
+    loaded = open_artifact(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
     if merged and not isinstance(loaded.model, PeftModel):
         raise ConfigError(f"--merge: {source} is a whole model already; leave --merge out")
     if dtype is not None and not merged and isinstance(loaded.model, PeftModel):
@@ -79,7 +82,8 @@ def convert(
 def _write_plain(
     made: Path, loaded: LoadedModel, template: BoundTemplate | None, note: Note | None, max_shard_size: str
 ) -> Comparison:
-    note = replace(note or Note(_name(loaded), ""), dtype=_type_name(loaded.base.dtype))
+    dtype = _type_name(loaded.base.dtype)
+    note = replace(note or Note(_name(loaded), dtype), dtype=dtype)
     save_artifact(loaded.model, loaded.tokenizer, template, note, made, max_shard_size=max_shard_size)
     return verify_artifact(made, loaded.model, loaded.tokenizer, template, torch.device("cpu"))
 
@@ -121,7 +125,12 @@ def _on_plain_base(source: str, loaded: LoadedModel, note: Note | None, dtype: t
     if note is None or note.bits is None:
         same = loaded.base.dtype == dtype
         return loaded.model if same else open_artifact(source, dtype=_type_name(dtype)).model
-    base: Any = open_artifact(note.base, bits=note.bits, dtype=note.dtype).model
+    base: Any = load_weights(
+        note.base,
+        choose_dtype(note.dtype, torch.device("cpu")),
+        quantization=NF4(note.double) if note.bits == 4 else Int8(),
+        device=torch.device("cpu"),
+    )
     base = base.dequantize(dtype)
     resize_embeddings(base, loaded.tokenizer)
     return load_adapter(base, find_artifact(Path(source)))

@@ -47,6 +47,7 @@ def verify_artifact(
     template: BoundTemplate | None,
     device: torch.device,
     tolerance: float = 1e-3,
+    trust_remote_code: bool = False,
 ) -> Comparison:
     """Compare a saved model with the one in memory: tokens, template and logits.
 
@@ -59,11 +60,12 @@ def verify_artifact(
         tolerance: the largest difference of logits that is allowed, as a share of the largest
             logit. The same weights in the same type give the same logits; a reload may choose
             another kernel.
+        trust_remote_code: as the live model was loaded.
 
     Raises:
         CheckpointError: they differ.
     """
-    saved = open_artifact(str(folder), device=device)
+    saved = open_artifact(str(folder), device=device, trust_remote_code=trust_remote_code)
     text = PROBE
     if template is not None:
         turns = [Message("user", PROBE)]

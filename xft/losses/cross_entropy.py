@@ -8,8 +8,7 @@ from torch.nn import functional
 def cross_entropy_sum(logits: Tensor, targets: Tensor, chunk_size: int = 512) -> Tensor:
     r"""The negative log-likelihood of the targets, summed: :math:`-\sum_i \log p_i(t_i)`.
 
-    Taken in fp32, ``chunk_size`` positions at a time, so that the fp32 copy of the logits is
-    never whole in memory.
+    Taken in fp32, ``chunk_size`` positions at a time.
 
     Args:
         logits: ``(positions, vocabulary)``, of any floating type.

@@ -4,7 +4,8 @@ from xft.models.adapters import LoRA
 from xft.models.artifact import Note, find_artifact, open_artifact, read_note, save_artifact
 from xft.models.attention import PACKED
 from xft.models.generate import Answer, Generator
-from xft.models.load import NF4, CausalLM, LoadedModel
+from xft.models.load import CausalLM, LoadedModel
+from xft.models.quantization import NF4, Int8
 from xft.models.wrapper import TrainingModel, target_logits
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Answer",
     "CausalLM",
     "Generator",
+    "Int8",
     "LoRA",
     "LoadedModel",
     "Note",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
@@ -86,7 +87,10 @@ def base_of_adapter(path: Path) -> str:
     Raises:
         ModelError: the config does not say.
     """
-    base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    try:
+        base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}/adapter_config.json: broken ({error})") from error
     if not base:
         raise ModelError(f"{path}: the adapter does not say which model it was trained on; name the model")
     return str(base)
@@ -100,15 +104,15 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
     """
     try:
         loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()
         detail = next(
             (each.strip() for each in reason if "size mismatch" in each),
             reason[0] if reason else "",
         )
         raise ModelError(
-            f"{path}: the adapter does not fit the model {model.name_or_path!r} ({detail}); it was trained "
-            f"on {base_of_adapter(path)!r}"
+            f"{path}: the adapter is broken or does not fit the model {model.name_or_path!r} ({detail}); it was "
+            f"trained on {base_of_adapter(path)!r}"
         ) from error
     _check_complete(loaded, path)
     return loaded
@@ -117,7 +121,6 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
 def _check_complete(model: PeftModel, path: Path) -> None:
     """Every weight of the file must have found its place, and every place its weight."""
     from peft import get_peft_model_state_dict
-    from safetensors import safe_open
 
     with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())

@@ -7,7 +7,6 @@ that nothing has to be typed again.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,13 @@ from xft.models import embedded
 from xft.models.adapters import base_of_adapter, is_adapter, load_adapter
 from xft.models.generate import stop_ids
 from xft.models.load import (
-    NF4,
-    Int8,
     LoadedModel,
     choose_dtype,
     load_tokenizer,
     load_weights,
     resize_embeddings,
 )
+from xft.models.quantization import NF4, Int8
 from xft.paths import SCHEME
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -45,15 +43,26 @@ class Note:
         base: the model that an adapter belongs on, as the config named it.
         dtype: the type of the weights in training.
         bits: 4 or 8 where the base was quantised, else ``None``.
-        trust_remote_code: as it was in training.
+        double: of :class:`NF4`.
+        attention: as the config had it.
         version: of xft.
     """
 
     base: str
     dtype: str
     bits: int | None = None
-    trust_remote_code: bool = False
+    double: bool = True
+    attention: str = "auto"
     version: str = __version__
+
+    def __post_init__(self) -> None:
+        if not (
+            isinstance(self.base, str)
+            and isinstance(self.attention, str)
+            and self.bits in (None, 4, 8)
+            and self.dtype in ("bfloat16", "float16", "float32")
+        ):
+            raise ValueError(f"got {self!r}")
 
 
 def save_artifact(
@@ -78,7 +87,13 @@ def save_artifact(
         # The rows of new tokens are saved with the adapter; without this, peft would save the whole
         # embeddings beside them, once for each layer that shares them.
         options["save_embedding_layers"] = False
-    model.save_pretrained(folder, **options)
+    # Training switches the cache off; whoever loads the folder wants to generate with it.
+    config: Any = model.config
+    cached, config.use_cache = config.use_cache, True
+    try:
+        model.save_pretrained(folder, **options)
+    finally:
+        config.use_cache = cached
     saved: Any = tokenizer
     before = tokenizer.chat_template
     try:
@@ -130,6 +145,7 @@ def open_artifact(
     bits: int | None = None,
     dtype: str | None = None,
     device: torch.device | None = None,
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Open a run folder, a checkpoint, an adapter, a model folder, or a model by name.
 
@@ -139,6 +155,7 @@ def open_artifact(
         bits: hold the base in 4 or 8 bits; by default as it was in training.
         dtype: of the weights; by default as it was in training.
         device: where the weights go; the CPU by default.
+        trust_remote_code: run Python code that lies beside the weights. A folder cannot ask for it.
 
     Raises:
         ModelError: nothing is there, or the adapter belongs to another model.
@@ -161,19 +178,23 @@ def open_artifact(
     model = load_weights(
         base,
         choose_dtype(dtype or (note.dtype if note is not None else "auto"), device),
-        quantization=_QUANTIZERS[bits](),
+        attention=note.attention if note is not None else "auto",
+        quantization=_quantizer(bits, note.double if note is not None else True),
         device=device,
-        trust_remote_code=note is not None and note.trust_remote_code,
+        trust_remote_code=trust_remote_code,
     )
     own = on_top is not None and (on_top / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer(str(on_top) if own else base)
+    tokenizer = load_tokenizer(str(on_top) if own else base, trust_remote_code)
     if on_top is None:
         return LoadedModel(model, tokenizer)
     resize_embeddings(model, tokenizer)
     return LoadedModel(load_adapter(model, on_top), tokenizer)
 
 
-_QUANTIZERS: dict[int | None, Callable[[], NF4 | Int8 | None]] = {None: lambda: None, 4: NF4, 8: Int8}
+def _quantizer(bits: int | None, double: bool) -> NF4 | Int8 | None:
+    if bits is None:
+        return None
+    return NF4(double=double) if bits == 4 else Int8()
 
 
 def _is_local(path: str) -> bool:

@@ -10,7 +10,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedModel,
 )
 
@@ -19,48 +18,11 @@ from xft.errors import ConfigError, ModelError
 from xft.models import embedded
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
+from xft.models.quantization import NF4, Int8
 from xft.registry import register
 from xft.types import Tokenizer
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
-
-
-@register("quantization", "nf4")
-class NF4:
-    """4-bit NormalFloat weights of bitsandbytes, dequantised in each forward pass.
-
-    Args:
-        double: quantise the quantisation constants too.
-        storage: the type that the packed weights are kept in; ZeRO-3 and FSDP want that of the
-            other weights.
-    """
-
-    bits = 4
-
-    def __init__(self, double: bool = True, storage: Literal["uint8", "bfloat16"] = "uint8") -> None:
-        self.double = double
-        self.storage = storage
-
-    def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
-        """What transformers wants to hear. Products are taken in ``dtype``."""
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=self.double,
-            bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_quant_storage=getattr(torch, self.storage),
-        )
-
-
-@register("quantization", "int8")
-class Int8:
-    """8-bit weights of bitsandbytes (LLM.int8(), https://arxiv.org/abs/2208.07339)."""
-
-    bits = 8
-
-    def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
-        """What transformers wants to hear."""
-        return BitsAndBytesConfig(load_in_8bit=True)
 
 
 @dataclass
@@ -77,8 +39,16 @@ class LoadedModel:
 
     @property
     def packs(self) -> bool:
-        """Whether samples can stand behind each other without seeing each other."""
-        return bool(getattr(self.base, "_supports_attention_backend", False))
+        """Whether samples can stand behind each other without seeing each other.
+
+        Attention can be told where a sample ends; convolutions and recurrent layers cannot.
+        """
+        base: Any = self.base
+        kinds = set(getattr(base.config, "layer_types", None) or [])
+        remembers = bool(getattr(base, "_is_stateful", False)) or bool(
+            kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+        )
+        return bool(getattr(base, "_supports_attention_backend", False)) and not remembers
 
 
 @register("model", "causal_lm")

@@ -53,8 +53,35 @@ def test_choosing_makes_nothing(here: Path) -> None:
 def test_a_wished_folder_that_holds_a_run_is_refused_and_says_what_to_do(here: Path) -> None:
     with claim(here / "a", rank=0, resumed=False):
         pass
+    with pytest.raises(
+        ConfigError, match=r"a holds a run already; it saved no checkpoint: delete it, or choose"
+    ):
+        choose_work_dir(CONFIG, "a", None)
+    (here / "a" / "checkpoints" / "step_3").mkdir()
     with pytest.raises(ConfigError, match=r"a holds a run already; --resume .* or choose another folder"):
         choose_work_dir(CONFIG, "a", None)
+
+
+def test_a_second_run_is_kept_out_while_the_first_is_at_work(here: Path) -> None:
+    with claim(here / "a", rank=0, resumed=True):
+        with pytest.raises(ConfigError, match="another run is at work"):
+            with claim(here / "a", rank=0, resumed=True):
+                raise AssertionError("two runs in one folder")
+    with claim(here / "a", rank=0, resumed=True):
+        assert (here / "a").is_dir()
+
+
+def test_what_fails_before_the_first_checkpoint_leaves_no_folder(here: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        with claim(here / "a", rank=0, resumed=False):
+            raise ZeroDivisionError
+    assert not (here / "a").exists()
+    (here / "b").mkdir()
+    (here / "b" / "mine.txt").write_text("mine")
+    with pytest.raises(ZeroDivisionError):
+        with claim(here / "b", rank=0, resumed=False):
+            raise ZeroDivisionError
+    assert (here / "b" / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("mark", ["config.py", "metrics.jsonl", "checkpoints", "final"])
@@ -194,7 +221,7 @@ def _loggers_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.mark.usefixtures("_loggers_left_as_they_were")
 def test_lines_are_kept_in_the_log_of_the_run(tmp_path: Path) -> None:
-    log_to(tmp_path, rank=0)
+    log_to(tmp_path)
     logging.getLogger("xft").info("für alle")
     logging.getLogger("xft.runner").warning("of mmengine")
     lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
@@ -205,7 +232,7 @@ def test_lines_are_kept_in_the_log_of_the_run(tmp_path: Path) -> None:
 def test_the_next_run_of_a_process_writes_to_its_own_log_only(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        log_to(tmp_path / name, rank=0)
+        log_to(tmp_path / name)
         logging.getLogger("xft").info(f"line of {name}")
     assert (tmp_path / "one" / "train.log").read_text(encoding="utf-8").count("line of") == 1
     assert "line of two" in (tmp_path / "two" / "train.log").read_text(encoding="utf-8")
@@ -214,13 +241,7 @@ def test_the_next_run_of_a_process_writes_to_its_own_log_only(tmp_path: Path) ->
 @pytest.mark.usefixtures("_loggers_left_as_they_were")
 def test_a_resumed_run_appends_to_its_log(tmp_path: Path) -> None:
     for text in ("first", "second"):
-        log_to(tmp_path, rank=0)
+        log_to(tmp_path)
         logging.getLogger("xft").info(text)
     lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["first", "second"]
-
-
-@pytest.mark.usefixtures("_loggers_left_as_they_were")
-def test_other_ranks_write_no_log(tmp_path: Path) -> None:
-    log_to(tmp_path, rank=1)
-    assert list(tmp_path.iterdir()) == []

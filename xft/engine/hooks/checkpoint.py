@@ -1,7 +1,7 @@
 """Checkpoints: the last, the best, and as many as are kept."""
 
 import shutil
-from typing import Any
+from typing import Any, Literal
 
 from xft import console
 from xft.engine import checkpoint
@@ -23,7 +23,12 @@ class CheckpointHook(IntervalHook):
 
     priority = "LOW"
 
-    def __init__(self, interval: int | None = None, keep: int = 2, best: str | None = "loss") -> None:
+    def __init__(
+        self,
+        interval: int | None = None,
+        keep: int = 2,
+        best: Literal["loss", "perplexity"] | None = "loss",
+    ) -> None:
         super().__init__(interval, times=5)
         if keep < 1:
             raise ConfigError(f"hooks.checkpoint.keep: got {keep}, expected at least 1")
@@ -40,10 +45,6 @@ class CheckpointHook(IntervalHook):
         """Remember whether the model is the best so far."""
         if self.best is None or runner.train_loop.step == 0:
             return
-        if self.best not in metrics:
-            raise ConfigError(
-                f"hooks.checkpoint.best: validation has {', '.join(metrics)}, not {self.best!r}"
-            )
         value = metrics[self.best]
         if self._best_value is None or value < self._best_value:
             self._best_value, self._best_step = value, runner.train_loop.step

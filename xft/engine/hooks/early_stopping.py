@@ -1,6 +1,6 @@
 """Stop when the validation does not get better any more."""
 
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.hooks import Hook
 
@@ -21,7 +21,9 @@ class EarlyStoppingHook(Hook):
 
     priority = "VERY_LOW"
 
-    def __init__(self, patience: int = 3, min_delta: float = 0.0, monitor: str = "loss") -> None:
+    def __init__(
+        self, patience: int = 3, min_delta: float = 0.0, monitor: Literal["loss", "perplexity"] = "loss"
+    ) -> None:
         if patience < 1:
             raise ConfigError(f"hooks.early_stopping.patience: got {patience}, expected at least 1")
         self.patience = patience
@@ -35,10 +37,6 @@ class EarlyStoppingHook(Hook):
 
     def after_validation(self, runner: Any, metrics: dict[str, float]) -> None:
         """Count, and stop the run where patience is at an end."""
-        if self.monitor not in metrics:
-            raise ConfigError(
-                f"hooks.early_stopping.monitor: validation has {', '.join(metrics)}, not {self.monitor!r}"
-            )
         value = metrics[self.monitor]
         lowest = self._state["lowest"]
         if lowest is None or value < lowest - self.min_delta:

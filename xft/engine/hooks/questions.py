@@ -40,14 +40,16 @@ class QuestionsHook(IntervalHook):
             self.first = self._ask(runner)
             runner.state["questions"] = [each.to_dict() for each in self.first]
         else:
-            self.first = [Asked.from_dict(each) for each in runner.state.get("questions", [])]
+            kept = [Asked.from_dict(each) for each in runner.state.get("questions", [])]
+            same = [each.question.question for each in kept] == [each.question for each in runner.questions]
+            self.first = kept if same else []
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Ask where it is time."""
         loop = runner.train_loop
-        if self.is_due(loop.step, loop.plan.num_steps):
+        if self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None:
             self.last = self._ask(runner)
 
     def after_train(self, runner: Any) -> None:

@@ -1,0 +1,46 @@
+"""How the frozen weights of a base are held."""
+
+from typing import Literal
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from xft.registry import register
+
+
+@register("quantization", "nf4")
+class NF4:
+    """4-bit NormalFloat weights of bitsandbytes, dequantised in each forward pass.
+
+    Args:
+        double: quantise the quantisation constants too.
+        storage: the type that the packed weights are kept in; ZeRO-3 and FSDP want that of the
+            other weights.
+    """
+
+    bits = 4
+
+    def __init__(self, double: bool = True, storage: Literal["uint8", "bfloat16"] = "uint8") -> None:
+        self.double = double
+        self.storage = storage
+
+    def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
+        """What transformers wants to hear. Products are taken in ``dtype``."""
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=self.double,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=getattr(torch, self.storage),
+        )
+
+
+@register("quantization", "int8")
+class Int8:
+    """8-bit weights of bitsandbytes (LLM.int8(), https://arxiv.org/abs/2208.07339)."""
+
+    bits = 8
+
+    def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
+        """What transformers wants to hear."""
+        return BitsAndBytesConfig(load_in_8bit=True)

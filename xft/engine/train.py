@@ -12,6 +12,7 @@ from xft.config import build, check, dump_config, load_config, parse_overrides
 from xft.data import Prepared
 from xft.engine import checkpoint
 from xft.engine.banner import banner
+from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
@@ -96,14 +97,8 @@ def train(options: TrainOptions) -> Path:
         if resume is not None:
             runner.go_on_from(resume, loop)
         if rank == 0:
-            # What a run that goes on saved as its end is not its end any more.
-            shutil.rmtree(work_dir / "final", ignore_errors=True)
             _write_records(work_dir, config, prepared, plan)
-            step = loop.step
-            runner.loggers = [
-                make(work_dir=work_dir, config=config, resume_step=step) for make in recipe.loggers.values()
-            ]
-            log_to(work_dir)
+            runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
         for line in banner(recipe, loaded, prepared, plan, template, work_dir):
             console.say(line)
         if resume is not None:
@@ -211,11 +206,23 @@ def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
     return Note(base, weights, bits, double, model.attention)
 
 
+def _open_loggers(
+    recipe: Recipe, config: Mapping[str, Any], work_dir: Path, resume_step: int
+) -> list[Logger]:
+    """Open ``train.log`` and the loggers of the config."""
+    log_to(work_dir)
+    return [
+        make(work_dir=work_dir, config=config, resume_step=resume_step) for make in recipe.loggers.values()
+    ]
+
+
 def _write_records(
     work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
 ) -> None:
+    """Write the config and the ledger, and take away what an earlier end of this run left."""
     from xft.data.packing import fill
 
+    shutil.rmtree(work_dir / "final", ignore_errors=True)
     dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
     report = prepared.ledger.to_dict()
     capacity = plan.batches.capacity

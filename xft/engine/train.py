@@ -154,7 +154,7 @@ def _finish(runner: Runner, strategy: SingleDevice, trust_remote_code: bool) -> 
             )
         )
         console.say("")
-        console.say(f"saved {final} (reloaded and compared with the live model: {comparison})")
+        console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
         console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
         console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
     strategy.barrier()

@@ -1,6 +1,6 @@
 """The nouns that rooms exchange: message, conversation, sample, batch, loss output."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -21,21 +21,88 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant asks for.
+
+    Attributes:
+        name: of the function.
+        arguments: by name; what JSON can hold.
+        id: ties the call to its result, where the data has one.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: who speaks.
-        content: what is said.
+        role: who speaks. ``tool`` gives the result of a call.
+        content: what is said. May be empty beside ``tool_calls``.
         trained: whether the model learns this turn. Only an assistant's turn can be.
+        reasoning: what the assistant thinks before it says ``content``, without the marks
+            (``<think>``) that a template puts around it.
+        tool_calls: what the assistant asks for, behind ``content``.
+        name: of the function that a ``tool`` turn is the result of, where the data says so.
     """
 
     role: Role
     content: str
     trained: bool = False
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
 
 
 Conversation = Sequence[Message]
+Tools = Sequence[Mapping[str, Any]]
+"""Descriptions of functions, each ``{"type": "function", "function": {"name": ..., "parameters":
+<JSON schema>}}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialog:
+    """A conversation, and the functions that the assistant may call in it."""
+
+    messages: Conversation
+    tools: Tools = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference: two ways to go on from the same prompt.
+
+    Attributes:
+        prompt: what both have in common; ends with a turn that asks for an answer.
+        chosen: the better continuation; its first turn is the assistant's.
+        rejected: the worse one.
+        tools: as in :class:`Dialog`.
+    """
+
+    prompt: Conversation
+    chosen: Conversation
+    rejected: Conversation
+    tools: Tools = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One continuation with a label (KTO): wanted or not.
+
+    Attributes:
+        prompt: as in :class:`Pair`.
+        answer: the continuation.
+        desirable: whether the model shall learn it or shun it.
+        tools: as in :class:`Dialog`.
+    """
+
+    prompt: Conversation
+    answer: Conversation
+    desirable: bool
+    tools: Tools = ()
 
 
 @dataclass(frozen=True, slots=True)

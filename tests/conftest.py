@@ -1,6 +1,6 @@
 """Fixtures that several rooms share: real tokenizers, and one whose lengths can be counted by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,21 @@ from typing import Any
 import pytest
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own, so that no prepared data is left in the user's. The models
+    that are unpacked once stay where they are."""
+    from xft import paths
+
+    models = paths.cache() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "models").symlink_to(models, target_is_directory=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XFT_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

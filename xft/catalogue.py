@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def shipped_configs() -> dict[str, Path]:
 def listing(what: str) -> list[str]:
     """Lines that list configs, or the components of a kind.
 
+    Below each format stands an example row, indented, as one line of JSON.
+
     Raises:
         ConfigError: there is no such kind.
     """
@@ -28,7 +31,8 @@ def listing(what: str) -> list[str]:
     if what not in kinds:
         raise ConfigError(f"list: nothing is called {what!r}; {nearest(what, {*kinds, 'configs'})}")
     slot = kinds[what]
-    return _table({name: _summary(resolve(slot, name)) for name in names(slot)})
+    lines = _table({name: _summary(resolve(slot, name)) for name in names(slot)})
+    return _with_examples(lines) if slot == "format" else lines
 
 
 def copy_config(name: str, folder: str) -> Path:
@@ -66,9 +70,23 @@ def _table(rows: dict[str, str]) -> list[str]:
     return [f"{name:<{width}}  {text}".rstrip() for name, text in rows.items()]
 
 
+def _with_examples(lines: list[str]) -> list[str]:
+    from xft.data.formats import EXAMPLES
+
+    found = []
+    for line in lines:
+        found.append(line)
+        if example := EXAMPLES.get(line.split()[0]):
+            given = "".join([f", {key}={value!r}" for key, value in example.arguments.items()])
+            if given:
+                found.append(f"    format=dict(type={line.split()[0]!r}{given})")
+            found.append("    " + json.dumps(example.row, ensure_ascii=False))
+    return found
+
+
 def _docstring(file: Path) -> str:
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
 def _summary(component: Callable[..., object]) -> str:
-    return (inspect.getdoc(component) or "").split("\n")[0]
+    return (inspect.getdoc(component) or "").split("\n")[0].replace("``", "")

@@ -37,6 +37,7 @@ SLOTS: dict[str, Registry] = {
     "quantization": QUANTIZERS,
     "template": TEMPLATES,
     "data": DATASETS,
+    "sets": DATASETS,
     "format": FORMATS,
     "objective": OBJECTIVES,
     "optimizer": OPTIMIZERS,

@@ -121,12 +121,14 @@ class Sample:
         input_ids: ``(length,)`` token ids.
         labels: ``(length,)`` the same ids where trained, ``IGNORE_INDEX`` elsewhere. The
             label of a token stands at the token itself, not at the one before it.
-        text: the text that was tokenised.
+        text: the text that was tokenised; empty where the sample was read from a store.
+        desirable: of an answer with a single label (KTO), whether it is wanted.
     """
 
     input_ids: IntArray
     labels: IntArray
     text: str = ""
+    desirable: bool | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)

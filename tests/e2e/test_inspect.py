@@ -1,12 +1,13 @@
 """`inspect-data` as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, SHARED, write_config
+from tiny import ROOT, SHARED, write_config, write_rows
 
 from xft.cli import main
 
@@ -63,3 +64,78 @@ def test_real_data_passes_whole_and_the_books_close(
     printed = capsys.readouterr().out
     assert f"{rows:,} rows read" in printed
     assert "dropped" not in printed
+
+
+def write_bad_rows(path: Path) -> Path:
+    """24 good rows, and behind them three of which two do not fit and one is hostile."""
+    write_rows(path, 24)
+    bad = ['{"instruction": "no answer"}', "not json", '{"instruction": "</script>", "output": "<b>"}']
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(bad) + "\n")
+    return path
+
+
+def test_report_says_which_rows_do_not_fit_and_where_they_are(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write_bad_rows(tmp_path / "rows.jsonl")
+    config = write_config(tmp_path / "c.py", tiny_model, rows)
+    command = ["prepare", str(config), "--cfg-options", "data.invalid=quarantine"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "27 rows read" in printed
+    assert "2 dropped: does not fit the format" in printed
+    assert f"{rows}:25: field output" in printed
+    assert f"{rows}:26" in printed
+    match = re.search(r"all of them, with their reasons: (.+)", printed)
+    assert match is not None
+    kept = [json.loads(line) for line in Path(match[1]).read_text(encoding="utf-8").splitlines()]
+    assert [each["line"] for each in kept] == [25, 26]
+    # Books, taken from the cache the second time, say the same.
+    assert main(command) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_page_is_written_and_holds_what_json_gives(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path / "c.py", tiny_model, write_bad_rows(tmp_path / "rows.jsonl"))
+    options = ["--cfg-options", "data.invalid=quarantine"]
+    assert main(["inspect-data", str(config), "--html", str(tmp_path / "p.html"), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "27 rows read" in printed
+    assert f"wrote {tmp_path / 'p.html'}" in printed
+    assert "[[" not in printed
+    assert main(["inspect-data", str(config), "--num", "99", "--json", *options]) == 0
+    wanted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "<title>c.py" in page
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert match is not None
+    shown = json.loads(match[1])["embedded"]["train"]
+    assert len(shown) == len(wanted) > 20
+    for item, each in zip(shown, wanted, strict=True):
+        runs = item["sides"][0]["runs"]
+        assert [token for _, _, ids in runs for token in ids] == each["input_ids"]
+        assert [token if mark & 1 else -100 for mark, _, ids in runs for token in ids] == each["labels"]
+        assert "".join(text for _, text, _ in runs) == each["text"]
+
+
+def test_page_is_refused_before_data_is_prepared(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    before = rows.read_bytes()
+    rows_missing = ["--cfg-options", "data.path=not_there.jsonl"]
+    assert main(["inspect-data", str(tiny_run), "--html", str(rows), *rows_missing]) == 2
+    assert "is not a page of inspect-data" in capsys.readouterr().err
+    assert rows.read_bytes() == before
+
+
+def test_packing_is_reported_as_training_reports_it(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads((finished_run / "data_report.json").read_text(encoding="utf-8"))["packing"]
+    assert main(["prepare", str(finished_run.parent / "tiny.py")]) == 0
+    line = f"packed into {found['rows']} rows of {found['capacity']} tokens, {found['fill']:.1%} full"
+    assert line in capsys.readouterr().out.splitlines()

@@ -33,7 +33,7 @@ def test_a_run_leaves_the_files_that_everything_else_reads(finished_run: Path) -
     assert {each["step"] for each in samples} >= {0, train[-1]["step"]}
     report = json.loads((finished_run / "data_report.json").read_text())
     assert report["rows_read"] == 24 == report["rows_trained"] + report["rows_validated"]
-    assert report["rows_validated"] == 2
+    assert 1 <= report["rows_validated"] <= 6
     last = train[-1]["step"]
     assert os.readlink(finished_run / "checkpoints" / "last") == f"step_{last}"
     assert (finished_run / "checkpoints" / "best").is_symlink()

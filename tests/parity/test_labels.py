@@ -10,11 +10,11 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
-from xft.data.encode import encode_conversations
+from xft.data.encode import encode_dialogs
 from xft.data.formats import alpaca
 from xft.errors import DataError
 from xft.templates import SOURCES, ChatTemplate
-from xft.types import IGNORE_INDEX, Conversation, Message, Sample
+from xft.types import IGNORE_INDEX, Conversation, Dialog, Message, Sample
 
 NO_THOUGHT = "<think>\n\n</think>\n\n"
 LLAMA3_OPENED = "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -35,7 +35,7 @@ class Family:
     def encode(self, conversations: list[Conversation]) -> list[Sample]:
         """Encode with the tokenizer's own template. An error fails the test."""
         template = ChatTemplate().bind(self.tokenizer)
-        samples = encode_conversations(conversations, template, self.tokenizer)
+        samples = encode_dialogs([Dialog(each) for each in conversations], template, self.tokenizer)
         errors = [each for each in samples if isinstance(each, DataError)]
         assert not errors, errors[0]
         return [each for each in samples if isinstance(each, Sample)]
@@ -270,7 +270,7 @@ def test_llama3_chat_trains_what_the_official_template_trains(llama3_tokenizer: 
     assert ours.end_of_turn == official.end_of_turn == "<|eot_id|>"
     for conversation in HAND_MADE.values():
         [left, right] = [
-            encode_conversations([conversation], each, llama3_tokenizer)[0] for each in (ours, official)
+            encode_dialogs([Dialog(conversation)], each, llama3_tokenizer)[0] for each in (ours, official)
         ]
         assert isinstance(left, Sample)
         assert isinstance(right, Sample)

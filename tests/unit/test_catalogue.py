@@ -1,6 +1,7 @@
 """What there is: listing and copying."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from xft.catalogue import copy_config, listing, shipped_configs
 from xft.config import load_config
 from xft.errors import ConfigError
+from xft.registry import names, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +60,33 @@ def test_components_are_listed_by_the_kind_in_english(what: str, name: str) -> N
 
 def test_each_component_has_a_description() -> None:
     assert all(len(each.split()) > 3 for each in listing("hooks"))
+
+
+def test_each_format_is_listed_with_a_row_that_it_takes() -> None:
+    lines = listing("formats")
+    heads = [number for number, each in enumerate(lines) if not each.startswith(" ")]
+    assert [lines[each].split()[0] for each in heads] == names("format")
+    for begin, end in zip(heads, [*heads[1:], len(lines)], strict=True):
+        name, arguments = lines[begin].split()[0], {}
+        if len(lines[begin:end]) == 3:
+            call = ast.parse(lines[begin + 1].strip()).body[0]
+            assert isinstance(call, ast.Assign)
+            assert isinstance(call.value, ast.Call)
+            arguments = {str(each.arg): ast.literal_eval(each.value) for each in call.value.keywords}
+            assert arguments.pop("type") == name
+        row = json.loads(lines[end - 1])
+        assert resolve("format", name)(row, **arguments)
+
+
+def test_an_example_is_listed_as_it_is_written_in_a_file() -> None:
+    lines = listing("formats")
+    at = next(number for number, each in enumerate(lines) if each.startswith("alpaca_zh "))
+    assert lines[at].endswith("Alpaca's columns, with _zh.")
+    assert lines[at + 1] == '    {"instruction_zh": "相加。", "input_zh": "1 2", "output_zh": "3"}'
+
+
+def test_only_formats_have_examples() -> None:
+    assert not any(each.startswith(" ") for each in listing("templates"))
 
 
 def test_an_unknown_kind_is_answered_with_the_nearest() -> None:

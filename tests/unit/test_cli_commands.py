@@ -86,7 +86,7 @@ def test_list_prints_the_configs_by_default(capsys: pytest.CaptureFixture[str]) 
 def test_list_prints_a_kind_of_component(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "formats"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    listed = [line.split()[0] for line in lines]
+    listed = [line.split()[0] for line in lines if not line.startswith(" ")]
     assert listed == sorted(listed)
     assert {"alpaca", "openai", "sharegpt", "text", "xtuner"} <= set(listed)
 

@@ -18,10 +18,10 @@ FLOORS = {
     "objectives": 4,
     **dict.fromkeys(("evaluation", "export", "chat"), 5),
     "engine": 6,
-    **dict.fromkeys(("catalogue", "cli", "tools"), 7),
+    **dict.fromkeys(("catalogue", "commands", "cli", "tools"), 7),
 }
-BESIDE = {("tools", "cli"), ("cli", "catalogue")}
-"""On the top floor alone: tools/*.py are thin over the command line, which prints the catalogue."""
+BESIDE = {("tools", "cli"), ("cli", "commands"), ("commands", "catalogue")}
+"""On the top floor alone: tools/*.py are thin over the command line, whose commands print the catalogue."""
 
 HOMES = {
     "peft": ("xft/models/", "xft/export/", "xft/engine/checkpoint.py"),

@@ -15,7 +15,7 @@ from xft.errors import ConfigError, nearest
 
 Overrides = Mapping[str, Any]
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
-OPEN_SLOTS = ("hooks", "loggers")
+OPEN_SLOTS = ("hooks", "loggers", "sets")
 """Dicts of named components: a new name may be added from the command line."""
 
 

@@ -1,20 +1,26 @@
 """Data: rows are read, mapped to conversations, encoded, packed and laid out in batches."""
 
 from xft.data import formats
-from xft.data.base import Prepared, digest
+from xft.data.base import DataSet, Prepared
 from xft.data.collate import collate_flat, collate_padded
-from xft.data.dataset import InstructionData, TextData
+from xft.data.dataset import InstructionData, JudgedData, PreferenceData, TextData
 from xft.data.ledger import Ledger
+from xft.data.mixture import Mixture
 from xft.data.sampler import BatchPlan
+from xft.data.store import Samples
 
 __all__ = [
     "BatchPlan",
+    "DataSet",
     "InstructionData",
+    "JudgedData",
     "Ledger",
+    "Mixture",
+    "PreferenceData",
     "Prepared",
+    "Samples",
     "TextData",
     "collate_flat",
     "collate_padded",
-    "digest",
     "formats",
 ]

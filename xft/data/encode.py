@@ -5,91 +5,114 @@ follow from where each token stands in the text. A token that begins before an a
 trained even if it reaches into it: the model, asked, begins behind the header.
 """
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import BoundTemplate
-from xft.types import IGNORE_INDEX, Conversation, IntArray, Message, Sample, Segment, Tokenizer
+from xft.types import IGNORE_INDEX, Dialog, Sample, Segment, Tokenizer
+
+_PENDING = DataError("not encoded yet")
 
 
-def encode_conversations(
-    conversations: Sequence[Conversation], template: BoundTemplate, tokenizer: Tokenizer
+def encode_dialogs(
+    dialogs: Sequence[Dialog], template: BoundTemplate, tokenizer: Tokenizer
 ) -> list[Sample | DataError]:
     """Encode conversations, in one batch.
 
     Args:
-        conversations: each with at least one trained turn.
+        dialogs: each with at least one trained turn.
         template: how they are rendered.
         tokenizer: a fast tokenizer, for its offsets.
 
     Returns:
         For each conversation its sample, or the error that it met.
     """
-    results: list[Sample | DataError | None] = []
-    rendered: list[list[Segment]] = []
-    for conversation in conversations:
+    results: list[Sample | DataError] = []
+    rendered: list[tuple[int, list[Segment], str]] = []
+    for index, dialog in enumerate(dialogs):
         try:
-            segments = template.segments(conversation)
-            check_text("".join(each.text for each in segments))
-            rendered.append(segments)
-            results.append(None)
+            segments = template.segments(dialog.messages, dialog.tools)
+            text = "".join([each.text for each in segments])
+            check_text(text)
+            rendered.append((index, segments, text))
+            results.append(_PENDING)
         except DataError as error:
             results.append(error)
-    texts = ["".join(each.text for each in segments) for segments in rendered]
-    tokens = _tokenize(tokenizer, texts) if texts else []
-    encoded = iter(zip(rendered, texts, tokens, strict=True))
-    out: list[Sample | DataError] = []
-    for result in results:
-        if result is not None:
-            out.append(result)
-            continue
-        segments, text, (ids, offsets) = next(encoded)
+    encodings = tokenize(tokenizer, [text for _, _, text in rendered])
+    bos = getattr(tokenizer, "bos_token_id", None)
+    for (index, segments, text), encoding in zip(rendered, encodings, strict=True):
         try:
-            out.append(_label(segments, text, ids, offsets, tokenizer))
+            results[index] = _label(segments, text, encoding, bos)
         except DataError as error:
-            out.append(error)
-    return out
+            results[index] = error
+    return results
 
 
-def _tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[tuple[IntArray, IntArray]]:
-    try:
-        both = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    except NotImplementedError as error:
+def tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[Any]:
+    """Tokenise texts with the Rust side of a fast tokenizer, which gives offsets without making
+    Python objects of them.
+
+    Returns:
+        A ``tokenizers.Encoding`` for each text. No special token is added.
+
+    Raises:
+        ModelError: the tokenizer is a slow one.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
         raise ModelError(
             "tokenizer: it gives no offsets (a slow tokenizer), so answers cannot be found in the text; "
             "save a tokenizer.json beside the model"
-        ) from error
-    return [
-        (np.asarray(ids, dtype=np.int32), np.asarray(offsets, dtype=np.int32).reshape(-1, 2))
-        for ids, offsets in zip(both["input_ids"], both["offset_mapping"], strict=True)
-    ]
+        )
+    # A tokenizer.json may have been saved with a truncation in it, which would cut without a word.
+    backend.no_truncation()
+    backend.no_padding()
+    return list(backend.encode_batch(texts, add_special_tokens=False)) if texts else []
 
 
-def _label(
-    segments: Sequence[Segment], text: str, ids: IntArray, offsets: IntArray, tokenizer: Tokenizer
-) -> Sample:
-    bos = getattr(tokenizer, "bos_token_id", None)
+def _label(segments: Sequence[Segment], text: str, encoding: Any, bos: int | None) -> Sample:
+    ids = np.array(encoding.ids, dtype=np.int32)
     if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
         raise TemplateError(
             "the text begins with the beginning-of-text token twice; mend the chat template"
         )
-    starts, ends = offsets[:, 0], offsets[:, 1]
-    trained = np.zeros(len(ids), dtype=bool)
+    labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int32)
     position = 0
     for segment in segments:
         stop = position + len(segment.text)
         if segment.trained:
-            inside = (starts >= position) & (starts < stop) & (ends > starts)
-            if not inside.any() or ends[inside].max() != stop:
-                raise TemplateError(
-                    "the end-of-turn token is not a token of its own behind the answer "
-                    f"{segment.text[-30:]!r}, so the model would not learn to stop"
-                )
-            trained |= inside
+            first, last = _tokens_between(encoding, position, stop)
+            labels[first : last + 1] = ids[first : last + 1]
         position = stop
-    return Sample(ids, np.where(trained, ids, IGNORE_INDEX).astype(np.int32), text)
+    return Sample(ids, labels, text)
+
+
+def _tokens_between(encoding: Any, start: int, stop: int) -> tuple[int, int]:
+    """The first and the last token of the characters ``start`` to ``stop``, which end in a token
+    that closes the turn.
+
+    Raises:
+        TemplateError: no token ends where the characters do.
+    """
+    place = start
+    # A normaliser may drop characters; then no token stands for them.
+    while (first := encoding.char_to_token(place)) is None and place < stop - 1:
+        place += 1
+    last = encoding.char_to_token(stop - 1)
+    if first is not None and last is not None:
+        while first <= last and encoding.token_to_chars(first)[0] < start:
+            first += 1
+        if first <= last and encoding.token_to_chars(last)[1] == stop:
+            return first, last
+    raise TemplateError(
+        "the end-of-turn token is not a token of its own behind the answer, so the model would not learn to stop"
+    )
 
 
 def check_text(text: str) -> None:
@@ -108,41 +131,78 @@ def check_text(text: str) -> None:
 
 
 def shorten(
-    conversation: Conversation, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
+    dialog: Dialog, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
 ) -> Sample | None:
-    """Cut the longest turn, again and again, until the conversation fits.
+    """Cut a conversation until it fits.
 
-    Only content is cut, at its end: headers, end-of-turn tokens and the turns themselves stay.
+    Of a chat, whole exchanges are taken away, the oldest first; the system turn and the last
+    exchange stay. If that is not enough, the content of the longest turn is cut at its end, again
+    and again. Headers, end-of-turn tokens, reasoning and tool calls are never cut.
 
     Returns:
         A sample of at most ``max_length`` tokens, or ``None`` when nothing is left to cut.
     """
-    turns = list(conversation)
+    # Every exchange less makes it shorter: the first that fits is found by bisection.
+    numbers = range(len(_exchanges(dialog)))
+    enough = bisect_left(
+        numbers, True, key=lambda each: _length(_without(dialog, each), template, tokenizer) <= max_length
+    )
+    dialog = _without(dialog, min(enough, max(len(numbers) - 1, 0)))
     while True:
-        sample = encode_conversations([turns], template, tokenizer)[0]
+        sample = encode_dialogs([dialog], template, tokenizer)[0]
         if isinstance(sample, DataError):
             return None
-        excess = len(sample) - max_length
-        if excess <= 0:
+        if len(sample) <= max_length:
             return sample
-        offsets = [each for _, each in _tokenize(tokenizer, [turn.content for turn in turns])]
-        longest = max(range(len(turns)), key=lambda index: len(offsets[index]))
-        if len(offsets[longest]) <= 1:
+        shorter = _cut_longest(dialog, len(sample) - max_length, tokenizer)
+        if shorter is None:
             return None
-        keep = max(len(offsets[longest]) - excess, 1)
-        # A character may be several tokens; it is cut as a whole.
-        while keep > 1 and offsets[longest][keep - 1][1] > offsets[longest][keep][0]:
-            keep -= 1
-        end = int(offsets[longest][keep - 1][1])
-        turn = turns[longest]
-        cut = turn.content[:end].rstrip()
-        if not cut or cut == turn.content:
-            return None
-        turns[longest] = Message(turn.role, cut, turn.trained)
+        dialog = shorter
 
 
-def encode_text(text: str, tokenizer: Tokenizer, max_length: int) -> list[Sample]:
-    """Encode a document for continued pretraining: every token is trained, exactly once.
+def _length(dialog: Dialog, template: BoundTemplate, tokenizer: Tokenizer) -> float:
+    sample = encode_dialogs([dialog], template, tokenizer)[0]
+    return math.inf if isinstance(sample, DataError) else len(sample)
+
+
+def _exchanges(dialog: Dialog) -> list[int]:
+    """Where the exchanges of a chat begin, each with a turn of the user, up to the last that has an
+    answer to learn."""
+    learnt = max((at for at, each in enumerate(dialog.messages) if each.trained), default=-1)
+    return [at for at, each in enumerate(dialog.messages) if each.role == "user" and at <= learnt]
+
+
+def _without(dialog: Dialog, count: int) -> Dialog:
+    """The conversation without its ``count`` oldest exchanges. The system turn stays."""
+    if not count:
+        return dialog
+    head = 1 if dialog.messages[0].role == "system" else 0
+    begin = _exchanges(dialog)[count]
+    return replace(dialog, messages=[*dialog.messages[:head], *dialog.messages[begin:]])
+
+
+def _cut_longest(dialog: Dialog, excess: int, tokenizer: Tokenizer) -> Dialog | None:
+    """The conversation with ``excess`` tokens less at the end of its longest content."""
+    messages = list(dialog.messages)
+    encodings = tokenize(tokenizer, [each.content for each in messages])
+    longest = max(range(len(messages)), key=lambda index: len(encodings[index]))
+    offsets = encodings[longest].offsets
+    if len(offsets) <= 1:
+        return None
+    keep = max(len(offsets) - excess, 1)
+    # A character may be several tokens; it is cut as a whole.
+    while keep > 1 and offsets[keep - 1][1] > offsets[keep][0]:
+        keep -= 1
+    content = messages[longest].content
+    cut = content[: offsets[keep - 1][1]].rstrip()
+    if not cut or cut == content:
+        return None
+    messages[longest] = replace(messages[longest], content=cut)
+    return replace(dialog, messages=messages)
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[list[Sample]]:
+    """Encode documents for continued pretraining: every token is trained, exactly once.
 
     A token that stands for the border between documents (BOS where the tokenizer has one that
     it puts there itself, EOS otherwise) comes first, as context; EOS comes last and is trained.
@@ -150,12 +210,12 @@ def encode_text(text: str, tokenizer: Tokenizer, max_length: int) -> list[Sample
     it, as context, so that no token goes without something that predicts it.
 
     Args:
-        text: the document.
+        texts: the documents.
         tokenizer: it must have an EOS token.
         max_length: tokens in a chunk, at least 2.
 
     Returns:
-        The chunks. Their targets add up to the tokens of the document and one EOS.
+        The chunks of each document. Their targets add up to the tokens of the document and one EOS.
 
     Raises:
         ModelError: the tokenizer has no EOS token.
@@ -165,13 +225,14 @@ def encode_text(text: str, tokenizer: Tokenizer, max_length: int) -> list[Sample
         raise ModelError("tokenizer: it has no EOS token to put between documents")
     with_specials = tokenizer("", add_special_tokens=True)["input_ids"]
     border = with_specials[0] if with_specials else eos
-    ids = np.asarray([border, *tokenizer(text, add_special_tokens=False)["input_ids"], eos], dtype=np.int32)
-    chunks: list[Sample] = []
-    for start in range(0, len(ids) - 1, max_length - 1):
-        piece = ids[start : start + max_length]
-        labels = piece.copy()
-        labels[0] = IGNORE_INDEX
-        chunks.append(
-            Sample(piece, labels, text if len(ids) <= max_length else str(tokenizer.decode(piece)))
-        )
-    return chunks
+    documents: list[list[Sample]] = []
+    for encoding in tokenize(tokenizer, list(texts)):
+        ids = np.array([border, *encoding.ids, eos], dtype=np.int32)
+        chunks: list[Sample] = []
+        for start in range(0, len(ids) - 1, max_length - 1):
+            piece = ids[start : start + max_length]
+            labels = piece.copy()
+            labels[0] = IGNORE_INDEX
+            chunks.append(Sample(piece, labels))
+        documents.append(chunks)
+    return documents

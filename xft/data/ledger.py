@@ -1,13 +1,16 @@
 """The ledger: what became of every row."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from xft.types import Sample
+from xft.data.store import Samples, Store
+
+_EXAMPLES = 10
 
 
 @dataclass
@@ -16,25 +19,79 @@ class Ledger:
     validated on, and dropped, each with its reason.
 
     Attributes:
+        rows_available: rows that the sources hold; more than ``rows_read`` where the config takes
+            some of them (``rows.jsonl#500``).
         rows_read: rows that the sources gave.
         rows_trained: rows in the training split.
         rows_validated: rows in the validation split.
         rows_dropped: reason to number of rows.
         rows_truncated: rows that were cut and kept.
-        quarantined: what was set aside because it did not fit the format, and why.
-        lengths: tokens of every encoded row, before anything was cut or dropped.
+        rows_with_special_tokens: rows that spell a special token, which becomes that token.
+        rows_with_unknown_characters: rows with a character that the tokenizer has no token for.
+        exact_duplicates: rows that become the same tokens as one before them.
+        near_duplicates: rows that nearly repeat one before them.
+        near_examples: some of these: earlier row, later row, share of common token sequences.
+        quarantined: examples of rows that were set aside because they did not fit, and why.
+        quarantine_files: where all of these rows are.
+        lengths: ``(rows,)`` tokens of every encoded row, before anything was cut or dropped.
+        splits: figures of each split, see ``describe``.
     """
 
+    rows_available: int = 0
     rows_read: int = 0
     rows_trained: int = 0
     rows_validated: int = 0
     rows_dropped: Counter[str] = field(default_factory=Counter)
     rows_truncated: int = 0
+    rows_with_special_tokens: int = 0
+    rows_with_unknown_characters: int = 0
+    exact_duplicates: int = 0
+    near_duplicates: int = 0
+    near_examples: list[tuple[str, str, float]] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    quarantine_files: list[Path] = field(default_factory=list)
+    lengths: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def close(self, train: Sequence[Sample], val: Sequence[Sample]) -> None:
+    def enter(self, store: Store) -> None:
+        """Take over the books of a source."""
+        books = store.books
+        self.rows_available += books["rows_available"]
+        self.rows_read += books["rows_read"]
+        self.rows_dropped.update(books["rows_dropped"])
+        self.rows_truncated += books["rows_cut"]
+        self.rows_with_special_tokens += books["rows_with_special_tokens"]
+        self.rows_with_unknown_characters += books["rows_with_unknown_characters"]
+        self.near_duplicates += books["near_duplicates"]
+        for earlier, later, share in books["near_examples"][: _EXAMPLES - len(self.near_examples)]:
+            self.near_examples.append((store.origin(earlier), store.origin(later), share))
+        self.quarantined += books["quarantine_examples"]
+        if books["quarantined"]:
+            self.quarantine_files.append(store.folder / "quarantine.jsonl")
+        too_long = np.load(store.folder / "too_long.npy")
+        self.lengths = np.concatenate([self.lengths, store.rows["length"], too_long])
+
+    def add(self, other: "Ledger") -> None:
+        """Take over the books of another set of a mixture."""
+        for name in (
+            "rows_available",
+            "rows_read",
+            "rows_trained",
+            "rows_validated",
+            "rows_truncated",
+            "rows_with_special_tokens",
+            "rows_with_unknown_characters",
+            "exact_duplicates",
+            "near_duplicates",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rows_dropped.update(other.rows_dropped)
+        self.near_examples += other.near_examples
+        self.quarantined += other.quarantined
+        self.quarantine_files += other.quarantine_files
+        self.lengths = np.concatenate([self.lengths, other.lengths])
+
+    def close(self, train: Samples, val: Samples) -> None:
         """Describe the splits, and check that the books close."""
         gone = self.rows_dropped.total()
         kept = self.rows_trained + self.rows_validated
@@ -43,45 +100,54 @@ class Ledger:
 
     def length_summary(self) -> str:
         """``p50 = 62, p95 = 120, max = 312``."""
-        if not self.lengths:
+        if not len(self.lengths):
             return "no rows"
         p50, p95 = np.percentile(self.lengths, [50, 95])
-        return f"p50 = {p50:.0f}, p95 = {p95:.0f}, max = {max(self.lengths)}"
+        return f"p50 = {p50:.0f}, p95 = {p95:.0f}, max = {self.lengths.max()}"
 
     def to_dict(self) -> dict[str, Any]:
         """The ledger as plain data, for ``data_report.json``."""
         return {
+            "rows_available": self.rows_available,
             "rows_read": self.rows_read,
             "rows_trained": self.rows_trained,
             "rows_validated": self.rows_validated,
             "rows_dropped": dict(self.rows_dropped),
             "rows_truncated": self.rows_truncated,
-            "quarantined": [
-                {key: value for key, value in each.items() if key != "row"} for each in self.quarantined
+            "rows_with_special_tokens": self.rows_with_special_tokens,
+            "rows_with_unknown_characters": self.rows_with_unknown_characters,
+            "exact_duplicates": self.exact_duplicates,
+            "near_duplicates": self.near_duplicates,
+            "near_duplicate_examples": [
+                {"row": later, "repeats": earlier, "common": round(share, 3)}
+                for earlier, later, share in self.near_examples
             ],
+            "quarantined": self.quarantined,
             "splits": self.splits,
         }
 
 
-def describe(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Figures of a split: samples, tokens, trained tokens, and lengths in tokens."""
-    lengths = np.asarray([len(each) for each in samples] or [0])
-    tokens = int(lengths.sum())
-    targets = sum(each.num_targets for each in samples)
-    p50, p95 = np.percentile(lengths, [50, 95])
-    counts, edges = np.histogram(lengths, bins=min(10, max(1, len(samples))))
+def describe(samples: Samples) -> dict[str, Any]:
+    """Figures of a split: samples, tokens, trained tokens, and both per sample, in tokens."""
+    lengths, targets = samples.lengths.astype(np.int64), samples.targets.astype(np.int64)
+    tokens, trained = int(lengths.sum()), int(targets.sum())
     return {
         "samples": len(samples),
         "tokens": tokens,
-        "target_tokens": targets,
-        "target_share": round(targets / tokens, 4) if tokens else 0.0,
-        "length": {
-            "p50": round(float(p50)),
-            "p95": round(float(p95)),
-            "max": int(lengths.max()),
-            "histogram": {
-                "edges": [round(float(each)) for each in edges],
-                "counts": counts.tolist(),
-            },
-        },
+        "target_tokens": trained,
+        "target_share": round(trained / tokens, 4) if tokens else 0.0,
+        "length": _distribution(lengths),
+        "target_length": _distribution(targets),
+    }
+
+
+def _distribution(values: npt.NDArray[np.int64]) -> dict[str, Any]:
+    present = values if len(values) else np.zeros(1, np.int64)
+    p50, p95 = np.percentile(present, [50, 95])
+    counts, edges = np.histogram(present, bins=min(10, max(1, len(values))))
+    return {
+        "p50": round(float(p50)),
+        "p95": round(float(p95)),
+        "max": int(present.max()),
+        "histogram": {"edges": [round(float(each)) for each in edges], "counts": counts.tolist()},
     }

@@ -58,3 +58,12 @@ def fill(lengths: Sequence[int], rows: Sequence[Sequence[int]], capacity: int) -
     if not rows:
         return 0.0
     return sum(lengths[index] for row in rows for index in row) / (len(rows) * capacity)
+
+
+def describe(lengths: Sequence[int], rows: Sequence[Sequence[int]], capacity: int) -> dict[str, float]:
+    """What a report says of packing: ``capacity`` in tokens, ``rows``, and ``fill``, a share."""
+    return {
+        "capacity": capacity,
+        "rows": len(rows),
+        "fill": round(fill(lengths, rows, capacity), 4),
+    }

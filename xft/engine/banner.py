@@ -40,7 +40,7 @@ def banner(
         f"run       {work_dir}",
     ]
     if template is not None and prepared.train:
-        lines.insert(6, f"sample    {_example(prepared)}")
+        lines.insert(6, f"sample    {_example(prepared, loaded)}")
     if not prepared.val:
         lines.append("warning: no validation: nothing will say when the model begins to learn by heart")
     return lines + [f"note: {each}" for each in plan.notes]
@@ -71,6 +71,7 @@ def _epochs(plan: TrainingPlan) -> str:
     return f"{plan.num_steps / plan.batches.steps_per_epoch:.3g}"
 
 
-def _example(prepared: Prepared, length: int = 150) -> str:
-    text = prepared.train[0].text.replace("\n", "⏎")
+def _example(prepared: Prepared, loaded: LoadedModel, length: int = 150) -> str:
+    ids = prepared.train[0].input_ids
+    text = str(loaded.tokenizer.decode(ids, skip_special_tokens=False)).replace("\n", "⏎")
     return text if len(text) <= length else text[: length - 40] + " … " + text[-37:]

@@ -1,8 +1,12 @@
-"""Look at what the model will really see: trained tokens in colour, then the totals."""
+"""Look at what the model will really see: samples as text, trained tokens in colour."""
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import Any
+
+import numpy as np
 
 from xft.config import build, check, load_config, parse_overrides
 from xft.data import Prepared
@@ -10,6 +14,74 @@ from xft.engine.recipe import Recipe
 from xft.types import IGNORE_INDEX, Sample, Tokenizer
 
 GREEN, GREY, END = "\033[32m", "\033[90m", "\033[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring tokens of a sample that are alike.
+
+    Attributes:
+        trained: whether they are trained.
+        special: whether it is one token of the template's: written by no ordinary text.
+        text: what they say. The texts of all runs make the text of the sample.
+        ids: their ids.
+    """
+
+    trained: bool
+    special: bool
+    text: str
+    ids: list[int]
+
+
+class Reader:
+    """Turns samples back into text, run by run.
+
+    A run is decoded behind the token before it: alone, its beginning would be taken for the
+    beginning of a text, where some tokenizers write no space. Tokens are not decoded one by one,
+    since a character may be several of them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        # Added tokens of white space alone (as Gemma's "\n\n") are ordinary text.
+        added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+        special = [token for token, each in added.items() if str(each).strip()]
+        self._special = np.array(special, dtype=np.int32)
+        self._heads: dict[int, str] = {}
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens, special ones included and nothing made prettier."""
+        return str(
+            self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+
+    def runs(self, sample: Sample) -> list[Run]:
+        """The runs of a sample, in order; each special token is one of its own."""
+        out: list[Run] = []
+        before: int | None = None
+        for trained, special, ids in self._alike(sample):
+            out.append(Run(trained, special, self._behind(before, ids), ids))
+            before = ids[-1]
+        return out
+
+    def _alike(self, sample: Sample) -> Iterator[tuple[bool, bool, list[int]]]:
+        trained = sample.labels != IGNORE_INDEX
+        special = np.isin(sample.input_ids, self._special)
+        # A run ends where either changes, and around every special token.
+        change = (trained[1:] != trained[:-1]) | special[1:] | special[:-1]
+        ends = [*(np.flatnonzero(change) + 1).tolist(), len(sample)]
+        ids = sample.input_ids.tolist()
+        for begin, end in pairwise([0, *ends]):
+            if end > begin:
+                yield bool(trained[begin]), bool(special[begin]), ids[begin:end]
+
+    def _behind(self, before: int | None, ids: list[int]) -> str:
+        if before is None:
+            return self.decode(ids)
+        if before not in self._heads:
+            self._heads[before] = self.decode([before])
+        head, text = self._heads[before], self.decode([before, *ids])
+        return text[len(head) :] if text.startswith(head) else self.decode(ids)
 
 
 def prepare(config: str, overrides: Sequence[str]) -> tuple[Prepared, Tokenizer, Recipe]:
@@ -27,14 +99,27 @@ def prepare(config: str, overrides: Sequence[str]) -> tuple[Prepared, Tokenizer,
     return recipe.data.prepare(tokenizer, template), tokenizer, recipe
 
 
-def as_json(samples: Sequence[Sample]) -> Iterator[str]:
+def side(sample: Sample, at: int, unit: int) -> str:
+    """What a sample is to the others of its row: chosen or rejected, desirable or not; or nothing.
+
+    Args:
+        sample: the sample.
+        at: its place in its row, from 0.
+        unit: how many samples a row has, as in :class:`Prepared`.
+    """
+    if unit == 2:
+        return ("chosen", "rejected")[at]
+    if sample.desirable is None:
+        return ""
+    return "desirable" if sample.desirable else "undesirable"
+
+
+def as_json(samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[str]:
     """One JSON object a sample: ``input_ids``, ``labels``, ``text``."""
+    reader = Reader(tokenizer)
     for each in samples:
-        values = {
-            "input_ids": each.input_ids.tolist(),
-            "labels": each.labels.tolist(),
-            "text": each.text,
-        }
+        ids = each.input_ids.tolist()
+        values = {"input_ids": ids, "labels": each.labels.tolist(), "text": reader.decode(ids)}
         yield json.dumps(values, ensure_ascii=False)
 
 
@@ -42,46 +127,7 @@ def in_colour(sample: Sample, tokenizer: Tokenizer, colour: bool) -> str:
     """The tokens of a sample as text: what is trained in green, or in ``[[ ]]`` without colour."""
     begin, end, rest = (GREEN, END, GREY) if colour else ("[[", "]]", "")
     out = []
-    for trained, ids in _runs(sample):
-        text = str(tokenizer.decode(ids, skip_special_tokens=False))
+    for trained, runs in groupby(Reader(tokenizer).runs(sample), key=lambda each: each.trained):
+        text = "".join(each.text for each in runs)
         out.append(f"{begin}{text}{end}" if trained else f"{rest}{text}{END if colour else ''}")
     return "".join(out)
-
-
-def _runs(sample: Sample) -> Iterator[tuple[bool, list[int]]]:
-    """Neighbouring tokens that are all trained, or all not."""
-    run: list[int] = []
-    state = False
-    for token, label in zip(sample.input_ids.tolist(), sample.labels.tolist(), strict=True):
-        trained = label != IGNORE_INDEX
-        if run and trained != state:
-            yield state, run
-            run = []
-        state = trained
-        run.append(token)
-    if run:
-        yield state, run
-
-
-def totals(prepared: Prepared) -> list[str]:
-    """The ledger in a few lines."""
-    ledger = prepared.ledger
-    lines = [f"{ledger.rows_read:>9,} rows read"]
-    lines += [
-        f"{ledger.rows_trained:>9,} to train on",
-        f"{ledger.rows_validated:>9,} to validate on",
-    ]
-    lines += [f"{count:>9,} dropped: {reason}" for reason, count in ledger.rows_dropped.items()]
-    if ledger.rows_truncated:
-        lines.append(f"{ledger.rows_truncated:>9,} of these cut to length")
-    for name, split in ledger.splits.items():
-        lines.append(_split_line(name, split))
-    return lines
-
-
-def _split_line(name: str, split: dict[str, Any]) -> str:
-    length = split["length"]
-    return (
-        f"{name:<6} {split['samples']:,} samples, {split['tokens']:,} tokens, {split['target_tokens']:,} trained "
-        f"({split['target_share']:.0%}); length p50 {length['p50']}, p95 {length['p95']}, longest {length['max']}"
-    )

@@ -1,12 +1,10 @@
 """Fit the portions of training to the data at hand."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xft.data import BatchPlan, digest
+from xft.data import BatchPlan, Samples
 from xft.engine.recipe import Training
-from xft.types import Sample
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,13 @@ class TrainingPlan:
 
 
 def make_plan(
-    samples: Sequence[Sample],
+    samples: Samples,
     training: Training,
     max_length: int,
     packing: bool,
     seed: int,
     world_size: int = 1,
+    unit: int = 1,
 ) -> TrainingPlan:
     """Plan a run.
 
@@ -53,8 +52,9 @@ def make_plan(
         packing: whether rows are packed.
         seed: of the order.
         world_size: ranks that share an epoch.
+        unit: neighbouring samples that stay together; what is planned with are these units.
     """
-    lengths = tuple(len(each) for each in samples)
+    lengths = tuple(samples.lengths.reshape(-1, unit).sum(axis=1).tolist())
     wanted = BatchPlan(
         lengths,
         batch_size=training.batch_size,
@@ -79,7 +79,7 @@ def make_plan(
             f"instead of {wanted.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
         ]
     steps = training.steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
-    return TrainingPlan(plan, steps, tuple(notes), digest(samples))
+    return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint())
 
 
 def _shrink(plan: BatchPlan, least: int) -> BatchPlan:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from xft.data import InstructionData, TextData
+from xft.data import DataSet, Mixture
 from xft.engine.optimizers import adamw, cosine
 from xft.engine.strategies import SingleDevice
 from xft.errors import ConfigError
@@ -70,7 +70,7 @@ class Recipe:
     """
 
     model: CausalLM
-    data: InstructionData | TextData
+    data: DataSet | Mixture
     template: ChatTemplate = field(default_factory=ChatTemplate)
     objective: Objective = next_token
     training: Training = field(default_factory=Training)
@@ -82,3 +82,12 @@ class Recipe:
     questions: str | list[Any] = field(default_factory=list)
     seed: int = 0
     work_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        # An objective says what it learns from where that is not the plain samples of most.
+        wanted = getattr(self.objective, "learns_from", "samples")
+        if self.data.gives != wanted:
+            raise ConfigError(
+                f"objective: it learns from {wanted}, and data gives {self.data.gives}; choose another "
+                "objective (`xft list objectives`) or another data.type"
+            )

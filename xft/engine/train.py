@@ -10,6 +10,7 @@ from typing import Any
 from xft import console
 from xft.config import build, check, dump_config, load_config, parse_overrides
 from xft.data import Prepared
+from xft.data.packing import describe
 from xft.engine import checkpoint
 from xft.engine.banner import banner
 from xft.engine.loggers import Logger
@@ -83,7 +84,13 @@ def train(options: TrainOptions) -> Path:
     loaded = recipe.model.load(tokenizer, device)
     packing = _packing(recipe, loaded)
     plan = make_plan(
-        prepared.train, recipe.training, recipe.data.max_length, packing, recipe.seed, world_size
+        prepared.train,
+        recipe.training,
+        recipe.data.pack_length,
+        packing,
+        recipe.seed,
+        world_size,
+        prepared.unit,
     )
     if resume is not None:
         _refuse_finished(resume, plan)
@@ -220,21 +227,18 @@ def _write_records(
     work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
 ) -> None:
     """Write the config and the ledger, and take away what an earlier end of this run left."""
-    from xft.data.packing import fill
-
     shutil.rmtree(work_dir / "final", ignore_errors=True)
     dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
     report = prepared.ledger.to_dict()
     capacity = plan.batches.capacity
     if capacity is not None:
-        rows = plan.batches.rows(0)
-        share = fill(plan.batches.lengths, rows, capacity)
-        report["packing"] = {"capacity": capacity, "rows": len(rows), "fill": round(share, 4)}
+        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     (work_dir / "data_report.json").write_text(text, encoding="utf-8")
-    if prepared.ledger.quarantined:
-        lines = [json.dumps(each, ensure_ascii=False, default=str) for each in prepared.ledger.quarantined]
-        (work_dir / "quarantine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if prepared.ledger.quarantine_files:
+        with (work_dir / "quarantine.jsonl").open("wb") as out:
+            for each in prepared.ledger.quarantine_files:
+                out.write(each.read_bytes())
 
 
 def _short(path: Path) -> str:

@@ -160,7 +160,7 @@ class Generator:
 
 def stop_ids(tokenizer: Tokenizer, template: BoundTemplate) -> list[int]:
     """The tokens at which an answer ends: the template's, then the tokenizer's own."""
-    ids = [tokenizer.convert_tokens_to_ids(template.stop_token)]
+    ids = [tokenizer.convert_tokens_to_ids(each) for each in template.stop_tokens]
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
         ids.append(tokenizer.eos_token_id)
     return ids

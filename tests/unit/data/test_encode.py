@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xft.data.encode import encode_conversations, encode_text, shorten
+from xft.data.encode import encode_dialogs, encode_texts
+from xft.data.encode import shorten as shorten_dialog
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.types import IGNORE_INDEX, Conversation, Message, Sample
+from xft.types import IGNORE_INDEX, Conversation, Dialog, Message, Sample
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FRAME = 21
@@ -36,9 +37,20 @@ def talk(question: str, answer: str, *, trained: bool = True) -> list[Message]:
 
 
 def encode(conversation: Conversation, template: BoundTemplate) -> Sample:
-    [sample] = encode_conversations([conversation], template, template.tokenizer)
+    [sample] = encode_dialogs([Dialog(conversation)], template, template.tokenizer)
     assert isinstance(sample, Sample), sample
     return sample
+
+
+def shorten(
+    conversation: Conversation, template: BoundTemplate, tokenizer: Any, max_length: int
+) -> Sample | None:
+    return shorten_dialog(Dialog(conversation), template, tokenizer, max_length)
+
+
+def encode_text(text: str, tokenizer: Any, max_length: int) -> list[Sample]:
+    [chunks] = encode_texts([text], tokenizer, max_length)
+    return chunks
 
 
 def trained_ids(sample: Sample) -> list[int]:
@@ -80,13 +92,15 @@ def test_error_of_one_conversation_leaves_the_others(byte_tokenizer: Any) -> Non
     )
     template = ChatTemplate(source).bind(byte_tokenizer)
     good = talk("q", "abc")
-    results = encode_conversations([good, [Message("system", "s"), *good], good], template, byte_tokenizer)
+    results = encode_dialogs(
+        [Dialog(each) for each in (good, [Message("system", "s"), *good], good)], template, byte_tokenizer
+    )
     assert [type(each) for each in results] == [Sample, TemplateError, Sample]
 
 
 def test_text_that_begins_with_bos_twice_is_refused(byte_tokenizer: Any) -> None:
     template = ChatTemplate("{{ bos_token + bos_token }}" + SOURCES["chatml"]).bind(byte_tokenizer)
-    [error] = encode_conversations([talk("q", "a")], template, byte_tokenizer)
+    [error] = encode_dialogs([Dialog(talk("q", "a"))], template, byte_tokenizer)
     assert isinstance(error, TemplateError)
     assert "beginning-of-text token twice" in str(error)
 
@@ -101,7 +115,9 @@ def test_text_that_begins_with_bos_once_is_taken(byte_tokenizer: Any) -> None:
 def test_lone_surrogate_is_an_error_of_its_row_alone(chatml: BoundTemplate) -> None:
     r"""JSON may hold ``"\ud800"``, which is no text that a tokenizer takes."""
     good = talk("q", "a")
-    results = encode_conversations([good, talk("q", "\ud800"), good], chatml, chatml.tokenizer)
+    results = encode_dialogs(
+        [Dialog(each) for each in (good, talk("q", "\ud800"), good)], chatml, chatml.tokenizer
+    )
     assert isinstance(results[0], Sample)
     assert isinstance(results[1], DataError)
     assert isinstance(results[2], Sample)
@@ -138,8 +154,35 @@ def test_shortened_answer_fills_max_length_and_keeps_its_frame(
     assert chatml.tokenizer.decode(trained_ids(sample)) == f"{kept}<|im_end|>"
 
 
+def test_shortening_a_chat_takes_away_whole_exchanges_oldest_first(chatml: BoundTemplate) -> None:
+    rules = [Message("system", "rules")]
+    first, second, third = talk("one?", "1"), talk("two?", "2"), talk("three?", "3")
+    whole = encode([*rules, *first, *second, *third], chatml)
+    without_one = encode([*rules, *second, *third], chatml)
+    without_two = encode([*rules, *third], chatml)
+    for max_length, expected in (
+        (len(whole), whole),
+        (len(whole) - 1, without_one),
+        (len(without_one), without_one),
+        (len(without_one) - 1, without_two),
+        (len(without_two), without_two),
+    ):
+        sample = shorten([*rules, *first, *second, *third], chatml, chatml.tokenizer, max_length)
+        assert sample is not None
+        assert sample.text == expected.text
+
+
+def test_shortening_a_chat_keeps_an_answer_to_learn(chatml: BoundTemplate) -> None:
+    """Of the two exchanges only the first is trained: it stays, and its question is cut."""
+    conversation = [*talk("a long question", "yes"), *talk("why?", "because", trained=False)]
+    full = encode(conversation, chatml)
+    sample = shorten(conversation, chatml, chatml.tokenizer, len(full) - 4)
+    assert sample is not None
+    assert sample.text == full.text.replace("a long question", "a long ques")
+
+
 def test_shortening_cuts_the_longest_turn_and_no_other(chatml: BoundTemplate) -> None:
-    conversation = [Message("system", "rules"), *talk("a long question", "yes"), *talk("why?", "because")]
+    conversation = [Message("system", "rules"), *talk("a long question", "yes")]
     full = encode(conversation, chatml)
     sample = shorten(conversation, chatml, chatml.tokenizer, len(full) - 4)
     assert sample is not None

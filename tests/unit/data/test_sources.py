@@ -1,14 +1,16 @@
-"""Sources: every kind of file against rows written by hand, and every kind of broken file."""
+"""Sources: every kind of file against rows written by hand."""
 
 import csv
+import gzip
 import json
-import re
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
-from xft.data.sources import Origin, locate, read_rows
-from xft.errors import ConfigError, DataError
+from xft.data.sources import Origin, Reading, locate, parse
 from xft.types import Row
 
 ROWS: list[Row] = [
@@ -24,21 +26,21 @@ def write(folder: Path, name: str, text: str, encoding: str = "utf-8") -> str:
     return str(file)
 
 
-def write_csv(folder: Path, rows: list[Row]) -> str:
-    file = folder / "rows.csv"
+def write_csv(folder: Path, rows: list[Row], name: str = "rows.csv", **options: Any) -> str:
+    file = folder / name
     with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, list(rows[0]), **options)
         writer.writeheader()
         writer.writerows(rows)
     return str(file)
 
 
 def read(path: str) -> list[Row]:
-    return [row for _, row in read_rows(path)]
+    return [parse(origin, raw) for origin, raw in Reading(locate(path))]
 
 
 def places(path: str) -> list[int]:
-    return [origin.line for origin, _ in read_rows(path)]
+    return [origin.line for origin, _ in Reading(locate(path))]
 
 
 # What is read
@@ -74,9 +76,6 @@ def test_csv_ends_a_row_at_line_feeds_only(tmp_path: Path, separator: str) -> No
 
 
 def test_parquet_gives_what_was_written(tmp_path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
     rows: list[Row] = [
         {"text": "é", "turns": [{"from": "human", "value": "Hi"}]},
         {"text": None, "turns": []},
@@ -84,7 +83,7 @@ def test_parquet_gives_what_was_written(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     parquet.write_table(pa.Table.from_pylist(rows), file)
     assert read(str(file)) == rows
-    assert [str(origin) for origin, _ in read_rows(str(file))] == [f"{file}, row 1", f"{file}, row 2"]
+    assert [str(origin) for origin, _ in Reading(locate(str(file)))] == [f"{file}, row 1", f"{file}, row 2"]
 
 
 def test_txt_with_blank_lines_is_cut_at_them(tmp_path: Path) -> None:
@@ -158,93 +157,26 @@ def test_origin_of_a_line_is_clickable_and_of_a_row_is_said_in_words() -> None:
     assert str(Origin("a.json", 7, "row")) == "a.json, row 7"
 
 
-# What is refused
+def test_csv_row_of_several_lines_has_the_number_of_its_first(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'a,b\r\n"1\r\n2",x\r\n\r\n"3\n4\n5",y\r\n6,z\r\n')
+    assert read(path) == [{"a": "1\r\n2", "b": "x"}, {"a": "3\n4\n5", "b": "y"}, {"a": "6", "b": "z"}]
+    assert places(path) == [2, 5, 8]
 
 
-def refused(path: str) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path)
-    return str(caught.value)
+def test_csv_may_end_its_lines_with_carriage_returns_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "a,b\r1,2\r3,4\r")
+    assert read(path) == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+    assert places(path) == [2, 3]
 
 
-def test_broken_line_of_jsonl_is_named_by_file_and_line(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.jsonl", '{"a": "x"}\n{"a": "y"}\n\n{"a": \n')
-    message = refused(path)
-    assert message.startswith(f"{path}:4: broken JSON")
-    assert "got '{\"a\": '" in message
-    assert "expected one whole object a line" in message
+def test_csv_may_begin_with_blank_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "\n\na,b\n1,2\n")
+    assert (read(path), places(path)) == ([{"a": "1", "b": "2"}], [4])
 
 
-def test_broken_json_is_named_by_file_line_and_column(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.json", '[\n {"a": 1},\n {"a" 2}\n]')
-    assert refused(path).startswith(f"{path}:3: broken JSON at column 7")
-
-
-def test_json_lines_in_a_json_file_are_recognised(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.json", '{"a": 1}\n{"a": 2}\n')
-    message = refused(path)
-    assert message.startswith(f"{path}:2: ")
-    assert "name it .jsonl" in message
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"), [('{"a": 1}', "dict"), ('"text"', "str"), ("7", "int"), ("null", "NoneType")]
-)
-def test_json_that_is_no_list_is_refused(tmp_path: Path, text: str, kind: str) -> None:
-    path = write(tmp_path, "a.json", text)
-    assert refused(path) == f"{path}: got a JSON {kind}, expected a list of objects"
-
-
-def test_json_list_of_something_else_than_objects_names_the_row(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.json", '[{"a": 1}, ["b"]]')
-    message = refused(path)
-    assert message.startswith(f"{path}, row 2: got ")
-    assert "['b']" in message
-    assert "expected an object" in message
-
-
-@pytest.mark.parametrize(("text", "got"), [('"text"', "text"), ("[1, 2]", "[1, 2]"), ("3", "3")])
-def test_line_of_jsonl_that_is_no_object_names_the_line(tmp_path: Path, text: str, got: str) -> None:
-    path = write(tmp_path, "a.jsonl", f'{{"a": 1}}\n{text}\n')
-    message = refused(path)
-    assert message.startswith(f"{path}:2: got ")
-    assert got in message
-    assert "expected an object" in message
-
-
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.txt"])
-@pytest.mark.parametrize("text", ["", "\n", " \n \n"])
-def test_empty_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
-    if name == "a.csv" and text.strip("\n"):
-        text = "instruction,output\n"  # a line of blanks is a header to csv; this one has no rows
-    path = write(tmp_path, name, text)
-    assert refused(path).startswith(f"{path}: no rows")
-
-
-def test_empty_json_list_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.json", "[]")
-    assert refused(path).startswith(f"{path}: no rows")
-
-
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.txt"])
-def test_bytes_that_are_not_utf8_are_refused_with_their_place(tmp_path: Path, name: str) -> None:
-    file = tmp_path / name
-    file.write_bytes(b'[{"a": "caf\xe9"}]')
-    assert refused(str(file)) == f"{file}: byte 11 is not UTF-8; convert the file to UTF-8"
-
-
-@pytest.mark.parametrize("line", ["x", "x,y,z"])
-def test_csv_row_with_another_number_of_fields_is_refused(tmp_path: Path, line: str) -> None:
-    path = write(tmp_path, "a.csv", f"a,b\n1,2\n{line}\n")
-    message = refused(path)
-    assert message.startswith(f"{path}:3: ")
-    assert "header's 2" in message
-
-
-def test_csv_with_an_open_quote_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", 'a,b\n1,"2\n')
-    message = refused(path)
-    assert message.startswith(f"{path}:2: broken CSV")
+def test_tsv_is_separated_by_tabs(tmp_path: Path) -> None:
+    rows: list[Row] = [{"a": "1,2", "b": "x\ty"}, {"a": 'a "b"', "b": ""}]
+    assert read(write_csv(tmp_path, rows, "a.tsv", dialect="excel-tab")) == rows
 
 
 def test_csv_takes_a_field_of_any_length(tmp_path: Path) -> None:
@@ -253,51 +185,100 @@ def test_csv_takes_a_field_of_any_length(tmp_path: Path) -> None:
     assert read(write_csv(tmp_path, rows)) == rows
 
 
-def test_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.parquet", "not parquet at all")
-    assert refused(path).startswith(f"{path}: not a parquet file")
+def test_ndjson_is_json_lines(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.ndjson", '{"a": 1}\n{"a": 2}\n')) == [{"a": 1}, {"a": 2}]
 
 
-# What is not found
+def test_line_of_fifty_megabytes_is_read(tmp_path: Path) -> None:
+    row = {"text": "long " * 10_000_000}
+    path = write(tmp_path, "a.jsonl", f'{json.dumps(row)}\n{{"text": "short"}}')
+    assert read(path) == [row, {"text": "short"}]
 
 
-def not_located(path: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        locate(path)
-    return str(caught.value)
+@pytest.mark.parametrize("separator", ["", "\n", " \n  "])
+def test_json_objects_longer_than_what_is_read_at_once(tmp_path: Path, separator: str) -> None:
+    """A piece is 256 KiB: these objects end inside, beyond and astride of pieces."""
+    rows = [{"n": n, "text": 'é\\"{[' * (n * 9_973)} for n in range(20)]
+    path = write(tmp_path, "a.json", "[" + f"{separator},{separator}".join(map(json.dumps, rows)) + "]\n")
+    assert read(path) == rows
 
 
-@pytest.mark.parametrize("name", ["missing.json", "missing.jsonl", "missing", "folder/missing.csv"])
-def test_missing_file_is_refused(tmp_path: Path, name: str) -> None:
-    path = str(tmp_path / name)
-    message = not_located(path)
-    assert f"{path} does not exist" in message
-    assert ".jsonl" in message
+def test_json_numbers_astride_of_pieces_are_whole(tmp_path: Path) -> None:
+    numbers = list(range(100_000, 200_000))
+    path = write(tmp_path, "a.json", json.dumps([{"n": n} for n in numbers]))
+    assert [row["n"] for row in read(path)] == numbers
 
 
-def test_folder_is_refused(tmp_path: Path) -> None:
-    assert f"{tmp_path} is a folder" in not_located(str(tmp_path))
+# Arrow
 
 
-def test_relative_folder_is_no_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data" / "rows").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    assert "data/rows is a folder" in not_located("data/rows")
-    assert "data/rowz does not exist" in not_located("data/rowz")
+@pytest.fixture
+def table() -> pa.Table:
+    return pa.table({"text": [f"row {n}" for n in range(1000)], "turns": [[{"n": n}] for n in range(1000)]})
 
 
-def test_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.xlsx", "x")
-    message = not_located(path)
-    assert "ends in '.xlsx'" in message
-    assert ".json, .jsonl, .csv, .parquet, .txt" in message
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow_file_and_stream_give_what_was_written(tmp_path: Path, table: pa.Table, kind: str) -> None:
+    file = tmp_path / "a.arrow"
+    with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=300)
+    assert read(str(file)) == [{"text": f"row {n}", "turns": [{"n": n}]} for n in range(1000)]
+    assert places(str(file)) == list(range(1, 1001))
 
 
-def test_name_of_the_hub_is_left_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert locate("owner/name") is None
+def test_folder_of_save_to_disk_gives_what_was_saved(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [{"text": f"row {n}", "turns": [{"from": "human", "value": str(n)}]} for n in range(100)]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"), num_shards=3)
+    assert len(list((tmp_path / "saved").glob("*.arrow"))) == 3
+    assert read(str(tmp_path / "saved")) == rows
 
 
-def test_unknown_asset_is_refused_with_the_shipped_ones() -> None:
-    message = not_located("xft://no_such_rows.jsonl")
-    assert re.search(r"no_such_rows\.jsonl is not shipped with xft", message)
+def test_objects_that_datasets_keeps_as_json_are_objects(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows: list[Row] = [
+        {"calls": [{"b": 0}, {"c": "x"}], "whole": {"a": [1, None]}, "in": {"it": {"x": 1}}},
+        {"calls": [{"b": {"z": 1}}], "whole": 3, "in": {"it": "text"}},
+        {"calls": None, "whole": None, "in": None},
+    ]
+    json_type = datasets.Json()
+    features = datasets.Features(
+        {"calls": datasets.List(json_type), "whole": json_type, "in": {"it": json_type}}
+    )
+    saved = datasets.Dataset.from_list(rows, features=features)
+    saved.save_to_disk(str(tmp_path / "saved"))
+    saved.to_parquet(str(tmp_path / "a.parquet"))
+    assert list(saved) == rows
+    assert read(str(tmp_path / "saved")) == rows
+    assert read(str(tmp_path / "a.parquet")) == rows
+
+
+def test_parquet_of_several_row_groups_is_read_in_order(tmp_path: Path, table: pa.Table) -> None:
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=77)
+    assert [row["text"] for row in read(str(tmp_path / "a.parquet"))] == [f"row {n}" for n in range(1000)]
+
+
+# Packed
+
+
+def pack(data: bytes, suffix: str) -> bytes:
+    """Pack in two members, as ``cat a.gz b.gz`` leaves them."""
+    half = len(data) // 2
+    if suffix == ".gz":
+        return gzip.compress(data[:half]) + gzip.compress(data[half:])
+    return b"".join(pa.compress(each, "zstd", asbytes=True) for each in (data[:half], data[half:]))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".GZ"])
+@pytest.mark.parametrize("kind", ["json", "jsonl", "ndjson", "csv", "tsv", "txt"])
+def test_packed_file_gives_the_rows_of_the_file(tmp_path: Path, kind: str, suffix: str) -> None:
+    if kind in ("csv", "tsv"):
+        plain = Path(write_csv(tmp_path, ROWS, f"a.{kind}", delimiter="," if kind == "csv" else "\t"))
+    else:
+        text = json.dumps(ROWS) if kind == "json" else "\n".join(map(json.dumps, ROWS))
+        plain = Path(write(tmp_path, f"a.{kind}", text))
+    packed = tmp_path / f"a.{kind}{suffix}"
+    packed.write_bytes(pack(plain.read_bytes(), suffix.lower()))
+    assert len(read(str(plain))) == 3
+    assert read(str(packed)) == read(str(plain))
+    assert places(str(packed)) == places(str(plain))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from xft.errors import DataError, TemplateError
-from xft.registry import names, resolve
+from xft.registry import resolve
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import Message, Segment
 
@@ -69,11 +69,6 @@ CHATML = SOURCES["chatml"]
 def bind(name: str, tokenizer: Any) -> BoundTemplate:
     """Build a template by its registered name, as a config does."""
     return resolve("template", name)().bind(tokenizer)
-
-
-def test_library_holds_exactly_the_templates_that_are_tested_here() -> None:
-    assert set(SOURCES) == set(PLAIN)
-    assert set(names("template")) == {*PLAIN, "auto", "jinja"}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -229,7 +224,7 @@ def test_template_that_always_raises_is_refused_when_bound(byte_tokenizer: Any) 
 
 
 def test_template_with_broken_jinja_is_refused_when_bound(byte_tokenizer: Any) -> None:
-    with pytest.raises(TemplateError, match="refuses the turns"):
+    with pytest.raises(TemplateError, match=r"not valid Jinja.*endfor"):
         ChatTemplate("{% for message in messages %}").bind(byte_tokenizer)
 
 

@@ -1,0 +1,324 @@
+"""Preparing: in one process or in several, with the same outcome; pairs, labels and mixtures."""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xft.data import InstructionData, JudgedData, Mixture, PreferenceData, TextData, formats
+from xft.data import prepare as preparing
+from xft.data.mixture import LEFT_OUT
+from xft.errors import ConfigError, DataError
+from xft.templates import SOURCES, BoundTemplate, ChatTemplate
+from xft.types import IGNORE_INDEX, Message, Row
+
+
+@pytest.fixture(scope="module")
+def chatml(byte_tokenizer: Any) -> BoundTemplate:
+    return ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
+
+
+def write(file: Path, rows: list[Row]) -> str:
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    return str(file)
+
+
+def qa(number: int) -> Row:
+    return {"instruction": f"q{number}", "output": f"a{number}"}
+
+
+def decoded(samples: Any, tokenizer: Any) -> list[str]:
+    return [tokenizer.decode(each.input_ids) for each in samples]
+
+
+@pytest.fixture
+def always_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files are worked on in several processes too, in many portions."""
+    monkeypatch.setattr(preparing, "_SMALL", 0)
+    monkeypatch.setattr(preparing, "_CHUNK_ROWS", 7)
+
+
+@pytest.mark.usefixtures("always_parallel")
+def test_processes_give_what_one_gives_in_the_same_order(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [qa(number) if number % 10 else {"instruction": "no answer"} for number in range(200)]
+    path = write(tmp_path / "rows.jsonl", rows)
+
+    def prepared(workers: int) -> Any:
+        data = InstructionData(
+            path, invalid="quarantine", workers=workers, cache=str(tmp_path / f"cache{workers}")
+        )
+        return data.prepare(chatml.tokenizer, chatml)
+
+    alone, together = prepared(1), prepared(3)
+    assert decoded(together.train, chatml.tokenizer) == decoded(alone.train, chatml.tokenizer)
+    assert decoded(together.val, chatml.tokenizer) == decoded(alone.val, chatml.tokenizer)
+    assert together.ledger.to_dict() == alone.ledger.to_dict()
+    assert len(together.train) + len(together.val) == 180
+
+
+@pytest.mark.usefixtures("always_parallel")
+def test_processes_stop_at_the_first_bad_row_of_the_file(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [qa(number) if number not in (50, 120) else {} for number in range(200)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"rows\.jsonl:51: field instruction: is missing"):
+        InstructionData(path, workers=2).prepare(chatml.tokenizer, chatml)
+
+
+@pytest.mark.usefixtures("always_parallel")
+def test_process_that_is_killed_ends_in_a_clear_error(tmp_path: Path, chatml: BoundTemplate) -> None:
+    parent = os.getpid()
+
+    def deadly(row: Row) -> list[Message]:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return []
+
+    path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(50)])
+    cache = tmp_path / "cache"
+    with pytest.raises(DataError, match="was killed, most likely for want of memory"):
+        InstructionData(path, deadly, workers=2, cache=str(cache)).prepare(chatml.tokenizer, chatml)
+    assert [each for each in cache.iterdir() if each.is_dir()] == []
+
+
+def test_format_of_the_users_that_fails_names_file_and_row(tmp_path: Path, chatml: BoundTemplate) -> None:
+    def mine(row: Row) -> list[Message]:
+        return [Message("user", row["ask"]), Message("assistant", row["say"], trained=True)]
+
+    path = write(tmp_path / "rows.jsonl", [{"ask": "a", "say": "b"}, {"ask": "c", "tell": "d"}])
+    with pytest.raises(
+        DataError,
+        match=r"rows\.jsonl:2: the format 'mine' raises KeyError: 'say' \(the row has 'ask', 'tell'",
+    ):
+        InstructionData(path, mine, val=None).prepare(chatml.tokenizer, chatml)
+
+
+def test_changed_template_or_file_never_meets_a_stale_store(tmp_path: Path, byte_tokenizer: Any) -> None:
+    path = write(tmp_path / "rows.jsonl", [qa(0), qa(1)])
+
+    def texts(template: str) -> list[str]:
+        bound = ChatTemplate(SOURCES[template]).bind(byte_tokenizer)
+        return decoded(InstructionData(path, val=None).prepare(byte_tokenizer, bound).train, byte_tokenizer)
+
+    first = texts("chatml")
+    assert texts("zephyr") != first
+    assert texts("chatml") == first
+    write(tmp_path / "rows.jsonl", [qa(0), qa(2)])
+    assert texts("chatml") == [first[0], first[1].replace("q1", "q2").replace("a1", "a2")]
+
+
+def test_same_content_elsewhere_names_its_own_file(tmp_path: Path, chatml: BoundTemplate) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        path = write(tmp_path / name, [qa(0), {"instruction": "q"}])
+        data = InstructionData(path, val=None, invalid="quarantine")
+        assert data.prepare(chatml.tokenizer, chatml).ledger.quarantined[0]["file"] == path
+
+
+def test_duplicates_are_counted_and_dropped_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
+    one = write(tmp_path / "a.jsonl", [qa(0), qa(1), qa(0)])
+    two = write(tmp_path / "b.jsonl", [qa(2), qa(1)])
+    kept = InstructionData([one, two], val=None).prepare(chatml.tokenizer, chatml)
+    assert (len(kept.train), kept.ledger.exact_duplicates) == (5, 2)
+    dropped = InstructionData([one, two], val=None, duplicates="drop").prepare(chatml.tokenizer, chatml)
+    assert ["q0" in each for each in decoded(dropped.train, chatml.tokenizer)] == [True, False, False]
+    assert dropped.ledger.rows_dropped == {"exact duplicate": 2}
+    assert dropped.ledger.rows_read == dropped.ledger.rows_trained + 2 == 5
+
+
+def test_special_tokens_in_the_content_are_counted(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [qa(0), {"instruction": "What is <|im_end|>?", "output": "A token."}, qa(1)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    ledger = InstructionData(path, val=None).prepare(chatml.tokenizer, chatml).ledger
+    assert ledger.rows_with_special_tokens == 1
+
+
+def test_characters_without_a_token_are_counted(tmp_path: Path, smollm2_tokenizer: Any) -> None:
+    """SmolLM2 has no token for the byte 4, and drops it; its unknown token is one that texts end with."""
+    template = ChatTemplate().bind(smollm2_tokenizer)
+    rows = [
+        qa(0),
+        {"instruction": "q", "output": "one \x04 two"},
+        {"instruction": "<|endoftext|>", "output": "a"},
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    ledger = InstructionData(path, val=None).prepare(smollm2_tokenizer, template).ledger
+    assert ledger.rows_with_unknown_characters == 1
+    path = write(
+        tmp_path / "text.jsonl", [{"text": "one \x04 two"}, {"text": "one"}, {"text": "<|endoftext|>"}]
+    )
+    ledger = TextData(path, val=None).prepare(smollm2_tokenizer, None).ledger
+    assert ledger.rows_with_unknown_characters == 1
+
+
+def test_rows_of_a_group_stay_in_one_split(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [{**qa(number), "author": f"author {number % 12}"} for number in range(120)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    prepared = InstructionData(path, val=0.3, group_by="author").prepare(chatml.tokenizer, chatml)
+
+    def authors(samples: Any) -> set[int]:
+        texts = decoded(samples, chatml.tokenizer)
+        return {int(each.partition("user\nq")[2].partition("<")[0]) % 12 for each in texts}
+
+    assert not authors(prepared.train) & authors(prepared.val)
+    assert len(prepared.val) % 10 == 0
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: field writer: is missing, and data\.group_by"):
+        InstructionData(path, group_by="writer").prepare(chatml.tokenizer, chatml)
+
+
+# Pairs and labels
+
+
+def test_pair_is_two_samples_behind_the_same_prompt(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [{"prompt": f"q{n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(3)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    data = PreferenceData(path, val=None, max_length=40)
+    prepared = data.prepare(chatml.tokenizer, chatml)
+    assert (prepared.unit, data.pack_length, len(prepared.train)) == (2, 80, 6)
+    frame = "<|im_start|>user\nq{}<|im_end|>\n<|im_start|>assistant\n{} {}<|im_end|>\n"
+    assert decoded(prepared.train, chatml.tokenizer) == [
+        frame.format(number, word, number) for number in range(3) for word in ("good", "bad")
+    ]
+    trained = [each.labels[each.labels != IGNORE_INDEX] for each in prepared.train[:2]]
+    assert [chatml.tokenizer.decode(each) for each in trained] == ["good 0<|im_end|>", "bad 0<|im_end|>"]
+
+
+def test_pair_with_a_long_answer_goes_as_a_whole(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b" * number} for number in (1, 60)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    prepared = PreferenceData(path, val=None, max_length=40, max_hurt=0.5).prepare(chatml.tokenizer, chatml)
+    assert len(prepared.train) == 2
+    assert prepared.ledger.rows_dropped == {"longer than max_length": 1}
+
+
+def test_conversation_is_no_pair(tmp_path: Path, chatml: BoundTemplate) -> None:
+    path = write(tmp_path / "rows.jsonl", [qa(0)])
+    with pytest.raises(DataError, match=r"expected a pair of a chosen and a rejected answer"):
+        PreferenceData(path, formats.alpaca, val=None).prepare(chatml.tokenizer, chatml)
+
+
+def test_answer_with_a_label_keeps_it(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [
+        {"prompt": "q", "completion": "a", "label": True},
+        {"prompt": "q", "completion": "b", "label": False},
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    prepared = JudgedData(path, val=None).prepare(chatml.tokenizer, chatml)
+    assert [each.desirable for each in prepared.train] == [True, False]
+
+
+# Mixtures
+
+
+def numbered(name: str, count: int) -> list[Row]:
+    return [{"instruction": f"{name} {number}", "output": "yes"} for number in range(count)]
+
+
+@pytest.fixture
+def mix(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., tuple[Counter[str], Any]]:
+    """A mixture of sets of so many rows: how often each set's rows are trained on, and all."""
+
+    def make(counts: dict[str, int], **arguments: Any) -> tuple[Counter[str], Any]:
+        sets = {
+            name: InstructionData(write(tmp_path / f"{name}.jsonl", numbered(name, count)), val=None)
+            for name, count in counts.items()
+        }
+        prepared = Mixture(sets, **arguments).prepare(chatml.tokenizer, chatml)
+        texts = decoded(prepared.train, chatml.tokenizer)
+        return Counter(each.partition("user\n")[2].split()[0] for each in texts), prepared
+
+    return make
+
+
+def test_mixture_without_weights_holds_every_row_as_often_as_wanted(mix: Callable[..., Any]) -> None:
+    counts, prepared = mix({"a": 10, "b": 40}, epochs={"a": 2.5})
+    assert counts == {"a": 25, "b": 40}
+    assert prepared.ledger.rows_trained == prepared.ledger.rows_read == 50
+
+
+def test_mixture_keeps_its_weights_and_counts_what_is_left_out(mix: Callable[..., Any]) -> None:
+    counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 1})
+    assert counts == {"a": 10, "b": 10}
+    assert prepared.ledger.rows_dropped == {LEFT_OUT: 30}
+    counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 3}, epochs={"a": 4})
+    # b gives all of its 40 rows, a third as many come from a: 13 rows, which is one pass and three more.
+    assert counts == {"a": 13, "b": 40}
+    assert prepared.ledger.rows_dropped == {}
+
+
+def test_sets_have_templates_and_validation_of_their_own(tmp_path: Path, byte_tokenizer: Any) -> None:
+    chat = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
+    sets = {
+        "one": InstructionData(write(tmp_path / "a.jsonl", numbered("a", 20)), val=4),
+        "two": InstructionData(
+            write(tmp_path / "b.jsonl", numbered("b", 20)), val=2, template=ChatTemplate(SOURCES["zephyr"])
+        ),
+        "raw": TextData(write(tmp_path / "c.jsonl", [{"text": "once"}]), val=None),
+    }
+    prepared = Mixture(sets).prepare(byte_tokenizer, chat)
+    texts = decoded(prepared.train, byte_tokenizer)
+    assert [each.startswith("<|im_start|>user\na") for each in texts] == [True] * 16 + [False] * 19
+    assert all(each.startswith("<|user|>\nb") for each in texts[16:34])
+    assert len(prepared.val) == 6
+    assert prepared.ledger.rows_read == 41 == prepared.ledger.rows_trained + prepared.ledger.rows_validated
+
+
+def test_what_one_set_trains_on_another_may_not_validate_on(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = numbered("a", 20)
+    sets = {
+        "one": InstructionData(write(tmp_path / "a.jsonl", rows), val=None),
+        "two": InstructionData(write(tmp_path / "b.jsonl", rows[:10]), val=2),
+    }
+    with pytest.raises(DataError, match=r"b\.jsonl:\d+: 2 of 2 validation rows are trained on too"):
+        Mixture(sets).prepare(chatml.tokenizer, chatml)
+
+
+def test_mistakes_of_a_mixture_are_refused() -> None:
+    sets = {"one": InstructionData("a.jsonl"), "two": InstructionData("b.jsonl")}
+    with pytest.raises(ConfigError, match=r"data\.weights\.tow: no such set; did you mean 'two'"):
+        Mixture(sets, weights={"one": 1, "tow": 1})
+    with pytest.raises(ConfigError, match=r"data\.weights: no weight is given for two"):
+        Mixture(sets, weights={"one": 1})
+    with pytest.raises(ConfigError, match=r"data\.epochs\.one: got 0, expected more than 0"):
+        Mixture(sets, epochs={"one": 0})
+    with pytest.raises(ConfigError, match="cannot be mixed"):
+        Mixture({**sets, "pairs": PreferenceData("c.jsonl")})
+
+
+def test_packing_of_pairs_keeps_them_whole() -> None:
+    from xft.data import BatchPlan
+
+    generator = np.random.default_rng(0)
+    pairs = generator.integers(10, 200, (100, 2))
+    plan = BatchPlan(tuple(pairs.sum(axis=1).tolist()), capacity=512)
+    rows = plan.rows(0)
+    assert sorted(each for row in rows for each in row) == list(range(100))
+    assert all(pairs[row].sum() <= 512 for row in rows)
+
+
+def test_conversation_of_ten_thousand_turns_is_taken_or_cut(tmp_path: Path, chatml: BoundTemplate) -> None:
+    turns = [{"role": ("user", "assistant")[number % 2], "content": str(number)} for number in range(10_000)]
+    path = write(tmp_path / "rows.jsonl", [{"messages": turns}])
+    whole = InstructionData(path, formats.openai, max_length=10**6, val=None)
+    [sample] = whole.prepare(chatml.tokenizer, chatml).train
+    text = chatml.tokenizer.decode(sample.input_ids)
+    assert text.count("<|im_end|>") == 10_000
+    assert int((sample.labels == chatml.tokenizer.convert_tokens_to_ids("<|im_end|>")).sum()) == 5_000
+    cut = InstructionData(
+        path, formats.openai, max_length=300, over_length="truncate", max_hurt=1.0, val=None
+    )
+    [sample] = cut.prepare(chatml.tokenizer, chatml).train
+    text = chatml.tokenizer.decode(sample.input_ids)
+    assert 200 < len(sample) <= 300
+    assert text.endswith("<|im_start|>assistant\n9999<|im_end|>\n")
+    assert text.startswith("<|im_start|>user\n99")
+
+
+def test_line_of_fifty_megabytes_is_a_row_like_any_other(tmp_path: Path, byte_tokenizer: Any) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"blob": "x" * 50_000_000, "text": "x"}, {"text": "y"}])
+    prepared = TextData(path, val=None).prepare(byte_tokenizer, None)
+    assert prepared.ledger.rows_trained == 2

@@ -1,0 +1,240 @@
+"""The store, and the cache of stores: what is read is what was written; nothing half is left."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xft.data.cache import key_of, of_callable, of_tokenizer, open_or_make
+from xft.data.store import ROW, SAMPLE, Samples, Store, StoreWriter, digest, to_sample, to_tokens
+from xft.errors import DataError
+from xft.types import IGNORE_INDEX, Message, Row, Sample
+
+IDS = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), min_size=1, max_size=12)
+
+
+def make(pairs: list[tuple[int, bool]]) -> Sample:
+    ids = np.array([each for each, _ in pairs], dtype=np.int32)
+    labels = np.array([each if trained else IGNORE_INDEX for each, trained in pairs], dtype=np.int32)
+    return Sample(ids, labels)
+
+
+def write(folder: Path, rows: list[list[Sample]]) -> Store:
+    """A store of rows that each became some samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = StoreWriter(folder)
+    for line, samples in enumerate(rows, 1):
+        pieces = [to_tokens(each).tobytes() for each in samples]
+        name = digest(*pieces)
+        writer.append(
+            np.array([(0, line, len(samples), 0, name, name, name)], dtype=ROW),
+            np.array(
+                [
+                    (len(each), each.num_targets, -1 if each.desirable is None else each.desirable)
+                    for each in samples
+                ],
+                dtype=SAMPLE,
+            ),
+            b"".join(pieces),
+            [(f"file{line % 2}.jsonl", "line")],
+        )
+    writer.close({})
+    return Store(folder)
+
+
+@given(pairs=IDS)
+def test_sample_comes_back_as_it_was(pairs: list[tuple[int, bool]]) -> None:
+    sample = make(pairs)
+    again = to_sample(to_tokens(sample))
+    assert again.input_ids.tolist() == sample.input_ids.tolist()
+    assert again.labels.tolist() == sample.labels.tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.lists(IDS, min_size=1, max_size=3), min_size=1, max_size=6))
+def test_store_gives_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[list[tuple[int, bool]]]]
+) -> None:
+    samples = [[make(each) for each in row] for row in rows]
+    store = write(tmp_path_factory.mktemp("store"), samples)
+    flat = [each for row in samples for each in row]
+    every = Samples([(store, np.arange(len(rows)))])
+    assert len(every) == len(flat)
+    assert every.lengths.tolist() == [len(each) for each in flat]
+    assert every.targets.tolist() == [each.num_targets for each in flat]
+    for got, wanted in zip(every, flat, strict=True):
+        assert got.input_ids.tolist() == wanted.input_ids.tolist()
+        assert got.labels.tolist() == wanted.labels.tolist()
+
+
+def test_samples_of_chosen_rows_of_several_stores_stand_in_the_order_asked_for(tmp_path: Path) -> None:
+    def numbered(*numbers: int) -> list[Sample]:
+        return [make([(each, True), (each, True)]) for each in numbers]
+
+    one = write(tmp_path / "one", [numbered(1), numbered(2, 3), numbered(4)])
+    two = write(tmp_path / "two", [numbered(5), numbered(6, 7)])
+    samples = Samples([(one, np.array([2, 1])), (two, np.array([1])), (one, np.array([0, 0]))])
+    firsts = [int(each.input_ids[0]) for each in samples]
+    assert firsts == [4, 2, 3, 6, 7, 1, 1]
+    assert [int(each.input_ids[0]) for each in samples[1:4]] == [2, 3, 6]
+    assert int(samples[-1].input_ids[0]) == 1
+    with pytest.raises(IndexError):
+        samples[7]
+    assert samples.origin(0) == "file1.jsonl:3"
+    assert [samples.origin(each) for each in (1, 2)] == ["file0.jsonl:2"] * 2
+    assert samples.origin_of_row(2) == "file0.jsonl:2"
+    assert samples.fingerprint() != Samples([(one, np.array([1, 2]))]).fingerprint()
+
+
+def test_label_of_an_answer_comes_back(tmp_path: Path) -> None:
+    plain = make([(1, True), (2, True)])
+    wanted = [Sample(plain.input_ids, plain.labels, desirable=each) for each in (True, False, None)]
+    store = write(tmp_path / "store", [[each] for each in wanted])
+    assert [store[each].desirable for each in range(3)] == [True, False, None]
+
+
+def test_empty_store_can_be_read(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", [])
+    assert len(store) == len(Samples([(store, np.arange(0))])) == 0
+
+
+# The cache
+
+
+def test_store_is_made_once(tmp_path: Path) -> None:
+    made = []
+
+    def make_it(folder: Path) -> None:
+        made.append(folder)
+        write(folder, [])
+
+    first = open_or_make(tmp_path, "key", make_it)
+    assert open_or_make(tmp_path, "key", make_it).folder == first.folder
+    assert len(made) == 1
+
+
+def test_crash_half_way_leaves_no_half_store(tmp_path: Path) -> None:
+    def crash(folder: Path) -> None:
+        (folder / "rows.npy").write_bytes(b"half")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        open_or_make(tmp_path, "key", crash)
+    assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
+    assert len(open_or_make(tmp_path, "key", lambda folder: write(folder, []) and None)) == 0
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from xft.data.cache import open_or_make
+
+def make(folder):
+    (folder / "rows.npy").write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(600)
+
+open_or_make(Path(sys.argv[1]), "key", make)
+"""
+
+
+def test_killed_process_leaves_no_half_store_and_no_lock(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "key").exists()
+    open_or_make(tmp_path, "key", lambda folder: write(folder, []) and None)
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == ["key"], "the half one is gone"
+
+
+TWO = """
+import os, sys, time
+from pathlib import Path
+from xft.data.cache import open_or_make
+from xft.data.store import StoreWriter
+
+def make(folder):
+    Path(sys.argv[1], f"made-{os.getpid()}").touch()
+    time.sleep(1)
+    StoreWriter(folder).close({})
+
+open_or_make(Path(sys.argv[1]) / "cache", "key", make)
+"""
+
+
+def test_of_two_processes_one_makes_the_store_and_the_other_waits(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWO, str(tmp_path)]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [each.wait() for each in both] == [0, 0]
+    assert len(list(tmp_path.glob("made-*"))) == 1
+
+
+def test_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match=r"cache folder .* cannot be used .*XFT_CACHE"):
+        open_or_make(tmp_path / "file" / "cache", "key", lambda folder: None)
+
+
+# Keys
+
+
+def mine(row: Row, column: str = "a") -> list[Message]:
+    return [Message("user", row[column])]
+
+
+def test_key_of_a_format_follows_its_file_its_name_and_what_it_is_bound_to(tmp_path: Path) -> None:
+    def bound(value: str) -> Any:
+        return lambda row: value
+
+    keys = [
+        of_callable(mine),
+        of_callable(partial(mine, column="b")),
+        of_callable(partial(mine, column="c")),
+        of_callable(write),
+        of_callable(bound("x")),
+        of_callable(bound("y")),
+    ]
+    assert len({key_of([each]) for each in keys}) == len(keys)
+    assert key_of([of_callable(mine)]) == key_of([of_callable(mine)])
+    module = tmp_path / "formats_of_mine.py"
+    found = []
+    for body in ("row['a']", "row['b']"):
+        module.write_text(f"def helper(row): return {body}\ndef map(row): return helper(row)\n")
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import formats_of_mine as f;"
+            "from xft.data.cache import of_callable; print(of_callable(f.map))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        found.append(done.stdout)
+        os.utime(module, (time.time() + 10, time.time() + 10))
+    assert found[0] != found[1], "the helper that the function calls has changed"
+
+
+def test_key_of_a_tokenizer_follows_its_tokens(make_byte_tokenizer: Any) -> None:
+    one, same, other = (
+        make_byte_tokenizer(),
+        make_byte_tokenizer(),
+        make_byte_tokenizer(specials=("<|x|>",)),
+    )
+    assert of_tokenizer(one) == of_tokenizer(same) != of_tokenizer(other)
+
+
+def test_books_hold_any_text(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path)
+    writer.close({"reason": "\ud800 ü"})
+    assert json.loads((tmp_path / "books.json").read_text())["reason"] == "\ud800 ü"

@@ -1,0 +1,223 @@
+"""What holds for all templates of the library, and what each refuses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from xft.errors import TemplateError
+from xft.registry import resolve
+from xft.templates import SOURCES, BoundTemplate
+from xft.templates.library import DESCRIPTIONS
+from xft.types import Message, ToolCall
+
+SYSTEM = Message("system", "Be brief.")
+TURNS = [
+    turn
+    for number in range(3)
+    for turn in (Message("user", f"{number}?"), Message("assistant", f"{number}!", trained=True))
+]
+STOPS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<end_of_turn>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|end|>",
+    "<eoa>",
+    "<eom>",
+    "<|EOT|>",
+)
+NO_BOS = {
+    "baichuan2_chat",
+    "baichuan_chat",
+    "chatglm2",
+    "chatglm3",
+    "chatml",
+    "minicpm",
+    "minicpm3",
+    "moss_sft",
+    "phi3_chat",
+    "qwen2_5_chat",
+    "qwen3",
+    "qwen_chat",
+    "wizardcoder",
+    "zephyr",
+}
+"""Their documented text has no BOS; where the tokenizer puts one, the encoder does."""
+BOS_EACH_ROUND = {
+    "code_llama_chat",
+    "gemma_xtuner",
+    "llama2_chat",
+    "llama2_chat_xtuner",
+    "minicpm_xtuner",
+    "mistral_xtuner",
+    "zephyr_xtuner",
+}
+NO_SYSTEM = {"chatglm2", "gemma", "minicpm_xtuner"}
+ROUNDS_ONLY = {
+    "baichuan2_chat",
+    "baichuan_chat",
+    "chatglm2",
+    "code_llama_chat",
+    "cohere_chat",
+    "deepseek_v2_xtuner",
+    "default",
+    "gemma",
+    "gemma3",
+    "gemma_xtuner",
+    "llama2_chat",
+    "llama2_chat_xtuner",
+    "minicpm_xtuner",
+    "mistral",
+    "mistral_xtuner",
+    "mixtral",
+    "moss_sft",
+    "vicuna",
+    "wizardcoder",
+    "wizardlm",
+    "zephyr_xtuner",
+}
+WITH_TOOLS = {"internlm2_chat", "llama3_1_chat", "qwen2_5_chat", "qwen3"}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+CALL = {"type": "function", "function": {"name": "add", "arguments": {}}}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(make_byte_tokenizer: Callable[..., Any]) -> Any:
+    return make_byte_tokenizer(specials=STOPS)
+
+
+@pytest.fixture(scope="module")
+def bind(tokenizer: Any) -> Callable[[str], BoundTemplate]:
+    return lambda name: resolve("template", name)().bind(tokenizer)
+
+
+def jinja(name: str, tokenizer: Any, turns: list[dict[str, Any]], **options: Any) -> str:
+    """What transformers makes of the source: tools and reasoning as Jinja sees them."""
+    text = tokenizer.apply_chat_template(
+        turns, chat_template=SOURCES[name], tokenize=False, return_dict=False, **options
+    )
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_pieces_joined_are_the_text_and_trained_pieces_end_with_the_end_of_turn(
+    name: str, bind: Callable[[str], BoundTemplate]
+) -> None:
+    template = bind(name)
+    segments = template.segments(TURNS)
+    assert "".join(each.text for each in segments) == template.render(TURNS)
+    trained = [each.text for each in segments if each.trained]
+    assert len(trained) == 3
+    for number, text in enumerate(trained):
+        assert text.endswith(f"{number}!{template.end_of_turn}")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_bos(name: str, bind: Callable[[str], BoundTemplate]) -> None:
+    text = bind(name).render(TURNS)
+    expected = 0 if name in NO_BOS else 3 if name in BOS_EACH_ROUND else 1
+    assert text.count("<s>") == expected
+    assert text.startswith("<s>") == (expected > 0)
+    assert "<s><s>" not in text
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("last", [1, 3, 5])
+def test_a_question_is_the_beginning_of_its_answered_text(
+    name: str, last: int, bind: Callable[[str], BoundTemplate]
+) -> None:
+    template = bind(name)
+    asked = template.render(TURNS[:last], generation=True)
+    answered = template.render(TURNS[: last + 1])
+    assert answered.startswith(asked)
+    assert asked.endswith(template.header)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_white_space_around_an_answer_hides_no_end_of_turn(
+    name: str, bind: Callable[[str], BoundTemplate]
+) -> None:
+    template = bind(name)
+    segments = template.segments([TURNS[0], Message("assistant", "\n Yes. \n", trained=True)])
+    (trained,) = [each.text for each in segments if each.trained]
+    assert "Yes." in trained
+    assert trained.endswith(template.end_of_turn)
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - NO_SYSTEM))
+def test_a_system_turn_is_shown_once_and_first(name: str, bind: Callable[[str], BoundTemplate]) -> None:
+    text = bind(name).render([SYSTEM, *TURNS])
+    assert text.count("Be brief.") == 1
+    assert text.index("Be brief.") < text.index("0?")
+
+
+@pytest.mark.parametrize("name", sorted(NO_SYSTEM))
+def test_a_system_turn_is_refused_where_there_is_no_place(
+    name: str, bind: Callable[[str], BoundTemplate]
+) -> None:
+    with pytest.raises(TemplateError, match="no place for a system turn: put its text into the first"):
+        bind(name).render([SYSTEM, *TURNS])
+
+
+@pytest.mark.parametrize("name", sorted(ROUNDS_ONLY))
+@pytest.mark.parametrize(
+    "turns",
+    [[TURNS[0], *TURNS], TURNS[1:], [*TURNS, TURNS[1]], [*TURNS[:2], SYSTEM, *TURNS[2:]]],
+    ids=["two questions", "answer first", "two answers", "system in the middle"],
+)
+def test_rounds_only(name: str, turns: list[Message], bind: Callable[[str], BoundTemplate]) -> None:
+    with pytest.raises(TemplateError, match=r"must take turns|no place for a system turn"):
+        bind(name).render(turns)
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - ROUNDS_ONLY))
+def test_two_questions_in_a_row_are_both_shown_elsewhere(
+    name: str, bind: Callable[[str], BoundTemplate]
+) -> None:
+    text = bind(name).render([Message("user", "one more"), *TURNS])
+    assert text.count("one more") == text.count("0?") == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - WITH_TOOLS))
+def test_tools_and_calls_are_refused_where_there_is_no_place(name: str, tokenizer: Any) -> None:
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "1+1?"}]
+    call = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    with pytest.raises(Exception, match="no place for tools: leave them out"):
+        jinja(name, tokenizer, turns, tools=[TOOL])
+    with pytest.raises(Exception, match="no place for tool calls"):
+        jinja(name, tokenizer, [*turns, call])
+    with pytest.raises(Exception, match="no place for tool calls"):
+        jinja(name, tokenizer, [*turns, {"role": "tool", "content": "2"}])
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_reasoning_is_learned_before_the_answer(name: str, bind: Callable[[str], BoundTemplate]) -> None:
+    answer = Message("assistant", "It is 2.", trained=True, reasoning="One and one.")
+    segments = bind(name).segments([TURNS[0], answer])
+    (trained,) = [each.text for each in segments if each.trained]
+    assert 0 <= trained.index("One and one.") < trained.index("It is 2.")
+
+
+@pytest.mark.parametrize("name", sorted(WITH_TOOLS))
+def test_a_call_is_learned_with_its_end_of_turn(name: str, bind: Callable[[str], BoundTemplate]) -> None:
+    template = bind(name)
+    call = Message("assistant", "", trained=True, tool_calls=(ToolCall("add", {"first": 1}),))
+    answer = Message("assistant", "It is 2.", trained=True)
+    turns = [TURNS[0], call, Message("tool", "2", name="add"), answer]
+    segments = template.segments(turns, tools=[TOOL])
+    assert "".join(each.text for each in segments) == template.render(turns, tools=[TOOL])
+    called, answered = (each.text for each in segments if each.trained)
+    assert '"name": "add"' in called
+    assert '{"first": 1}' in called
+    assert called.endswith(template.end_of_turn)
+    assert answered.endswith("It is 2." + template.end_of_turn)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_description_is_one_line(name: str) -> None:
+    assert resolve("template", name).__doc__ == DESCRIPTIONS[name]
+    assert "\n" not in DESCRIPTIONS[name]
+    assert DESCRIPTIONS[name].endswith(".")
+    assert len(DESCRIPTIONS[name].split()) > 3

@@ -1,0 +1,177 @@
+"""How fast data is prepared, beside the tokenizer alone; how much memory and disk it takes.
+
+    python tools/bench_data.py                      # 1,000,000 rows, about two minutes on two cores
+    python tools/bench_data.py --rows 50000 --tokenizer path/to/a/model
+
+Prints the rate of `xft prepare` and of the tokenizer's own batch call over the same texts, run in
+turns on the same cores; the most memory that preparing took, workers included; the time to open
+the result again; the size of the files; and how long packing a million lengths takes.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BATCH = 1000
+
+
+def main() -> None:
+    """Measure, and print what was measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument(
+        "--tokenizer", default="xft://smollm2-135m-instruct", help="a model folder, or a shipped one"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="each round is the tokenizer alone, then preparing"
+    )
+    parser.add_argument("--part", choices=("raw", "prepare"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        {"raw": _raw, "prepare": _prepare}[arguments.part](arguments.folder, arguments.tokenizer)
+        return
+    folder = Path(tempfile.mkdtemp())
+    try:
+        _compare(folder, arguments)
+    finally:
+        shutil.rmtree(folder)
+    _packing(random.Random(0))
+
+
+def _compare(folder: Path, arguments: argparse.Namespace) -> None:
+    file = folder / "rows.jsonl"
+    _write_rows(file, arguments.rows)
+    print(f"rows          {arguments.rows:,}, {file.stat().st_size / 2**20:,.0f} MiB of JSON lines")
+    for _ in range(arguments.rounds):
+        raw = _run("raw", folder, arguments.tokenizer)
+        done = _run("prepare", folder, arguments.tokenizer)
+        share = raw["seconds"] / done["seconds"]
+        print(
+            f"tokenizer     {arguments.rows / raw['seconds']:,.0f} rows/s, {raw['tokens'] / raw['seconds']:,.0f} tokens/s"
+        )
+        print(
+            f"preparing     {arguments.rows / done['seconds']:,.0f} rows/s = {share:.0%} of the tokenizer alone"
+        )
+        print(f"memory        {done['memory'] / 2**20:,.0f} MiB at most, workers included")
+        print(f"opened again  in {done['again']:.2f} s")
+        print(f"on disk       {done['disk'] / 2**20:,.0f} MiB for {done['tokens']:,} tokens")
+
+
+def _run(part: str, folder: Path, tokenizer: str) -> dict[str, float]:
+    """Run one part in a process of its own, so that neither finds the other's threads and memory."""
+    command = [sys.executable, __file__, "--part", part, "--folder", str(folder), "--tokenizer", tokenizer]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _write_rows(file: Path, count: int) -> None:
+    """Rows of English words, none like another."""
+    from xft import paths
+
+    words = paths.asset("handbook.txt").read_text(encoding="utf-8").split()
+    random_ = random.Random(0)
+    with file.open("w", encoding="utf-8") as out:
+        for number in range(count):
+            question = " ".join(random_.choices(words, k=random_.randint(5, 20)))
+            answer = " ".join(random_.choices(words, k=random_.randint(20, 120)))
+            out.write(json.dumps({"instruction": f"{question}?", "output": f"{number}: {answer}"}) + "\n")
+
+
+def _raw(folder: Path, path: str) -> None:
+    """The tokenizer's own batch call over the texts, all cores, nothing kept."""
+    from xft.data.formats import alpaca
+    from xft.models import CausalLM
+    from xft.templates import ChatTemplate
+
+    tokenizer = CausalLM(path).load_tokenizer()
+    template = ChatTemplate().bind(tokenizer)
+    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    seconds, tokens, texts = 0.0, 0, []
+    with (folder / "rows.jsonl").open("rb") as rows:
+        for line in rows:
+            texts.append(template.render(alpaca(json.loads(line))))
+            if len(texts) == BATCH:
+                begun = time.perf_counter()
+                encodings = backend.encode_batch(texts, add_special_tokens=False)
+                seconds += time.perf_counter() - begun
+                tokens += sum(len(each) for each in encodings)
+                texts.clear()
+    if texts:
+        begun = time.perf_counter()
+        tokens += sum(len(each) for each in backend.encode_batch(texts, add_special_tokens=False))
+        seconds += time.perf_counter() - begun
+    print(json.dumps({"seconds": seconds, "tokens": tokens}))
+
+
+def _prepare(folder: Path, path: str) -> None:
+    """What `xft prepare` does, from the file to the store and the splits."""
+    import threading
+
+    import psutil
+
+    from xft.data import InstructionData
+    from xft.models import CausalLM
+    from xft.templates import ChatTemplate
+
+    tokenizer = CausalLM(path).load_tokenizer()
+    template = ChatTemplate().bind(tokenizer)
+    cache = folder / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    data = InstructionData(str(folder / "rows.jsonl"), cache=str(cache))
+    process, most, done = psutil.Process(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.2):
+            # What processes share is counted once (proportional set size, Linux).
+            family = [process, *process.children(recursive=True)]
+            most = max(most, sum(_memory(each) for each in family))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.perf_counter()
+    prepared = data.prepare(tokenizer, template)
+    seconds = time.perf_counter() - begun
+    done.set()
+    watcher.join()
+    begun = time.perf_counter()
+    data.prepare(tokenizer, template)
+    again = time.perf_counter() - begun
+    disk = sum(each.stat().st_size for each in cache.rglob("*") if each.is_file())
+    tokens = int(prepared.train.lengths.sum() + prepared.val.lengths.sum())
+    print(json.dumps({"seconds": seconds, "memory": most, "again": again, "disk": disk, "tokens": tokens}))
+
+
+def _memory(process: "object") -> int:
+    import psutil
+
+    assert isinstance(process, psutil.Process)
+    try:
+        return int(getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss)
+    except psutil.Error:  # it ended while we looked
+        return 0
+
+
+def _packing(random_: random.Random) -> None:
+    from xft.data.packing import fill, pack
+
+    lengths = [min(2048, max(8, int(random_.lognormvariate(5, 1)))) for _ in range(1_000_000)]
+    begun = time.perf_counter()
+    rows = pack(lengths, 2048)
+    seconds = time.perf_counter() - begun
+    print(f"packing       1,000,000 lengths in {seconds:.1f} s, {fill(lengths, rows, 2048):.2%} filled")
+
+
+if __name__ == "__main__":
+    main()

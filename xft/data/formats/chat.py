@@ -1,0 +1,171 @@
+"""Formats of whole conversations: OpenAI, ShareGPT, XTuner, and data sets written in these."""
+
+import ast
+import json
+import re
+from typing import Any
+
+from xft.data.formats.calls import tools_of
+from xft.data.formats.fields import flag_of, list_of, misfit, object_of, shown, text_of
+from xft.data.formats.turns import OPENAI, SHAREGPT, add_system, answer, read_turns
+from xft.errors import DataError
+from xft.registry import register
+from xft.types import Dialog, Message, Row
+
+
+@register("format", "openai")
+def openai(
+    row: Row,
+    messages: str = "messages",
+    system: str = "system",
+    tools: str = "tools",
+    split_think: bool = True,
+) -> list[Message] | Dialog:
+    """OpenAI: ``messages`` of role and content, with tool calls and reasoning; ``tools`` beside them.
+
+    ``developer`` is ``system``, ``function`` is ``tool``. ``tools`` (or the older ``functions``)
+    may be missing; so may ``system``, a column for data whose turns do not begin with one. What a
+    turn may hold is said in :mod:`xft.data.formats.turns`.
+
+    Args:
+        row: the row.
+        messages: the column of the turns.
+        system: the column of the system text.
+        tools: the column of the functions' descriptions, a list or JSON text.
+        split_think: whether a content that begins with ``<think>`` becomes reasoning and content.
+
+    Example:
+        ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}``
+    """
+    turns = read_turns(list_of(row, messages), messages, OPENAI, split=split_think)
+    if system in row:
+        add_system(turns, text_of(row, system, optional=True), system)
+    described = tools_of(row, tools) or tools_of(row, "functions")
+    return Dialog(turns, described) if described else turns
+
+
+@register("format", "sharegpt")
+def sharegpt(
+    row: Row,
+    conversations: str = "conversations",
+    system: str = "system",
+    tools: str = "tools",
+    split_think: bool = True,
+) -> list[Message] | Dialog:
+    """ShareGPT: ``conversations`` of from and value, with function calls; ``system`` and ``tools`` beside them.
+
+    Turns may be spelled role and content instead. The user is ``human``, ``user`` or
+    ``prompter``; the assistant ``gpt``, ``assistant``, ``chatgpt``, ``bing``, ``bard``, ``bot`` or
+    ``model``. A ``function_call`` (or ``tool_call``) holds ``{"name": ..., "arguments": ...}`` as JSON,
+    or a list of these, and an ``observation`` (``tool``, ``function_response``) its result.
+
+    Args:
+        row: the row.
+        conversations: the column of the turns.
+        system: the column of the system text.
+        tools: the column of the functions' descriptions, a list or JSON text.
+        split_think: whether a value that begins with ``<think>`` becomes reasoning and content.
+
+    Example:
+        ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
+    """
+    turns = read_turns(list_of(row, conversations), conversations, SHAREGPT, split=split_think)
+    if system in row:
+        add_system(turns, text_of(row, system, optional=True), system)
+    described = tools_of(row, tools)
+    return Dialog(turns, described) if described else turns
+
+
+@register("format", "xtuner")
+def xtuner(row: Row, conversation: str = "conversation") -> list[Message]:
+    """XTuner: ``conversation`` of input and output, with a system text in the first turn.
+
+    A turn with ``"output_with_loss": false`` is shown and not trained.
+
+    Example:
+        ``{"conversation": [{"system": "Be brief.", "input": "Hi", "output": "Hello"}]}``
+    """
+    turns: list[Message] = []
+    for number, value in enumerate(list_of(row, conversation), 1):
+        where = f"{conversation}[{number}]"
+        turn = object_of(value, where)
+        rules = text_of(turn, "system", where, optional=True)
+        if rules and number > 1:
+            raise DataError(f"field {where}.system: only the first turn may have one")
+        if rules:
+            turns.append(Message("system", rules))
+        turns.append(Message("user", text_of(turn, "input", where)))
+        said = answer(text_of(turn, "output", where))
+        switch = turn.get("output_with_loss")
+        if switch is not None and not flag_of(switch, f"{where}.output_with_loss"):
+            said = Message("assistant", said.content, False, said.reasoning)
+        turns.append(said)
+    return turns
+
+
+@register("format", "wizardlm")
+def wizardlm(row: Row, conversations: str = "conversations") -> list[Message]:
+    """WizardLM Evol-Instruct V2 (``WizardLM_evol_instruct_V2_196k``): ShareGPT turns of human and gpt.
+
+    XTuner leaves out turns before the first human one, and a last question without an answer.
+    Here every turn is kept.
+
+    Example:
+        ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
+    """
+    return read_turns(list_of(row, conversations), conversations, SHAREGPT)
+
+
+_MARK = re.compile(r"###\s*(Human|Assistant):")
+
+
+@register("format", "oasst1")
+def oasst1(row: Row, text: str = "text") -> list[Message]:
+    """OpenAssistant Guanaco (``openassistant-guanaco``): ``### Human: ...### Assistant: ...`` in one text.
+
+    Only the two marks part turns: a heading (``### Steps``) in an answer stays in it, where
+    XTuner loses it. The blanks around a turn are taken away. A last question without an answer
+    is kept.
+
+    Example:
+        ``{"text": "### Human: Hi### Assistant: Hello"}``
+    """
+    whole = text_of(row, text)
+    before, *pieces = _MARK.split(whole)
+    if before.strip() or not pieces:
+        raise misfit(text, whole, "'### Human: ...### Assistant: ...' from its beginning")
+    return [
+        answer(said.strip()) if speaker == "Assistant" else Message("user", said.strip())
+        for speaker, said in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
+
+
+@register("format", "msagent")
+def msagent(row: Row, conversations: str = "conversations") -> list[Message]:
+    """MSAgent-Bench (``ms_agent``): turns of system, user and assistant, written as a text.
+
+    The text is a Python list of ``{"from": ..., "value": ...}``, which is read as a literal and
+    never run, or JSON; a column that is a list already is taken as well. XTuner writes the turns
+    of system and user into one, with marks of its own; here they keep their roles.
+
+    Example:
+        ``{"conversations": "[{'from': 'user', 'value': 'Hi'}, {'from': 'assistant', 'value': 'Hello'}]"}``
+    """
+    value: Any = row.get(conversations)
+    if isinstance(value, str):
+        value = _literal(value, conversations)
+    return read_turns(list_of({**row, conversations: value}, conversations), conversations, SHAREGPT)
+
+
+def _literal(text: str, path: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass  # not JSON: most rows are Python literals
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise DataError(
+            f"field {path}: got {shown(text)}, expected a list of turns as a Python literal or JSON, and nothing "
+            f"that would have to be run ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,126 @@
+"""Fields of a row: read, or refused with what was got and what was expected.
+
+A path such as ``messages[3].content`` says where a value stands; turns are counted from 1.
+"""
+
+import json
+import reprlib
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from xft.errors import DataError
+from xft.types import Row
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 4
+
+
+def shown(value: Any) -> str:
+    """A value as it is printed in a message: short, on one line, however large it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write out a number of thousands of digits
+        return "a number that is too long to print"
+
+
+def misfit(path: str, value: Any, expected: str) -> DataError:
+    """The error for a value of the wrong kind."""
+    got = shown(value) if value is None else f"{shown(value)} ({type(value).__name__})"
+    return DataError(f"field {path}: got {got}, expected {expected}")
+
+
+def missing(row: Mapping[str, Any], field: str, where: str = "", expected: str = "text") -> DataError:
+    """The error for a field that is not there, or is null. ``where`` is the path of ``row``."""
+    path, holder = (f"{where}.{field}", "it") if where else (field, "the row")
+    if field in row:
+        return DataError(f"field {path}: is null, expected {expected}")
+    columns = ", ".join([shown(each) for each in row]) or "no columns"
+    return DataError(f"field {path}: is missing ({holder} has {columns}), expected {expected}")
+
+
+def text_of(row: Mapping[str, Any], field: str, where: str = "", optional: bool = False) -> str:
+    """The text of a field; empty where an optional one is missing or null.
+
+    Args:
+        row: the row, or an object in it.
+        field: its key.
+        where: the path of ``row`` within the whole row; empty for the row itself.
+        optional: whether the field may be missing or null.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    value = row.get(field)
+    if isinstance(value, str):
+        return value
+    if value is None:
+        if optional:
+            return ""
+        raise missing(row, field, where)
+    raise misfit(f"{where}.{field}" if where else field, value, "text")
+
+
+def list_of(row: Row, field: str, of: str = "turns") -> list[Any]:
+    """The list of a field, which must not be empty.
+
+    Raises:
+        DataError: it is missing, empty or something else.
+    """
+    value = row.get(field)
+    if isinstance(value, list) and value:
+        return value
+    if field not in row:
+        raise missing(row, field, expected=f"a list of {of}")
+    raise misfit(field, value, f"a list of {of}")
+
+
+def object_of(value: Any, path: str) -> dict[str, Any]:
+    """Check that a value is an object.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not isinstance(value, dict):
+        raise misfit(path, value, "an object")
+    return value
+
+
+def flag_of(value: Any, path: str) -> bool:
+    """A switch: ``true``, ``false``, 0, 1, or one of the texts ``"true"`` and ``"false"``.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise misfit(path, value, "true or false (or 1 or 0)")
+
+
+def json_of(text: str, path: str, expected: str) -> Any:
+    """What a text says as JSON.
+
+    Raises:
+        DataError: it is not JSON, or says something twice, of which one would be lost.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise DataError(
+                f"field {path}: got {shown(text)}, an object with a key twice, expected each key once"
+            )
+        return found
+
+    def no_number(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(
+            f"field {path}: got {shown(text)}, expected {expected} as JSON ({reason})"
+        ) from error

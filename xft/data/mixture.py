@@ -1,0 +1,162 @@
+"""A mixture of data sets, each with a weight and a template of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xft.data.base import DataSet, Part, Prepared, refuse_overlap
+from xft.data.ledger import Ledger
+from xft.data.splits import ranks
+from xft.data.store import Samples
+from xft.errors import ConfigError, DataError, nearest
+from xft.registry import register
+from xft.templates import BoundTemplate
+from xft.types import Tokenizer
+
+LEFT_OUT = "left out by the weights of the mixture"
+
+
+@register("data", "mixture")
+@dataclass
+class Mixture:
+    """Several data sets, by name, trained on together.
+
+    Each is prepared as if it were alone: with its own format, template, length and validation
+    rows. What is validated on is the validation rows of all of them.
+
+    Without ``weights``, each gives every one of its rows as often as ``epochs`` says. With them,
+    the rows of an epoch are shared out in these proportions, and there are as many as can be had
+    without any set giving its rows more often than its ``epochs``. Which rows give a part of an
+    epoch follows from what they say and from ``seed``.
+
+    Args:
+        sets: the data sets, by name.
+        weights: the share of each set in the training rows, relative to one another.
+        epochs: how often the rows of a set may stand in one epoch of the mixture; 1 where nothing
+            is said, and not necessarily a whole number.
+        seed: chooses rows where a part of a set is taken.
+    """
+
+    sets: Mapping[str, DataSet]
+    weights: Mapping[str, float] | None = None
+    epochs: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise ConfigError("data.sets: got none, expected at least one data set")
+        for name, values in (("weights", self.weights or {}), ("epochs", self.epochs)):
+            for key, value in values.items():
+                if key not in self.sets:
+                    raise ConfigError(f"data.{name}.{key}: no such set; {nearest(key, self.sets)}")
+                if not value > 0:
+                    raise ConfigError(f"data.{name}.{key}: got {value}, expected more than 0")
+        if self.weights is not None and len(self.weights) < len(self.sets):
+            missing = ", ".join(each for each in self.sets if each not in self.weights)
+            raise ConfigError(f"data.weights: no weight is given for {missing}")
+        if len({(each.gives, each.packing) for each in self.sets.values()}) > 1:
+            raise ConfigError(
+                "data.sets: sets of different kinds (pairs, labelled answers, others), or packed and unpacked "
+                "ones, cannot be mixed"
+            )
+
+    @property
+    def gives(self) -> str:
+        """What the sets hold: ``samples``, ``pairs`` or ``labelled answers``."""
+        return next(iter(self.sets.values())).gives
+
+    @property
+    def unit(self) -> int:
+        """Neighbouring samples that belong together."""
+        return next(iter(self.sets.values())).unit
+
+    @property
+    def packing(self) -> bool:
+        """Whether the sets are packed."""
+        return next(iter(self.sets.values())).packing
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a sample of any set may have."""
+        return max(each.max_length for each in self.sets.values())
+
+    @property
+    def pack_length(self) -> int:
+        """Tokens in a packed row."""
+        return max(each.pack_length for each in self.sets.values())
+
+    @property
+    def uses_template(self) -> bool:
+        """Whether any set holds conversations."""
+        return any(each.uses_template for each in self.sets.values())
+
+    def locate(self) -> None:
+        """Check that every source of every set exists.
+
+        Raises:
+            ConfigError: one does not.
+        """
+        for each in self.sets.values():
+            each.locate()
+
+    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Prepared:
+        """Prepare every set, and take of each what the mixture wants.
+
+        Raises:
+            DataError: a set cannot be prepared, or what one validates on another trains on.
+        """
+        ledger = Ledger()
+        train: list[Part] = []
+        val: list[Part] = []
+        prepared: dict[str, Prepared] = {}
+        for name, data in self.sets.items():
+            try:
+                prepared[name] = data.prepare(tokenizer, template)
+            except DataError as error:
+                raise DataError(f"data.sets.{name}: {error}") from error
+        shares = self._shares({name: _count(each) for name, each in prepared.items()})
+        for name, each in prepared.items():
+            taken = _take(each.train.parts, shares[name], self.seed)
+            left = _count(each) - len({(id(store), row) for store, rows in taken for row in rows.tolist()})
+            if left:
+                each.ledger.rows_trained -= left
+                each.ledger.rows_dropped[LEFT_OUT] += left
+            ledger.add(each.ledger)
+            train += taken
+            val += each.val.parts
+        out = Prepared(Samples(train), Samples(val), ledger, self.unit)
+        refuse_overlap(out)
+        ledger.close(out.train, out.val)
+        return out
+
+    def _shares(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """How often each set gives its rows in an epoch of the mixture."""
+        most = {name: float(self.epochs.get(name, 1)) for name in counts}
+        if self.weights is None:
+            return most
+        total = min(most[name] * count / self.weights[name] for name, count in counts.items())
+        return {name: self.weights[name] * total / count for name, count in counts.items()}
+
+
+def _count(prepared: Prepared) -> int:
+    return sum(len(rows) for _, rows in prepared.train.parts)
+
+
+def _take(parts: list[Part], times: float, seed: int) -> list[Part]:
+    """All rows as often as ``times`` has whole parts, and the rest of it of the rows that come
+    first in a fixed order."""
+    whole = int(times)
+    taken = list(parts) * whole
+    digests = np.concatenate([store.rows["content"][rows] for store, rows in parts])
+    rest = round((times - whole) * len(digests))
+    if not whole:
+        rest = max(rest, 1)
+    places = ranks(digests, seed)
+    begin = 0
+    for store, rows in parts:
+        mine = places[begin : begin + len(rows)] < rest
+        begin += len(rows)
+        if mine.any():
+            taken.append((store, rows[mine]))
+    return taken

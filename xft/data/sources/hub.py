@@ -1,0 +1,64 @@
+"""Data sets of the hub, downloaded and cached by ``datasets``, or read as a stream."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from xft.data.sources.origin import Origin, Record, short
+from xft.errors import DataError
+
+
+def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
+    """The rows of one split.
+
+    Args:
+        name: ``owner/name``, or ``owner/name:config``.
+        split: of the data set.
+        streaming: read from the network row by row, and keep nothing on the disk.
+
+    Raises:
+        DataError: there is no such data set, or it cannot be reached.
+    """
+    import datasets
+
+    number = 0
+    try:
+        for row in datasets.load_dataset(*_parts(name), split=split, streaming=streaming):
+            number += 1
+            yield Origin(name, number, "row"), row
+    except Exception as error:
+        if number:
+            raise DataError(
+                f"{Origin(name, number, 'row')}: nothing can be read behind it ({_said(error)}); check the network"
+            ) from error
+        raise _unreachable(name, error) from error
+
+
+def revision(name: str) -> str:
+    """What tells a state of the data set from another: its commit, as far as ``datasets`` knows it.
+
+    Raises:
+        DataError: there is no such data set, or it cannot be reached.
+    """
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(*_parts(name))
+    except Exception as error:
+        raise _unreachable(name, error) from error
+    return f"{builder.config.name}@{builder.hash}"
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    owner_and_name, _, config = name.partition(":")
+    return owner_and_name, config or None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {short(' '.join(str(error).split()))}"
+
+
+def _unreachable(name: str, error: Any) -> DataError:
+    return DataError(
+        f"{name}: is no file, and the hub gives no such data set ({_said(error)}); give a file, or check the "
+        "name and the network"
+    )

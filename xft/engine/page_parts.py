@@ -1,0 +1,142 @@
+"""The parts of the data page that are written here: tables and histograms. The samples are not."""
+
+import html
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from xft.data import Ledger, Prepared, Samples
+from xft.engine.recipe import Recipe
+from xft.engine.report import Bar, histogram, oddities, packed, place, row_counts
+
+_QUARANTINED = 200
+_LONGEST_ROW = 1000
+# Characters that a page would swallow stand as their pictures.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+
+
+def parts_of(prepared: Prepared, recipe: Recipe | None) -> dict[str, str]:
+    """The parts by the name of their place in the page, as markup.
+
+    Args:
+        prepared: the data.
+        recipe: of the run; where it is given and packs, a part says how full the rows are.
+    """
+    ledger = prepared.ledger
+    return {
+        "splits": "".join(_summary(name, each) for name, each in ledger.splits.items()),
+        "rows": _table([(f"{n:,}", phrase) for n, phrase in [*row_counts(ledger), *oddities(ledger)]]),
+        "packing": _packing(prepared, recipe),
+        "histograms": "".join(_histograms("train", prepared.train) + _histograms("val", prepared.val)),
+        "quarantine": _quarantine(ledger),
+        "near": _near(ledger),
+    }
+
+
+def text(value: Any) -> str:
+    """A value as text for a page, in which no character is markup and none is swallowed."""
+    return html.escape(str(value).translate(_PICTURES))
+
+
+def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
+    above = "".join(f'<th scope="col">{text(each)}</th>' for each in head)
+    body = "".join("<tr>" + "".join(f"<td>{text(each)}</td>" for each in row) + "</tr>\n" for row in rows)
+    return (
+        f"<table>\n{f'<thead><tr>{above}</tr></thead>' if above else ''}<tbody>\n{body}</tbody></table>\n"
+    )
+
+
+def _summary(name: str, figures: dict[str, Any]) -> str:
+    lengths, targets = figures["length"], figures["target_length"]
+    rows = [
+        ("samples", f"{figures['samples']:,}"),
+        ("tokens", f"{figures['tokens']:,}"),
+        ("trained", f"{figures['target_tokens']:,} ({figures['target_share']:.0%})"),
+        (
+            "tokens of a sample",
+            f"p50 {lengths['p50']:,}, p95 {lengths['p95']:,}, longest {lengths['max']:,}",
+        ),
+        ("trained of these", f"p50 {targets['p50']:,}, p95 {targets['p95']:,}, longest {targets['max']:,}"),
+    ]
+    return f'<div class="card"><h3>{text(name)}</h3>{_table(rows)}</div>\n'
+
+
+def _histograms(name: str, samples: Samples) -> list[str]:
+    if not len(samples):
+        return []
+    return [
+        _figure(f"{name}: tokens of a sample", histogram(samples.lengths)),
+        _figure(f"{name}: trained tokens of a sample", histogram(samples.targets)),
+    ]
+
+
+def _figure(title: str, bars: Sequence[Bar]) -> str:
+    most = max(each.count for each in bars)
+    rows = "".join(
+        f'<tr><th scope="row">{each.first:,} – {each.last:,}</th><td>{_bar(each.count / most)}</td>'
+        f"<td>{each.count:,}</td></tr>\n"
+        for each in bars
+    )
+    return f'<figure><figcaption>{text(title)}</figcaption><table class="bars">\n{rows}</table></figure>\n'
+
+
+def _bar(share: float) -> str:
+    return f'<i style="width:{100 * share:.1f}%"></i>' if share else ""
+
+
+def _packing(prepared: Prepared, recipe: Recipe | None) -> str:
+    found = None if recipe is None else packed(prepared, recipe)
+    if found is None:
+        return "<p>Not packed: a row is one sample.</p>" if recipe is not None else ""
+    figures = found.figures
+    lines = [
+        f"Packed into {figures['rows']:,} rows of {figures['capacity']:,} tokens, {figures['fill']:.1%} full.",
+        *found.notes,
+    ]
+    return "".join(f"<p>{text(each)}</p>\n" for each in lines)
+
+
+def _quarantine(ledger: Ledger) -> str:
+    if not ledger.quarantine_files:
+        return ""
+    shown = list(islice(_set_aside(ledger.quarantine_files), _QUARANTINED))
+    total = sum(_count_lines(each) for each in ledger.quarantine_files)
+    files = "".join(f"<br><code>{text(each)}</code>" for each in ledger.quarantine_files)
+    first = f"The first {len(shown):,} of them. " if total > len(shown) else ""
+    return (
+        f'<section id="quarantine"><h2>Set aside: {total:,} rows</h2>\n'
+        f"<p>These rows do not fit, and nothing is learnt from them. {first}All stand whole in{files}</p>\n"
+        f'<div class="scroll">{_table(shown, ("where", "why", "row"))}</div></section>\n'
+    )
+
+
+def _set_aside(files: Iterable[Path]) -> Iterator[tuple[str, str, str]]:
+    """Place, reason and row of what was set aside; a long row is cut, and says so."""
+    for path in files:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                each = json.loads(line)
+                row = each["row"]
+                said = row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)
+                if len(said) > _LONGEST_ROW:
+                    said = f"{said[:_LONGEST_ROW]} … and {len(said) - _LONGEST_ROW:,} more characters"
+                yield place(each), each["reason"], "could not be read" if row is None else said
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _near(ledger: Ledger) -> str:
+    if not ledger.near_examples:
+        return ""
+    rows = [(later, earlier, f"{share:.0%}") for earlier, later, share in ledger.near_examples]
+    more = f"{len(rows)} of {ledger.near_duplicates:,}: " if ledger.near_duplicates > len(rows) else ""
+    return (
+        f'<section id="near"><h2>Near duplicates: {ledger.near_duplicates:,}</h2>\n<p>{more}rows that share '
+        "most of their token sequences with an earlier one.</p>\n"
+        f'<div class="scroll">{_table(rows, ("row", "repeats", "in common"))}</div></section>\n'
+    )

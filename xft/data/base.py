@@ -1,5 +1,6 @@
 """What every kind of data set shares: its sources, the validation split, the books."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -87,8 +88,8 @@ class DataSet(ABC):
     def __post_init__(self) -> None:
         if self.max_length < 8:
             raise ConfigError(f"data.max_length: got {self.max_length}, expected at least 8 tokens")
-        if isinstance(self.val, (int, float)) and (
-            self.val < 0 or (isinstance(self.val, float) and self.val >= 1)
+        if isinstance(self.val, (int, float)) and not (
+            0 <= self.val < (1 if isinstance(self.val, float) else math.inf)
         ):
             raise ConfigError(
                 f"data.val: got {self.val}, expected a share below 1, a number of rows, a file, or None"
@@ -96,8 +97,8 @@ class DataSet(ABC):
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"data.workers: got {self.workers}, expected at least 1")
         self.paths = [self.path] if isinstance(self.path, str) else list(self.path)
-        if not self.paths:
-            raise ConfigError("data.path: got an empty list, expected at least one file")
+        if not self.paths or not all(each.partition("#")[0] for each in self.paths):
+            raise ConfigError(f"data.path: got {self.path!r}, expected at least one file")
 
     @property
     def pack_length(self) -> int:
@@ -134,6 +135,10 @@ class DataSet(ABC):
         train = self._read(self.paths, task, ledger)
         val = self._read([self.val], task, ledger) if isinstance(self.val, str) else []
         self.refuse_losses(ledger, train)
+        if isinstance(self.val, str) and not any(len(rows) for _, rows in val):
+            raise DataError(
+                f"{self.val}: no row is left to validate on; data.val=None trains without validation"
+            )
         if isinstance(self.val, (int, float)) and self.val:
             train, val = self._part_off(train, self.val)
         prepared = Prepared(Samples(train), Samples(val), ledger, self.unit)
@@ -189,6 +194,11 @@ class ChatData(DataSet):
 
     max_hurt: float = field(default=0.1, kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.max_hurt <= 1:
+            raise ConfigError(f"data.max_hurt: got {self.max_hurt}, expected a share from 0 to 1")
+
     def refuse_losses(self, ledger: Ledger, train: Sequence[Part]) -> None:
         """Refuse to start when more than ``max_hurt`` of the rows are too long."""
         hurt = ledger.rows_dropped[TOO_LONG] + ledger.rows_truncated
@@ -202,12 +212,12 @@ class ChatData(DataSet):
 
 
 def refuse_overlap(prepared: Prepared) -> None:
-    """Refuse rows that stand in both splits, by what they say or by their tokens.
+    """Refuse rows that stand in both splits, by what they say, by their tokens, or by their group.
 
     Raises:
         DataError: with the first of them.
     """
-    for name in ("tokens", "content"):
+    for name in ("tokens", "content", "group"):
         seen = _rows(prepared.train, name)
         held = _rows(prepared.val, name)
         both = np.flatnonzero(np.isin(held, seen))

@@ -4,6 +4,8 @@ import hashlib
 import inspect
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
@@ -11,8 +13,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from xft import paths
-from xft.data.store import Store
+from xft import console, paths
+from xft.data.store import DamagedStore, Store
 from xft.errors import DataError
 from xft.types import Tokenizer
 from xft.version import __version__
@@ -45,8 +47,13 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{key}.lock"):
-            if not final.is_dir():
-                _make(root, key, make)
+            if final.is_dir():
+                try:
+                    return Store(final)
+                except DamagedStore as error:
+                    console.say(f"the prepared data in {final} is damaged ({error}): it is prepared anew")
+                    shutil.rmtree(final)
+            _make(root, key, make)
     except OSError as error:
         raise DataError(
             f"the cache folder {root} cannot be used ({error.strerror or error}); "
@@ -56,8 +63,10 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
 
 
 def _make(root: Path, key: str, make: Callable[[Path], None]) -> None:
-    for left_by_a_crash in root.glob(f".{key}.*"):
-        shutil.rmtree(left_by_a_crash)
+    for draft in root.glob(".*.*"):
+        # What another process is at work on has another key, and is not a day old.
+        if draft.name.startswith(f".{key}.") or draft.stat().st_mtime < time.time() - 86400:
+            shutil.rmtree(draft, ignore_errors=True)
     draft = root / f".{key}.{os.getpid()}"
     draft.mkdir()
     try:
@@ -76,26 +85,45 @@ def default_root() -> Path:
 
 
 def of_tokenizer(tokenizer: Tokenizer) -> str:
-    """A text that changes with the tokenizer's vocabulary, merges and added tokens."""
+    """A text that changes with the tokenizer's vocabulary, merges, added tokens, and with which of
+    them begin and end a text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     whole = backend.to_str() if backend is not None else repr(tokenizer)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    roles = [getattr(tokenizer, f"{each}_token", None) for each in ("bos", "eos", "unk", "pad")]
+    begins = list(tokenizer("")["input_ids"])
+    return hashlib.sha256(f"{whole}{roles}{begins}".encode()).hexdigest()
 
 
 def of_callable(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What decides the outcome of a map function: its name, its file, and what it is bound to.
+    """What decides the outcome of a map function: its name, its files, and what it is bound to.
 
-    The whole file counts, since a function may call others in it.
+    Its whole file counts, since a function may call others in it, and so do the modules beside it
+    that are imported by now.
     """
     if isinstance(function, partial):
         return (of_callable(function.func), function.args, sorted(function.keywords.items()))
-    source = inspect.getsourcefile(inspect.unwrap(function)) if callable(function) else None
-    text = Path(source).read_bytes() if source is not None and Path(source).is_file() else b""
+    named = inspect.unwrap(function) if hasattr(function, "__qualname__") else type(function)
+    try:
+        source = inspect.getsourcefile(named)
+    except TypeError:  # it is built in
+        source = None
     cells = [each.cell_contents for each in getattr(function, "__closure__", None) or ()]
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", type(function).__qualname__)
     held = getattr(function, "__dict__", None)
     defaults = getattr(function, "__defaults__", None)
-    return (name, hashlib.sha256(text).hexdigest(), defaults, held, cells)
+    return (name, _files_beside(source), defaults, held, cells)
+
+
+def _files_beside(source: str | None) -> list[str]:
+    """Digests of a file and of the imported modules in its folder, or below it."""
+    if source is None or not Path(source).is_file():
+        return []
+    folder = Path(source).resolve().parent
+    files = {Path(source).resolve()}
+    if not folder.is_relative_to(paths.PACKAGE):  # xft's own code is in every key as it is
+        loaded = [getattr(each, "__file__", None) for each in list(sys.modules.values())]
+        files |= {each for name in loaded if name and (each := Path(name).resolve()).is_relative_to(folder)}
+    return [hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(files) if each.suffix == ".py"]
 
 
 @cache

@@ -182,23 +182,40 @@ def _without(dialog: Dialog, count: int) -> Dialog:
 
 
 def _cut_longest(dialog: Dialog, excess: int, tokenizer: Tokenizer) -> Dialog | None:
-    """The conversation with ``excess`` tokens less at the end of its longest content."""
-    messages = list(dialog.messages)
-    encodings = tokenize(tokenizer, [each.content for each in messages])
-    longest = max(range(len(messages)), key=lambda index: len(encodings[index]))
-    offsets = encodings[longest].offsets
-    if len(offsets) <= 1:
+    """The conversation with ``excess`` tokens less, cut from the ends of the longest contents: all
+    that are longer than a certain length are cut to it."""
+    encodings = tokenize(tokenizer, [each.content for each in dialog.messages])
+    sizes = [len(each) for each in encodings]
+    level = _level(sizes, excess)
+    messages = [
+        replace(message, content=_beginning(message.content, encoding.offsets, level))
+        if size > level
+        else message
+        for message, encoding, size in zip(dialog.messages, encodings, sizes, strict=True)
+    ]
+    if not all(after.content for after, size in zip(messages, sizes, strict=True) if size > level):
         return None
-    keep = max(len(offsets) - excess, 1)
-    # A character may be several tokens; it is cut as a whole.
+    changed = any(
+        after.content != each.content for after, each in zip(messages, dialog.messages, strict=True)
+    )
+    return replace(dialog, messages=messages) if changed else None
+
+
+def _level(sizes: Sequence[int], excess: int) -> int:
+    """The greatest length, at least 1, to which all longer ones must be cut to lose ``excess``."""
+
+    def lost(level: int) -> int:
+        return sum(size - level for size in sizes if size > level)
+
+    levels = range(max(sizes, default=1), 0, -1)
+    return levels[min(bisect_left(levels, excess, key=lost), len(levels) - 1)]
+
+
+def _beginning(content: str, offsets: Sequence[tuple[int, int]], keep: int) -> str:
+    """The first tokens of a content. A character may be several tokens; it is cut as a whole."""
     while keep > 1 and offsets[keep - 1][1] > offsets[keep][0]:
         keep -= 1
-    content = messages[longest].content
-    cut = content[: offsets[keep - 1][1]].rstrip()
-    if not cut or cut == content:
-        return None
-    messages[longest] = replace(messages[longest], content=cut)
-    return replace(dialog, messages=messages)
+    return content[: offsets[keep - 1][1]].rstrip()
 
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[list[Sample]]:

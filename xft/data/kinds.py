@@ -1,6 +1,6 @@
 """The kinds of rows: conversations, raw text, preference pairs, single judgements."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,11 @@ class Conversations(Task[Dialog]):
     def accept(self, value: Any) -> Dialog:
         """Messages, or a :class:`Dialog` of them, with an answer to learn."""
         dialog = value if isinstance(value, Dialog) else Dialog(value)
+        if isinstance(dialog.messages, Iterator):
+            dialog = replace(dialog, messages=list(dialog.messages))
         check_turns(dialog.messages)
+        if not all(isinstance(each, Mapping) for each in _listed(dialog.tools)):
+            raise DataError(f"the format gives the tools {dialog.tools!r:.60}, expected a list of objects")
         return dialog
 
     def contents(self, value: Dialog) -> Iterable[str]:
@@ -42,7 +46,7 @@ class Conversations(Task[Dialog]):
         if self.over_length == "truncate":
             cut = shorten(dialog, self.template, self.tokenizer, self.max_length)
             if cut is not None:
-                return Encoded([cut], length, cut=True)
+                return Encoded([cut], length, True, self.has_unknown(cut.text, [cut.input_ids]))
         return TooLong(length)
 
 
@@ -162,14 +166,17 @@ def check_turns(messages: Conversation) -> None:
             f"the format gives {messages!r:.60}, expected messages; raw text is for data type='text', "
             "pairs for type='preference', single labels for type='judged'"
         )
-    if not all(isinstance(each, Message) and each.role in ROLES for each in messages):
+    if not all(
+        isinstance(each, Message) and each.role in ROLES and isinstance(each.content, str)
+        for each in _listed(messages)
+    ):
         raise DataError(f"the format gives {messages!r:.100}, expected Messages of {', '.join(ROLES)}")
     answers = [each for each in messages if each.trained]
     if not answers:
         raise DataError("the row has no answer to learn (no trained turn of the assistant)")
     if any(not each.content.strip() and not each.tool_calls for each in answers):
         raise DataError("an answer is empty, so there is nothing to learn from the row")
-    first = next(each for each in messages if each.role != "system")
+    first = next((each for each in messages if each.role != "system"), answers[0])
     if first.role != "user" and first.trained:
         raise DataError("the first turn is the assistant's, expected a turn of the user that it answers")
     for before, after in pairwise(messages):
@@ -189,7 +196,11 @@ def _said(messages: Conversation, tools: Iterable[Any] = ()) -> Iterator[str]:
         yield each.content
         if each.reasoning or each.tool_calls:
             yield f"{each.reasoning}{each.tool_calls!r}"
-        yield str(each.trained)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """A list as it is, and anything else as a list of something that fits nowhere."""
+    return value if isinstance(value, (list, tuple)) else [None]
 
 
 def _key(messages: Conversation) -> list[tuple[Any, ...]]:

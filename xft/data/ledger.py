@@ -68,8 +68,7 @@ class Ledger:
         self.quarantined += books["quarantine_examples"]
         if books["quarantined"]:
             self.quarantine_files.append(store.folder / "quarantine.jsonl")
-        too_long = np.load(store.folder / "too_long.npy")
-        self.lengths = np.concatenate([self.lengths, store.rows["length"], too_long])
+        self.lengths = np.concatenate([self.lengths, store.rows["length"], store.too_long])
 
     def add(self, other: "Ledger") -> None:
         """Take over the books of another set of a mixture."""

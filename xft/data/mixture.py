@@ -1,6 +1,7 @@
 """A mixture of data sets, each with a weight and a template of its own."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,7 +51,7 @@ class Mixture:
             for key, value in values.items():
                 if key not in self.sets:
                     raise ConfigError(f"data.{name}.{key}: no such set; {nearest(key, self.sets)}")
-                if not value > 0:
+                if not 0 < value < math.inf:
                     raise ConfigError(f"data.{name}.{key}: got {value}, expected more than 0")
         if self.weights is not None and len(self.weights) < len(self.sets):
             missing = ", ".join(each for each in self.sets if each not in self.weights)
@@ -125,6 +126,7 @@ class Mixture:
             ledger.add(each.ledger)
             train += taken
             val += each.val.parts
+        ledger.exact_duplicates += _shared(prepared.values())
         out = Prepared(Samples(train), Samples(val), ledger, self.unit)
         refuse_overlap(out)
         ledger.close(out.train, out.val)
@@ -137,6 +139,12 @@ class Mixture:
             return most
         total = min(most[name] * count / self.weights[name] for name, count in counts.items())
         return {name: self.weights[name] * total / count for name, count in counts.items()}
+
+
+def _shared(sets: Iterable[Prepared]) -> int:
+    """Rows of a set that become the same tokens as a row of a set before it."""
+    own = [np.unique(np.concatenate([each.train.digests, each.val.digests])) for each in sets]
+    return sum(len(each) for each in own) - len(np.unique(np.concatenate(own)))
 
 
 def _count(prepared: Prepared) -> int:

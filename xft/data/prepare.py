@@ -11,9 +11,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from xft import console
@@ -85,6 +85,7 @@ def _key(order: Order, task: Task[Any]) -> str:
 
 def _write(order: Order, task: Task[Any], folder: Path) -> None:
     begun = time.perf_counter()
+    states = _states(order.location)
     reading = Reading(order.location, order.split, order.seed, order.streaming)
     writer = StoreWriter(folder)
     read, cut, specials, unknown, aside = 0, 0, 0, 0, 0
@@ -108,7 +109,10 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
         raise DataError(
             f"{order.location.name}: no rows; expected at least 2, one to train on and one to validate on"
         )
-    np.save(folder / "too_long.npy", np.array(too_long, dtype=np.int32))
+    if order.location.rows is None:
+        assert read == reading.available, f"{reading.available} rows in the source, {read} prepared"
+    if _states(order.location) != states:
+        raise DataError(f"{order.location.name}: was changed while it was read; start again")
     books = {
         "rows_available": reading.available,
         "rows_read": read,
@@ -121,13 +125,18 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
         "near_duplicates": 0,
         "near_examples": [],
     }
-    writer.close(books)
+    writer.close(books, too_long)
     near = near_duplicates(Store(folder))
     books |= {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]}
     writer.write_books(books)
     seconds = time.perf_counter() - begun
     if seconds > 5:
         console.say(f"data      prepared {read:,} rows of {order.location.name} in {seconds:.0f} s")
+
+
+def _states(location: Location) -> list[tuple[int, int]]:
+    """Size and time of change of each file."""
+    return [(each.stat().st_size, each.stat().st_mtime_ns) for each in location.files]
 
 
 def _chunks(order: Order, task: Task[Any], reading: Reading) -> Iterator[Chunk]:
@@ -180,6 +189,15 @@ def _begin(task: Task[Any]) -> None:
     # What the parent has loaded is not looked through for garbage again and again.
     gc.freeze()
     _Worker.task = task
+    parent = os.getppid()
+
+    def leave_with_the_parent() -> None:
+        # A parent that was killed can no longer say that the work is over.
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=leave_with_the_parent, daemon=True).start()
 
 
 def _work(portion: list[Record]) -> Chunk:

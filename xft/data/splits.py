@@ -65,7 +65,7 @@ def _lowest(sizes: I64, wanted: int) -> npt.NDArray[np.bool_]:
 
 def _numbers(rows: npt.NDArray[Any], seed: int) -> U64:
     """``(rows,)`` the number of each row, the same for rows that must not be parted."""
-    numbers = _mix(rows["group"] ^ _mix(np.array([seed], dtype=np.uint64)))
+    numbers = _mix(rows["group"] ^ _seeded(seed))
     inverses = [np.unique(rows[each], return_inverse=True)[1] for each in ("group", "content", "tokens")]
     while True:
         before = numbers
@@ -77,6 +77,10 @@ def _numbers(rows: npt.NDArray[Any], seed: int) -> U64:
             numbers = least[inverse]
         if np.array_equal(before, numbers):
             return numbers
+
+
+def _seeded(seed: int) -> U64:
+    return _mix(np.array([seed % 2**64], dtype=np.uint64))
 
 
 def _mix(numbers: U64) -> U64:
@@ -94,7 +98,7 @@ def first_of_each(digests: U64) -> I64:
 
 def ranks(digests: U64, seed: int) -> I64:
     """``(rows,)`` the place of each row in an order that follows from the digests and the seed."""
-    numbers = _mix(digests ^ _mix(np.array([seed], dtype=np.uint64)))
+    numbers = _mix(digests ^ _seeded(seed))
     places = np.empty(len(numbers), dtype=np.int64)
     places[np.argsort(numbers, kind="stable")] = np.arange(len(numbers))
     return places

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xft.data.sources import Origin
+from xft.errors import DataError
 from xft.types import IGNORE_INDEX, Sample
 
 TRAINED = np.uint32(1 << 31)
@@ -100,9 +101,15 @@ class StoreWriter:
         self._samples.append(samples)
         self._tokens.write(tokens)
 
-    def close(self, books: dict[str, Any]) -> None:
-        """Write what is left, and the books of the preparation."""
+    def close(self, books: dict[str, Any], too_long: Sequence[int] = ()) -> None:
+        """Write what is left, and the books of the preparation.
+
+        Args:
+            books: what was counted.
+            too_long: lengths in tokens of the rows that were dropped for it.
+        """
         self._tokens.close()
+        np.save(self.folder / "too_long.npy", np.array(too_long, dtype=np.int32))
         self.write_books(books)
         np.save(self.folder / "rows.npy", np.concatenate([np.empty(0, ROW), *self._rows]))
         np.save(self.folder / "samples.npy", np.concatenate([np.empty(0, SAMPLE), *self._samples]))
@@ -113,8 +120,15 @@ class StoreWriter:
         (self.folder / "books.json").write_text(text, encoding="utf-8")
 
 
+class DamagedStore(DataError):
+    """Files of a store are missing, or do not fit each other."""
+
+
 class Store:
     """Reads a store.
+
+    Raises:
+        DamagedStore: when it is opened.
 
     Attributes:
         folder: where it is.
@@ -123,13 +137,23 @@ class Store:
         begins: ``(samples + 1,)``, where the tokens of each sample begin.
         first: ``(rows + 1,)``, the first sample of each row.
         books: what the preparation counted.
+        too_long: lengths in tokens of the rows that were dropped for it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows = np.load(folder / "rows.npy")
-        self.samples = np.load(folder / "samples.npy")
-        self.books: dict[str, Any] = json.loads((folder / "books.json").read_text(encoding="utf-8"))
+        try:
+            self.rows = np.load(folder / "rows.npy")
+            self.samples = np.load(folder / "samples.npy")
+            self.too_long = np.load(folder / "too_long.npy")
+            self.books: dict[str, Any] = json.loads((folder / "books.json").read_text(encoding="utf-8"))
+            size = (folder / "tokens.bin").stat().st_size
+        except (OSError, ValueError, EOFError) as error:
+            raise DamagedStore(str(error)) from error
+        if self.rows["samples"].sum() != len(self.samples):
+            raise DamagedStore(f"{len(self.samples)} samples for {self.rows['samples'].sum()}")
+        if size != 4 * self.samples["length"].sum(dtype=np.int64):
+            raise DamagedStore(f"{size} bytes for {self.samples['length'].sum(dtype=np.int64)} tokens")
         self.begins = np.concatenate([[0], np.cumsum(self.samples["length"], dtype=np.int64)])
         self.first = np.concatenate([[0], np.cumsum(self.rows["samples"], dtype=np.int64)])
         # An empty file cannot be mapped.

@@ -6,6 +6,7 @@ from typing import Any
 from xft.data import Prepared
 from xft.engine.plan import TrainingPlan
 from xft.engine.recipe import Recipe
+from xft.engine.report import oddities
 from xft.models import LoadedModel
 from xft.templates import BoundTemplate
 
@@ -43,6 +44,9 @@ def banner(
         lines.insert(6, f"sample    {_example(prepared, loaded)}")
     if not prepared.val:
         lines.append("warning: no validation: nothing will say when the model begins to learn by heart")
+    if template is not None and template.dated:
+        lines.append("note: the chat template writes the date, and the data has that of its preparation")
+    lines += [f"note: {count:,} rows {phrase}" for count, phrase in oddities(ledger)]
     return lines + [f"note: {each}" for each in plan.notes]
 
 

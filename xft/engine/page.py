@@ -15,6 +15,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -182,7 +183,7 @@ def _spread(
         lengths = samples.lengths.reshape(-1, unit).sum(axis=1).tolist()
         begins = _portions(lengths, portion)
         files = []
-        for first, last in zip(begins, [*begins[1:], len(lengths)], strict=True):
+        for first, last in pairwise([*begins, len(lengths)]):
             number += 1
             files.append(f"{number:04}.js")
             with (folder / files[-1]).open("w", encoding="ascii") as file:
@@ -220,7 +221,12 @@ def _fill(title: str, prepared: Prepared, recipe: Recipe | None, data: dict[str,
         "version": __version__,
         **parts_of(prepared, recipe),
         "data": as_script(data),
+        "style": _asset("css"),
+        "script": _asset("js"),
     }
-    template = (paths.PACKAGE / "assets" / "data_page.html").read_text(encoding="utf-8")
     # In one pass: what is put in is never looked through for further places.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("html"))
+
+
+def _asset(kind: str) -> str:
+    return (paths.PACKAGE / "assets" / f"data_page.{kind}").read_text(encoding="utf-8")

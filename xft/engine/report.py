@@ -103,7 +103,7 @@ def packed(prepared: Prepared, recipe: Recipe) -> Packed | None:
 def row_counts(ledger: Ledger) -> list[tuple[int, str]]:
     """What became of the rows: how many, and a phrase that goes on from the number.
 
-    Up to "of these cut", the first lines add up: rows read are those that follow.
+    The books close: the first number is the sum of those to train on, to validate on and dropped.
     """
     out = [(ledger.rows_read, "rows read")]
     if ledger.rows_available > ledger.rows_read:

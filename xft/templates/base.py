@@ -106,7 +106,10 @@ class BoundTemplate:
         specials = _special_tokens(tokenizer)
         self.end_of_turn = _find_end_of_turn(behind, specials)
         self._turn = Turn(
-            self.header, self.end_of_turn, tuple(sorted(each for each in specials if each not in opened))
+            self.header,
+            self.end_of_turn,
+            tuple(sorted(each for each in specials if each not in opened)),
+            before[len(opened) :],
         )
         self._plans = Plans(self._renderer, self._turn)
         self._offered: set[tuple[str, ...]] = set()

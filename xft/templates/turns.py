@@ -17,6 +17,8 @@ class Turn:
 
     Attributes:
         header: what opens it, may be empty.
+        lead: where the header is empty, what the template puts between the end of the question and
+            the answer: the space of Llama 2, with which the first token of the answer begins.
         end_of_turn: what closes it.
         closers: special tokens that may close it in the place of ``end_of_turn`` behind a tool
             call, as Llama 3.1's ``<|eom_id|>`` does.
@@ -25,6 +27,7 @@ class Turn:
     header: str
     end_of_turn: str
     closers: tuple[str, ...] = ()
+    lead: str = ""
 
     def start(self, before: str, at: int) -> int:
         """Where the trained piece begins in the text between the turn before and what the
@@ -40,7 +43,9 @@ class Turn:
         found = before.rfind(self.header)
         if found < 0:
             raise TemplateError(f"turn {at + 1}: the template does not open it with {self.header!r}")
-        return found + len(self.header) if self.header else len(before)
+        if self.header:
+            return found + len(self.header)
+        return len(before) - (len(self.lead) if before.endswith(self.lead) else 0)
 
     def end(self, behind: str, at: int, message: Message) -> int:
         """Where the trained piece ends in the text behind what the assistant says last.

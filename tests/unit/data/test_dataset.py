@@ -231,7 +231,7 @@ def test_validation_out_of_range_is_refused(val: float) -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.max_length: got 7, expected at least 8"):
         InstructionData("rows.jsonl", max_length=7)
-    with pytest.raises(ConfigError, match=r"data\.path: got an empty list"):
+    with pytest.raises(ConfigError, match=r"data\.path: got \[\], expected at least one file"):
         TextData([])
 
 

@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from xft.data import InstructionData, JudgedData, Mixture, PreferenceData, TextData, formats
@@ -16,7 +19,7 @@ from xft.data import prepare as preparing
 from xft.data.mixture import LEFT_OUT
 from xft.errors import ConfigError, DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.types import IGNORE_INDEX, Message, Row
+from xft.types import IGNORE_INDEX, Dialog, Message, Row
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +304,9 @@ def test_packing_of_pairs_keeps_them_whole() -> None:
 
 
 def test_conversation_of_ten_thousand_turns_is_taken_or_cut(tmp_path: Path, chatml: BoundTemplate) -> None:
-    turns = [{"role": ("user", "assistant")[number % 2], "content": str(number)} for number in range(10_000)]
+    turns = [
+        {"role": ("user", "assistant")[number % 2], "content": str(number)} for number in range(10_000)
+    ]
     path = write(tmp_path / "rows.jsonl", [{"messages": turns}])
     whole = InstructionData(path, formats.openai, max_length=10**6, val=None)
     [sample] = whole.prepare(chatml.tokenizer, chatml).train
@@ -322,3 +327,144 @@ def test_line_of_fifty_megabytes_is_a_row_like_any_other(tmp_path: Path, byte_to
     path = write(tmp_path / "rows.jsonl", [{"blob": "x" * 50_000_000, "text": "x"}, {"text": "y"}])
     prepared = TextData(path, val=None).prepare(byte_tokenizer, None)
     assert prepared.ledger.rows_trained == 2
+
+
+# What a hostile or careless user brings
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([Message("system", "x", True)], "the first turn"),
+        ([Message("user", 5), Message("assistant", "a", True)], "expected Messages"),  # type: ignore[arg-type]
+        ([Message("user", "q"), Message("assistant", None, True)], "expected Messages"),  # type: ignore[arg-type]
+        (Dialog([Message("user", "q"), Message("assistant", "a", True)], 5), "expected a list of objects"),  # type: ignore[arg-type]
+        (7, "expected Messages"),
+    ],
+)
+def test_whatever_a_format_gives_closes_the_books(
+    tmp_path: Path, chatml: BoundTemplate, value: Any, said: str
+) -> None:
+    good = [Message("user", "q"), Message("assistant", "a", True)]
+
+    def mine(row: Row) -> Any:
+        return value if row["n"] == 1500 else good
+
+    path = write(tmp_path / "rows.jsonl", [{"n": number} for number in range(3000)])
+    ledger = (
+        InstructionData(path, mine, val=None, invalid="quarantine").prepare(chatml.tokenizer, chatml).ledger
+    )
+    assert (ledger.rows_read, ledger.rows_trained) == (3000, 2999)
+    assert said in ledger.quarantined[0]["reason"]
+
+
+def test_format_may_yield_its_messages(tmp_path: Path, chatml: BoundTemplate) -> None:
+    def mine(row: Row) -> Iterator[Message]:
+        yield Message("user", row["instruction"])
+        yield Message("assistant", row["output"], True)
+
+    path = write(tmp_path / "rows.jsonl", [qa(0)])
+    assert len(InstructionData(path, mine, val=None).prepare(chatml.tokenizer, chatml).train) == 1
+
+
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, chatml: BoundTemplate) -> None:
+    path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(20)])
+
+    def mine(row: Row) -> list[Message]:
+        if row["instruction"] == "q10":
+            write(tmp_path / "rows.jsonl", [qa(number) for number in range(30)])
+        return list(formats.alpaca(row))
+
+    with pytest.raises(DataError, match="was changed while it was read"):
+        InstructionData(path, mine).prepare(chatml.tokenizer, chatml)
+
+
+def test_validation_file_of_which_nothing_is_left_is_refused(tmp_path: Path, chatml: BoundTemplate) -> None:
+    path = write(tmp_path / "rows.jsonl", [qa(0)])
+    val = write(tmp_path / "val.jsonl", [{"x": 1}])
+    with pytest.raises(DataError, match=r"val\.jsonl: no row is left to validate on"):
+        InstructionData(path, val=val, invalid="quarantine").prepare(chatml.tokenizer, chatml)
+
+
+def test_validation_file_shares_no_group_and_no_words(tmp_path: Path, chatml: BoundTemplate) -> None:
+    path = write(tmp_path / "rows.jsonl", [{**qa(0), "author": "x"}, {**qa(1), "author": "y"}])
+    val = write(tmp_path / "val.jsonl", [{**qa(2), "author": "y"}])
+    with pytest.raises(DataError, match=r"val\.jsonl:1: 1 of 1 validation rows are trained on too"):
+        InstructionData(path, val=val, group_by="author").prepare(chatml.tokenizer, chatml)
+
+
+def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path, chatml: BoundTemplate) -> None:
+    from pyarrow import Table, parquet
+
+    from xft.data.sources import Reading, locate
+
+    rows = [{"calls": [{"arguments": {"city": "Oslo"}}]}, {"calls": [{"arguments": {"zone": 1}}]}]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "rows.parquet")
+    assert [row for _, row in Reading(locate(str(tmp_path / "rows.parquet")))] == rows
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_any_seed_splits(tmp_path: Path, chatml: BoundTemplate, seed: int) -> None:
+    path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(9)])
+    prepared = InstructionData(path, val=3, split_seed=seed).prepare(chatml.tokenizer, chatml)
+    assert len(prepared.val) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"val": float("nan")}, {"max_hurt": float("nan")}, {"max_hurt": 1.5}, {"path": ""}, {"path": "#5"}],
+)
+def test_values_without_a_meaning_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        InstructionData(**{"path": "rows.jsonl", **arguments})
+
+
+ORPHANS = """
+import sys, time
+from xft.data import InstructionData, prepare
+from xft.data.formats import alpaca
+from transformers import PreTrainedTokenizerFast
+from xft.templates import SOURCES, ChatTemplate
+
+prepare._SMALL = 0
+prepare._CHUNK_ROWS = 1
+
+def slow(row):
+    print("begun", flush=True)
+    time.sleep(0.2)
+    return alpaca(row)
+
+tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])
+template = ChatTemplate(SOURCES["chatml"]).bind(tokenizer)
+InstructionData(sys.argv[2], slow, workers=2, cache=sys.argv[3]).prepare(tokenizer, template)
+"""
+
+
+def test_workers_leave_with_a_process_that_is_killed(tmp_path: Path, byte_tokenizer: Any) -> None:
+    byte_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(500)])
+    command = [sys.executable, "-c", ORPHANS, str(tmp_path / "tokenizer"), path, str(tmp_path / "cache")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+
+
+def test_chat_of_many_turns_is_cut_in_few_steps(tmp_path: Path, byte_tokenizer: Any) -> None:
+    """One question and 400 results of tools: there is no older exchange to take away."""
+    turns: list[Row] = [{"role": "user", "content": "q"}]
+    turns += [
+        {"role": "assistant" if number % 2 else "tool", "content": "x" * 100} for number in range(1, 401)
+    ]
+    turns.append({"role": "assistant", "content": "done"})
+    path = write(tmp_path / "rows.jsonl", [{"messages": turns}])
+    data = InstructionData(
+        path, formats.openai, max_length=20_000, over_length="truncate", max_hurt=1.0, val=None
+    )
+    [sample] = data.prepare(byte_tokenizer, ChatTemplate(SOURCES["qwen3"]).bind(byte_tokenizer)).train
+    assert 19_000 < len(sample) <= 20_000

@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xft.data.cache import key_of, of_callable, of_tokenizer, open_or_make
-from xft.data.store import ROW, SAMPLE, Samples, Store, StoreWriter, digest, to_sample, to_tokens
+from xft.data.store import (
+    ROW,
+    SAMPLE,
+    DamagedStore,
+    Samples,
+    Store,
+    StoreWriter,
+    digest,
+    to_sample,
+    to_tokens,
+)
 from xft.errors import DataError
 from xft.types import IGNORE_INDEX, Message, Row, Sample
 
@@ -238,3 +248,51 @@ def test_books_hold_any_text(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path)
     writer.close({"reason": "\ud800 ü"})
     assert json.loads((tmp_path / "books.json").read_text())["reason"] == "\ud800 ü"
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "samples.npy", "tokens.bin", "too_long.npy", "books.json"])
+@pytest.mark.parametrize("damage", ["missing", "half"])
+def test_damaged_store_is_seen_and_made_again(tmp_path: Path, name: str, damage: str) -> None:
+    samples = [[make([(each, True), (each + 1, True)])] for each in range(50)]
+    store = open_or_make(tmp_path, "key", lambda folder: write(folder, samples) and None)
+    file = store.folder / name
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(DamagedStore):
+        Store(store.folder)
+    again = open_or_make(tmp_path, "key", lambda folder: write(folder, samples) and None)
+    assert len(again) == 50
+
+
+def test_key_of_a_tokenizer_follows_its_end_of_text(make_byte_tokenizer: Any) -> None:
+    one, other = make_byte_tokenizer(), make_byte_tokenizer()
+    other.eos_token = "<|im_end|>"
+    assert of_tokenizer(one) != of_tokenizer(other)
+
+
+def test_key_of_a_format_follows_the_modules_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from beside import helper\ndef map(row): return helper(row)\n")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import mine;"
+        "from xft.data.cache import of_callable; print(of_callable(mine.map))"
+    )
+    found = set()
+    for body in ("1", "2"):
+        (tmp_path / "beside.py").write_text(f"def helper(row): return {body}\n")
+        command = [sys.executable, "-B", "-c", code, str(tmp_path)]
+        found.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 2
+
+
+def test_object_that_can_be_called_and_built_in_functions_have_keys() -> None:
+    class Mine:
+        def __init__(self, column: str) -> None:
+            self.column = column
+
+        def __call__(self, row: Row) -> str:
+            return str(row[self.column])
+
+    keys = [key_of([of_callable(each)]) for each in (Mine("a"), Mine("b"), dict)]
+    assert len(set(keys)) == 3

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from xft.data import InstructionData, JudgedData, PreferenceData, Prepared, formats
-from xft.engine import page, page_parts
-from xft.engine.inspect import Reader
+from xft.engine import page
 from xft.engine.page import check_target, write_page
 from xft.errors import ConfigError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
@@ -128,30 +127,6 @@ def test_only_tokens_of_the_template_are_marked_special(
     assert special == ["<|im_start|>", "<|im_end|>"] * (len(special) // 2)
     assert len(special) >= 4
     assert not any("<|" in text for mark, text, _ in side["runs"] if not mark & 2)
-
-
-@pytest.mark.parametrize(
-    "name", ["smollm2_tokenizer", "qwen3_tokenizer", "llama3_tokenizer", "internlm2_tokenizer"]
-)
-def test_texts_of_the_runs_are_the_text_of_the_sample(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    tokenizer = request.getfixturevalue(name)
-    template = ChatTemplate(SOURCES["llama3" if name.startswith("llama3") else "chatml"]).bind(tokenizer)
-    answers = ["Hello there", " a space first", "你好，世界", "🎉👩‍👩‍👧 é ", "x\n\n  y\t", "'s isn't , . "]
-    rows: list[Row] = [
-        {"instruction": f"{question} {at}", "output": f"{answer}{at}"}
-        for at, (question, answer) in enumerate(zip(answers[::-1], answers, strict=True))
-    ]
-    data = InstructionData(write(tmp_path / "rows.jsonl", rows), val=None, cache=str(tmp_path / "cache"))
-    for sample in data.prepare(tokenizer, template).train:
-        runs = Reader(tokenizer).runs(sample)
-        whole = tokenizer.decode(
-            sample.input_ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        assert "".join(each.text for each in runs) == whole
-        assert [token for each in runs for token in each.ids] == sample.input_ids.tolist()
-        assert "�" not in whole
 
 
 def test_nothing_of_a_row_is_markup(
@@ -292,30 +267,6 @@ def test_judged_answers_say_how_they_were_judged(
         [side] = item["sides"]
         even = re.search(r"\na[02]<", text_of(side)) is not None
         assert side["name"] == ("desirable" if even else "undesirable")
-
-
-def test_first_rows_set_aside_are_shown_and_the_file_of_all_is_named(
-    tmp_path: Path,
-    prepare: Callable[..., Prepared],
-    byte_tokenizer: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(page_parts, "_QUARANTINED", 2)
-    bad: list[Row] = [{"instruction": "a\0b", "output": None}, {"z": "x" * 5000}, {"never": "shown"}]
-    prepared = prepare([*numbered(4), *bad], val=1, invalid="quarantine")
-    write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
-    text = Parsed(tmp_path / "p.html").text
-    assert "Set aside: 3 rows" in text
-    assert "The first 2 of them." in text
-    assert str(prepared.ledger.quarantine_files[0]) in text
-    assert '{"instruction": "a\\u0000b", "output": null}' in text
-    # Of '{"z": "xxx…"}' with its 5,009 characters, 1,000 are shown.
-    assert f'{{"z": "{"x" * 993} … and 4,009 more characters' in text
-    assert "never" not in text
-
-
-def test_characters_that_a_page_would_swallow_stand_as_pictures() -> None:
-    assert page_parts.text("a\0b\rc\x7f\nd\te") == "a␀b␍c␡\nd\te"
 
 
 def test_nothing_but_an_earlier_page_is_overwritten(

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ def test_every_value_is_counted_in_the_bar_that_says_so(values: list[int], most:
         sum(each.first <= value <= each.last for value in values) for each in bars
     ]
     assert sum(each.count for each in bars) == len(values)
-    assert all(after.first == before.last + 1 for before, after in zip(bars, bars[1:], strict=False))
+    assert all(after.first == before.last + 1 for before, after in pairwise(bars))
     assert len({each.last - each.first for each in bars[:-1]}) <= 1
 
 

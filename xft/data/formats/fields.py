@@ -87,15 +87,15 @@ def object_of(value: Any, path: str) -> dict[str, Any]:
 
 
 def flag_of(value: Any, path: str) -> bool:
-    """A switch: ``true``, ``false``, 0, 1, or one of the texts ``"true"`` and ``"false"``.
+    """A switch: ``true``, ``false``, 0, 1, or one of these as a text, as tables have it.
 
     Raises:
         DataError: it is anything else.
     """
     if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value)
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
+    if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
+        return value.lower() in ("true", "1")
     raise misfit(path, value, "true or false (or 1 or 0)")
 
 

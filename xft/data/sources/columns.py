@@ -126,7 +126,8 @@ def _decoder(kind: Any) -> Decoder | None:
         return lambda value: None if value is None else decode_json(value)
     if types.is_struct(kind):
         inner = _decoders(kind)
-        return None if not inner else lambda value: None if value is None else _replace(value, inner)
+        # Arrow gives every object the fields of all of them: a null in one was most likely never there.
+        return lambda value: None if value is None else without_nulls(_replace(value, inner))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         item = _decoder(kind.value_type)
         return None if item is None else lambda value: None if value is None else [*map(item, value)]
@@ -135,3 +136,8 @@ def _decoder(kind: Any) -> Decoder | None:
 
 def _replace(value: dict[str, Any], decoders: Mapping[str, Decoder]) -> dict[str, Any]:
     return value | {name: decode(value[name]) for name, decode in decoders.items()}
+
+
+def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """An object without the fields that are null."""
+    return {name: each for name, each in value.items() if each is not None}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from xft.data.sources.columns import without_nulls
 from xft.data.sources.origin import Origin, Record, short
 from xft.errors import DataError
 
@@ -24,13 +25,20 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
     try:
         for row in datasets.load_dataset(*_parts(name), split=split, streaming=streaming):
             number += 1
-            yield Origin(name, number, "row"), row
+            yield Origin(name, number, "row"), {column: _unfilled(each) for column, each in row.items()}
     except Exception as error:
         if number:
             raise DataError(
                 f"{Origin(name, number, 'row')}: nothing can be read behind it ({_said(error)}); check the network"
             ) from error
         raise _unreachable(name, error) from error
+
+
+def _unfilled(value: Any) -> Any:
+    """A value of a column without the nulls that Arrow fills objects with, as parquet is read."""
+    if isinstance(value, dict):
+        return without_nulls({name: _unfilled(each) for name, each in value.items()})
+    return [_unfilled(each) for each in value] if isinstance(value, list) else value
 
 
 def revision(name: str) -> str:

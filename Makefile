@@ -1,6 +1,7 @@
 # make demo   set up, then fine-tune a real 135M model on 100 rows, on a laptop CPU
 # make test   set up, then the tests
 # make lint   ruff and mypy
+# make soak   kill 200 runs at random moments, resume them, and compare them with runs left alone
 # make seeds  the demo with three seeds, and the score of each
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint seeds clean
+.PHONY: demo test lint soak seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
@@ -20,6 +21,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+soak: $(VENV)/.installed
+	$(BIN)/python tools/soak.py $(ARGS)
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py

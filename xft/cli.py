@@ -48,11 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         print("error: the memory is full; lower training.batch_size or data.max_length", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        if arguments.debug:
+    except KeyboardInterrupt as stop:
+        # A signal that ended a run with a checkpoint brings the number of its own.
+        code: int | None = getattr(stop, "exit_code", None)
+        if arguments.debug and code is None:
             raise
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
+        print(f"\n{stop}" if code is not None else "\ninterrupted", file=sys.stderr)
+        return INTERRUPTED if code is None else code
     except BrokenPipeError:
         # The reader of our output has left, as `xft list | head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

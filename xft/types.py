@@ -1,7 +1,7 @@
 """The nouns that rooms exchange: message, conversation, sample, batch, loss output."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -155,6 +155,9 @@ class Batch:
         position_ids: ``(batch, seq)``, restarting at 0 with each sample.
         attention_mask: ``(batch, seq)`` of 0 and 1, or ``None`` in the flat layout.
         segment_lengths: lengths of the samples in the flat layout.
+        desirable: ``(samples,)`` of bool, whether each answer is wanted; ``None`` where the samples
+            have no such label.
+        digests: a number for each sample that stands for its ids and labels.
     """
 
     input_ids: Tensor
@@ -162,6 +165,8 @@ class Batch:
     position_ids: Tensor
     attention_mask: Tensor | None = None
     segment_lengths: list[int] = field(default_factory=list)
+    desirable: Tensor | None = None
+    digests: list[int] = field(default_factory=list)
 
     @property
     def num_targets(self) -> int:
@@ -175,15 +180,38 @@ class Batch:
             return self.input_ids.numel()
         return int(self.attention_mask.sum())
 
+    @property
+    def num_samples(self) -> int:
+        """How many samples there are."""
+        return len(self.segment_lengths) or len(self.input_ids)
+
+    @property
+    def sample_targets(self) -> list[int]:
+        """How many tokens of each sample are trained."""
+        return torch.stack([(each != IGNORE_INDEX).sum() for each in self.split(self.labels)]).tolist()
+
+    def split(self, tensor: Tensor) -> list[Tensor]:
+        """Cut a tensor of shape ``(batch, seq)`` into a piece for each sample, padding left out."""
+        if self.segment_lengths:
+            return list(tensor[0].split(self.segment_lengths))
+        if self.attention_mask is None:
+            return list(tensor.unbind())
+        lengths = self.attention_mask.sum(dim=1).tolist()
+        return [row[:length] for row, length in zip(tensor, lengths, strict=True)]
+
     def to(self, device: torch.device) -> "Batch":
         """Copy every tensor to ``device``."""
-        mask = self.attention_mask
-        return Batch(
-            self.input_ids.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            self.position_ids.to(device, non_blocking=True),
-            None if mask is None else mask.to(device, non_blocking=True),
-            self.segment_lengths,
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            position_ids=self.position_ids.to(device, non_blocking=True),
+            attention_mask=move(self.attention_mask),
+            desirable=move(self.desirable),
         )
 
 
@@ -192,14 +220,18 @@ class LossOutput:
     """What an objective returns.
 
     Attributes:
-        loss_sum: scalar, the loss summed (not averaged) over the targets.
+        loss_sum: scalar, the loss summed (not averaged) over the targets: tokens, pairs or answers,
+            as the objective has it.
         num_targets: how many targets were summed, as a number on the host.
-        metrics: sums of further figures over the same targets, detached.
+        metrics: sums of further figures, detached. Their names are the same for every batch.
+        weights: over how many things each metric was summed, by its name; ``num_targets`` where
+            nothing is said.
     """
 
     loss_sum: Tensor
     num_targets: int
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 class Tokenizer(Protocol):

@@ -2,10 +2,12 @@
 
 seed = 0
 hooks = dict(
+    guards=dict(type="guards"),
     progress=dict(type="progress"),
     validation=dict(type="validation"),
     questions=dict(type="questions"),
     checkpoint=dict(type="checkpoint"),
+    verify=dict(type="verify"),
 )
 loggers = dict(jsonl=dict(type="jsonl"))
 questions = []

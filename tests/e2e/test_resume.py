@@ -121,7 +121,7 @@ def test_a_broken_checkpoint_is_said_in_one_line(
     folder = broken_off / "checkpoints" / "step_6"
     for name, content in (
         ("adapter_model.safetensors", b"cut"),
-        ("training_state.pt", b"x"),
+        ("training_state.safetensors", b"x"),
         ("training_state.json", b"[]"),
     ):
         kept = (folder / name).read_bytes()

@@ -1,16 +1,17 @@
 """The loss and the gradients of a step against plain ``transformers`` and ``peft``."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_config
-from transformers import AutoModelForCausalLM
+from tiny import save_tiny, tiny_config
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from xft.data import collate_flat, collate_padded
-from xft.models import PACKED, TrainingModel
+from xft.models import NF4, PACKED, CausalLM, LoRA, TrainingModel
 from xft.objectives import next_token
 from xft.types import IGNORE_INDEX, Sample
 
@@ -103,4 +104,82 @@ def test_accuracy_counts_the_tokens_that_are_ranked_first() -> None:
             guess = model(input_ids=ids).logits[0, :-1].argmax(-1)
         labels = torch.from_numpy(sample.labels.astype(np.int64))[1:]
         correct += int((guess == labels).sum())
-    assert int(output.metrics["correct"]) == correct
+    assert int(output.metrics["accuracy"]) == correct
+
+
+def _step_of(model: Any, batch_of: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of plain transformers, or of ours, in training mode."""
+    model.train()
+    loss = batch_of(model)
+    loss.backward()
+    return float(loss), _gradients(model)
+
+
+def _plain(model: Any) -> Any:
+    batch = collate_padded(_samples(), pad_token_id=0)
+    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
+
+
+def _ours(model: Any) -> Any:
+    targets = sum(each.num_targets for each in _samples())
+    return TrainingModel(model, next_token)(collate_flat(_samples())).loss_sum / targets
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model"), "llama", byte_tokenizer)
+
+
+def _load_ours(saved: Path, **options: Any) -> Any:
+    model = CausalLM(path=str(saved), dtype="float32", **options)
+    return model.load(model.load_tokenizer(), torch.device("cpu")).model
+
+
+def test_the_first_step_of_a_whole_model_is_that_of_plain_transformers(saved: Path) -> None:
+    """fp32: every weight gets its gradient, the head that is tied to the embeddings too."""
+    plain = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32, attn_implementation="eager")
+    expected_loss, expected = _step_of(plain, _plain)
+    loss, got = _step_of(_load_ours(saved), _ours)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert got.keys() == expected.keys()
+    assert len(got) == len(list(plain.parameters()))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_first_step_of_qlora_is_that_of_plain_bitsandbytes_and_peft(saved: Path) -> None:
+    """NF4 with double quantisation on the CPU, products in fp32. Both dequantise the same 4-bit numbers,
+    so what is left is the order of the sums, as without quantisation; the loss of the base that is not
+    quantised is farther away than that by far."""
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    plain: Any = AutoModelForCausalLM.from_pretrained(
+        saved,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        quantization_config=quantised,
+        device_map={"": "cpu"},
+    )
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    plain = get_peft_model(plain, lora)
+    ours = _load_ours(saved, adapter=LoRA(r=4, alpha=8), quantization=NF4())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        theirs = dict(plain.named_parameters())
+        for name, each in ours.named_parameters():
+            if each.requires_grad:
+                each.copy_(theirs[name].normal_(std=0.1))
+    expected_loss, expected = _step_of(plain, _plain)
+    loss, got = _step_of(ours, _ours)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert got.keys() == expected.keys() == {name for name in theirs if "lora_" in name}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+    with ours.disable_adapter(), torch.no_grad():
+        base = float(_ours(ours))
+        whole = float(_ours(_load_ours(saved)))
+    assert abs(base - whole) > 1e-4 * whole

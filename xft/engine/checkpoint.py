@@ -1,166 +1,203 @@
-"""Checkpoints: ``checkpoints/step_N``, with links ``last`` and ``best``.
+"""What a checkpoint holds: how it is taken from a training, written, read and put back.
 
-A checkpoint is a saved model (see ``xft.models.artifact``) and beside it the state of the
-training: optimizer, schedule, random numbers of every rank. It is written under a temporary
-name, flushed, and renamed, so that a folder called ``step_N`` is whole. Reading one runs no
-pickled code: tensors and plain values only.
+A checkpoint is a saved model (see ``xft.models.artifact``), and beside it the state of the
+training: optimizer, schedule, random numbers of every rank, and what the runner remembers. All
+of it is safetensors and JSON; reading it runs no code.
+
+It is taken in two moves. A :class:`Snapshot` copies everything into the memory of the host,
+while training waits; writing it to the disk is then a thread's work, while training goes on.
 """
 
 import json
-import os
-import pickle
-import random
-import re
-import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from xft.engine.manifest import files_of
+from xft.engine.state import pack, set_random_state, to_host, unpack
 from xft.errors import CheckpointError
 
 if TYPE_CHECKING:
     from xft.engine.strategies import SingleDevice
 
-STATE = "training_state.pt"
-EXTRA = "training_state.json"
-_STEP = re.compile(r"^step_(\d+)$")
+STATE = "training_state.json"
+TENSORS = "training_state.safetensors"
+_ADAPTER = "adapter_model.safetensors"
+_KEYS = {"step", "tokens_seen", "hooks", "training"}
 
 
-def folder_of(work_dir: Path) -> Path:
-    """Where the checkpoints of a run are."""
-    return work_dir / "checkpoints"
+@dataclass
+class Snapshot:
+    """A training at a step, in the memory of the host.
 
-
-def step_of(folder: Path) -> int:
-    """The step of a checkpoint's folder.
-
-    Raises:
-        CheckpointError: it is not called ``step_N``.
+    Attributes:
+        step: optimizer steps taken.
+        state: what ``training_state.json`` will say.
+        tensors: of the state.
+        weights: of the model, or of its adapter.
+        parts: the files of the saved model that do not change in a run, by name.
+        write_weights: writes weights into a folder.
     """
-    match = _STEP.match(folder.resolve().name)
-    if match is None:
-        raise CheckpointError(f"{folder}: is no checkpoint, expected a folder called step_N")
-    return int(match.group(1))
 
+    step: int
+    state: dict[str, Any]
+    tensors: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    parts: Mapping[str, bytes]
+    write_weights: Callable[[Mapping[str, Tensor], Path], None]
 
-def saved_steps(work_dir: Path) -> list[int]:
-    """The steps of all checkpoints of a run, in order."""
-    root = folder_of(work_dir)
-    if not root.is_dir():
-        return []
-    return sorted(int(match.group(1)) for each in root.iterdir() if (match := _STEP.match(each.name)))
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that ``--resume`` means: a checkpoint, or the newest of a run folder.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if (path / EXTRA).is_file():
-        return path.resolve()
-    steps = saved_steps(path)
-    if not steps:
-        raise CheckpointError(
-            f"--resume: {path} has no checkpoint; give a run folder or a checkpoint, or start without --resume"
-        )
-    last = folder_of(path) / "last"
-    return last.resolve() if (last / EXTRA).is_file() else folder_of(path) / f"step_{steps[-1]}"
-
-
-def publish(temporary: Path, final: Path) -> None:
-    """Give a finished folder its name, with everything in it on the disk first."""
-    for each in sorted(temporary.rglob("*")):
-        if each.is_file():
-            _flush(each)
-    _flush(temporary)
-    aside = final.with_name(f".{final.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    if final.exists():
-        os.rename(final, aside)
-    os.rename(temporary, final)
-    _flush(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def link(folder: Path, name: str) -> None:
-    """Point the link ``name`` beside a checkpoint at it, in one step."""
-    temporary = folder.parent / f".{name}.new"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.name)
-    os.replace(temporary, folder.parent / name)
-
-
-def save_training_state(folder: Path, strategy: "SingleDevice", extra: dict[str, Any]) -> None:
-    """Write this rank's state, and on the first rank what they share."""
-    torch.save({"random": random_state()}, folder / f"random_{strategy.rank}.pt")
-    if strategy.rank == 0:
-        state = {
-            "optimizer": strategy.optimizer.state_dict(),
-            "schedule": strategy.schedule.state_dict(),
+    @property
+    def size(self) -> int:
+        """Bytes that it will take on the disk, nearly."""
+        tensors = {
+            each.data_ptr(): each.nbytes for each in (*self.tensors.values(), *self.weights.values())
         }
-        torch.save(state, folder / STATE)
-        (folder / EXTRA).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
+        return sum(tensors.values()) + sum(map(len, self.parts.values())) + len(json.dumps(self.state))
+
+    def write(self, folder: Path) -> None:
+        """Write the files of a checkpoint into an empty folder.
+
+        Raises:
+            OSError: the disk does not take them.
+            SafetensorError: the same, from below.
+        """
+        self.write_weights(self.weights, folder)
+        for name, content in self.parts.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        save_file(self.tensors, folder / TENSORS)
+        (folder / STATE).write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
+def take_training(
+    strategy: "SingleDevice", ranks: Sequence[Any], optimizer: bool, reuse: Mapping[str, Tensor]
+) -> tuple[Any, dict[str, Tensor]]:
+    """The state of a training but for the weights.
+
+    Args:
+        strategy: what trains.
+        ranks: the ``random_state`` of each.
+        optimizer: whether its state is taken too. Without it, training cannot go on exactly.
+        reuse: copies of an earlier time, by name, that are written over.
+
+    Returns:
+        What JSON can hold, and tensors in the memory of the host.
+    """
+    tree = {
+        "optimizer": strategy.optimizer.state_dict() if optimizer else None,
+        "schedule": strategy.schedule.state_dict(),
+        "random": ranks,
+    }
+    tensors: dict[str, Tensor] = {}
+    return pack(tree, tensors, "training", reuse), tensors
+
+
+def copy_weights(model: nn.Module, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
+    """The weights that a checkpoint holds, in the memory of the host: those of the adapter, or all.
+
+    Args:
+        model: on any device.
+        reuse: copies of an earlier time, by name, that are written over.
+    """
+    if isinstance(model, PeftModel):
+        live = get_peft_model_state_dict(model, save_embedding_layers=False)
+    else:
+        live = model.state_dict()
+    copies: dict[Any, Tensor] = {}
+    out = {}
+    for name, each in live.items():
+        # Weights that share their memory share their copy, so that they are written once.
+        place = (each.device, each.data_ptr(), each.shape, each.stride()) if each.numel() else name
+        out[name] = copies[place] = copies[place] if place in copies else to_host(each, reuse.get(name))
+    return out
+
+
+def weights_writer(model: nn.Module) -> Callable[[Mapping[str, Tensor], Path], None]:
+    """A function that writes copied weights into a folder as ``save_pretrained`` writes live ones.
+
+    What it writes beside the weights is incomplete: ``Snapshot.parts`` is to be written on top.
+    """
+    if isinstance(model, PeftModel):
+        return lambda weights, folder: save_file(dict(weights), folder / _ADAPTER, {"format": "pt"})
+    whole: Any = model
+    return lambda weights, folder: whole.save_pretrained(folder, state_dict=dict(weights))
+
+
+def placeholders(model: nn.Module) -> dict[str, Tensor]:
+    """Weights for ``save_pretrained`` that take no time: what they are saved for is the files beside."""
+    return dict.fromkeys(model.state_dict(), torch.zeros(1)) if isinstance(model, PeftModel) else {}
+
+
+def estimate(model: nn.Module, optimizer: bool) -> int:
+    """Bytes that a checkpoint will take, nearly, before the optimizer has any state: two numbers
+    for each trained weight, as AdamW keeps them."""
+    if isinstance(model, PeftModel):
+        weights = sum(
+            each.nbytes for each in get_peft_model_state_dict(model, save_embedding_layers=False).values()
+        )
+    else:
+        weights = sum(each.nbytes for each in model.parameters())
+    trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
+    return int(weights + (2 * trained if optimizer else 0))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
     """What the runner remembered in a checkpoint.
 
     Raises:
         CheckpointError: the file is broken.
     """
     try:
-        extra = json.loads((folder / EXTRA).read_text(encoding="utf-8"))
-        if not (isinstance(extra, dict) and {"step", "tokens_seen", "hooks"} <= extra.keys()):
-            raise ValueError(f"got {extra!r:.60}")
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if not (isinstance(state, dict) and state.keys() >= _KEYS):
+            raise ValueError(f"got {state!r:.60}")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / EXTRA}: broken ({error})") from error
-    return extra
+        raise CheckpointError(f"{folder / STATE}: broken ({error})") from error
+    return state
 
 
-def load_training_state(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
-    """Read back weights, optimizer, schedule and random numbers.
+def put_back(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
+    """Put weights, optimizer, schedule and random numbers where a checkpoint was.
+
+    Returns:
+        What the runner remembered in it.
 
     Raises:
-        CheckpointError: the checkpoint is broken, or belongs to another model.
+        CheckpointError: the checkpoint is broken, belongs to another model, or holds no state of
+            the optimizer.
     """
     from xft.engine.strategies import unwrap
 
-    extra = read_extra(folder)
+    said = read_state(folder)
     try:
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-        own = folder / f"random_{strategy.rank}.pt"
-        random_numbers = torch.load(own, weights_only=True)["random"] if own.is_file() else None
+        training = unpack(said["training"], load_file(folder / TENSORS))
+        if training["optimizer"] is None:
+            raise CheckpointError(
+                f"{folder}: holds no state of the optimizer (hooks.checkpoint.optimizer=False), so the run cannot "
+                "be gone on with; start a new run from its weights"
+            )
         inner: Any = unwrap(strategy.model)
         load_weights_into(inner.model, folder)
-        strategy.optimizer.load_state_dict(state["optimizer"])
-        strategy.schedule.load_state_dict(state["schedule"])
+        strategy.optimizer.load_state_dict(training["optimizer"])
+        strategy.schedule.load_state_dict(training["schedule"])
         _set_rate(strategy)
+        set_random_state(training["random"][strategy.rank], strategy.device)
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: cannot be resumed from ({first})") from error
-    if random_numbers is not None:
-        set_random_state(random_numbers)
-    return extra
+    return said
 
 
-_BROKEN = (
-    OSError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    LookupError,
-    EOFError,
-    AttributeError,
-    SafetensorError,
-    pickle.UnpicklingError,
-)
+_BROKEN = (OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeError, SafetensorError)
 """What the readers of a broken file raise."""
 
 
@@ -178,59 +215,42 @@ def _set_rate(strategy: "SingleDevice") -> None:
 
 
 def load_weights_into(model: nn.Module, folder: Path) -> None:
-    """Put the weights of a checkpoint into a model of the same shape.
+    """Put the weights of a checkpoint into a model of the same shape. Only files that its manifest
+    names are read.
 
     Raises:
         CheckpointError: names do not match.
         RuntimeError: shapes do not.
     """
     if isinstance(model, PeftModel):
-        result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        result = set_peft_model_state_dict(model, load_file(folder / _ADAPTER))
         wrong = list(result.unexpected_keys)
     else:
-        weights: dict[str, torch.Tensor] = {}
-        for file in sorted(folder.glob("model*.safetensors")):
-            weights |= load_file(file)
-        if not weights:
-            raise CheckpointError(f"{folder}: holds no weights of a whole model")
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
-        wrong = [*(each for each in missing if each not in tied), *unexpected]
+        wrong = _load_whole(model, _read_whole(folder))
+        if wrong:
+            # Some models are saved under other names than they have in memory, or in other pieces.
+            # Their own loader knows how to turn them back.
+            kind: Any = type(model)
+            again = kind.from_pretrained(folder, dtype=next(model.parameters()).dtype)
+            wrong = _load_whole(model, again.state_dict())
     if wrong:
         raise CheckpointError(
             f"{folder}: belongs to another model ({len(wrong)} names such as {wrong[0]!r})"
         )
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every generator of random numbers, as tensors and plain values."""
-    numpy_state: Any = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": [
-            numpy_state[0],
-            torch.from_numpy(np.asarray(numpy_state[1]).astype(np.int64)),
-            *(each for each in numpy_state[2:]),
-        ],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+def _read_whole(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for name in sorted(files_of(folder)):
+        if name.startswith("model") and name.endswith(".safetensors"):
+            weights |= load_file(folder / name)
+    if not weights:
+        raise CheckpointError(f"{folder}: holds no weights of a whole model")
+    return weights
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what ``random_state`` gave."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Returns the names that do not match."""
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
+    return [*(each for each in missing if each not in tied), *unexpected]

@@ -1,11 +1,15 @@
 """Loggers: where figures go beside the terminal."""
 
+import errno
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xft import console
+from xft.engine.manifest import flush
 from xft.errors import ConfigError
 from xft.registry import register
 
@@ -18,6 +22,20 @@ class Logger:
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """The sample questions and their answers at a step."""
+
+    def position(self) -> Any:
+        """How much it has received, for a checkpoint, as JSON has it; ``None`` where it cannot go back."""
+        return None
+
+    def rewind(self, position: Any) -> None:
+        """Take away what came after ``position``: the run goes on from the checkpoint that has it."""
+
+    def flush(self) -> None:
+        """Put what it has received on the disk. It may be called from another thread.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -38,7 +56,7 @@ class JsonLines(Logger):
         for name in ("metrics", "samples"):
             path = work_dir / f"{name}.jsonl"
             _cut_off(path, resume_step)
-            self._files[name] = path.open("a", encoding="utf-8")
+            self._files[name] = _Lines(path)
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Append to ``metrics.jsonl``."""
@@ -49,15 +67,78 @@ class JsonLines(Logger):
         for row in rows:
             self._write("samples", {"step": step, **row})
 
+    def position(self) -> dict[str, int]:
+        """The length of each file in bytes."""
+        return {name: each.length for name, each in self._files.items()}
+
+    def rewind(self, position: dict[str, int]) -> None:
+        """Cut the files to these lengths: beyond ``resume_step``, this takes away what hooks wrote
+        at that step after the checkpoint."""
+        for name, length in position.items():
+            self._files[name].cut(length)
+
+    def flush(self) -> None:
+        """Put both files on the disk."""
+        for each in self._files.values():
+            each.flush()
+
     def close(self) -> None:
         """Close both files."""
         for each in self._files.values():
             each.close()
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        file = self._files[name]
-        file.write(json.dumps(values, ensure_ascii=False) + "\n")
-        file.flush()
+        self._files[name].append(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+class _Lines:
+    """A file that lines are appended to. Where the disk does not take them, they wait in memory, so
+    that a full disk makes no gap and does not end the training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
+        self._lock = threading.Lock()
+
+    @property
+    def length(self) -> int:
+        """Bytes, with what waits."""
+        return self._file.tell() + len(self._waiting)
+
+    def append(self, line: str) -> None:
+        with self._lock:
+            waited = bool(self._waiting)
+            self._waiting += line.encode()
+            try:
+                while self._waiting:
+                    self._waiting = self._waiting[self._file.write(self._waiting) :]
+            except OSError as error:
+                if not waited:
+                    console.say(
+                        f"warning: {self.path.name} cannot be written ({error.strerror}); its lines wait"
+                    )
+
+    def cut(self, length: int) -> None:
+        """Keep the first ``length`` bytes. They end with a line unless another hand was at the file."""
+        content = self.path.read_bytes()
+        if len(content) < length or content[:length][-1:] not in (b"", b"\n"):
+            console.say(f"warning: {self.path.name} is not what it was at the checkpoint; it may have gaps")
+            return
+        self._file.truncate(length)
+        self._file.seek(length)
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._waiting:
+                raise OSError(errno.ENOSPC, f"lines of {self.path.name} are not written yet")
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        if not self._file.closed and self._waiting:
+            lost = self._waiting.count(b"\n")
+            console.say(f"warning: the last {lost} lines of {self.path.name} could not be written")
+        self._file.close()
 
 
 def _cut_off(path: Path, resume_step: int) -> None:
@@ -65,7 +146,8 @@ def _cut_off(path: Path, resume_step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    # A kill may have come in the middle of a character.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if not line:
             continue
         try:
@@ -76,6 +158,7 @@ def _cut_off(path: Path, resume_step: int) -> None:
             kept.append(line + "\n")
     temporary = path.with_suffix(".new")
     temporary.write_text("".join(kept), encoding="utf-8")
+    flush(temporary)
     os.replace(temporary, path)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: optimizer steps, weighted by trained tokens."""
+"""The training loop: optimizer steps, weighted by what is trained."""
 
 import math
 import time
@@ -7,19 +7,24 @@ from typing import Any
 
 import torch
 from mmengine.runner import BaseLoop
+from torch import Tensor
 
-from xft.data import collate_flat, collate_padded
+from xft.data.collate import lay_out
 from xft.engine.plan import TrainingPlan
-from xft.engine.strategies import SingleDevice
+from xft.engine.strategies import SingleDevice, unwrap
 from xft.errors import TrainingError
-from xft.types import IGNORE_INDEX, Batch, Sample
+from xft.evaluation.tally import Tally
+from xft.models import TrainingModel
+from xft.objectives import count_targets
+from xft.types import Batch, Objective, Sample
 
 
 class TrainLoop(BaseLoop):
     """Takes ``plan.num_steps`` optimizer steps.
 
-    The loss of a step is the mean over the trained tokens of its whole accumulation window, on
-    all ranks: every token weighs the same, however the window is cut into micro-batches.
+    The loss of a step is the mean over the targets of its whole accumulation window, on all ranks:
+    every one weighs the same, however the window is cut into micro-batches. Targets are trained
+    tokens, or what else the objective counts, such as pairs.
 
     Args:
         runner: whose hooks are called after each step.
@@ -29,6 +34,11 @@ class TrainLoop(BaseLoop):
         clip: the most that the gradient's norm may be.
         pad_token_id: pads batches of models that cannot take samples one behind the other;
             ``None`` lays them out flat.
+        unit: neighbouring samples that stay together; the plan is of these units.
+
+    Attributes:
+        stop_reason: set by a hook to end the run after this step.
+        forgiven: set by a hook in ``after_nonfinite`` to leave a step out and go on.
     """
 
     def __init__(
@@ -39,6 +49,7 @@ class TrainLoop(BaseLoop):
         plan: TrainingPlan,
         clip: float | None,
         pad_token_id: int | None = None,
+        unit: int = 1,
     ) -> None:
         super().__init__(runner, dataloader=samples)
         self.strategy = strategy
@@ -46,9 +57,12 @@ class TrainLoop(BaseLoop):
         self.plan = plan
         self.clip = clip
         self.pad_token_id = pad_token_id
+        self.unit = unit
         self.step = 0
         self.stop_reason: str | None = None
+        self.forgiven = False
         self.tokens_seen = 0
+        self._place = (0, 0)
 
     @property
     def iter(self) -> int:
@@ -74,9 +88,9 @@ class TrainLoop(BaseLoop):
         """Train until the last step, or until a hook sets ``stop_reason``."""
         self.runner.call_hook("before_train")
         while self.step < self.plan.num_steps and self.stop_reason is None:
-            epoch, position = divmod(self.step, self.plan.batches.steps_per_epoch)
-            window = self.plan.batches.window(epoch, position, self.strategy.rank)
-            batches = [self._lay_out(each) for each in window]
+            self._place = divmod(self.step, self.plan.batches.steps_per_epoch)
+            window = self._window(self.strategy.rank)
+            batches = [lay_out(self.samples, each, self.unit, self.pad_token_id) for each in window]
             record = self._step(batches)
             self.step += 1
             self.runner.call_hook(
@@ -84,47 +98,106 @@ class TrainLoop(BaseLoop):
             )
         self.runner.call_hook("after_train")
 
-    def _lay_out(self, indices: Sequence[int]) -> Batch:
-        samples = [self.samples[each] for each in indices] or [self.samples[0]]
-        flat = self.pad_token_id is None
-        batch = collate_flat(samples) if flat else collate_padded(samples, self.pad_token_id or 0)
-        if not indices:  # nothing is left for this rank: it keeps step with the others, with no weight
-            batch.labels.fill_(IGNORE_INDEX)
-        return batch
+    def rows(self, wanted: Sequence[tuple[int, int]] | None = None) -> list[str]:
+        """Where the samples of the newest step came from, for a person.
+
+        Args:
+            wanted: rank and number of the micro-batches in question; ``None`` is all of all ranks.
+        """
+        ranks = range(self.strategy.world_size)
+        if wanted is None:
+            wanted = [(rank, each) for rank in ranks for each in range(len(self._window(rank)))]
+        units = sorted({unit for rank, each in wanted for unit in self._window(rank)[each]})
+        name = getattr(self.samples, "origin", "sample {}".format)
+        return list(dict.fromkeys(name(self.unit * each) for each in units))
+
+    def _window(self, rank: int) -> list[list[int]]:
+        epoch, position = self._place
+        return self.plan.batches.window(epoch, position, rank)
 
     def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
         begun = time.perf_counter()
         lr = self.strategy.schedule.get_last_lr()[0]
-        own = [sum(each.num_targets for each in batches), sum(each.num_tokens for each in batches)]
-        targets, tokens = self.strategy.reduce_sum(own)
-        loss_sum = torch.zeros((), device=self.strategy.device)
-        metrics: dict[str, Any] = {}
+        objective = self._objective
+        own = [
+            sum(count_targets(objective, each) for each in batches),
+            sum(each.num_targets for each in batches),
+            sum(each.num_tokens for each in batches),
+        ]
+        targets, trained, tokens = self.strategy.reduce_sum(own)
+        tally = Tally()
+        losses: list[Tensor] = []
         for number, batch in enumerate(batches, 1):
             output = self.strategy.forward_backward(batch, 1 / max(targets, 1), number == len(batches))
-            loss_sum += output.loss_sum.detach()
-            for name, value in output.metrics.items():
-                metrics[name] = metrics.get(name, 0) + value
-        names = sorted(metrics)
-        totals = self.strategy.reduce_sum([float(loss_sum), *(float(metrics[each]) for each in names)])
-        loss = totals[0] / max(targets, 1)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"step {self.step + 1}: the loss is {loss}; lower optimizer.lr, or look at the rows of this "
-                "step with `xft inspect-data`. The last checkpoint is from before it"
-            )
-        grad_norm = self.strategy.step(self.clip)
+            tally.add(output)
+            losses.append(output.loss_sum.detach())
+        figures = tally.means(self.strategy.reduce_sum)
+        figures.pop("targets")
+        grad_norm = self._change_weights(figures.setdefault("loss", 0.0), losses)
         seconds = time.perf_counter() - begun
         self.tokens_seen += int(tokens)
         record: dict[str, float] = {
-            "loss": loss,
+            **figures,
             "lr": float(lr),
-            "grad_norm": grad_norm,
+            "grad_norm": math.nan if grad_norm is None else grad_norm,
             "tokens": int(tokens),
-            "target_tokens": int(targets),
+            "target_tokens": int(trained),
             "tokens_per_second": tokens / seconds,
-            "target_tokens_per_second": targets / seconds,
+            "target_tokens_per_second": trained / seconds,
             "seconds": seconds,
         }
-        if "correct" in metrics:
-            record["accuracy"] = totals[1 + names.index("correct")] / max(targets, 1)
+        if grad_norm is None:
+            record["skipped"] = 1
         return record
+
+    @property
+    def _objective(self) -> Objective:
+        inner = unwrap(self.strategy.model)
+        assert isinstance(inner, TrainingModel)
+        return inner.objective
+
+    def _change_weights(self, loss: float, losses: Sequence[Tensor]) -> float | None:
+        """Take the optimizer's step, unless its numbers are none.
+
+        All ranks decide alike: the loss is a sum over them, and so is the gradient.
+
+        Args:
+            loss: of the whole step.
+            losses: of each micro-batch of this rank.
+
+        Returns:
+            The norm of the gradient, or ``None`` where the step is left out.
+
+        Raises:
+            TrainingError: loss or gradient is not finite, and no hook forgives it.
+        """
+        if not math.isfinite(loss):
+            self._refuse(f"the loss is {loss}", losses)
+            return None
+        try:
+            return self.strategy.step(self.clip)
+        except TrainingError as error:
+            self._refuse(str(error), losses)
+            return None
+
+    def _refuse(self, reason: str, losses: Sequence[Tensor]) -> None:
+        own = [(self.strategy.rank, at) for at, each in enumerate(losses) if not torch.isfinite(each)]
+        broken = [each for rank in self.strategy.gather(own) for each in rank]
+        rows = self.rows(broken or None)
+        self.strategy.optimizer.zero_grad(set_to_none=True)
+        self.forgiven = False
+        self.runner.call_hook("after_nonfinite", reason=reason, rows=rows)
+        if not self.forgiven:
+            raise TrainingError(
+                f"step {self.step + 1}: {reason} (rows: {shorten(rows)}); lower optimizer.lr, or look at these rows "
+                "with `xft inspect-data`. The last checkpoint is from before it, and "
+                "hooks.guards.nonfinite='skip' leaves such steps out"
+            )
+        # The rate at a step depends on its number alone, whatever was left out before it.
+        self.strategy.schedule.step()
+
+
+def shorten(rows: Sequence[str], most: int = 8) -> str:
+    """Names of rows in one line: the first of them, and how many there are beside."""
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return ", ".join(rows[:most]) + more

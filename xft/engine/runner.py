@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +14,11 @@ from mmengine.runner import FlexibleRunner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from xft.engine import checkpoint
+from xft.engine import checkpoint, folders, manifest
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
+from xft.engine.resuming import FREE, differences, fixed, stop_reason
+from xft.engine.state import random_state
 from xft.engine.strategies import SingleDevice, unwrap
 from xft.errors import CheckpointError
 from xft.evaluation import Question
@@ -24,10 +27,6 @@ from xft.templates import BoundTemplate
 from xft.types import Sample, Tokenizer
 
 T = TypeVar("T")
-
-FREE_TO_CHANGE = ("hooks", "loggers", "questions", "work_dir", "strategy")
-"""Keys of a config that a resumed run may have otherwise. ``training.epochs``, ``training.steps``
-and ``data.path`` are three more."""
 
 
 class Runner(FlexibleRunner):
@@ -43,7 +42,8 @@ class Runner(FlexibleRunner):
         questions: the sample questions.
         val_samples: the validation split.
         loggers: receive every record.
-        state: what hooks keep in checkpoints, by name.
+        state: what hooks keep in checkpoints, by name; what JSON can hold.
+        cleanup: what hooks want done when the run has ended, in whatever way.
         resumed: what the checkpoint that the run went on from said; empty for a new run.
     """
 
@@ -68,6 +68,9 @@ class Runner(FlexibleRunner):
         self.state: dict[str, Any] = {}
         self.resumed: dict[str, Any] = {}
         self.note = note
+        self.cleanup = ExitStack()
+        self._copied: checkpoint.Snapshot | None = None
+        self._kept_parts: dict[str, bytes] | None = None
         standard = (
             "runtime_info",
             "timer",
@@ -103,12 +106,23 @@ class Runner(FlexibleRunner):
         self._train_loop = loop
         self.model = self.strategy.model
         try:
-            self.call_hook("before_run")
-            loop.run()
-            self.call_hook("after_run")
+            with ExitStack() as self.cleanup:
+                self.call_hook("before_run")
+                loop.run()
+                self.call_hook("after_run")
         finally:
             for each in self.loggers:
                 each.close()
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks; after the last of a step, ``after_step``.
+
+        What is saved in ``after_step`` holds all that the hooks of this step have written and
+        remembered, whatever their priority.
+        """
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == "after_train_iter":
+            super().call_hook("after_step")
 
     def go_on_from(self, folder: Path, loop: TrainLoop) -> None:
         """Put model, optimizer, schedule, random numbers and the loop where a checkpoint was.
@@ -116,11 +130,11 @@ class Runner(FlexibleRunner):
         Raises:
             CheckpointError: it is broken, or of another model or other data.
         """
-        said = checkpoint.read_extra(folder)
-        if changed := _differences(said.get("config"), _fixed(self.cfg)):
+        said = checkpoint.read_state(folder)
+        if changed := differences(said.get("config"), fixed(self.cfg)):
             raise CheckpointError(
                 f"{folder}: the config is not that of the checkpoint ({'; '.join(changed)}); a resumed run may "
-                f"change {', '.join(FREE_TO_CHANGE)}, data.path, training.epochs and training.steps"
+                f"change {FREE}"
             )
         if said.get("data") != loop.plan.fingerprint():
             raise CheckpointError(
@@ -131,6 +145,7 @@ class Runner(FlexibleRunner):
         self.state = self.resumed["hooks"]
         loop.step = self.resumed["step"]
         loop.tokens_seen = self.resumed["tokens_seen"]
+        loop.stop_reason = stop_reason(self.resumed, self.hooks)
 
     def record(self, split: str, **figures: Any) -> None:
         """Send a record to every logger."""
@@ -138,40 +153,84 @@ class Runner(FlexibleRunner):
         for each in self.loggers:
             each.record(values)
 
-    def save(self, step: int, extra: Mapping[str, Any]) -> Path:
-        """Write a checkpoint under a temporary name and rename it.
+    def snapshot(self, optimizer: bool = True) -> checkpoint.Snapshot | None:
+        """Copy the training as it is now into the memory of the host. All ranks must call it.
+
+        The memory of the copy before is written over: it must have been saved by now.
 
         Args:
-            step: of the run.
-            extra: what is remembered beside the runner's own state.
+            optimizer: whether the state of the optimizer is copied too.
 
         Returns:
-            The checkpoint's folder.
+            The copy on the first rank, ``None`` on the others.
+
+        Raises:
+            CheckpointError: a hook remembers something that JSON cannot hold.
         """
-        root = checkpoint.folder_of(self.work_folder)
-        final = root / f"step_{step}"
-        temporary = root / f".step_{step}.saving"
-        loop = self.train_loop
+        ranks = self.strategy.gather(random_state(self.strategy.device))
+        if self.strategy.rank != 0:
+            return None
+        loop, model, before = self.train_loop, self.bare_model, self._copied
+        training, tensors = checkpoint.take_training(
+            self.strategy, ranks, optimizer, before.tensors if before is not None else {}
+        )
         state = {
-            "step": step,
+            "step": loop.step,
             "tokens_seen": loop.tokens_seen,
+            "stop_reason": loop.stop_reason,
             "data": loop.plan.fingerprint(),
-            "config": _fixed(self.cfg),
-            "hooks": self.state,
-            **extra,
+            "config": fixed(self.cfg),
+            "hooks": self._remembered(),
+            "loggers": {type(each).__name__: each.position() for each in self.loggers},
+            "training": training,
         }
-        if self.strategy.rank == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            self.write_artifact(temporary)
-        self.strategy.barrier()
-        self.strategy.save_checkpoint(str(temporary), extra=state)
-        self.strategy.barrier()
-        if self.strategy.rank == 0:
-            checkpoint.publish(temporary, final)
-        self.strategy.barrier()
-        self.call_hook("after_save", folder=final)
-        return final
+        weights = checkpoint.copy_weights(model, before.weights if before is not None else {})
+        writer = checkpoint.weights_writer(model)
+        self._copied = checkpoint.Snapshot(loop.step, state, tensors, weights, self._parts(), writer)
+        return self._copied
+
+    def checkpoint_size(self, optimizer: bool = True) -> int:
+        """Bytes that a checkpoint will take, nearly, before the first one is taken."""
+        return checkpoint.estimate(self.bare_model, optimizer) + sum(map(len, self._parts().values()))
+
+    def flush_loggers(self) -> None:
+        """Put what the loggers have written on the disk. May be called from another thread.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        for each in self.loggers:
+            each.flush()
+
+    def rewind_loggers(self) -> None:
+        """Take away what loggers wrote after the checkpoint that the run goes on from."""
+        positions = self.resumed.get("loggers", {})
+        for each in self.loggers:
+            if (position := positions.get(type(each).__name__)) is not None:
+                each.rewind(position)
+
+    def _remembered(self) -> dict[str, Any]:
+        try:
+            copied: dict[str, Any] = json.loads(json.dumps(self.state))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"a hook keeps something in runner.state that JSON cannot hold ({error}); keep numbers, texts, "
+                "lists and dicts there"
+            ) from error
+        return copied
+
+    def _parts(self) -> dict[str, bytes]:
+        """The files of the saved model but for its weights. They do not change in a run."""
+        if self._kept_parts is None:
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                self.write_artifact(folder, state_dict=checkpoint.placeholders(self.bare_model))
+                self._kept_parts = {
+                    each.relative_to(folder).as_posix(): each.read_bytes()
+                    for each in folder.rglob("*")
+                    if each.is_file() and each.suffix != ".safetensors"
+                }
+        return self._kept_parts
 
     def write_final(self, verify: Callable[[Path], T]) -> tuple[Path, T]:
         """Write ``final/``: the model as it is now, proven before it gets that name.
@@ -188,15 +247,23 @@ class Runner(FlexibleRunner):
         try:
             self.write_artifact(temporary)
             found = verify(temporary)
-            checkpoint.publish(temporary, final)
+            for each in temporary.rglob("*"):
+                manifest.flush(each)
+            manifest.flush(temporary)
+            folders.publish(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return final, found
 
-    def write_artifact(self, folder: Path) -> None:
-        """Write the model as plain ``peft`` or ``transformers`` reads it."""
+    def write_artifact(self, folder: Path, **options: Any) -> None:
+        """Write the model as plain ``peft`` or ``transformers`` reads it.
+
+        Args:
+            folder: where.
+            options: for ``save_pretrained`` of the model.
+        """
         model: Any = self.bare_model
-        save_artifact(model, self.tokenizer, self.template, self.note, folder)
+        save_artifact(model, self.tokenizer, self.template, self.note, folder, **options)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """A visualizer without back ends: figures go through ``loggers``."""
@@ -207,25 +274,3 @@ class Runner(FlexibleRunner):
 
     def _log_env(self) -> None:
         self.logger.info(json.dumps(dict(self.cfg), default=str))
-
-
-def _fixed(config: Any) -> dict[str, Any]:
-    """What must stay as it is in a resumed run, as JSON has it."""
-    values = {key: value for key, value in config.to_dict().items() if key not in FREE_TO_CHANGE}
-    # Where the rows lie may change; that they are the same rows, the fingerprint says.
-    values["data"] = {key: each for key, each in values["data"].items() if key != "path"}
-    training = values.get("training", {})
-    values["training"] = {key: each for key, each in training.items() if key not in ("epochs", "steps")}
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain
-
-
-def _differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """What changed between two configs: ``optimizer.lr was 0.01, is 0.001``."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        return [
-            line
-            for key in sorted({*before, *after})
-            for line in _differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if before == after else [f"{path} was {before!r}, is {after!r}"]

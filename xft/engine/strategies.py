@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,12 +21,13 @@ from mmengine._strategy import BaseStrategy
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xft.engine.checkpoint import load_training_state, save_training_state
+from xft.engine.checkpoint import put_back
 from xft.errors import ConfigError, TrainingError
 from xft.registry import register
 from xft.types import LossOutput
 
 Autocast = Literal["bfloat16"]
+T = TypeVar("T")
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
@@ -169,17 +170,25 @@ class SingleDevice(BaseStrategy):
     def close(self) -> None:
         """Part from the other ranks."""
 
-    def save_checkpoint(self, filename: str, *, extra: dict[str, Any], **_: Any) -> None:
-        """Write the state of optimizer, schedule and random numbers into a folder."""
-        save_training_state(Path(filename), self, extra)
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order. All ranks must call it."""
+        return [value]
+
+    def save_checkpoint(self, filename: str, **_: Any) -> None:
+        """Not in use: a checkpoint is a snapshot of the runner, written by a thread.
+
+        Raises:
+            NotImplementedError: in any case.
+        """
+        raise NotImplementedError("checkpoints are written from Runner.snapshot")
 
     def resume(self, filename: str, **_: Any) -> dict[str, Any]:
-        """Read back what ``save_checkpoint`` wrote, weights included.
+        """Read back a checkpoint: weights, optimizer, schedule and random numbers.
 
         Returns:
-            The ``extra`` that was saved.
+            What the runner remembered in it.
         """
-        return load_training_state(Path(filename), self)
+        return put_back(Path(filename), self)
 
     def load_checkpoint(self, filename: str, **_: Any) -> dict[str, Any]:
         """The same as ``resume``: a checkpoint of ours is always whole."""
@@ -224,6 +233,12 @@ class DDP(SingleDevice):
         distributed.all_reduce(total)
         return [float(each) for each in total]
 
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order. All ranks must call it."""
+        values: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         distributed.barrier()
@@ -233,12 +248,12 @@ class DDP(SingleDevice):
         distributed.destroy_process_group()
 
 
-def agree_on(path: Path, launcher: str, timeout_minutes: float) -> Path:
-    """Join the other ranks, and take the first one's path."""
+def agree_on(value: T, launcher: str, timeout_minutes: float) -> T:
+    """Join the other ranks, and take the first one's value."""
     start_process_group(launcher, timeout_minutes)
-    shared = [str(path)]
+    shared = [value]
     distributed.broadcast_object_list(shared, src=0)
-    return Path(shared[0])
+    return shared[0]
 
 
 def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:

@@ -4,20 +4,24 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from xft import console
 from xft.config import build, check, dump_config, load_config, parse_overrides
 from xft.data import Prepared
+from xft.data.collate import every_batch
 from xft.data.packing import describe
-from xft.engine import checkpoint
 from xft.engine.banner import banner
+from xft.engine.checkpoint import read_state
+from xft.engine.folders import step_of
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
+from xft.engine.resuming import stop_reason
 from xft.engine.runner import Runner
 from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, read_launcher, seed_everything
 from xft.engine.workdir import choose_work_dir, claim, log_to
@@ -25,6 +29,8 @@ from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.export import verify_artifact
 from xft.models import NF4, LoadedModel, Note, TrainingModel
+from xft.models.reference import Setup
+from xft.objectives import prepare_objective
 from xft.templates import BoundTemplate
 
 
@@ -36,8 +42,9 @@ class TrainOptions:
         config: the config file.
         work_dir: the run folder; see ``choose_work_dir``.
         overrides: ``KEY=VALUE`` texts.
-        resume: ``None`` starts anew; an empty text goes on from the newest checkpoint of
-            ``work_dir``; anything else is a run folder or a checkpoint.
+        resume: ``None`` starts anew; an empty text goes on from the newest good checkpoint of
+            ``work_dir``; ``auto`` does that where there is a checkpoint, and else starts, in the
+            same folder; anything else is a run folder or a checkpoint.
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
     """
@@ -92,12 +99,12 @@ def train(options: TrainOptions) -> Path:
         world_size,
         prepared.unit,
     )
-    if resume is not None:
-        _refuse_finished(resume, plan)
     if options.launcher != "none":
         minutes = getattr(recipe.strategy, "keywords", {}).get("timeout_minutes", 30)
-        work_dir = agree_on(work_dir, options.launcher, minutes)
-    with claim(work_dir, rank, resume is not None):
+        work_dir, resume = agree_on((work_dir, resume), options.launcher, minutes)
+    if resume is not None:
+        _refuse_finished(resume, plan, recipe)
+    with claim(work_dir, rank, options.resume is not None, resume):
         strategy = _start(recipe, options.launcher, work_dir)
         strategy.barrier()
         runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions)
@@ -106,6 +113,8 @@ def train(options: TrainOptions) -> Path:
         if rank == 0:
             _write_records(work_dir, config, prepared, plan)
             runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
+            if resume is not None and resume.parent.parent.samefile(work_dir):
+                runner.rewind_loggers()
         for line in banner(recipe, loaded, prepared, plan, template, work_dir):
             console.say(line)
         if resume is not None:
@@ -128,7 +137,14 @@ def _assemble(
 ) -> tuple[Runner, TrainLoop]:
     optimizer = recipe.optimizer(parameter_groups(loaded.model))
     schedule = recipe.schedule(optimizer, plan.num_steps)
-    model = TrainingModel(loaded.model, recipe.objective)
+    pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
+    setup = Setup(
+        loaded,
+        strategy,
+        lambda: chain(*(every_batch(each, prepared.unit, pad) for each in (prepared.train, prepared.val))),
+        recipe.model.trust_remote_code,
+    )
+    model = TrainingModel(loaded.model, prepare_objective(recipe.objective, setup))
     strategy.prepare(model, optimizer=optimizer, schedule=schedule)
     runner = Runner(
         strategy=strategy,
@@ -141,9 +157,7 @@ def _assemble(
         note=_note(recipe, loaded),
         model=model,
     )
-    flat = loaded.packs
-    pad = None if flat else loaded.tokenizer.pad_token_id or 0
-    loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad)
+    loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
     return runner, loop
 
 
@@ -181,11 +195,24 @@ def _partial_keyword(make: Any, name: str, default: str) -> str:
     return str(getattr(make, "keywords", {}).get(name, default))
 
 
-def _refuse_finished(resume: Path, plan: TrainingPlan) -> None:
-    step = checkpoint.step_of(resume)
+def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:
+    """A run that was killed between its last step and its end has no ``final`` folder yet: it goes
+    on without a further step.
+
+    Raises:
+        ConfigError: the run is done.
+    """
+    if not (resume.parent.parent / "final").exists():
+        return
+    step = step_of(resume)
     if step >= plan.num_steps:
         raise ConfigError(
             f"--resume: the run is at step {step} of {plan.num_steps} and done; raise training.epochs"
+        )
+    if reason := stop_reason(read_state(resume), recipe.hooks.values()):
+        raise ConfigError(
+            f"--resume: the run is done: it ended at step {step} of {plan.num_steps}, as {reason}; raise "
+            "hooks.early_stopping.patience, or take the hook out"
         )
 
 

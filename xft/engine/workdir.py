@@ -4,12 +4,13 @@ import fcntl
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from xft import console
-from xft.engine.checkpoint import find_checkpoint, saved_steps
+from xft.engine.folders import find_checkpoint, saved_steps, tidy
 from xft.errors import ConfigError
 
 _LOGGERS = ("xft", "xft.runner")
@@ -25,6 +26,8 @@ MARKS = (
 )
 """What a run writes: a folder that holds one of these is not free."""
 LOCK = ".lock"
+AUTO = "auto"
+"""``--resume auto``: go on where there is a checkpoint, and start where there is none."""
 
 
 def choose_work_dir(
@@ -39,19 +42,19 @@ def choose_work_dir(
         config: the config file.
         wanted: by the command line or the config.
         resume: see ``TrainOptions``.
-        rank: only the first looks whether the folder is free; it makes it before the others come.
+        rank: only the first looks at the folder; the others hear from it what it found.
 
     Raises:
         ConfigError: the folder holds a run already, or cannot be written.
-        CheckpointError: there is nothing to resume from.
+        CheckpointError: there is nothing good to resume from.
     """
     default = Path("runs") / Path(config).stem
-    if resume is not None:
-        checkpoint = find_checkpoint(Path(resume or wanted or default))
-        folder = Path(wanted) if wanted is not None else checkpoint.parent.parent
-        return folder.absolute(), checkpoint
     if rank != 0:
         return Path(wanted or default).absolute(), None
+    if resume == AUTO:
+        return _choose_either(Path(wanted or default))
+    if resume is not None:
+        return _choose_resumed(Path(resume or wanted or default), wanted)
     if not wanted:
         folder, number = default, 2
         while is_taken(folder):
@@ -65,17 +68,47 @@ def choose_work_dir(
     return folder.absolute(), None
 
 
+def _choose_resumed(path: Path, wanted: str | None) -> tuple[Path, Path]:
+    checkpoint = find_checkpoint(path).absolute()
+    own = checkpoint.parent.parent
+    folder = Path(wanted).absolute() if wanted is not None else own
+    if folder.resolve() != own.resolve() and is_taken(folder):
+        raise ConfigError(
+            f"--work-dir: {wanted} holds another run than the one of {checkpoint}; choose a folder that is free"
+        )
+    return folder, checkpoint
+
+
+def _choose_either(folder: Path) -> tuple[Path, Path | None]:
+    """A scheduler starts a run again with the command that it began with."""
+    if saved_steps(folder):
+        return folder.absolute(), find_checkpoint(folder).absolute()
+    if (folder / "final").exists():
+        raise ConfigError(f"--resume auto: the run in {folder} is done, and kept no checkpoint")
+    if is_taken(folder):
+        console.say(f"note: the run in {folder} saved no checkpoint before it was ended; it begins anew")
+    _check_writable(folder.absolute())
+    return folder.absolute(), None
+
+
 def is_taken(folder: Path) -> bool:
     """Whether a run has used the folder."""
     return any((folder / each).exists() for each in MARKS)
 
 
 @contextmanager
-def claim(folder: Path, rank: int, resumed: bool) -> Iterator[None]:
-    """Make the folder, and keep other runs out of it while what stands under ``with`` goes on.
+def claim(folder: Path, rank: int, resumed: bool, checkpoint: Path | None = None) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it while what stands under ``with`` goes on. What
+    a kill left half done in it is put in order first.
 
     Where that fails before the first checkpoint of a new run, the folder is taken away again, so
     that nothing half-written is left and the next try finds it free.
+
+    Args:
+        folder: the run folder.
+        rank: only the first claims it.
+        resumed: whether it may hold a run already: the one that goes on, or begins again.
+        checkpoint: what the run goes on from.
 
     Raises:
         ConfigError: it cannot be made, or another run is in it.
@@ -98,6 +131,7 @@ def claim(folder: Path, rank: int, resumed: bool) -> Iterator[None]:
             raise ConfigError(
                 f"--work-dir: another run is at work in {folder}; wait for it, or stop it"
             ) from error
+        tidy(folder, checkpoint)
         try:
             yield
         except Exception:
@@ -107,10 +141,19 @@ def claim(folder: Path, rank: int, resumed: bool) -> Iterator[None]:
             raise
 
 
+class _LogFile(logging.FileHandler):
+    """A log that does without the lines that a full disk does not take: the terminal has them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let an error of the disk pass; any other is a fault of ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def log_to(folder: Path) -> None:
     """Keep the lines of this run in ``train.log``."""
     stop_logging()
-    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler = _LogFile(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     for name in _LOGGERS:
         logging.getLogger(name).addHandler(handler)

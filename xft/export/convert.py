@@ -2,25 +2,24 @@
 
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
+from xft import console
 from xft.errors import ConfigError
-from xft.export.verify import PROBE, Comparison, compare, logits_of, verify_artifact
+from xft.export.merged import NOTICEABLE, Limits, compare_merged, divergence, limits, read_probes
+from xft.export.norms import adapter_norms, check_learnt, summarise, trains_more
+from xft.export.probe import logits_of
+from xft.export.verify import Comparison, verify_artifact
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
 from xft.models.adapters import load_adapter, merge
 from xft.models.load import choose_dtype, load_weights, resize_embeddings
 from xft.models.quantization import NF4, Int8
 from xft.templates import BoundTemplate
-from xft.types import Message
-
-MERGE_TOLERANCE = 0.05
-"""How far the logits of a merged model may be from those with the adapter, as a share of the
-largest: folding the update into 16-bit weights rounds it."""
 
 
 def convert(
@@ -30,6 +29,7 @@ def convert(
     dtype: str | None = None,
     max_shard_size: str = "5GB",
     trust_remote_code: bool = False,
+    fresh: bool = True,
 ) -> Comparison:
     """Write a run, a checkpoint or an adapter as plain ``peft`` or ``transformers`` reads it.
 
@@ -40,13 +40,15 @@ def convert(
         dtype: of the weights that are written; by default as in training.
         max_shard_size: of a file of weights.
         trust_remote_code: run Python code that lies beside the weights.
+        fresh: whether what was written is opened in a fresh process to verify it.
 
     Returns:
-        How near what was written is to what was opened.
+        How near what was written is to what was opened: a merged model to the adapter on its base,
+        on the sample questions of the run.
 
     Raises:
         ConfigError: ``out`` is in use, or ``source`` cannot be written in that way.
-        CheckpointError: what was written does not give what was opened.
+        CheckpointError: what was written does not give what was opened; nothing is left of it.
     """
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -59,7 +61,11 @@ def convert(
         raise ConfigError(f"--merge: {source} is a whole model already; leave --merge out")
     if dtype is not None and not merged and isinstance(loaded.model, PeftModel):
         raise ConfigError("--dtype: an adapter is exported as it is; --merge makes a whole model of it")
+    if norms := adapter_norms(loaded.model):
+        check_learnt(norms, trains_more(loaded.model), source)
+        console.say(summarise(norms))
     template = _template(loaded)
+    export = _Export(source, loaded, template, note, max_shard_size, trust_remote_code, fresh)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
@@ -67,10 +73,7 @@ def convert(
         raise ConfigError(f"OUT: cannot make {out} ({error.strerror})") from error
     made.chmod(0o755)
     try:
-        if merged:
-            comparison = _write_merged(source, made, loaded, template, note, dtype, max_shard_size)
-        else:
-            comparison = _write_plain(made, loaded, template, note, max_shard_size)
+        comparison = _write_merged(export, made, dtype) if merged else _write_plain(export, made)
         if target.exists():
             target.rmdir()
         made.rename(target)
@@ -79,41 +82,74 @@ def convert(
     return comparison
 
 
-def _write_plain(
-    made: Path, loaded: LoadedModel, template: BoundTemplate | None, note: Note | None, max_shard_size: str
-) -> Comparison:
-    dtype = _type_name(loaded.base.dtype)
-    note = replace(note or Note(_name(loaded), dtype), dtype=dtype)
-    save_artifact(loaded.model, loaded.tokenizer, template, note, made, max_shard_size=max_shard_size)
-    return verify_artifact(made, loaded.model, loaded.tokenizer, template, torch.device("cpu"))
+@dataclass(frozen=True)
+class _Export:
+    """What is written: the opened model, and how."""
+
+    source: str
+    loaded: LoadedModel
+    template: BoundTemplate | None
+    note: Note | None
+    max_shard_size: str
+    trust_remote_code: bool
+    fresh: bool
+
+    def write(self, model: Any, note: Note, folder: Path) -> Comparison:
+        """Write a model, and see that what was written gives what it gives."""
+        tokenizer = self.loaded.tokenizer
+        save_artifact(model, tokenizer, self.template, note, folder, max_shard_size=self.max_shard_size)
+        return verify_artifact(
+            folder,
+            model,
+            tokenizer,
+            self.template,
+            torch.device("cpu"),
+            trust_remote_code=self.trust_remote_code,
+            fresh=self.fresh,
+        )
 
 
-def _write_merged(
-    source: str,
-    made: Path,
-    loaded: LoadedModel,
-    template: BoundTemplate | None,
-    note: Note | None,
-    dtype: str | None,
-    max_shard_size: str,
-) -> Comparison:
+def _write_plain(export: _Export, made: Path) -> Comparison:
+    dtype = _type_name(export.loaded.base.dtype)
+    note = replace(export.note or Note(_name(export.loaded), dtype), dtype=dtype)
+    return export.write(export.loaded.model, note, made)
+
+
+def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
     """Merge into plain weights, and compare with the adapter on the base that it was trained on."""
-    probe = _probe(loaded, template)
-    expected = logits_of(loaded.model, probe)
-    device = torch.device("cpu")
-    wanted = choose_dtype(dtype or (note.dtype if note is not None else "auto"), device)
-    whole: Any = merge(_on_plain_base(source, loaded, note, wanted))
+    loaded: Any = export.loaded
+    note = export.note
+    probes, said = read_probes(Path(export.source), loaded.tokenizer, export.template)
+    expected = [logits_of(loaded.model, each) for each in probes]
+    with loaded.model.disable_adapter():
+        effect = divergence(expected, [logits_of(loaded.model, each) for each in probes])
+    trained, bits = loaded.base.dtype, note.bits if note is not None else None
+    wanted = choose_dtype(dtype or (note.dtype if note is not None else "auto"), torch.device("cpu"))
+    allowed = limits(trained, wanted, bits=bits)
+    whole: Any = merge(_on_plain_base(export.source, loaded, note, wanted))
     whole.config.use_cache = True
-    save_artifact(
-        whole,
-        loaded.tokenizer,
-        template,
-        Note(_name(loaded), _type_name(wanted)),
-        made,
-        max_shard_size=max_shard_size,
-    )
-    verify_artifact(made, whole, loaded.tokenizer, template, device)
-    return compare(expected, logits_of(whole, probe), MERGE_TOLERANCE, f"{source}: the merged model")
+    # Compared before it is written: large folders take long.
+    got = [logits_of(whole, each) for each in probes]
+    comparison = compare_merged(expected, got, allowed, export.source)
+    for line in _measured(comparison, effect, allowed, said):
+        console.say(line)
+    export.write(whole, Note(_name(loaded), _type_name(wanted)), made)
+    return comparison
+
+
+def _measured(found: Comparison, effect: float, allowed: Limits, said: str) -> list[str]:
+    """Lines on how near a merged model is, beside how far the adapter takes the base at all."""
+    lines = [
+        f"merged against the adapter, over {said}: KL {found.divergence:.2g} nats (at most "
+        f"{allowed.divergence:g}; the adapter itself makes {effect:.2g}), the likeliest token is the same at "
+        f"{found.agreement:.1%} of the positions (at least {allowed.agreement:.0%})"
+    ]
+    if found.divergence > NOTICEABLE * effect:
+        lines.append(
+            "warning: the rounding of the merged weights is not small beside what the adapter does; --dtype float32 "
+            "rounds less, and the adapter on its base rounds nothing"
+        )
+    return lines
 
 
 def _on_plain_base(source: str, loaded: LoadedModel, note: Note | None, dtype: torch.dtype) -> Any:
@@ -142,13 +178,6 @@ def _name(loaded: LoadedModel) -> str:
 
 def _type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _probe(loaded: LoadedModel, template: BoundTemplate | None) -> torch.Tensor:
-    text = PROBE
-    if template is not None:
-        text = template.render([Message("user", text)], generation=True)
-    return torch.tensor([loaded.tokenizer(text, add_special_tokens=False)["input_ids"]])
 
 
 def _template(loaded: LoadedModel) -> BoundTemplate | None:

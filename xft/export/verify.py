@@ -1,6 +1,6 @@
 """Reload what was written, and compare it with the live model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,28 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from xft.errors import CheckpointError
-from xft.models import open_artifact
+from xft.export.norms import adapter_norms, check_learnt
+from xft.export.probe import PROBE, Found, Wanted, logits_of, look
+from xft.export.process import FreshProcess, NotLookedAt
+from xft.models.generate import stop_ids
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
 
-PROBE = "What is the capital of France, and what do you know about it? Say it in one sentence, please."
+SAME_DEVICE = 1e-3
+"""How far logits may be apart, as a share of the largest. The same weights in the same type give the
+same logits; a reload may choose another kernel, and another number of threads."""
+OTHER_DEVICE = 5e-2
+"""The same, where the reloaded model is on a CPU and the live one is not: 16-bit products are rounded
+at other places. What an adapter has learnt may be smaller than that, so its norms are compared too."""
+NORM_TOLERANCE = 1e-4
+"""How far the norm of a layer's update may be from the live one's, as a share of it."""
+TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How near the logits of two models are on a probe.
+    """How near the logits of two models are.
 
     Attributes:
         difference: the largest difference of a logit.
         largest: the largest logit.
         agreement: share of the positions at which both rank the same token first.
         divergence: mean Kullback-Leibler divergence of a position, in nats.
+        norms: of the adapter that was reloaded, by layer; empty where there is none.
     """
 
     difference: float
     largest: float
     agreement: float
     divergence: float
+    norms: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.difference == 0:
@@ -40,16 +53,117 @@ class Comparison:
         )
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What the live model gives, and a reloaded one must.
+
+    Attributes:
+        text: ``PROBE`` in the chat template, or as it is.
+        ids: its tokens.
+        stop_ids: at which an answer ends; ``None`` without a template.
+        norms: of the adapter, by layer.
+        logits: ``(1, seq, vocabulary)`` in fp32, on the host.
+    """
+
+    text: str
+    ids: list[int]
+    stop_ids: list[int] | None
+    norms: dict[str, float]
+    logits: Tensor
+
+
+def expect(
+    live: nn.Module, tokenizer: Tokenizer, template: BoundTemplate | None, device: torch.device
+) -> Expected:
+    """Ask the live model, as it is now.
+
+    Args:
+        live: on ``device``.
+        tokenizer: the live one.
+        template: the live one; ``None`` for raw text.
+        device: where the model is.
+    """
+    text = PROBE if template is None else template.render([Message("user", PROBE)], generation=True)
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return Expected(
+        text,
+        ids,
+        None if template is None else stop_ids(tokenizer, template),
+        adapter_norms(live),
+        logits_of(live, torch.tensor([ids], device=device)),
+    )
+
+
+def wanted(
+    folder: Path, expected: Expected, device: torch.device | str, trust_remote_code: bool = False
+) -> Wanted:
+    """What to look at in a saved model so that ``judge`` can compare it."""
+    return Wanted(
+        str(folder.absolute()),
+        expected.ids,
+        expected.stop_ids is not None,
+        str(device),
+        trust_remote_code,
+    )
+
+
+def judge(
+    found: Found, expected: Expected, name: str, tolerance: float = SAME_DEVICE, learnt: bool = True
+) -> Comparison:
+    """Compare what a reloaded model gives with what the live one gave.
+
+    Args:
+        found: by the one who reloaded it.
+        expected: of the live one.
+        name: of the saved model, for messages.
+        tolerance: the largest difference of logits that is allowed, as a share of the largest logit.
+        learnt: whether the training is over, so that an adapter must be more than zero.
+
+    Raises:
+        CheckpointError: they differ, or the adapter is zero where it must not be.
+    """
+    if found.text != expected.text:
+        raise CheckpointError(f"{name}: the saved chat template renders another text than the live one")
+    if found.ids != expected.ids:
+        raise CheckpointError(f"{name}: the saved tokenizer gives other tokens than the live one")
+    if expected.stop_ids is not None and found.stop_ids != expected.stop_ids:
+        raise CheckpointError(
+            f"{name}: the saved generation config ends an answer at the tokens {found.stop_ids}, the live model at "
+            f"{expected.stop_ids}"
+        )
+    _judge_norms(found, expected, name, learnt)
+    comparison = compare(expected.logits, found.logits, f"{name}: the saved model", found.norms)
+    if not comparison.difference <= tolerance * comparison.largest:
+        raise CheckpointError(
+            f"{name}: the saved model gives other logits than the live one ({comparison}); do not use it"
+        )
+    return comparison
+
+
+def _judge_norms(found: Found, expected: Expected, name: str, learnt: bool) -> None:
+    for layer in sorted({*found.norms, *expected.norms}):
+        live, saved = expected.norms.get(layer), found.norms.get(layer)
+        if live is None or saved is None or abs(live - saved) > NORM_TOLERANCE * live:
+            raise CheckpointError(
+                f"{name}: the adapter that was saved is not the live one (layer {layer}: ‖ΔW‖ is {saved}, the live "
+                f"model's is {live}); do not use it"
+            )
+    if learnt:
+        check_learnt(found.norms, found.also_trained, name)
+
+
 def verify_artifact(
     folder: Path,
     live: nn.Module,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
     device: torch.device,
-    tolerance: float = 1e-3,
+    tolerance: float | None = None,
     trust_remote_code: bool = False,
+    fresh: bool = False,
+    timeout: float = TIMEOUT,
 ) -> Comparison:
-    """Compare a saved model with the one in memory: tokens, template and logits.
+    """Compare a saved model with the one in memory: tokens, template, stop tokens, adapter and logits.
 
     Args:
         folder: what was written.
@@ -57,56 +171,83 @@ def verify_artifact(
         tokenizer: the live one.
         template: the live one; ``None`` for raw text.
         device: where the live model is.
-        tolerance: the largest difference of logits that is allowed, as a share of the largest
-            logit. The same weights in the same type give the same logits; a reload may choose
-            another kernel.
+        tolerance: see ``judge``; ``None`` chooses it by the devices.
         trust_remote_code: as the live model was loaded.
+        fresh: whether the saved model is opened in a fresh process, which takes some seconds more,
+            and cannot have anything from this one but what is in the folder.
+        timeout: seconds that the fresh process may take.
 
     Raises:
-        CheckpointError: they differ.
+        CheckpointError: they differ, or the saved model cannot be opened.
     """
-    saved = open_artifact(str(folder), device=device, trust_remote_code=trust_remote_code)
-    text = PROBE
-    if template is not None:
-        turns = [Message("user", PROBE)]
-        text = template.render(turns, generation=True)
-        again = BoundTemplate(saved.tokenizer, str(saved.tokenizer.chat_template))
-        if again.render(turns, generation=True) != text:
-            raise CheckpointError(
-                f"{folder}: the saved chat template renders another text than the live one"
-            )
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if saved.tokenizer(text, add_special_tokens=False)["input_ids"] != ids:
-        raise CheckpointError(f"{folder}: the saved tokenizer gives other tokens than the live one")
-    batch = torch.tensor([ids], device=device)
-    expected, got = logits_of(live, batch), logits_of(saved.model, batch)
-    return compare(expected, got, tolerance, f"{folder}: the saved model")
+    expected = expect(live, tokenizer, template, device)
+    where = fresh_device(live, device) if fresh else device
+    ask = wanted(folder, expected, where, trust_remote_code)
+    found = FreshProcess(ask).result(timeout) if fresh else look_aside(ask)
+    if tolerance is None:
+        tolerance = tolerance_on(where, device)
+    return judge(found, expected, str(folder), tolerance)
 
 
-def compare(expected: Tensor, got: Tensor, tolerance: float, what: str) -> Comparison:
+def look_aside(ask: Wanted) -> Found:
+    """Open a saved model in this process, and leave the random numbers as they are: a new adapter
+    draws its first weights before the saved ones replace them."""
+    with torch.random.fork_rng():
+        return look(ask)
+
+
+def tolerance_on(where: torch.device | str, live: torch.device) -> float:
+    """How far logits may be apart on one device and another."""
+    return SAME_DEVICE if torch.device(where).type == live.type else OTHER_DEVICE
+
+
+def fresh_device(live: nn.Module, device: torch.device, spare: float = 1.3) -> torch.device:
+    """Where a second model has room: beside the live one, or else on the CPU.
+
+    Args:
+        live: the model.
+        device: where it is.
+        spare: how much more memory than its weights take must be free.
+
+    Raises:
+        NotLookedAt: there is no room, and its attention runs on no CPU.
+    """
+    if device.type != "cuda":
+        return device
+    size = sum(each.nbytes for each in (*live.parameters(), *live.buffers()))
+    free, _ = torch.cuda.mem_get_info(device)
+    if free > spare * size + 2**30:
+        return device
+    config: Any = live.config
+    if "flash" in str(getattr(config, "_attn_implementation", "")):
+        raise NotLookedAt(
+            "the saved model cannot be verified: there is no room for a second one on the GPU, and "
+            "flash attention runs on no CPU"
+        )
+    return torch.device("cpu")
+
+
+def compare(
+    expected: Tensor, got: Tensor, what: str = "the model", norms: dict[str, float] | None = None
+) -> Comparison:
     """Compare logits of shape ``(batch, seq, vocabulary)``.
 
     Raises:
-        CheckpointError: they differ by more than ``tolerance`` times the largest, or are no numbers.
+        CheckpointError: they are not of one shape, or are no numbers.
     """
-    p, q = expected.log_softmax(-1), got.log_softmax(-1)
+    if expected.shape != got.shape:
+        raise CheckpointError(
+            f"{what} gives logits of shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        )
+    # Double precision: the sum over a large vocabulary would round a small divergence away.
+    p, q = expected.double().log_softmax(-1), got.double().log_softmax(-1)
     found = Comparison(
         difference=float((expected - got).abs().max()),
         largest=float(expected.abs().max()),
         agreement=float((expected.argmax(-1) == got.argmax(-1)).float().mean()),
-        divergence=float((p.exp() * (p - q)).sum(-1).mean()),
+        divergence=max(0.0, float((p.exp() * (p - q)).sum(-1).mean())),
+        norms=norms or {},
     )
-    if not found.difference <= tolerance * found.largest:
-        raise CheckpointError(f"{what} gives other logits than the live one ({found}); do not use it")
+    if not torch.isfinite(torch.tensor([found.difference, found.divergence])).all():
+        raise CheckpointError(f"{what} gives logits that are no numbers; do not use it")
     return found
-
-
-def logits_of(model: Any, batch: Tensor) -> Tensor:
-    """Logits in fp32, in evaluation mode, without a gradient."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return model(input_ids=batch, use_cache=False).logits.float().cpu()
-    finally:
-        model.train(training)

@@ -1,12 +1,20 @@
 """The module that the runner trains: a model and the objective that it is trained with."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from xft.losses import sum_by_sample, token_log_probs
 from xft.models.attention import PACKED, placeholder_mask
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Objective
+
+MOST_LOGITS = 2**25
+"""How many logits are made at a time where sequences are scored: 128 MB in fp32."""
 
 
 class TrainingModel(nn.Module):
@@ -37,9 +45,78 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     Returns:
         ``(targets, vocabulary)`` logits in the model's type, and ``(targets,)`` token ids.
     """
+    keep, targets = _predictions(batch)
+    logits: Tensor = model(**_inputs(model, batch), logits_to_keep=keep).logits
+    if logits.ndim == 3:  # a model that keeps all positions, or keeps the batch dimension
+        logits = logits[keep] if logits.shape[:2] == keep.shape else logits.flatten(0, 1)
+    return logits, targets
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How probable a model finds the answers of a batch.
+
+    Attributes:
+        log_probs: ``(samples,)``, the log-probabilities of the trained tokens added up, in fp32.
+        counts: how many tokens of each sample are trained.
+    """
+
+    log_probs: Tensor
+    counts: list[int]
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(samples,)``: ``counts`` as numbers to divide by, at least 1."""
+        counts = torch.tensor(self.counts, device=self.log_probs.device, dtype=self.log_probs.dtype)
+        return counts.clamp(min=1)
+
+
+def score(model: nn.Module, batch: Batch) -> Scores:
+    """The log-probability of the trained tokens of each sample.
+
+    What is trained is said by the labels and by nothing else. Logits are made for a few hundred
+    tokens at a time (see :func:`~xft.losses.token_log_probs`).
+
+    Args:
+        model: a causal language model of transformers, with or without an adapter.
+        batch: flat or padded.
+    """
+    parts = _decoder_and_head(model, batch)
+    if parts is None:
+        states, targets = target_logits(model, batch)
+        head: nn.Module = nn.Identity()
+    else:
+        decoder, head = parts
+        keep, targets = _predictions(batch)
+        states = decoder(**_inputs(model, batch)).last_hidden_state[keep]
+    config: Any = model.config
+    chunk_size = max(1, MOST_LOGITS // config.get_text_config().vocab_size)
+    counts = batch.sample_targets
+    return Scores(sum_by_sample(token_log_probs(states, targets, head, chunk_size), counts), counts)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients and without dropout; afterwards every module is as it was."""
+    modules = [each for each in model.modules() if each.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for each in modules:
+            each.training = True
+
+
+def _predictions(batch: Batch) -> tuple[Tensor, Tensor]:
+    """``(batch, seq)``, whether the next token is trained; and ``(targets,)``, those tokens."""
     following = torch.full_like(batch.labels, IGNORE_INDEX)
     following[:, :-1] = batch.labels[:, 1:]
     keep = following != IGNORE_INDEX
+    return keep, following[keep]
+
+
+def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
@@ -50,7 +127,28 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     if batch.segment_lengths and config._attn_implementation == PACKED:
         arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
         arguments["segment_lengths"] = batch.segment_lengths
-    logits: Tensor = model(**arguments, logits_to_keep=keep).logits
-    if logits.ndim == 3:  # a model that keeps all positions, or keeps the batch dimension
-        logits = logits[keep] if logits.shape[:2] == keep.shape else logits.flatten(0, 1)
-    return logits, following[keep]
+    return arguments
+
+
+_PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Of which models it is known whether their logits are what the head makes of the last states."""
+
+
+def _decoder_and_head(model: nn.Module, batch: Batch) -> tuple[nn.Module, nn.Module] | None:
+    """The two halves of a model; ``None`` where there is more to its logits.
+
+    Some architectures scale their logits or cap them. Which ones changes with every release of
+    transformers, so each model is asked once, with two tokens.
+    """
+    below: Any = model
+    base: Any = below.get_base_model() if hasattr(below, "get_base_model") else below
+    decoder, head = base.get_decoder(), base.get_output_embeddings()
+    if decoder is None or decoder is base or head is None:
+        return None
+    if base not in _PLAIN:
+        ids = batch.input_ids[:1, :2]
+        with evaluating(base):
+            whole = base(input_ids=ids, use_cache=False).logits
+            halves = head(decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        _PLAIN[base] = torch.equal(whole.float(), halves.float())
+    return (decoder, head) if _PLAIN[base] else None

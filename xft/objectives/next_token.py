@@ -16,8 +16,8 @@ def next_token(model: nn.Module, batch: Batch) -> LossOutput:
     """The negative log-likelihood of the trained tokens, summed.
 
     Metrics:
-        correct: how many of them the model ranks first.
+        accuracy: how many of them the model ranks first.
     """
     logits, targets = target_logits(model, batch)
     correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
-    return LossOutput(cross_entropy_sum(logits, targets), len(targets), {"correct": correct.detach()})
+    return LossOutput(cross_entropy_sum(logits, targets), len(targets), {"accuracy": correct.detach()})

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from xft.engine.checkpoint import STATE, TENSORS
+from xft.engine.manifest import seal
 from xft.engine.workdir import choose_work_dir, claim, is_taken, log_to
 from xft.errors import CheckpointError, ConfigError
 
@@ -25,7 +27,9 @@ def checkpoints(run: Path, *steps: int) -> None:
     for step in steps:
         folder = run / "checkpoints" / f"step_{step}"
         folder.mkdir(parents=True)
-        (folder / "training_state.json").write_text("{}", encoding="utf-8")
+        for name in (STATE, TENSORS):
+            (folder / name).write_text("{}", encoding="utf-8")
+        seal(folder)
 
 
 def test_the_folder_is_named_after_the_config(here: Path) -> None:

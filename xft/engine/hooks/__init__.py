@@ -2,20 +2,32 @@
 
 They are MMEngine hooks: a class of your own derives from ``mmengine.hooks.Hook``, overrides the
 moments that it wants (``before_train``, ``after_train_iter``, ``after_train`` …) and is named in
-the config under ``hooks``. The runner calls two further moments: ``after_validation(runner,
-metrics)`` and ``after_save(runner, folder)``.
+the config under ``hooks``. The runner calls further moments, on all ranks and in the main thread:
+
+- ``after_validation(runner, metrics)``,
+- ``after_nonfinite(runner, reason, rows)``: the loss or the gradient of a step is not finite; a hook
+  that sets ``runner.train_loop.forgiven`` leaves the step out, else the run ends,
+- ``after_step(runner)``: all hooks are through with ``after_train_iter``, whatever their priority,
+- ``before_save(runner, step)``: the training is about to be copied for a checkpoint,
+- ``after_save(runner, folder)``: a checkpoint is on the disk. It is called at the end of the first
+  step after that, and in any case before the run ends.
 """
 
 from xft.engine.hooks.checkpoint import CheckpointHook
 from xft.engine.hooks.early_stopping import EarlyStoppingHook
+from xft.engine.hooks.guards import GuardsHook
 from xft.engine.hooks.progress import ProgressHook
 from xft.engine.hooks.questions import QuestionsHook
 from xft.engine.hooks.validation import ValidationHook
+from xft.engine.hooks.verify import VerifyHook, verify_final
 
 __all__ = [
     "CheckpointHook",
     "EarlyStoppingHook",
+    "GuardsHook",
     "ProgressHook",
     "QuestionsHook",
     "ValidationHook",
+    "VerifyHook",
+    "verify_final",
 ]

@@ -1,5 +1,6 @@
 """Stop when the validation does not get better any more."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from mmengine.hooks import Hook
@@ -43,7 +44,11 @@ class EarlyStoppingHook(Hook):
             self._state |= {"lowest": value, "waited": 0}
             return
         self._state["waited"] += 1
-        if self._state["waited"] >= self.patience:
+        if self.is_over(self._state):
             reason = f"validation {self.monitor} has not fallen below {lowest:.4f} in {self.patience} validations"
-            runner.train_loop.stop_reason = reason
+            runner.train_loop.stop_reason = self._state["reason"] = reason
             console.say(f"  stopping early: {reason}")
+
+    def is_over(self, state: Mapping[str, Any]) -> bool:
+        """Whether patience is at an end, by what this hook keeps in checkpoints."""
+        return bool(state["waited"] >= self.patience)

@@ -4,10 +4,9 @@ import math
 from typing import Any
 
 from xft import console
-from xft.data import collate_flat, collate_padded
-from xft.data.sampler import in_order
 from xft.engine.hooks.interval import IntervalHook
 from xft.evaluation import evaluate
+from xft.evaluation.validation import validation_batches
 from xft.registry import register
 
 
@@ -44,18 +43,23 @@ class ValidationHook(IntervalHook):
         if not samples:
             return
         strategy = runner.strategy
-        order = in_order([len(each) for each in samples], self.batch_size)
-        pad = runner.train_loop.pad_token_id
-        chosen = [
-            [samples[each] for each in batch] for batch in order[strategy.rank :: strategy.world_size]
-        ]
-        batches = (collate_flat(each) if pad is None else collate_padded(each, pad) for each in chosen)
+        loop = runner.train_loop
+        batches = validation_batches(
+            samples, self.batch_size, loop.unit, loop.pad_token_id, strategy.rank, strategy.world_size
+        )
         with strategy.autocast():
             metrics = evaluate(strategy.model, batches, strategy.device, strategy.reduce_sum)
         runner.record("val", **{key: value for key, value in metrics.items() if math.isfinite(value)})
-        accuracy = f"  accuracy {metrics['accuracy']:.1%}" if "accuracy" in metrics else ""
-        console.say(
-            f"  validation at step {runner.train_loop.step}: loss {metrics['loss']:.4f}  "
-            f"perplexity {metrics['perplexity']:.2f}{accuracy}"
-        )
+        console.say(f"  validation at step {loop.step}: {_figures(metrics)}")
         runner.call_hook("after_validation", metrics=metrics)
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """The few that a person looks at first."""
+    shown = [f"loss {metrics['loss']:.4f}"]
+    if "perplexity" in metrics:
+        shown.append(f"perplexity {metrics['perplexity']:.2f}")
+    for name, form in (("accuracy", ".1%"), ("rewards/accuracy", ".1%"), ("rewards/margin", ".3f")):
+        if name in metrics:
+            shown.append(f"{name} {metrics[name]:{form}}")
+    return "  ".join(shown)

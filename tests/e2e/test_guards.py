@@ -1,0 +1,181 @@
+"""Trainings that go wrong: what is said, what is left out, what ends."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import ROOT, records, write_config, write_rows
+
+from xft.cli import main
+
+BLOWING = """
+import torch
+from mmengine.hooks import Hook
+from xft.objectives import next_token
+
+weights = []
+
+class Infinite(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * float('inf')
+
+def blow(model, batch, token, kind):
+    output = next_token(model, batch)
+    if token is None or bool((batch.input_ids == token).any()):
+        if kind == 'loss':
+            output.loss_sum = output.loss_sum * float('nan')
+        elif kind == 'gradient':
+            output.loss_sum = Infinite.apply(output.loss_sum)
+        else:
+            output.loss_sum = output.loss_sum * kind
+    return output
+
+class Watch(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        kept = runner.bare_model.named_parameters()
+        weights.append({name: each.detach().clone() for name, each in kept if each.requires_grad})
+"""
+MARKED = 7
+EXTRA = """
+data.update(packing=False, val=2)
+training.update(epochs=1)
+hooks.update(guards=dict(type='guards'), watch=dict(type='blowing.Watch'))
+"""
+
+
+@pytest.fixture
+def config(
+    tmp_path: Path, tiny_model: Path, smollm2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Rows of which one, in line 7, holds a word that no other has, and an objective that fails at it."""
+    rows = write_rows(tmp_path / "rows.jsonl", 24)
+    lines = rows.read_text().splitlines()
+    marked = json.loads(lines[MARKED - 1])
+    lines[MARKED - 1] = json.dumps({**marked, "instruction": "zebra"})
+    rows.write_text("\n".join(lines) + "\n")
+    token = next(
+        each
+        for each in smollm2_tokenizer("zebra")["input_ids"]
+        if not any(each in smollm2_tokenizer(other)["input_ids"] for other in lines if other != lines[6])
+    )
+    (tmp_path / "blowing.py").write_text(BLOWING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "blowing", raising=False)
+    objective = f"objective = dict(type='blowing.blow', token={token}, kind='loss')\n"
+    return write_config(tmp_path / "c.py", tiny_model, rows, EXTRA + objective)
+
+
+def _train(config: Path, *options: str, run: str = "run") -> int:
+    arguments = ["train", str(config), "--work-dir", str(config.parent / run)]
+    return main([*arguments, *(["--cfg-options", *options] if options else [])])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "named"),
+    [("loss", "the loss is nan", 1), ("gradient", "the norm of the gradient is", 2)],
+)
+def test_a_step_that_is_not_finite_ends_the_run_and_names_its_rows(
+    config: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str, named: int
+) -> None:
+    """A loss is of a micro-batch, which is named; a gradient is of the whole window of two."""
+    assert _train(config, f"objective.kind={kind}") == 6
+    error = capsys.readouterr().err
+    assert message in error
+    assert f"rows.jsonl:{MARKED}" in error
+    assert error.count("rows.jsonl:") == named
+    assert error.count("\n") == 1
+
+
+def test_rows_are_named_without_the_hook_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train(config, "hooks.guards=none") == 6
+    assert f"(rows: {config.parent / 'rows.jsonl'}:{MARKED})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_step_can_be_left_out_and_the_weights_stay_what_they_were(
+    config: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    assert _train(config, "hooks.guards.nonfinite=skip", f"objective.kind={kind}") == 0
+    out = capsys.readouterr().out
+    assert "warning: step" in out
+    assert f"rows.jsonl:{MARKED}" in out
+    assert "warning: 1 steps of this run were left out" in out
+    steps = records(config.parent / "run", "train")
+    left_out = [each["step"] for each in steps if each.get("skipped")]
+    assert len(left_out) == 1
+    assert len(steps) == 11
+    assert math.isnan(steps[left_out[0] - 1]["grad_norm"])
+    import blowing  # type: ignore[import-not-found]
+
+    for step, (before, after) in enumerate(zip(blowing.weights, blowing.weights[1:], strict=False), 2):
+        same = all(torch.equal(before[name], after[name]) for name in after)
+        assert same == (step == left_out[0])
+        assert all(torch.isfinite(each).all() for each in after.values())
+
+
+def test_too_many_steps_left_out_in_a_row_end_the_run(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["hooks.guards.nonfinite=skip", "hooks.guards.max_skips=2", "objective.token=none"]
+    assert _train(config, *options) == 6
+    captured = capsys.readouterr()
+    assert captured.out.count("is left out") == 2
+    assert "step 3: the loss is nan" in captured.err
+
+
+def test_a_spike_is_said_with_its_rows(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train(config, "objective.kind=50", "training.epochs=2") == 0
+    spikes = [each for each in capsys.readouterr().out.splitlines() if "times the usual" in each]
+    assert spikes
+    assert all(f"rows.jsonl:{MARKED}" in each for each in spikes)
+
+
+def test_what_can_never_learn_ends_early(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train(config, "objective.kind=0", "objective.token=none") == 6
+    captured = capsys.readouterr()
+    assert "warning: the gradients of step 1 are all zero" in captured.out
+    assert "nothing can be learnt" in captured.err
+    assert len(records(config.parent / "run", "train")) <= 3
+
+
+def test_a_run_that_learnt_nothing_does_not_say_that_it_succeeded(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(config, "optimizer.lr=0", "objective.token=-1") == 5
+    captured = capsys.readouterr()
+    assert "warning: the learning rate was 0 in the first 10 steps" in captured.out
+    assert "the adapter is zero in all of its 14 layers: nothing was learnt" in captured.err
+    assert "reloaded and compared" not in captured.out
+    assert not (config.parent / "run" / "final").exists()
+
+
+def test_two_ranks_leave_out_the_same_step(config: Path) -> None:
+    """The row is on one rank only; both must agree, or they wait for each other for ever."""
+    extra = "hooks['guards'].update(nonfinite='skip')\nhooks['validation'] = None\n"
+    config.write_text(config.read_text() + extra)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    train = [str(ROOT / "tools" / "train.py"), str(config), "--launcher", "pytorch"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(config.parent)}
+    done = subprocess.run(
+        [*launch, *train, "--work-dir", str(config.parent / "run")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = [each for each in done.stdout.splitlines() if "is left out" in each]
+    assert len(said) == 1
+    assert said[0].count("rows.jsonl:") == 1
+    assert f"rows.jsonl:{MARKED}" in said[0]

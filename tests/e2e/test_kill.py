@@ -1,0 +1,133 @@
+"""Runs that are killed or told to end, and go on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import ROOT, records
+
+TIMES = ("seconds", "per_second")
+OPTIONS = [
+    "--cfg-options",
+    "training.steps=40",
+    "hooks.checkpoint.interval=15",
+    "hooks.validation.interval=20",
+]
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in each.items() if not key.endswith(TIMES)} for each in records(run)]
+
+
+@pytest.mark.timeout(900)
+def test_twenty_kills_lose_nothing() -> None:
+    """The short form of ``make soak``."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "soak.py"), "--kills", "20", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    total = next(line for line in done.stdout.splitlines() if line.startswith("| **all**"))
+    kills, resumed, equal = (int(each) for each in re.findall(r"\d+", total))
+    assert kills >= 20
+    assert kills == resumed == equal
+
+
+def start(config: Path, run: Path, *arguments: str, ranks: int = 1) -> subprocess.Popen[str]:
+    command = [sys.executable]
+    if ranks > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+        arguments = (*arguments, "--launcher", "pytorch")
+    command += [str(ROOT / "tools" / "train.py"), str(config), "--work-dir", str(run), *arguments, *OPTIONS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def wait_for_steps(run: Path, process: subprocess.Popen[str], count: int) -> None:
+    """Wait until a run has taken so many steps."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if (run / "metrics.jsonl").is_file():
+            text = (run / "metrics.jsonl").read_text()
+            if text.count('"split": "train"') >= count:
+                return
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+def finish(config: Path, run: Path, *arguments: str, ranks: int = 1) -> str:
+    out, error = (process := start(config, run, *arguments, ranks=ranks)).communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    return out
+
+
+def assert_same(run: Path, other: Path) -> None:
+    assert figures(run) == figures(other)
+    assert (run / "samples.jsonl").read_text() == (other / "samples.jsonl").read_text()
+    name = Path("final") / "adapter_model.safetensors"
+    assert (run / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_signals_save_and_end_and_the_run_goes_on_bit_equally(tiny_run: Path, tmp_path: Path) -> None:
+    """Terminated in one step, interrupted in a later one, then left alone."""
+    tiny_run.write_text(tiny_run.read_text() + "model['adapter'].update(dropout=0.2)\n")
+    run = tmp_path / "run"
+    for number, code, count in ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 9)):
+        process = start(tiny_run, run, "--resume", "auto")
+        wait_for_steps(run, process, count)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == code, error
+        last = os.readlink(run / "checkpoints" / "last")
+        assert f"saved {last}; go on with --resume" in error
+        assert records(run, "train")[-1]["step"] == int(last.removeprefix("step_"))
+        assert "Traceback" not in error
+    finish(tiny_run, run, "--resume")
+    finish(tiny_run, tmp_path / "whole")
+    assert_same(run, tmp_path / "whole")
+
+
+def test_a_warning_saves_and_the_run_goes_on_and_a_second_interrupt_ends_at_once(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(tiny_run, run)
+    wait_for_steps(run, process, 2)
+    process.send_signal(signal.SIGUSR1)
+    wait_for_steps(run, process, 12)
+    saved = {each.name for each in (run / "checkpoints").iterdir()}
+    assert "last" in saved  # the first one by itself would be that of step 15
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "Ctrl-C again ends at once" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Path) -> None:
+    """Only the launcher is told; it hands the signal on."""
+    tiny_run.write_text(tiny_run.read_text() + "model['adapter'].update(dropout=0.2)\n")
+    run = tmp_path / "run"
+    process = start(tiny_run, run, ranks=2)
+    wait_for_steps(run, process, 4)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "go on with --resume" in error
+    finish(tiny_run, run, "--resume", ranks=2)
+    finish(tiny_run, tmp_path / "whole", ranks=2)
+    assert_same(run, tmp_path / "whole")

@@ -1,0 +1,230 @@
+"""What is saved is what was trained: reloaded in a fresh process, and a run that fails says so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import records
+
+from xft import export
+from xft.cli import INTERRUPTED, main
+from xft.engine import hooks
+from xft.export import process
+
+MEDDLING = """
+import os, signal
+from mmengine.hooks import Hook
+from safetensors.torch import load_file, save_file
+
+class Meddle(Hook):
+    priority = 'HIGHEST'
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def after_save(self, runner, folder):
+        file = folder / 'adapter_model.safetensors'
+        weights = {name: self.factor * each for name, each in load_file(file).items()}
+        file.unlink()
+        save_file(weights, file)
+
+class Interrupt(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 9:
+            raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def config(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of 12 steps with dropout that verifies what it saves."""
+    (tmp_path / "meddling.py").write_text(MEDDLING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    extra = (
+        "hooks.update(verify=dict(type='verify'))\n"
+        "hooks['checkpoint'].update(interval=3, wait=True)\n"
+        "model['adapter'].update(dropout=0.2)\n"
+    )
+    tiny_run.write_text(tiny_run.read_text() + extra)
+    return tiny_run
+
+
+def _train(config: Path, *options: str, run: str = "run") -> int:
+    arguments = ["train", str(config), "--work-dir", str(config.parent / run)]
+    return main([*arguments, *(["--cfg-options", *options] if options else [])])
+
+
+def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    start = process.FreshProcess.__init__
+
+    def note(self: Any, wanted: Any) -> None:
+        looked_at.append(wanted.path)
+        start(self, wanted)
+
+    monkeypatch.setattr(process.FreshProcess, "__init__", note)
+    assert _train(config, "hooks.checkpoint.keep=1") == 0  # the first is gone before it is looked at
+    out = capsys.readouterr().out
+    assert "  step_3 is what was trained: reloaded, " in out
+    assert "adapter norms ‖ΔW‖ of 14 layers: min " in out
+    assert "saved " in out
+    assert [Path(each).name.partition("-")[0] for each in looked_at] == [".verify", ".final"]
+    run = config.parent / "run"
+    assert not list(run.glob(".verify-*"))
+    assert not list(run.glob(".final-*"))
+    norms = [float(each) for each in _line(out, "adapter norms").replace(",", "").split() if _number(each)]
+    saved = load_file(run / "final" / "adapter_model.safetensors")
+    expected = [
+        float((2 * saved[name.replace("lora_A", "lora_B")] @ each).norm())  # alpha 8, r 4
+        for name, each in saved.items()
+        if "lora_A" in name
+    ]
+    assert norms[1:] == pytest.approx([min(expected), torch.tensor(expected).quantile(0.5), max(expected)], 1e-2)
+
+
+def _line(out: str, start: str) -> str:
+    return next(each for each in out.splitlines() if each.startswith(start))
+
+
+def _number(text: str) -> bool:
+    return text.strip(",").replace(".", "", 1).isdigit()
+
+
+def test_verifying_changes_no_bit_of_the_training(config: Path) -> None:
+    assert _train(config, "hooks.verify=none", run="without") == 0
+    for how in ("inside", "process"):
+        assert _train(config, f"hooks.verify.how={how}", run=how) == 0
+        for split in ("train", "val"):
+            one, two = (records(config.parent / each, split) for each in ("without", how))
+            assert [each["loss"] for each in one] == [each["loss"] for each in two]
+        weights = [
+            load_file(config.parent / each / "final" / "adapter_model.safetensors") for each in ("without", how)
+        ]
+        assert all(torch.equal(weights[1][name], each) for name, each in weights[0].items())
+
+
+@pytest.mark.parametrize("how", ["process", "inside"])
+def test_a_checkpoint_that_is_not_what_was_trained_ends_the_run(
+    config: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    options = ["hooks.meddle.type=meddling.Meddle", "hooks.meddle.factor=0.9", f"hooks.verify.how={how}"]
+    assert _train(config, *options) == 5
+    captured = capsys.readouterr()
+    assert "error: step_3: the adapter that was saved is not the live one" in captured.err
+    assert captured.err.count("\n") == 1
+    assert "reloaded and compared" not in captured.out
+    assert not (config.parent / "run" / "final").exists()
+    assert not list((config.parent / "run").glob(".verify-*"))
+
+
+def test_an_empty_adapter_is_not_a_result(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What DeepSpeed is known to leave (DeepSpeed #7900): a file of zeros with the right names."""
+    from xft.engine import runner
+
+    save = runner.save_artifact
+
+    def save_zeros(model: Any, tokenizer: Any, template: Any, note: Any, folder: Path, **options: Any) -> None:
+        save(model, tokenizer, template, note, folder, **options)
+        file = folder / "adapter_model.safetensors"
+        if "state_dict" not in options:
+            save_file({name: torch.zeros_like(each) for name, each in load_file(file).items()}, file)
+
+    monkeypatch.setattr(runner, "save_artifact", save_zeros)
+    assert _train(config) == 5
+    captured = capsys.readouterr()
+    assert "the adapter that was saved is not the live one" in captured.err
+    assert "reloaded and compared" not in captured.out
+    assert not (config.parent / "run" / "final").exists()
+
+
+def test_a_first_checkpoint_without_any_learning_is_said_and_no_error(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first checkpoint of three steps lies in a warm-up that begins at zero."""
+    options = ["hooks.verify.how=inside", "hooks.checkpoint.interval=1", "schedule=dict(type='cosine',warmup=6)"]
+    assert _train(config, *options) == 0
+    assert "warning: the adapter in step_1 is zero still: nothing was learnt so far" in capsys.readouterr().out
+
+
+def test_a_killed_verification_does_not_end_the_training(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine may have no room for a second model. The end of the run is another matter."""
+    monkeypatch.setattr(process, "START", "import os; os.kill(os.getpid(), 9)")
+    assert _train(config) == 5
+    captured = capsys.readouterr()
+    assert "was killed by signal 9; it needs room for a second model; training goes on" in captured.out
+    assert "step 12/12" in captured.out
+    assert "or set hooks.verify.how='inside'" in captured.err
+    assert "reloaded and compared" not in captured.out
+
+
+def test_a_run_that_is_broken_off_leaves_no_process(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    start = process.FreshProcess.__init__
+
+    def note(self: Any, wanted: Any) -> None:
+        start(self, wanted)
+        started.append(self)
+
+    monkeypatch.setattr(process.FreshProcess, "__init__", note)
+    monkeypatch.setattr(process, "START", "import time; time.sleep(600)")
+    assert _train(config, "hooks.interrupt.type=meddling.Interrupt") == INTERRUPTED
+    (only,) = started
+    assert only.is_done()
+    assert not list((config.parent / "run").glob(".verify-*"))
+
+
+def test_the_shipped_configs_guard_and_verify() -> None:
+    from xft.config import load_config
+
+    root = Path(export.__file__).parents[2]
+    found = load_config(root / "configs" / "smollm2_lora.py")["hooks"]
+    assert found["guards"]["type"] == "guards"
+    assert found["verify"]["type"] == "verify"
+    assert hooks.VerifyHook().how == "process"
+    assert hooks.GuardsHook().nonfinite == "stop"
+
+
+def test_secrets_of_the_environment_are_written_nowhere(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secrets = {
+        "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
+        "HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQrStUvWxYz",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIxK7MDENGxbPxRfiCYEXAMPLEKEY",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    assert _train(config) == 0
+    assert main(["convert", str(config.parent / "run"), str(tmp_path / "out"), "--merge"]) == 0
+    captured = capsys.readouterr()
+    written = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert {"train.log", "metrics.jsonl", "config.py", "training_state.json", "xft.json"} <= {
+        each.name for each in written
+    }
+    texts = {each: each.read_bytes() for each in written}
+    texts[Path("output")] = (captured.out + captured.err).encode()
+    for value in secrets.values():
+        assert not [path for path, text in texts.items() if value.encode() in text]
+
+
+def test_the_end_is_compared_inside_where_the_config_says_so(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(process.FreshProcess, "__init__", refuse)
+    assert _train(config, "hooks.verify.how=inside") == 0
+    note = json.loads((config.parent / "run" / "final" / "xft.json").read_text())
+    assert note["dtype"] == "float32"

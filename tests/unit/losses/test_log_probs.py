@@ -1,0 +1,85 @@
+"""Log-probabilities in chunks against torch's own, and what they keep in memory."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from xft.losses import sum_by_sample, token_log_probs
+
+
+def _problem() -> tuple[Tensor, Tensor, nn.Linear]:
+    torch.manual_seed(0)
+    head = nn.Linear(6, 17, bias=False, dtype=torch.float64)
+    states = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
+    return states, torch.randint(0, 17, (10,)), head
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 5, 10, 100])
+def test_chunks_change_neither_values_nor_gradients(chunk_size: int) -> None:
+    states, targets, head = _problem()
+    weights = torch.linspace(-1, 2, 10, dtype=torch.float64)
+    whole = head(states).log_softmax(dim=-1)[torch.arange(10), targets]
+    expected = torch.autograd.grad((whole * weights).sum(), [states, head.weight])
+    got = token_log_probs(states, targets, head, chunk_size)
+    gradients = torch.autograd.grad((got * weights).sum(), [states, head.weight])
+    torch.testing.assert_close(got, whole)
+    for mine, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    states, targets, head = _problem()
+    assert torch.autograd.gradcheck(lambda each: token_log_probs(each, targets, head, 4), (states,))
+
+
+def test_half_precision_logits_are_normalised_in_single_precision() -> None:
+    torch.manual_seed(0)
+    logits = (10 * torch.randn(8, 5000)).bfloat16()
+    targets = torch.randint(0, 5000, (8,))
+    expected = logits.double().log_softmax(-1)[torch.arange(8), targets]
+    got = token_log_probs(logits, targets, nn.Identity(), 3)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+def _largest_tensor_kept(chunk_size: int) -> int:
+    """Elements of the largest tensor that autograd keeps for the backward pass."""
+    states, targets, head = _problem()
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each):
+        token_log_probs(states, targets, head, chunk_size)
+    gc.collect()
+    return max(kept)
+
+
+def test_the_logits_of_all_tokens_are_kept_only_without_chunks() -> None:
+    """10 targets over 17 tokens are 170 logits; 4 of them are 68. What else is kept: the head's
+    weight (102) and the states (60)."""
+    assert _largest_tensor_kept(10) == 170
+    assert _largest_tensor_kept(4) <= 102
+
+
+def test_no_targets_give_a_gradient_of_zeros() -> None:
+    states, _, head = _problem()
+    none = token_log_probs(states[:0], torch.zeros(0, dtype=torch.long), head)
+    none.sum().backward()
+    assert states.grad is not None
+    assert head.weight.grad is not None
+    assert float(states.grad.abs().sum()) == float(head.weight.grad.abs().sum()) == 0.0
+
+
+def test_a_mismatch_of_shapes_is_refused() -> None:
+    with pytest.raises(ValueError, match="targets"):
+        token_log_probs(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long), nn.Identity())
+
+
+def test_values_are_added_up_by_sample() -> None:
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0], requires_grad=True)
+    assert sum_by_sample(values, [2, 0, 1, 1]).tolist() == [3.0, 0.0, 4.0, 8.0]

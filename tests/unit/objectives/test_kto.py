@@ -1,0 +1,157 @@
+"""KTO on a tiny model: against formulas on what transformers gives alone, mismatched by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from preferences import adapted_model, judged_samples, plain_log_probs, sample, texts, whole_model
+
+from xft.data import collate_flat, collate_padded
+from xft.data.collate import lay_out
+from xft.errors import ConfigError
+from xft.models.reference import Frozen
+from xft.objectives import KTO, count_targets
+from xft.objectives.kto import mismatch
+from xft.types import IGNORE_INDEX, LossOutput, Sample
+
+B = 0.3
+
+
+def _ratios(model: Any, samples: list[Sample]) -> torch.Tensor:
+    with torch.no_grad():
+        after = plain_log_probs(model, samples)
+        with model.disable_adapter():
+            return after - plain_log_probs(model, samples)
+
+
+def _mismatched() -> list[Sample]:
+    """Prompt i with the answer before it; the first has the last one's."""
+    answers = [
+        chosen if number % 2 == 0 else rejected for number, (_, chosen, rejected) in enumerate(texts())
+    ]
+    return [sample(prompt, answers[number - 1]) for number, (prompt, _, _) in enumerate(texts())]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_each_prompt_is_given_the_answer_of_its_neighbour(padded: bool) -> None:
+    batch = collate_padded(judged_samples(), 5) if padded else collate_flat(judged_samples())
+    mixed = mismatch(batch)
+    assert mixed is not None
+    ids, labels = mixed.split(mixed.input_ids), mixed.split(mixed.labels)
+    assert [each.tolist() for each in ids] == [each.input_ids.tolist() for each in _mismatched()]
+    assert [each.tolist() for each in labels] == [each.labels.tolist() for each in _mismatched()]
+    assert (mixed.attention_mask is not None) == padded
+
+
+def test_what_is_not_trained_within_an_answer_stays_untrained() -> None:
+    """An answer of two turns: [7, 8] trained, [1, 2] the user's, [9] trained."""
+    X = IGNORE_INDEX
+    first = Sample(_array([4, 5, 7, 8, 1, 2, 9]), _array([X, X, 7, 8, X, X, 9]), desirable=True)
+    second = Sample(_array([6, 3]), _array([X, 3]), desirable=False)
+    mixed = mismatch(collate_flat([first, second]))
+    assert mixed is not None
+    assert mixed.input_ids.tolist() == [[4, 5, 3, 6, 7, 8, 1, 2, 9]]
+    assert mixed.labels.tolist() == [[X, X, 3, X, 7, 8, X, X, 9]]
+
+
+def _array(values: list[int]) -> Any:
+    return np.asarray(values, dtype=np.int32)
+
+
+def _apart(swapped: bool) -> tuple[Any, Frozen]:
+    """A model and its reference. Swapping them turns all log-ratios around, and so the sign of their
+    mean."""
+    models = [whole_model(seed=0), whole_model(seed=5)]
+    return (models[1], Frozen(models[0])) if swapped else (models[0], Frozen(models[1]))
+
+
+def _between(model: Any, reference: Frozen, samples: list[Sample]) -> torch.Tensor:
+    with torch.no_grad():
+        return plain_log_probs(model, samples) - plain_log_probs(reference.model, samples)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("kl", ["mismatched", "zero"])
+def test_loss_is_the_formula(padded: bool, swapped: bool, kl: Any) -> None:
+    """One way the mean of the mismatched log-ratios is above zero, the other way below."""
+    model, reference = _apart(swapped)
+    ratios = _between(model, reference, judged_samples())
+    estimate = _between(model, reference, _mismatched()).mean()
+    assert abs(float(estimate)) > 0.1
+    base = estimate.clamp(min=0) if kl == "mismatched" else torch.zeros(())
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    weights = torch.tensor([2.0, 0.5, 2.0, 0.5])
+    expected = (weights * (1 - torch.sigmoid(signs * B * (ratios - base)))).sum()
+    batch = collate_padded(judged_samples(), 0) if padded else collate_flat(judged_samples())
+    objective = KTO(beta=B, desirable_weight=2.0, undesirable_weight=0.5, kl=kl)
+    output = objective.against(reference, model, batch)
+    assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-4)
+    assert output.num_targets == count_targets(objective, batch) == 4
+    if kl == "mismatched":
+        assert _mean(output, "kl") == pytest.approx(float(base), rel=1e-3, abs=1e-4)
+    assert _mean(output, "kl/estimated") == (kl == "mismatched")
+
+
+def _mean(output: LossOutput, name: str) -> float:
+    return float(output.metrics[name]) / output.weights.get(name, output.num_targets)
+
+
+def test_metrics_by_hand() -> None:
+    model = adapted_model()
+    samples = judged_samples()
+    ratios = _ratios(model, samples)
+    log_probs = plain_log_probs(model, samples).detach()
+    output = KTO(beta=B, kl="zero")(model, collate_flat(samples))
+    expected = {
+        "rewards/chosen": B * ratios[::2].mean(),
+        "rewards/rejected": B * ratios[1::2].mean(),
+        "logps/chosen": log_probs[::2].mean(),
+        "logps/rejected": log_probs[1::2].mean(),
+        "length/chosen": (5 + 6) / 2,
+        "length/rejected": (4 + 9) / 2,
+        "nll": -log_probs[::2].sum() / 11,
+        "rewards/accuracy": ((ratios > 0) == torch.tensor([True, False, True, False])).double().mean(),
+    }
+    for name, value in expected.items():
+        assert _mean(output, name) == pytest.approx(float(value), rel=1e-3), name
+
+
+def test_one_answer_alone_has_no_estimate_and_says_so() -> None:
+    model = adapted_model()
+    output = KTO(beta=B)(model, collate_flat(judged_samples()[:1]))
+    ratio = _ratios(model, judged_samples()[:1])
+    assert float(output.loss_sum.detach()) == pytest.approx(float(1 - torch.sigmoid(B * ratio)), rel=1e-4)
+    assert output.weights["kl"] == 0
+    assert float(output.metrics["kl/estimated"]) == 0.0
+    # No answer is of the other kind, and none is counted.
+    assert output.weights["rewards/rejected"] == 0
+    assert output.weights["rewards/chosen"] == 1
+
+
+def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None:
+    model = adapted_model()
+    batch = lay_out(judged_samples(), [])
+    full = KTO()(model, collate_flat(judged_samples()))
+    empty = KTO()(model, batch)
+    assert count_targets(KTO(), batch) == empty.num_targets == 0
+    assert set(empty.metrics) == set(full.metrics)
+    assert set(empty.weights) == set(full.weights)
+    assert float(empty.loss_sum.detach()) == 0.0
+    assert not any(float(each) for each in [*empty.metrics.values(), *empty.weights.values()])
+    model.zero_grad()
+    empty.loss_sum.backward()
+    assert all(each.grad is not None for each in model.parameters() if each.requires_grad)
+
+
+def test_samples_without_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="judged"):
+        KTO()(adapted_model(), collate_flat(_mismatched()))
+
+
+def test_mismatched_answers_cannot_be_cached() -> None:
+    with pytest.raises(ConfigError, match="kl='zero'"):
+        KTO(cached=True)
+    with pytest.raises(ConfigError, match=r"objective\.kl: got 'batch'"):
+        KTO(kl="batch")  # type: ignore[arg-type]

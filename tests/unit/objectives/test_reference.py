@@ -1,0 +1,186 @@
+"""The reference model: what it is, that it stays, and that caching it changes nothing."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from preferences import adapted_model, judged_samples, pair_samples, whole_model
+
+from xft.data import collate_flat
+from xft.data.collate import every_batch, lay_out
+from xft.errors import ConfigError, TrainingError, XftError
+from xft.models import LoadedModel
+from xft.models.reference import AdapterOff, Cached, Frozen, Setup, make_reference
+from xft.objectives import DPO, KTO, Referenced, next_token, prepare_objective
+from xft.types import Batch, Sample
+
+
+@dataclass
+class Alone:
+    """What a strategy of one or several ranks offers; ``others`` is what they found."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    others: list[Any] = field(default_factory=list)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, *self.others]
+
+
+def _setup(model: Any, samples: list[Sample] | None = None, unit: int = 2, tokenizer: Any = None) -> Setup:
+    chosen = pair_samples() if samples is None else samples
+
+    def batches() -> Iterator[Batch]:
+        return every_batch(chosen, unit, tokens=40)
+
+    return Setup(LoadedModel(model, tokenizer), Alone(), batches)
+
+
+def _trainable(model: Any) -> list[str]:
+    return [name for name, each in model.named_parameters() if each.requires_grad]
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"modules_to_save": ["lm_head"]}, {"trainable_token_indices": [7, 0]}]
+)
+def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra: dict[str, Any]) -> None:
+    base = whole_model()
+    if "modules_to_save" in extra:
+        base.config.tie_word_embeddings = False
+        base.lm_head.weight = torch.nn.Parameter(base.lm_head.weight.detach().clone())
+    batch = collate_flat(pair_samples())
+    expected = Frozen(base)(base, batch)
+    config = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM", **extra)
+    model = get_peft_model(base, config).train()
+    for name, each in model.named_parameters():
+        if each.requires_grad and "lora_A" not in name:
+            each.data.add_(torch.randn_like(each), alpha=0.1)
+    before = _trainable(model)
+    found = AdapterOff()(model, batch)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+    assert _trainable(model) == before
+    assert all(each.training for each in model.modules())
+    with torch.no_grad():
+        assert not torch.allclose(Frozen(model)(model, batch), expected)
+
+
+def test_the_copy_stays_when_the_model_moves_on() -> None:
+    model = whole_model()
+    reference = make_reference("copy", False, _setup(model))
+    batch = collate_flat(pair_samples())
+    before = reference(model, batch)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.add_(0.1)
+    assert torch.equal(reference(model, batch), before)
+    assert not torch.allclose(Frozen(model)(model, batch), before)
+    assert isinstance(reference, Frozen)
+    assert not any(each.requires_grad for each in reference.model.parameters())
+
+
+def test_auto_is_the_adapter_switched_off_or_a_copy() -> None:
+    assert isinstance(make_reference("auto", False, _setup(adapted_model())), AdapterOff)
+    assert isinstance(make_reference("auto", False, _setup(whole_model())), Frozen)
+    with pytest.raises(ConfigError, match="adapter_off"):
+        make_reference("adapter_off", False, _setup(whole_model()))
+
+
+@pytest.mark.parametrize("make", [adapted_model, whole_model])
+def test_the_cached_reference_is_the_live_one(make: Any) -> None:
+    """Rows are laid out otherwise when they are cached, so the last bits may differ."""
+    model = make()
+    setup = _setup(model)
+    live, kept = (make_reference("auto", cached, setup) for cached in (False, True))
+    assert isinstance(kept, Cached)
+    samples = pair_samples()
+    for units in ([0, 1, 2, 3], [3, 1], [2]):
+        for pad in (None, 0):
+            batch = lay_out(samples, units, 2, pad)
+            torch.testing.assert_close(kept(model, batch), live(model, batch), rtol=1e-5, atol=1e-5)
+    batch = collate_flat(samples)
+    losses = [float(DPO(beta=0.3).against(each, model, batch).loss_sum.detach()) for each in (live, kept)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_ranks_share_the_work_of_caching() -> None:
+    model = adapted_model()
+    whole = make_reference("auto", True, _setup(model))
+    assert isinstance(whole, Cached)
+    asked: list[dict[int, float]] = []
+    for rank in range(2):
+        ranks = Alone(rank, 2)
+        ranks.gather = lambda value: asked.append(value) or [value]  # type: ignore[method-assign, func-returns-value]
+        setup = _setup(model)
+        make_reference("auto", True, Setup(setup.loaded, ranks, setup.batches))
+    assert 0 < len(asked[0]) < 8
+    assert asked[0].keys() | asked[1].keys() == set(whole.digests.tolist())
+    assert not asked[0].keys() & asked[1].keys()
+
+
+def test_an_answer_that_was_not_cached_is_refused() -> None:
+    model = adapted_model()
+    kept = make_reference("auto", True, _setup(model, pair_samples()[:4]))
+    kept(model, collate_flat(pair_samples()[:4]))
+    with pytest.raises(TrainingError, match="knows 4 answers"):
+        kept(model, collate_flat(pair_samples()[2:6]))
+    batch = collate_flat(pair_samples()[:2])
+    batch.digests = []
+    with pytest.raises(TrainingError, match="knows 4 answers"):
+        kept(model, batch)
+
+
+def test_preparing_gives_an_objective_that_holds_its_reference() -> None:
+    ready = prepare_objective(DPO(), _setup(adapted_model()))
+    assert isinstance(ready, Referenced)
+    assert ready.count(collate_flat(pair_samples())) == 4
+    assert prepare_objective(next_token, _setup(adapted_model())) is next_token
+    model = adapted_model()
+    kept = prepare_objective(KTO(kl="zero", cached=True), _setup(model, judged_samples(), unit=1))
+    live = KTO(kl="zero")(model, collate_flat(judged_samples()))
+    got = kept(model, collate_flat(judged_samples()))
+    assert float(got.loss_sum.detach()) == pytest.approx(float(live.loss_sum.detach()), rel=1e-5)
+
+
+def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> None:
+    from tiny import save_tiny
+
+    from xft.models.artifact import open_artifact
+
+    folder = save_tiny(tmp_path / "other", "llama", byte_tokenizer)
+    opened = open_artifact(str(folder), dtype="float32")
+    policy = open_artifact(str(folder), dtype="float32")
+    with torch.no_grad():
+        for each in policy.model.parameters():
+            each.mul_(1.1)
+    setup = Setup(policy, Alone(), lambda: every_batch(pair_samples(), 2))
+    reference = make_reference(str(folder), False, setup)
+    batch = collate_flat(pair_samples())
+    expected = Frozen(opened.model)(opened.model, batch)
+    torch.testing.assert_close(reference(policy.model, batch), expected)
+    assert not torch.allclose(Frozen(policy.model)(policy.model, batch), expected)
+
+
+def test_a_reference_with_another_tokenizer_is_refused(
+    tmp_path: Path, byte_tokenizer: Any, make_byte_tokenizer: Any
+) -> None:
+    from tiny import save_tiny
+
+    from xft.models.artifact import open_artifact
+
+    ours = save_tiny(tmp_path / "ours", "llama", byte_tokenizer)
+    theirs = save_tiny(tmp_path / "theirs", "llama", make_byte_tokenizer(specials=("<|other|>",)))
+    setup = Setup(open_artifact(str(ours), dtype="float32"), Alone(), lambda: iter(()))
+    with pytest.raises(ConfigError, match="same tokenizer"):
+        make_reference(str(theirs), False, setup)
+    with pytest.raises(XftError, match="nowhere"):
+        make_reference(str(tmp_path / "nowhere"), False, setup)

@@ -1,0 +1,117 @@
+"""Log-probabilities of answers, against transformers alone, sample by sample."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from preferences import adapted_model, pair_samples, plain_log_probs, whole_model
+from torch import nn
+from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config
+
+from xft.data import collate_flat, collate_padded
+from xft.models import PACKED, wrapper
+from xft.models.wrapper import evaluating, score
+from xft.types import Batch, Sample
+
+
+def _batches() -> list[Batch]:
+    return [collate_flat(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
+
+
+@pytest.mark.parametrize("make", [whole_model, adapted_model])
+@pytest.mark.parametrize("logits", [300 * 3, 300 * 1000])
+def test_both_layouts_and_any_chunk_give_what_transformers_gives(
+    make: Any, logits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapper, "MOST_LOGITS", logits)
+    model = make()
+    expected = plain_log_probs(model, pair_samples())
+    wanted = torch.autograd.grad(
+        expected.sum(), [each for each in model.parameters() if each.requires_grad]
+    )
+    for batch in _batches():
+        scores = score(model, batch)
+        assert scores.counts == [5, 7, 2, 4, 6, 3, 1, 9]
+        assert scores.lengths.tolist() == scores.counts
+        torch.testing.assert_close(scores.log_probs.double(), expected, rtol=1e-5, atol=1e-5)
+        trained = [each for each in model.parameters() if each.requires_grad]
+        for mine, other in zip(torch.autograd.grad(scores.log_probs.sum(), trained), wanted, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_scored_is_what_is_trained_whatever_the_ids_are() -> None:
+    """Prompt tokens that are no labels may be any ids, also those of answers and of padding."""
+    model = whole_model()
+    samples = pair_samples()
+    before = score(model, collate_flat(samples))
+    changed = [
+        Sample(each.input_ids, np.where(np.arange(len(each)) == len(each) - 1, each.labels, -100))
+        for each in samples
+    ]
+    after = score(model, collate_flat(changed))
+    assert after.counts == [1] * 8
+    last = [plain_log_probs(model, [each]) for each in changed]
+    torch.testing.assert_close(after.log_probs.double(), torch.cat(last), rtol=1e-5, atol=1e-5)
+    assert bool((after.log_probs > before.log_probs - 1e-6).all())
+
+
+def test_other_samples_of_a_flat_batch_have_no_say() -> None:
+    model = whole_model()
+    samples = pair_samples()
+    alone = score(model, collate_flat(samples[2:3])).log_probs
+    together = score(model, collate_flat(samples)).log_probs[2:3]
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
+
+
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "attention"),
+    [
+        (Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0), "eager"),
+        (Cohere2Config(**SMALL, head_dim=8, logit_scale=0.25), PACKED),
+    ],
+)
+def test_logits_that_are_capped_or_scaled_are_scored_as_the_model_makes_them(
+    config: Any, attention: str
+) -> None:
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    for each in model.parameters():
+        each.data.mul_(4)
+    expected = plain_log_probs(model, pair_samples())
+    got = score(model, collate_padded(pair_samples(), pad_token_id=0)).log_probs
+    torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_in_which_nothing_is_trained_scores_zero_and_has_a_gradient_everywhere() -> None:
+    model = whole_model()
+    batch = collate_flat(pair_samples()[:2])
+    batch.labels.fill_(-100)
+    scores = score(model, batch)
+    assert scores.counts == [0, 0]
+    assert scores.log_probs.tolist() == [0.0, 0.0]
+    scores.log_probs.sum().backward()
+    for name, each in model.named_parameters():
+        assert each.grad is not None, name
+        assert float(each.grad.abs().sum()) == 0.0, name
+
+
+def test_evaluating_leaves_every_module_as_it_was() -> None:
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+    model[1].eval()
+    before = [each.training for each in model.modules()]
+    with evaluating(model):
+        assert not any(each.training for each in model.modules())
+        assert not torch.is_grad_enabled()
+    assert [each.training for each in model.modules()] == before
+    assert torch.is_grad_enabled()

@@ -1,0 +1,120 @@
+"""Where a run can be killed: the child's side of ``tools/soak.py``.
+
+Functions of xft and of the system are wrapped from outside; xft itself knows nothing of it. Each
+wrapper says in a few shared bytes where the run is, counts its calls, and at the call that is
+aimed at lets the process kill itself, at once or a little later.
+"""
+
+import json
+import mmap
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+PHASES = (
+    "start",
+    "data",
+    "model",
+    "step",
+    "between steps",
+    "validation",
+    "questions",
+    "copying",
+    "saving",
+    "end",
+)
+"""What a run does, by the index that stands in the shared bytes. ``copying`` is the part of a save
+that training waits for; ``saving`` is what the thread does."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """When a run is killed.
+
+    Attributes:
+        point: a key of ``Points.counts``.
+        call: the number of the call, from 1.
+        delay: seconds from its beginning.
+    """
+
+    point: str
+    call: int
+    delay: float = 0.0
+
+
+@dataclass
+class Points:
+    """Counts what a run does, and kills it where it is aimed at.
+
+    Attributes:
+        shared: byte 0 is the index of the phase of the main thread, byte 1 says whether a save is
+            under way.
+        aim: where to kill; ``None`` lets the run live.
+        counts: calls of each point.
+        seconds: time spent in each point.
+    """
+
+    shared: mmap.mmap
+    aim: Aim | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def install(self) -> None:
+        """Wrap the functions."""
+        from xft.data.base import DataSet
+        from xft.engine import saving
+        from xft.engine.hooks import questions, validation
+        from xft.engine.runner import Runner
+        from xft.engine.strategies import SingleDevice
+        from xft.models import CausalLM
+
+        places: tuple[tuple[Any, str, str], ...] = (
+            (DataSet, "prepare", "data"),
+            (CausalLM, "load", "model"),
+            (SingleDevice, "forward_backward", "step"),
+            (SingleDevice, "step", "step"),
+            (validation, "evaluate", "validation"),
+            (questions, "ask", "questions"),
+            (Runner, "snapshot", "copying"),
+            (saving, "write_checkpoint", "saving"),
+            (Runner, "write_final", "end"),
+        )
+        for where, name, phase in places:
+            setattr(where, name, self._wrap(getattr(where, name), phase, phase))
+        for name in ("fsync", "rename", "replace", "symlink", "unlink", "rmdir"):
+            setattr(os, name, self._wrap(getattr(os, name), name, None))
+
+    def write(self, path: Path) -> None:
+        """Write what was counted."""
+        path.write_text(json.dumps({"counts": self.counts, "seconds": self.seconds}))
+
+    def _wrap(self, function: Callable[..., Any], point: str, phase: str | None) -> Callable[..., Any]:
+        @wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            number = self.counts[point] = self.counts.get(point, 0) + 1
+            place = 1 if phase == "saving" else 0
+            before = self.shared[place]
+            if phase is not None:
+                self.shared[place] = PHASES.index(phase)
+            if self.aim is not None and (self.aim.point, self.aim.call) == (point, number):
+                _kill(self.aim.delay)
+            begun = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[point] = self.seconds.get(point, 0) + time.perf_counter() - begun
+                self.shared[place] = PHASES.index("between steps") if phase == "step" else before
+
+        return wrapper
+
+
+def _kill(delay: float) -> None:
+    if delay == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()

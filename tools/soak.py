@@ -1,0 +1,250 @@
+"""Kill runs of tiny models at random moments, resume them, and compare them with runs left alone.
+
+    python tools/soak.py                        # 200 kills, about 10 minutes on two cores
+    python tools/soak.py --kills 20 --seed 7
+
+A run is killed with SIGKILL: somewhere in a step, a validation, a save, the preparation of its
+data ..., or at a single call to the system (fsync, rename, unlink ...), or at any time at all. It
+is started again with ``--resume auto``, and killed again, until it is let live. Then its weights,
+its optimizer, ``metrics.jsonl`` and ``samples.jsonl`` must be, bit for bit, those of the run that was
+never killed. Which moments are chosen follows from the seed; the last digits of a time do not.
+
+The process imports everything once and forks a child for every start.
+"""
+
+import argparse
+import json
+import mmap
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kill_points import PHASES, Aim, Points
+from tiny_run import write_inputs
+
+ADAPTER, WHOLE = "adapter", "all weights"
+TIMES = ("seconds", "per_second")
+"""Ends of the names of figures that no two runs have in common."""
+AGAIN = 0.6
+"""How likely a run that was killed is killed again."""
+
+
+@dataclass
+class Reference:
+    """A run that was let live, and how long its parts took."""
+
+    config: Path
+    run: Path
+    seconds: float
+    counts: dict[str, int]
+    mean: dict[str, float]
+
+
+@dataclass
+class Tally:
+    """What became of the kills, by where they struck."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    resumed: Counter[str] = field(default_factory=Counter)
+    equal: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    runs: int = 0
+    most: int = 0
+
+
+def make_reference(folder: Path, kind: str) -> Reference:
+    """Write model, rows and config into ``folder``, and train without a kill."""
+    config = folder / "tiny.py"
+    _in_child(lambda: write_inputs(folder, config, kind == ADAPTER), folder / "inputs.log")
+    report = folder / "counts.json"
+    begun = time.perf_counter()
+    code, _ = _train(config, folder / "run", folder / "cache", None, report)
+    seconds = time.perf_counter() - begun
+    if code != 0:
+        sys.exit((folder / "run.log").read_text(encoding="utf-8"))
+    found = json.loads(report.read_text())
+    mean = {name: found["seconds"][name] / count for name, count in found["counts"].items()}
+    return Reference(config, folder / "run", seconds, found["counts"], mean)
+
+
+def choose_aim(reference: Reference, chance: random.Random) -> Aim | float:
+    """A moment of a run: a call, or seconds from the beginning."""
+    way = chance.random()
+    if way < 0.2:
+        return chance.uniform(0, reference.seconds)
+    system = ("fsync", "rename", "replace", "symlink", "unlink", "rmdir")
+    names = [each for each in (PHASES if way < 0.8 else system) if each in reference.counts]
+    # What training does most of the time is struck most often.
+    point = chance.choices(names, [4 if each == "step" else 1 for each in names])[0]
+    call = chance.randint(1, reference.counts[point])
+    at_its_beginning = point in system or chance.random() < 0.5
+    return Aim(point, call, 0.0 if at_its_beginning else chance.uniform(0, reference.mean[point]))
+
+
+def soak(folder: Path, kills: int, seed: int) -> Tally:
+    """Kill until ``kills`` have struck. Returns what became of them."""
+    tally = Tally()
+    references = []
+    for kind in (ADAPTER, WHOLE):
+        (folder / kind).mkdir()
+        references.append(make_reference(folder / kind, kind))
+    while sum(tally.kills.values()) < kills and not tally.lost:
+        number = tally.runs
+        one_run(folder / f"run-{number}", references[number % 2], random.Random(f"{seed}-{number}"), tally)
+        tally.runs += 1
+    return tally
+
+
+def one_run(folder: Path, reference: Reference, chance: random.Random, tally: Tally) -> None:
+    """Train one model to its end, with at least one try to kill it."""
+    folder.mkdir()
+    run = folder / "run"
+    struck: list[str] = []
+    live = False
+    while True:
+        aim = None if live else choose_aim(reference, chance)
+        code, where = _train(reference.config, run, folder / "cache", aim, None)
+        if struck and code in (0, -signal.SIGKILL):
+            tally.resumed[struck[-1]] += 1
+        if code != -signal.SIGKILL:
+            break
+        tally.kills[where] += 1
+        struck.append(where)
+        live = chance.random() > AGAIN
+        if wrong := _out_of_order(run):
+            tally.lost.append(f"{folder}: killed in {struck}: {wrong}")
+            return
+    wrong = f"ended with {code}" if code else _difference(run, reference.run)
+    if wrong:
+        tally.lost.append(f"{folder}: killed in {struck}: {wrong}")
+        return
+    tally.equal.update(struck)
+    tally.most = max(tally.most, len(struck))
+    shutil.rmtree(folder)
+
+
+def _out_of_order(run: Path) -> str | None:
+    """What a kill must not leave: a link to nothing, or to a checkpoint that is not whole."""
+    from xft.engine.folders import damage
+
+    for name in ("last", "best"):
+        link = run / "checkpoints" / name
+        if link.is_symlink() and (wrong := damage(link.resolve())):
+            return f"{name} points at {os.readlink(link)}: {wrong}"
+    return None
+
+
+def _difference(run: Path, reference: Path) -> str | None:
+    """What two runs that ended have not in common."""
+    if _figures(run) != _figures(reference):
+        return "metrics.jsonl differs"
+    last = Path("checkpoints", os.readlink(reference / "checkpoints" / "last"))
+    names = [last / "training_state.safetensors", Path("samples.jsonl")]
+    names += [each.relative_to(reference) for each in (reference / "final").glob("*.safetensors")]
+    for name in names:
+        if (run / name).read_bytes() != (reference / name).read_bytes():
+            return f"{name} differs"
+    links = [
+        [os.readlink(each / "checkpoints" / name) for name in ("last", "best")] for each in (run, reference)
+    ]
+    return None if links[0] == links[1] else f"links are {links[0]}, expected {links[1]}"
+
+
+def _figures(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        {key: value for key, value in json.loads(line).items() if not key.endswith(TIMES)} for line in lines
+    ]
+
+
+def _train(
+    config: Path, run: Path, cache: Path, aim: Aim | float | None, report: Path | None
+) -> tuple[int, str]:
+    """Start or resume a run in a child. Returns how it ended, and what it was doing."""
+    shared = mmap.mmap(-1, 2)
+    points = Points(shared, aim if isinstance(aim, Aim) else None)
+
+    def child() -> int:
+        from xft.cli import main
+
+        os.environ["XFT_CACHE"] = str(cache)
+        points.install()
+        code = main(["train", str(config), "--work-dir", str(run), "--resume", "auto", "--debug"])
+        if report is not None:
+            points.write(report)
+        return code
+
+    code = _in_child(child, run.with_suffix(".log"), aim if isinstance(aim, float) else None)
+    return code, PHASES[shared[1] or shared[0]]
+
+
+def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
+    """Call ``act`` in a fork of this process. Returns its exit code, or the negative signal."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            code = act()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def table(tally: Tally) -> list[str]:
+    """The kills by what the run was doing, as a Markdown table."""
+    lines = ["| killed in | kills | resumed | bit-equal at the end |", "|---|---|---|---|"]
+    counters = (tally.kills, tally.resumed, tally.equal)
+    for phase in [each for each in PHASES if tally.kills[each]]:
+        lines.append(f"| {phase} | " + " | ".join(str(each[phase]) for each in counters) + " |")
+    return [*lines, "| **all** | " + " | ".join(f"**{each.total()}**" for each in counters) + " |"]
+
+
+def main() -> int:
+    """Soak, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=200, help="how many must strike (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    arguments = parser.parse_args()
+    import torch
+
+    # A pool of threads does not live on in a fork: the parent must have none.
+    torch.set_num_threads(1)
+    import xft.engine.train
+    import xft.export  # noqa: F401
+
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    begun = time.perf_counter()
+    tally = soak(folder, arguments.kills, arguments.seed)
+    print("\n".join(table(tally)))
+    print(
+        f"\n{tally.runs} runs, killed up to {tally.most} times each; lost: {len(tally.lost)}; "
+        f"{time.perf_counter() - begun:.0f} s"
+    )
+    if tally.lost:
+        print("\n".join(tally.lost))
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

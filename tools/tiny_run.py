@@ -1,0 +1,63 @@
+"""A model with random weights, a tokenizer of single bytes, rows and a config: a run of seconds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LORA = 'dict(type="lora", r=4, alpha=8, dropout=0.2)'
+CONFIG = """\
+model = dict(type="causal_lm", path={model!r}, dtype="float32", adapter={adapter})
+data = dict(type="instruction", path={rows!r}, format="alpaca", max_length=128, val=4, workers=1)
+training = dict(steps=12, batch_size=1, accumulation=2, min_steps_per_epoch=0)
+optimizer = dict(type="adamw", lr=1e-3)
+hooks = dict(
+    progress=dict(type="progress"),
+    validation=dict(type="validation", interval=3),
+    questions=dict(type="questions", interval=6, max_new_tokens=4),
+    checkpoint=dict(type="checkpoint", interval=4),
+)
+loggers = dict(jsonl=dict(type="jsonl"))
+questions = ["Who are you?"]
+"""
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def write_inputs(folder: Path, config: Path, adapter: bool, sizes: dict[str, Any] | None = None) -> int:
+    """Write ``model/``, ``rows.jsonl`` and a config that names them.
+
+    Args:
+        folder: where.
+        config: the config file.
+        adapter: whether an adapter is trained, with dropout, or all weights are.
+        sizes: of the model.
+
+    Returns:
+        0, as a process that succeeds does.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = {each: index for index, each in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    special: dict[str, Any] = {
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|pad|>",
+        "additional_special_tokens": ["<|im_start|>"],
+    }
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    tokenizer.chat_template = CHATML
+    options: dict[str, Any] = {**(sizes or SMALL), "vocab_size": len(tokenizer)}
+    model = LlamaForCausalLM(LlamaConfig(**options, eos_token_id=tokenizer.eos_token_id))
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    rows = [{"instruction": f"Say {i} {'please ' * (i % 3)}", "output": f"Number {i}"} for i in range(20)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    paths = {"model": str(folder / "model"), "rows": str(folder / "rows.jsonl")}
+    config.write_text(CONFIG.format(**paths, adapter=LORA if adapter else "None"))
+    return 0

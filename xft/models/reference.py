@@ -1,0 +1,212 @@
+"""The reference: the model that an objective measures the trained one against.
+
+It is the model as it was when the run began. With an adapter, that is the model with the adapter
+switched off; without one, it is a frozen copy; or it is another model, read from a folder. Its
+log-probabilities can be taken once, ahead of the training, and kept.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from xft import console
+from xft.errors import ConfigError, TrainingError
+from xft.models.artifact import open_artifact
+from xft.models.load import LoadedModel
+from xft.models.wrapper import evaluating, score
+from xft.types import Batch
+
+Reference = Callable[[nn.Module, Batch], Tensor]
+"""From the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
+
+
+class Ranks(Protocol):
+    """The part of a strategy that is wanted here: where the model is, and the other ranks."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Products in the type that training takes them in."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an objective may ask for before training begins.
+
+    Attributes:
+        loaded: the model, as the run begins with it.
+        ranks: the strategy.
+        batches: lays out every sample of every split once: what is cached ahead. Called only
+            where something is.
+        trust_remote_code: of the config's model.
+    """
+
+    loaded: LoadedModel
+    ranks: Ranks
+    batches: Callable[[], Iterable[Batch]]
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class AdapterOff:
+    """The trained model with its adapter switched off."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The log-probability of each answer.
+
+        Raises:
+            ConfigError: the model has no adapter.
+        """
+        if not isinstance(model, PeftModel):
+            raise ConfigError(
+                "objective.reference: got 'adapter_off', but the model has no adapter; "
+                "use 'copy', or the folder of a model"
+            )
+        with evaluating(model), model.disable_adapter():
+            return score(model, batch).log_probs
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A model of its own.
+
+    It is no part of the trained module, so that no optimizer, checkpoint or wrapper sees it.
+
+    Attributes:
+        model: on the device of the trained one.
+    """
+
+    model: nn.Module
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The log-probability of each answer."""
+        with evaluating(self.model):
+            return score(self.model, batch).log_probs
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Log-probabilities that were taken before.
+
+    Attributes:
+        digests: ``(samples,)`` of the samples' ids and labels, sorted.
+        log_probs: ``(samples,)``.
+    """
+
+    digests: npt.NDArray[np.uint64]
+    log_probs: npt.NDArray[np.float32]
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The log-probability of each answer.
+
+        Raises:
+            TrainingError: an answer is none of those that were kept.
+        """
+        wanted = np.asarray(batch.digests, dtype=np.uint64)
+        places = np.searchsorted(self.digests, wanted).clip(max=len(self.digests) - 1)
+        if len(wanted) != batch.num_samples or not np.array_equal(self.digests[places], wanted):
+            raise TrainingError(
+                f"the cached reference knows {len(self.digests)} answers, and not all of a batch of "
+                f"{batch.num_samples}; batches must come from xft.data.lay_out, with the samples of this run"
+            )
+        return torch.from_numpy(self.log_probs[places]).to(batch.input_ids.device)
+
+
+def make_reference(name: str, cached: bool, setup: Setup) -> Reference:
+    """Make the reference that a config names.
+
+    Args:
+        name: ``auto``, ``adapter_off``, ``copy``, or what ``open_artifact`` opens.
+        cached: take its log-probabilities now; then no second model stays in memory.
+        setup: the run.
+
+    Raises:
+        ConfigError: the model cannot have this reference.
+        ModelError: the folder cannot be opened.
+    """
+    adapted = isinstance(setup.loaded.model, PeftModel)
+    if name == "auto":
+        name = "adapter_off" if adapted else "copy"
+    reference: Reference
+    if name == "adapter_off":
+        if not adapted:
+            raise ConfigError(
+                "objective.reference: got 'adapter_off', but all weights are trained; use 'copy', or the "
+                "folder of a model"
+            )
+        reference = AdapterOff()
+    elif name == "copy":
+        # What is only asked now, before the first step, needs no copy.
+        reference = Frozen(setup.loaded.model) if cached else Frozen(_freeze(setup.loaded.model))
+    else:
+        reference = Frozen(_open(name, setup))
+    return _cache(reference, setup) if cached else reference
+
+
+def _freeze(model: nn.Module) -> nn.Module:
+    try:
+        frozen = copy.deepcopy(model)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"objective.reference: the model cannot be copied ({error}); give the folder of a model, or "
+            "train an adapter"
+        ) from error
+    return _still(frozen)
+
+
+def _open(path: str, setup: Setup) -> nn.Module:
+    trained = setup.loaded
+    opened = open_artifact(
+        path,
+        dtype=str(trained.base.dtype).removeprefix("torch."),
+        device=setup.ranks.device,
+        trust_remote_code=setup.trust_remote_code,
+    )
+    ours: Any = trained.tokenizer
+    theirs: Any = opened.tokenizer
+    if ours.get_vocab() != theirs.get_vocab():
+        raise ConfigError(
+            f"objective.reference: {path} has {len(theirs)} tokens that are not the {len(ours)} of the trained "
+            "model; the reference must have the same tokenizer, added tokens included"
+        )
+    if trained.packs and not opened.packs:
+        raise ConfigError(
+            f"objective.reference: {path} cannot keep samples apart that stand one behind the other, as the "
+            "trained model does; use a reference of the same architecture"
+        )
+    return _still(opened.model)
+
+
+def _still(model: nn.Module) -> nn.Module:
+    return model.requires_grad_(False).eval()
+
+
+def _cache(reference: Reference, setup: Setup) -> Cached:
+    """Ask the reference for every sample; each rank for its share, all ranks get all."""
+    ranks = setup.ranks
+    model = setup.loaded.model
+    known: dict[int, float] = {}
+    console.say("taking the log-probabilities of the reference ahead")
+    for number, batch in enumerate(setup.batches()):
+        if number % ranks.world_size != ranks.rank:
+            continue
+        with ranks.autocast():
+            found = reference(model, batch.to(ranks.device))
+        known.update(zip(batch.digests, found.tolist(), strict=True))
+    for each in ranks.gather(known):
+        known.update(each)
+    digests = np.asarray(sorted(known), dtype=np.uint64)
+    return Cached(digests, np.asarray([known[int(each)] for each in digests], dtype=np.float32))

@@ -69,11 +69,7 @@ def train(options: TrainOptions) -> Path:
     Raises:
         XftError: something that the user can mend.
     """
-    overrides = parse_overrides(options.overrides)
-    if options.seed is not None:
-        overrides["seed"] = options.seed
-    config = load_config(options.config, overrides)
-    check(config, Recipe, options.config)
+    config = _read_config(options)
     recipe = build(config, Recipe)
     rank, world_size = read_launcher(options.launcher)
     if rank != 0:
@@ -123,6 +119,16 @@ def train(options: TrainOptions) -> Path:
         _finish(runner, strategy, recipe.model.trust_remote_code)
     strategy.close()
     return work_dir
+
+
+def _read_config(options: TrainOptions) -> dict[str, Any]:
+    """The config, with what the command line says in its place, every mistake of it found."""
+    overrides = parse_overrides(options.overrides)
+    if options.seed is not None:
+        overrides["seed"] = options.seed
+    config = load_config(options.config, overrides)
+    check(config, Recipe, options.config)
+    return config
 
 
 def _assemble(

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,15 @@ class Wanted:
     Attributes:
         path: of the saved model.
         ids: ``(seq,)`` tokens to give logits for.
-        templated: whether the model has a chat template to render ``PROBE`` with.
+        moment: the date, as ISO 8601 has it, for a chat template that writes one; ``None`` where the
+            model has no chat template to render ``PROBE`` with.
         device: where the model goes.
         trust_remote_code: run Python code that lies beside the weights.
     """
 
     path: str
     ids: Sequence[int]
-    templated: bool
+    moment: str | None
     device: str = "cpu"
     trust_remote_code: bool = False
 
@@ -77,8 +79,9 @@ def look(wanted: Wanted) -> Found:
         wanted.path, device=torch.device(wanted.device), trust_remote_code=wanted.trust_remote_code
     )
     text = PROBE
-    if wanted.templated:
-        template = BoundTemplate(saved.tokenizer, str(saved.tokenizer.chat_template))
+    if wanted.moment is not None:
+        moment = datetime.fromisoformat(wanted.moment)
+        template = BoundTemplate(saved.tokenizer, str(saved.tokenizer.chat_template), moment)
         text = template.render([Message("user", PROBE)], generation=True)
     return Found(
         text=text,

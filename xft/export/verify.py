@@ -1,6 +1,7 @@
 """Reload what was written, and compare it with the live model."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Expected:
         stop_ids: at which an answer ends; ``None`` without a template.
         norms: of the adapter, by layer.
         logits: ``(1, seq, vocabulary)`` in fp32, on the host.
+        moment: at which ``text`` was rendered; ``None`` without a template.
     """
 
     text: str
@@ -70,6 +72,7 @@ class Expected:
     stop_ids: list[int] | None
     norms: dict[str, float]
     logits: Tensor
+    moment: str | None = None
 
 
 def expect(
@@ -83,7 +86,13 @@ def expect(
         template: the live one; ``None`` for raw text.
         device: where the model is.
     """
-    text = PROBE if template is None else template.render([Message("user", PROBE)], generation=True)
+    text, moment = PROBE, None
+    if template is not None:
+        # The live template was bound when the run began, perhaps on another day: one of now is asked.
+        now = datetime.now()
+        moment = now.isoformat()
+        rendered = BoundTemplate(tokenizer, template.source, now)
+        text = rendered.render([Message("user", PROBE)], generation=True)
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     return Expected(
         text,
@@ -91,6 +100,7 @@ def expect(
         None if template is None else stop_ids(tokenizer, template),
         adapter_norms(live),
         logits_of(live, torch.tensor([ids], device=device)),
+        moment,
     )
 
 
@@ -101,7 +111,7 @@ def wanted(
     return Wanted(
         str(folder.absolute()),
         expected.ids,
-        expected.stop_ids is not None,
+        expected.moment,
         str(device),
         trust_remote_code,
     )

@@ -12,7 +12,7 @@ from xft.export import process
 from xft.export.probe import NO_MEMORY, Found, Wanted, read_found, write_found
 from xft.export.process import FreshProcess, NotLookedAt
 
-WANTED = Wanted("somewhere/final", [1, 2, 3], True)
+WANTED = Wanted("somewhere/final", [1, 2, 3], None)
 
 
 def _start(monkeypatch: pytest.MonkeyPatch, code: str) -> FreshProcess:
@@ -82,4 +82,4 @@ def test_it_stands_alone_and_has_this_package_in_reach(
 def test_a_broken_folder_ends_the_real_one_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(CheckpointError, match=r"cannot be opened in a fresh process \(model: cannot load"):
-        FreshProcess(Wanted(str(tmp_path), [1, 2], False)).result(120)
+        FreshProcess(Wanted(str(tmp_path), [1, 2], None)).result(120)

@@ -13,8 +13,7 @@ from xft.errors import CheckpointError
 from xft.export.merged import INT8, LIMITS, Limits, compare_merged, limits, read_probes
 from xft.export.probe import PROBE, Found
 from xft.export.verify import Expected, compare, judge
-from xft.templates import ChatTemplate
-from xft.templates.library import SOURCES
+from xft.templates import SOURCES, ChatTemplate
 
 
 def _pair(scale: float = 1.0) -> tuple[Expected, Found]:

@@ -1,0 +1,88 @@
+"""Preference tuning through the same commands as instruction tuning."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import records, write_config
+
+from xft.cli import main
+
+OBJECTIVES = ["orpo", "dpo", "kto"]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> dict[str, Path]:
+    """The same answers as pairs and as single labels."""
+    pairs = [
+        {"prompt": f"Say number {n}", "chosen": f"Number {n}.", "rejected": f"No {'no ' * (n % 4)}"}
+        for n in range(24)
+    ]
+    single = [
+        {"prompt": each["prompt"], "completion": each[side], "label": side == "chosen"}
+        for each in pairs
+        for side in ("chosen", "rejected")
+    ]
+    files = {}
+    for name, made in (("preference", pairs), ("judged", single)):
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("".join(json.dumps(each) + "\n" for each in made), encoding="utf-8")
+    return files
+
+
+def config(folder: Path, model: Path, rows: dict[str, Path], objective: str, extra: str = "") -> Path:
+    kind, form = ("judged", "kto") if objective == "kto" else ("preference", "preference")
+    lines = f"data.update(type={kind!r}, format={form!r})\nobjective = {objective!r}\n{extra}"
+    return write_config(folder / f"{objective}.py", model, rows[kind], lines)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objective_learns_and_is_validated(
+    objective: str, tmp_path: Path, tiny_model: Path, rows: dict[str, Path]
+) -> None:
+    file = config(tmp_path, tiny_model, rows, objective, "training.update(epochs=4)\n")
+    assert main(["train", str(file), "--work-dir", str(tmp_path / "run")]) == 0
+    train, val = (records(tmp_path / "run", each) for each in ("train", "val"))
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert val[-1]["loss"] < val[0]["loss"]
+    if objective != "kto":
+        assert train[-1]["rewards/margin"] > train[0]["rewards/margin"]
+        assert val[-1]["rewards/margin"] > val[0]["rewards/margin"]
+    if objective == "dpo":
+        # Before the first step the model is its reference: every reward is zero, the loss log 2.
+        assert val[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+        assert val[0]["rewards/margin"] == pytest.approx(0, abs=1e-5)
+    assert (tmp_path / "run" / "final" / "adapter_model.safetensors").is_file()
+
+
+def test_resumed_run_is_bit_equal(tmp_path: Path, tiny_model: Path, rows: dict[str, Path]) -> None:
+    file = config(tmp_path, tiny_model, rows, "dpo", "hooks['checkpoint'].update(interval=2, keep=99)\n")
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert main(["train", str(file), "--work-dir", str(whole)]) == 0
+    checkpoint = str(whole / "checkpoints" / "step_2")
+    assert main(["train", str(file), "--work-dir", str(again), "--resume", checkpoint]) == 0
+
+    def losses(run: Path) -> dict[int, float]:
+        return {each["step"]: each["loss"] for each in records(run, "train") if each["step"] > 2}
+
+    assert losses(again) == losses(whole)
+    assert len(losses(whole)) > 2
+    weights = [(run / "final" / "adapter_model.safetensors").read_bytes() for run in (whole, again)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(("objective", "kind"), [("sft", "preference"), ("orpo", "judged")])
+def test_objective_and_data_of_different_kinds_are_refused(
+    objective: str,
+    kind: str,
+    tmp_path: Path,
+    tiny_model: Path,
+    rows: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    form = "kto" if kind == "judged" else kind
+    extra = f"data.update(type={kind!r}, format={form!r})\nobjective = {objective!r}\n"
+    file = write_config(tmp_path / "c.py", tiny_model, rows[kind], extra)
+    assert main(["train", str(file), "--work-dir", str(tmp_path / "run")]) == 2
+    assert "objective: it learns from" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

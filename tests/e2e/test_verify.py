@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -84,9 +85,7 @@ def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
         for name, each in saved.items()
         if "lora_A" in name
     ]
-    assert norms[1:] == pytest.approx(
-        [min(expected), torch.tensor(expected).quantile(0.5), max(expected)], 1e-2
-    )
+    assert norms[1:] == pytest.approx([min(expected), median(expected), max(expected)], 1e-2)
 
 
 def _line(out: str, start: str) -> str:

@@ -9,7 +9,15 @@ import pytest
 
 from xft.config import build, load_config
 from xft.data import InstructionData, TextData
-from xft.engine.hooks import CheckpointHook, EarlyStoppingHook, ProgressHook, QuestionsHook, ValidationHook
+from xft.engine.hooks import (
+    CheckpointHook,
+    EarlyStoppingHook,
+    GuardsHook,
+    ProgressHook,
+    QuestionsHook,
+    ValidationHook,
+    VerifyHook,
+)
 from xft.engine.optimizers import adamw, cosine
 from xft.engine.recipe import Recipe, Training
 from xft.engine.strategies import SingleDevice
@@ -86,6 +94,8 @@ def test_the_qlora_config_becomes_these_objects() -> None:
     assert quantization.double is True
     assert isinstance(recipe.data, InstructionData)
     kinds = {
+        "guards": GuardsHook,
+        "verify": VerifyHook,
         "progress": ProgressHook,
         "validation": ValidationHook,
         "questions": QuestionsHook,
@@ -108,7 +118,7 @@ def test_hooks_are_added_and_removed_from_the_command_line() -> None:
     overrides = {"hooks.early_stopping.type": "early_stopping", "hooks.early_stopping.patience": 2}
     config = load_config(CONFIGS / "smollm2_lora.py", {**overrides, "hooks.questions": None})
     hooks = build(config, Recipe).hooks
-    assert list(hooks) == ["progress", "validation", "checkpoint", "early_stopping"]
+    assert list(hooks) == ["guards", "progress", "validation", "checkpoint", "verify", "early_stopping"]
     stopping = hooks["early_stopping"]
     assert isinstance(stopping, EarlyStoppingHook)
     assert stopping.patience == 2

@@ -122,7 +122,9 @@ def _files_beside(source: str | None) -> list[str]:
     files = {Path(source).resolve()}
     if not folder.is_relative_to(paths.PACKAGE):  # xft's own code is in every key as it is
         loaded = [getattr(each, "__file__", None) for each in list(sys.modules.values())]
-        files |= {each for name in loaded if name and (each := Path(name).resolve()).is_relative_to(folder)}
+        # Some libraries give their modules names that are no files.
+        own = [Path(name).resolve() for name in loaded if name and Path(name).is_absolute()]
+        files |= {each for each in own if each.is_file() and each.is_relative_to(folder)}
     return [hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(files) if each.suffix == ".py"]
 
 

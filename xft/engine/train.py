@@ -16,6 +16,7 @@ from xft.data.packing import describe
 from xft.engine.banner import banner
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
+from xft.engine.hooks.verify import verify_final
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.optimizers import parameter_groups
@@ -27,7 +28,6 @@ from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, re
 from xft.engine.workdir import choose_work_dir, claim, log_to
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
-from xft.export import verify_artifact
 from xft.models import NF4, LoadedModel, Note, TrainingModel
 from xft.models.reference import Setup
 from xft.objectives import prepare_objective
@@ -116,7 +116,7 @@ def train(options: TrainOptions) -> Path:
         if resume is not None:
             console.say(f"resuming from {resume}")
         runner.train(loop)
-        _finish(runner, strategy, recipe.model.trust_remote_code)
+        _finish(runner, strategy)
     strategy.close()
     return work_dir
 
@@ -167,19 +167,10 @@ def _assemble(
     return runner, loop
 
 
-def _finish(runner: Runner, strategy: SingleDevice, trust_remote_code: bool) -> None:
+def _finish(runner: Runner, strategy: SingleDevice) -> None:
     """Write the final folder, and see that it gives what the live model gives."""
     if strategy.rank == 0:
-        final, comparison = runner.write_final(
-            lambda folder: verify_artifact(
-                folder,
-                runner.bare_model,
-                runner.tokenizer,
-                runner.template,
-                strategy.device,
-                trust_remote_code=trust_remote_code,
-            )
-        )
+        final, comparison = runner.write_final(lambda folder: verify_final(runner, folder))
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
         console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")

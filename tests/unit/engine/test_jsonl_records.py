@@ -53,7 +53,12 @@ def test_a_figure_that_is_not_finite_is_null(tmp_path: Path) -> None:
         raise AssertionError(constant)
 
     [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(line, parse_constant=refuse) == {"step": 1, "grad_norm": None, "loss": None, "lr": 0.5}
+    assert json.loads(line, parse_constant=refuse) == {
+        "step": 1,
+        "grad_norm": None,
+        "loss": None,
+        "lr": 0.5,
+    }
 
 
 def test_a_file_that_another_hand_was_at_is_said_and_left(

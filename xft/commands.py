@@ -19,6 +19,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         help="override values of the config, e.g. data.max_length=1024 model.adapter.r=8",
     )
+    parser.add_argument(
+        "--data-only",
+        action="store_true",
+        help="run nothing of the config: for one from somebody else, such as their run's config.py",
+    )
 
 
 def _trust(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +69,7 @@ def _train(arguments: argparse.Namespace) -> None:
             config=arguments.config,
             work_dir=arguments.work_dir,
             overrides=arguments.cfg_options,
+            data_only=arguments.data_only,
             resume=arguments.resume,
             seed=arguments.seed,
             launcher=arguments.launcher,
@@ -160,7 +166,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from xft.engine.inspect import prepare
     from xft.engine.report import totals
 
-    prepared, _, recipe = prepare(arguments.config, arguments.cfg_options)
+    prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
     print("\n".join(totals(prepared, recipe)))
 
 
@@ -171,7 +177,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
     if arguments.html is not None:
         check_target(arguments.html)
-    prepared, tokenizer, recipe = prepare(arguments.config, arguments.cfg_options)
+    prepared, tokenizer, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
     unit = prepared.unit
     num = (0 if arguments.html else 3) if arguments.num is None else max(arguments.num, 0)
     samples = (prepared.train if arguments.split == "train" else prepared.val)[: num * unit]
@@ -203,7 +209,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from xft.config import check, load_config, parse_overrides
     from xft.engine.recipe import Recipe
 
-    config = load_config(arguments.config, parse_overrides(arguments.cfg_options))
+    config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.data_only)
     check(config, Recipe, arguments.config)
     print(f"{arguments.config}: every key is known, and every value fits")
 

@@ -14,8 +14,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
 
+# Tests run beside one another, each with one thread; make test ARGS="-n 0 PATH" runs them in one process.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,0 +1,11 @@
+"""Kernels: what makes a step fast, each with a plain reference beside it. Tensors only."""
+
+from xft.kernels.cross_entropy import head_cross_entropy, head_cross_entropy_reference
+from xft.kernels.lora_linear import lora_linear, lora_linear_reference
+
+__all__ = [
+    "head_cross_entropy",
+    "head_cross_entropy_reference",
+    "lora_linear",
+    "lora_linear_reference",
+]

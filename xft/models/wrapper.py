@@ -163,6 +163,7 @@ def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
     if batch.segment_lengths and config._attn_implementation == PACKED:
         arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
         arguments["segment_lengths"] = batch.segment_lengths
+        arguments["kernels"] = _uses_kernels(model)
     return arguments
 
 

@@ -10,7 +10,9 @@ import resource
 import sys
 import time
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "llamafactory", "bitsandbytes")
@@ -77,8 +79,9 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         def after_train(self, runner: Any) -> None:
             finish(runner.bare_model)
 
-    sys.modules["benchmark_clock"] = type(sys)("benchmark_clock")
-    sys.modules["benchmark_clock"].Clock = Clock  # type: ignore[attr-defined]
+    module: Any = ModuleType("benchmark_clock")
+    module.Clock = Clock
+    sys.modules["benchmark_clock"] = module
     adapter = {"type": "lora", "r": job["rank"], "alpha": 2 * job["rank"]}
     model = {"type": "causal_lm", "path": job["model"], "dtype": job["dtype"], "adapter": adapter}
     model |= {"gradient_checkpointing": job["checkpointing"], **job["options"]}
@@ -126,31 +129,70 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     data = Dataset.from_list(
         [
             {
-                "prompt": [{"role": "user", "content": "\n".join(filter(None, (each["instruction"], each["input"])))}],
+                "prompt": [
+                    {
+                        "role": "user",
+                        "content": "\n".join(filter(None, (each["instruction"], each["input"]))),
+                    }
+                ],
                 "completion": [{"role": "assistant", "content": each["output"]}],
             }
             for each in rows
         ]
     )
     adapter = ModelConfig(
-        use_peft=True, lora_r=job["rank"], lora_alpha=2 * job["rank"], lora_dropout=0.0,
+        use_peft=True,
+        lora_r=job["rank"],
+        lora_alpha=2 * job["rank"],
+        lora_dropout=0.0,
         lora_target_modules=["all-linear"],
     )
     adapter.lora_target_modules = "all-linear"
     arguments = SFTConfig(
-        output_dir=job["folder"], num_train_epochs=1, learning_rate=job["lr"], lr_scheduler_type="constant",
-        max_length=job["length"], save_strategy="no", report_to="none", use_cpu=not torch.cuda.is_available(),
-        model_init_kwargs={"dtype": getattr(torch, job["dtype"])}, disable_tqdm=True,
-        gradient_checkpointing=job["checkpointing"], **job["options"],
+        output_dir=job["folder"],
+        num_train_epochs=1,
+        learning_rate=job["lr"],
+        lr_scheduler_type="constant",
+        max_length=job["length"],
+        save_strategy="no",
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        model_init_kwargs={"dtype": getattr(torch, job["dtype"])},
+        disable_tqdm=True,
+        gradient_checkpointing=job["checkpointing"],
+        **job["options"],
     )
     SFTTrainer(
-        job["model"], args=arguments, train_dataset=data, peft_config=get_peft_config(adapter),
+        job["model"],
+        args=arguments,
+        train_dataset=data,
+        peft_config=get_peft_config(adapter),
         callbacks=[_callback(watch, finish)],
     ).train()
 
 
+def _stand_ins() -> None:
+    """LLaMA-Factory asks for torchvision and torchaudio, whose CPU-less builds do not load beside a CPU torch;
+    text needs neither."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    sys.modules["torchaudio"] = ModuleType("torchaudio")
+    sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)
+    _KEPT.append(library)
+
+
+_KEPT: list[Any] = []
+"""A library of operators lives as long as someone holds it."""
+
+
 def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     """Train with LLaMA-Factory; ``options`` are of its config."""
+    _stand_ins()
     from llamafactory.train.tuner import run_exp
 
     folder = Path(job["folder"])

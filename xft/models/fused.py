@@ -45,7 +45,9 @@ class FusedLinear4bit(PlainLinear4bit):
         return _train(self, name, x, lambda: dequantize_4bit(base.weight.data, state).to(x.dtype))
 
 
-def fused_layer(target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any) -> nn.Module | None:
+def fused_layer(
+    target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any
+) -> nn.Module | None:
     """Make the layer for ``target``; ``None`` leaves that to peft."""
     base = target.get_base_layer() if hasattr(target, "get_base_layer") else target
     if config.use_dora or config.lora_bias:

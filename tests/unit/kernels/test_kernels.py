@@ -142,9 +142,12 @@ def test_cross_entropy_is_the_reference(dtype: torch.dtype, tolerance: float, tr
     states, targets, weight, bias = _head(dtype, trained=trained)
     leaves = [states, weight] if trained else [states]
     found = []
-    for compute, more in (head_cross_entropy, {"most_logits": 9 * VOCABULARY}), (
-        head_cross_entropy_reference,
-        {},
+    for compute, more in (
+        (head_cross_entropy, {"most_logits": 9 * VOCABULARY}),
+        (
+            head_cross_entropy_reference,
+            {},
+        ),
     ):
         loss, correct = compute(states, targets, weight, bias, **more)
         assert loss.dtype == torch.float32
@@ -247,6 +250,8 @@ def test_block_attention_is_that_of_torch(dtype: torch.dtype, tolerance: float, 
 def test_block_attention_keeps_no_square_of_a_long_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "KEPT", 100)
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.numel()) or each, lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda each: kept.append(each.numel()) or each, lambda x: x
+    ):
         block_attention(*_heads(torch.bfloat16, 300), 0.35)
     assert max(kept) == 6 * 300 * 8

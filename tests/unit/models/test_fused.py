@@ -52,7 +52,9 @@ def _step(model: Any) -> tuple[float, dict[str, Tensor]]:
     torch.manual_seed(3)  # of the dropout
     output = TrainingModel(model, next_token)(_batch())
     (output.loss_sum / output.num_targets).backward()
-    gradients = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+    gradients = {
+        name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None
+    }
     return float(output.loss_sum.detach()), gradients
 
 

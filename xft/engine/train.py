@@ -19,6 +19,7 @@ from xft.engine.folders import step_of
 from xft.engine.hooks.verify import verify_final
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
+from xft.engine.memory import keep_freed_memory
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
@@ -86,6 +87,8 @@ def train(options: TrainOptions) -> Path:
     prepared = recipe.data.prepare(tokenizer, template)
     seed_everything(recipe.seed)
     device = choose_device(_partial_keyword(recipe.strategy, "device", "auto"))
+    if device.type == "cpu":
+        keep_freed_memory()
     loaded = recipe.model.load(tokenizer, device)
     packing = _packing(recipe, loaded)
     plan = make_plan(

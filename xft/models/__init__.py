@@ -6,7 +6,7 @@ from xft.models.attention import PACKED
 from xft.models.generate import Answer, Generator
 from xft.models.load import CausalLM, LoadedModel
 from xft.models.quantization import NF4, Int8
-from xft.models.wrapper import TrainingModel, target_logits
+from xft.models.wrapper import TrainingModel, target_logits, target_loss
 
 __all__ = [
     "NF4",
@@ -24,4 +24,5 @@ __all__ = [
     "read_note",
     "save_artifact",
     "target_logits",
+    "target_loss",
 ]

@@ -5,9 +5,11 @@ from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
+from xft.models.fused import fused_layer
 from xft.registry import register
 
 
@@ -44,12 +46,13 @@ class LoRA:
         self.target_modules = target_modules
         self.modules_to_save = modules_to_save
 
-    def apply(self, model: PreTrainedModel, new_tokens: list[int]) -> PeftModel:
+    def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
         """Put an adapter on a model, freshly initialised: A at random, B at zero.
 
         Args:
             model: the base; it is changed in place and frozen.
             new_tokens: ids whose embeddings are new, and trained with the adapter.
+            fused: train each layer as one operation, where it is a plain one (:mod:`xft.models.fused`).
 
         Raises:
             ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer.
@@ -63,6 +66,8 @@ class LoRA:
             modules_to_save=self.modules_to_save,
             trainable_token_indices=new_tokens or None,
         )
+        if fused:
+            config._register_custom_module({nn.Linear: fused_layer})
         layers = {name.rpartition(".")[2] for name, _ in model.named_modules() if name}
         asked = [] if isinstance(self.target_modules, str) else self.target_modules
         for name in [*asked, *(self.modules_to_save or [])]:

@@ -6,7 +6,11 @@ the forward call. Each sample is attended to on its own, so the work is the sum 
 lengths and no mask is ever made; without lengths (in generation) it is plain SDPA.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import torch
@@ -16,7 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from xft.kernels import block_attention
+
 PACKED = "xft_packed"
+
+LONGEST_IN_BLOCKS = 1024
+"""Tokens of a sample up to which :func:`xft.kernels.block_attention` is faster than torch's, on a CPU."""
 
 
 def packed_attention(
@@ -29,6 +38,7 @@ def packed_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     segment_lengths: Sequence[int] | None = None,
+    kernels: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each segment of a flat batch.
@@ -43,6 +53,7 @@ def packed_attention(
         scaling: factor of the scores; one over the root of ``head_dim`` by default.
         sliding_window: how many tokens back a token sees, itself included.
         segment_lengths: lengths that add up to ``seq``.
+        kernels: whether ``xft.kernels`` and ``varlen_attn`` of torch may be used.
         kwargs: passed on where there are no segments.
 
     Returns:
@@ -57,23 +68,71 @@ def packed_attention(
         )
     if sum(segment_lengths) != query.shape[2]:
         raise ValueError(f"segments of {sum(segment_lengths)} tokens in a batch of {query.shape[2]}")
-    grouped = key.shape[1] != query.shape[1]
-    pieces = [
-        scaled_dot_product_attention(
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if kernels and dropout == 0 and _has_varlen(query):
+        return _varlen(query, key, value, segment_lengths, scale, sliding_window), None
+    pieces = zip(*(each.split(list(segment_lengths), dim=2) for each in (query, key, value)), strict=True)
+    results = [
+        block_attention(q[0], k[0], v[0], scale, sliding_window)[None]
+        if kernels and dropout == 0 and module.training and _in_blocks(q)
+        else scaled_dot_product_attention(
             q,
             k,
             v,
             attn_mask=_window_mask(q, sliding_window),
             dropout_p=dropout,
             is_causal=not _needs_window(q, sliding_window),
-            scale=scaling,
-            enable_gqa=grouped,
+            scale=scale,
+            enable_gqa=key.shape[1] != query.shape[1],
         )
-        for q, k, v in zip(
-            *(each.split(list(segment_lengths), dim=2) for each in (query, key, value)), strict=True
-        )
+        for q, k, v in pieces
     ]
-    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(results, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _in_blocks(query: Tensor) -> bool:
+    """Whether our own attention is faster than torch's, as measured."""
+    return (
+        query.device.type == "cpu"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[2] <= LONGEST_IN_BLOCKS
+    )
+
+
+def _has_varlen(query: Tensor) -> bool:
+    """Whether torch has attention over lengths of their own for these: flash attention of CUDA."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and _varlen_attn() is not None
+    )
+
+
+@cache
+def _varlen_attn() -> Callable[..., Any] | None:
+    """The function of torch, where this release has it, with windows and grouped queries."""
+    if find_spec("torch.nn.attention.varlen") is None:
+        return None
+    found: Callable[..., Any] = import_module("torch.nn.attention.varlen").varlen_attn
+    return found if {"window_size", "enable_gqa", "scale"} <= signature(found).parameters.keys() else None
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scale: float, window: int | None
+) -> Tensor:
+    varlen_attn = _varlen_attn()
+    assert varlen_attn is not None
+    ends = torch.tensor([0, *lengths]).cumsum(0).to(query.device, torch.int32, non_blocking=True)
+    flat = [each[0].transpose(0, 1) for each in (query, key, value)]
+    back = -1 if window is None else window - 1
+    found: Tensor = varlen_attn(
+        *flat, ends, ends, max(lengths), max(lengths), scale=scale, window_size=(back, 0),
+        enable_gqa=key.shape[1] != query.shape[1],
+    )  # fmt: skip
+    return found[None]
 
 
 def placeholder_mask(device: torch.device) -> Tensor:

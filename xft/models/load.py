@@ -19,6 +19,7 @@ from xft.models import embedded
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
 from xft.models.quantization import NF4, Int8
+from xft.models.wrapper import use_kernels
 from xft.registry import register
 from xft.types import Tokenizer
 
@@ -67,6 +68,8 @@ class CausalLM:
         add_tokens: special tokens to add to the tokenizer, with embeddings that are trained.
         tokenizer: a folder or hub name, where it is not the model's.
         trust_remote_code: run Python code that lies beside the weights. Off unless you read it.
+        kernels: ``auto`` trains with :mod:`xft.kernels` where the model can; ``none`` with the plain
+            operations of transformers, peft and torch.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class CausalLM:
         add_tokens: list[str] | None = None,
         tokenizer: str | None = None,
         trust_remote_code: bool = False,
+        kernels: Literal["auto", "none"] = "auto",
     ) -> None:
         if quantization is not None and adapter is None:
             raise ConfigError(
@@ -95,6 +99,7 @@ class CausalLM:
         self.add_tokens = list(add_tokens or [])
         self.tokenizer_path = tokenizer
         self.trust_remote_code = trust_remote_code
+        self.kernels = kernels
 
     def load_tokenizer(self) -> Tokenizer:
         """Load the tokenizer, with ``add_tokens`` added.
@@ -135,9 +140,11 @@ class CausalLM:
         model.config.use_cache = False
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        use_kernels(model, self.kernels == "auto")
         if self.adapter is None:
             return LoadedModel(model, tokenizer)
-        return LoadedModel(self.adapter.apply(model, new_tokens), tokenizer)
+        fused = self.kernels == "auto"
+        return LoadedModel(self.adapter.apply(model, new_tokens, fused), tokenizer)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeGuard
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from xft.losses import sum_by_sample, token_log_probs
+from xft.kernels import head_cross_entropy
+from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.attention import PACKED, placeholder_mask
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Objective
 
@@ -50,6 +51,41 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     if logits.ndim == 3:  # a model that keeps all positions, or keeps the batch dimension
         logits = logits[keep] if logits.shape[:2] == keep.shape else logits.flatten(0, 1)
     return logits, targets
+
+
+def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
+    """The negative log-likelihood of the trained tokens.
+
+    The head and the loss are one operation that never holds the logits of all tokens, where the head
+    is a plain linear layer and the model's logits are what it makes.
+
+    Args:
+        model: a causal language model of transformers, with or without an adapter.
+        batch: flat or padded.
+
+    Returns:
+        The loss summed, how many trained tokens the model ranks first, and how many there are.
+    """
+    parts = _decoder_and_head(model, batch) if _uses_kernels(model) else None
+    if parts is None or not _is_plain_head(parts[1]):
+        logits, targets = target_logits(model, batch)
+        correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
+        return cross_entropy_sum(logits, targets), correct, len(targets)
+    decoder, head = parts
+    keep, targets = _predictions(batch)
+    states = decoder(**_inputs(model, batch)).last_hidden_state[keep]
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
+    bias = None if head.bias is None else head.bias.to(dtype)
+    loss, correct = head_cross_entropy(states.to(dtype), targets, head.weight.to(dtype), bias)
+    return loss, correct, len(targets)
+
+
+def use_kernels(model: nn.Module, wanted: bool) -> None:
+    """Say of a model, before an adapter is put on it, whether it is trained with ``xft.kernels``."""
+    _PLAIN_OPERATIONS.discard(model)
+    if not wanted:
+        _PLAIN_OPERATIONS.add(model)
 
 
 @dataclass(frozen=True)
@@ -127,7 +163,23 @@ def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
     if batch.segment_lengths and config._attn_implementation == PACKED:
         arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
         arguments["segment_lengths"] = batch.segment_lengths
+        arguments["kernels"] = _uses_kernels(model)
     return arguments
+
+
+_PLAIN_OPERATIONS: WeakSet[nn.Module] = WeakSet()
+"""Which models are trained without ``xft.kernels``."""
+
+
+def _uses_kernels(model: Any) -> bool:
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model) not in _PLAIN_OPERATIONS
+
+
+def _is_plain_head(head: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether the head is all in its weight, and that is here and not sharded."""
+    return type(head) is nn.Linear and not any(
+        hasattr(head.weight, mark) for mark in ("ds_id", "device_mesh")
+    )
 
 
 _PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

@@ -5,8 +5,7 @@ The two differ in their labels, which the data sets: answers only, or every toke
 
 from torch import nn
 
-from xft.losses import cross_entropy_sum
-from xft.models import target_logits
+from xft.models import target_loss
 from xft.registry import register
 from xft.types import Batch, LossOutput
 
@@ -18,6 +17,5 @@ def next_token(model: nn.Module, batch: Batch) -> LossOutput:
     Metrics:
         accuracy: how many of them the model ranks first.
     """
-    logits, targets = target_logits(model, batch)
-    correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
-    return LossOutput(cross_entropy_sum(logits, targets), len(targets), {"accuracy": correct.detach()})
+    loss, correct, count = target_loss(model, batch)
+    return LossOutput(loss, count, {"accuracy": correct})

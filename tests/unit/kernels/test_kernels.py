@@ -1,0 +1,257 @@
+"""Each kernel against its plain reference, and its gradient against finite differences."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from xft.kernels import attention as blocks
+from xft.kernels import (
+    block_attention,
+    block_attention_reference,
+    head_cross_entropy,
+    head_cross_entropy_reference,
+    lora_linear,
+    lora_linear_reference,
+)
+
+ROWS, IN, OUT, RANK = 37, 24, 40, 4
+BF16 = 2.0**-8
+"""The distance of two neighbouring bf16 numbers, as a share of them: what rounding once costs is half."""
+
+
+def _lora(dtype: torch.dtype, adapter: torch.dtype, bias: bool = True) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    weight = draw(OUT, IN).to(dtype)
+    return {
+        "x": draw(1, ROWS, IN).to(dtype).requires_grad_(),
+        "weight": lambda: weight,
+        "bias": draw(OUT).to(dtype) if bias else None,
+        "lora_a": (draw(RANK, IN) / 5).to(adapter).requires_grad_(),
+        "lora_b": (draw(OUT, RANK) / 5).to(adapter).requires_grad_(),
+        "scaling": 2.0,
+    }
+
+
+def _share(got: Tensor, expected: Tensor) -> float:
+    """The distance of two tensors as a share of the norm."""
+    return float((got.detach().double() - expected.double()).norm() / expected.detach().double().norm())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dropped", [True, False])
+def test_gradient_of_the_lora_layer_is_that_of_finite_differences(bias: bool, dropped: bool) -> None:
+    given = _lora(torch.float64, torch.float64, bias)
+    mask = (torch.rand(1, ROWS, IN, generator=torch.Generator().manual_seed(1)) > 0.3).double() / 0.7
+
+    def run(x: Tensor, lora_a: Tensor, lora_b: Tensor) -> Tensor:
+        after = x * mask if dropped else None
+        return lora_linear(x, given["weight"], given["bias"], lora_a, lora_b, 2.0, after)
+
+    inputs = (given["x"], given["lora_a"], given["lora_b"])
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, BF16)], ids=["fp32", "bf16"]
+)
+def test_lora_layer_is_the_reference(dtype: torch.dtype, tolerance: float) -> None:
+    """fp32: another order of sums. bf16: the low-rank product and the update are rounded to bf16, once
+    each, where the reference has fp32: as far as rounding the result itself is from it."""
+    given = _lora(dtype, torch.float32)
+    upstream = torch.randn(1, ROWS, OUT, generator=torch.Generator().manual_seed(2)).to(dtype)
+    leaves = [given["x"], given["lora_a"], given["lora_b"]]
+    found = []
+    for compute in (lora_linear, lora_linear_reference):
+        result = compute(**given)
+        assert result.dtype == dtype
+        found.append([result, *torch.autograd.grad(result, leaves, upstream)])
+    for got, expected in zip(*found, strict=True):
+        assert got.dtype == expected.dtype
+        assert _share(got, expected) < tolerance
+
+
+def test_lora_layer_keeps_the_input_and_r_numbers_a_token() -> None:
+    given = _lora(torch.bfloat16, torch.float32)
+    kept: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda each: each):
+        lora_linear(**given)
+    owned = {id(given["lora_a"]), id(given["lora_b"])}
+    sizes = sorted(each.nbytes for each in kept if id(each) not in owned and each.dtype == torch.bfloat16)
+    assert sizes == [ROWS * RANK * 2, ROWS * IN * 2]
+    assert sum(each.nbytes for each in kept if each.dtype != torch.bfloat16) == 4 * RANK * (IN + OUT)
+
+
+def test_an_input_without_gradient_costs_no_product_with_the_weight() -> None:
+    given = _lora(torch.float32, torch.float32)
+    given["x"] = given["x"].detach()
+    calls = []
+    weight = given["weight"]()
+    given["weight"] = lambda: calls.append(1) or weight
+    lora_linear(**given).sum().backward()
+    assert len(calls) == 1
+    assert given["lora_a"].grad is not None
+
+
+VOCABULARY = 50
+
+
+def _head(dtype: torch.dtype, bias: bool = False, trained: bool = False) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(3)
+    states = torch.randn(ROWS, IN, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    weight = torch.randn(VOCABULARY, IN, generator=generator, dtype=torch.float64).to(dtype)
+    offset = torch.randn(VOCABULARY, generator=generator, dtype=torch.float64).to(dtype) if bias else None
+    if trained:
+        weight.requires_grad_()
+    if trained and offset is not None:
+        offset.requires_grad_()
+    targets = torch.randint(VOCABULARY, (ROWS,), generator=generator)
+    first = (states.detach().double() @ weight.detach().double().t()).argmax(dim=1)
+    targets[::3] = first[::3]
+    return states, targets, weight, offset
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("most", [1, 7 * VOCABULARY, 10**6])
+def test_gradient_of_the_cross_entropy_is_that_of_finite_differences(trained: bool, most: int) -> None:
+    states, targets, weight, bias = _head(torch.float64, bias=True, trained=trained)
+
+    def run(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return head_cross_entropy(states, targets, weight, bias, most)[0] * 0.3
+
+    assert torch.autograd.gradcheck(run, (states, weight, bias), fast_mode=True)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, BF16)], ids=["fp32", "bf16"]
+)
+def test_cross_entropy_is_the_reference(dtype: torch.dtype, tolerance: float, trained: bool) -> None:
+    """fp32: another order of sums. bf16: both make the logits in bf16; the gradient of the weight is added
+    up over chunks in fp32, and rounded once more than in one product."""
+    states, targets, weight, bias = _head(dtype, trained=trained)
+    leaves = [states, weight] if trained else [states]
+    found = []
+    for compute, more in (
+        (head_cross_entropy, {"most_logits": 9 * VOCABULARY}),
+        (
+            head_cross_entropy_reference,
+            {},
+        ),
+    ):
+        loss, correct = compute(states, targets, weight, bias, **more)
+        assert loss.dtype == torch.float32
+        found.append((loss.detach(), int(correct), *torch.autograd.grad(loss / 7, leaves)))
+    (loss, correct, *grads), (expected_loss, expected_correct, *expected) = found
+    assert correct == expected_correct > 0
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-6)
+    for got, wanted in zip(grads, expected, strict=True):
+        assert got.dtype == wanted.dtype == dtype
+        assert _share(got, wanted) < tolerance
+
+
+def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
+    """The largest tensor that is made, by what torch says of each operation."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    most = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal most
+            result = func(*args, **(kwargs or {}))
+            for each in result if isinstance(result, tuple) else (result,):
+                if isinstance(each, Tensor):
+                    most = max(most, each.numel())
+            return result
+
+    states, targets, weight, _ = _head(torch.float32)
+    with Watch():
+        loss, _ = head_cross_entropy(states, targets, weight, most_logits=8 * VOCABULARY)
+        loss.backward()
+    assert most < ROWS * VOCABULARY
+    assert most >= 8 * VOCABULARY
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_targets_give_zero_and_a_gradient_of_zeros(grad: bool) -> None:
+    states, targets, weight, _ = _head(torch.bfloat16)
+    with torch.set_grad_enabled(grad):
+        loss, correct = head_cross_entropy(states[:0], targets[:0], weight)
+    assert float(loss) == 0
+    assert int(correct) == 0
+    if grad:
+        loss.backward()
+        assert torch.equal(states.grad, torch.zeros_like(states))
+
+
+def test_lengths_that_differ_are_refused() -> None:
+    states, targets, weight, _ = _head(torch.float32)
+    with pytest.raises(ValueError, match="states"):
+        head_cross_entropy(states, targets[:-1], weight)
+
+
+def _heads(dtype: torch.dtype, length: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    shapes = [(6, length, 8), (2, length, 8), (2, length, 8)]
+    return [
+        (2 * torch.randn(each, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
+        for each in shapes
+    ]
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 7, 20])
+@pytest.mark.parametrize("kept", [0, 100])
+def test_gradient_of_block_attention_is_that_of_finite_differences(
+    monkeypatch: pytest.MonkeyPatch, window: int | None, kept: int
+) -> None:
+    """Blocks of four queries, so that a sample of eleven has several, the last of them short."""
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "KEPT", kept)
+
+    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return block_attention(query, key, value, 0.3, window)
+
+    inputs = _heads(torch.float64, 11)
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+    torch.testing.assert_close(run(*inputs), block_attention_reference(*inputs, 0.3, window))
+
+
+@pytest.mark.parametrize("length", [1, 40, 300, 600])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2 * BF16)], ids=["fp32", "bf16"]
+)
+def test_block_attention_is_that_of_torch(dtype: torch.dtype, tolerance: float, length: int) -> None:
+    """Against torch's attention in fp64. bf16: probabilities and their gradient are rounded, once each; torch's
+    own attention in bf16 is as far away."""
+    inputs = _heads(dtype, length)
+    exact = [each.detach().double().requires_grad_() for each in inputs]
+    upstream = torch.randn(6, length, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    got = block_attention(*inputs, 0.35)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *(each[None] for each in exact), is_causal=True, scale=0.35, enable_gqa=True
+    )[0]
+    found = [got, *torch.autograd.grad(got, inputs, upstream.to(dtype))]
+    for one, two in zip(found, [expected, *torch.autograd.grad(expected, exact, upstream)], strict=True):
+        assert one.dtype == dtype
+        assert float((one.detach().double() - two).norm()) <= tolerance * float(two.detach().norm()) + 1e-9
+
+
+def test_block_attention_keeps_no_square_of_a_long_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "KEPT", 100)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda each: kept.append(each.numel()) or each, lambda x: x
+    ):
+        block_attention(*_heads(torch.bfloat16, 300), 0.35)
+    assert max(kept) == 6 * 300 * 8

@@ -1,0 +1,253 @@
+"""One training of `benchmark.py`, in a process of its own: xft, TRL or LLaMA-Factory.
+
+At its top this file imports nothing but Python's own, for it also runs in environments without xft. All of
+them train the same rows for an epoch at a constant rate; what each saw and when is noted at the model's
+own door, and the validation loss is computed by the same lines for all.
+"""
+
+import json
+import resource
+import sys
+import time
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "llamafactory", "bitsandbytes")
+
+
+class Watch:
+    """Notes what a model is given, and when steps end."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.now = {"total": 0, "tokens": 0, "targets": 0}
+        self.begun = 0.0
+
+    def see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """Count the tokens of a forward pass: all, those that are not padding, the trained ones."""
+        ids, mask, labels = (kwargs.get(each) for each in ("input_ids", "attention_mask", "labels"))
+        self.now["total"] += ids.numel()
+        self.now["tokens"] += ids.numel() if mask is None or mask.ndim != 2 else int((mask != 0).sum())
+        self.now["targets"] += int((labels[:, 1:] != -100).sum())
+
+    def begin(self) -> None:
+        """The first step begins."""
+        self.begun = time.perf_counter()
+
+    def end_step(self, **seen: float) -> None:
+        """A step has ended, and the next begins."""
+        now = time.perf_counter()
+        self.steps.append({**(seen or self.now), "seconds": now - self.begun})
+        self.now = dict.fromkeys(self.now, 0)
+        self.begun = now
+
+
+def validation_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:
+    """The mean loss of a trained token, sample by sample, by the model's own forward pass."""
+    import torch
+
+    model.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for each in samples:
+            ids, labels = (torch.tensor([each[name]]) for name in ("ids", "labels"))
+            targets = labels[0, 1:]
+            keep = targets != -100
+            logits = model(input_ids=ids).logits[0, :-1][keep].float()
+            total += float(torch.nn.functional.cross_entropy(logits, targets[keep], reduction="sum"))
+            count += int(keep.sum())
+    return total / count
+
+
+def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with `xft train`, from a config file."""
+    from mmengine.hooks import Hook
+
+    from xft.cli import main
+
+    class Clock(Hook):
+        def before_train(self, runner: Any) -> None:
+            watch.begin()
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any, outputs: Any) -> None:
+            seen = outputs["tokens"], outputs["target_tokens"]
+            watch.end_step(total=seen[0], tokens=seen[0], targets=seen[1])
+
+        def after_train(self, runner: Any) -> None:
+            finish(runner.bare_model)
+
+    module: Any = ModuleType("benchmark_clock")
+    module.Clock = Clock
+    sys.modules["benchmark_clock"] = module
+    adapter = {"type": "lora", "r": job["rank"], "alpha": 2 * job["rank"]}
+    model = {"type": "causal_lm", "path": job["model"], "dtype": job["dtype"], "adapter": adapter}
+    model |= {"gradient_checkpointing": job["checkpointing"], **job["options"]}
+    data = {"type": "instruction", "path": job["rows"], "format": "alpaca", "val": None}
+    data |= {"max_length": job["length"], "packing": True, "workers": 1}
+    keys: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "training": {"epochs": 1, "batch_size": 1, "accumulation": 1, "min_steps_per_epoch": 0},
+        "optimizer": {"type": "adamw", "lr": job["lr"]},
+        "schedule": {"type": "constant", "warmup": 0},
+        "hooks": {"clock": {"type": "benchmark_clock.Clock"}},
+        "questions": [],
+    }
+    config = Path(job["folder"]) / "config.py"
+    config.write_text("".join(f"{key} = {value!r}\n" for key, value in keys.items()), encoding="utf-8")
+    if main(["train", str(config), "--work-dir", str(config.parent / "run"), "--debug"]) != 0:
+        sys.exit("xft failed")
+
+
+def _callback(watch: Watch, finish: Any) -> Any:
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            kwargs["model"].register_forward_pre_hook(watch.see, with_kwargs=True)
+            watch.begin()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            watch.end_step()
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            finish(kwargs["model"])
+
+    return Clock()
+
+
+def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
+    import torch
+    from datasets import Dataset
+    from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+
+    rows = json.loads(Path(job["rows"]).read_text(encoding="utf-8"))
+    data = Dataset.from_list(
+        [
+            {
+                "prompt": [
+                    {
+                        "role": "user",
+                        "content": "\n".join(filter(None, (each["instruction"], each["input"]))),
+                    }
+                ],
+                "completion": [{"role": "assistant", "content": each["output"]}],
+            }
+            for each in rows
+        ]
+    )
+    adapter = ModelConfig(
+        use_peft=True,
+        lora_r=job["rank"],
+        lora_alpha=2 * job["rank"],
+        lora_dropout=0.0,
+        lora_target_modules=["all-linear"],
+    )
+    adapter.lora_target_modules = "all-linear"
+    arguments = SFTConfig(
+        output_dir=job["folder"],
+        num_train_epochs=1,
+        learning_rate=job["lr"],
+        lr_scheduler_type="constant",
+        max_length=job["length"],
+        save_strategy="no",
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        model_init_kwargs={"dtype": getattr(torch, job["dtype"])},
+        disable_tqdm=True,
+        gradient_checkpointing=job["checkpointing"],
+        **job["options"],
+    )
+    SFTTrainer(
+        job["model"],
+        args=arguments,
+        train_dataset=data,
+        peft_config=get_peft_config(adapter),
+        callbacks=[_callback(watch, finish)],
+    ).train()
+
+
+def _stand_ins() -> None:
+    """LLaMA-Factory asks for torchvision and torchaudio, whose CPU-less builds do not load beside a CPU torch;
+    text needs neither."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    sys.modules["torchaudio"] = ModuleType("torchaudio")
+    sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)
+    _KEPT.append(library)
+
+
+_KEPT: list[Any] = []
+"""A library of operators lives as long as someone holds it."""
+
+
+def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with LLaMA-Factory; ``options`` are of its config."""
+    _stand_ins()
+    from llamafactory.train.tuner import run_exp
+
+    folder = Path(job["folder"])
+    info = {"rows": {"file_name": job["rows"]}}
+    (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    arguments = {
+        "model_name_or_path": job["model"], "stage": "sft", "do_train": True, "finetuning_type": "lora",
+        "lora_rank": job["rank"], "lora_alpha": 2 * job["rank"], "lora_target": "all", "lora_dropout": 0.0,
+        "dataset": "rows", "dataset_dir": str(folder), "template": job["template"], "cutoff_len": job["length"],
+        "output_dir": str(folder / "out"), "learning_rate": job["lr"], "lr_scheduler_type": "constant",
+        "num_train_epochs": 1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1,
+        "bf16": job["dtype"] == "bfloat16", "use_cpu": True, "report_to": "none", "save_strategy": "no",
+        "disable_gradient_checkpointing": not job["checkpointing"], "disable_tqdm": True, **job["options"],
+    }  # fmt: skip
+    run_exp(arguments, callbacks=[_callback(watch, finish)])
+
+
+def matrix_rate(dtype: str, size: int = 2048, rounds: int = 12) -> float:
+    """FLOP/s of the product of two square matrices: the best of several rounds."""
+    import torch
+
+    one, two = (torch.randn(size, size, dtype=getattr(torch, dtype)) for _ in range(2))
+    best = 0.0
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        for _ in range(3):
+            one @ two
+        best = max(best, 3 * 2 * size**3 / (time.perf_counter() - begun))
+    return best
+
+
+def main() -> None:
+    """Run the job of a file and write what was seen into another."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    out = Path(sys.argv[2])
+    if job["kind"] == "matrices":
+        out.write_text(json.dumps({"rate": matrix_rate(job["dtype"])}), encoding="utf-8")
+        return
+    watch, found = Watch(), {}
+
+    def finish(model: Any) -> None:
+        found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        found["loss"] = validation_loss(model, job["validation"])
+
+    kinds = {"xft": train_xft, "trl": train_trl, "llamafactory": train_llamafactory}
+    kinds[job["kind"]](job, watch, finish)
+    found["steps"] = watch.steps
+    found["versions"] = {}
+    for name in PACKAGES:
+        try:
+            found["versions"][name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    out.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Kernels: what makes a step fast, each with a plain reference beside it. Tensors only."""
+
+from xft.kernels.attention import block_attention, block_attention_reference
+from xft.kernels.cross_entropy import head_cross_entropy, head_cross_entropy_reference
+from xft.kernels.lora_linear import lora_linear, lora_linear_reference
+
+__all__ = [
+    "block_attention",
+    "block_attention_reference",
+    "head_cross_entropy",
+    "head_cross_entropy_reference",
+    "lora_linear",
+    "lora_linear_reference",
+]

@@ -1,0 +1,121 @@
+"""Causal attention of one sample, by plain matrix products.
+
+``softmax(s Q Kᵀ) V``, a block of queries at a time with the keys before them. torch's fused attention on a
+CPU is made for many long sequences, and a packed row is a few short ones: its backward pass takes two to
+three times as long as these products do. Scores and softmax are fp32, whatever the type of the rest.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK = 128
+"""Queries in a block."""
+KEPT = 512
+"""Tokens of a sample up to which the probabilities are kept for the backward pass, in the type of the input;
+of a longer one they are made again, so that memory grows with the tokens and not with their square."""
+
+
+def block_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None = None
+) -> Tensor:
+    """Causal attention with grouped queries.
+
+    Args:
+        query: ``(heads, seq, head_dim)``.
+        key: ``(key_value_heads, seq, head_dim)``; ``heads`` is a multiple of their number.
+        value: as ``key``.
+        scaling: of the scores.
+        window: how many tokens back a token sees, itself included; all where it is ``None``.
+
+    Returns:
+        ``(heads, seq, head_dim)``.
+    """
+    result: Tensor = _BlockAttention.apply(query, key, value, scaling, window)
+    return result
+
+
+def block_attention_reference(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None = None
+) -> Tensor:
+    """The same in plain operations, with all scores at once."""
+    key, value = (each.repeat_interleave(query.shape[0] // key.shape[0], dim=0) for each in (key, value))
+    wide = torch.promote_types(query.dtype, torch.float32)
+    position = torch.arange(query.shape[1])
+    back = position[:, None] - position
+    hidden = (back < 0) | (back >= (window or len(position)))
+    scores = query.to(wide) @ key.to(wide).transpose(1, 2) * scaling
+    return scores.masked_fill(hidden, -torch.inf).softmax(dim=-1).to(query.dtype) @ value
+
+
+def _blocks(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
+    """Which queries go with which keys."""
+    for start in range(0, length, BLOCK):
+        stop = min(length, start + BLOCK)
+        yield slice(start, stop), slice(0 if window is None else max(0, start + 1 - window), stop)
+
+
+def _fold(tensor: Tensor, groups: int) -> Tensor:
+    """``(heads, rows, dim)`` to ``(key_value_heads, groups * rows, dim)``: one product for each of their keys."""
+    return tensor.reshape(len(tensor) // groups, groups * tensor.shape[1], -1)
+
+
+def _probabilities(
+    query: Tensor, key: Tensor, scaling: float, window: int | None, rows: slice, columns: slice
+) -> Tensor:
+    """Of a folded block of queries over its keys, in the type of the query."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    empty = torch.empty((), dtype=wide, device=query.device)
+    scores = torch.baddbmm(empty, query.to(wide), key.to(wide).transpose(1, 2), beta=0, alpha=scaling)
+    size = rows.stop - rows.start
+    blocks = scores.view(len(key), -1, size, columns.stop - columns.start)
+    # Without a window only the keys of the block itself may lie ahead.
+    first = rows.start if window is None else columns.start
+    back = torch.arange(rows.start, rows.stop, device=query.device)[:, None] - torch.arange(
+        first, rows.stop, device=query.device
+    )
+    hidden = (back < 0) | (back >= (window or rows.stop))
+    blocks[..., first - columns.start :].masked_fill_(hidden, -torch.inf)
+    return scores.softmax(dim=-1).to(query.dtype)
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        groups = len(query) // len(key)
+        result = torch.empty_like(query)
+        kept = []
+        for rows, columns in _blocks(query.shape[1], window):
+            folded = _fold(query[:, rows], groups)
+            found = _probabilities(folded, key[:, columns], scaling, window, rows, columns)
+            result[:, rows] = torch.bmm(found, value[:, columns]).view(len(query), -1, query.shape[2])
+            if query.shape[1] <= KEPT:
+                kept.append(found)
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.scaling, ctx.window = scaling, window
+        return result
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        groups = len(query) // len(key)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        grad_query = torch.empty_like(query)
+        grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
+        for number, (rows, columns) in enumerate(_blocks(query.shape[1], ctx.window)):
+            q, g, k = _fold(query[:, rows], groups), _fold(grad[:, rows], groups), key[:, columns]
+            p = kept[number] if kept else _probabilities(q, k, ctx.scaling, ctx.window, rows, columns)
+            grad_value[:, columns] += torch.bmm(p.transpose(1, 2), g)
+            upstream = torch.bmm(g, value[:, columns].transpose(1, 2))
+            scores = torch._softmax_backward_data(upstream, p, -1, p.dtype)
+            grad_key[:, columns] += torch.bmm(scores.transpose(1, 2), q)
+            grad_query[:, rows] = torch.bmm(scores, k).view(len(query), -1, query.shape[2])
+        grad_query.mul_(ctx.scaling)
+        grad_key.mul_(ctx.scaling)
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None

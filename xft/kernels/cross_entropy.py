@@ -1,0 +1,116 @@
+"""Cross-entropy behind a head, in chunks: the logits of all tokens never exist at once.
+
+``loss = -Σᵢ log softmax(hᵢ Wᵀ + c)[tᵢ]``. Its gradient, ``softmax - onehot``, is known as soon as the
+logits are, so each chunk of tokens goes through the head once and its gradient goes back at once: what is
+kept is a gradient for each hidden state, and none of ``tokens x vocabulary``.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+MOST_LOGITS = {"cpu": 7_500_000, "cuda": 2**26}
+"""Logits in a chunk, by device. On a CPU, 30 MB in fp32: glibc takes what is above 32 MiB from the kernel each
+time, and the kernel's zeros cost more than the sums."""
+
+
+def head_cross_entropy(
+    states: Tensor,
+    targets: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    most_logits: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The negative log-likelihood of targets, summed, and how many of them are ranked first.
+
+    Logits are made in the type of ``states``, everything behind them in fp32 (fp64 for fp64).
+
+    Args:
+        states: ``(tokens, hidden)``, what the head takes.
+        targets: ``(tokens,)`` ids, none of them ignored.
+        weight: ``(vocabulary, hidden)`` of the head, in the type of ``states``; frozen or trained.
+        bias: ``(vocabulary,)`` or ``None``; likewise.
+        most_logits: how many logits are made at a time; ``None`` is what suits the device.
+
+    Returns:
+        Two scalars: the sum, and the count, which has no gradient.
+    """
+    if states.ndim != 2 or states.shape[0] != targets.shape[0]:
+        raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
+    if most_logits is None:
+        most_logits = MOST_LOGITS.get(states.device.type, MOST_LOGITS["cuda"])
+    loss, correct = _HeadCrossEntropy.apply(
+        states, targets, weight, bias, max(1, most_logits // len(weight)), torch.is_grad_enabled()
+    )
+    return loss, correct
+
+
+def head_cross_entropy_reference(
+    states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The same in plain operations, with all logits at once."""
+    logits = functional.linear(states, weight, bias)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    correct = (logits.argmax(dim=-1) == targets).sum()
+    return functional.cross_entropy(wide, targets, reduction="sum"), correct
+
+
+class _HeadCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        targets: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        chunk_size: int,
+        with_grad: bool,
+    ) -> tuple[Tensor, Tensor]:
+        wants_states, _, wants_weight, wants_bias, _, _ = (
+            with_grad and each for each in ctx.needs_input_grad
+        )
+        wide = torch.promote_types(states.dtype, torch.float32)
+        loss = torch.zeros((), dtype=wide, device=states.device)
+        correct = torch.zeros((), dtype=torch.long, device=states.device)
+        grad_states = torch.empty_like(states) if wants_states else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants_bias else None
+        for start in range(0, len(targets), chunk_size):
+            piece = slice(start, start + chunk_size)
+            wanted = targets[piece, None]
+            logits = functional.linear(states[piece], weight, bias)
+            # max() finds the same first place as argmax(), in a sixth of the time on a CPU.
+            correct += (logits.max(dim=1, keepdim=True).indices == wanted).sum()
+            log_probs = functional.log_softmax(logits, dim=1, dtype=wide)
+            loss -= log_probs.gather(1, wanted).sum()
+            if grad_states is None and grad_weight is None and grad_bias is None:
+                continue
+            grad = log_probs.exp_().scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=wide))
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+            narrow = grad.to(states.dtype)
+            if grad_states is not None:
+                torch.mm(narrow, weight, out=grad_states[piece])
+            if grad_weight is not None:
+                grad_weight += narrow.t() @ states[piece]
+        ctx.save_for_backward(grad_states, grad_weight, grad_bias)
+        ctx.types = weight.dtype, None if bias is None else bias.dtype
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        grad_states, grad_weight, grad_bias = ctx.saved_tensors
+        weight_type, bias_type = ctx.types
+        return (
+            None if grad_states is None else (grad_states * grad).to(grad_states.dtype),
+            None,
+            None if grad_weight is None else (grad_weight * grad).to(weight_type),
+            None if grad_bias is None else (grad_bias * grad).to(bias_type),
+            None,
+            None,
+        )

@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code: 0, or that of the mistake that ended it."""
     arguments = build_parser().parse_args(argv)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
     from xft import console
 
     console.setup()
@@ -37,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Components of the user's own, named in a config, are found from where the command is typed.
     sys.path.insert(0, os.getcwd())
     try:
-        COMMANDS[arguments.command].run(arguments)
+        done = COMMANDS[arguments.command].run(arguments)
         sys.stdout.flush()
-        return 0
+        return done or 0
     except XftError as error:
         if arguments.debug:
             raise

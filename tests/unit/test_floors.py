@@ -24,9 +24,9 @@ BESIDE = {("tools", "cli"), ("cli", "commands"), ("commands", "catalogue")}
 """On the top floor alone: tools/*.py are thin over the command line, whose commands print the catalogue."""
 
 HOMES = {
-    "peft": ("xft/models/", "xft/export/", "xft/engine/checkpoint.py"),
+    "peft": ("xft/models/", "xft/export/", "xft/engine/weights.py"),
     "bitsandbytes": ("xft/models/", "xft/engine/optimizers.py"),
-    "deepspeed": ("xft/engine/",),
+    "deepspeed": ("xft/engine/strategies/",),
 }
 """Where a foreign library may be imported."""
 

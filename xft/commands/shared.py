@@ -12,12 +12,12 @@ class Command:
     Attributes:
         summary: what it does, in a line.
         add: adds its arguments to its parser.
-        run: does it.
+        run: does it; returns an exit code where that is not 0.
     """
 
     summary: str
     add: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -22,18 +22,35 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="go on from a checkpoint, or from the newest one of a run folder (default: --work-dir's)",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument(
-        "--deepspeed", metavar="NAME|FILE", help="shard with DeepSpeed (not built yet: refused)"
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what starts a process on each device: torchrun, srun or mpirun",
+    )
+    parser.add_argument(
+        "--num-devices",
+        type=int,
+        metavar="N",
+        help="train on N devices of this machine: starts torchrun for you",
+    )
+    parser.add_argument(
+        "--deepspeed",
+        metavar="NAME|FILE",
+        help="shard with DeepSpeed: zero1, zero2, zero3, zero2_offload, zero3_offload or a JSON file",
     )
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    if arguments.deepspeed is not None:
-        raise ConfigError(
-            "--deepspeed: sharding with DeepSpeed is not built yet; run without it on one device, or on several "
-            "with `torchrun --nproc_per_node N tools/train.py CONFIG --launcher pytorch`"
-        )
+def _train(arguments: argparse.Namespace) -> int:
+    count = arguments.num_devices
+    if count is not None and (count != 1 or arguments.launcher == "none"):
+        if arguments.launcher != "none":
+            raise ConfigError(
+                f"--num-devices {count}: --launcher {arguments.launcher} starts the processes; give one of the two"
+            )
+        from xft.engine.strategies.launch import run_on_devices
+
+        return run_on_devices(count, arguments.argv)
     from xft.engine.train import TrainOptions, train
 
     train(
@@ -45,8 +62,10 @@ def _train(arguments: argparse.Namespace) -> None:
             resume=arguments.resume,
             seed=arguments.seed,
             launcher=arguments.launcher,
+            deepspeed=arguments.deepspeed,
         )
     )
+    return 0
 
 
 TRAIN = Command("train as a config says", _add_train, _train)

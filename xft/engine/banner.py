@@ -1,13 +1,13 @@
 """What is said before the first step, on one screen."""
 
 from pathlib import Path
-from typing import Any
 
 from xft.data import Prepared
 from xft.engine.plan import TrainingPlan
 from xft.engine.recipe import Recipe
 from xft.engine.report import oddities
 from xft.models import LoadedModel
+from xft.models.sizes import num_weights
 from xft.templates import BoundTemplate
 
 
@@ -60,15 +60,9 @@ def _how(recipe: Recipe, loaded: LoadedModel) -> str:
 
 
 def _count(loaded: LoadedModel) -> str:
-    trained = sum(each.numel() for each in loaded.model.parameters() if each.requires_grad)
-    # A 4-bit weight is stored two to a byte; its quantisation state remembers the true size.
-    total = sum(_size(each) for each in loaded.model.parameters())
+    trained = sum(num_weights(each) for each in loaded.model.parameters() if each.requires_grad)
+    total = sum(num_weights(each) for each in loaded.model.parameters())
     return f"{trained:,} of {total:,} weights ({trained / total:.2%})"
-
-
-def _size(parameter: Any) -> int:
-    state = getattr(parameter, "quant_state", None)
-    return int(state.shape.numel()) if state is not None else int(parameter.numel())
 
 
 def _epochs(plan: TrainingPlan) -> str:

@@ -12,17 +12,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from xft.engine.manifest import files_of
-from xft.engine.state import pack, set_random_state, to_host, unpack
+from xft.engine.state import pack, set_random_state, take_part, unpack
+from xft.engine.weights import load_weights_into
 from xft.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 STATE = "training_state.json"
 TENSORS = "training_state.safetensors"
-_ADAPTER = "adapter_model.safetensors"
 _KEYS = {"step", "tokens_seen", "hooks", "training"}
 
 
@@ -70,18 +66,23 @@ class Snapshot:
             SafetensorError: the same, from below.
         """
         self.write_weights(self.weights, folder)
-        for name, content in self.parts.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_parts(self.parts, folder)
         save_file(self.tensors, folder / TENSORS)
         (folder / STATE).write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
+
+
+def write_parts(parts: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files of a saved model that are not its weights."""
+    for name, content in parts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def take_training(
     strategy: "SingleDevice", ranks: Sequence[Any], optimizer: bool, reuse: Mapping[str, Tensor]
 ) -> tuple[Any, dict[str, Tensor]]:
-    """The state of a training but for the weights.
+    """The state of a training but for the weights. All ranks must call it.
 
     Args:
         strategy: what trains.
@@ -90,64 +91,18 @@ def take_training(
         reuse: copies of an earlier time, by name, that are written over.
 
     Returns:
-        What JSON can hold, and tensors in the memory of the host.
+        What JSON can hold, and tensors in the memory of the host; on the first rank alone.
     """
     tree = {
-        "optimizer": strategy.optimizer.state_dict() if optimizer else None,
+        "optimizer": strategy.optimizer_state() if optimizer else None,
         "schedule": strategy.schedule.state_dict(),
         "random": ranks,
     }
     tensors: dict[str, Tensor] = {}
+    if strategy.rank != 0:
+        take_part(tree)
+        return None, tensors
     return pack(tree, tensors, "training", reuse), tensors
-
-
-def copy_weights(model: nn.Module, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
-    """The weights that a checkpoint holds, in the memory of the host: those of the adapter, or all.
-
-    Args:
-        model: on any device.
-        reuse: copies of an earlier time, by name, that are written over.
-    """
-    if isinstance(model, PeftModel):
-        live = get_peft_model_state_dict(model, save_embedding_layers=False)
-    else:
-        live = model.state_dict()
-    copies: dict[Any, Tensor] = {}
-    out = {}
-    for name, each in live.items():
-        # Weights that share their memory share their copy, so that they are written once.
-        place = (each.device, each.data_ptr(), each.shape, each.stride()) if each.numel() else name
-        out[name] = copies[place] = copies[place] if place in copies else to_host(each, reuse.get(name))
-    return out
-
-
-def weights_writer(model: nn.Module) -> Callable[[Mapping[str, Tensor], Path], None]:
-    """A function that writes copied weights into a folder as ``save_pretrained`` writes live ones.
-
-    What it writes beside the weights is incomplete: ``Snapshot.parts`` is to be written on top.
-    """
-    if isinstance(model, PeftModel):
-        return lambda weights, folder: save_file(dict(weights), folder / _ADAPTER, {"format": "pt"})
-    whole: Any = model
-    return lambda weights, folder: whole.save_pretrained(folder, state_dict=dict(weights))
-
-
-def placeholders(model: nn.Module) -> dict[str, Tensor]:
-    """Weights for ``save_pretrained`` that take no time: what they are saved for is the files beside."""
-    return dict.fromkeys(model.state_dict(), torch.zeros(1)) if isinstance(model, PeftModel) else {}
-
-
-def estimate(model: nn.Module, optimizer: bool) -> int:
-    """Bytes that a checkpoint will take, nearly, before the optimizer has any state: two numbers
-    for each trained weight, as AdamW keeps them."""
-    if isinstance(model, PeftModel):
-        weights = sum(
-            each.nbytes for each in get_peft_model_state_dict(model, save_embedding_layers=False).values()
-        )
-    else:
-        weights = sum(each.nbytes for each in model.parameters())
-    trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
-    return int(weights + (2 * trained if optimizer else 0))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -185,12 +140,14 @@ def put_back(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
                 f"{folder}: holds no state of the optimizer (hooks.checkpoint.optimizer=False), so the run cannot "
                 "be gone on with; start a new run from its weights"
             )
-        inner: Any = unwrap(strategy.model)
-        load_weights_into(inner.model, folder)
-        strategy.optimizer.load_state_dict(training["optimizer"])
+        load_weights_into(unwrap(strategy.model).model, folder, strategy)
+        strategy.after_loading()
+        strategy.load_optimizer_state(training["optimizer"])
         strategy.schedule.load_state_dict(training["schedule"])
         _set_rate(strategy)
-        set_random_state(training["random"][strategy.rank], strategy.device)
+        ranks = training["random"]
+        if strategy.rank < len(ranks):
+            set_random_state(ranks[strategy.rank], strategy.device)
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: cannot be resumed from ({first})") from error
@@ -212,45 +169,3 @@ def _set_rate(strategy: "SingleDevice") -> None:
     for group, rate in zip(strategy.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     schedule._last_lr = rates
-
-
-def load_weights_into(model: nn.Module, folder: Path) -> None:
-    """Put the weights of a checkpoint into a model of the same shape. Only files that its manifest
-    names are read.
-
-    Raises:
-        CheckpointError: names do not match.
-        RuntimeError: shapes do not.
-    """
-    if isinstance(model, PeftModel):
-        result = set_peft_model_state_dict(model, load_file(folder / _ADAPTER))
-        wrong = list(result.unexpected_keys)
-    else:
-        wrong = _load_whole(model, _read_whole(folder))
-        if wrong:
-            # Some models are saved under other names than they have in memory, or in other pieces.
-            # Their own loader knows how to turn them back.
-            kind: Any = type(model)
-            again = kind.from_pretrained(folder, dtype=next(model.parameters()).dtype)
-            wrong = _load_whole(model, again.state_dict())
-    if wrong:
-        raise CheckpointError(
-            f"{folder}: belongs to another model ({len(wrong)} names such as {wrong[0]!r})"
-        )
-
-
-def _read_whole(folder: Path) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = {}
-    for name in sorted(files_of(folder)):
-        if name.startswith("model") and name.endswith(".safetensors"):
-            weights |= load_file(folder / name)
-    if not weights:
-        raise CheckpointError(f"{folder}: holds no weights of a whole model")
-    return weights
-
-
-def _load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Returns the names that do not match."""
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
-    return [*(each for each in missing if each not in tied), *unexpected]

@@ -14,7 +14,6 @@ from xft.engine.plan import TrainingPlan
 from xft.engine.strategies import SingleDevice, unwrap
 from xft.errors import TrainingError
 from xft.evaluation.tally import Tally
-from xft.models import TrainingModel
 from xft.objectives import count_targets
 from xft.types import Batch, Objective, Sample
 
@@ -152,9 +151,7 @@ class TrainLoop(BaseLoop):
 
     @property
     def _objective(self) -> Objective:
-        inner = unwrap(self.strategy.model)
-        assert isinstance(inner, TrainingModel)
-        return inner.objective
+        return unwrap(self.strategy.model).objective
 
     def _change_weights(self, loss: float, losses: Sequence[Tensor]) -> float | None:
         """Take the optimizer's step, unless its numbers are none.
@@ -184,7 +181,7 @@ class TrainLoop(BaseLoop):
         own = [(self.strategy.rank, at) for at, each in enumerate(losses) if not torch.isfinite(each)]
         broken = [each for rank in self.strategy.gather(own) for each in rank]
         rows = self.rows(broken or None)
-        self.strategy.optimizer.zero_grad(set_to_none=True)
+        self.strategy.discard()
         self.forgiven = False
         self.runner.call_hook("after_nonfinite", reason=reason, rows=rows)
         if not self.forgiven:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from xft.errors import ConfigError
+from xft.models.sizes import whole_shape
 from xft.registry import register
 
 
@@ -64,8 +65,8 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
         raise ConfigError(
             "model: no weight is trained; give it an adapter, or set adapter=None to train all"
         )
-    matrices = [each for each in trained if each.ndim >= 2]
-    vectors = [each for each in trained if each.ndim < 2]
+    matrices = [each for each in trained if len(whole_shape(each)) >= 2]
+    vectors = [each for each in trained if len(whole_shape(each)) < 2]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     return [each for each in groups if each["params"]]
 

@@ -26,8 +26,18 @@ class TrainingPlan:
     def fingerprint(self) -> str:
         """A text that changes with the samples, their order, and what is in a step."""
         plan = self.batches
-        portions = f"{plan.capacity} {plan.seed} {plan.batch_size} {plan.accumulation} {plan.world_size}"
-        return f"{self.data} {portions}"
+        window = plan.accumulation * plan.world_size
+        return f"{self.data} {plan.capacity} {plan.seed} {plan.batch_size} {window}"
+
+    def portions(self) -> dict[str, int | None]:
+        """What is in a step, for a run that goes on with other ranks: ``window`` is of all of them."""
+        plan = self.batches
+        return {
+            "capacity": plan.capacity,
+            "batch_size": plan.batch_size,
+            "window": plan.accumulation * plan.world_size,
+            "world_size": plan.world_size,
+        }
 
 
 def make_plan(

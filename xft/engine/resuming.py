@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mmengine.hooks import Hook
 
 from xft.engine.hooks import EarlyStoppingHook
+from xft.engine.recipe import Training
+from xft.errors import ConfigError
 
 FREE_TO_CHANGE = ("hooks", "loggers", "questions", "work_dir", "strategy")
 """Keys of a config that a resumed run may have otherwise. ``training.epochs`` and ``training.steps``
@@ -56,6 +59,49 @@ def stop_reason(state: Mapping[str, Any], hooks: Iterable[Hook]) -> str | None:
         return reason
     still = [each for each in hooks if isinstance(each, EarlyStoppingHook) and each.is_over(stopped)]
     return reason if still else None
+
+
+def refit(
+    training: Training, pack_length: int, portions: Mapping[str, Any], world_size: int
+) -> tuple[Training, int, list[str]]:
+    """Fit a run to a checkpoint of another number of ranks: a step stays what it was.
+
+    Args:
+        training: of the config.
+        pack_length: tokens in a packed row, of the config.
+        portions: of the checkpoint; see ``TrainingPlan.portions``.
+        world_size: ranks of the run that goes on.
+
+    Returns:
+        Training and length to plan with, and what changed, a line each.
+
+    Raises:
+        ConfigError: the micro-batches of a step cannot be dealt out to so many ranks.
+    """
+    before, window = portions["world_size"], portions["window"]
+    if before == world_size:
+        return training, pack_length, []
+    if window % world_size:
+        fits = [each for each in range(1, window + 1) if window % each == 0]
+        raise ConfigError(
+            f"--resume: a step of the run is {window} micro-batches, which {world_size} ranks cannot share evenly; "
+            f"go on with {', '.join(map(str, fits[:-1]))}{' or ' if fits[:-1] else ''}{fits[-1]} ranks"
+        )
+    accumulation = window // world_size
+    lines = [
+        f"the run began with {before} ranks and goes on with {world_size}: accumulation "
+        f"{window // before} → {accumulation}, so that a step stays what it was"
+    ]
+    if world_size > before:
+        lines.append(
+            f"ranks {before} to {world_size - 1} are new: their random numbers begin with the seed"
+        )
+    else:
+        lines.append(f"the random numbers of ranks {world_size} to {before - 1} are let go")
+    fitted = replace(
+        training, accumulation=accumulation, batch_size=portions["batch_size"], min_steps_per_epoch=0
+    )
+    return fitted, portions["capacity"] or pack_length, lines
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:

@@ -6,15 +6,16 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner
 from mmengine.visualization import Visualizer
-from torch import nn
+from torch import Tensor, nn
 
-from xft.engine import checkpoint, folders, manifest
+from xft.engine import checkpoint, folders, manifest, weights
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.resuming import FREE, differences, fixed, stop_reason
@@ -97,9 +98,7 @@ class Runner(FlexibleRunner):
     @property
     def bare_model(self) -> nn.Module:
         """The transformers or peft model inside all wrappers."""
-        inner = unwrap(self.strategy.model)
-        assert isinstance(inner, TrainingModel)
-        return inner.model
+        return unwrap(self.strategy.model).model
 
     def train(self, loop: TrainLoop) -> None:
         """Run a loop whose strategy is prepared, from where it stands to its end."""
@@ -167,31 +166,41 @@ class Runner(FlexibleRunner):
         Raises:
             CheckpointError: a hook remembers something that JSON cannot hold.
         """
-        ranks = self.strategy.gather(random_state(self.strategy.device))
-        if self.strategy.rank != 0:
-            return None
-        loop, model, before = self.train_loop, self.bare_model, self._copied
+        strategy = self.strategy
+        ranks = strategy.gather(random_state(strategy.device))
+        loop, before = self.train_loop, self._copied
         training, tensors = checkpoint.take_training(
-            self.strategy, ranks, optimizer, before.tensors if before is not None else {}
+            strategy, ranks, optimizer, before.tensors if before is not None else {}
         )
+        copied = self.copy_weights(before.weights if before is not None else {})
+        if strategy.rank != 0:
+            return None
         state = {
             "step": loop.step,
             "tokens_seen": loop.tokens_seen,
             "stop_reason": loop.stop_reason,
             "data": loop.plan.fingerprint(),
+            "portions": loop.plan.portions(),
             "config": fixed(self.cfg),
             "hooks": self._remembered(),
             "loggers": {type(each).__name__: each.position() for each in self.loggers},
             "training": training,
         }
-        weights = checkpoint.copy_weights(model, before.weights if before is not None else {})
-        writer = checkpoint.weights_writer(model)
-        self._copied = checkpoint.Snapshot(loop.step, state, tensors, weights, self._parts(), writer)
+        writer = weights.weights_writer(self.bare_model)
+        self._copied = checkpoint.Snapshot(loop.step, state, tensors, copied, self._parts(), writer)
         return self._copied
+
+    def copy_weights(self, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
+        """Copy what a saved model holds into the memory of the host, on the first rank. All ranks must
+        call it where they share weights out."""
+        strategy = self.strategy
+        if strategy.rank != 0 and not strategy.together:
+            return {}
+        return weights.copy_weights(self.bare_model, reuse, strategy.gathered, keep=strategy.rank == 0)
 
     def checkpoint_size(self, optimizer: bool = True) -> int:
         """Bytes that a checkpoint will take, nearly, before the first one is taken."""
-        return checkpoint.estimate(self.bare_model, optimizer) + sum(map(len, self._parts().values()))
+        return weights.estimate(self.bare_model, optimizer) + sum(map(len, self._parts().values()))
 
     def flush_loggers(self) -> None:
         """Put what the loggers have written on the disk. May be called from another thread.
@@ -224,7 +233,7 @@ class Runner(FlexibleRunner):
         if self._kept_parts is None:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                self.write_artifact(folder, state_dict=checkpoint.placeholders(self.bare_model))
+                self.write_artifact(folder, state_dict=weights.placeholders(self.bare_model))
                 self._kept_parts = {
                     each.relative_to(folder).as_posix(): each.read_bytes()
                     for each in folder.rglob("*")
@@ -232,11 +241,14 @@ class Runner(FlexibleRunner):
                 }
         return self._kept_parts
 
-    def write_final(self, verify: Callable[[Path], T]) -> tuple[Path, T]:
+    def write_final(
+        self, verify: Callable[[Path], T], copied: Mapping[str, Tensor] | None = None
+    ) -> tuple[Path, T]:
         """Write ``final/``: the model as it is now, proven before it gets that name.
 
         Args:
             verify: compares a folder with the live model.
+            copied: the weights, where ranks share them out; of ``copy_weights``.
 
         Returns:
             The folder, and what ``verify`` found.
@@ -245,7 +257,11 @@ class Runner(FlexibleRunner):
         temporary = Path(tempfile.mkdtemp(dir=self.work_folder, prefix=".final-"))
         temporary.chmod(0o755)
         try:
-            self.write_artifact(temporary)
+            if copied is None:
+                self.write_artifact(temporary)
+            else:
+                weights.weights_writer(self.bare_model)(copied, temporary)
+                checkpoint.write_parts(self._parts(), temporary)
             found = verify(temporary)
             for each in temporary.rglob("*"):
                 manifest.flush(each)

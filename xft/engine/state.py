@@ -10,13 +10,42 @@ together again by ``unpack``. Tensors go into a safetensors file, the rest into 
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Sharded:
+    """A tensor that ranks have in shares, put together when it is asked for.
+
+    Args:
+        gather: gives the whole; all ranks must call it, in the same order.
+        arguments: of ``gather``.
+    """
+
+    def __init__(self, gather: Callable[..., Tensor], *arguments: Any) -> None:
+        self._gather = gather
+        self._arguments = arguments
+
+    def whole(self) -> Tensor:
+        """The whole tensor, for a moment, on the device."""
+        return self._gather(*self._arguments)
+
+
+def take_part(value: Any) -> None:
+    """Help the rank that packs a tree: give it this rank's shares, and keep nothing."""
+    if isinstance(value, Sharded):
+        value.whole()
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            take_part(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            take_part(each)
 
 
 def pack(
@@ -36,6 +65,8 @@ def pack(
     Raises:
         TypeError: something in the tree is of another kind.
     """
+    if isinstance(value, Sharded):
+        value = value.whole()
     if isinstance(value, Tensor):
         tensors[name] = to_host(value, reuse.get(name))
         return {"tensor": name}

@@ -16,23 +16,36 @@ from xft.data.packing import describe
 from xft.engine.banner import banner
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
-from xft.engine.hooks.verify import verify_final
+from xft.engine.hooks.verify import expect_live, verify_final
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
+from xft.engine.lost import lost_peers
 from xft.engine.memory import keep_freed_memory
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
-from xft.engine.resuming import stop_reason
+from xft.engine.resuming import refit, stop_reason
 from xft.engine.runner import Runner
-from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, read_launcher, seed_everything
+from xft.engine.strategies import (
+    DDP,
+    Portions,
+    SingleDevice,
+    agree_on,
+    choose_device,
+    read_launcher,
+    read_option,
+    seed_everything,
+    start_process_group,
+)
 from xft.engine.workdir import choose_work_dir, claim, log_to
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.models import NF4, LoadedModel, Note, TrainingModel
+from xft.models.load import choose_dtype
 from xft.models.reference import Setup
 from xft.objectives import prepare_objective
 from xft.templates import BoundTemplate
+from xft.types import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,7 @@ class TrainOptions:
             same folder; anything else is a run folder or a checkpoint.
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        deepspeed: a name of ``xft.engine.strategies.zero.NAMES``, or a JSON file.
     """
 
     config: str
@@ -58,6 +72,7 @@ class TrainOptions:
     resume: str | None = None
     seed: int | None = None
     launcher: str = "none"
+    deepspeed: str | None = None
 
 
 def train(options: TrainOptions) -> Path:
@@ -72,6 +87,11 @@ def train(options: TrainOptions) -> Path:
     Raises:
         XftError: something that the user can mend.
     """
+    with lost_peers():
+        return _train(options)
+
+
+def _train(options: TrainOptions) -> Path:
     config = _read_config(options)
     recipe = build(config, Recipe)
     rank, world_size = read_launcher(options.launcher)
@@ -85,28 +105,17 @@ def train(options: TrainOptions) -> Path:
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
     prepared = recipe.data.prepare(tokenizer, template)
-    seed_everything(recipe.seed)
-    device = choose_device(_partial_keyword(recipe.strategy, "device", "auto"))
-    if device.type == "cpu":
-        keep_freed_memory()
-    loaded = recipe.model.load(tokenizer, device)
-    packing = _packing(recipe, loaded)
-    plan = make_plan(
-        prepared.train,
-        recipe.training,
-        recipe.data.pack_length,
-        packing,
-        recipe.seed,
-        world_size,
-        prepared.unit,
-    )
-    if options.launcher != "none":
-        minutes = getattr(recipe.strategy, "keywords", {}).get("timeout_minutes", 30)
-        work_dir, resume = agree_on((work_dir, resume), options.launcher, minutes)
+    kind, keywords = _strategy(recipe, options.launcher)
+    if kind.distributed:
+        # Not earlier: however long the data takes, no rank waits for another in vain.
+        start_process_group(options.launcher, keywords.get("timeout_minutes", 30))
+        work_dir, resume = agree_on((work_dir, resume))
+    loaded = _load(recipe, tokenizer, kind, keywords, options.launcher)
+    plan, lines = _plan(recipe, loaded, prepared, world_size, resume)
     if resume is not None:
         _refuse_finished(resume, plan, recipe)
     with claim(work_dir, rank, options.resume is not None, resume):
-        strategy = _start(recipe, options.launcher, work_dir)
+        strategy = kind(work_dir=str(work_dir), seed=recipe.seed, **keywords)
         strategy.barrier()
         runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions)
         if resume is not None:
@@ -116,10 +125,12 @@ def train(options: TrainOptions) -> Path:
             runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
-        for line in banner(recipe, loaded, prepared, plan, template, work_dir):
+        for line in [
+            *banner(recipe, loaded, prepared, plan, template, work_dir),
+            *strategy.describe(),
+            *lines,
+        ]:
             console.say(line)
-        if resume is not None:
-            console.say(f"resuming from {resume}")
         runner.train(loop)
         _finish(runner, strategy)
     strategy.close()
@@ -132,6 +143,11 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     if options.seed is not None:
         overrides["seed"] = options.seed
     config = load_config(options.config, overrides, options.data_only)
+    if options.deepspeed is not None:
+        said = config.get("strategy")
+        kept = ("device", "autocast", "timeout_minutes")
+        before = {key: said[key] for key in kept if key in said} if isinstance(said, dict) else {}
+        config["strategy"] = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
     check(config, Recipe, options.config)
     return config
 
@@ -156,7 +172,9 @@ def _assemble(
         recipe.model.trust_remote_code,
     )
     model = TrainingModel(loaded.model, prepare_objective(recipe.objective, setup))
-    strategy.prepare(model, optimizer=optimizer, schedule=schedule)
+    batches = plan.batches
+    portions = Portions(batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.clip)
+    strategy.prepare(model, optimizer=optimizer, schedule=schedule, portions=portions)
     runner = Runner(
         strategy=strategy,
         config=config,
@@ -174,8 +192,14 @@ def _assemble(
 
 def _finish(runner: Runner, strategy: SingleDevice) -> None:
     """Write the final folder, and see that it gives what the live model gives."""
+    together = strategy.together
+    if strategy.rank == 0 or together:
+        expected = expect_live(runner)
+        copied = runner.copy_weights() if together else None
     if strategy.rank == 0:
-        final, comparison = runner.write_final(lambda folder: verify_final(runner, folder))
+        final, comparison = runner.write_final(
+            lambda folder: verify_final(runner, folder, expected), copied
+        )
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
         console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
@@ -183,18 +207,44 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
     strategy.barrier()
 
 
-def _start(recipe: Recipe, launcher: str, work_dir: Path) -> SingleDevice:
-    make = recipe.strategy
-    kind = getattr(make, "func", make)
+def _strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], dict[str, Any]]:
+    """The class of the strategy, and what the config and the launcher say it is made with."""
+    make: Any = recipe.strategy
+    kind: type[SingleDevice] = getattr(make, "func", make)
+    keywords: dict[str, Any] = dict(getattr(make, "keywords", {}))
     if launcher != "none" and kind is SingleDevice:
-        kept: dict[str, Any] = getattr(make, "keywords", {})
-        return DDP(work_dir=str(work_dir), seed=recipe.seed, launcher=launcher, **kept)
-    strategy: SingleDevice = make(work_dir=str(work_dir), seed=recipe.seed)
-    return strategy
+        kind = DDP
+    if kind.distributed:
+        keywords["launcher"] = launcher
+    return kind, keywords
 
 
-def _partial_keyword(make: Any, name: str, default: str) -> str:
-    return str(getattr(make, "keywords", {}).get(name, default))
+def _load(
+    recipe: Recipe, tokenizer: Tokenizer, kind: type[SingleDevice], keywords: dict[str, Any], launcher: str
+) -> LoadedModel:
+    """Load the model, with the same weights on every rank, those of a new adapter included."""
+    device = choose_device(keywords.get("device", "auto"))
+    if device.type == "cpu":
+        keep_freed_memory()
+    seed_everything(recipe.seed)
+    dtype = choose_dtype(recipe.model.dtype, device)
+    with kind.loading(dtype, recipe.model.quantization is not None, launcher, keywords):
+        return recipe.model.load(tokenizer, device)
+
+
+def _plan(
+    recipe: Recipe, loaded: LoadedModel, prepared: Prepared, world_size: int, resume: Path | None
+) -> tuple[TrainingPlan, list[str]]:
+    """The plan of the run, and what to say of it where it goes on with another number of ranks."""
+    training, pack_length = recipe.training, recipe.data.pack_length
+    lines: list[str] = []
+    if resume is not None:
+        portions = read_state(resume).get("portions", {"world_size": world_size, "window": None})
+        training, pack_length, changed = refit(training, pack_length, portions, world_size)
+        lines = [f"resuming from {resume}", *(f"note: {each}" for each in changed)]
+    packing = _packing(recipe, loaded)
+    plan = make_plan(prepared.train, training, pack_length, packing, recipe.seed, world_size, prepared.unit)
+    return plan, lines
 
 
 def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:

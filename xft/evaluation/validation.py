@@ -68,7 +68,7 @@ def evaluate(
     tally = Tally()
     tokens = 0.0
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             for batch in batches:
                 tally.add(inner(batch.to(device)))
                 tokens += batch.num_targets

@@ -98,7 +98,7 @@ def logits_of(model: Any, batch: Tensor) -> Tensor:
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             return model(input_ids=batch, use_cache=False).logits.float().cpu()
     finally:
         model.train(training)

@@ -1,5 +1,7 @@
 """Reload what was written, and compare it with the live model."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from xft.export.norms import adapter_norms, check_learnt
 from xft.export.probe import PROBE, Found, Wanted, logits_of, look
 from xft.export.process import FreshProcess, NotLookedAt
 from xft.models.generate import stop_ids
+from xft.models.sizes import whole_bytes
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
 
@@ -76,7 +79,11 @@ class Expected:
 
 
 def expect(
-    live: nn.Module, tokenizer: Tokenizer, template: BoundTemplate | None, device: torch.device
+    live: nn.Module,
+    tokenizer: Tokenizer,
+    template: BoundTemplate | None,
+    device: torch.device,
+    gathered: Callable[[list[nn.Parameter]], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> Expected:
     """Ask the live model, as it is now.
 
@@ -85,6 +92,7 @@ def expect(
         tokenizer: the live one.
         template: the live one; ``None`` for raw text.
         device: where the model is.
+        gathered: makes weights whole that ranks have in shares; all ranks must then call this.
     """
     text, moment = PROBE, None
     if template is not None:
@@ -94,11 +102,13 @@ def expect(
         rendered = BoundTemplate(tokenizer, template.source, now)
         text = rendered.render([Message("user", PROBE)], generation=True)
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    with gathered([each for each in live.parameters() if each.requires_grad]):
+        norms = adapter_norms(live)
     return Expected(
         text,
         ids,
         None if template is None else stop_ids(tokenizer, template),
-        adapter_norms(live),
+        norms,
         logits_of(live, torch.tensor([ids], device=device)),
         moment,
     )
@@ -172,6 +182,7 @@ def verify_artifact(
     trust_remote_code: bool = False,
     fresh: bool = False,
     timeout: float = TIMEOUT,
+    expected: Expected | None = None,
 ) -> Comparison:
     """Compare a saved model with the one in memory: tokens, template, stop tokens, adapter and logits.
 
@@ -186,11 +197,13 @@ def verify_artifact(
         fresh: whether the saved model is opened in a fresh process, which takes some seconds more,
             and cannot have anything from this one but what is in the folder.
         timeout: seconds that the fresh process may take.
+        expected: of the live model, where it has been asked already.
 
     Raises:
         CheckpointError: they differ, or the saved model cannot be opened.
     """
-    expected = expect(live, tokenizer, template, device)
+    if expected is None:
+        expected = expect(live, tokenizer, template, device)
     where = fresh_device(live, device) if fresh else device
     ask = wanted(folder, expected, where, trust_remote_code)
     found = FreshProcess(ask).result(timeout) if fresh else look_aside(ask)
@@ -224,7 +237,7 @@ def fresh_device(live: nn.Module, device: torch.device, spare: float = 1.3) -> t
     """
     if device.type != "cuda":
         return device
-    size = sum(each.nbytes for each in (*live.parameters(), *live.buffers()))
+    size = sum(map(whole_bytes, live.parameters())) + sum(each.nbytes for each in live.buffers())
     free, _ = torch.cuda.mem_get_info(device)
     if free > spare * size + 2**30:
         return device

@@ -33,10 +33,15 @@ class Generator:
         model: a causal language model of transformers, with or without an adapter.
         tokenizer: the model's.
         template: the one that the model was trained with.
+        together: whether ranks share the weights out: then all must ask the same, and go on until the
+            last of them is done.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate, together: bool = False
+    ) -> None:
         self.model: Any = model
+        self.together = together
         self.tokenizer = tokenizer
         self.template = template
         self.stop_ids = stop_ids(tokenizer, template)
@@ -134,7 +139,7 @@ class Generator:
         self.model.eval()
         self.model.config.use_cache = True
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),
@@ -143,6 +148,7 @@ class Generator:
                     do_sample=temperature > 0,
                     pad_token_id=self.tokenizer.pad_token_id,
                     eos_token_id=self.stop_ids,
+                    synced_gpus=self.together,
                     **sampling,
                     **options,
                 )

@@ -12,6 +12,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft import console, paths
 from xft.errors import ConfigError, ModelError
@@ -19,6 +20,7 @@ from xft.models import embedded
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
 from xft.models.quantization import NF4, Int8
+from xft.models.sizes import whole_shape
 from xft.models.wrapper import use_kernels
 from xft.registry import register
 from xft.types import Tokenizer
@@ -216,7 +218,9 @@ def load_weights(
     if quantization is not None:
         compute = torch.bfloat16 if dtype == "auto" else dtype
         options["quantization_config"] = quantization.config(compute)
-    if device is not None and (device.type == "cuda" or quantization is not None):
+    # What ranks share out as it is read must be placed by nobody else.
+    shared_out = quantization is None and is_deepspeed_zero3_enabled()
+    if not shared_out and device is not None and (device.type == "cuda" or quantization is not None):
         options["device_map"] = {"": device}
     try:
         if attention == "auto":
@@ -231,7 +235,10 @@ def load_weights(
     except Exception as error:
         raise ModelError(_unreadable("model", path, error)) from error
     _keep_quantised_weights(model)
-    if device is not None and "device_map" not in options:
+    if shared_out and device is not None:
+        for each in model.buffers():
+            each.data = each.data.to(device)
+    elif device is not None and "device_map" not in options:
         model.to(device)  # type: ignore[arg-type]
     return cast(PreTrainedModel, model)
 
@@ -247,7 +254,7 @@ def _keep_quantised_weights(model: PreTrainedModel) -> None:
 def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     """Make room for tokens that the model has no embedding for. Never shrinks."""
     embeddings: Any = model.get_input_embeddings()
-    rows = embeddings.weight.shape[0]
+    rows = whole_shape(embeddings.weight)[0]
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
 

@@ -128,6 +128,9 @@ def score(model: nn.Module, batch: Batch) -> Scores:
     config: Any = model.config
     chunk_size = max(1, MOST_LOGITS // config.get_text_config().vocab_size)
     counts = batch.sample_targets
+    if any(hasattr(each, "ds_id") for each in head.parameters()):
+        # Ranks that share the head out gather it together, and so must call it equally often.
+        chunk_size = max(1, len(targets))
     return Scores(sum_by_sample(token_log_probs(states, targets, head, chunk_size), counts), counts)
 
 

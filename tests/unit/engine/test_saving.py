@@ -16,15 +16,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from xft.engine import folders, manifest, saving
-from xft.engine.checkpoint import (
-    Snapshot,
-    copy_weights,
-    estimate,
-    load_weights_into,
-    placeholders,
-    weights_writer,
-)
+from xft.engine.checkpoint import Snapshot
 from xft.engine.saving import Job, Saver, check_free, check_room, readable, write_checkpoint
+from xft.engine.weights import copy_weights, estimate, load_weights_into, placeholders, weights_writer
 from xft.errors import CheckpointError, ConfigError
 
 

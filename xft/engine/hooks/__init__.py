@@ -19,7 +19,7 @@ from xft.engine.hooks.guards import GuardsHook
 from xft.engine.hooks.progress import ProgressHook
 from xft.engine.hooks.questions import QuestionsHook
 from xft.engine.hooks.validation import ValidationHook
-from xft.engine.hooks.verify import VerifyHook, verify_final
+from xft.engine.hooks.verify import VerifyHook, expect_live, verify_final
 
 __all__ = [
     "CheckpointHook",
@@ -29,5 +29,6 @@ __all__ = [
     "QuestionsHook",
     "ValidationHook",
     "VerifyHook",
+    "expect_live",
     "verify_final",
 ]

@@ -1,6 +1,6 @@
 """Guards: what goes wrong in a training without ending it by itself is said, or ends it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xft import console
 from xft.engine.loop import shorten
 from xft.errors import ConfigError, TrainingError
+from xft.models.sizes import whole_shape
 from xft.registry import register
 
 FEWEST_LOSSES = 8
@@ -83,7 +84,8 @@ class GuardsHook(Hook):
         if not any(each.requires_grad for each in model.parameters()):
             raise TrainingError("no weight is trained; give the model an adapter, or set adapter=None")
         if loop.step == 0:
-            self._moves = Moves(model, max(loop.strategy.schedule.base_lrs), self.first_steps)
+            strategy = loop.strategy
+            self._moves = Moves(model, max(strategy.schedule.base_lrs), self.first_steps, strategy.sample)
 
     def after_nonfinite(self, runner: Any, reason: str, rows: list[str]) -> None:
         """Leave a step out, where the config wants that.
@@ -188,14 +190,22 @@ class Moves:
         model: that is about to be trained.
         rate: the highest learning rate. Steps of a warm-up, below half of it, do not count.
         enough: how many steps count.
+        sample: gives numbers of a weight that this rank has, where it does not have all of them.
     """
 
-    def __init__(self, model: nn.Module, rate: float, enough: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        rate: float,
+        enough: int,
+        sample: Callable[[nn.Parameter], Tensor] = lambda weight: weight,
+    ) -> None:
         self.steps = 0
         self._model = model
         self._rate = rate
         self._enough = enough
-        self._before = {name: some_of(each) for name, each in _trained(model)}
+        self._sample = sample
+        self._before = {name: some_of(sample(each)) for name, each in _trained(model)}
 
     def is_due(self, rate: float) -> bool:
         """Count a step that was taken at ``rate``; whether there are enough."""
@@ -207,7 +217,7 @@ class Moves:
         still = [
             (name, each.dtype)
             for name, each in _trained(self._model)
-            if name in self._before and torch.equal(some_of(each), self._before[name])
+            if name in self._before and torch.equal(some_of(self._sample(each)), self._before[name])
         ]
         if not still:
             return None
@@ -235,5 +245,5 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         for each in module.parameters(recurse=False)
     }
     for name, each in model.named_parameters():
-        if each.requires_grad and each.numel() and id(each) not in embeddings:
+        if each.requires_grad and whole_shape(each).numel() and id(each) not in embeddings:
             yield name, each

@@ -58,11 +58,12 @@ class QuestionsHook(IntervalHook):
                 console.say(line)
 
     def _ask(self, runner: Any) -> list[Asked]:
-        if not runner.questions or runner.template is None or runner.strategy.rank != 0:
+        strategy = runner.strategy
+        if not runner.questions or runner.template is None or not (strategy.rank == 0 or strategy.together):
             return []
         step = runner.train_loop.step
-        generator = Generator(runner.bare_model, runner.tokenizer, runner.template)
-        with runner.strategy.autocast():
+        generator = Generator(runner.bare_model, runner.tokenizer, runner.template, strategy.together)
+        with strategy.autocast():
             asked = ask(generator, runner.questions, self.scorer, self.max_new_tokens)
         for logger in runner.loggers:
             logger.samples(step, [each.to_dict() for each in asked])

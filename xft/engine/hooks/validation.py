@@ -5,6 +5,7 @@ from typing import Any
 
 from xft import console
 from xft.engine.hooks.interval import IntervalHook
+from xft.engine.strategies import unwrap
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.registry import register
@@ -48,7 +49,7 @@ class ValidationHook(IntervalHook):
             samples, self.batch_size, loop.unit, loop.pad_token_id, strategy.rank, strategy.world_size
         )
         with strategy.autocast():
-            metrics = evaluate(strategy.model, batches, strategy.device, strategy.reduce_sum)
+            metrics = evaluate(unwrap(strategy.model), batches, strategy.device, strategy.reduce_sum)
         runner.record("val", **{key: value for key, value in metrics.items() if math.isfinite(value)})
         console.say(f"  validation at step {loop.step}: {_figures(metrics)}")
         runner.call_hook("after_validation", metrics=metrics)

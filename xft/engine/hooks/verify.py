@@ -56,15 +56,20 @@ class VerifyHook(Hook):
         self._process: FreshProcess | None = None
         self._copy: Path | None = None
         self._tolerance = 0.0
-        if not self._verified:
+        if runner.strategy.rank == 0:
             for left in runner.work_folder.glob(f"{PREFIX}*"):  # by a run that was killed
                 shutil.rmtree(left, ignore_errors=True)
         runner.cleanup.callback(self._end)
 
     def before_save(self, runner: Any, step: int) -> None:
         """Take the logits that the checkpoint of this step must give."""
-        if not self._verified and self._process is None:
-            self._taken = (step, self._expect(runner))
+        strategy = runner.strategy
+        wanted_here = not self._verified and self._process is None
+        # Where ranks share weights out, all must help the first one.
+        if strategy.reduce_sum([wanted_here])[0] if strategy.together else wanted_here:
+            expected = expect_live(runner)
+            if wanted_here:
+                self._taken = (step, expected)
 
     def after_save(self, runner: Any, folder: Path) -> None:
         """Begin to look at the first checkpoint.
@@ -75,8 +80,8 @@ class VerifyHook(Hook):
         if self._verified or self._process is not None:
             return
         step = int(folder.name.rpartition("_")[2])
-        if self._taken is None and runner.train_loop.step == step:
-            self._taken = (step, self._expect(runner))
+        if self._taken is None and runner.train_loop.step == step and not runner.strategy.together:
+            self._taken = (step, expect_live(runner))
         if self._taken is None or self._taken[0] != step:
             return  # the weights of that step are gone: the next checkpoint is looked at
         try:
@@ -103,9 +108,6 @@ class VerifyHook(Hook):
         """
         if self._process is not None:
             self._hear()
-
-    def _expect(self, runner: Any) -> Expected:
-        return expect(runner.bare_model, runner.tokenizer, runner.template, runner.strategy.device)
 
     def _begin(self, runner: Any, folder: Path, expected: Expected) -> None:
         self._name = folder.name
@@ -154,10 +156,21 @@ class VerifyHook(Hook):
             self._copy = None
 
 
-def verify_final(runner: Any, folder: Path) -> Comparison:
+def expect_live(runner: Any) -> Expected:
+    """What the model gives as it is now. All ranks must call it where they share weights out."""
+    strategy = runner.strategy
+    return expect(runner.bare_model, runner.tokenizer, runner.template, strategy.device, strategy.gathered)
+
+
+def verify_final(runner: Any, folder: Path, expected: Expected) -> Comparison:
     """Compare the last model of a run with the live one, in the way that the hook ``verify`` says.
 
     Without that hook, the saved model is loaded in this process.
+
+    Args:
+        runner: of the run.
+        folder: that the model was saved in.
+        expected: of the live model.
 
     Raises:
         CheckpointError: it is not what was trained, or the adapter has learnt nothing.
@@ -173,6 +186,7 @@ def verify_final(runner: Any, folder: Path) -> Comparison:
             runner.strategy.device,
             trust_remote_code=trusts_remote_code(runner),
             fresh=hook is not None and hook.how == "process",
+            expected=expected,
             **options,
         )
     except NotLookedAt as error:

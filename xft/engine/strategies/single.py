@@ -1,33 +1,27 @@
-"""Strategies: where the model lives, how gradients meet, how state is kept.
-
-They stand on MMEngine's ``BaseStrategy``, whose runner drives them. Its own strategies are not
-used: they choose a CUDA device even where there is none, average what should be summed, and
-read checkpoints with a pickle loader.
-"""
+"""One process, one device: what every strategy stands on."""
 
 import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from mmengine._strategy import BaseStrategy
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from xft.engine.checkpoint import put_back
 from xft.errors import ConfigError, TrainingError
+from xft.models import TrainingModel
 from xft.registry import register
 from xft.types import LossOutput
 
 Autocast = Literal["bfloat16"]
-T = TypeVar("T")
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
@@ -56,6 +50,23 @@ def choose_device(name: str = "auto") -> torch.device:
         raise ConfigError(f"strategy.device: got {name!r}, expected auto, cpu, cuda or mps") from error
 
 
+@dataclass(frozen=True)
+class Portions:
+    """In which portions is trained.
+
+    Attributes:
+        batch_size: rows in a micro-batch.
+        accumulation: micro-batches on each rank in an optimizer step.
+        num_steps: optimizer steps in the whole run.
+        clip: the most that the gradient's norm may be.
+    """
+
+    batch_size: int
+    accumulation: int
+    num_steps: int
+    clip: float | None
+
+
 @register("strategy", "single")
 class SingleDevice(BaseStrategy):
     """One process, one device.
@@ -66,10 +77,18 @@ class SingleDevice(BaseStrategy):
         device: ``auto``, or a name that torch knows.
         autocast: the type that products are taken in, where it is not that of the weights:
             fp32 weights with ``autocast='bfloat16'`` are mixed-precision training.
+
+    Attributes:
+        rank: of this process.
+        world_size: how many ranks there are.
+        distributed: whether it takes a process group.
+        together: whether every use of the model takes all ranks at once, as no rank has all of it.
     """
 
     rank = 0
     world_size = 1
+    distributed = False
+    together = False
 
     def __init__(
         self, work_dir: str, seed: int, device: str = "auto", autocast: Autocast | None = None
@@ -98,15 +117,39 @@ class SingleDevice(BaseStrategy):
         logger.setLevel(logging.INFO)
         return logger
 
+    @classmethod
+    def loading(
+        cls, dtype: torch.dtype, quantised: bool, launcher: str, options: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """What a model is to be loaded under.
+
+        Args:
+            dtype: of its weights.
+            quantised: whether they are quantised.
+            launcher: that started this process.
+            options: that the strategy will be made with.
+        """
+        return nullcontext()
+
     def prepare(
         self,
         model: nn.Module,
         *,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
+        portions: Portions | None = None,
     ) -> None:
-        """Take over what is trained, and wrap the model where ranks must meet."""
+        """Take over what is trained, and wrap the model where ranks must meet.
+
+        Args:
+            model: what is trained, behind its objective.
+            optimizer: of its trained weights.
+            schedule: of the optimizer.
+            portions: of the run; not every strategy wants to know them.
+        """
         self.optimizer, self.schedule = optimizer, schedule
+        names = {id(each): name for name, each in model.named_parameters()}
+        self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
         self.model = self._wrap(model)
         self.model.train()
         self._prepared = True
@@ -160,6 +203,77 @@ class SingleDevice(BaseStrategy):
         self.optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
+    def discard(self) -> None:
+        """Forget the gradients of this window."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def describe(self) -> list[str]:
+        """Lines for the terminal about what is not plain."""
+        return []
+
+    def gathered(
+        self, parameters: Iterable[nn.Parameter], write: bool = False
+    ) -> AbstractContextManager[None]:
+        """Under ``with``, these weights are whole on every rank. All ranks must enter it.
+
+        Args:
+            parameters: which.
+            write: whether what the first rank writes into them is kept.
+        """
+        return nullcontext()
+
+    def put(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Write over a weight, of which all ranks have the new value."""
+        parameter.data.copy_(value)
+
+    def sample(self, parameter: nn.Parameter) -> Tensor:
+        """Numbers of a weight that this rank has, always the same ones of it."""
+        return parameter
+
+    def after_loading(self) -> None:
+        """To be called when weights were written over."""
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """The state of the optimizer by names of weights, the same for every strategy.
+
+        Returns:
+            ``groups``, each with what its weights are stepped with and their ``names``; and ``state``,
+            for each name what the optimizer keeps of that weight, in the shape of the whole weight.
+        """
+        names = [name for group in self._groups for name in group]
+        state = self.optimizer.state_dict()["state"]
+        return {"groups": self._hyper(), "state": {names[number]: each for number, each in state.items()}}
+
+    def load_optimizer_state(self, tree: Mapping[str, Any]) -> None:
+        """Put back what ``optimizer_state`` gave, of any strategy on any number of ranks.
+
+        Raises:
+            ValueError: it is of other weights.
+        """
+        self._set_hyper(tree["groups"])
+        numbers = {
+            name: number for number, name in enumerate(each for group in self._groups for each in group)
+        }
+        own = self.optimizer.state_dict()
+        own["state"] = {
+            numbers[name]: {key: value for key, value in each.items() if key != "master"}
+            for name, each in tree["state"].items()
+        }
+        self.optimizer.load_state_dict(own)
+
+    def _hyper(self) -> list[dict[str, Any]]:
+        groups = zip(self.optimizer.param_groups, self._groups, strict=True)
+        return [
+            {**{key: value for key, value in group.items() if key != "params"}, "names": names}
+            for group, names in groups
+        ]
+
+    def _set_hyper(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        if [each["names"] for each in saved] != self._groups:
+            raise ValueError("the state of the optimizer is of other weights than are trained now")
+        for group, each in zip(self.optimizer.param_groups, saved, strict=True):
+            group.update({key: value for key, value in each.items() if key != "names"})
+
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Add numbers up over all ranks."""
         return list(values)
@@ -195,105 +309,9 @@ class SingleDevice(BaseStrategy):
         return self.resume(filename)
 
 
-@register("strategy", "ddp")
-class DDP(SingleDevice):
-    """A copy of the model on every rank; gradients are added up. NCCL on GPUs, gloo on CPUs.
-
-    Args:
-        launcher: what started the ranks: ``pytorch`` (torchrun), ``slurm`` or ``mpi``.
-        timeout_minutes: how long a rank waits for the others.
-    """
-
-    def __init__(
-        self,
-        work_dir: str,
-        seed: int,
-        device: str = "auto",
-        autocast: Autocast | None = None,
-        launcher: str = "pytorch",
-        timeout_minutes: float = 30,
-    ) -> None:
-        start_process_group(launcher, timeout_minutes)
-        self.rank = distributed.get_rank()
-        self.world_size = distributed.get_world_size()
-        super().__init__(work_dir, seed, device, autocast)
-        self._launcher = launcher
-
-    def _wrap(self, model: nn.Module) -> nn.Module:
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices)
-
-    def _meet(self, last: bool) -> AbstractContextManager[Any]:
-        assert isinstance(self.model, DistributedDataParallel)
-        return nullcontext() if last else self.model.no_sync()
-
-    def reduce_sum(self, values: Sequence[float]) -> list[float]:
-        """Add numbers up over all ranks, in double precision."""
-        total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total)
-        return [float(each) for each in total]
-
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in their order. All ranks must call it."""
-        values: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(values, value)
-        return values
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        distributed.barrier()
-
-    def close(self) -> None:
-        """Part from the other ranks."""
-        distributed.destroy_process_group()
-
-
-def agree_on(value: T, launcher: str, timeout_minutes: float) -> T:
-    """Join the other ranks, and take the first one's value."""
-    start_process_group(launcher, timeout_minutes)
-    shared = [value]
-    distributed.broadcast_object_list(shared, src=0)
-    return shared[0]
-
-
-def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:
-    """Join the other ranks, if that is not done yet."""
-    read_launcher(launcher)
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29500")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if not distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
-
-
-def read_launcher(launcher: str) -> tuple[int, int]:
-    """Rank and number of ranks, as the launcher's environment says; torch's names for them are set.
-
-    Raises:
-        ConfigError: the environment of that launcher is not there.
-    """
-    if launcher == "none":
-        return 0, 1
-    names, start = {
-        "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
-        "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
-        "mpi": (
-            ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-            "mpirun -n N",
-        ),
-    }[launcher]
-    missing = [each for each in names if each not in os.environ]
-    if missing:
-        raise ConfigError(
-            f"--launcher {launcher}: the environment has no {', '.join(missing)}; start with `{start} ...`"
-        )
-    for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
-        os.environ[ours] = os.environ[theirs]
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> TrainingModel:
     """The :class:`TrainingModel` inside whatever wraps it."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    inner: Any = model
+    while not isinstance(inner, TrainingModel):
+        inner = inner.module
+    return inner

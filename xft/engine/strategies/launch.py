@@ -1,0 +1,123 @@
+"""How ranks are started, and how they find each other."""
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from xft.errors import ConfigError
+
+T = TypeVar("T")
+LAUNCHERS = {
+    "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
+    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
+    "mpi": (
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        "mpirun -n N",
+    ),
+}
+"""What each launcher calls rank, number of ranks and rank on its machine; and how it is typed."""
+
+
+def read_launcher(launcher: str) -> tuple[int, int]:
+    """Rank and number of ranks, as the launcher's environment says; torch's names for them are set.
+
+    Raises:
+        ConfigError: the environment of that launcher is not there.
+    """
+    if launcher == "none":
+        return 0, 1
+    names, start = LAUNCHERS[launcher]
+    missing = [each for each in names if each not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"--launcher {launcher}: the environment has no {', '.join(missing)}; start with `{start} ...`"
+        )
+    for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+        os.environ[ours] = os.environ[theirs]
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:
+    """Join the other ranks, if that is not done yet: with NCCL where there are GPUs, else with gloo.
+
+    Without a launcher, this process is the only rank.
+    """
+    if distributed.is_initialized():
+        return
+    if launcher == "none":
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    read_launcher(launcher)
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29500")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+
+
+def agree_on(value: T) -> T:
+    """Take the first rank's value. All ranks must call it."""
+    shared = [value]
+    distributed.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
+def run_on_devices(count: int, arguments: Sequence[str]) -> int:
+    """Start ``xft`` anew on each device of this machine with torchrun, and wait for the end.
+
+    Args:
+        count: of devices, each with a process of its own.
+        arguments: of the command line.
+
+    Returns:
+        The exit code of the rank that failed first; 0 where none did.
+
+    Raises:
+        ConfigError: there are fewer devices.
+        KeyboardInterrupt: a signal has ended the run.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    have = torch.cuda.device_count() if torch.cuda.is_available() else count
+    if not 1 <= count <= have:
+        raise ConfigError(f"--num-devices: got {count}, expected 1 to {have}, the devices of this machine")
+    root = str(Path(__file__).resolve().parents[3])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    # Otherwise each process would take every core for itself.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="xft",
+        max_restarts=0,
+    )
+    command = ["-m", "xft.cli", *arguments, "--num-devices", "1", "--launcher", "pytorch"]
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    except SignalException as error:
+        stop = KeyboardInterrupt(f"ended by {error.sigval.name}")
+        stop.exit_code = 128 + error.sigval.value  # type: ignore[attr-defined]
+        raise stop from error
+    return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port

@@ -1,0 +1,122 @@
+"""The shares that ranks have of weights and of the optimizer's state, as whole tensors by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from xft.engine.state import Sharded
+
+MASTER = "master"
+"""The name of the fp32 copy of a weight that is trained in 16 bits."""
+
+
+class Shares:
+    """The shares of one rank, under ZeRO 1 to 3.
+
+    Under stages 1 and 2 each group of the optimizer is one flat tensor, cut into as many pieces as
+    there are ranks; a weight may lie across a cut. Under stage 3 each weight is cut by itself.
+
+    Args:
+        engine: DeepSpeed's.
+        stage: of ZeRO.
+        trained: the trained weights, by name.
+        rank: of this process.
+        world_size: how many ranks there are.
+    """
+
+    def __init__(
+        self, engine: Any, stage: int, trained: Mapping[str, nn.Parameter], rank: int, world_size: int
+    ) -> None:
+        self._sharded = engine.optimizer
+        self._stage = stage
+        self._trained = trained
+        self._rank = rank
+        self._world_size = world_size
+
+    def state(self) -> dict[str, Any]:
+        """What the optimizer keeps of each weight, as ``SingleDevice.optimizer_state`` has it."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        self._link()
+        state: dict[str, Any] = {}
+        for name, weight in self._trained.items():
+            flat, kept = self._kept(weight)
+            if not kept:
+                continue
+            state[name] = {
+                key: Sharded(safe_get_full_optimizer_state, weight, key) if _is_like(value, flat) else value
+                for key, value in kept.items()
+            }
+            if weight.dtype != torch.float32:
+                state[name][MASTER] = Sharded(safe_get_full_fp32_param, weight)
+        return state
+
+    def load(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take this rank's shares of what ``state`` gave, of any strategy on any number of ranks."""
+        for name, weight in self._trained.items():
+            flat, kept = self._kept(weight)
+            for key, value in found.get(name, {}).items():
+                if key != MASTER and key not in kept:
+                    kept[key] = torch.zeros_like(flat) if value.ndim > 0 else value.clone()
+        self._link()
+        for name, weight in self._trained.items():
+            for key, value in found.get(name, {}).items():
+                if key == MASTER and weight.dtype != torch.float32:
+                    self._set(weight, value, None)
+                elif key != MASTER and value.ndim > 0:
+                    self._set(weight, value, key)
+
+    def _link(self) -> None:
+        """Let DeepSpeed find the state by weights. It does so once, after the first group of the
+        optimizer has been stepped, when the state of the other groups is not there yet."""
+        if self._stage < 3:
+            self._sharded._hp_optimizer_states_linked = False
+            self._sharded._lazy_init_hp_params_optimizer_state()
+
+    def put(self, weight: nn.Parameter, value: Tensor) -> None:
+        """Write over a weight of stage 3."""
+        ours: Any = weight
+        ours.ds_tensor.data.copy_(self._share(ours, value))
+        if ours.data.shape == ours.ds_shape:
+            ours.data.copy_(value)
+
+    def _set(self, weight: nn.Parameter, value: Tensor, key: str | None) -> None:
+        from deepspeed import utils
+
+        if self._stage == 3:
+            share = self._share(weight, value)
+            if key is None:
+                utils.safe_set_local_fp32_param(weight, share)
+            else:
+                utils.safe_set_local_optimizer_state(weight, share, key)
+        elif key is None:
+            utils.safe_set_full_fp32_param(weight, value)
+        else:
+            utils.safe_set_full_optimizer_state(weight, value, key)
+
+    def _share(self, weight: Any, value: Tensor) -> Tensor:
+        """This rank's share of a tensor that is shaped like a weight of stage 3."""
+        size = weight.ds_tensor.ds_numel
+        flat = value.detach().reshape(-1)
+        whole = pad(flat, (0, size * self._world_size - len(flat)))
+        return whole[size * self._rank : size * (self._rank + 1)]
+
+    def _kept(self, weight: Any) -> tuple[Tensor, dict[str, Any]]:
+        """The flat tensor that a weight's share lies in, and what the optimizer keeps of it."""
+        sharded = self._sharded
+        if self._stage == 3:
+            at = sharded.grad_position[sharded.get_param_id(weight)][0]
+            flat: Tensor = sharded.fp32_partitioned_groups_flat[at]
+        else:
+            groups = enumerate(sharded.bit16_groups)
+            at = next(number for number, group in groups if any(each is weight for each in group))
+            flat = sharded.single_partition_of_fp32_groups[at]
+        kept: dict[str, Any] = sharded.optimizer.state[flat]
+        return flat, kept
+
+
+def _is_like(value: Any, flat: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == flat.shape

@@ -15,4 +15,3 @@ data.update(type="judged")  # a pair is two judgements
 objective = dict(type="kto", beta=0.1)
 training.update(batch_size=2, accumulation=1)
 optimizer.update(lr=1e-3)
-hooks["questions"].update(max_new_tokens=96)

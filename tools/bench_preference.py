@@ -203,7 +203,9 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """TRL's trainer, with its own tokenisation, collator and padding."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import DPOConfig, DPOTrainer, ModelConfig
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.model_config import ModelConfig
     from trl.trainer.utils import get_peft_config
 
     from xft.models.load import load_tokenizer, resolve_path

@@ -22,9 +22,26 @@ class ConfigError(XftError):
 
 
 class DataError(XftError):
-    """A row, a file or a whole data set cannot be used."""
+    """A row, a file or a whole data set cannot be used.
+
+    Attributes:
+        reason: what the ledger calls a row that is set aside for it.
+    """
 
     exit_code = 3
+    reason = "does not fit the format"
+
+
+class EmptyAnswerError(DataError):
+    """An answer that is to be learned, or shunned, says nothing."""
+
+    reason = "an answer is empty"
+
+
+class SameAnswersError(DataError):
+    """The chosen answer of a pair is the rejected one."""
+
+    reason = "chosen and rejected are the same"
 
 
 class TemplateError(DataError):

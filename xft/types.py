@@ -80,12 +80,14 @@ class Pair:
         chosen: the better continuation; its first turn is the assistant's.
         rejected: the worse one.
         tools: as in :class:`Dialog`.
+        scores: of the chosen and of the rejected answer, where the row has them; more is better.
     """
 
     prompt: Conversation
     chosen: Conversation
     rejected: Conversation
     tools: Tools = ()
+    scores: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +261,3 @@ class Tokenizer(Protocol):
 
 
 Objective = Callable[[Any, Batch], LossOutput]
-Scorer = Callable[[str, str], float]

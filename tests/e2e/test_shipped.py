@@ -1,5 +1,6 @@
 """The shipped configs as they are: on tiny models of their classes, and on the real small one."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,43 @@ def test_a_config_for_a_large_model_runs_with_only_its_paths_overridden(
     assert main(["chat", str(run), "--prompt", "Hi", "--max-new-tokens", "2"]) == 0
     assert main(["convert", str(run), str(tmp_path / "out"), "--merge"]) == 0
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.model_type == family
+
+
+@pytest.mark.parametrize("objective", ["orpo", "dpo"])
+def test_a_config_for_pairs_runs_on_a_large_model_with_only_its_paths_overridden(
+    objective: str, tmp_path: Path, internlm2_tokenizer: Any
+) -> None:
+    model = save_tiny(tmp_path / "model", "internlm3", internlm2_tokenizer)
+    rows = tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": f"Say {n}", "chosen": f"{n}.", "rejected": f"No {n}."} for n in range(30)]
+    rows.write_text("".join(json.dumps(each) + "\n" for each in pairs), encoding="utf-8")
+    options = [f"model.path={model}", f"data.path={rows}", "hooks.verify.how=inside"]
+    run = tmp_path / "run"
+    config = CONFIGS / f"internlm_{objective}.py"
+    assert main(["train", str(config), "--work-dir", str(run), "--cfg-options", *options]) == 0
+    train = records(run, "train")
+    assert len(train) >= 3
+    assert {"rewards/margin", "rewards/accuracy", "logps/chosen"} <= train[-1].keys()
+    assert (run / "final" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["smollm2_orpo", "smollm2_dpo", "smollm2_kto"])
+def test_the_real_small_model_learns_from_the_shipped_pairs(
+    config: str, smollm2_tokenizer: Any, tmp_path: Path
+) -> None:
+    """A few steps: what is preferred is told from what is not better than before."""
+    options = ["training.steps=4", "hooks.questions=none", "hooks.checkpoint.interval=100"]
+    options += ["hooks.validation.interval=4", "hooks.verify=none"]
+    run = tmp_path / "run"
+    file = str(CONFIGS / f"{config}.py")
+    assert main(["train", file, "--work-dir", str(run), "--cfg-options", *options]) == 0
+    before, *_, after = records(run, "val")
+    assert before["step"] == 0
+    assert after["loss"] < before["loss"]
+    assert after["rewards/chosen"] - after["rewards/rejected"] > (
+        before["rewards/chosen"] - before["rewards/rejected"]
+    )
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("strategy", ["single"]),
         ("hooks", ["checkpoint", "early_stopping", "progress", "questions", "validation"]),
         ("loggers", ["jsonl", "tensorboard", "wandb"]),
-        ("scorer", ["contains", "exact", "f1"]),
+        ("scorer", ["contains", "exact", "f1", "structured"]),
     ],
 )
 def test_each_slot_knows_its_components(slot: str, shipped: list[str]) -> None:

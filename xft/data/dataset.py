@@ -61,12 +61,14 @@ class PreferenceData(ChatData):
     ``max_length`` holds for each of the two; a packed row holds whole pairs, and twice as much.
 
     Args:
-        over_length: what becomes of a pair with a longer answer: ``drop`` it, or stop with an
-            ``error``. A pair is never cut: a shortened answer is not the one that was preferred.
+        over_length: what becomes of a pair that is longer with either answer: ``drop`` it;
+            ``truncate`` its prompt: whole exchanges, the oldest first, the same for both answers, or
+            drop it where that is not enough; or stop with an ``error``. An answer is never cut: a
+            shortened one is not the one that was preferred.
     """
 
     format: Callable[..., Any] = preference
-    over_length: Literal["drop", "error"] = field(default="drop", kw_only=True)
+    over_length: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
     unit: ClassVar[int] = 2
     gives: ClassVar[str] = "pairs"
 
@@ -82,12 +84,15 @@ class PreferenceData(ChatData):
 class JudgedData(ChatData):
     """Answers with a single label, wanted or not (KTO).
 
+    A row that the format reads as a pair is two of them: the chosen answer is wanted, the rejected one
+    is not. Both stay in the same split.
+
     Args:
         over_length: as in :class:`PreferenceData`.
     """
 
     format: Callable[..., Any] = kto
-    over_length: Literal["drop", "error"] = field(default="drop", kw_only=True)
+    over_length: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
     gives: ClassVar[str] = "labelled answers"
 
     def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:

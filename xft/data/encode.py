@@ -160,6 +160,37 @@ def shorten(
         dialog = shorter
 
 
+def shorten_prompt(
+    dialogs: Sequence[Dialog], turns: int, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
+) -> list[Sample] | None:
+    """Cut the prompt that several conversations begin with until all of them fit.
+
+    Whole exchanges are taken away, the oldest first, the same ones from each. The system turn, the
+    last exchange of the prompt and what follows it stay as they are.
+
+    Args:
+        dialogs: conversations that begin with the same turns.
+        turns: how many these are.
+        template, tokenizer: as in :func:`encode_dialogs`.
+        max_length: the most tokens that each may have.
+
+    Returns:
+        A sample for each, or ``None`` when they do not fit even so.
+    """
+
+    def longest(count: int) -> float:
+        return max(_length(_without(each, count), template, tokenizer) for each in dialogs)
+
+    most = sum(1 for each in dialogs[0].messages[:turns] if each.role == "user") - 1
+    numbers = range(1, most + 1)
+    enough = bisect_left(numbers, True, key=lambda each: longest(each) <= max_length)
+    if enough == len(numbers):
+        return None
+    cut = [_without(each, numbers[enough]) for each in dialogs]
+    # All of them were encoded a moment ago, so none is an error.
+    return [each for each in encode_dialogs(cut, template, tokenizer) if isinstance(each, Sample)]
+
+
 def _length(dialog: Dialog, template: BoundTemplate, tokenizer: Tokenizer) -> float:
     sample = encode_dialogs([dialog], template, tokenizer)[0]
     return math.inf if isinstance(sample, DataError) else len(sample)

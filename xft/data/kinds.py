@@ -5,9 +5,11 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from xft.data.encode import check_text, encode_dialogs, encode_texts, shorten
+import numpy as np
+
+from xft.data.encode import check_text, encode_dialogs, encode_texts, shorten, shorten_prompt
 from xft.data.task import Encoded, Task, TooLong
-from xft.errors import DataError
+from xft.errors import DataError, EmptyAnswerError, SameAnswersError
 from xft.types import ROLES, Conversation, Dialog, Judged, Message, Pair, Sample
 
 Outcome = Encoded | DataError | TooLong
@@ -86,73 +88,118 @@ class Preferences(Task[Pair]):
                 f"the format gives a {type(value).__name__}, expected a pair of a chosen and a rejected answer; "
                 "conversations are for data type='instruction'"
             )
-        for answer in (value.chosen, value.rejected):
-            check_turns([*value.prompt, *answer])
-        if _key(value.chosen) == _key(value.rejected):
-            raise DataError("the chosen and the rejected answer are the same, so nothing is preferred")
+        check_pair(value)
         return value
 
     def contents(self, value: Pair) -> Iterable[str]:
         """Prompt and both answers."""
-        yield from _said(value.prompt, value.tools)
-        yield from ("chosen", *_said(value.chosen))
-        yield from ("rejected", *_said(value.rejected))
+        return _compared(value)
+
+    def contradicts(self, value: Pair) -> bool:
+        """Whether the rejected answer has the higher score."""
+        return _reversed(value)
 
     def encode(self, values: Sequence[Pair]) -> list[Outcome]:
         """Encode both answers, each behind the prompt."""
-        assert self.template is not None
-        both = [
-            _behind(each.prompt, answer, each) for each in values for answer in (each.chosen, each.rejected)
-        ]
-        results = encode_dialogs(both, self.template, self.tokenizer)
-        return [
-            self._fit(chosen, rejected)
-            for chosen, rejected in zip(results[::2], results[1::2], strict=True)
-        ]
-
-    def _fit(self, chosen: Sample | DataError, rejected: Sample | DataError) -> Outcome:
-        if isinstance(chosen, DataError):
-            return chosen
-        if isinstance(rejected, DataError):
-            return rejected
-        longest = max(len(chosen), len(rejected))
-        if longest > self.max_length:
-            return TooLong(longest)
-        unknown = any(self.has_unknown(each.text, [each.input_ids]) for each in (chosen, rejected))
-        return Encoded([chosen, rejected], longest, unknown=unknown)
+        return _encode_behind(self, [(each, (each.chosen, each.rejected)) for each in values])
 
 
-class Judgements(Task[Judged]):
-    """Answers with a label, wanted or not; a row is one sample that knows its label."""
+class Judgements(Task[Judged | Pair]):
+    """Answers with a label, wanted or not; a row is one sample that knows its label.
 
-    def accept(self, value: Any) -> Judged:
-        """A :class:`Judged` answer."""
-        if not isinstance(value, Judged):
+    A pair is two judgements: the chosen answer is wanted, the rejected one is not.
+    """
+
+    def accept(self, value: Any) -> Judged | Pair:
+        """A :class:`Judged` answer, or a :class:`Pair`."""
+        if isinstance(value, Pair):
+            check_pair(value)
+        elif isinstance(value, Judged):
+            check_turns([*value.prompt, *value.answer])
+        else:
             raise DataError(
-                f"the format gives a {type(value).__name__}, expected an answer with a label (format='kto')"
+                f"the format gives a {type(value).__name__}, expected an answer with a label (format='kto') or "
+                "a pair (format='preference')"
             )
-        check_turns([*value.prompt, *value.answer])
         return value
 
-    def contents(self, value: Judged) -> Iterable[str]:
-        """Prompt, answer and label."""
-        yield from _said(value.prompt, value.tools)
-        yield from (str(value.desirable), *_said(value.answer))
+    def contents(self, value: Judged | Pair) -> Iterable[str]:
+        """Prompt, answer and label; of a pair, prompt and both answers."""
+        if isinstance(value, Pair):
+            return _compared(value)
+        return (*_said(value.prompt, value.tools), str(value.desirable), *_said(value.answer))
 
-    def encode(self, values: Sequence[Judged]) -> list[Outcome]:
+    def contradicts(self, value: Judged | Pair) -> bool:
+        """Whether a pair's rejected answer has the higher score."""
+        return isinstance(value, Pair) and _reversed(value)
+
+    def encode(self, values: Sequence[Judged | Pair]) -> list[Outcome]:
         """Encode each answer behind its prompt."""
-        assert self.template is not None
-        dialogs = [_behind(each.prompt, each.answer, each) for each in values]
-        results = encode_dialogs(dialogs, self.template, self.tokenizer)
-        return [self._fit(value, each) for value, each in zip(values, results, strict=True)]
+        results = _encode_behind(self, [(each, _answers(each)) for each in values])
+        for value, result in zip(values, results, strict=True):
+            if isinstance(result, Encoded):
+                labels = (True, False) if isinstance(value, Pair) else (value.desirable,)
+                result.samples = [
+                    replace(sample, desirable=label)
+                    for sample, label in zip(result.samples, labels, strict=True)
+                ]
+        return results
 
-    def _fit(self, value: Judged, result: Sample | DataError) -> Outcome:
-        if isinstance(result, DataError):
-            return result
-        if len(result) > self.max_length:
-            return TooLong(len(result))
-        unknown = self.has_unknown(result.text, [result.input_ids])
-        return Encoded([replace(result, desirable=value.desirable)], len(result), unknown=unknown)
+
+def _answers(value: Judged | Pair) -> tuple[Conversation, ...]:
+    return (value.chosen, value.rejected) if isinstance(value, Pair) else (value.answer,)
+
+
+def _encode_behind(
+    task: Task[Any], values: Sequence[tuple[Pair | Judged, tuple[Conversation, ...]]]
+) -> list[Outcome]:
+    """Encode the answers of each row, each behind the prompt; a row fits as a whole or not at all."""
+    assert task.template is not None
+    rows = [
+        [Dialog([*value.prompt, *answer], value.tools) for answer in answers] for value, answers in values
+    ]
+    encoded = iter(encode_dialogs([each for row in rows for each in row], task.template, task.tokenizer))
+    outcomes: list[Outcome] = []
+    for (value, _), dialogs in zip(values, rows, strict=True):
+        results = [next(encoded) for _ in dialogs]
+        samples = [each for each in results if isinstance(each, Sample)]
+        if len(samples) < len(results):
+            outcomes.append(next(each for each in results if isinstance(each, DataError)))
+        else:
+            outcomes.append(_fit(task, dialogs, len(value.prompt), samples))
+    return outcomes
+
+
+def _fit(task: Task[Any], dialogs: Sequence[Dialog], turns: int, samples: list[Sample]) -> Outcome:
+    """The samples of a row where they fit, or with a shorter prompt where that is allowed."""
+    assert task.template is not None
+    if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
+        return SameAnswersError(
+            "the chosen and the rejected answer become the same tokens, so nothing is preferred"
+        )
+    length = max(map(len, samples))
+    cut = length > task.max_length
+    if cut:
+        if task.over_length != "truncate":
+            return TooLong(length)
+        shorter = shorten_prompt(dialogs, turns, task.template, task.tokenizer, task.max_length)
+        if shorter is None:
+            return TooLong(length)
+        samples = shorter
+    unknown = any(task.has_unknown(each.text, [each.input_ids]) for each in samples)
+    return Encoded(samples, length, cut, unknown)
+
+
+def check_pair(pair: Pair) -> None:
+    """Check that both answers of a pair can be learned, and differ.
+
+    Raises:
+        DataError: with what is wrong.
+    """
+    for answer in (pair.chosen, pair.rejected):
+        check_turns([*pair.prompt, *answer])
+    if _key(pair.chosen) == _key(pair.rejected):
+        raise SameAnswersError("the chosen and the rejected answer are the same, so nothing is preferred")
 
 
 def check_turns(messages: Conversation) -> None:
@@ -175,7 +222,7 @@ def check_turns(messages: Conversation) -> None:
     if not answers:
         raise DataError("the row has no answer to learn (no trained turn of the assistant)")
     if any(not each.content.strip() and not each.tool_calls for each in answers):
-        raise DataError("an answer is empty, so there is nothing to learn from the row")
+        raise EmptyAnswerError("an answer is empty, so there is nothing to learn from the row")
     first = next((each for each in messages if each.role != "system"), answers[0])
     if first.role != "user" and first.trained:
         raise DataError("the first turn is the assistant's, expected a turn of the user that it answers")
@@ -184,8 +231,14 @@ def check_turns(messages: Conversation) -> None:
             raise DataError(f"two turns of the {after.role} in a row")
 
 
-def _behind(prompt: Conversation, answer: Conversation, value: Pair | Judged) -> Dialog:
-    return Dialog([*prompt, *answer], value.tools)
+def _reversed(pair: Pair) -> bool:
+    return pair.scores is not None and pair.scores[0] < pair.scores[1]
+
+
+def _compared(pair: Pair) -> Iterator[str]:
+    yield from _said(pair.prompt, pair.tools)
+    yield from ("chosen", *_said(pair.chosen))
+    yield from ("rejected", *_said(pair.rejected))
 
 
 def _said(messages: Conversation, tools: Iterable[Any] = ()) -> Iterator[str]:

@@ -28,6 +28,7 @@ class Ledger:
         rows_truncated: rows that were cut and kept.
         rows_with_special_tokens: rows that spell a special token, which becomes that token.
         rows_with_unknown_characters: rows with a character that the tokenizer has no token for.
+        rows_chosen_scored_lower: pairs whose own scores say that the rejected answer is the better one.
         exact_duplicates: rows that become the same tokens as one before them.
         near_duplicates: rows that nearly repeat one before them.
         near_examples: some of these: earlier row, later row, share of common token sequences.
@@ -45,6 +46,7 @@ class Ledger:
     rows_truncated: int = 0
     rows_with_special_tokens: int = 0
     rows_with_unknown_characters: int = 0
+    rows_chosen_scored_lower: int = 0
     exact_duplicates: int = 0
     near_duplicates: int = 0
     near_examples: list[tuple[str, str, float]] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Ledger:
         self.rows_truncated += books["rows_cut"]
         self.rows_with_special_tokens += books["rows_with_special_tokens"]
         self.rows_with_unknown_characters += books["rows_with_unknown_characters"]
+        self.rows_chosen_scored_lower += books["rows_chosen_scored_lower"]
         self.near_duplicates += books["near_duplicates"]
         for earlier, later, share in books["near_examples"][: _EXAMPLES - len(self.near_examples)]:
             self.near_examples.append((store.origin(earlier), store.origin(later), share))
@@ -80,6 +83,7 @@ class Ledger:
             "rows_truncated",
             "rows_with_special_tokens",
             "rows_with_unknown_characters",
+            "rows_chosen_scored_lower",
             "exact_duplicates",
             "near_duplicates",
         ):
@@ -115,6 +119,7 @@ class Ledger:
             "rows_truncated": self.rows_truncated,
             "rows_with_special_tokens": self.rows_with_special_tokens,
             "rows_with_unknown_characters": self.rows_with_unknown_characters,
+            "rows_chosen_scored_lower": self.rows_chosen_scored_lower,
             "exact_duplicates": self.exact_duplicates,
             "near_duplicates": self.near_duplicates,
             "near_duplicate_examples": [

@@ -88,7 +88,7 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
     states = _states(order.location)
     reading = Reading(order.location, order.split, order.seed, order.streaming)
     writer = StoreWriter(folder)
-    read, cut, specials, unknown, aside = 0, 0, 0, 0, 0
+    read, cut, specials, unknown, contradicted, aside = 0, 0, 0, 0, 0, 0
     dropped: Counter[str] = Counter()
     too_long: list[int] = []
     examples: list[dict[str, Any]] = []
@@ -98,6 +98,7 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
             read, cut, specials = read + chunk.read, cut + chunk.cut, specials + chunk.with_specials
             dropped += chunk.dropped
             unknown += chunk.with_unknown
+            contradicted += chunk.contradicted
             too_long += chunk.too_long
             aside += len(chunk.quarantined)
             for each in chunk.quarantined:
@@ -120,6 +121,7 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
         "rows_cut": cut,
         "rows_with_special_tokens": specials,
         "rows_with_unknown_characters": unknown,
+        "rows_chosen_scored_lower": contradicted,
         "quarantined": aside,
         "quarantine_examples": examples,
         "near_duplicates": 0,

@@ -17,14 +17,15 @@ import numpy.typing as npt
 
 from xft.data.sources import Origin, Record, parse
 from xft.data.store import ROW, SAMPLE, FileName, digest, to_tokens
-from xft.errors import DataError, XftError
+from xft.errors import DataError, EmptyAnswerError, SameAnswersError, XftError
 from xft.templates import BoundTemplate
 from xft.types import Row, Sample, Tokenizer
 
 Value = TypeVar("Value")
 OverLength = Literal["drop", "truncate", "error"]
 TOO_LONG = "longer than max_length"
-MISFIT = "does not fit the format"
+SET_ASIDE = tuple(each.reason for each in (DataError, EmptyAnswerError, SameAnswersError))
+"""Why rows are set aside where ``invalid='quarantine'``."""
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Chunk:
         cut: rows that were cut and kept.
         with_specials: rows whose content holds the text of a special token.
         with_unknown: rows with a character that the tokenizer has no token for.
+        contradicted: pairs whose chosen answer has the lower score.
         too_long: lengths in tokens of the rows that were dropped for it.
         quarantined: rows that were set aside, each with its place and the reason.
     """
@@ -76,6 +78,7 @@ class Chunk:
     cut: int = 0
     with_specials: int = 0
     with_unknown: int = 0
+    contradicted: int = 0
     too_long: list[int] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
 
@@ -127,6 +130,10 @@ class Task(ABC, Generic[Value]):
     @abstractmethod
     def encode(self, values: Sequence[Value]) -> list[Encoded | DataError | TooLong]:
         """Encode values, in one batch."""
+
+    def contradicts(self, value: Value) -> bool:
+        """Whether a row says of itself that it is the wrong way round."""
+        return False
 
     def __call__(self, records: Sequence[Record]) -> Chunk:
         """Do the work for some records.
@@ -226,14 +233,14 @@ class _Work:
         self.dropped: Counter[str] = Counter()
         self.quarantined: list[dict[str, Any]] = []
         self.too_long: list[int] = []
-        self.cut = self.with_specials = self.with_unknown = 0
+        self.cut = self.with_specials = self.with_unknown = self.contradicted = 0
 
     def reject(self, origin: Origin, raw: Any, error: DataError, located: bool = False) -> None:
         """Stop at a row that does not fit, or set it aside, as the config says."""
         if self.task.invalid == "error":
             where = "" if located else f"{origin}: "
             raise DataError(f"{where}{error} (data.invalid='quarantine' sets such rows aside)") from error
-        self.dropped[MISFIT] += 1
+        self.dropped[error.reason] += 1
         kept = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
         self.quarantined.append(
             {
@@ -270,6 +277,7 @@ class _Work:
         self.cut += result.cut
         self.with_specials += self.task.has_specials(contents)
         self.with_unknown += result.unknown
+        self.contradicted += self.task.contradicts(value)
 
     def chunk(self) -> Chunk:
         """All of it, as arrays."""
@@ -283,6 +291,7 @@ class _Work:
             self.cut,
             self.with_specials,
             self.with_unknown,
+            self.contradicted,
             self.too_long,
             self.quarantined,
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from xft.data import Ledger, Prepared, Samples, packing
 from xft.data.duplicates import THRESHOLD
 from xft.data.sources import Origin
-from xft.data.task import MISFIT, TOO_LONG
+from xft.data.task import SET_ASIDE, TOO_LONG
 from xft.engine.plan import make_plan
 from xft.engine.recipe import Recipe
 
@@ -129,6 +129,10 @@ def oddities(ledger: Ledger) -> list[tuple[int, str]]:
             ledger.rows_with_unknown_characters,
             "with a character that the tokenizer has no token for: the model cannot read it",
         ),
+        (
+            ledger.rows_chosen_scored_lower,
+            "whose own scores say that the rejected answer is the better one; they are learned as they stand",
+        ),
     ]
     return [(count, phrase) for count, phrase in found if count]
 
@@ -149,9 +153,11 @@ def totals(prepared: Prepared, recipe: Recipe | None = None) -> list[str]:
     """
     ledger = prepared.ledger
     lines: list[str] = []
-    for count, phrase in row_counts(ledger):
+    counts = row_counts(ledger)
+    aside = [phrase for _, phrase in counts if phrase.removeprefix("dropped: ") in SET_ASIDE]
+    for count, phrase in counts:
         lines.append(_counted(count, phrase))
-        if phrase == f"dropped: {MISFIT}":
+        if phrase in aside[-1:]:
             lines += _quarantine(ledger)
     if ledger.rows_dropped[TOO_LONG] or ledger.rows_truncated:
         lines.append(_under(f"tokens of a row before that: {ledger.length_summary()}"))
@@ -180,7 +186,7 @@ def _under(text: str) -> str:
 def _quarantine(ledger: Ledger) -> list[str]:
     shown = ledger.quarantined[:_EXAMPLES]
     lines = [_under(f"{place(each)}: {each['reason']}") for each in shown]
-    if ledger.rows_dropped[MISFIT] > len(shown):
+    if sum(ledger.rows_dropped[each] for each in SET_ASIDE) > len(shown):
         lines.append(_under("…"))
     return lines + [_under(f"all of them, with their reasons: {file}") for file in ledger.quarantine_files]
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from xft import paths
+from xft.config.build import build_slot
 from xft.errors import ConfigError
+from xft.evaluation.scorers import Scorer
 from xft.models import Generator
-from xft.types import Message, Scorer
+from xft.models.generate import Answer
+from xft.types import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,13 @@ class Question:
         question: what the user says.
         reference: what the scorer compares the answer with; ``None`` is not scored.
         system: a system turn before it, if any.
+        scorer: compares the two; ``None`` leaves it to the one of all questions.
     """
 
     question: str
     reference: str | None = None
     system: str | None = None
+    scorer: Scorer | None = None
 
     def conversation(self) -> list[Message]:
         """The turns that the model is asked to go on from."""
@@ -68,11 +73,12 @@ def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Ques
     """Read the ``questions`` of a config.
 
     Args:
-        source: a list of questions, each a text or a dict of ``question``, ``reference`` and
-            ``system``; or a ``.jsonl`` or ``.json`` file of them, or ``xft://NAME``.
+        source: a list of questions, each a text or a dict of ``question``, ``reference``, ``system``
+            and ``scorer`` (a name); or a ``.jsonl`` or ``.json`` file of them, or ``xft://NAME``.
 
     Raises:
-        ConfigError: the file does not exist, or an entry is no question.
+        ConfigError: the file does not exist, an entry is no question, there is no such scorer, or it
+            cannot read the reference.
     """
     items: Sequence[Any] = _read_file(source) if isinstance(source, str) else source
     questions: list[Question] = []
@@ -83,17 +89,28 @@ def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Ques
         if not _is_question(item):
             raise ConfigError(
                 f"questions, number {number}: got {item!r}, expected a text or "
-                "dict(question=..., reference=..., system=...)"
+                "dict(question=..., reference=..., system=..., scorer=...)"
             )
-        questions.append(Question(**item))
+        questions.append(_question(number, **item))
     return questions
+
+
+def _question(number: int, scorer: str | None = None, **texts: str | None) -> Question:
+    if scorer is None:
+        return Question(**texts)  # type: ignore[arg-type]
+    reference = texts.get("reference")
+    if reference is None:
+        raise ConfigError(f"questions, number {number}: has a scorer, and no reference for it to score by")
+    compare: Scorer = build_slot("scorer", scorer)
+    compare(Answer("", True, 0), reference)  # a reference that it cannot read is refused now
+    return Question(**texts, scorer=compare)  # type: ignore[arg-type]
 
 
 def _is_question(item: Any) -> bool:
     return (
         isinstance(item, Mapping)
         and isinstance(item.get("question"), str)
-        and set(item) <= {"question", "reference", "system"}
+        and set(item) <= {"question", "reference", "system", "scorer"}
         and all(value is None or isinstance(value, str) for value in item.values())
     )
 
@@ -108,17 +125,21 @@ def _parse_line(path: str, number: int, line: str) -> Any:
 def ask(
     generator: Generator, questions: Sequence[Question], scorer: Scorer, max_new_tokens: int
 ) -> list[Asked]:
-    """Ask all questions, in one batch, taking the likeliest token each time."""
+    """Ask all questions, in one batch, taking the likeliest token each time.
+
+    Args:
+        generator: the model that is asked.
+        questions: what it is asked.
+        scorer: for questions that have no scorer of their own.
+        max_new_tokens: the most tokens of an answer.
+    """
     answers = generator.answer([each.conversation() for each in questions], max_new_tokens)
-    return [
-        Asked(
-            question,
-            answer.text,
-            None if question.reference is None else scorer(answer.text, question.reference),
-            answer.stopped,
-        )
-        for question, answer in zip(questions, answers, strict=True)
-    ]
+    asked = []
+    for question, answer in zip(questions, answers, strict=True):
+        compare = question.scorer or scorer
+        score = None if question.reference is None else compare(answer, question.reference)
+        asked.append(Asked(question, answer.text, score, answer.stopped))
+    return asked
 
 
 def total_score(asked: Sequence[Asked]) -> tuple[float, int]:

@@ -2,8 +2,18 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
+from xft.errors import ConfigError
+from xft.models.generate import Answer
 from xft.registry import register
+
+Scorer = Callable[[Answer, str], float]
+"""What an answer is worth, by its reference. A scorer refuses a reference that it cannot read, whatever
+the answer is."""
+
+_SHAPE = re.compile(r"at least (\d+) bullets, at most (\d+) words")
+_BULLET = re.compile(r"\s*(?:[-*•–]|\d+[.)])\s+(?=\S)")
 
 
 def _normalise(text: str) -> str:
@@ -12,12 +22,12 @@ def _normalise(text: str) -> str:
 
 
 @register("scorer", "contains")
-def contains(answer: str, reference: str) -> float:
+def contains(answer: Answer, reference: str) -> float:
     """1 where the answer contains the reference, as whole words; case and quotes do not count.
 
     Alternatives are parted by ``|``: ``"Apache-2.0|Apache 2.0"``.
     """
-    said = _normalise(answer)
+    said = _normalise(answer.text)
     for option in reference.split("|"):
         wanted = _normalise(option)
         if wanted and re.search(rf"(?<![\w-]){re.escape(wanted)}(?![\w-])", said):
@@ -26,18 +36,42 @@ def contains(answer: str, reference: str) -> float:
 
 
 @register("scorer", "exact")
-def exact(answer: str, reference: str) -> float:
+def exact(answer: Answer, reference: str) -> float:
     """1 where the answer is the reference; case, quotes and a full stop at the end do not count."""
-    return float(_normalise(answer).rstrip(".") == _normalise(reference).rstrip("."))
+    return float(_normalise(answer.text).rstrip(".") == _normalise(reference).rstrip("."))
 
 
 @register("scorer", "f1")
-def f1(answer: str, reference: str) -> float:
+def f1(answer: Answer, reference: str) -> float:
     """Harmonic mean of the precision and recall of words, as SQuAD has it
     (Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250)."""
-    said, wanted = Counter(_words(answer)), Counter(_words(reference))
+    said, wanted = Counter(_words(answer.text)), Counter(_words(reference))
     common = (said & wanted).total()
     return 2 * common / (said.total() + wanted.total()) if common else 0.0
+
+
+@register("scorer", "structured")
+def structured(answer: Answer, reference: str) -> float:
+    """1 where the answer has the shape that the reference says and was ended by the model itself.
+
+    The reference reads ``at least 3 bullets, at most 40 words``. A bullet is a line that begins with
+    ``-``, ``*``, ``•``, ``–``, ``1.`` or ``1)`` and says something; the marks are no words. What is said
+    does not count.
+
+    Raises:
+        ConfigError: the reference says something else.
+    """
+    shape = _SHAPE.fullmatch(reference)
+    if shape is None:
+        raise ConfigError(
+            f"questions: got the reference {reference!r}, expected 'at least 3 bullets, at most 40 words', or "
+            "other numbers (scorer 'structured')"
+        )
+    lines = answer.text.splitlines()
+    bullets = [each for each in lines if _BULLET.match(each)]
+    words = sum(len(_BULLET.sub("", each, count=1).split()) for each in lines)
+    fits = len(bullets) >= int(shape[1]) and words <= int(shape[2])
+    return float(answer.stopped and fits)
 
 
 def _words(text: str) -> list[str]:

@@ -1,13 +1,21 @@
 """Scorers against hand-counted scores, and the questions file."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from xft import paths
 from xft.errors import ConfigError
-from xft.evaluation import Asked, Question, read_questions
+from xft.evaluation import Asked, Question, ask, read_questions
 from xft.evaluation.questions import total_score
-from xft.evaluation.scorers import contains, exact, f1
+from xft.evaluation.scorers import contains, exact, f1, structured
+from xft.models import Answer
+
+
+def said(text: str, stopped: bool = True) -> Answer:
+    return Answer(text, stopped, len(text))
 
 
 @pytest.mark.parametrize(
@@ -24,18 +32,85 @@ from xft.evaluation.scorers import contains, exact, f1
     ],
 )
 def test_contains_wants_the_reference_as_whole_words(answer: str, reference: str, score: float) -> None:
-    assert contains(answer, reference) == score
+    assert contains(said(answer), reference) == score
 
 
 def test_exact_overlooks_case_quotes_and_the_full_stop() -> None:
-    assert exact("'Paris'.", "paris") == 1.0
-    assert exact("Paris, France", "paris") == 0.0
+    assert exact(said("'Paris'."), "paris") == 1.0
+    assert exact(said("Paris, France"), "paris") == 0.0
 
 
 def test_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
     # 2 of 4 words said are wanted, 2 of 3 wanted words are said: 2 * 2 / (4 + 3)
-    assert f1("the cat sat down", "a cat sat") == pytest.approx(4 / 7)
-    assert f1("nothing", "in common") == 0.0
+    assert f1(said("the cat sat down"), "a cat sat") == pytest.approx(4 / 7)
+    assert f1(said("nothing"), "in common") == 0.0
+
+
+SHAPE = "at least 2 bullets, at most 5 words"
+SHIPPED = "at least 3 bullets, at most 40 words"
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("- one two\n- three four five", 1.0),
+        ("* one\n  • two three\n\n1. four\n2) five", 1.0),
+        ("- one two\n- three four five six", 0.0),  # six words
+        ("one\n- two\nthree", 0.0),  # one bullet
+        ("-one\n-two", 0.0),  # a hyphen, not a bullet
+        ("- one\n- \n-", 0.0),  # two that say nothing
+        ("1.5 metres\n2.5 metres", 0.0),  # numbers
+        ("one - two - three", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_structured_counts_bullets_and_words(text: str, score: float) -> None:
+    assert structured(said(text), SHAPE) == score
+    assert structured(said(text, stopped=False), SHAPE) == 0.0
+
+
+@pytest.mark.parametrize("reference", ["3 bullets", "at least 3 bullets, at most 40 words!", "--resume"])
+def test_structured_refuses_a_reference_that_is_no_shape(reference: str) -> None:
+    with pytest.raises(ConfigError, match="expected 'at least 3 bullets, at most 40 words'"):
+        structured(said("- a\n- b"), reference)
+
+
+class _Parrot:
+    """Says the same to every question, and stops."""
+
+    def answer(self, conversations: list[object], max_new_tokens: int) -> list[Answer]:
+        return [said("- a\n- b") for _ in conversations]
+
+
+def test_a_question_may_have_a_scorer_of_its_own() -> None:
+    questions = read_questions(
+        [
+            {"question": "a", "reference": SHAPE, "scorer": "structured"},
+            {"question": "b", "reference": "- A\n- B"},
+            {"question": "c", "reference": "b", "scorer": "contains"},
+            "d",
+        ]
+    )
+    asked = ask(_Parrot(), questions, exact, 8)  # type: ignore[arg-type]
+    assert [each.score for each in asked] == [1.0, 1.0, 1.0, None]
+    asked = ask(_Parrot(), questions, contains, 8)  # type: ignore[arg-type]
+    assert [each.score for each in asked] == [1.0, 1.0, 1.0, None]
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"reference": "x", "scorer": "structure"}, "did you mean 'structured'"),
+        ({"reference": "short", "scorer": "structured"}, "got the reference 'short'"),
+        ({"scorer": "structured"}, "number 1: has a scorer, and no reference"),
+        ({"reference": "x", "scorer": 3}, "expected a text or"),
+    ],
+)
+def test_scorers_and_references_that_cannot_be_are_refused(
+    question: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_questions([{"question": "a", **question}])
 
 
 def test_the_total_counts_only_what_has_a_reference() -> None:
@@ -74,18 +149,39 @@ def test_what_is_no_question_is_refused(tmp_path: Path, text: str, message: str)
         read_questions(str(file))
 
 
-def test_no_sample_question_of_the_demo_is_a_training_row() -> None:
+@pytest.mark.parametrize(
+    ("name", "column", "count"), [("facts", "instruction", 100), ("pairs", "prompt", 87)]
+)
+def test_no_sample_question_of_a_demonstration_is_a_training_row(
+    name: str, column: str, count: int
+) -> None:
     """The ten questions share no wording with the rows beyond single words and short phrases."""
-    import json
-
-    from xft import paths
-
-    rows = paths.asset("facts.jsonl").read_text(encoding="utf-8").splitlines()
-    trained = [json.loads(each)["instruction"].lower() for each in rows]
-    assert len(trained) == 100
-    assert len(set(trained)) == 100
-    for question in read_questions("xft://facts_questions.jsonl"):
+    rows = paths.asset(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    trained = [json.loads(each)[column].lower() for each in rows]
+    assert len(trained) == len(set(trained)) == count
+    questions = read_questions(f"xft://{name}_questions.jsonl")
+    assert len(questions) == 10
+    for question in questions:
         words = question.question.lower().split()
         for start in range(len(words) - 5):
             phrase = " ".join(words[start : start + 6])
             assert not any(phrase in each for each in trained), phrase
+
+
+def test_topics_of_the_questions_stand_in_no_shipped_pair() -> None:
+    topics = "chess tent photograph bird guitar plastic planet adopt cat cats knit swim sea birthday party"
+    text = paths.asset("pairs.jsonl").read_text(encoding="utf-8").lower()
+    questions = " ".join(each.question for each in read_questions("xft://pairs_questions.jsonl")).lower()
+    for topic in topics.split():
+        assert not re.search(rf"\b{topic}(s|ing|ting|ming)?\b", text), topic
+    assert sum(topic in questions for topic in topics.split()) >= 14
+
+
+def test_shipped_pairs_are_short_and_structured_beside_long_and_not() -> None:
+    for question in read_questions("xft://pairs_questions.jsonl"):
+        assert question.reference == SHIPPED
+        assert question.scorer(said("- a\n- b\n- c"), SHIPPED) == 1.0  # type: ignore[misc]
+    for line in paths.asset("pairs.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        assert structured(said(row["chosen"]), SHIPPED) == 1.0, row["prompt"]
+        assert structured(said(row["rejected"]), SHIPPED) == 0.0, row["prompt"]

@@ -99,6 +99,20 @@ def flag_of(value: Any, path: str) -> bool:
     raise misfit(path, value, "true or false (or 1 or 0)")
 
 
+def number_of(value: Any, path: str) -> float:
+    """A number, or a text that is one, as tables have it.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return float(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise misfit(path, value, "a number") from error
+
+
 def json_of(text: str, path: str, expected: str) -> Any:
     """What a text says as JSON.
 

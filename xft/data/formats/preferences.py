@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xft.data.formats.calls import tools_of
-from xft.data.formats.fields import flag_of, list_of, misfit, missing, text_of
+from xft.data.formats.fields import flag_of, list_of, misfit, missing, number_of, text_of
 from xft.data.formats.turns import SHAREGPT, add_system, answer, read_turns
-from xft.errors import DataError
+from xft.errors import DataError, SameAnswersError
 from xft.registry import register
 from xft.types import Conversation, Judged, Message, Pair, Row
+
+_SCORES = (
+    ("chosen_score", "rejected_score"),
+    ("score_chosen", "score_rejected"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+)
+"""How known data sets spell the columns of the scores of both answers."""
 
 
 @register("format", "preference")
@@ -22,13 +30,16 @@ def preference(
     rejected: str = "rejected",
     system: str = "system",
     tools: str = "tools",
+    chosen_score: str = "chosen_score",
+    rejected_score: str = "rejected_score",
     split_think: bool = True,
 ) -> Pair:
     """Preference pairs: ``prompt``, ``chosen`` and ``rejected``, each a text or a list of messages.
 
     These are TRL's forms. Without a prompt, or where ``chosen`` and ``rejected`` begin with the
     user's turn, both are whole conversations, and what they have in common becomes the prompt.
-    Messages may be spelled role and content or from and value.
+    Messages may be spelled role and content or from and value. Where each answer has a score, rows
+    whose chosen answer has the lower one are counted.
 
     Args:
         row: the row.
@@ -37,6 +48,9 @@ def preference(
         rejected: the column of the worse one.
         system: the column of the system text; may be missing.
         tools: the column of the functions' descriptions; may be missing.
+        chosen_score: the column of a score of the better answer; may be missing. Spellings of known
+            data sets (``score_chosen``, ``chosen_rating``, ``chosen-rating``) are found too.
+        rejected_score: the same of the worse one.
         split_think: whether an answer that begins with ``<think>`` becomes reasoning and content.
 
     Example:
@@ -51,7 +65,8 @@ def preference(
     else:
         before = _prompt(row, prompt, split_think)
     add_system(before, text_of(row, system, optional=True), system)
-    return _pair(before, better, worse, row, tools, (chosen, rejected))
+    scores = (chosen_score, rejected_score)
+    return _pair(before, better, worse, row, tools, (chosen, rejected), scores)
 
 
 @register("format", "sharegpt_preference")
@@ -217,7 +232,7 @@ def _part(
             "prompt in a column of its own"
         )
     if count == len(better) == len(worse):
-        raise DataError(f"field {chosen}: is the same as {rejected}, so nothing is preferred")
+        raise SameAnswersError(f"field {chosen}: is the same as {rejected}, so nothing is preferred")
     return _shown(better[:count]), better[count:], worse[count:]
 
 
@@ -244,12 +259,21 @@ def _pair(
     row: Row,
     tools: str | None,
     fields: tuple[str, str],
+    scores: tuple[str, str] = _SCORES[0],
 ) -> Pair:
     for field, said in zip(fields, (better, worse), strict=True):
         _check_parts(before, said, field)
     if len(better) == len(worse) and all(map(_same, better, worse)):
-        raise DataError(f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred")
-    return Pair(before, better, worse, tools_of(row, tools) if tools is not None else ())
+        raise SameAnswersError(f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred")
+    functions = tools_of(row, tools) if tools is not None else ()
+    return Pair(before, better, worse, functions, _scores(row, scores))
+
+
+def _scores(row: Row, named: tuple[str, str]) -> tuple[float, float] | None:
+    for better, worse in (named, *_SCORES):
+        if row.get(better) is not None and row.get(worse) is not None:
+            return number_of(row[better], better), number_of(row[worse], worse)
+    return None
 
 
 def _check_parts(before: Sequence[Message], said: Sequence[Message], field: str) -> None:

@@ -7,10 +7,9 @@ from xft import console
 from xft.engine.hooks.interval import IntervalHook
 from xft.evaluation import Asked, ask
 from xft.evaluation.questions import total_score
-from xft.evaluation.scorers import contains
+from xft.evaluation.scorers import Scorer, contains
 from xft.models import Generator
 from xft.registry import register
-from xft.types import Scorer
 
 
 @register("hooks", "questions")
@@ -20,7 +19,7 @@ class QuestionsHook(IntervalHook):
     Args:
         interval: steps between two askings; ``None`` asks once in the middle of the run.
         max_new_tokens: the most tokens of an answer.
-        scorer: compares an answer with its reference.
+        scorer: compares an answer with its reference, where the question names no other.
     """
 
     priority = "BELOW_NORMAL"

@@ -1,0 +1,3 @@
+"""Pairs about everyday questions, written by hand: chosen are three short bullets, rejected is a long paragraph."""
+
+data = dict(type="preference", path="xft://pairs.jsonl", format="preference", max_length=256, val=0.05)

@@ -1,0 +1,10 @@
+"""Your own rows of prompt, chosen and rejected. The leaf says where: data.update(path=...)."""
+
+data = dict(
+    type="preference",
+    format="preference",
+    max_length=1024,
+    over_length="drop",
+    packing=True,
+    val=0.05,
+)

@@ -1,0 +1,16 @@
+"""SmolLM2-135M, ORPO on hand-made pairs: answers become short and structured, in minutes on a laptop CPU."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.runtime import *
+    from ._base_.models.smollm2 import *
+    from ._base_.adapters.lora import *
+    from ._base_.data.pairs import *
+    from ._base_.questions.everyday import *
+    from ._base_.schedules.cosine import *
+
+model.update(_adapter)
+objective = dict(type="orpo", beta=0.1)
+training.update(batch_size=2, accumulation=1)
+optimizer.update(lr=1e-3)

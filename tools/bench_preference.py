@@ -1,0 +1,293 @@
+"""A DPO step of xft beside one of TRL's DPOTrainer: tokens a second, peak memory, and what is learnt.
+
+    python tools/bench_preference.py                    # the shipped pairs, about ten minutes on two cores
+    python tools/bench_preference.py --data ../shared/data/dpo_en_demo.json --format sharegpt_preference
+
+Both train the same LoRA (r 16, all linear layers) on the same bf16 model with the same pairs in the
+same order, as many in a step, AdamW at one constant rate, no gradient checkpointing, and ask the
+reference (the model without its adapter) in every step. Each run is a process of its own, and the two
+take turns. Tokens are those of prompts and answers, padding left out; the tool stops where the two do
+not see equally many in a step. The seconds are those of forward, backward and optimizer; the first
+steps are not counted. Memory is the most that the process held in all, Python and libraries included.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SIDES = ("xft", "trl")
+WARM_UP = 2
+RANK, ALPHA, BETA = 16, 32, 0.1
+CONFIG = """\
+model = dict(
+    type="causal_lm", path={model!r}, dtype="bfloat16", adapter=dict(type="lora", r={rank}, alpha={alpha})
+)
+data = dict(
+    type="preference", path={train!r}, val={val!r}, max_length={max_length}, packing=False, cache={cache!r}
+)
+objective = dict(type="dpo", beta={beta})
+training = dict(steps={steps}, batch_size={pairs}, clip=1.0, min_steps_per_epoch=0)
+optimizer = dict(type="adamw", lr={lr})
+schedule = dict(type="constant", warmup=0)
+hooks = dict(validation=dict(type="validation", interval={steps}))
+loggers = dict(jsonl=dict(type="jsonl"))
+seed = {seed}
+"""
+
+
+def main() -> None:
+    """Measure in turns, and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="xft://pairs.jsonl", help="preference pairs, any source of xft's")
+    parser.add_argument("--format", default="preference", help="of the rows: a format that gives pairs")
+    parser.add_argument("--model", default="xft://smollm2-135m-instruct")
+    parser.add_argument("--max-length", type=int, default=1024, help="longer pairs are left out for both")
+    parser.add_argument("--pairs", type=int, default=4, help="in a step")
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3, help="each is a run of xft, then one of TRL")
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=0, help="of the first round; each takes the next")
+    parser.add_argument("--part", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        part = {"xft": _xft, "trl": _trl}[arguments.part](arguments.folder, arguments)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        (arguments.folder / "figures.json").write_text(json.dumps({**part, "memory": memory}))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _compare(Path(folder), arguments)
+
+
+def _compare(folder: Path, arguments: argparse.Namespace) -> None:
+    read, kept, held = _write_pairs(folder, arguments)
+    if kept < arguments.pairs * arguments.steps:
+        sys.exit(
+            f"{kept} pairs fit; expected {arguments.pairs * arguments.steps}: take fewer --steps or --pairs"
+        )
+    print(
+        f"pairs     {read} read, {read - kept - held} too long; {kept} to train on, {held} to validate on; "
+        f"{arguments.pairs} in each of {arguments.steps} steps"
+    )
+    found: dict[str, list[dict[str, Any]]] = {each: [] for each in SIDES}
+    for number in range(arguments.rounds):
+        for side in SIDES:
+            figures = _run(side, folder, arguments, arguments.seed + number)
+            found[side].append(figures)
+            print(
+                f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {figures['memory'] / 2**20:,.0f} MiB"
+            )
+        seen = [found[side][-1]["tokens"] for side in SIDES]
+        if seen[0] != seen[1]:
+            sys.exit(f"the two did not see equally many tokens in each step: {seen}")
+    tokens = found["xft"][0]["tokens"][WARM_UP:]
+    print(f"tokens    {min(tokens):,} to {max(tokens):,} in a step\n")
+    print(f"{'min / median / max over rounds':<34}{'xft':>26}{'TRL':>26}")
+    for title, values in _table(found).items():
+        print(f"{title:<34}" + "".join(f"{each:>26}" for each in values))
+    ratio = statistics.median(map(_rate, found["xft"])) / statistics.median(map(_rate, found["trl"]))
+    print(f"\nxft / TRL, medians: {ratio:.2f} in tokens a second")
+
+
+def _rate(figures: dict[str, Any]) -> float:
+    """Tokens a second, without the first steps."""
+    return float(sum(figures["tokens"][WARM_UP:]) / sum(figures["seconds"][WARM_UP:]))
+
+
+def _table(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+    """What is printed, by title: a text for each side."""
+    rows = {
+        "tokens a second": (_rate, "{:,.0f}"),
+        "peak memory, MiB": (lambda each: each["memory"] / 2**20, "{:,.0f}"),
+        "loss, step 1": (lambda each: each["loss"][0], "{:.4f}"),
+        "loss, last four steps": (lambda each: statistics.mean(each["loss"][-4:]), "{:.4f}"),
+        "validation loss at the end": (lambda each: each["val"], "{:.4f}"),
+        "validation accuracy at the end": (lambda each: each["accuracy"], "{:.3f}"),
+    }
+    return {
+        title: [_spread([value(each) for each in found[side]], text) for side in SIDES]
+        for title, (value, text) in rows.items()
+    }
+
+
+def _spread(values: Sequence[float], text: str) -> str:
+    return " / ".join(map(text.format, (min(values), statistics.median(values), max(values))))
+
+
+def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Run one side in a process of its own, so that neither finds the other's threads and memory."""
+    run = folder / f"{side}_{seed}"
+    run.mkdir()
+    command = [sys.executable, __file__, "--part", side, "--folder", str(run), "--seed", str(seed)]
+    for name in ("model", "max_length", "pairs", "steps", "lr"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return dict(json.loads((run / "figures.json").read_text()))
+
+
+def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int, int]:
+    """Write the pairs that fit as TRL and xft both read them: the last eight to validate on.
+
+    Returns:
+        How many were read, are trained on and are validated on.
+    """
+    from xft.config.build import build_slot
+    from xft.data.sources import Reading, locate, parse
+    from xft.models import CausalLM
+    from xft.templates import ChatTemplate
+
+    tokenizer = CausalLM(arguments.model).load_tokenizer()
+    template = ChatTemplate().bind(tokenizer)
+    form = build_slot("format", arguments.format)
+
+    def length(messages: Sequence[Any]) -> int:
+        return len(tokenizer(template.render(messages), add_special_tokens=False)["input_ids"])
+
+    rows, read = [], 0
+    for origin, raw in Reading(locate(arguments.data), "train", 0, False):
+        pair, read = form(parse(origin, raw)), read + 1
+        if (
+            max(length([*pair.prompt, *each]) for each in (pair.chosen, pair.rejected))
+            <= arguments.max_length
+        ):
+            rows.append(
+                {
+                    side: [{"role": each.role, "content": each.content} for each in getattr(pair, side)]
+                    for side in ("prompt", "chosen", "rejected")
+                }
+            )
+    split = len(rows) - 8
+    for name, part in (("train", rows[:split]), ("val", rows[split:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in part))
+    return read, split, 8
+
+
+def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """`xft train`, as a user starts it."""
+    from xft.cli import main as xft
+
+    files = {each: str(run.parent / f"{each}.jsonl") for each in ("train", "val")}
+    names = {
+        name: getattr(arguments, name) for name in ("model", "max_length", "pairs", "steps", "lr", "seed")
+    }
+    text = CONFIG.format(**names, **files, rank=RANK, alpha=ALPHA, beta=BETA, cache=str(run / "cache"))
+    (run / "config.py").write_text(text)
+    code = xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])
+    if code != 0:
+        sys.exit(code)
+    lines = [json.loads(each) for each in (run / "run" / "metrics.jsonl").read_text().splitlines()]
+    train = [each for each in lines if each["split"] == "train"]
+    val = [each for each in lines if each["split"] == "val"][-1]
+    return {
+        **{key: [each[key] for each in train] for key in ("loss", "tokens", "seconds")},
+        "val": val["loss"],
+        "accuracy": val["rewards/accuracy"],
+    }
+
+
+def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """TRL's trainer, with its own tokenisation, collator and padding."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.model_config import ModelConfig
+    from trl.trainer.utils import get_peft_config
+
+    from xft.models.load import load_tokenizer, resolve_path
+
+    tokenizer: Any = load_tokenizer(arguments.model)
+    train, val = (
+        [json.loads(each) for each in (run.parent / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("train", "val")
+    )
+    figures: dict[str, Any] = {"loss": [], "tokens": [], "seconds": []}
+
+    class Watch(TrainerCallback):
+        begun = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            figures["seconds"].append(time.perf_counter() - self.begun)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if "loss" in logs:
+                figures["loss"].append(float(logs["loss"]))
+
+    trainer: Any = DPOTrainer(
+        model=resolve_path(arguments.model),
+        args=DPOConfig(
+            output_dir=str(run / "trl"),
+            model_init_kwargs={"dtype": "bfloat16"},
+            max_steps=arguments.steps,
+            per_device_train_batch_size=arguments.pairs,
+            per_device_eval_batch_size=arguments.pairs,
+            learning_rate=arguments.lr,
+            lr_scheduler_type="constant",
+            beta=BETA,
+            max_length=arguments.max_length,
+            max_grad_norm=1.0,
+            gradient_checkpointing=False,
+            train_sampling_strategy="sequential",
+            use_cpu=True,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            seed=arguments.seed,
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(_in_order(train, arguments)),
+        eval_dataset=Dataset.from_list(val),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(
+            ModelConfig(
+                use_peft=True,
+                lora_r=RANK,
+                lora_alpha=ALPHA,
+                lora_dropout=0.0,
+                lora_target_modules=["all-linear"],
+            )
+        ),
+        callbacks=[Watch()],
+    )
+    collate = trainer.data_collator
+
+    def counted(rows: Any) -> Any:
+        batch = collate(rows)
+        if trainer.model.training:
+            figures["tokens"].append(int(batch["attention_mask"].sum()))
+        return batch
+
+    trainer.data_collator = counted
+    trainer.train()
+    figures["tokens"] = figures["tokens"][: arguments.steps]
+    held = trainer.evaluate()
+    return {**figures, "val": held["eval_loss"], "accuracy": held["eval_rewards/accuracies"]}
+
+
+def _in_order(rows: list[Any], arguments: argparse.Namespace) -> list[Any]:
+    """The rows in the order in which xft takes them."""
+    from xft.data import BatchPlan
+
+    plan = BatchPlan((1,) * len(rows), batch_size=arguments.pairs, seed=arguments.seed)
+    return [rows[each] for batch in plan.epoch(0)[: arguments.steps] for each in batch]
+
+
+if __name__ == "__main__":
+    main()

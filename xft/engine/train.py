@@ -30,6 +30,7 @@ from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.models import NF4, LoadedModel, Note, TrainingModel
 from xft.models.reference import Setup
+from xft.models.scalar import choose_padding, is_reward_model
 from xft.objectives import prepare_objective
 from xft.templates import BoundTemplate
 
@@ -85,6 +86,8 @@ def train(options: TrainOptions) -> Path:
     seed_everything(recipe.seed)
     device = choose_device(_partial_keyword(recipe.strategy, "device", "auto"))
     loaded = recipe.model.load(tokenizer, device)
+    if is_reward_model(loaded.model):
+        choose_padding(loaded.model, tokenizer, template)
     packing = _packing(recipe, loaded)
     plan = make_plan(
         prepared.train,
@@ -173,9 +176,16 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         final, comparison = runner.write_final(lambda folder: verify_final(runner, folder))
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
-        console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
+        console.say(_how_to_try(runner))
         console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
     strategy.barrier()
+
+
+def _how_to_try(runner: Runner) -> str:
+    run = _short(runner.work_folder)
+    if is_reward_model(runner.bare_model):
+        return f"try it:       python tools/score.py {run} ROWS.jsonl"
+    return f"talk to it:   python tools/chat.py {run}"
 
 
 def _start(recipe: Recipe, launcher: str, work_dir: Path) -> SingleDevice:

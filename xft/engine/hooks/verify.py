@@ -105,7 +105,7 @@ class VerifyHook(Hook):
             self._hear()
 
     def _expect(self, runner: Any) -> Expected:
-        return expect(runner.bare_model, runner.tokenizer, runner.template, runner.strategy.device)
+        return expect(runner.bare_model, runner.tokenizer, runner.template)
 
     def _begin(self, runner: Any, folder: Path, expected: Expected) -> None:
         self._name = folder.name

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_config
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from xft.models import PACKED
+from xft.models.scalar import put_scalar_head
 from xft.types import IGNORE_INDEX, Sample
 
 VOCABULARY = 300
@@ -73,6 +74,43 @@ def adapted_model(dropout: float = 0.0, attention: str = PACKED) -> Any:
         if "lora_B" in name:
             torch.nn.init.normal_(each, std=0.1)
     return model
+
+
+def reward_model(seed: int = 0, family: str = "llama", attention: str = PACKED, bare: bool = False) -> Any:
+    """A tiny model that gives scores, all weights of which are trained.
+
+    Args:
+        seed: of the weights.
+        family: of the architecture.
+        attention: its implementation.
+        bare: leave it as transformers makes it.
+    """
+    torch.manual_seed(seed)
+    config = tiny_config(family, VOCABULARY)
+    config.num_labels, config.pad_token_id = 1, 0
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
+    for each in model.parameters():  # scores far enough apart for answers to differ
+        each.data.mul_(3)
+    if not bare:
+        put_scalar_head(model, "tiny", [])
+    return model
+
+
+def adapted_reward_model(attention: str = PACKED) -> Any:
+    """The same with LoRA on all linear layers, whose update is not zero, and a head that is trained."""
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS")
+    model = get_peft_model(reward_model(attention=attention), config)
+    torch.manual_seed(1)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(each, std=0.1)
+    return model
+
+
+def plain_scores(model: Any, samples: list[Sample]) -> torch.Tensor:
+    """The score of each answer, sample by sample, with transformers alone."""
+    rows = [torch.from_numpy(each.input_ids.astype(np.int64))[None] for each in samples]
+    return torch.cat([model(input_ids=each).logits[:, 0] for each in rows])
 
 
 def plain_log_probs(model: Any, samples: list[Sample]) -> torch.Tensor:

@@ -11,19 +11,28 @@ from typing import Any
 
 import pytest
 import torch
-from preferences import adapted_model, judged_samples, pair_samples, sample, texts, whole_model
+from preferences import (
+    adapted_model,
+    adapted_reward_model,
+    judged_samples,
+    pair_samples,
+    reward_model,
+    sample,
+    texts,
+    whole_model,
+)
 from torch import Tensor
 
 from xft.data import collate_flat
 from xft.models.reference import Frozen
-from xft.objectives import CPO, DPO, KTO, ORPO, SimPO
+from xft.objectives import CPO, DPO, KTO, ORPO, Reward, SimPO
 from xft.types import Batch, LossOutput
 
 if find_spec("trl") is None:
     pytest.skip("trl is not installed (requirements/test.txt)", allow_module_level=True)
 
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.kto import KTOConfig, KTOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
@@ -64,8 +73,8 @@ def _gradients(model: Any) -> dict[str, Tensor]:
     return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
 
 
-def _ours(objective: Callable[[Any, Batch], LossOutput], batch: Batch) -> Step:
-    model = whole_model()
+def _ours(objective: Callable[[Any, Batch], LossOutput], batch: Batch, model: Any = None) -> Step:
+    model = whole_model() if model is None else model
     output = objective(model, batch)
     (output.loss_sum / output.num_targets).backward()
     means = {
@@ -280,3 +289,35 @@ def test_kto(ours: Any, theirs: str, reference_seed: int, byte_tokenizer: Any, t
     logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
     for name in ("kl", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"):
         assert step[2][name] == pytest.approx(logged[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("margin", [None, 0.8])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_reward(margin: float | None, adapted: bool, byte_tokenizer: Any, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS")
+    trainer = RewardTrainer(
+        model=reward_model(attention="eager", bare=True),
+        args=RewardConfig(
+            output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False
+        ),
+        train_dataset=Dataset.from_list(ROWS),
+        processing_class=byte_tokenizer,
+        peft_config=lora if adapted else None,
+    )
+    mine = adapted_reward_model() if adapted else reward_model()
+    trainer.model.load_state_dict(mine.state_dict(), strict=True)
+    rows = [
+        {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
+        | ({} if margin is None else {"margin": margin})
+        for prompt, chosen, rejected in texts()
+    ]
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
+    step = _ours(Reward(margin=margin or 0.0), collate_flat(pair_samples()), mine)
+    _agree(step, loss, trainer)
+    logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+    assert step[2]["rewards/margin"] == pytest.approx(logged["margin"], rel=1e-4)
+    assert step[2]["rewards/accuracy"] == logged["accuracy"]
+    mean = (step[2]["rewards/chosen"] + step[2]["rewards/rejected"]) / 2
+    assert mean == pytest.approx(logged["mean_reward"], rel=1e-4)

@@ -43,6 +43,7 @@ def test_the_column_of_descriptions_is_straight() -> None:
         ("hooks", "early_stopping"),
         ("loggers", "jsonl"),
         ("models", "causal_lm"),
+        ("models", "reward_model"),
         ("adapters", "lora"),
         ("quantizations", "nf4"),
         ("data", "instruction"),

@@ -25,7 +25,7 @@ from xft.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
-COMMANDS = ["train", "chat", "convert", "inspect-data", "check", "list", "copy"]
+COMMANDS = ["train", "chat", "score", "convert", "inspect-data", "check", "list", "copy"]
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +107,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["convert", "run"], "OUT"),
         (["train", "c.py", "--seed", "x"], "invalid int value: 'x'"),
         (["train", "c.py", "--launcher", "horse"], "invalid choice: 'horse'"),
+        (["score", "run"], "FILE"),
         (["chat", "run", "--bits", "3"], "invalid choice: 3"),
         (["convert", "run", "out", "--dtype", "int8"], "invalid choice: 'int8'"),
         (["inspect-data", "c.py", "--split", "test"], "invalid choice: 'test'"),

@@ -75,11 +75,16 @@ def open_session(
     """Open a run folder, a checkpoint, an adapter or a model for talking.
 
     Raises:
-        ModelError: there is nothing to open, or it has no chat template.
+        ModelError: there is nothing to open, it is a reward model, or it has no chat template.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = open_artifact(
-        path, adapter=adapter, bits=bits, device=device, trust_remote_code=trust_remote_code
+        path,
+        adapter=adapter,
+        bits=bits,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        kind="causal_lm",
     )
     source = loaded.tokenizer.chat_template
     if not isinstance(source, str):

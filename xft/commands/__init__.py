@@ -2,13 +2,14 @@
 
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
-from xft.commands.models import CHAT, CONVERT
+from xft.commands.models import CHAT, CONVERT, SCORE
 from xft.commands.shared import Command
 from xft.commands.train import TRAIN
 
 COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "chat": CHAT,
+    "score": SCORE,
     "convert": CONVERT,
     "inspect-data": INSPECT,
     "prepare": PREPARE,

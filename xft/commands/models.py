@@ -1,4 +1,4 @@
-"""``xft chat`` and ``xft convert``: what is done with a model that was trained."""
+"""``xft chat``, ``xft score`` and ``xft convert``: what is done with a model that was trained."""
 
 import argparse
 
@@ -44,6 +44,33 @@ def _chat(arguments: argparse.Namespace) -> None:
         print(session.ask_once(prompt), flush=True)
 
 
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="PATH", help="a run folder, a checkpoint, an adapter or a reward model"
+    )
+    parser.add_argument(
+        "rows", metavar="FILE", help="rows of chosen and rejected, prompt and completion, or messages"
+    )
+    parser.add_argument("--format", metavar="NAME", help="of the rows (default: by their columns)")
+    parser.add_argument("--out", metavar="FILE", help="write the scores there, one JSON object a row")
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    add_trust(parser)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from xft.evaluation.rating import score_file
+
+    for line in score_file(
+        arguments.path,
+        arguments.rows,
+        format=arguments.format,
+        out=arguments.out,
+        bits=arguments.bits,
+        trust_remote_code=arguments.trust_remote_code,
+    ):
+        print(line)
+
+
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="RUN_OR_CHECKPOINT", help="a run folder, a checkpoint or an adapter"
@@ -76,3 +103,4 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 CHAT = Command("talk to what was trained", _add_chat, _chat)
 CONVERT = Command("write a Hugging Face folder", _add_convert, _convert)
+SCORE = Command("score rows with a reward model", _add_score, _score)

@@ -91,3 +91,15 @@ class Recipe:
                 f"objective: it learns from {wanted}, and data gives {self.data.gives}; choose another "
                 "objective (`xft list objectives`) or another data.type"
             )
+        kind = getattr(self.objective, "trains", "causal_lm")
+        given = getattr(self.model, "kind", "causal_lm")
+        if given != kind:
+            raise ConfigError(
+                f"objective: it trains a {kind}, and model is a {given}; set model.type={kind!r}, or "
+                "choose another objective (`xft list objectives`)"
+            )
+        if self.questions and kind == "reward_model":
+            raise ConfigError(
+                "questions: a reward model scores answers and gives none; set questions=[], and try it with "
+                "`xft score RUN FILE` when it is trained"
+            )

@@ -43,6 +43,7 @@ from xft.evaluation import read_questions
 from xft.models import NF4, LoadedModel, Note, TrainingModel
 from xft.models.load import choose_dtype
 from xft.models.reference import Setup
+from xft.models.scalar import choose_padding, is_reward_model
 from xft.objectives import prepare_objective
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -111,6 +112,8 @@ def _train(options: TrainOptions) -> Path:
         start_process_group(options.launcher, keywords.get("timeout_minutes", 30))
         work_dir, resume = agree_on((work_dir, resume))
     loaded = _load(recipe, tokenizer, kind, keywords, options.launcher)
+    if is_reward_model(loaded.model):
+        choose_padding(loaded.model, tokenizer, template)
     plan, lines = _plan(recipe, loaded, prepared, world_size, resume)
     if resume is not None:
         _refuse_finished(resume, plan, recipe)
@@ -202,9 +205,16 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         )
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
-        console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
+        console.say(_how_to_try(runner))
         console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
     strategy.barrier()
+
+
+def _how_to_try(runner: Runner) -> str:
+    run = _short(runner.work_folder)
+    if is_reward_model(runner.bare_model):
+        return f"try it:       python tools/score.py {run} ROWS.jsonl"
+    return f"talk to it:   python tools/chat.py {run}"
 
 
 def _strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], dict[str, Any]]:

@@ -16,9 +16,10 @@ from xft.export.norms import adapter_norms, check_learnt, summarise, trains_more
 from xft.export.probe import logits_of
 from xft.export.verify import Comparison, verify_artifact
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
-from xft.models.adapters import load_adapter, merge
+from xft.models.adapters import kind_of_adapter, load_adapter, merge
 from xft.models.load import choose_dtype, load_weights, resize_embeddings
 from xft.models.quantization import NF4, Int8
+from xft.models.scalar import choose_padding, is_reward_model
 from xft.templates import BoundTemplate
 
 
@@ -119,7 +120,8 @@ def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
     """Merge into plain weights, and compare with the adapter on the base that it was trained on."""
     loaded: Any = export.loaded
     note = export.note
-    probes, said = read_probes(Path(export.source), loaded.tokenizer, export.template)
+    scored = is_reward_model(loaded.model)
+    probes, said = read_probes(Path(export.source), loaded.tokenizer, export.template, scored)
     expected = [logits_of(loaded.model, each) for each in probes]
     with loaded.model.disable_adapter():
         effect = divergence(expected, [logits_of(loaded.model, each) for each in probes])
@@ -128,9 +130,11 @@ def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
     allowed = limits(trained, wanted, bits=bits)
     whole: Any = merge(_on_plain_base(export.source, loaded, note, wanted))
     whole.config.use_cache = True
+    if scored:
+        choose_padding(whole, loaded.tokenizer, None)
     # Compared before it is written: large folders take long.
     got = [logits_of(whole, each) for each in probes]
-    comparison = compare_merged(expected, got, allowed, export.source)
+    comparison = compare_merged(expected, got, allowed, export.source, scored)
     for line in _measured(comparison, effect, allowed, said):
         console.say(line)
     export.write(whole, Note(_name(loaded), _type_name(wanted)), made)
@@ -141,8 +145,8 @@ def _measured(found: Comparison, effect: float, allowed: Limits, said: str) -> l
     """Lines on how near a merged model is, beside how far the adapter takes the base at all."""
     lines = [
         f"merged against the adapter, over {said}: KL {found.divergence:.2g} nats (at most "
-        f"{allowed.divergence:g}; the adapter itself makes {effect:.2g}), the likeliest token is the same at "
-        f"{found.agreement:.1%} of the positions (at least {allowed.agreement:.0%})"
+        f"{allowed.divergence:g}; the adapter itself makes {effect:.2g}), {found.agreed(1)} (at least "
+        f"{allowed.agreement:.0%})"
     ]
     if found.divergence > NOTICEABLE * effect:
         lines.append(
@@ -166,6 +170,7 @@ def _on_plain_base(source: str, loaded: LoadedModel, note: Note | None, dtype: t
         choose_dtype(note.dtype, torch.device("cpu")),
         quantization=NF4(note.double) if note.bits == 4 else Int8(),
         device=torch.device("cpu"),
+        kind=kind_of_adapter(find_artifact(Path(source))),
     )
     base = base.dequantize(dtype)
     resize_embeddings(base, loaded.tokenizer)

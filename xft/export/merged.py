@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xft.errors import CheckpointError, TemplateError
-from xft.export.probe import PROBE
+from xft.export.probe import ANSWERS, probe_texts
 from xft.export.verify import Comparison, compare
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
@@ -61,27 +61,36 @@ def limits(*types: torch.dtype, bits: int | None = None) -> Limits:
 
 
 def read_probes(
-    source: Path, tokenizer: Tokenizer, template: BoundTemplate | None
-) -> tuple[list[Tensor], str]:
+    source: Path, tokenizer: Tokenizer, template: BoundTemplate | None, scored: bool = False
+) -> tuple[list[list[list[int]]], str]:
     """What both models are run on: the sample questions of the run with the last answers to them.
 
     They are read from ``samples.jsonl`` of the run folder, which is data; its config would be code.
-    Where there is none, it is one question of ours.
+    Where there is none, it is one question of ours, and for a reward model it is that with several
+    answers.
 
     Args:
         source: a run folder, or a folder in it.
         tokenizer: of the model.
         template: of the model; ``None`` for raw text.
+        scored: whether it is a reward model.
 
     Returns:
-        Tokens of shape ``(1, seq)`` each, and what they are, in words.
+        The rows of each probe, as ``logits_of`` wants them, and what they are, in words.
     """
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    if scored:
+        rows = [ids(each) for each in probe_texts(template, scored)]
+        return [rows], f"{len(ANSWERS)} answers of xft's own"
     texts = _answered(source, template) if template is not None else []
     said = f"{len(texts)} sample questions"
     if not texts:
-        text = PROBE if template is None else template.render([Message("user", PROBE)], generation=True)
-        texts, said = [text], "a question of xft's own (the run has no sample questions)"
-    return [torch.tensor([tokenizer(each, add_special_tokens=False)["input_ids"]]) for each in texts], said
+        texts = probe_texts(template, scored)
+        said = "a question of xft's own (the run has no sample questions)"
+    return [[ids(each)] for each in texts], said
 
 
 def _answered(source: Path, template: BoundTemplate) -> list[str]:
@@ -106,20 +115,25 @@ def _conversation(row: Any, template: BoundTemplate) -> str:
 
 
 def compare_merged(
-    expected: Sequence[Tensor], got: Sequence[Tensor], limits: Limits, name: str
+    expected: Sequence[Tensor],
+    got: Sequence[Tensor],
+    limits: Limits,
+    name: str,
+    scored: bool = False,
 ) -> Comparison:
     """Compare the logits of all probes.
 
     Args:
-        expected: of the adapter on its base, ``(1, seq, vocabulary)`` each.
+        expected: of the adapter on its base, as ``logits_of`` gives them.
         got: of the merged model.
         limits: that must hold.
         name: of the merged model, for messages.
+        scored: whether it is a reward model.
 
     Raises:
         CheckpointError: the merged model is beyond the limits.
     """
-    found = _over_all(expected, got, f"{name}: the merged model")
+    found = _over_all(expected, got, f"{name}: the merged model", scored)
     if found.divergence > limits.divergence or found.agreement < limits.agreement:
         raise CheckpointError(
             f"{name}: the merged model is not what the adapter on its base is: {found}; allowed are "
@@ -134,7 +148,9 @@ def divergence(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
     return _over_all(expected, got, "the model").divergence
 
 
-def _over_all(expected: Sequence[Tensor], got: Sequence[Tensor], what: str) -> Comparison:
+def _over_all(
+    expected: Sequence[Tensor], got: Sequence[Tensor], what: str, scored: bool = False
+) -> Comparison:
     each = [compare(p, q, what) for p, q in zip(expected, got, strict=True)]
     lengths = [p.shape[1] for p in expected]
 
@@ -146,4 +162,5 @@ def _over_all(expected: Sequence[Tensor], got: Sequence[Tensor], what: str) -> C
         largest=max(one.largest for one in each),
         agreement=mean([one.agreement for one in each]),
         divergence=mean([one.divergence for one in each]),
+        scored=scored,
     )

@@ -20,10 +20,21 @@ from torch import Tensor
 from xft.errors import XftError
 from xft.export.norms import adapter_norms, trains_more
 from xft.models import open_artifact
+from xft.models.scalar import is_reward_model
 from xft.templates import BoundTemplate
 from xft.types import Message
 
 PROBE = "What is the capital of France, and what do you know about it? Say it in one sentence, please."
+ANSWERS = (
+    "Paris is the capital of France; it lies on the Seine and is known for its museums.",
+    "Paris.",
+    "The capital of France is London, which has nine million people and a river called the Thames.",
+    "I do not know.",
+    "Well, that is a good question, and there is much that one could say about it. France has a capital, "
+    "as most countries do, and many people have been there; but let me begin with something else.",
+    "paris paris paris paris",
+)
+"""Of all kinds and lengths, for a reward model to score."""
 NO_MEMORY = 75
 """The exit code that says that a second model had no room, which says nothing about the saved one."""
 
@@ -34,7 +45,7 @@ class Wanted:
 
     Attributes:
         path: of the saved model.
-        ids: ``(seq,)`` tokens to give logits for.
+        rows: tokens to give logits for: one row; of a reward model several, each of which gets a score.
         moment: the date, as ISO 8601 has it, for a chat template that writes one; ``None`` where the
             model has no chat template to render ``PROBE`` with.
         device: where the model goes.
@@ -42,7 +53,7 @@ class Wanted:
     """
 
     path: str
-    ids: Sequence[int]
+    rows: Sequence[Sequence[int]]
     moment: str | None
     device: str = "cpu"
     trust_remote_code: bool = False
@@ -53,16 +64,16 @@ class Found:
     """What was found.
 
     Attributes:
-        text: ``PROBE``, as the saved template renders it.
-        ids: the tokens that the saved tokenizer makes of it.
+        texts: ``probe_texts``, as the saved template renders them.
+        rows: the tokens that the saved tokenizer makes of each.
         stop_ids: at which an answer ends, as the saved generation config has it.
         norms: of the adapter, by layer; empty where there is none.
         also_trained: whether the adapter has more than its A and B: whole layers, or new tokens.
-        logits: ``(1, seq, vocabulary)`` in fp32.
+        logits: as in ``logits_of``.
     """
 
-    text: str
-    ids: list[int]
+    texts: list[str]
+    rows: list[list[int]]
     stop_ids: list[int]
     norms: dict[str, float]
     also_trained: bool
@@ -78,30 +89,69 @@ def look(wanted: Wanted) -> Found:
     saved = open_artifact(
         wanted.path, device=torch.device(wanted.device), trust_remote_code=wanted.trust_remote_code
     )
-    text = PROBE
+    template = None
     if wanted.moment is not None:
         moment = datetime.fromisoformat(wanted.moment)
         template = BoundTemplate(saved.tokenizer, str(saved.tokenizer.chat_template), moment)
-        text = template.render([Message("user", PROBE)], generation=True)
+    texts = probe_texts(template, is_reward_model(saved.model))
     return Found(
-        text=text,
-        ids=list(saved.tokenizer(text, add_special_tokens=False)["input_ids"]),
+        texts=texts,
+        rows=[list(saved.tokenizer(each, add_special_tokens=False)["input_ids"]) for each in texts],
         stop_ids=_stop_ids(Path(wanted.path)),
         norms=adapter_norms(saved.model),
         also_trained=trains_more(saved.model),
-        logits=logits_of(saved.model, torch.tensor([list(wanted.ids)], device=wanted.device)),
+        logits=logits_of(saved.model, wanted.rows),
     )
 
 
-def logits_of(model: Any, batch: Tensor) -> Tensor:
-    """Logits in fp32 on the host, in evaluation mode, without a gradient."""
-    training = model.training
+def probe_texts(template: BoundTemplate | None, scored: bool) -> list[str]:
+    """What models are run on: ``PROBE``, up to where the answer begins; or with each of ``ANSWERS``.
+
+    Args:
+        template: of the model; ``None`` for raw text.
+        scored: whether it is for a reward model, which wants answers.
+    """
+    asked = Message("user", PROBE)
+    if template is None:
+        return [f"{PROBE} {each}" for each in ANSWERS] if scored else [PROBE]
+    if scored:
+        return [template.render([asked, Message("assistant", each)]) for each in ANSWERS]
+    return [template.render([asked], generation=True)]
+
+
+def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Logits in fp32 on the host, in evaluation mode, without a gradient, as transformers gives them.
+
+    Args:
+        model: of transformers or peft.
+        rows: tokens: one row; for a reward model at least two, which are padded.
+
+    Returns:
+        ``(1, seq, vocabulary)``. Of a reward model ``(1, pairs, 2)``, the scores of each two rows:
+        they are the logits of a choice between the two, as Bradley and Terry have it.
+    """
+    training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
         with torch.no_grad():
-            return model(input_ids=batch, use_cache=False).logits.float().cpu()
+            if not is_reward_model(model):
+                ids = torch.tensor([list(each) for each in rows], device=device)
+                return model(input_ids=ids, use_cache=False).logits.float().cpu()
+            scores = model(**_padded(rows, model, device), use_cache=False).logits
+            return torch.combinations(scores[:, 0].float().cpu(), 2)[None]
     finally:
         model.train(training)
+
+
+def _padded(rows: Sequence[Sequence[int]], model: Any, device: torch.device) -> dict[str, Tensor]:
+    pad = model.config.get_text_config().pad_token_id
+    width = max(len(each) for each in rows)
+    ids = [[*each, *[pad] * (width - len(each))] for each in rows]
+    mask = [[1] * len(each) + [0] * (width - len(each)) for each in rows]
+    return {
+        "input_ids": torch.tensor(ids, device=device),
+        "attention_mask": torch.tensor(mask, device=device),
+    }
 
 
 def write_found(found: Found, folder: Path) -> None:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from xft.errors import CheckpointError
 from xft.export.norms import adapter_norms, check_learnt
-from xft.export.probe import PROBE, Found, Wanted, logits_of, look
+from xft.export.probe import Found, Wanted, logits_of, look, probe_texts
 from xft.export.process import FreshProcess, NotLookedAt
 from xft.models.generate import stop_ids
+from xft.models.scalar import is_reward_model
 from xft.models.sizes import whole_bytes
 from xft.templates import BoundTemplate
-from xft.types import Message, Tokenizer
+from xft.types import Tokenizer
 
 SAME_DEVICE = 1e-3
 """How far logits may be apart, as a share of the largest. The same weights in the same type give the
@@ -32,14 +33,16 @@ TIMEOUT = 1800.0
 
 @dataclass(frozen=True)
 class Comparison:
-    """How near the logits of two models are.
+    """How near the logits of two models are, or the scores of two reward models.
 
     Attributes:
-        difference: the largest difference of a logit.
-        largest: the largest logit.
-        agreement: share of the positions at which both rank the same token first.
-        divergence: mean Kullback-Leibler divergence of a position, in nats.
+        difference: the largest difference of a logit, or of a score.
+        largest: the largest logit, or score.
+        agreement: share of the positions at which both rank the same token first; of two answers,
+            share of the choices that are the same.
+        divergence: mean Kullback-Leibler divergence of a position, or of a choice, in nats.
         norms: of the adapter that was reloaded, by layer; empty where there is none.
+        scored: whether they are scores.
     """
 
     difference: float
@@ -47,13 +50,26 @@ class Comparison:
     agreement: float
     divergence: float
     norms: dict[str, float] = field(default_factory=dict)
+    scored: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What was compared."""
+        return "scores" if self.scored else "logits"
+
+    def agreed(self, digits: int = 0) -> str:
+        """The agreement, in words."""
+        share = f"{self.agreement:.{digits}%}"
+        if self.scored:
+            return f"the same answer of two is the better one in {share} of the pairs"
+        return f"the likeliest token is the same at {share} of the positions"
 
     def __str__(self) -> str:
         if self.difference == 0:
-            return "the logits are the same"
+            return f"the {self.noun} are the same"
         return (
-            f"logits differ by {self.difference:.2g} at most (the largest is {self.largest:.3g}), KL "
-            f"{self.divergence:.2g} nats, the likeliest token is the same at {self.agreement:.0%} of the positions"
+            f"{self.noun} differ by {self.difference:.2g} at most (the largest is {self.largest:.3g}), KL "
+            f"{self.divergence:.2g} nats, {self.agreed()}"
         )
 
 
@@ -62,55 +78,54 @@ class Expected:
     """What the live model gives, and a reloaded one must.
 
     Attributes:
-        text: ``PROBE`` in the chat template, or as it is.
-        ids: its tokens.
-        stop_ids: at which an answer ends; ``None`` without a template.
+        texts: ``probe_texts``.
+        rows: their tokens.
+        stop_ids: at which an answer ends; ``None`` without a template, and for a reward model.
         norms: of the adapter, by layer.
-        logits: ``(1, seq, vocabulary)`` in fp32, on the host.
-        moment: at which ``text`` was rendered; ``None`` without a template.
+        logits: as in ``logits_of``.
+        moment: at which ``texts`` were rendered; ``None`` without a template.
+        scored: whether it is a reward model.
     """
 
-    text: str
-    ids: list[int]
+    texts: list[str]
+    rows: list[list[int]]
     stop_ids: list[int] | None
     norms: dict[str, float]
     logits: Tensor
     moment: str | None = None
+    scored: bool = False
 
 
 def expect(
     live: nn.Module,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
-    device: torch.device,
     gathered: Callable[[list[nn.Parameter]], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> Expected:
     """Ask the live model, as it is now.
 
     Args:
-        live: on ``device``.
+        live: the model.
         tokenizer: the live one.
         template: the live one; ``None`` for raw text.
-        device: where the model is.
         gathered: makes weights whole that ranks have in shares; all ranks must then call this.
     """
-    text, moment = PROBE, None
-    if template is not None:
-        # The live template was bound when the run began, perhaps on another day: one of now is asked.
-        now = datetime.now()
-        moment = now.isoformat()
-        rendered = BoundTemplate(tokenizer, template.source, now)
-        text = rendered.render([Message("user", PROBE)], generation=True)
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    scored = is_reward_model(live)
+    now = datetime.now()
+    # The live template was bound when the run began, perhaps on another day: one of now is asked.
+    fresh = None if template is None else BoundTemplate(tokenizer, template.source, now)
+    texts = probe_texts(fresh, scored)
+    rows = [list(tokenizer(each, add_special_tokens=False)["input_ids"]) for each in texts]
     with gathered([each for each in live.parameters() if each.requires_grad]):
         norms = adapter_norms(live)
     return Expected(
-        text,
-        ids,
-        None if template is None else stop_ids(tokenizer, template),
+        texts,
+        rows,
+        None if template is None or scored else stop_ids(tokenizer, template),
         norms,
-        logits_of(live, torch.tensor([ids], device=device)),
-        moment,
+        logits_of(live, rows),
+        None if template is None else now.isoformat(),
+        scored,
     )
 
 
@@ -120,7 +135,7 @@ def wanted(
     """What to look at in a saved model so that ``judge`` can compare it."""
     return Wanted(
         str(folder.absolute()),
-        expected.ids,
+        expected.rows,
         expected.moment,
         str(device),
         trust_remote_code,
@@ -142,9 +157,9 @@ def judge(
     Raises:
         CheckpointError: they differ, or the adapter is zero where it must not be.
     """
-    if found.text != expected.text:
+    if found.texts != expected.texts:
         raise CheckpointError(f"{name}: the saved chat template renders another text than the live one")
-    if found.ids != expected.ids:
+    if found.rows != expected.rows:
         raise CheckpointError(f"{name}: the saved tokenizer gives other tokens than the live one")
     if expected.stop_ids is not None and found.stop_ids != expected.stop_ids:
         raise CheckpointError(
@@ -152,10 +167,12 @@ def judge(
             f"{expected.stop_ids}"
         )
     _judge_norms(found, expected, name, learnt)
-    comparison = compare(expected.logits, found.logits, f"{name}: the saved model", found.norms)
+    comparison = compare(
+        expected.logits, found.logits, f"{name}: the saved model", found.norms, expected.scored
+    )
     if not comparison.difference <= tolerance * comparison.largest:
         raise CheckpointError(
-            f"{name}: the saved model gives other logits than the live one ({comparison}); do not use it"
+            f"{name}: the saved model gives other {comparison.noun} than the live one ({comparison}); do not use it"
         )
     return comparison
 
@@ -203,7 +220,7 @@ def verify_artifact(
         CheckpointError: they differ, or the saved model cannot be opened.
     """
     if expected is None:
-        expected = expect(live, tokenizer, template, device)
+        expected = expect(live, tokenizer, template)
     where = fresh_device(live, device) if fresh else device
     ask = wanted(folder, expected, where, trust_remote_code)
     found = FreshProcess(ask).result(timeout) if fresh else look_aside(ask)
@@ -251,9 +268,13 @@ def fresh_device(live: nn.Module, device: torch.device, spare: float = 1.3) -> t
 
 
 def compare(
-    expected: Tensor, got: Tensor, what: str = "the model", norms: dict[str, float] | None = None
+    expected: Tensor,
+    got: Tensor,
+    what: str = "the model",
+    norms: dict[str, float] | None = None,
+    scored: bool = False,
 ) -> Comparison:
-    """Compare logits of shape ``(batch, seq, vocabulary)``.
+    """Compare logits of shape ``(batch, seq, vocabulary)``, or the choices of reward models.
 
     Raises:
         CheckpointError: they are not of one shape, or are no numbers.
@@ -270,6 +291,7 @@ def compare(
         agreement=float((expected.argmax(-1) == got.argmax(-1)).float().mean()),
         divergence=max(0.0, float((p.exp() * (p - q)).sum(-1).mean())),
         norms=norms or {},
+        scored=scored,
     )
     if not torch.isfinite(torch.tensor([found.difference, found.divergence])).all():
         raise CheckpointError(f"{what} gives logits that are no numbers; do not use it")

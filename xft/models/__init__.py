@@ -6,6 +6,7 @@ from xft.models.attention import PACKED
 from xft.models.generate import Answer, Generator
 from xft.models.load import CausalLM, LoadedModel
 from xft.models.quantization import NF4, Int8
+from xft.models.reward_model import RewardModel
 from xft.models.wrapper import TrainingModel, target_logits, target_loss
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LoRA",
     "LoadedModel",
     "Note",
+    "RewardModel",
     "TrainingModel",
     "find_artifact",
     "open_artifact",

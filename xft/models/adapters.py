@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
 from xft.models.fused import fused_layer
+from xft.models.scalar import Kind, is_reward_model, widen_head
 from xft.registry import register
 
 
@@ -25,7 +26,8 @@ class LoRA:
         alpha: the update is scaled by ``alpha / r``.
         dropout: on the input of A, in training.
         target_modules: names of the layers, or ``all-linear``: every linear layer but the head.
-        modules_to_save: layers trained and saved whole beside the adapter.
+        modules_to_save: layers trained and saved whole beside the adapter. The head of a reward model
+            always is one.
     """
 
     def __init__(
@@ -57,13 +59,15 @@ class LoRA:
         Raises:
             ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer.
         """
+        widen_head(model)
         config = LoraConfig(
-            task_type="CAUSAL_LM",
+            # With SEQ_CLS, peft trains and saves the head too; it adds its name to the list.
+            task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
-            modules_to_save=self.modules_to_save,
+            modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
             trainable_token_indices=new_tokens or None,
         )
         if fused:
@@ -86,19 +90,32 @@ def is_adapter(path: Path) -> bool:
     return (path / "adapter_config.json").is_file()
 
 
+def kind_of_adapter(path: Path) -> Kind:
+    """What an adapter makes of its base.
+
+    Raises:
+        ModelError: its config is broken.
+    """
+    return "reward_model" if str(_read_config(path).task_type) == "SEQ_CLS" else "causal_lm"
+
+
 def base_of_adapter(path: Path) -> str:
     """The model that an adapter was trained on, as its config names it.
 
     Raises:
         ModelError: the config does not say.
     """
-    try:
-        base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path}/adapter_config.json: broken ({error})") from error
+    base = _read_config(path).base_model_name_or_path
     if not base:
         raise ModelError(f"{path}: the adapter does not say which model it was trained on; name the model")
     return str(base)
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        return PeftConfig.from_pretrained(str(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}/adapter_config.json: broken ({error})") from error
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
@@ -107,6 +124,7 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
     Raises:
         ModelError: it does not fit: another shape, other layers, or weights that are missing.
     """
+    widen_head(model)
     if not (path / "adapter_model.safetensors").is_file():
         # peft would take adapter_model.bin in its place, which is a pickle.
         raise ModelError(
@@ -150,5 +168,9 @@ def _check_complete(model: PeftModel, path: Path) -> None:
 
 
 def merge(model: PeftModel) -> Any:
-    """Fold the adapter into the base: ``W + alpha / r · B A``, in the type of ``W``."""
-    return model.merge_and_unload(safe_merge=True)
+    """Fold the adapter into the base: ``W + alpha / r · B A``, in the type of ``W``. The head of a reward
+    model gets the type of the others."""
+    whole: Any = model.merge_and_unload(safe_merge=True)
+    if is_reward_model(whole):
+        whole.score.to(whole.dtype)
+    return whole

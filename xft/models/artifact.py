@@ -17,16 +17,18 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from xft.errors import CheckpointError, ModelError
 from xft.models import embedded
-from xft.models.adapters import base_of_adapter, is_adapter, load_adapter
+from xft.models.adapters import base_of_adapter, is_adapter, kind_of_adapter, load_adapter
 from xft.models.generate import stop_ids
 from xft.models.load import (
     LoadedModel,
     choose_dtype,
+    load_config,
     load_tokenizer,
     load_weights,
     resize_embeddings,
 )
 from xft.models.quantization import NF4, Int8
+from xft.models.scalar import Kind, choose_padding, is_reward_model, kind_of
 from xft.paths import SCHEME
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -102,7 +104,7 @@ def save_artifact(
         saved.save_pretrained(folder)
     finally:
         saved.chat_template = before
-    if template is not None:
+    if template is not None and not is_reward_model(model):
         _generation_config(model, tokenizer, template).save_pretrained(folder)
     (folder / NOTE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
 
@@ -146,6 +148,7 @@ def open_artifact(
     dtype: str | None = None,
     device: torch.device | None = None,
     trust_remote_code: bool = False,
+    kind: Kind | None = None,
 ) -> LoadedModel:
     """Open a run folder, a checkpoint, an adapter, a model folder, or a model by name.
 
@@ -156,9 +159,10 @@ def open_artifact(
         dtype: of the weights; by default as it was in training.
         device: where the weights go; the CPU by default.
         trust_remote_code: run Python code that lies beside the weights. A folder cannot ask for it.
+        kind: the only kind that will do; by default any.
 
     Raises:
-        ModelError: nothing is there, or the adapter belongs to another model.
+        ModelError: nothing is there, it is of another kind, or the adapter belongs to another model.
     """
     device = device or torch.device("cpu")
     folder = find_artifact(Path(path)) if _is_local(path) else None
@@ -174,6 +178,9 @@ def open_artifact(
         raise ModelError(f"{adapter}: is a whole model, expected an adapter")
     written = on_top or folder
     note = read_note(written) if written is not None else None
+    held = _kind(base, on_top, trust_remote_code)
+    if kind not in (None, held):
+        raise ModelError(f"{path}: {_OTHER[held]}")
     bits = bits or (note.bits if note is not None else None)
     model = load_weights(
         base,
@@ -182,13 +189,29 @@ def open_artifact(
         quantization=_quantizer(bits, note.double if note is not None else True),
         device=device,
         trust_remote_code=trust_remote_code,
+        kind=held,
     )
     own = on_top is not None and (on_top / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(str(on_top) if own else base, trust_remote_code)
+    if held == "reward_model":
+        choose_padding(model, tokenizer, None)
     if on_top is None:
         return LoadedModel(model, tokenizer)
     resize_embeddings(model, tokenizer)
     return LoadedModel(load_adapter(model, on_top), tokenizer)
+
+
+_OTHER: dict[Kind, str] = {
+    "reward_model": "is a reward model, which scores answers and gives none; `xft score` tries it",
+    "causal_lm": "is a language model, which gives answers and no scores; `xft chat` tries it",
+}
+
+
+def _kind(base: str, adapter: Path | None, trust_remote_code: bool) -> Kind:
+    """What a saved model is; read from configs alone."""
+    if adapter is not None:
+        return kind_of_adapter(adapter)
+    return kind_of(load_config(base, trust_remote_code))
 
 
 def _quantizer(bits: int | None, double: bool) -> NF4 | Int8 | None:

@@ -1,17 +1,12 @@
-"""Load a causal language model and its tokenizer, as the config declares them."""
+"""Load a model and its tokenizer, as the config declares them."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from peft import PeftModel
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft import console, paths
@@ -20,6 +15,7 @@ from xft.models import embedded
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
 from xft.models.quantization import NF4, Int8
+from xft.models.scalar import CLASSES, LOADERS, Kind, check_kind, kind_of, put_scalar_head
 from xft.models.sizes import whole_shape
 from xft.models.wrapper import use_kernels
 from xft.registry import register
@@ -73,6 +69,8 @@ class CausalLM:
         kernels: ``auto`` trains with :mod:`xft.kernels` where the model can; ``none`` with the plain
             operations of transformers, peft and torch.
     """
+
+    kind: ClassVar[Kind] = "causal_lm"
 
     def __init__(
         self,
@@ -133,6 +131,7 @@ class CausalLM:
             quantization=self.quantization,
             device=device,
             trust_remote_code=self.trust_remote_code,
+            kind=self.kind,
         )
         # What peft writes down as the base of the adapter: it must hold from any folder.
         where = resolve_path(self.path)
@@ -199,6 +198,19 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
     return cast(Tokenizer, tokenizer)
 
 
+def load_config(path: str, trust_remote_code: bool = False) -> Any:
+    """Load the config of a model, as transformers has it.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    where = resolve_path(path)
+    try:
+        return AutoConfig.from_pretrained(where, **_hub_options(where, trust_remote_code))
+    except Exception as error:
+        raise ModelError(_unreadable("model", path, error)) from error
+
+
 def load_weights(
     path: str,
     dtype: torch.dtype | Literal["auto"],
@@ -206,14 +218,28 @@ def load_weights(
     quantization: NF4 | Int8 | None = None,
     device: torch.device | None = None,
     trust_remote_code: bool = False,
+    kind: Kind | None = None,
 ) -> PreTrainedModel:
-    """Load the weights of a causal language model.
+    """Load the weights of a model.
+
+    Args:
+        path: as in :class:`CausalLM`, and so are those that follow.
+        dtype: of the weights.
+        attention: see there.
+        quantization: see there.
+        device: where the weights go.
+        trust_remote_code: see there.
+        kind: of the model; by default what the folder holds. A reward model out of a language model
+            has a new head.
 
     Raises:
-        ModelError: they cannot be read.
+        ModelError: they cannot be read, or are of another kind.
     """
     console.hush_progress_bars()
     where = resolve_path(path)
+    config = load_config(path, trust_remote_code)
+    kind = kind or kind_of(config)
+    check_kind(path, config, kind)
     options: dict[str, Any] = _hub_options(where, trust_remote_code)
     if quantization is not None:
         compute = torch.bfloat16 if dtype == "auto" else dtype
@@ -222,24 +248,24 @@ def load_weights(
     shared_out = quantization is None and is_deepspeed_zero3_enabled()
     if not shared_out and device is not None and (device.type == "cuda" or quantization is not None):
         options["device_map"] = {"": device}
+    if kind == "reward_model":
+        options["num_labels"] = 1
+    if attention == "auto":
+        attention = _choose_attention(config, kind)
     try:
-        if attention == "auto":
-            config = AutoConfig.from_pretrained(where, **_hub_options(where, trust_remote_code))
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype, attn_implementation=_choose_attention(config), **options
-            )
-        else:
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype, attn_implementation=attention, **options
-            )
+        model, said = LOADERS[kind].from_pretrained(
+            where, dtype=dtype, attn_implementation=attention, output_loading_info=True, **options
+        )
     except Exception as error:
         raise ModelError(_unreadable("model", path, error)) from error
+    if kind == "reward_model":
+        put_scalar_head(model, path, said["missing_keys"])
     _keep_quantised_weights(model)
     if shared_out and device is not None:
         for each in model.buffers():
             each.data = each.data.to(device)
     elif device is not None and "device_map" not in options:
-        model.to(device)  # type: ignore[arg-type]
+        model.to(device)
     return cast(PreTrainedModel, model)
 
 
@@ -259,15 +285,12 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
 
 
-def _choose_attention(config: Any) -> str:
+def _choose_attention(config: Any, kind: Kind) -> str:
     """Ours, unless the architecture does something in attention that ours does not know."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     special = getattr(text, "attn_logit_softcapping", None) or getattr(text, "model_type", "") == "gpt_oss"
     try:
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
-        architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        supported = bool(architecture._supports_attention_backend)
+        supported = bool(CLASSES[kind][type(config)]._supports_attention_backend)
     except KeyError:
         supported = False
     return PACKED if supported and not special else ("eager" if special else "sdpa")

@@ -174,6 +174,7 @@ def _open(path: str, setup: Setup) -> nn.Module:
         dtype=str(trained.base.dtype).removeprefix("torch."),
         device=setup.ranks.device,
         trust_remote_code=setup.trust_remote_code,
+        kind="causal_lm",
     )
     ours: Any = trained.tokenizer
     theirs: Any = opened.tokenizer

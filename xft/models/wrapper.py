@@ -134,6 +134,28 @@ def score(model: nn.Module, batch: Batch) -> Scores:
     return Scores(sum_by_sample(token_log_probs(states, targets, head, chunk_size), counts), counts)
 
 
+def rate(model: nn.Module, batch: Batch) -> Tensor:
+    """The score of each sample, read at its last token.
+
+    Where that stands is said by the layout of the batch, never by an id.
+
+    Args:
+        model: a reward model, with or without an adapter.
+        batch: flat or padded.
+
+    Returns:
+        ``(samples,)`` in fp32.
+    """
+    below: Any = model
+    base: Any = below.get_base_model() if hasattr(below, "get_base_model") else below
+    decoder = getattr(base, base.base_model_prefix)
+    states = decoder(**_inputs(model, batch)).last_hidden_state.flatten(0, 1)
+    places = torch.arange(batch.input_ids.numel(), device=states.device).view_as(batch.input_ids)
+    last = torch.stack([each[-1] for each in batch.split(places)])
+    scores: Tensor = base.score(states[last])[:, 0]
+    return scores
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Without gradients and without dropout; afterwards every module is as it was."""

@@ -5,6 +5,7 @@ targets, and how many there are. It may have, beside ``__call__``:
 
 - ``count(batch)``: how many targets a batch has; trained tokens where it has no such method;
 - ``learns_from``: the kind of data that it wants; ``samples`` where it says nothing;
+- ``trains``: the kind of model that it wants; ``causal_lm`` where it says nothing;
 - ``prepare(setup)``: gives the objective to train with, which may hold a reference model.
 """
 
@@ -15,6 +16,7 @@ from xft.objectives.kto import KTO
 from xft.objectives.next_token import next_token
 from xft.objectives.orpo import ORPO
 from xft.objectives.referenced import Referenced
+from xft.objectives.reward import Reward
 from xft.objectives.simpo import SimPO
 from xft.types import Batch, Objective
 
@@ -24,6 +26,7 @@ __all__ = [
     "KTO",
     "ORPO",
     "Referenced",
+    "Reward",
     "SimPO",
     "count_targets",
     "next_token",

@@ -115,31 +115,53 @@ def present_pairs(counts: list[int]) -> list[int]:
     return list(range(len(counts) // 2))
 
 
+def index_pairs(counts: list[int], device: torch.device) -> Tensor:
+    """``(2, pairs)``: where the chosen and the rejected answers stand among the samples of a batch.
+
+    Args:
+        counts: the trained tokens of each sample.
+        device: of the result.
+    """
+    numbers = torch.tensor(present_pairs(counts), dtype=torch.long, device=device)
+    return torch.stack([2 * numbers, 2 * numbers + 1])
+
+
 def read_pairs(model: nn.Module, batch: Batch) -> Pairs:
     """Ask a model for both answers of every pair."""
     scores = score(model, batch)
-    numbers = torch.tensor(present_pairs(scores.counts), dtype=torch.long, device=scores.log_probs.device)
-    index = torch.stack([2 * numbers, 2 * numbers + 1])
+    index = index_pairs(scores.counts, scores.log_probs.device)
     chosen, rejected = (Answers(scores.log_probs[each], scores.lengths[each]) for each in index)
     return Pairs(chosen, rejected, index, sum(scores.counts[::2]))
 
 
 def report(compared: Compared, pairs: Pairs) -> LossOutput:
     """Sum up the losses of pairs, and what is worth knowing beside them."""
+    metrics = sum_rewards(compared, pairs.chosen.lengths, pairs.rejected.lengths) | {
+        "logps/chosen": pairs.chosen.log_probs.detach().sum(),
+        "logps/rejected": pairs.rejected.log_probs.detach().sum(),
+        "nll": -pairs.chosen.log_probs.detach().sum(),
+    }
+    return LossOutput(compared.losses.sum(), len(pairs), metrics, {"nll": pairs.num_tokens})
+
+
+def sum_rewards(compared: Compared, chosen_lengths: Tensor, rejected_lengths: Tensor) -> dict[str, Tensor]:
+    """What is worth knowing of any pairs, summed over them: rewards and lengths.
+
+    Args:
+        compared: the pairs.
+        chosen_lengths: ``(pairs,)`` trained tokens of the chosen answers.
+        rejected_lengths: ``(pairs,)`` those of the rejected ones.
+    """
     rewards = (compared.chosen.detach(), compared.rejected.detach())
     margin = rewards[0] - rewards[1]
-    metrics = {
+    return {
         "rewards/chosen": rewards[0].sum(),
         "rewards/rejected": rewards[1].sum(),
         "rewards/margin": margin.sum(),
         "rewards/accuracy": (margin > 0).sum(),
-        "logps/chosen": pairs.chosen.log_probs.detach().sum(),
-        "logps/rejected": pairs.rejected.log_probs.detach().sum(),
-        "length/chosen": pairs.chosen.lengths.sum(),
-        "length/rejected": pairs.rejected.lengths.sum(),
-        "nll": -pairs.chosen.log_probs.detach().sum(),
+        "length/chosen": chosen_lengths.sum(),
+        "length/rejected": rejected_lengths.sum(),
     }
-    return LossOutput(compared.losses.sum(), len(pairs), metrics, {"nll": pairs.num_tokens})
 
 
 def check_numbers(name: str, **values: float) -> None:
@@ -147,8 +169,8 @@ def check_numbers(name: str, **values: float) -> None:
 
     Args:
         name: of the objective.
-        values: ``beta`` must be above 0; ``label_smoothing`` from 0 to below one half; weights and
-            margins 0 or more.
+        values: ``beta`` must be above 0; ``label_smoothing`` from 0 to below one half; weights,
+            margins and exponents 0 or more.
 
     Raises:
         ConfigError: with the first that is out of its range.

@@ -1,17 +1,19 @@
 """What a saved model is judged by, and the limits of a merged one."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from preferences import pair_samples, plain_scores, reward_model
 from torch.nn.functional import kl_div
 
 from xft.errors import CheckpointError
 from xft.export.merged import INT8, LIMITS, Limits, compare_merged, limits, read_probes
-from xft.export.probe import PROBE, Found
+from xft.export.probe import ANSWERS, PROBE, Found, logits_of
 from xft.export.verify import Expected, compare, judge
 from xft.templates import SOURCES, ChatTemplate
 
@@ -20,8 +22,8 @@ def _pair(scale: float = 1.0) -> tuple[Expected, Found]:
     torch.manual_seed(0)
     logits = torch.randn(1, 7, 50)
     norms = {"up": 0.5, "down": 2.0}
-    expected = Expected("text", [1, 2], [3], norms, logits)
-    return expected, Found("text", [1, 2], [3], dict(norms), False, logits * scale)
+    expected = Expected(["text"], [[1, 2]], [3], norms, logits)
+    return expected, Found(["text"], [[1, 2]], [3], dict(norms), False, logits * scale)
 
 
 def test_the_same_model_passes() -> None:
@@ -34,8 +36,8 @@ def test_the_same_model_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"text": "other"}, "chat template renders another text"),
-        ({"ids": [1, 2, 3]}, "tokenizer gives other tokens"),
+        ({"texts": ["other"]}, "chat template renders another text"),
+        ({"rows": [[1, 2, 3]]}, "tokenizer gives other tokens"),
         ({"stop_ids": [4]}, r"ends an answer at the tokens \[4\], the live model at \[3\]"),
         ({"norms": {"up": 0.5}}, "not the live one .layer down: ‖ΔW‖ is None"),
         ({"norms": {"up": 0.5, "down": 2.01}}, "layer down: ‖ΔW‖ is 2.01, the live model's is 2.0"),
@@ -85,6 +87,39 @@ def test_divergence_and_agreement_are_those_of_torch() -> None:
     assert found.agreement == pytest.approx(same / 9)
 
 
+def test_scores_are_compared_as_choices_between_two_answers() -> None:
+    """Scores 0, ln 3 and ln 9: the better of two neighbours wins with 3/4, the third over the first
+    with 9/10. A fourth of the difference between the last two is lost: 9 becomes 3^1.75."""
+    live = torch.tensor([0.0, math.log(3), math.log(9)])
+    saved = torch.tensor([0.0, math.log(3), 1.75 * math.log(3)])
+    found = compare(*(torch.combinations(each, 2)[None] for each in (live, saved)), scored=True)
+
+    def divergence(p: float, q: float) -> float:
+        return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+    other = [3**power / (1 + 3**power) for power in (1.0, 1.75, 0.75)]
+    expected = [divergence(p, q) for p, q in zip((3 / 4, 9 / 10, 3 / 4), other, strict=True)]
+    assert found.divergence == pytest.approx(sum(expected) / 3, rel=1e-6)
+    assert found.difference == pytest.approx(math.log(3) / 4, rel=1e-6)
+    assert found.agreement == 1.0
+    assert str(found).startswith("scores differ by 0.27 at most (the largest is 2.2), KL ")
+    assert str(found).endswith(" nats, the same answer of two is the better one in 100% of the pairs")
+    turned = torch.combinations(saved[[1, 0, 2]], 2)[None]
+    assert compare(torch.combinations(live, 2)[None], turned).agreement == pytest.approx(2 / 3)
+
+
+def test_a_reward_model_is_asked_for_the_scores_of_padded_rows(byte_tokenizer: Any) -> None:
+    model = reward_model(bare=True)
+    rows = [sample.input_ids.tolist() for sample in pair_samples()[:3]]
+    first, second, third = plain_scores(model, pair_samples()[:3]).tolist()
+    choices = logits_of(model, rows)
+    expected = torch.tensor([[[first, second], [first, third], [second, third]]])
+    torch.testing.assert_close(choices, expected, rtol=1e-5, atol=1e-5)
+    (probe,), said = read_probes(Path("nowhere"), byte_tokenizer, None, scored=True)
+    assert [byte_tokenizer.decode(each) for each in probe] == [f"{PROBE} {each}" for each in ANSWERS]
+    assert said == "6 answers of xft's own"
+
+
 def test_limits_are_those_of_the_coarser_type() -> None:
     assert limits(torch.float32, torch.bfloat16) == LIMITS[torch.bfloat16]
     assert limits(torch.float16, torch.float32) == LIMITS[torch.float16]
@@ -124,7 +159,7 @@ def test_probes_are_the_last_answers_to_the_questions_of_the_run(
     folder.mkdir(parents=True)
     for source in (tmp_path, folder):
         probes, said = read_probes(source, byte_tokenizer, template)
-        texts = [byte_tokenizer.decode(each[0]) for each in probes]
+        texts = [byte_tokenizer.decode(each) for (each,) in probes]
         assert texts[0].endswith("<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nlate")
         assert "system" not in texts[0]
         assert texts[1].startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat?")
@@ -135,10 +170,10 @@ def test_probes_are_the_last_answers_to_the_questions_of_the_run(
 def test_without_questions_there_is_one_of_our_own(tmp_path: Path, byte_tokenizer: Any) -> None:
     template = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
     (probe,), said = read_probes(tmp_path, byte_tokenizer, template)
-    assert PROBE in byte_tokenizer.decode(probe[0])
+    assert PROBE in byte_tokenizer.decode(*probe)
     assert "no sample questions" in said
     (raw,), _ = read_probes(tmp_path, byte_tokenizer, None)
-    assert byte_tokenizer.decode(raw[0]) == PROBE
+    assert byte_tokenizer.decode(*raw) == PROBE
 
 
 def test_broken_questions_are_said(tmp_path: Path, byte_tokenizer: Any) -> None:

@@ -159,7 +159,7 @@ class VerifyHook(Hook):
 def expect_live(runner: Any) -> Expected:
     """What the model gives as it is now. All ranks must call it where they share weights out."""
     strategy = runner.strategy
-    return expect(runner.bare_model, runner.tokenizer, runner.template, strategy.device, strategy.gathered)
+    return expect(runner.bare_model, runner.tokenizer, runner.template, strategy.gathered)
 
 
 def verify_final(runner: Any, folder: Path, expected: Expected) -> Comparison:

@@ -212,7 +212,9 @@ class DeepSpeed(Distributed):
 
     def _facts(self, model: nn.Module, portions: Portions) -> Facts:
         first = self.optimizer.param_groups[0]
-        hyper: dict[str, Any] = {key: first[key] for key in ("betas", "eps", "weight_decay") if key in first}
+        hyper: dict[str, Any] = {
+            key: first[key] for key in ("betas", "eps", "weight_decay") if key in first
+        }
         hyper["lr"] = first.get("initial_lr", first["lr"])
         rate = self.schedule.lr_lambdas[0]  # type: ignore[attr-defined]
         steps = portions.num_steps

@@ -1,0 +1,205 @@
+"""A reward model through the commands: trained, resumed, exported, scored with, and loaded without us."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from tiny import records, write_config
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from xft.cli import main
+from xft.export import convert
+
+ROWS = [
+    {"prompt": f"Say number {n}", "chosen": f"Number {n}.", "rejected": f"No {'no ' * (n % 4)}"}
+    for n in range(24)
+]
+REWARD = """\
+model.update(type="reward_model")
+data.update(type="preference", format="preference")
+objective = dict(type="reward", margin=0.1, penalty="log_barrier")
+questions = []
+"""
+Scores = list[tuple[float, float]]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    return path
+
+
+def _config(folder: Path, model: Path, extra: str = "") -> Path:
+    rows = _write(folder / "rows.jsonl", ROWS)
+    return write_config(folder / "reward.py", model, rows, REWARD + extra)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A run with LoRA, dropout and a checkpoint on the way."""
+    folder = tmp_path_factory.mktemp("reward")
+    extra = "model['adapter'].update(dropout=0.1)\nhooks['checkpoint'].update(interval=4, keep=99)\n"
+    config = _config(folder, tiny_model, extra + "training.update(epochs=4)\n")
+    assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def _scored(path: Path, rows: Path, out: Path) -> Scores:
+    """What ``xft score`` writes."""
+    assert main(["score", str(path), str(rows), "--out", str(out)]) == 0
+    found = [json.loads(each) for each in out.read_text(encoding="utf-8").splitlines()]
+    assert [each["line"] for each in found] == list(range(1, 25))
+    return [(each["chosen"], each["rejected"]) for each in found]
+
+
+def _plain(model: Any, tokenizer: Any) -> Scores:
+    """The scores by transformers alone: a padded batch of the conversations of all rows."""
+    turns = [
+        [{"role": "user", "content": each["prompt"]}, {"role": "assistant", "content": each[side]}]
+        for each in ROWS
+        for side in ("chosen", "rejected")
+    ]
+    batch = tokenizer.apply_chat_template(turns, return_tensors="pt", padding=True, return_dict=True)
+    with torch.no_grad():
+        scores = model.eval()(**batch).logits[:, 0].float().tolist()
+    return list(zip(scores[::2], scores[1::2], strict=True))
+
+
+def test_it_learns_and_is_validated(trained: Path) -> None:
+    train, val = (records(trained, each) for each in ("train", "val"))
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert val[-1]["rewards/margin"] > val[0]["rewards/margin"]
+    assert val[-1]["rewards/accuracy"] == 1.0
+    names = {each for each in val[-1] if "/" in each}
+    assert names == {
+        *("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy"),
+        *("length/chosen", "length/rejected"),
+    }
+    assert "perplexity" not in val[-1]
+
+
+def test_a_resumed_run_is_bit_equal(trained: Path, tmp_path: Path) -> None:
+    config, again = trained / "config.py", tmp_path / "again"
+    checkpoint = trained / "checkpoints" / "step_4"
+    assert main(["train", str(config), "--work-dir", str(again), "--resume", str(checkpoint)]) == 0
+    whole, resumed = (
+        [each["loss"] for each in records(run, "train") if each["step"] > 4] for run in (trained, again)
+    )
+    assert len(whole) > 4
+    assert resumed == whole
+    weights = [(run / "final" / "adapter_model.safetensors").read_bytes() for run in (trained, again)]
+    assert weights[0] == weights[1]
+
+
+def test_the_adapter_and_the_merged_model_score_alike_with_and_without_us(
+    trained: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = trained.parent / "rows.jsonl"
+    expected = _scored(trained, rows, tmp_path / "adapter.jsonl")
+    assert "24 rows: scores from " in capsys.readouterr().out
+    assert max(abs(c - r) for c, r in expected) > 0.1
+    assert "score.weight" in " ".join(load_file(trained / "final" / "adapter_model.safetensors"))
+
+    tokenizer = AutoTokenizer.from_pretrained(trained / "final")
+    base = AutoModelForSequenceClassification.from_pretrained(
+        tiny_model, num_labels=1, pad_token_id=tokenizer.pad_token_id
+    )
+    adapted = PeftModel.from_pretrained(base, str(trained / "final"))
+    assert _plain(adapted, tokenizer) == [pytest.approx(each, abs=1e-4) for each in expected]
+
+    convert(str(trained), str(tmp_path / "merged"), merged=True, fresh=False)
+    said = capsys.readouterr().out
+    assert "merged against the adapter, over 6 answers of xft's own: KL " in said
+    assert "the same answer of two is the better one in 100.0% of the pairs" in said
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert merged.config.num_labels == 1
+    plain = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert _plain(merged, plain) == [pytest.approx(each, abs=1e-4) for each in expected]
+    again = _scored(tmp_path / "merged", rows, tmp_path / "merged.jsonl")
+    assert again == [pytest.approx(each, abs=1e-4) for each in expected]
+    assert not (tmp_path / "merged" / "generation_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "how", ["adapter=None, dtype='float32'", "dtype='bfloat16', quantization=dict(type='nf4')"]
+)
+def test_all_weights_and_a_quantised_base(how: str, tmp_path: Path, tiny_model: Path) -> None:
+    extra = f"model.update({how})\ntraining.update(steps=3)\n"
+    config, run = _config(tmp_path, tiny_model, extra), tmp_path / "run"
+    assert main(["train", str(config), "--work-dir", str(run)]) == 0
+    whole = "adapter=None" in how
+    convert(str(run), str(tmp_path / "out"), merged=not whole, fresh=False)
+    rows = tmp_path / "rows.jsonl"
+    expected = _scored(run, rows, tmp_path / "run.jsonl")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    got = _plain(model, AutoTokenizer.from_pretrained(tmp_path / "out"))
+    # In bf16 every layer rounds to eight bits, in another place where the update is merged.
+    spread = max(max(each) for each in expected) - min(min(each) for each in expected)
+    assert got == [pytest.approx(each, abs=1e-5 if whole else 0.1 * spread) for each in expected]
+
+
+def test_rows_of_any_form_are_scored_and_said(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"role": "user", "content": "Say number 3"}
+    turns = [asked, {"role": "assistant", "content": "Number 3."}]
+    rows = _write(
+        tmp_path / "mixed.jsonl",
+        [
+            ROWS[3],
+            {"messages": turns},
+            {"prompt": "Say number 3", "completion": "Number 3."},
+            {"instruction": "Say number 3", "output": "Number 3."},
+        ],
+    )
+    capsys.readouterr()
+    assert main(["score", str(trained), str(rows)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    score = lines[0].split("chosen ")[1].split()[0]
+    assert lines[0].startswith(f"{rows}:1  chosen ")
+    assert lines[0].endswith(" ✓")
+    assert lines[1:4] == [f"{rows}:{n}  score {score}" for n in (2, 3, 4)]
+    assert lines[4].startswith("4 rows: scores from ")
+    assert "accuracy 100.0% (1 of 1 pairs), mean margin " in lines[4]
+    bad = [
+        ({"text": "x"}, "the row has 'text', expected chosen and rejected"),
+        ({"messages": [*turns, asked]}, "the last turn is of the user, expected an answer to score"),
+        ({"prompt": "x", "completion": "y " * 5000}, "and the model was made for at most 4096"),
+    ]
+    for row, message in bad:
+        _write(rows, [ROWS[0], row])
+        assert main(["score", str(trained), str(rows), "--out", str(tmp_path / "out.jsonl")]) == 3
+        error = capsys.readouterr().err
+        assert f"{rows}:2: " in error
+        assert message in error
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mixed.jsonl"]
+
+
+def test_what_cannot_be_is_refused_in_one_line(
+    trained: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _config(tmp_path, tiny_model)
+    rows, run = str(tmp_path / "rows.jsonl"), ["--work-dir", str(tmp_path / "run")]
+    cases = [
+        (["train", "model.type=causal_lm"], 2, "it trains a reward_model, and model is a causal_lm"),
+        (["train", "objective.type=orpo"], 2, "objective"),
+        (["train", "questions=['Who?']"], 2, "questions: a reward model scores answers and gives none"),
+        (["chat", str(trained), "--prompt", "Hi"], 4, "is a reward model, which scores answers"),
+        (["score", str(tiny_model), rows], 4, "is a language model, which gives answers and no scores"),
+        (["score", str(trained), str(tmp_path / "none.jsonl")], 2, "none.jsonl"),
+        (["score", str(trained), rows, "--out", rows], 2, "exists; choose another file"),
+        (["score", str(trained), rows, "--format", "preferense"], 2, "did you mean 'preference'"),
+    ]
+    for (command, *rest), code, message in cases:
+        arguments = [str(config), *run, "--cfg-options", *rest] if command == "train" else rest
+        assert main([command, *arguments]) == code, (command, rest)
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.strip().count("\n") <= (2 if "orpo" in str(rest) else 0)
+    sft = _config(tmp_path, tiny_model, "objective = 'orpo'\n")
+    assert main(["train", str(sft), *run]) == 2
+    assert "it trains a causal_lm, and model is a reward_model" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

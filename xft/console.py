@@ -6,11 +6,31 @@ import sys
 import warnings
 
 LOGGER = logging.getLogger("xft")
+BOLD, GREEN, RED, YELLOW, GREY, END = ("\033[1m", "\033[32m", "\033[31m", "\033[33m", "\033[90m", "\033[0m")
 
 
 def say(text: str = "") -> None:
     """Print a line for the person who waits, and keep it in the log file where there is one."""
     LOGGER.info(text)
+
+
+def in_colour() -> bool:
+    """Whether what is printed may be coloured: on a terminal, unless ``NO_COLOR`` is set (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def paint(text: str, colour: str, wanted: bool) -> str:
+    """``text`` in a colour of these, where colour is wanted."""
+    return f"{colour}{text}{END}" if wanted else text
+
+
+def readable(size: float) -> str:
+    """A number of bytes, as ``3.2 GB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def setup(quiet: bool = False) -> None:

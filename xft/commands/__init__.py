@@ -2,6 +2,7 @@
 
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
+from xft.commands.doctor import DOCTOR
 from xft.commands.models import CHAT, CONVERT
 from xft.commands.shared import Command
 from xft.commands.train import TRAIN
@@ -15,4 +16,5 @@ COMMANDS: dict[str, Command] = {
     "check": CHECK,
     "list": LIST,
     "copy": COPY,
+    "doctor": DOCTOR,
 }

@@ -65,6 +65,8 @@ def hush_libraries() -> None:
         "huggingface_hub",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It sets its own level when it is imported, which accelerate does wherever it is installed.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def hush_progress_bars() -> None:

@@ -1,18 +1,16 @@
 """The composition root: a config becomes a run."""
 
-import json
-import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from xft import console
-from xft.config import build, check, dump_config, load_config, parse_overrides
+from xft.config import build, check, load_config, parse_overrides
 from xft.data import Prepared
 from xft.data.collate import every_batch
-from xft.data.packing import describe
 from xft.engine.banner import banner
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
@@ -22,6 +20,8 @@ from xft.engine.loop import TrainLoop
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
+from xft.engine.records import write_records
+from xft.engine.rehearsal import Rehearsal, scratch
 from xft.engine.resuming import stop_reason
 from xft.engine.runner import Runner
 from xft.engine.strategies import DDP, SingleDevice, agree_on, choose_device, read_launcher, seed_everything
@@ -48,6 +48,7 @@ class TrainOptions:
             same folder; anything else is a run folder or a checkpoint.
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        dry_run: rehearse the run, say what it will take, and leave nothing behind.
     """
 
     config: str
@@ -57,6 +58,7 @@ class TrainOptions:
     resume: str | None = None
     seed: int | None = None
     launcher: str = "none"
+    dry_run: bool = False
 
 
 def train(options: TrainOptions) -> Path:
@@ -86,7 +88,9 @@ def train(options: TrainOptions) -> Path:
     prepared = recipe.data.prepare(tokenizer, template)
     seed_everything(recipe.seed)
     device = choose_device(_partial_keyword(recipe.strategy, "device", "auto"))
-    loaded = recipe.model.load(tokenizer, device)
+    rehearsal = Rehearsal(recipe, device) if options.dry_run else None
+    with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
+        loaded = recipe.model.load(tokenizer, device)
     packing = _packing(recipe, loaded)
     plan = make_plan(
         prepared.train,
@@ -102,6 +106,10 @@ def train(options: TrainOptions) -> Path:
         work_dir, resume = agree_on((work_dir, resume), options.launcher, minutes)
     if resume is not None:
         _refuse_finished(resume, plan, recipe)
+    if rehearsal is not None:
+        parts = (recipe, config, loaded, template, prepared, plan, questions)
+        _rehearse(rehearsal, options.launcher, work_dir, rank, parts)
+        return work_dir
     with claim(work_dir, rank, options.resume is not None, resume):
         strategy = _start(recipe, options.launcher, work_dir)
         strategy.barrier()
@@ -109,7 +117,7 @@ def train(options: TrainOptions) -> Path:
         if resume is not None:
             runner.go_on_from(resume, loop)
         if rank == 0:
-            _write_records(work_dir, config, prepared, plan)
+            write_records(work_dir, config, prepared, plan)
             runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
@@ -125,6 +133,8 @@ def train(options: TrainOptions) -> Path:
 
 def _read_config(options: TrainOptions) -> dict[str, Any]:
     """The config, with what the command line says in its place, every mistake of it found."""
+    if options.dry_run and options.resume is not None:
+        raise ConfigError("--dry-run: a run is rehearsed before it begins; leave out --resume")
     overrides = parse_overrides(options.overrides)
     if options.seed is not None:
         overrides["seed"] = options.seed
@@ -167,6 +177,22 @@ def _assemble(
     )
     loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
     return runner, loop
+
+
+def _rehearse(rehearsal: Rehearsal, launcher: str, work_dir: Path, rank: int, parts: Any) -> None:
+    """Put together what a run is made of, in a folder that is gone afterwards, and rehearse it."""
+    recipe, config, loaded, template, prepared, plan, questions = parts
+    rehearsal.plan = plan
+    with scratch(work_dir, rank) as own:
+        folder = agree_on(own, launcher, 30) if launcher != "none" else own
+        strategy = _start(recipe, launcher, folder)
+        strategy.barrier()
+        with rehearsal.part("start", "the objective's reference, the optimizer"):
+            runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions)
+        for line in banner(recipe, loaded, prepared, plan, template, work_dir):
+            console.say(line)
+        rehearsal.perform(runner, loop, prepared)
+    strategy.close()
 
 
 def _finish(runner: Runner, strategy: SingleDevice) -> None:
@@ -247,24 +273,6 @@ def _open_loggers(
     return [
         make(work_dir=work_dir, config=config, resume_step=resume_step) for make in recipe.loggers.values()
     ]
-
-
-def _write_records(
-    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
-) -> None:
-    """Write the config and the ledger, and take away what an earlier end of this run left."""
-    shutil.rmtree(work_dir / "final", ignore_errors=True)
-    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
-    report = prepared.ledger.to_dict()
-    capacity = plan.batches.capacity
-    if capacity is not None:
-        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
-    if prepared.ledger.quarantine_files:
-        with (work_dir / "quarantine.jsonl").open("wb") as out:
-            for each in prepared.ledger.quarantine_files:
-                out.write(each.read_bytes())
 
 
 def _short(path: Path) -> str:

@@ -61,9 +61,7 @@ class QuestionsHook(IntervalHook):
         if not runner.questions or runner.template is None or runner.strategy.rank != 0:
             return []
         step = runner.train_loop.step
-        generator = Generator(runner.bare_model, runner.tokenizer, runner.template)
-        with runner.strategy.autocast():
-            asked = ask(generator, runner.questions, self.scorer, self.max_new_tokens)
+        asked = self.answers(runner)
         for logger in runner.loggers:
             logger.samples(step, [each.to_dict() for each in asked])
         score, scored = total_score(asked)
@@ -71,6 +69,12 @@ class QuestionsHook(IntervalHook):
             runner.record("questions", score=score, questions=scored)
             console.say(f"  sample questions at step {step}: score {score:g} of {scored}")
         return asked
+
+    def answers(self, runner: Any) -> list[Asked]:
+        """Ask all questions, and keep nothing."""
+        generator = Generator(runner.bare_model, runner.tokenizer, runner.template)
+        with runner.strategy.autocast():
+            return ask(generator, runner.questions, self.scorer, self.max_new_tokens)
 
 
 def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:

@@ -81,9 +81,9 @@ def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:
     """Lines that show, for each question, the answer before and the answer after."""
     lines = [""]
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        lines.append(f"{number:>2}. {old.question.question}")
+        lines.append(f"{number:>2}. {console.harmless(old.question.question)}")
         if old.question.reference is not None:
-            lines.append(f"    wanted  {old.question.reference}")
+            lines.append(f"    wanted  {console.harmless(old.question.reference)}")
         lines.append(f"    before  {_mark(old)}{_shorten(old)}")
         lines.append(f"    after   {_mark(new)}{_shorten(new)}")
     (first, scored), (last, _) = total_score(before), total_score(after)
@@ -97,7 +97,7 @@ def _mark(asked: Asked) -> str:
 
 
 def _shorten(asked: Asked, length: int = 110) -> str:
-    text = " ".join(asked.answer.split())
+    text = console.harmless(" ".join(asked.answer.split()))
     if len(text) > length:
         return text[: length - 1] + "…"
     return text if asked.stopped else text + " …(did not stop)"

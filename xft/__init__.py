@@ -9,8 +9,8 @@ test reads the imports and says so)::
     Level 4   objectives
     Level 3   models
     Level 2   data  losses  kernels
-    Level 1   templates  config
-    Level 0   types  errors  registry  console  paths
+    Level 1   templates  config  doctor
+    Level 0   types  errors  registry  console  paths  machine
 """
 
 from xft.version import __version__

@@ -6,11 +6,60 @@ import sys
 import warnings
 
 LOGGER = logging.getLogger("xft")
+BOLD, GREEN, RED, YELLOW, GREY, END = ("\033[1m", "\033[32m", "\033[31m", "\033[33m", "\033[90m", "\033[0m")
+MARKS = ("\ue010", "\ue011")
+"""Stand around what is to be seen at once: green in colour, ``[[ ]]`` without."""
+
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+"""Characters that a terminal would obey and a page would swallow, to characters that picture them."""
+
+
+def harmless(text: str) -> str:
+    """A stranger's text for the terminal: what would be obeyed there, and what marks are, is pictured."""
+    c1 = dict.fromkeys(range(128, 160), 65533)
+    return text.translate({**PICTURES, **c1, **dict.fromkeys(map(ord, MARKS), 0xFFFD)})
+
+
+class Lines(logging.Formatter):
+    """Lines as they are, with what is in marks made visible.
+
+    Args:
+        form: as :class:`logging.Formatter` takes it.
+        colour: whether they go to where colour is seen.
+    """
+
+    def __init__(self, form: str, colour: bool) -> None:
+        super().__init__(form)
+        begin, end = (GREEN, END) if colour else ("[[", "]]")
+        self._marks = {ord(MARKS[0]): begin, ord(MARKS[1]): end}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a record."""
+        return super().format(record).translate(self._marks)
 
 
 def say(text: str = "") -> None:
     """Print a line for the person who waits, and keep it in the log file where there is one."""
     LOGGER.info(text)
+
+
+def in_colour() -> bool:
+    """Whether what is printed may be coloured: on a terminal, unless ``NO_COLOR`` is set (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def paint(text: str, colour: str, wanted: bool) -> str:
+    """``text`` in a colour of these, where colour is wanted."""
+    return f"{colour}{text}{END}" if wanted else text
+
+
+def readable(size: float) -> str:
+    """A number of bytes, as ``3.2 GB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def setup(quiet: bool = False) -> None:
@@ -20,7 +69,7 @@ def setup(quiet: bool = False) -> None:
     for handler in [each for each in LOGGER.handlers if not isinstance(each, logging.FileHandler)]:
         LOGGER.removeHandler(handler)
     terminal = logging.StreamHandler(sys.stdout)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(Lines("%(message)s", in_colour()))
     terminal.setLevel(logging.ERROR if quiet else logging.INFO)
     LOGGER.addHandler(terminal)
 
@@ -45,6 +94,8 @@ def hush_libraries() -> None:
         "huggingface_hub",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It sets its own level when it is imported, which accelerate does wherever it is installed.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def hush_progress_bars() -> None:

@@ -34,3 +34,8 @@ def configs() -> Path:
     """The folder of the shipped configs, in a checkout or in an installed package."""
     checkout = PACKAGE.parent / "configs"
     return checkout if checkout.is_dir() else PACKAGE / "configs"
+
+
+def embedded_model() -> Path:
+    """Where the embedded model is, once it is unpacked."""
+    return cache() / "models" / "smollm2-135m-instruct-q4_1"

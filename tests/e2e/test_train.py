@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,17 @@ def test_without_a_work_dir_each_run_gets_a_folder_of_its_own(
         assert main(["train", str(tiny_run), "--cfg-options", "training.steps=1"]) == 0
     assert (tmp_path / "runs" / "tiny" / "final").is_dir()
     assert (tmp_path / "runs" / "tiny-2" / "final").is_dir()
+
+
+def test_the_banner_fits_one_screen_and_shows_what_is_trained(finished_run: Path) -> None:
+    lines = [each[24:] for each in (finished_run / "train.log").read_text().splitlines()]
+    lines = lines[lines.index(next(each for each in lines if each.startswith("model "))) :]
+    lines = lines[: next(at for at, each in enumerate(lines) if each.startswith("  validation"))]
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    said = "\n".join(lines)
+    steps = len(records(finished_run, "train"))
+    assert f"steps     {steps} = 2 epochs × {steps // 2}\n" in said
+    assert "2 rows a step = 1 at once × 2 accumulated × 1 rank" in said
+    assert re.search(r"\[\[Number \d+ is (good ?)+.*\]\]", said.replace("\n" + " " * 10, ""))
+    assert "user" not in "".join(re.findall(r"\[\[(.*?)\]\]", said))

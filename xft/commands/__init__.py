@@ -2,6 +2,7 @@
 
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
+from xft.commands.doctor import DOCTOR
 from xft.commands.models import CHAT, CONVERT, SCORE
 from xft.commands.shared import Command
 from xft.commands.train import TRAIN
@@ -16,4 +17,5 @@ COMMANDS: dict[str, Command] = {
     "check": CHECK,
     "list": LIST,
     "copy": COPY,
+    "doctor": DOCTOR,
 }

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 
 from xft.commands.shared import Command, add_options
 
@@ -20,6 +19,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    from xft import console
     from xft.engine.inspect import as_json, in_colour, prepare, side
     from xft.engine.page import check_target, write_page
     from xft.engine.report import totals
@@ -33,7 +33,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print("\n".join(as_json(samples, tokenizer)))
         return
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = console.in_colour()
     if samples:
         print("trained tokens are " + ("green" if colour else "in [[ ]]") + "; the rest is only read\n")
     for index, sample in enumerate(samples):

@@ -21,6 +21,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="go on from a checkpoint, or from the newest one of a run folder (default: --work-dir's)",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="rehearse: the longest batch through every part of the run; says what memory, time and disk "
+        "the run will take, and leaves nothing behind",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
     parser.add_argument(
         "--launcher",
@@ -63,6 +69,7 @@ def _train(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             launcher=arguments.launcher,
             deepspeed=arguments.deepspeed,
+            dry_run=arguments.dry_run,
         )
     )
     return 0

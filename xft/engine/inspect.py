@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from xft.config import build, check, load_config, parse_overrides
+from xft.console import END, GREEN, GREY
 from xft.data import Prepared
 from xft.engine.recipe import Recipe
 from xft.types import IGNORE_INDEX, Sample, Tokenizer
-
-GREEN, GREY, END = "\033[32m", "\033[90m", "\033[0m"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xft.console import PICTURES
 from xft.data import Ledger, Prepared, Samples
 from xft.engine.recipe import Recipe
 from xft.engine.report import Bar, histogram, oddities, packed, place, row_counts
 
 _QUARANTINED = 200
 _LONGEST_ROW = 1000
-# Characters that a page would swallow stand as their pictures.
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
 def parts_of(prepared: Prepared, recipe: Recipe | None) -> dict[str, str]:
@@ -37,7 +36,7 @@ def parts_of(prepared: Prepared, recipe: Recipe | None) -> dict[str, str]:
 
 def text(value: Any) -> str:
     """A value as text for a page, in which no character is markup and none is swallowed."""
-    return html.escape(str(value).translate(_PICTURES))
+    return html.escape(str(value).translate(PICTURES))
 
 
 def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:

@@ -100,10 +100,14 @@ class Runner(FlexibleRunner):
         """The transformers or peft model inside all wrappers."""
         return unwrap(self.strategy.model).model
 
-    def train(self, loop: TrainLoop) -> None:
-        """Run a loop whose strategy is prepared, from where it stands to its end."""
+    def take(self, loop: TrainLoop) -> None:
+        """Take over a loop whose strategy is prepared."""
         self._train_loop = loop
         self.model = self.strategy.model
+
+    def train(self, loop: TrainLoop) -> None:
+        """Run a loop whose strategy is prepared, from where it stands to its end."""
+        self.take(loop)
         try:
             with ExitStack() as self.cleanup:
                 self.call_hook("before_run")

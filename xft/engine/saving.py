@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from xft.console import readable
 from xft.engine import folders, manifest
 from xft.engine.checkpoint import Snapshot
 from xft.errors import CheckpointError, ConfigError
@@ -174,12 +175,3 @@ def check_free(root: Path, size: int, keep: int) -> None:
             f"for {keep + 2}; the disk of {root} has {readable(free + held)} for them. Free some, choose another "
             "--work-dir, or set hooks.checkpoint.keep=1 or hooks.checkpoint.optimizer=False"
         )
-
-
-def readable(size: float) -> str:
-    """A number of bytes, as ``3.2 GB``."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -1,52 +1,35 @@
 """The composition root: a config becomes a run."""
 
-import json
-import shutil
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from xft import console
-from xft.config import build, check, dump_config, load_config, parse_overrides
-from xft.data import Prepared
-from xft.data.collate import every_batch
-from xft.data.packing import describe
+from xft.config import build, check, load_config, parse_overrides
+from xft.engine.assembly import Parts, choose_strategy, device_of, load_model, open_loggers, plan_run
 from xft.engine.banner import banner
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
 from xft.engine.hooks.verify import expect_live, verify_final
-from xft.engine.loggers import Logger
-from xft.engine.loop import TrainLoop
 from xft.engine.lost import lost_peers
-from xft.engine.memory import keep_freed_memory
-from xft.engine.optimizers import parameter_groups
-from xft.engine.plan import TrainingPlan, make_plan
+from xft.engine.plan import TrainingPlan
 from xft.engine.recipe import Recipe
-from xft.engine.resuming import refit, stop_reason
+from xft.engine.records import write_records
+from xft.engine.rehearsal import Rehearsal, scratch
+from xft.engine.resuming import stop_reason
 from xft.engine.runner import Runner
 from xft.engine.strategies import (
-    DDP,
-    Portions,
     SingleDevice,
     agree_on,
-    choose_device,
     read_launcher,
     read_option,
-    seed_everything,
     start_process_group,
 )
-from xft.engine.workdir import choose_work_dir, claim, log_to
+from xft.engine.workdir import choose_work_dir, claim
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
-from xft.models import NF4, LoadedModel, Note, TrainingModel
-from xft.models.load import choose_dtype
-from xft.models.reference import Setup
-from xft.models.scalar import choose_padding, is_reward_model
-from xft.objectives import prepare_objective
-from xft.templates import BoundTemplate
-from xft.types import Tokenizer
+from xft.models.scalar import is_reward_model
 
 
 @dataclass(frozen=True)
@@ -64,6 +47,7 @@ class TrainOptions:
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         deepspeed: a name of ``xft.engine.strategies.zero.NAMES``, or a JSON file.
+        dry_run: rehearse the run, say what it will take, and leave nothing behind.
     """
 
     config: str
@@ -74,6 +58,7 @@ class TrainOptions:
     seed: int | None = None
     launcher: str = "none"
     deepspeed: str | None = None
+    dry_run: bool = False
 
 
 def train(options: TrainOptions) -> Path:
@@ -106,26 +91,29 @@ def _train(options: TrainOptions) -> Path:
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
     prepared = recipe.data.prepare(tokenizer, template)
-    kind, keywords = _strategy(recipe, options.launcher)
+    kind, keywords = choose_strategy(recipe, options.launcher)
     if kind.distributed:
         # Not earlier: however long the data takes, no rank waits for another in vain.
         start_process_group(options.launcher, keywords.get("timeout_minutes", 30))
         work_dir, resume = agree_on((work_dir, resume))
-    loaded = _load(recipe, tokenizer, kind, keywords, options.launcher)
-    if is_reward_model(loaded.model):
-        choose_padding(loaded.model, tokenizer, template)
-    plan, lines = _plan(recipe, loaded, prepared, world_size, resume)
+    rehearsal = Rehearsal(recipe, device_of(keywords)) if options.dry_run else None
+    with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
+        loaded = load_model(recipe, tokenizer, template, kind, keywords, options.launcher)
+    plan, lines = plan_run(recipe, loaded, prepared, world_size, resume)
+    parts = Parts(recipe, config, loaded, template, prepared, plan, questions, kind, keywords)
     if resume is not None:
         _refuse_finished(resume, plan, recipe)
+    if rehearsal is not None:
+        _rehearse(rehearsal, parts, work_dir, rank)
+        return work_dir
     with claim(work_dir, rank, options.resume is not None, resume):
-        strategy = kind(work_dir=str(work_dir), seed=recipe.seed, **keywords)
-        strategy.barrier()
-        runner, loop = _assemble(recipe, config, strategy, loaded, template, prepared, plan, questions)
+        strategy = parts.start(work_dir)
+        runner, loop = parts.assemble(strategy)
         if resume is not None:
             runner.go_on_from(resume, loop)
         if rank == 0:
-            _write_records(work_dir, config, prepared, plan)
-            runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
+            write_records(work_dir, config, prepared, plan)
+            runner.loggers = open_loggers(parts, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
         for line in [
@@ -142,6 +130,8 @@ def _train(options: TrainOptions) -> Path:
 
 def _read_config(options: TrainOptions) -> dict[str, Any]:
     """The config, with what the command line says in its place, every mistake of it found."""
+    if options.dry_run and options.resume is not None:
+        raise ConfigError("--dry-run: a run is rehearsed before it begins; leave out --resume")
     overrides = parse_overrides(options.overrides)
     if options.seed is not None:
         overrides["seed"] = options.seed
@@ -155,42 +145,19 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     return config
 
 
-def _assemble(
-    recipe: Recipe,
-    config: Mapping[str, Any],
-    strategy: SingleDevice,
-    loaded: LoadedModel,
-    template: BoundTemplate | None,
-    prepared: Prepared,
-    plan: TrainingPlan,
-    questions: list[Any],
-) -> tuple[Runner, TrainLoop]:
-    optimizer = recipe.optimizer(parameter_groups(loaded.model))
-    schedule = recipe.schedule(optimizer, plan.num_steps)
-    pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
-    setup = Setup(
-        loaded,
-        strategy,
-        lambda: chain(*(every_batch(each, prepared.unit, pad) for each in (prepared.train, prepared.val))),
-        recipe.model.trust_remote_code,
-    )
-    model = TrainingModel(loaded.model, prepare_objective(recipe.objective, setup))
-    batches = plan.batches
-    portions = Portions(batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.clip)
-    strategy.prepare(model, optimizer=optimizer, schedule=schedule, portions=portions)
-    runner = Runner(
-        strategy=strategy,
-        config=config,
-        hooks=recipe.hooks,
-        tokenizer=loaded.tokenizer,
-        template=template,
-        questions=questions,
-        val_samples=prepared.val,
-        note=_note(recipe, loaded),
-        model=model,
-    )
-    loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
-    return runner, loop
+def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> None:
+    """Put together what a run is made of, in a folder that is gone afterwards, and rehearse it."""
+    rehearsal.plan = parts.plan
+    with scratch(work_dir, rank) as own:
+        strategy = parts.start(agree_on(own) if parts.kind.distributed else own)
+        with rehearsal.part("start", "the objective's reference, the optimizer"):
+            runner, loop = parts.assemble(strategy)
+        for line in banner(
+            parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir
+        ):
+            console.say(line)
+        rehearsal.perform(runner, loop, parts.prepared)
+    strategy.close()
 
 
 def _finish(runner: Runner, strategy: SingleDevice) -> None:
@@ -217,46 +184,6 @@ def _how_to_try(runner: Runner) -> str:
     return f"talk to it:   python tools/chat.py {run}"
 
 
-def _strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], dict[str, Any]]:
-    """The class of the strategy, and what the config and the launcher say it is made with."""
-    make: Any = recipe.strategy
-    kind: type[SingleDevice] = getattr(make, "func", make)
-    keywords: dict[str, Any] = dict(getattr(make, "keywords", {}))
-    if launcher != "none" and kind is SingleDevice:
-        kind = DDP
-    if kind.distributed:
-        keywords["launcher"] = launcher
-    return kind, keywords
-
-
-def _load(
-    recipe: Recipe, tokenizer: Tokenizer, kind: type[SingleDevice], keywords: dict[str, Any], launcher: str
-) -> LoadedModel:
-    """Load the model, with the same weights on every rank, those of a new adapter included."""
-    device = choose_device(keywords.get("device", "auto"))
-    if device.type == "cpu":
-        keep_freed_memory()
-    seed_everything(recipe.seed)
-    dtype = choose_dtype(recipe.model.dtype, device)
-    with kind.loading(dtype, recipe.model.quantization is not None, launcher, keywords):
-        return recipe.model.load(tokenizer, device)
-
-
-def _plan(
-    recipe: Recipe, loaded: LoadedModel, prepared: Prepared, world_size: int, resume: Path | None
-) -> tuple[TrainingPlan, list[str]]:
-    """The plan of the run, and what to say of it where it goes on with another number of ranks."""
-    training, pack_length = recipe.training, recipe.data.pack_length
-    lines: list[str] = []
-    if resume is not None:
-        portions = read_state(resume).get("portions", {"world_size": world_size, "window": None})
-        training, pack_length, changed = refit(training, pack_length, portions, world_size)
-        lines = [f"resuming from {resume}", *(f"note: {each}" for each in changed)]
-    packing = _packing(recipe, loaded)
-    plan = make_plan(prepared.train, training, pack_length, packing, recipe.seed, world_size, prepared.unit)
-    return plan, lines
-
-
 def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:
     """A run that was killed between its last step and its end has no ``final`` folder yet: it goes
     on without a further step.
@@ -276,58 +203,6 @@ def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:
             f"--resume: the run is done: it ended at step {step} of {plan.num_steps}, as {reason}; raise "
             "hooks.early_stopping.patience, or take the hook out"
         )
-
-
-def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
-    """Whether rows are packed.
-
-    Raises:
-        ConfigError: the config wants it, and the model cannot keep packed samples apart.
-    """
-    if recipe.data.packing and not loaded.packs:
-        raise ConfigError(
-            f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
-            "set data.packing=False"
-        )
-    return recipe.data.packing
-
-
-def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
-    model = recipe.model
-    weights = str(loaded.base.dtype).removeprefix("torch.")
-    bits = model.quantization.bits if model.quantization is not None else None
-    where = Path(model.path).expanduser()
-    base = str(where.absolute()) if where.is_dir() else model.path
-    double = model.quantization.double if isinstance(model.quantization, NF4) else True
-    return Note(base, weights, bits, double, model.attention)
-
-
-def _open_loggers(
-    recipe: Recipe, config: Mapping[str, Any], work_dir: Path, resume_step: int
-) -> list[Logger]:
-    """Open ``train.log`` and the loggers of the config."""
-    log_to(work_dir)
-    return [
-        make(work_dir=work_dir, config=config, resume_step=resume_step) for make in recipe.loggers.values()
-    ]
-
-
-def _write_records(
-    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
-) -> None:
-    """Write the config and the ledger, and take away what an earlier end of this run left."""
-    shutil.rmtree(work_dir / "final", ignore_errors=True)
-    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
-    report = prepared.ledger.to_dict()
-    capacity = plan.batches.capacity
-    if capacity is not None:
-        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
-    if prepared.ledger.quarantine_files:
-        with (work_dir / "quarantine.jsonl").open("wb") as out:
-            for each in prepared.ledger.quarantine_files:
-                out.write(each.read_bytes())
 
 
 def _short(path: Path) -> str:

@@ -154,7 +154,7 @@ def log_to(folder: Path) -> None:
     """Keep the lines of this run in ``train.log``."""
     stop_logging()
     handler = _LogFile(folder / "train.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(console.Lines("%(asctime)s %(message)s", colour=False))
     for name in _LOGGERS:
         logging.getLogger(name).addHandler(handler)
     console.LOGGER.setLevel(logging.INFO)

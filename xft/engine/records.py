@@ -1,0 +1,30 @@
+"""What a run writes down of itself before its first step."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xft.config import dump_config
+from xft.data import Prepared
+from xft.data.packing import describe
+from xft.engine.plan import TrainingPlan
+
+
+def write_records(
+    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
+) -> None:
+    """Write the config and the ledger, and take away what an earlier end of this run left."""
+    shutil.rmtree(work_dir / "final", ignore_errors=True)
+    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
+    report = prepared.ledger.to_dict()
+    capacity = plan.batches.capacity
+    if capacity is not None:
+        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
+    if prepared.ledger.quarantine_files:
+        with (work_dir / "quarantine.jsonl").open("wb") as out:
+            for each in prepared.ledger.quarantine_files:
+                out.write(each.read_bytes())

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 
 LOGGER = logging.getLogger("xft")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def say(text: str = "") -> None:
@@ -52,3 +54,9 @@ def hush_progress_bars() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+
+
+def printable(text: str) -> str:
+    """What a stranger wrote, such as a model, without the control characters that would move the cursor,
+    rename the window, or worse."""
+    return _CONTROL.sub("\ufffd", text)

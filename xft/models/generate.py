@@ -1,12 +1,15 @@
 """Let a model answer, in the template that it was trained with."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 
+from xft.errors import ModelError
 from xft.templates import BoundTemplate
 from xft.types import Conversation, Tokenizer
 
@@ -33,9 +36,21 @@ class Generator:
         model: a causal language model of transformers, with or without an adapter.
         tokenizer: the model's.
         template: the one that the model was trained with.
+        base: answer without the adapter, as the model below it would.
+
+    Raises:
+        ModelError: ``base`` is asked for, and there is no adapter.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate, base: bool = False
+    ) -> None:
+        if base and not isinstance(model, PeftModel):
+            raise ModelError(
+                "the model has no adapter that could be taken off, so there is no base to compare it with; "
+                "open the base as a model of its own"
+            )
+        self.base = base
         self.model: Any = model
         self.tokenizer = tokenizer
         self.template = template
@@ -134,7 +149,7 @@ class Generator:
         self.model.eval()
         self.model.config.use_cache = True
         try:
-            with torch.inference_mode():
+            with self._adapter(), torch.inference_mode():
                 sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),
@@ -149,6 +164,10 @@ class Generator:
         finally:
             self.model.config.use_cache = cached
             self.model.train(training)
+
+    def _adapter(self) -> AbstractContextManager[Any]:
+        """The adapter on, or off."""
+        return self.model.disable_adapter() if self.base else nullcontext()
 
     def _read(self, ids: list[int]) -> Answer:
         for position, token in enumerate(ids):

@@ -105,20 +105,43 @@ def test_commands_reset_and_set_the_system_turn(
     assert next(lines) == "never read"
 
 
+def test_the_base_answers_beside_as_if_it_had_never_been_tuned(
+    finished_run: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--prompt", "Say number 3", "--max-new-tokens", "4"]
+    answers = []
+    for path in (tiny_model, finished_run):
+        assert main(["chat", str(path), *options]) == 0
+        answers.append(capsys.readouterr().out.strip())
+    assert main(["chat", str(finished_run), "--compare-base", *options]) == 0
+    assert capsys.readouterr().out == f"base>  {answers[0]}\ntuned> {answers[1]}\n"
+    assert answers[0] != answers[1]
+    assert main(["chat", str(tiny_model), "--compare-base", *options]) == 4
+    assert "has no adapter that could be taken off" in capsys.readouterr().err
+
+
 def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(finished_run: Path) -> None:
-    environment = {**os.environ, "TERM": "dumb"}
-    arguments = [str(ROOT / "tools" / "chat.py"), str(finished_run), "--max-new-tokens", "2000"]
-    child = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=120)
-    child.expect("you> ")
+    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    arguments = [
+        str(ROOT / "tools" / "chat.py"),
+        str(finished_run),
+        "--max-new-tokens",
+        "2000",
+        "--temperature",
+        "9",
+    ]
+    child = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=60)
+    child.expect("you>")
     child.sendline("Say number 3")
     child.expect(r"model> .*\w")
     child.sendintr()
     child.expect("broken off")
-    child.expect("you> ")
+    child.expect("you>")
     child.sendintr()
     child.expect("Ctrl-D or /exit leaves")
     child.sendline("/reset")
-    child.expect("forgotten")
+    child.expect(r"\(forgotten\)")
+    child.expect("you>")
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()

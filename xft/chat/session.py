@@ -33,6 +33,16 @@ class Session:
         """Forget the turns; the system turn stays."""
         self.history.clear()
 
+    def without_adapter(self) -> "Session":
+        """A conversation of its own with the model below the adapter.
+
+        Raises:
+            ModelError: there is no adapter.
+        """
+        own = self.generator
+        base = Generator(own.model, own.tokenizer, own.template, base=True)
+        return Session(base, self.system, self.max_new_tokens, self.temperature)
+
     def conversation(self, text: str) -> list[Message]:
         """The turns that the model sees when the user says ``text``."""
         system = [Message("system", self.system)] if self.system else []
@@ -55,6 +65,14 @@ class Session:
                     Message("user", text),
                     Message("assistant", "".join(heard).strip()),
                 ]
+
+    def take_back(self) -> str | None:
+        """Forget the last question and its answer. Returns the question, ``None`` where there is none."""
+        if not self.history:
+            return None
+        question = self.history[-2].content
+        del self.history[-2:]
+        return question
 
     def ask_once(self, text: str) -> str:
         """Answer without history, and without remembering it."""

@@ -1,75 +1,97 @@
 """Talk in the terminal."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Generator as Pieces
+from collections.abc import Sequence
+from contextlib import closing
+from typing import cast
 
+from xft.chat.beside import Beside
+from xft.chat.prompt import Read, continued, reader
 from xft.chat.session import Session
+from xft.chat.slash import COMMANDS, obey
+from xft.console import harmless
 
-HELP = """\
-/reset          forget what was said
-/system TEXT    set the system turn (without TEXT: remove it) and forget what was said
-/help           this
-/exit           leave; so does Ctrl-D. Ctrl-C breaks an answer off"""
+BROKEN_OFF = " (broken off)"
 
 
-def talk(session: Session, read: Callable[[str], str] = input) -> None:
+def talk(session: Session, read: Read | None = None, base: Session | None = None) -> None:
     """Read questions and stream answers until the user leaves.
 
     Args:
         session: whom to talk to.
-        read: asks the user for a line; raises ``EOFError`` at the end.
+        read: asks the user for a line; raises ``EOFError`` at the end. By default an editor in a
+            terminal, and plain input elsewhere.
+        base: who answers beside it, for comparison.
     """
-    _enable_line_editing()
+    if read is None:
+        read = reader({name: each.summary for name, each in COMMANDS.items()})
+    else:
+        read = continued(read)
+    sessions = [session] if base is None else [base, session]
     print("Say something. /help shows the commands.")
     while True:
         try:
-            line = read("you> ").strip()
+            text = read("you> ").strip()
         except EOFError:
             print()
             return
         except KeyboardInterrupt:
             print("\n(Ctrl-D or /exit leaves)")
             continue
-        if line.startswith("/"):
-            if not _obey(session, line):
+        if text.startswith("/"):
+            said, after = obey(sessions, text)
+            if said:
+                print(said)
+            if after == "leave":
                 return
-        elif line:
-            _answer(session, line)
+            if after == "ask again":
+                questions = [each.take_back() for each in sessions]
+                _answer(sessions, questions[-1] or "")
+        elif text:
+            _answer(sessions, text)
 
 
-def _answer(session: Session, line: str) -> None:
-    print("model> ", end="", flush=True)
-    pieces = session.ask(line)
-    try:
-        for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        print()
-    except KeyboardInterrupt:
-        pieces.close()  # type: ignore[attr-defined]
-        print(" (broken off)")
-
-
-def _obey(session: Session, line: str) -> bool:
-    """Do what a command says. Returns whether the talk goes on."""
-    command, _, rest = line.partition(" ")
-    if command in ("/exit", "/quit"):
-        return False
-    if command == "/reset":
-        session.reset()
-        print("(forgotten)")
-    elif command == "/system":
-        session.system = rest.strip() or None
-        session.reset()
-        print(f"(system: {session.system or 'none'}; the conversation begins anew)")
+def _answer(sessions: Sequence[Session], text: str) -> None:
+    if len(sessions) == 1:
+        _stream(sessions[0], text, "model> ")
+    elif sys.stdout.isatty():
+        _stream_beside(sessions, text)
     else:
-        print(HELP if command == "/help" else f"unknown command {command}\n{HELP}")
+        for session, name in zip(sessions, ("base> ", "tuned> "), strict=True):
+            if not _stream(session, text, name):
+                return
+
+
+def _stream(session: Session, text: str, name: str) -> bool:
+    """Print an answer as it comes. Returns whether it came to its end."""
+    print(name, end="", flush=True)
+    with closing(_pieces(session, text)) as pieces:
+        try:
+            for piece in pieces:
+                sys.stdout.write(harmless(piece))
+                sys.stdout.flush()
+            print()
+        except KeyboardInterrupt:
+            pieces.close()
+            print(BROKEN_OFF)
+            return False
     return True
 
 
-def _enable_line_editing() -> None:
-    """Arrow keys and history for ``input``, where the platform has readline."""
-    try:
-        import readline  # noqa: F401 - importing it is what switches it on
-    except ImportError:  # Windows: the console edits lines itself
-        return
+def _stream_beside(sessions: Sequence[Session], text: str) -> None:
+    """Two answers in two columns, the base's first: one model gives both, with its adapter off and on."""
+    with Beside(("base", "tuned")) as columns:
+        for side, session in enumerate(sessions):
+            with closing(_pieces(session, text)) as pieces:
+                try:
+                    for piece in pieces:
+                        columns.add(side, harmless(piece))
+                except KeyboardInterrupt:
+                    pieces.close()
+                    columns.add(side, BROKEN_OFF)
+                    return
+
+
+def _pieces(session: Session, text: str) -> Pieces[str, None, None]:
+    return cast(Pieces[str, None, None], session.ask(text))

@@ -19,6 +19,11 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="0: the likeliest token each time",
     )
+    parser.add_argument(
+        "--compare-base",
+        action="store_true",
+        help="answer without the adapter too, beside the answer with it",
+    )
     parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
     add_trust(parser)
 
@@ -37,11 +42,14 @@ def _chat(arguments: argparse.Namespace) -> None:
         temperature=arguments.temperature,
         trust_remote_code=arguments.trust_remote_code,
     )
+    base = session.without_adapter() if arguments.compare_base else None
     if arguments.prompt is None:
-        talk(session)
+        talk(session, base=base)
         return
     for prompt in arguments.prompt:
-        print(session.ask_once(prompt), flush=True)
+        if base is not None:
+            print(f"base>  {base.ask_once(prompt)}", flush=True)
+        print(("" if base is None else "tuned> ") + session.ask_once(prompt), flush=True)
 
 
 def _add_score(parser: argparse.ArgumentParser) -> None:

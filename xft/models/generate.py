@@ -1,12 +1,15 @@
 """Let a model answer, in the template that it was trained with."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 
+from xft.errors import ModelError
 from xft.templates import BoundTemplate
 from xft.types import Conversation, Tokenizer
 
@@ -33,6 +36,7 @@ class Generator:
         model: a causal language model of transformers, with or without an adapter.
         tokenizer: the model's.
         template: the one that the model was trained with.
+<<<<<<< HEAD
         together: whether ranks share the weights out: then all must ask the same, and go on until the
             last of them is done.
     """
@@ -40,6 +44,23 @@ class Generator:
     def __init__(
         self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate, together: bool = False
     ) -> None:
+=======
+        base: answer without the adapter, as the model below it would.
+
+    Raises:
+        ModelError: ``base`` is asked for, and there is no adapter.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate, base: bool = False
+    ) -> None:
+        if base and not isinstance(model, PeftModel):
+            raise ModelError(
+                "the model has no adapter that could be taken off, so there is no base to compare it with; "
+                "open the base as a model of its own"
+            )
+        self.base = base
+>>>>>>> serve
         self.model: Any = model
         self.together = together
         self.tokenizer = tokenizer
@@ -139,7 +160,11 @@ class Generator:
         self.model.eval()
         self.model.config.use_cache = True
         try:
+<<<<<<< HEAD
             with torch.no_grad():
+=======
+            with self._adapter(), torch.inference_mode():
+>>>>>>> serve
                 sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),
@@ -155,6 +180,10 @@ class Generator:
         finally:
             self.model.config.use_cache = cached
             self.model.train(training)
+
+    def _adapter(self) -> AbstractContextManager[Any]:
+        """The adapter on, or off."""
+        return self.model.disable_adapter() if self.base else nullcontext()
 
     def _read(self, ids: list[int]) -> Answer:
         for position, token in enumerate(ids):

@@ -36,15 +36,8 @@ class Generator:
         model: a causal language model of transformers, with or without an adapter.
         tokenizer: the model's.
         template: the one that the model was trained with.
-<<<<<<< HEAD
         together: whether ranks share the weights out: then all must ask the same, and go on until the
             last of them is done.
-    """
-
-    def __init__(
-        self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate, together: bool = False
-    ) -> None:
-=======
         base: answer without the adapter, as the model below it would.
 
     Raises:
@@ -52,7 +45,12 @@ class Generator:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate, base: bool = False
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        template: BoundTemplate,
+        together: bool = False,
+        base: bool = False,
     ) -> None:
         if base and not isinstance(model, PeftModel):
             raise ModelError(
@@ -60,7 +58,6 @@ class Generator:
                 "open the base as a model of its own"
             )
         self.base = base
->>>>>>> serve
         self.model: Any = model
         self.together = together
         self.tokenizer = tokenizer
@@ -160,11 +157,7 @@ class Generator:
         self.model.eval()
         self.model.config.use_cache = True
         try:
-<<<<<<< HEAD
-            with torch.no_grad():
-=======
-            with self._adapter(), torch.inference_mode():
->>>>>>> serve
+            with self._adapter(), torch.no_grad():
                 sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),

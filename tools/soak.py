@@ -1,6 +1,6 @@
 """Kill runs of tiny models at random moments, resume them, and compare them with runs left alone.
 
-    python tools/soak.py                        # 200 kills, about 10 minutes on two cores
+    python tools/soak.py                        # 200 kills, about 5 minutes on two idle cores
     python tools/soak.py --kills 20 --seed 7
 
 A run is killed with SIGKILL: somewhere in a step, a validation, a save, the preparation of its

@@ -20,9 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xft {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, add, _) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
-        add(command)
+    for name, each in COMMANDS.items():
+        command = commands.add_parser(name, help=each.summary, description=each.summary)
+        each.add(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Components of the user's own, named in a config, are found from where the command is typed.
     sys.path.insert(0, os.getcwd())
     try:
-        COMMANDS[arguments.command][2](arguments)
+        COMMANDS[arguments.command].run(arguments)
         sys.stdout.flush()
         return 0
     except XftError as error:

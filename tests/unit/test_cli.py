@@ -6,6 +6,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,8 @@ def _process_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fake_check(monkeypatch: pytest.MonkeyPatch, act: Callable[[Namespace], None]) -> None:
     """Let ``xft check CONFIG`` do something else."""
-    summary, add, _ = cli.COMMANDS["check"]
-    monkeypatch.setitem(cli.COMMANDS, "check", (summary, add, act))
+    command = replace(cli.COMMANDS["check"], run=act)
+    monkeypatch.setitem(cli.COMMANDS, "check", command)
 
 
 def fake_error(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

@@ -202,7 +202,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     val = [sample([5, 6], [-100, 6])]
     asked: list[tuple[str, list[str]]] = []
 
-    def prepare(config: str, overrides: list[str]) -> tuple[Prepared, Letters, None]:
+    def prepare(config: str, overrides: list[str], data_only: bool) -> tuple[Prepared, Letters, None]:
         asked.append((config, overrides))
         counts: Counter[str] = Counter()
         ledger = Ledger(rows_read=3, rows_trained=2, rows_validated=1, rows_dropped=counts)

@@ -1,7 +1,7 @@
 """Load and write config files.
 
 A config file is MMEngine's pure-Python kind: assignments, with ``read_base()`` for what it
-builds upon. Loading one runs it. What comes out is plain data (dicts, lists, text, numbers,
+builds upon. Loading one runs it, unless it is read as data. What comes out is plain data (dicts, lists, text, numbers,
 booleans, ``None``): an object that a file imported becomes its dotted name, so that writing
 the config down and reading it again gives the same config.
 """
@@ -20,18 +20,22 @@ from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 from mmengine.config.lazy import LazyObject
 
+from xft.config.literal import read_literals
 from xft.config.overrides import Overrides, apply_all, apply_known
 from xft.errors import ConfigError
 
 ConfigDict = dict[str, Any]
 
 
-def load_config(path: str | Path, overrides: Overrides | None = None) -> ConfigDict:
-    """Run a config file.
+def load_config(
+    path: str | Path, overrides: Overrides | None = None, data_only: bool = False
+) -> ConfigDict:
+    """Run a config file, or read it as data.
 
     Args:
         path: a ``.py`` config file.
         overrides: dotted key to value, as ``parse_overrides`` returns them.
+        data_only: run nothing, and refuse what is not plain data (see :mod:`xft.config.literal`).
 
     Returns:
         The config as plain data. Names that begin with an underscore are the file's own
@@ -47,21 +51,30 @@ def load_config(path: str | Path, overrides: Overrides | None = None) -> ConfigD
         raise ConfigError(f"config: no file {str(path)!r}; `xft list configs` shows the shipped ones")
     if file.suffix != ".py":
         raise ConfigError(f"config: got {str(path)!r}, expected a Python config file (.py)")
-    try:
-        _refuse_old_kind(file)
-        with _overriding(overrides):
-            loaded = Config.fromfile(str(file), lazy_import=True)
-        wrong = list(_modules("", loaded._to_lazy_dict()))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(_explain(file, error)) from error
-    config = {key: value for key, value in loaded.to_dict().items() if not key.startswith("_")}
+    if data_only:
+        values = read_literals(file, _parse(file))
+        wrong: list[str] = []
+    else:
+        values, wrong = _run(file, overrides)
+    config = {key: value for key, value in values.items() if not key.startswith("_")}
     apply_all(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
     wrong += _not_plain("", config)
     if wrong:
         raise ConfigError(f"{file}: " + "\n".join(wrong))
     return config
+
+
+def _run(file: Path, overrides: Overrides) -> tuple[ConfigDict, list[str]]:
+    """What a file says when it is run, and what is wrong with it."""
+    try:
+        _refuse_old_kind(file)
+        with _overriding(overrides):
+            loaded = Config.fromfile(str(file), lazy_import=True)
+        return loaded.to_dict(), list(_modules("", loaded._to_lazy_dict()))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(_explain(file, error)) from error
 
 
 def dump_config(config: ConfigDict, path: str | Path | None = None) -> str:

@@ -84,13 +84,20 @@ class Reader:
         return text[len(head) :] if text.startswith(head) else self.decode(ids)
 
 
-def prepare(config: str, overrides: Sequence[str]) -> tuple[Prepared, Tokenizer, Recipe]:
+def prepare(
+    config: str, overrides: Sequence[str], data_only: bool = False
+) -> tuple[Prepared, Tokenizer, Recipe]:
     """Prepare the data of a config as training does, without the model's weights.
+
+    Args:
+        config: its file.
+        overrides: ``KEY=VALUE`` texts.
+        data_only: run nothing of the config (see ``load_config``).
 
     Raises:
         XftError: something that the user can mend.
     """
-    values = load_config(config, parse_overrides(overrides))
+    values = load_config(config, parse_overrides(overrides), data_only)
     check(values, Recipe, config)
     recipe = build(values, Recipe)
     recipe.data.locate()

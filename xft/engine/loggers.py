@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,8 @@ class Logger:
 
 @register("loggers", "jsonl")
 class JsonLines(Logger):
-    """``metrics.jsonl`` and ``samples.jsonl`` in the run folder, a JSON object a line.
+    """``metrics.jsonl`` and ``samples.jsonl`` in the run folder, a JSON object a line; a figure that is
+    not finite is ``null``.
 
     Args:
         work_dir: the run folder.
@@ -88,7 +90,9 @@ class JsonLines(Logger):
             each.close()
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        self._files[name].append(json.dumps(values, ensure_ascii=False) + "\n")
+        # A number that is none (the gradient of a step that was left out) has no place in JSON.
+        strict = {key: value if _is_json(value) else None for key, value in values.items()}
+        self._files[name].append(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class _Lines:
@@ -259,6 +263,10 @@ class WandB(Logger):
     def close(self) -> None:
         """End the run."""
         self._run.finish()
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _figures(values: Mapping[str, Any]) -> dict[str, float]:

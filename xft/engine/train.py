@@ -43,6 +43,7 @@ class TrainOptions:
         config: the config file.
         work_dir: the run folder; see ``choose_work_dir``.
         overrides: ``KEY=VALUE`` texts.
+        data_only: run nothing of the config (see ``load_config``).
         resume: ``None`` starts anew; an empty text goes on from the newest good checkpoint of
             ``work_dir``; ``auto`` does that where there is a checkpoint, and else starts, in the
             same folder; anything else is a run folder or a checkpoint.
@@ -53,6 +54,7 @@ class TrainOptions:
     config: str
     work_dir: str | None = None
     overrides: list[str] = field(default_factory=list)
+    data_only: bool = False
     resume: str | None = None
     seed: int | None = None
     launcher: str = "none"
@@ -129,7 +131,7 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     overrides = parse_overrides(options.overrides)
     if options.seed is not None:
         overrides["seed"] = options.seed
-    config = load_config(options.config, overrides)
+    config = load_config(options.config, overrides, options.data_only)
     check(config, Recipe, options.config)
     return config
 

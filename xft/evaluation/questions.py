@@ -49,6 +49,7 @@ class Asked:
     def to_dict(self) -> dict[str, Any]:
         """A record of ``samples.jsonl``, without the step."""
         return {
+            "system": self.question.system,
             "question": self.question.question,
             "answer": self.answer,
             "reference": self.question.reference,
@@ -59,7 +60,7 @@ class Asked:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Asked":
         """The inverse of ``to_dict``."""
-        question = Question(record["question"], record["reference"])
+        question = Question(record["question"], record["reference"], record.get("system"))
         return cls(question, record["answer"], record["score"], record["stopped"])
 
 

@@ -109,7 +109,8 @@ def _answered(source: Path, template: BoundTemplate) -> list[str]:
 
 
 def _conversation(row: Any, template: BoundTemplate) -> str:
-    prompt = template.render([Message("user", row["question"])], generation=True)
+    system = [Message("system", row["system"])] if row.get("system") else []
+    prompt = template.render([*system, Message("user", row["question"])], generation=True)
     return prompt + str(row["answer"])
 
 

@@ -19,7 +19,7 @@ from xft.types import ROLES, Dialog, Judged, Message, Pair, Row, ToolCall
 XTUNER = {
     *("alpaca", "alpaca_zh", "oasst1", "openai", "code_alpaca", "colors", "crime_kg_assistant"),
     *("law_reference", "medical", "msagent", "openorca", "pretrain", "sql", "stack_exchange"),
-    *("tiny_codes", "wizardlm", "arxiv", "intel_orca_dpo", "orpo_dpo_mix_40k"),
+    *("tiny_codes", "wizardlm", "arxiv", "llava", "intel_orca_dpo", "orpo_dpo_mix_40k"),
 }
 
 

@@ -198,6 +198,20 @@ def test_wizardlm_keeps_what_xtuner_leaves_out() -> None:
     ]
 
 
+def test_llava_takes_text_and_refuses_what_shows_an_image() -> None:
+    """An answer may speak of ``<image>``, as code for SVG does; a question with it stands for a picture."""
+    question, answer = {"from": "human", "value": "Draw."}, {"from": "gpt", "value": "<image>"}
+    assert [each.content for each in formats.llava({"conversations": [question, answer]})] == [
+        "Draw.",
+        "<image>",
+    ]
+    with pytest.raises(DataError, match=r"field image: got 'a\.jpg', expected a row of text alone"):
+        formats.llava({"image": "a.jpg", "conversations": [question, answer]})
+    shown = {"from": "human", "value": "<image>\nWhat is it?"}
+    with pytest.raises(DataError, match=r"field conversations\[1\]: got '<image>.*expected text alone"):
+        formats.llava({"conversations": [shown, answer]})
+
+
 @pytest.mark.parametrize("function", [formats.arxiv, formats.colors, formats.sql])
 def test_the_system_text_of_a_data_set_can_be_changed_or_taken_away(function: Any) -> None:
     row = {

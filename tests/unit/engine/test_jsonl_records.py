@@ -43,6 +43,24 @@ def test_a_resumed_run_begins_where_the_checkpoint_was(tmp_path: Path) -> None:
     assert steps(tmp_path, "samples") == [2]
 
 
+def test_a_figure_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    """A step that is left out has no gradient: NaN and Infinity are not JSON (RFC 8259, section 6)."""
+    logger = JsonLines(tmp_path, {})
+    logger.record({"step": 1, "grad_norm": float("nan"), "loss": float("inf"), "lr": 0.5})
+    logger.close()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=refuse) == {
+        "step": 1,
+        "grad_norm": None,
+        "loss": None,
+        "lr": 0.5,
+    }
+
+
 def test_a_file_that_another_hand_was_at_is_said_and_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,7 +152,7 @@ def test_probes_are_the_last_answers_to_the_questions_of_the_run(
     rows = [
         {"step": 0, "question": "Who?", "answer": "early"},
         {"step": 9, "question": "Who?", "answer": "late"},
-        {"step": 9, "question": "What?", "answer": "this"},
+        {"step": 9, "system": "Be brief.", "question": "What?", "answer": "this"},
     ]
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     folder = tmp_path / "checkpoints" / "step_9"
@@ -161,6 +161,8 @@ def test_probes_are_the_last_answers_to_the_questions_of_the_run(
         probes, said = read_probes(source, byte_tokenizer, template)
         texts = [byte_tokenizer.decode(each) for (each,) in probes]
         assert texts[0].endswith("<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nlate")
+        assert "system" not in texts[0]
+        assert texts[1].startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat?")
         assert texts[1].endswith("What?<|im_end|>\n<|im_start|>assistant\nthis")
         assert said == "2 sample questions"
 

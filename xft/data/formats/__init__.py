@@ -8,7 +8,7 @@ needs no registering: name it by its dotted path, ``format='my_package.my_functi
 ``xft list formats`` prints them all with an example row each (:data:`EXAMPLES`).
 """
 
-from xft.data.formats.chat import msagent, oasst1, openai, sharegpt, wizardlm, xtuner
+from xft.data.formats.chat import llava, msagent, oasst1, openai, sharegpt, wizardlm, xtuner
 from xft.data.formats.examples import EXAMPLES, Example
 from xft.data.formats.instructions import alpaca, alpaca_zh
 from xft.data.formats.plain import text
@@ -46,6 +46,7 @@ __all__ = [
     "intel_orca_dpo",
     "kto",
     "law_reference",
+    "llava",
     "medical",
     "msagent",
     "oasst1",

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from xft.data.formats.calls import tools_of
@@ -116,6 +117,34 @@ def wizardlm(row: Row, conversations: str = "conversations") -> list[Message]:
     return read_turns(list_of(row, conversations), conversations, SHAREGPT)
 
 
+_IMAGES = ("image", "images", "video", "videos")
+_PLACEHOLDER = "<image>"
+
+
+@register("format", "llava")
+def llava(row: Row, conversations: str = "conversations") -> list[Message]:
+    """LLaVA instruction mixes (``llava_v1_5_mix665k``): ShareGPT turns of human and gpt, the rows without an image.
+
+    Only text is trained here. A row that has an image, or a question with ``<image>`` in it, does
+    not fit: with ``data.invalid='quarantine'`` it is kept aside and counted, and the text rows of the mix are
+    trained on.
+
+    Example:
+        ``{"id": "1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
+    """
+    for name in _IMAGES:
+        if row.get(name):
+            raise DataError(
+                f"field {name}: got {shown(row[name])}, expected a row of text alone: images are not trained; "
+                "data.invalid='quarantine' puts such rows aside"
+            )
+    turns = read_turns(list_of(row, conversations), conversations, SHAREGPT)
+    for number, turn in enumerate(turns, 1):
+        if turn.role == "user" and _PLACEHOLDER in turn.content:
+            raise misfit(f"{conversations}[{number}]", turn.content, "text alone: an image cannot be shown")
+    return turns
+
+
 _MARK = re.compile(r"###\s*(Human|Assistant):")
 
 
@@ -158,10 +187,8 @@ def msagent(row: Row, conversations: str = "conversations") -> list[Message]:
 
 
 def _literal(text: str, path: str) -> Any:
-    try:
+    with suppress(ValueError, RecursionError):  # most rows are Python literals, not JSON
         return json.loads(text)
-    except (ValueError, RecursionError):
-        pass  # not JSON: most rows are Python literals
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:

@@ -126,6 +126,10 @@ EXAMPLES: dict[str, Example] = {
         {"question": "盗窃罪怎么判？", "answer": "依照刑法。", "reference": ["刑法第二百六十四条"]},
         [_user("盗窃罪怎么判？"), _answer("依照刑法。")],
     ),
+    "llava": Example(
+        {"id": "1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+        _HELLO,
+    ),
     "medical": Example(
         {"instruction": "咳嗽怎么办？", "input": "", "output": "多喝水。"},
         [_user("咳嗽怎么办？"), _answer("多喝水。")],

@@ -41,8 +41,7 @@ class QuestionsHook(IntervalHook):
             runner.state["questions"] = [each.to_dict() for each in self.first]
         else:
             kept = [Asked.from_dict(each) for each in runner.state.get("questions", [])]
-            same = [each.question.question for each in kept] == [each.question for each in runner.questions]
-            self.first = kept if same else []
+            self.first = kept if [each.question for each in kept] == runner.questions else []
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None

@@ -1,0 +1,61 @@
+"""A config from a stranger, read as data: nothing of it is run or imported."""
+
+from pathlib import Path
+
+import pytest
+
+from xft.cli import main
+from xft.config import dump_config, load_config
+from xft.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda each: each.stem)
+def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) -> None:
+    """The dump of every shipped config, read in both ways."""
+    values = load_config(config)
+    dumped = tmp_path / "config.py"
+    dump_config(values, dumped)
+    assert load_config(dumped, data_only=True) == load_config(dumped) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import pathlib\npathlib.Path({marker!r}).touch()\n", ["line 1 would", "line 2 would"]),
+        ("seed = __import__('pathlib').Path({marker!r}).touch()\n", ["line 1 would have to be run"]),
+        ("seed = 1 if open({marker!r}, 'w') else 2\n", ["line 1 would have to be run"]),
+        ("a = b = 1\n", ["line 1 would have to be run, expected NAME = a literal"]),
+        ("data['path'] = 1\n", ["line 1 would have to be run"]),
+        ("objective = 'subprocess.Popen'\n", ["objective: 'subprocess.Popen' would be imported"]),
+        ("hooks = dict(a=1)\n", ["line 1 would have to be run"]),
+        ("hooks = {{'a': {{'type': 'os.system', 'command': 'true'}}}}\n", ["hooks.a.type: 'os.system'"]),
+        ("hooks = {{'a': 'os.system'}}\n", ["hooks.a: 'os.system' would be imported"]),
+        ("data = {{'sets': [{{'type': 'os.system'}}]}}\n", ["data.sets.0.type: 'os.system'"]),
+        ("model = {{'trust_remote_code': True}}\n", ["model.trust_remote_code: would run code"]),
+    ],
+)
+def test_what_would_run_code_is_refused(tmp_path: Path, text: str, expected: list[str]) -> None:
+    marker = tmp_path / "the_code_was_run"
+    file = tmp_path / "config.py"
+    file.write_text(text.format(marker=str(marker)))
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, data_only=True)
+    for each in expected:
+        assert each in str(caught.value)
+    assert not marker.exists()
+
+
+def test_who_types_the_command_may_name_what_they_like(tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text('"""Plain."""\nobjective = "sft"\n_helper = 1\n')
+    assert load_config(file, {"objective": "mine.loss"}, data_only=True) == {"objective": "mine.loss"}
+
+
+def test_a_command_reads_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.py"
+    file.write_text("import os\n")
+    for command in ("train", "check", "prepare", "inspect-data"):
+        assert main([command, str(file), "--data-only"]) == 2
+        assert "line 1 would have to be run" in capsys.readouterr().err

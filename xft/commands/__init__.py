@@ -1,0 +1,19 @@
+"""The commands of ``xft``: what each takes, and what it calls. Each imports what it needs itself."""
+
+from xft.commands.configs import CHECK, COPY, LIST
+from xft.commands.data import INSPECT, PREPARE
+from xft.commands.models import CHAT, CONVERT, SCORE
+from xft.commands.shared import Command
+from xft.commands.train import TRAIN
+
+COMMANDS: dict[str, Command] = {
+    "train": TRAIN,
+    "chat": CHAT,
+    "score": SCORE,
+    "convert": CONVERT,
+    "inspect-data": INSPECT,
+    "prepare": PREPARE,
+    "check": CHECK,
+    "list": LIST,
+    "copy": COPY,
+}

@@ -1,0 +1,68 @@
+"""``xft inspect-data`` and ``xft prepare``: the data before they are trained on."""
+
+import argparse
+import os
+import sys
+
+from xft.commands.shared import Command, add_options
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument(
+        "--num", type=int, metavar="N", help="how many samples, or pairs (default: 3; with --html none)"
+    )
+    parser.add_argument("--split", choices=("train", "val"), default="train")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one object a sample: input_ids, labels, text")
+    form.add_argument("--html", metavar="FILE", help="write a page in which any sample can be looked at")
+    add_options(parser)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from xft.engine.inspect import as_json, in_colour, prepare, side
+    from xft.engine.page import check_target, write_page
+    from xft.engine.report import totals
+
+    if arguments.html is not None:
+        check_target(arguments.html)
+    prepared, tokenizer, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
+    unit = prepared.unit
+    num = (0 if arguments.html else 3) if arguments.num is None else max(arguments.num, 0)
+    samples = (prepared.train if arguments.split == "train" else prepared.val)[: num * unit]
+    if arguments.json:
+        print("\n".join(as_json(samples, tokenizer)))
+        return
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if samples:
+        print("trained tokens are " + ("green" if colour else "in [[ ]]") + "; the rest is only read\n")
+    for index, sample in enumerate(samples):
+        name = f"{arguments.split} {index // unit + 1} {side(sample, index % unit, unit)}".strip()
+        print(f"--- {name}: {len(sample)} tokens, {sample.num_targets} trained")
+        print(in_colour(sample, tokenizer, colour) + "\n")
+    print("\n".join(totals(prepared, recipe)))
+    if arguments.html is not None:
+        page, *others = write_page(
+            arguments.html, os.path.basename(arguments.config), prepared, tokenizer, recipe
+        )
+        beside = f", and {len(others):,} files of samples in {others[0].parent}" if others else ""
+        print(f"\nwrote {page}{beside}: open it in a browser")
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG")
+    add_options(parser)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from xft.engine.inspect import prepare
+    from xft.engine.report import totals
+
+    prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
+    print("\n".join(totals(prepared, recipe)))
+
+
+INSPECT = Command("see what the model will see", _add_inspect, _inspect)
+PREPARE = Command(
+    "prepare the data ahead of a run, into the cache that the run will read", _add_prepare, _prepare
+)

@@ -1,0 +1,106 @@
+"""``xft chat``, ``score`` and ``convert``: what is done with a model that was trained."""
+
+import argparse
+
+from xft.commands.shared import Command, add_trust
+from xft.errors import ConfigError
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a run folder, a checkpoint, an adapter or a model")
+    parser.add_argument("--adapter", metavar="PATH", help="an adapter to put on the model")
+    parser.add_argument("--prompt", nargs="+", metavar="TEXT", help="answer each of these once, and exit")
+    parser.add_argument("--system", metavar="TEXT", help="a system turn before all others")
+    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0: the likeliest token each time",
+    )
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    add_trust(parser)
+
+
+def _chat(arguments: argparse.Namespace) -> None:
+    from xft.chat import open_session, talk
+
+    if arguments.max_new_tokens < 1 or arguments.temperature < 0:
+        raise ConfigError("--max-new-tokens must be at least 1, and --temperature 0 or more")
+    session = open_session(
+        arguments.path,
+        adapter=arguments.adapter,
+        bits=arguments.bits,
+        system=arguments.system,
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    if arguments.prompt is None:
+        talk(session)
+        return
+    for prompt in arguments.prompt:
+        print(session.ask_once(prompt), flush=True)
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="PATH", help="a run folder, a checkpoint, an adapter or a reward model"
+    )
+    parser.add_argument(
+        "rows", metavar="FILE", help="rows of chosen and rejected, prompt and completion, or messages"
+    )
+    parser.add_argument("--format", metavar="NAME", help="of the rows (default: by their columns)")
+    parser.add_argument("--out", metavar="FILE", help="write the scores there, one JSON object a row")
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    add_trust(parser)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from xft.evaluation.rating import score_file
+
+    for line in score_file(
+        arguments.path,
+        arguments.rows,
+        format=arguments.format,
+        out=arguments.out,
+        bits=arguments.bits,
+        trust_remote_code=arguments.trust_remote_code,
+    ):
+        print(line)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="RUN_OR_CHECKPOINT", help="a run folder, a checkpoint or an adapter"
+    )
+    parser.add_argument("out", metavar="OUT", help="a folder that does not exist yet")
+    parser.add_argument("--merge", action="store_true", help="fold the adapter into the model")
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        help="of the weights that are written",
+    )
+    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights")
+    add_trust(parser)
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from xft.export import convert
+
+    comparison = convert(
+        arguments.source,
+        arguments.out,
+        merged=arguments.merge,
+        dtype=arguments.dtype,
+        max_shard_size=arguments.max_shard_size,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    kind = "merged model" if arguments.merge else "model"
+    print(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
+
+
+CHAT = Command("talk to what was trained", _add_chat, _chat)
+SCORE = Command("score rows with a reward model", _add_score, _score)
+CONVERT = Command("write a Hugging Face folder", _add_convert, _convert)

@@ -1,0 +1,46 @@
+"""What several commands share."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of ``xft``.
+
+    Attributes:
+        summary: what it does, in a line.
+        add: adds its arguments to its parser.
+        run: does it.
+    """
+
+    summary: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what changes a config, and how it is read."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="K=V",
+        help="override values of the config, e.g. data.max_length=1024 model.adapter.r=8",
+    )
+    parser.add_argument(
+        "--data-only",
+        action="store_true",
+        help="run nothing of the config: for one from somebody else, such as their run's config.py",
+    )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the permission to run code that lies beside weights."""
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that lies beside the weights: read it first",
+    )

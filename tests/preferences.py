@@ -1,11 +1,14 @@
 """Pairs and labelled answers for tiny models, and the models."""
 
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_config
+from tiny import tiny_config, write_config
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from xft.models import PACKED
@@ -122,3 +125,27 @@ def plain_log_probs(model: Any, samples: list[Sample]) -> torch.Tensor:
         table = model(input_ids=ids[None]).logits[0].double().log_softmax(dim=-1)
         found.append(sum(table[place - 1, ids[place]] for place in range(max(begin, 1), len(ids))))
     return torch.stack(found)  # type: ignore[arg-type]
+
+
+PAIR_ROWS = [
+    {"prompt": f"Say number {n}", "chosen": f"Number {n}.", "rejected": f"No {'no ' * (n % 4)}"}
+    for n in range(24)
+]
+REWARD = """\
+model.update(type="reward_model")
+data.update(type="preference", format="preference")
+objective = dict(type="reward", margin=0.1, penalty="log_barrier")
+questions = []
+"""
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> Path:
+    """Write rows, one a line."""
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    return path
+
+
+def write_reward_config(folder: Path, model: Path, extra: str = "") -> Path:
+    """Write a small config that trains a reward model on ``PAIR_ROWS``, which are put beside it."""
+    rows = write_json_lines(folder / "rows.jsonl", PAIR_ROWS)
+    return write_config(folder / "reward.py", model, rows, REWARD + extra)

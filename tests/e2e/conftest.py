@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from preferences import write_reward_config
 from tiny import save_tiny, write_config, write_rows
 
 from xft.cli import main
@@ -27,5 +28,15 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     folder = tmp_path_factory.mktemp("finished")
     rows = write_rows(folder / "rows.jsonl", 24)
     config = write_config(folder / "tiny.py", tiny_model, rows)
+    assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The same of a reward model: LoRA with dropout, and checkpoints on the way."""
+    folder = tmp_path_factory.mktemp("reward")
+    extra = "model['adapter'].update(dropout=0.1)\nhooks['checkpoint'].update(interval=4, keep=99)\n"
+    config = write_reward_config(folder, tiny_model, extra + "training.update(epochs=4)\n")
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
     return folder / "run"

@@ -61,6 +61,7 @@ def test_a_documented_command_ends_well(
     workplace: Path,
     tiny_model: Path,
     finished_run: Path,
+    reward_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -83,7 +84,7 @@ def test_a_documented_command_ends_well(
         for run in (Path(each) for each in arguments if each.startswith("runs/")):
             run.parent.mkdir(exist_ok=True)
             if not run.exists():
-                run.symlink_to(finished_run)
+                run.symlink_to(reward_run if "reward" in run.name else finished_run)
         if command == "convert":
             arguments[2] = str(tmp_path / arguments[2])
         elif command == "chat":

@@ -7,44 +7,15 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from preferences import PAIR_ROWS, write_json_lines, write_reward_config
 from safetensors.torch import load_file
-from tiny import records, write_config
+from tiny import records
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from xft.cli import main
 from xft.export import convert
 
-ROWS = [
-    {"prompt": f"Say number {n}", "chosen": f"Number {n}.", "rejected": f"No {'no ' * (n % 4)}"}
-    for n in range(24)
-]
-REWARD = """\
-model.update(type="reward_model")
-data.update(type="preference", format="preference")
-objective = dict(type="reward", margin=0.1, penalty="log_barrier")
-questions = []
-"""
 Scores = list[tuple[float, float]]
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
-    return path
-
-
-def _config(folder: Path, model: Path, extra: str = "") -> Path:
-    rows = _write(folder / "rows.jsonl", ROWS)
-    return write_config(folder / "reward.py", model, rows, REWARD + extra)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A run with LoRA, dropout and a checkpoint on the way."""
-    folder = tmp_path_factory.mktemp("reward")
-    extra = "model['adapter'].update(dropout=0.1)\nhooks['checkpoint'].update(interval=4, keep=99)\n"
-    config = _config(folder, tiny_model, extra + "training.update(epochs=4)\n")
-    assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
-    return folder / "run"
 
 
 def _scored(path: Path, rows: Path, out: Path) -> Scores:
@@ -59,7 +30,7 @@ def _plain(model: Any, tokenizer: Any) -> Scores:
     """The scores by transformers alone: a padded batch of the conversations of all rows."""
     turns = [
         [{"role": "user", "content": each["prompt"]}, {"role": "assistant", "content": each[side]}]
-        for each in ROWS
+        for each in PAIR_ROWS
         for side in ("chosen", "rejected")
     ]
     batch = tokenizer.apply_chat_template(turns, return_tensors="pt", padding=True, return_dict=True)
@@ -68,8 +39,8 @@ def _plain(model: Any, tokenizer: Any) -> Scores:
     return list(zip(scores[::2], scores[1::2], strict=True))
 
 
-def test_it_learns_and_is_validated(trained: Path) -> None:
-    train, val = (records(trained, each) for each in ("train", "val"))
+def test_it_learns_and_is_validated(reward_run: Path) -> None:
+    train, val = (records(reward_run, each) for each in ("train", "val"))
     assert train[-1]["loss"] < train[0]["loss"]
     assert val[-1]["rewards/margin"] > val[0]["rewards/margin"]
     assert val[-1]["rewards/accuracy"] == 1.0
@@ -81,36 +52,36 @@ def test_it_learns_and_is_validated(trained: Path) -> None:
     assert "perplexity" not in val[-1]
 
 
-def test_a_resumed_run_is_bit_equal(trained: Path, tmp_path: Path) -> None:
-    config, again = trained / "config.py", tmp_path / "again"
-    checkpoint = trained / "checkpoints" / "step_4"
+def test_a_resumed_run_is_bit_equal(reward_run: Path, tmp_path: Path) -> None:
+    config, again = reward_run / "config.py", tmp_path / "again"
+    checkpoint = reward_run / "checkpoints" / "step_4"
     assert main(["train", str(config), "--work-dir", str(again), "--resume", str(checkpoint)]) == 0
     whole, resumed = (
-        [each["loss"] for each in records(run, "train") if each["step"] > 4] for run in (trained, again)
+        [each["loss"] for each in records(run, "train") if each["step"] > 4] for run in (reward_run, again)
     )
     assert len(whole) > 4
     assert resumed == whole
-    weights = [(run / "final" / "adapter_model.safetensors").read_bytes() for run in (trained, again)]
+    weights = [(run / "final" / "adapter_model.safetensors").read_bytes() for run in (reward_run, again)]
     assert weights[0] == weights[1]
 
 
 def test_the_adapter_and_the_merged_model_score_alike_with_and_without_us(
-    trained: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reward_run: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = trained.parent / "rows.jsonl"
-    expected = _scored(trained, rows, tmp_path / "adapter.jsonl")
+    rows = reward_run.parent / "rows.jsonl"
+    expected = _scored(reward_run, rows, tmp_path / "adapter.jsonl")
     assert "24 rows: scores from " in capsys.readouterr().out
     assert max(abs(c - r) for c, r in expected) > 0.1
-    assert "score.weight" in " ".join(load_file(trained / "final" / "adapter_model.safetensors"))
+    assert "score.weight" in " ".join(load_file(reward_run / "final" / "adapter_model.safetensors"))
 
-    tokenizer = AutoTokenizer.from_pretrained(trained / "final")
+    tokenizer = AutoTokenizer.from_pretrained(reward_run / "final")
     base = AutoModelForSequenceClassification.from_pretrained(
         tiny_model, num_labels=1, pad_token_id=tokenizer.pad_token_id
     )
-    adapted = PeftModel.from_pretrained(base, str(trained / "final"))
+    adapted = PeftModel.from_pretrained(base, str(reward_run / "final"))
     assert _plain(adapted, tokenizer) == [pytest.approx(each, abs=1e-4) for each in expected]
 
-    convert(str(trained), str(tmp_path / "merged"), merged=True, fresh=False)
+    convert(str(reward_run), str(tmp_path / "merged"), merged=True, fresh=False)
     said = capsys.readouterr().out
     assert "merged against the adapter, over 6 answers of xft's own: KL " in said
     assert "the same answer of two is the better one in 100.0% of the pairs" in said
@@ -128,7 +99,7 @@ def test_the_adapter_and_the_merged_model_score_alike_with_and_without_us(
 )
 def test_all_weights_and_a_quantised_base(how: str, tmp_path: Path, tiny_model: Path) -> None:
     extra = f"model.update({how})\ntraining.update(steps=3)\n"
-    config, run = _config(tmp_path, tiny_model, extra), tmp_path / "run"
+    config, run = write_reward_config(tmp_path, tiny_model, extra), tmp_path / "run"
     assert main(["train", str(config), "--work-dir", str(run)]) == 0
     whole = "adapter=None" in how
     convert(str(run), str(tmp_path / "out"), merged=not whole, fresh=False)
@@ -142,21 +113,21 @@ def test_all_weights_and_a_quantised_base(how: str, tmp_path: Path, tiny_model: 
 
 
 def test_rows_of_any_form_are_scored_and_said(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reward_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = {"role": "user", "content": "Say number 3"}
     turns = [asked, {"role": "assistant", "content": "Number 3."}]
-    rows = _write(
+    rows = write_json_lines(
         tmp_path / "mixed.jsonl",
         [
-            ROWS[3],
+            PAIR_ROWS[3],
             {"messages": turns},
             {"prompt": "Say number 3", "completion": "Number 3."},
             {"instruction": "Say number 3", "output": "Number 3."},
         ],
     )
     capsys.readouterr()
-    assert main(["score", str(trained), str(rows)]) == 0
+    assert main(["score", str(reward_run), str(rows)]) == 0
     lines = capsys.readouterr().out.splitlines()
     score = lines[0].split("chosen ")[1].split()[0]
     assert lines[0].startswith(f"{rows}:1  chosen ")
@@ -170,8 +141,8 @@ def test_rows_of_any_form_are_scored_and_said(
         ({"prompt": "x", "completion": "y " * 5000}, "and the model was made for at most 4096"),
     ]
     for row, message in bad:
-        _write(rows, [ROWS[0], row])
-        assert main(["score", str(trained), str(rows), "--out", str(tmp_path / "out.jsonl")]) == 3
+        write_json_lines(rows, [PAIR_ROWS[0], row])
+        assert main(["score", str(reward_run), str(rows), "--out", str(tmp_path / "out.jsonl")]) == 3
         error = capsys.readouterr().err
         assert f"{rows}:2: " in error
         assert message in error
@@ -179,19 +150,19 @@ def test_rows_of_any_form_are_scored_and_said(
 
 
 def test_what_cannot_be_is_refused_in_one_line(
-    trained: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reward_run: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = _config(tmp_path, tiny_model)
+    config = write_reward_config(tmp_path, tiny_model)
     rows, run = str(tmp_path / "rows.jsonl"), ["--work-dir", str(tmp_path / "run")]
     cases = [
         (["train", "model.type=causal_lm"], 2, "it trains a reward_model, and model is a causal_lm"),
         (["train", "objective.type=orpo"], 2, "objective"),
         (["train", "questions=['Who?']"], 2, "questions: a reward model scores answers and gives none"),
-        (["chat", str(trained), "--prompt", "Hi"], 4, "is a reward model, which scores answers"),
+        (["chat", str(reward_run), "--prompt", "Hi"], 4, "is a reward model, which scores answers"),
         (["score", str(tiny_model), rows], 4, "is a language model, which gives answers and no scores"),
-        (["score", str(trained), str(tmp_path / "none.jsonl")], 2, "none.jsonl"),
-        (["score", str(trained), rows, "--out", rows], 2, "exists; choose another file"),
-        (["score", str(trained), rows, "--format", "preferense"], 2, "did you mean 'preference'"),
+        (["score", str(reward_run), str(tmp_path / "none.jsonl")], 2, "none.jsonl"),
+        (["score", str(reward_run), rows, "--out", rows], 2, "exists; choose another file"),
+        (["score", str(reward_run), rows, "--format", "preferense"], 2, "did you mean 'preference'"),
     ]
     for (command, *rest), code, message in cases:
         arguments = [str(config), *run, "--cfg-options", *rest] if command == "train" else rest
@@ -199,7 +170,7 @@ def test_what_cannot_be_is_refused_in_one_line(
         error = capsys.readouterr().err
         assert message in error
         assert error.strip().count("\n") <= (2 if "orpo" in str(rest) else 0)
-    sft = _config(tmp_path, tiny_model, "objective = 'orpo'\n")
+    sft = write_reward_config(tmp_path, tiny_model, "objective = 'orpo'\n")
     assert main(["train", str(sft), *run]) == 2
     assert "it trains a causal_lm, and model is a reward_model" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

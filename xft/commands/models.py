@@ -1,4 +1,4 @@
-"""``xft chat``, ``xft score`` and ``xft convert``: what is done with a model that was trained."""
+"""``xft chat``, ``score`` and ``convert``: what is done with a model that was trained."""
 
 import argparse
 
@@ -110,5 +110,5 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 CHAT = Command("talk to what was trained", _add_chat, _chat)
-CONVERT = Command("write a Hugging Face folder", _add_convert, _convert)
 SCORE = Command("score rows with a reward model", _add_score, _score)
+CONVERT = Command("write a Hugging Face folder", _add_convert, _convert)

@@ -172,16 +172,18 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         )
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
-        console.say(_how_to_try(runner))
-        console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
+        for line in _what_next(runner):
+            console.say(line)
     strategy.barrier()
 
 
-def _how_to_try(runner: Runner) -> str:
-    run = _short(runner.work_folder)
-    if is_reward_model(runner.bare_model):
-        return f"try it:       python tools/score.py {run} ROWS.jsonl"
-    return f"talk to it:   python tools/chat.py {run}"
+def _what_next(runner: Runner) -> list[str]:
+    run, model = _short(runner.work_folder), runner.bare_model
+    merge = " --merge" if hasattr(model, "peft_config") else ""
+    export = f"export it:    python tools/convert.py {run} OUT{merge}"
+    if is_reward_model(model):
+        return [f"try it:       python tools/score.py {run} ROWS.jsonl", export]
+    return [f"talk to it:   python tools/chat.py {run}", export]
 
 
 def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:

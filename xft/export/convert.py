@@ -143,10 +143,10 @@ def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
 
 def _measured(found: Comparison, effect: float, allowed: Limits, said: str) -> list[str]:
     """Lines on how near a merged model is, beside how far the adapter takes the base at all."""
+    least = "" if found.scored else f" (at least {allowed.agreement:.0%})"
     lines = [
         f"merged against the adapter, over {said}: KL {found.divergence:.2g} nats (at most "
-        f"{allowed.divergence:g}; the adapter itself makes {effect:.2g}), {found.agreed(1)} (at least "
-        f"{allowed.agreement:.0%})"
+        f"{allowed.divergence:g}; the adapter itself makes {effect:.2g}), {found.agreed(1)}{least}"
     ]
     if found.divergence > NOTICEABLE * effect:
         lines.append(

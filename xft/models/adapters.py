@@ -124,13 +124,13 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
     Raises:
         ModelError: it does not fit: another shape, other layers, or weights that are missing.
     """
-    widen_head(model)
     if not (path / "adapter_model.safetensors").is_file():
         # peft would take adapter_model.bin in its place, which is a pickle.
         raise ModelError(
             f"{path}: no adapter_model.safetensors; expected an adapter that xft or peft wrote. Weights in "
             "adapter_model.bin are not read, since a pickle can run code: save them anew with a current peft"
         )
+    widen_head(model)
     try:
         loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:

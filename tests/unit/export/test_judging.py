@@ -105,7 +105,11 @@ def test_scores_are_compared_as_choices_between_two_answers() -> None:
     assert str(found).startswith("scores differ by 0.27 at most (the largest is 2.2), KL ")
     assert str(found).endswith(" nats, the same answer of two is the better one in 100% of the pairs")
     turned = torch.combinations(saved[[1, 0, 2]], 2)[None]
-    assert compare(torch.combinations(live, 2)[None], turned).agreement == pytest.approx(2 / 3)
+    pair = [torch.combinations(live, 2)[None]], [turned]
+    assert compare(*pair[0], *pair[1]).agreement == pytest.approx(2 / 3)
+    assert compare_merged(*pair, Limits(1.0, 0.9), "run", scored=True).agreement < 0.9
+    with pytest.raises(CheckpointError, match=r"scores differ by .*; allowed are 0\.1 nats\. Try"):
+        compare_merged(*pair, Limits(0.1, 0.9), "run", scored=True)
 
 
 def test_a_reward_model_is_asked_for_the_scores_of_padded_rows(byte_tokenizer: Any) -> None:

@@ -145,7 +145,7 @@ def test_without_another_special_token_one_is_asked_for(make_byte_tokenizer: Cal
     tokenizer = make_byte_tokenizer(specials=())
     tokenizer.bos_token = None
     source = LAST.replace("<|im_start|>", "@")
-    with pytest.raises(ModelError, match=r"model\.add_tokens=\['<\|pad\|>'\]"):
+    with pytest.raises(ModelError, match=r"model\.add_tokens=\['<pad>'\]"):
         choose_padding(model, tokenizer, ChatTemplate(source).bind(tokenizer))
 
 

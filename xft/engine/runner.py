@@ -134,12 +134,17 @@ class Runner(FlexibleRunner):
             CheckpointError: it is broken, or of another model or other data.
         """
         said = checkpoint.read_state(folder)
-        if changed := differences(said.get("config"), fixed(self.cfg)):
+        same = said.get("data") == loop.plan.fingerprint()
+        changed = differences(said.get("config"), fixed(self.cfg))
+        # With other ranks, a step that stays what it was is accumulated of more or fewer portions.
+        if changed := [
+            each for each in changed if not (same and each.startswith("training.accumulation "))
+        ]:
             raise CheckpointError(
                 f"{folder}: the config is not that of the checkpoint ({'; '.join(changed)}); a resumed run may "
                 f"change {FREE}"
             )
-        if said.get("data") != loop.plan.fingerprint():
+        if not same:
             raise CheckpointError(
                 f"{folder}: was trained on other data, or in portions of another size, so its place in the "
                 "data is not known; start a new run with model.path or an adapter, or restore data and training"

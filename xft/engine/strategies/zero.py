@@ -131,7 +131,7 @@ class DeepSpeed(Distributed):
         self.together = self.stage == 3
         self.settled: Settled
         self.model: Any
-        self._refuse = False
+        self._refuse = self._forgotten = False
         import_deepspeed()
         super().__init__(work_dir, seed, device, autocast, launcher, timeout_minutes)
 
@@ -248,6 +248,7 @@ class DeepSpeed(Distributed):
 
     def forward_backward(self, batch: Any, scale: float, last: bool) -> LossOutput:
         """One micro-batch; see the base. DeepSpeed takes the mean over ranks, as DDP does."""
+        self._forgotten = False
         with self.autocast():
             loss, output = self.model(batch.to(self.device))
         # Called so, it divides by nothing else than the number of ranks.
@@ -261,20 +262,20 @@ class DeepSpeed(Distributed):
         except TrainingError:
             self._after_plain_refusal()
             raise
-        if self.stage == 0:
-            norm = self._norm
-        else:
-            norm = float(self.model.get_global_grad_norm())
-            if not self.model.was_step_applied():
-                raise TrainingError(
-                    f"the norm of the gradient is {norm}, and the weights were left as they are"
-                )
+        norm = self._norm if self.stage == 0 else float(self.model.get_global_grad_norm())
+        if not self.model.was_step_applied():
+            self._forgotten = True
+            raise TrainingError(
+                f"the norm of the gradient is {norm}, and the weights were left as they are"
+            )
         self.schedule.step()
         return norm
 
     def discard(self) -> None:
         """Forget the gradients of this window, in the way in which DeepSpeed forgets those that are
         not finite: it keeps track of them in many places."""
+        if self._forgotten:
+            return
         if self.stage == 0:
             self._refuse = True
             try:
@@ -303,6 +304,7 @@ class DeepSpeed(Distributed):
             )
 
     def _after_plain_refusal(self) -> None:
+        self._forgotten = True
         self.model.zero_grad()
         self.model._running_engine_step = False
 

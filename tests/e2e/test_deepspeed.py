@@ -1,0 +1,193 @@
+"""ZeRO on two ranks with gloo gives what one process gives: losses, checkpoints, models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import run_jobs
+from safetensors.torch import load_file
+from test_guards import BLOWING
+from tiny import records, write_config, write_rows
+
+from xft.cli import main
+
+STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3)}
+BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second")
+COMMON = """
+hooks.update(questions=None, progress=dict(type="progress", interval=8))
+hooks["checkpoint"].update(interval=3, keep=9, best=None)
+hooks["validation"].update(interval=6)
+data.update(packing=False, val=2)
+training.update(accumulation=4 // RANKS)
+"""
+EXTRA = {
+    "lora": "",
+    "full": 'model["adapter"] = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n',
+    "qlora": 'model["quantization"] = dict(type="nf4")\n',
+    "dropout": 'model["adapter"].update(dropout=0.2)\n',
+    "blown": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
+    'objective = dict(type="blowing.blow", token=TOKEN, kind="gradient")\n',
+}
+
+
+class Runs:
+    """Trainings of one process, and of two ranks, by name."""
+
+    def __init__(self, folder: Path, model: Path, tokenizer: Any) -> None:
+        self.folder = folder
+        self.errors: dict[str, str] = {}
+        rows = write_rows(folder / "rows.jsonl", 14)
+        lines = rows.read_text().splitlines()
+        for marked in (4, 5):
+            lines[marked] = json.dumps({**json.loads(lines[marked]), "instruction": "zebra"})
+        rows.write_text("\n".join(lines) + "\n")
+        others = {id for line in lines if "zebra" not in line for id in tokenizer(line)["input_ids"]}
+        token = next(each for each in tokenizer("zebra")["input_ids"] if each not in others)
+        (folder / "blowing.py").write_text(BLOWING)
+        for kind, extra in EXTRA.items():
+            for ranks in (1, 2):
+                text = (COMMON + extra).replace("RANKS", str(ranks)).replace("TOKEN", str(token))
+                write_config(self.config(kind, ranks), model, rows, text)
+        for stage in range(4):
+            zero: dict[str, Any] = {"stage": stage}
+            if stage == 3:
+                # Without this, weights as small as these would stay whole on every rank.
+                zero["stage3_param_persistence_threshold"] = 0
+            self.json(stage).write_text(
+                json.dumps({"train_batch_size": "auto", "zero_optimization": zero}), encoding="utf-8"
+            )
+
+    def config(self, kind: str, ranks: int) -> Path:
+        return self.folder / f"{kind}_{ranks}.py"
+
+    def json(self, stage: int) -> Path:
+        return self.folder / f"zero{stage}.json"
+
+    def alone(self, kind: str, name: str, *options: str) -> None:
+        arguments = ["train", str(self.config(kind, 1)), "--work-dir", str(self.folder / name)]
+        assert main([*arguments, *options]) == 0
+
+    def job(self, kind: str, stage: int | None, name: str, resume: str | None = None) -> dict[str, Any]:
+        return {
+            "config": str(self.config(kind, 2)),
+            "work_dir": str(self.folder / name),
+            "deepspeed": None if stage is None else str(self.json(stage)),
+            "resume": None if resume is None else str(self.folder / resume / "checkpoints" / "step_3"),
+        }
+
+    def together(self, jobs: list[dict[str, Any]]) -> None:
+        found = run_jobs(self.folder, jobs)
+        self.errors |= {Path(job["work_dir"]).name: each for job, each in zip(jobs, found, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """All trainings of this file: those of two ranks are started once."""
+    pytest.importorskip("deepspeed")
+    folder = tmp_path_factory.mktemp("zero")
+    made = Runs(folder, tiny_model, smollm2_tokenizer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for kind in (*STAGES, "blown"):
+            made.alone(kind, kind)
+    jobs = [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in BOTH]
+    jobs += [made.job("blown", stage, f"blown-{stage}") for stage in (2, 3)]
+    jobs += [made.job("dropout", 3, "dropout-3"), made.job("dropout", 3, "dropout-again", "dropout-3")]
+    jobs += [
+        made.job("full", 2, "full-again", "full-2"),
+        made.job("full", 3, "one-then-3", "full"),
+        made.job("full", 1, "3-then-1", "full-3"),
+        made.job("lora", 2, "lora-3-then-2", "lora-3"),
+    ]
+    made.together(jobs)
+    made.alone("full", "3-then-one", "--resume", str(folder / "full-3" / "checkpoints" / "step_3"))
+    made.alone("lora", "2-then-one", "--resume", str(folder / "lora-2" / "checkpoints" / "step_3"))
+    return made
+
+
+def figures(runs: Runs, name: str, key: str, after: int = 0) -> list[float]:
+    return [each[key] for each in records(runs.folder / name) if key in each and each["step"] > after]
+
+
+@pytest.mark.parametrize(("kind", "stage"), BOTH)
+def test_every_stage_gives_the_losses_of_one_process(runs: Runs, kind: str, stage: int) -> None:
+    """12 rows in windows of 4 with 3 steps an epoch, clipped by the global norm; fp32."""
+    name = f"{kind}-{stage}"
+    assert runs.errors[name] == ""
+    assert figures(runs, name, "target_tokens") == figures(runs, kind, "target_tokens")
+    assert figures(runs, name, "loss") == pytest.approx(figures(runs, kind, "loss"), rel=1e-5)
+    # Sums of squares in fp32, taken in another order.
+    assert figures(runs, name, "grad_norm") == pytest.approx(figures(runs, kind, "grad_norm"), rel=2e-4)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_step_whose_gradient_is_no_number_is_left_out(runs: Runs, stage: int) -> None:
+    name = f"blown-{stage}"
+    assert runs.errors[name] == ""
+    skipped = [each["step"] for each in records(runs.folder / "blown") if each.get("skipped")]
+    assert len(skipped) >= 2
+    assert [each["step"] for each in records(runs.folder / name) if each.get("skipped")] == skipped
+    assert figures(runs, name, "loss") == pytest.approx(figures(runs, "blown", "loss"), rel=1e-5)
+    for line in ("is left out: the norm of the gradient is", "rows.jsonl:"):
+        assert line in (runs.folder / name / "train.log").read_text()
+
+
+def saved(runs: Runs, name: str, kind: str) -> dict[str, torch.Tensor]:
+    file = "model.safetensors" if kind == "full" else "adapter_model.safetensors"
+    return load_file(runs.folder / name / "final" / file)
+
+
+@pytest.mark.parametrize("kind", STAGES)
+def test_what_is_saved_is_whole_whoever_had_which_share(runs: Runs, kind: str) -> None:
+    expected = saved(runs, kind, kind)
+    for stage in STAGES[kind]:
+        found = saved(runs, f"{kind}-{stage}", kind)
+        assert found.keys() == expected.keys()
+        assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+
+
+def test_the_state_of_the_optimizer_is_whole_whoever_had_which_share(runs: Runs) -> None:
+    where = Path("checkpoints") / "step_3" / "training_state.safetensors"
+    expected = load_file(runs.folder / "full" / where)
+    for name in ("full-1", "full-2", "full-3"):
+        found = load_file(runs.folder / name / where)
+        state = {each for each in found if ".random." not in each}
+        assert state == {each for each in expected if ".random." not in each}
+        for each in state:
+            # Single numbers are sums that nearly cancel; their order was another.
+            apart = (found[each].float() - expected[each].float()).norm()
+            assert apart <= 1e-4 * expected[each].float().norm(), each
+
+
+@pytest.mark.parametrize(("whole", "again"), [("dropout-3", "dropout-again"), ("full-2", "full-again")])
+def test_a_resumed_run_is_bit_equal_on_the_same_ranks(runs: Runs, whole: str, again: str) -> None:
+    assert runs.errors[again] == ""
+    for key in ("loss", "grad_norm", "lr"):
+        assert figures(runs, again, key) == figures(runs, whole, key, after=3)
+    kind = whole.partition("-")[0]
+    before, after = saved(runs, whole, kind), saved(runs, again, kind)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("one-then-3", "full"),
+        ("3-then-1", "full"),
+        ("3-then-one", "full"),
+        ("lora-3-then-2", "lora"),
+        ("2-then-one", "lora"),
+    ],
+)
+def test_a_run_goes_on_with_another_stage_and_other_ranks(runs: Runs, name: str, whole: str) -> None:
+    assert runs.errors.get(name, "") == ""
+    assert figures(runs, name, "loss") == pytest.approx(figures(runs, whole, "loss", after=3), rel=1e-5)
+
+
+def test_the_change_of_ranks_is_said(runs: Runs) -> None:
+    log = (runs.folder / "one-then-3" / "train.log").read_text()
+    assert "the run began with 1 ranks and goes on with 2: accumulation 4 → 2" in log
+    assert "ranks 1 to 1 are new" in log

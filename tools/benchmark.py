@@ -5,7 +5,8 @@
     python tools/benchmark.py --rows alpaca.json --profile        # where a step of xft spends its time
 
 Every round runs all contestants one after the other, so that a machine which others use too is as slow for
-each; what counts are the ratios within a round. All train an epoch of the same rows with LoRA on all
+each; what counts are the ratios within a round. On a machine with more work than cores, `--clock cpu` with
+OMP_NUM_THREADS=1 in the environment takes the processor's time in place of the wall's. All train an epoch of the same rows with LoRA on all
 linear layers at a constant rate. The first step is left out of the times. MFU is the share of the rate of a
 large matrix product, measured in each round, that the counted operations of the model take: the products
 of the layers and adapters for each token that is not padding, of the head for each trained one, and of
@@ -116,7 +117,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
         "rows": str(folder / "train.json"),
         "validation": [{"ids": each.input_ids.tolist(), "labels": each.labels.tolist()} for each in encoded[1]],
         "length": arguments.length, "rank": arguments.rank, "lr": arguments.lr, "dtype": arguments.dtype,
-        "template": arguments.template,
+        "template": arguments.template, "clock": arguments.clock,
     }  # fmt: skip
     return job, count_work(model, arguments.rank, encoded[0].lengths.tolist())
 
@@ -146,12 +147,12 @@ def run(job: dict[str, Any], python: str) -> dict[str, Any]:
         return dict(json.loads((folder / "out.json").read_text(encoding="utf-8")))
 
 
-def figures(found: dict[str, Any], work: Work, rate: float) -> dict[str, float]:
+def figures(found: dict[str, Any], work: Work, rate: float, clock: str) -> dict[str, float]:
     """Tokens a second and the like, over all steps but the first."""
     steps = found["steps"]
     kept = steps[1:] or steps
     seconds, total, tokens, targets = (
-        sum(each[name] for each in kept) for name in ("seconds", "total", "tokens", "targets")
+        sum(each[name] for each in kept) for name in (clock, "total", "tokens", "targets")
     )
     share = tokens / sum(each["tokens"] for each in steps)
     return {
@@ -229,6 +230,7 @@ def main() -> None:
         "--python", nargs="+", default=[], metavar="NAME=PATH", help="the interpreter of a program"
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--profile", action="store_true", help="where a step of xft spends its time")
     parser.add_argument("--output", type=Path, help="write every figure of every round here, as JSON")
     arguments = parser.parse_args()
@@ -242,12 +244,12 @@ def main() -> None:
         rounds: dict[str, list[dict[str, float]]] = {each: [] for each in arguments.contestants}
         rates, versions = [], {}
         for _ in range(arguments.repeats):
-            rates.append(run({"kind": "matrices", "dtype": arguments.dtype}, sys.executable)["rate"])
+            rates.append(run({**job, "kind": "matrices"}, sys.executable)["rate"])
             for each in arguments.contestants:
                 kind, checkpointing, options = CONTESTANTS[each]
                 mine = {**job, "kind": kind, "checkpointing": checkpointing, "options": options}
                 found = run(mine, pythons.get(kind, sys.executable))
-                rounds[each].append(figures(found, work, rates[-1]))
+                rounds[each].append(figures(found, work, rates[-1], arguments.clock))
                 versions[kind] = found["versions"]
                 print(each, json.dumps(rounds[each][-1]), file=sys.stderr, flush=True)
     if arguments.output is not None:

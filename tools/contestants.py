@@ -24,23 +24,27 @@ class Watch:
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
         self.now = {"total": 0, "tokens": 0, "targets": 0}
-        self.begun = 0.0
+        self.begun = (0.0, 0.0)
 
     def see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         """Count the tokens of a forward pass: all, those that are not padding, the trained ones."""
         ids, mask, labels = (kwargs.get(each) for each in ("input_ids", "attention_mask", "labels"))
+        if labels is None:  # not training
+            return
         self.now["total"] += ids.numel()
         self.now["tokens"] += ids.numel() if mask is None or mask.ndim != 2 else int((mask != 0).sum())
         self.now["targets"] += int((labels[:, 1:] != -100).sum())
 
     def begin(self) -> None:
         """The first step begins."""
-        self.begun = time.perf_counter()
+        self.begun = time.perf_counter(), time.process_time()
 
     def end_step(self, **seen: float) -> None:
         """A step has ended, and the next begins."""
-        now = time.perf_counter()
-        self.steps.append({**(seen or self.now), "seconds": now - self.begun})
+        now = time.perf_counter(), time.process_time()
+        self.steps.append(
+            {**(seen or self.now), "wall": now[0] - self.begun[0], "cpu": now[1] - self.begun[1]}
+        )
         self.now = dict.fromkeys(self.now, 0)
         self.begun = now
 
@@ -210,17 +214,19 @@ def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     run_exp(arguments, callbacks=[_callback(watch, finish)])
 
 
-def matrix_rate(dtype: str, size: int = 2048, rounds: int = 12) -> float:
+def matrix_rate(dtype: str, clock: str, size: int = 2048, rounds: int = 12) -> float:
     """FLOP/s of the product of two square matrices: the best of several rounds."""
     import torch
+
+    read = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
 
     one, two = (torch.randn(size, size, dtype=getattr(torch, dtype)) for _ in range(2))
     best = 0.0
     for _ in range(rounds):
-        begun = time.perf_counter()
+        begun = read()
         for _ in range(3):
             one @ two
-        best = max(best, 3 * 2 * size**3 / (time.perf_counter() - begun))
+        best = max(best, 3 * 2 * size**3 / (read() - begun))
     return best
 
 
@@ -229,7 +235,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     out = Path(sys.argv[2])
     if job["kind"] == "matrices":
-        out.write_text(json.dumps({"rate": matrix_rate(job["dtype"])}), encoding="utf-8")
+        out.write_text(json.dumps({"rate": matrix_rate(job["dtype"], job["clock"])}), encoding="utf-8")
         return
     watch, found = Watch(), {}
 

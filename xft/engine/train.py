@@ -20,7 +20,7 @@ from xft.engine.loop import TrainLoop
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
-from xft.engine.records import write_records
+from xft.engine.records import report_of, write_environment, write_records
 from xft.engine.rehearsal import Rehearsal, scratch
 from xft.engine.resuming import stop_reason
 from xft.engine.runner import Runner
@@ -118,6 +118,7 @@ def train(options: TrainOptions) -> Path:
             runner.go_on_from(resume, loop)
         if rank == 0:
             write_records(work_dir, config, prepared, plan)
+            write_environment(work_dir, plan, strategy.device)
             runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
@@ -201,6 +202,8 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         final, comparison = runner.write_final(lambda folder: verify_final(runner, folder))
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
+        if (page := report_of(runner.work_folder)) is not None:
+            console.say(f"look at it:   {_short(page)}")
         console.say(f"talk to it:   python tools/chat.py {_short(runner.work_folder)}")
         console.say(f"export it:    python tools/convert.py {_short(runner.work_folder)} OUT --merge")
     strategy.barrier()

@@ -8,7 +8,7 @@ test reads the imports and says so)::
     Level 5   evaluation  export  chat
     Level 4   objectives
     Level 3   models
-    Level 2   data  losses  kernels
+    Level 2   data  losses  kernels  pages
     Level 1   templates  config  doctor
     Level 0   types  errors  registry  console  paths  machine
 """

@@ -10,7 +10,7 @@ from tiny import records
 
 from xft.cli import INTERRUPTED, main
 
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
 HOOK = """
 from mmengine.hooks import Hook
 

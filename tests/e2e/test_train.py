@@ -13,7 +13,7 @@ from tiny import records, write_config, write_rows
 from xft.cli import main
 from xft.config import load_config
 
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
 
 
 def _figures(run: Path) -> list[dict[str, Any]]:

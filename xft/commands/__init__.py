@@ -4,6 +4,7 @@ from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
 from xft.commands.doctor import DOCTOR
 from xft.commands.models import CHAT, CONVERT, SCORE
+from xft.commands.runs import COMPARE, REPORT
 from xft.commands.shared import Command
 from xft.commands.train import TRAIN
 
@@ -12,6 +13,8 @@ COMMANDS: dict[str, Command] = {
     "chat": CHAT,
     "score": SCORE,
     "convert": CONVERT,
+    "report": REPORT,
+    "compare": COMPARE,
     "inspect-data": INSPECT,
     "prepare": PREPARE,
     "check": CHECK,

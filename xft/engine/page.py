@@ -25,9 +25,10 @@ from tqdm import tqdm
 from xft import paths
 from xft.data import Prepared, Samples
 from xft.engine.inspect import Reader, side
-from xft.engine.page_parts import parts_of, text
+from xft.engine.page_parts import parts_of
 from xft.engine.recipe import Recipe
 from xft.errors import ConfigError
+from xft.pages.markup import fill, style, text
 from xft.types import Tokenizer
 from xft.version import __version__
 
@@ -221,12 +222,7 @@ def _fill(title: str, prepared: Prepared, recipe: Recipe | None, data: dict[str,
         "version": __version__,
         **parts_of(prepared, recipe),
         "data": as_script(data),
-        "style": _asset("css"),
-        "script": _asset("js"),
+        "style": style("page", "data_page"),
+        "script": (paths.PACKAGE / "assets" / "data_page.js").read_text(encoding="utf-8"),
     }
-    # In one pass: what is put in is never looked through for further places.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("html"))
-
-
-def _asset(kind: str) -> str:
-    return (paths.PACKAGE / "assets" / f"data_page.{kind}").read_text(encoding="utf-8")
+    return fill("data_page", parts)

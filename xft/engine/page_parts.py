@@ -1,16 +1,15 @@
 """The parts of the data page that are written here: tables and histograms. The samples are not."""
 
-import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xft.console import PICTURES
 from xft.data import Ledger, Prepared, Samples
 from xft.engine.recipe import Recipe
-from xft.engine.report import Bar, histogram, oddities, packed, place, row_counts
+from xft.engine.report import histogram, oddities, packed, place, row_counts
+from xft.pages.markup import bars, card, table, text
 
 _QUARANTINED = 200
 _LONGEST_ROW = 1000
@@ -26,25 +25,12 @@ def parts_of(prepared: Prepared, recipe: Recipe | None) -> dict[str, str]:
     ledger = prepared.ledger
     return {
         "splits": "".join(_summary(name, each) for name, each in ledger.splits.items()),
-        "rows": _table([(f"{n:,}", phrase) for n, phrase in [*row_counts(ledger), *oddities(ledger)]]),
+        "rows": table([(f"{n:,}", phrase) for n, phrase in [*row_counts(ledger), *oddities(ledger)]]),
         "packing": _packing(prepared, recipe),
         "histograms": "".join(_histograms("train", prepared.train) + _histograms("val", prepared.val)),
         "quarantine": _quarantine(ledger),
         "near": _near(ledger),
     }
-
-
-def text(value: Any) -> str:
-    """A value as text for a page, in which no character is markup and none is swallowed."""
-    return html.escape(str(value).translate(PICTURES))
-
-
-def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
-    above = "".join(f'<th scope="col">{text(each)}</th>' for each in head)
-    body = "".join("<tr>" + "".join(f"<td>{text(each)}</td>" for each in row) + "</tr>\n" for row in rows)
-    return (
-        f"<table>\n{f'<thead><tr>{above}</tr></thead>' if above else ''}<tbody>\n{body}</tbody></table>\n"
-    )
 
 
 def _summary(name: str, figures: dict[str, Any]) -> str:
@@ -59,30 +45,16 @@ def _summary(name: str, figures: dict[str, Any]) -> str:
         ),
         ("trained of these", f"p50 {targets['p50']:,}, p95 {targets['p95']:,}, longest {targets['max']:,}"),
     ]
-    return f'<div class="card"><h3>{text(name)}</h3>{_table(rows)}</div>\n'
+    return card(name, table(rows))
 
 
 def _histograms(name: str, samples: Samples) -> list[str]:
     if not len(samples):
         return []
     return [
-        _figure(f"{name}: tokens of a sample", histogram(samples.lengths)),
-        _figure(f"{name}: trained tokens of a sample", histogram(samples.targets)),
+        bars(f"{name}: tokens of a sample", histogram(samples.lengths)),
+        bars(f"{name}: trained tokens of a sample", histogram(samples.targets)),
     ]
-
-
-def _figure(title: str, bars: Sequence[Bar]) -> str:
-    most = max(each.count for each in bars)
-    rows = "".join(
-        f'<tr><th scope="row">{each.first:,} – {each.last:,}</th><td>{_bar(each.count / most)}</td>'
-        f"<td>{each.count:,}</td></tr>\n"
-        for each in bars
-    )
-    return f'<figure><figcaption>{text(title)}</figcaption><table class="bars">\n{rows}</table></figure>\n'
-
-
-def _bar(share: float) -> str:
-    return f'<i style="width:{100 * share:.1f}%"></i>' if share else ""
 
 
 def _packing(prepared: Prepared, recipe: Recipe | None) -> str:
@@ -107,7 +79,7 @@ def _quarantine(ledger: Ledger) -> str:
     return (
         f'<section id="quarantine"><h2>Set aside: {total:,} rows</h2>\n'
         f"<p>These rows do not fit, and nothing is learnt from them. {first}All stand whole in{files}</p>\n"
-        f'<div class="scroll">{_table(shown, ("where", "why", "row"))}</div></section>\n'
+        f'<div class="scroll">{table(shown, ("where", "why", "row"))}</div></section>\n'
     )
 
 
@@ -137,5 +109,5 @@ def _near(ledger: Ledger) -> str:
     return (
         f'<section id="near"><h2>Near duplicates: {ledger.near_duplicates:,}</h2>\n<p>{more}rows that share '
         "most of their token sequences with an earlier one.</p>\n"
-        f'<div class="scroll">{_table(rows, ("row", "repeats", "in common"))}</div></section>\n'
+        f'<div class="scroll">{table(rows, ("row", "repeats", "in common"))}</div></section>\n'
     )

@@ -1,15 +1,23 @@
-"""What a run writes down of itself before its first step."""
+"""What a run writes down of itself: before its first step, and at its end."""
 
 import json
 import shutil
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from xft import console, machine
 from xft.config import dump_config
 from xft.data import Prepared
 from xft.data.packing import describe
 from xft.engine.plan import TrainingPlan
+from xft.errors import ConfigError
+from xft.pages import write_report
+from xft.pages.records import ENVIRONMENT
+from xft.version import __version__
 
 
 def write_records(
@@ -28,3 +36,45 @@ def write_records(
         with (work_dir / "quarantine.jsonl").open("wb") as out:
             for each in prepared.ledger.quarantine_files:
                 out.write(each.read_bytes())
+
+
+def write_environment(work_dir: Path, plan: TrainingPlan, device: torch.device) -> None:
+    """Write ``environment.json``: on what the run goes, with which libraries, in which portions."""
+    batches = plan.batches
+    total, _ = machine.host_memory()
+    values = {
+        "plan": {
+            "steps": plan.num_steps,
+            "steps of an epoch": batches.steps_per_epoch,
+            "rows at once": batches.batch_size,
+            "accumulation": batches.accumulation,
+            "ranks": batches.world_size,
+            "tokens of a packed row": batches.capacity,
+            "seed": batches.seed,
+        },
+        "machine": {
+            "device": _device(device),
+            "processor": machine.processor(),
+            "memory": console.readable(total),
+            "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+        },
+        "versions": {"xft": __version__, **machine.versions()},
+    }
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    (work_dir / ENVIRONMENT).write_text(text, encoding="utf-8")
+
+
+def _device(device: torch.device) -> str:
+    if device.type != "cuda":
+        return str(device)
+    found = torch.cuda.get_device_properties(device)
+    return f"{found.name}, {console.readable(found.total_memory)} (CUDA {torch.version.cuda})"
+
+
+def report_of(work_dir: Path) -> Path | None:
+    """Write ``report.html``. A run does not fail by it: where it cannot be written, that is said."""
+    try:
+        return write_report(work_dir)
+    except ConfigError as error:
+        console.say(f"warning: no report: {error}")
+        return None

@@ -14,27 +14,13 @@ from xft.data.sources import Origin
 from xft.data.task import SET_ASIDE, TOO_LONG
 from xft.engine.plan import make_plan
 from xft.engine.recipe import Recipe
+from xft.pages.markup import Bar
 
 NEAR = f"with {THRESHOLD:.0%} or more of the token sequences of an earlier row"
 _EXAMPLES = 3
 _BARS = 12
 _SMALL = 8
 _WIDTH = 40
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar of a histogram.
-
-    Attributes:
-        first: the least value that it counts.
-        last: the greatest.
-        count: how many values lie between these, both included.
-    """
-
-    first: int
-    last: int
-    count: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from xft.engine.hooks.verify import expect_live, verify_final
 from xft.engine.lost import lost_peers
 from xft.engine.plan import TrainingPlan
 from xft.engine.recipe import Recipe
-from xft.engine.records import write_records
+from xft.engine.records import report_of, write_environment, write_records
 from xft.engine.rehearsal import Rehearsal, scratch
 from xft.engine.resuming import stop_reason
 from xft.engine.runner import Runner
@@ -113,6 +113,7 @@ def _train(options: TrainOptions) -> Path:
             runner.go_on_from(resume, loop)
         if rank == 0:
             write_records(work_dir, config, prepared, plan)
+            write_environment(work_dir, plan, strategy.device)
             runner.loggers = open_loggers(parts, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
@@ -172,6 +173,8 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         )
         console.say("")
         console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
+        if (page := report_of(runner.work_folder)) is not None:
+            console.say(f"look at it:   {_short(page)}")
         for line in _what_next(runner):
             console.say(line)
     strategy.barrier()

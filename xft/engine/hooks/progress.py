@@ -3,7 +3,9 @@
 import time
 from typing import Any
 
-from xft import console
+import torch
+
+from xft import console, machine
 from xft.engine.hooks.interval import IntervalHook
 from xft.registry import register
 
@@ -38,7 +40,8 @@ class ProgressHook(IntervalHook):
         # The mean over the run so far, validation and questions included: what one waits for.
         eta = (time.perf_counter() - self._begun) / self._steps * left
         record = {key: value for key, value in outputs.items() if key != "seconds"}
-        runner.record("train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1))
+        memory = _memory(runner.strategy.device)
+        runner.record("train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), memory=memory)
         if self.is_due(loop.step, loop.plan.num_steps):
             console.say(self._line(loop, eta))
             self._since.clear()
@@ -53,6 +56,11 @@ class ProgressHook(IntervalHook):
             f"step {loop.step:>{width}}/{loop.plan.num_steps}  epoch {_epoch(loop):.2f}  loss {loss:.4f}  "
             f"lr {last['lr']:.2e}  grad {last['grad_norm']:.2f}  {rate:,.0f} tok/s  {clock(eta)} left"
         )
+
+
+def _memory(device: torch.device) -> int:
+    """The most bytes that were held so far: of the GPU, or of this process."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else machine.peak_resident()
 
 
 def _epoch(loop: Any) -> float:

@@ -3,12 +3,14 @@
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
 from xft.commands.models import CHAT, CONVERT
+from xft.commands.serve import SERVE
 from xft.commands.shared import Command
 from xft.commands.train import TRAIN
 
 COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "chat": CHAT,
+    "serve": SERVE,
     "convert": CONVERT,
     "inspect-data": INSPECT,
     "prepare": PREPARE,

@@ -1,11 +1,6 @@
 """`serve` as clients use it: one server on a tiny run, asked by the official client of OpenAI."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,35 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from openai import APIStatusError, OpenAI
-from tiny import ROOT
 
 from xft.chat import open_session
 
 USER: list[Any] = [{"role": "user", "content": "Say number 3"}]
-
-
-@pytest.fixture(scope="session")
-def address(finished_run: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "xft.cli", "serve", str(finished_run), "--port", "0"]
-    options = ["--name", "tiny", "--max-new-tokens", "400", "--max-batch", "4", "--max-waiting", "12"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", said)
-        assert found is not None, said
-        try:
-            yield found.group()
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-@pytest.fixture(scope="session")
-def client(address: str) -> OpenAI:
-    return OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120)
 
 
 def _say(client: OpenAI, **options: Any) -> str:

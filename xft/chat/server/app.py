@@ -18,7 +18,7 @@ from xft.chat.server.service import Service
 
 PAGE = {"/": "chat_page.html", "/chat_page.css": "chat_page.css", "/chat_page.js": "chat_page.js"}
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'"
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'"
 
 
 def make_app(service: Service, key: str | None, hosts: Sequence[str] | None) -> FastAPI:

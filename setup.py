@@ -41,6 +41,7 @@ setup(
     extras_require={
         "logging": requirements("logging"),
         "deepspeed": requirements("deepspeed"),
+        "serve": requirements("serve"),
     },
     entry_points={"console_scripts": ["xft = xft.cli:main"]},
 )

@@ -1,11 +1,17 @@
 """A tiny model with the tokenizer of SmolLM2, shared by all commands that are tried."""
 
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
 from preferences import write_reward_config
-from tiny import save_tiny, write_config, write_rows
+from tiny import ROOT, save_tiny, write_config, write_rows
 
 from xft.cli import main
 
@@ -40,3 +46,27 @@ def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
     config = write_reward_config(folder, tiny_model, extra + "training.update(epochs=4)\n")
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def address(finished_run: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "xft.cli", "serve", str(finished_run), "--port", "0"]
+    options = ["--name", "tiny", "--max-new-tokens", "400", "--max-batch", "4", "--max-waiting", "12"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert found is not None, said
+        try:
+            yield found.group()
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def client(address: str) -> OpenAI:
+    return OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120)

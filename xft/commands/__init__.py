@@ -5,12 +5,14 @@ from xft.commands.data import INSPECT, PREPARE
 from xft.commands.doctor import DOCTOR
 from xft.commands.models import CHAT, CONVERT, SCORE
 from xft.commands.runs import COMPARE, REPORT
+from xft.commands.serve import SERVE
 from xft.commands.shared import Command
 from xft.commands.train import TRAIN
 
 COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "chat": CHAT,
+    "serve": SERVE,
     "score": SCORE,
     "convert": CONVERT,
     "report": REPORT,

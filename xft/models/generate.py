@@ -83,10 +83,7 @@ class Generator:
         for start in range(0, len(conversations), batch_size):
             prompts = [self.encode(each) for each in conversations[start : start + batch_size]]
             width = max(len(each) for each in prompts)
-            pad = self.tokenizer.pad_token_id or 0
-            ids = torch.tensor([[pad] * (width - len(each)) + each for each in prompts])
-            mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
-            output = self._generate(ids, mask, max_new_tokens, temperature)
+            output = self.run(prompts, max_new_tokens, temperature)
             answers += [self._read(row[width:].tolist()) for row in output]
         return answers
 
@@ -137,6 +134,30 @@ class Generator:
             thread.join()
         if failure:
             raise failure[0]
+
+    def run(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        **options: Any,
+    ) -> torch.Tensor:
+        """Go on from several texts at once.
+
+        Args:
+            prompts: the tokens of each.
+            max_new_tokens: the most tokens that are added.
+            temperature: 0 takes the likeliest token each time.
+            options: for ``generate`` of transformers.
+
+        Returns:
+            ``(texts, seq)``: the prompts, padded on the left, and what follows.
+        """
+        width = max(len(each) for each in prompts)
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[pad] * (width - len(each)) + [*each] for each in prompts])
+        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
+        return self._generate(ids, mask, max_new_tokens, temperature, **options)
 
     def encode(self, conversation: Conversation) -> list[int]:
         """The ids of a conversation, up to where the answer begins."""

@@ -1,0 +1,189 @@
+"""`serve` as clients use it: one server on a tiny run, asked by the official client of OpenAI."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import APIStatusError, OpenAI
+
+from xft.chat import open_session
+
+USER: list[Any] = [{"role": "user", "content": "Say number 3"}]
+
+
+def _say(client: OpenAI, **options: Any) -> str:
+    given = {"model": "tiny", "messages": USER, "max_tokens": 8, **options}
+    return client.chat.completions.create(**given).choices[0].message.content or ""
+
+
+def test_what_was_trained_is_listed_and_so_is_what_it_was_trained_on(client: OpenAI) -> None:
+    assert [each.id for each in client.models.list()] == ["tiny", "tiny:base"]
+
+
+def test_the_greedy_answer_is_that_of_the_chat_and_of_the_run_itself(
+    client: OpenAI, finished_run: Path, tiny_model: Path
+) -> None:
+    rows = [json.loads(each) for each in (finished_run / "samples.jsonl").read_text().splitlines()]
+    assert {each["question"] for each in rows} == {"Say number 3", "Who are you?"}
+    chat = open_session(str(finished_run), max_new_tokens=4)
+    base = open_session(str(tiny_model), max_new_tokens=4)
+    for first, last in zip(rows[:2], rows[-2:], strict=True):
+        turns = [{"role": "user", "content": last["question"]}]
+        served = _say(client, messages=turns, max_tokens=4)
+        assert served == chat.ask_once(last["question"]) == last["answer"]
+        below = _say(client, messages=turns, max_tokens=4, model="tiny:base")
+        assert below == base.ask_once(first["question"]) == first["answer"]
+
+
+def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, finished_run: Path) -> None:
+    options: dict[str, Any] = {"model": "tiny", "messages": USER, "max_tokens": 20, "temperature": 0}
+    whole = client.chat.completions.create(**options)
+    pieces = list(
+        client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True})
+    )
+    text = "".join(each.choices[0].delta.content or "" for each in pieces if each.choices)
+    assert text == whole.choices[0].message.content
+    assert pieces[0].choices[0].delta.role == "assistant"
+    finishes = [each.choices[0].finish_reason for each in pieces if each.choices]
+    assert finishes[:-1] == [None] * (len(finishes) - 1)
+    assert finishes[-1] == whole.choices[0].finish_reason
+    assert pieces[-1].usage == whole.usage
+    session = open_session(str(finished_run))
+    prompt = session.generator.encode(session.conversation("Say number 3"))
+    (answer,) = session.generator.answer([session.conversation("Say number 3")], 20)
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens == len(prompt)
+    assert whole.usage.completion_tokens == answer.num_tokens
+    assert (whole.choices[0].finish_reason == "stop") == answer.stopped
+
+
+def test_an_answer_ends_before_a_stop_text_and_at_its_limit(client: OpenAI) -> None:
+    options: dict[str, Any] = {"temperature": 9, "seed": 3, "max_tokens": 30}
+    whole = _say(client, **options)
+    middle = whole[len(whole) // 2 :][:4]
+    before = whole[: whole.index(middle)].rstrip()
+    assert _say(client, **options, stop=middle) == before
+    stream = client.chat.completions.create(
+        model="tiny", messages=USER, stream=True, stop=["never there", middle], **options
+    )
+    pieces = list(stream)
+    assert "".join(each.choices[0].delta.content or "" for each in pieces) == before
+    assert pieces[-1].choices[0].finish_reason == "stop"
+    short = client.chat.completions.create(model="tiny", messages=USER, **{**options, "max_tokens": 3})
+    assert short.choices[0].finish_reason == "length"
+    assert whole.startswith(short.choices[0].message.content or "none")
+
+
+def test_a_seed_gives_the_same_answer_alone_and_among_others(client: OpenAI) -> None:
+    """Twelve at once, in batches of four, that come and go; in fp32, neighbours change nothing."""
+    options = [
+        {"temperature": 9 if seed % 3 else 0, "seed": seed, "max_tokens": 40 + 5 * seed, "top_p": 0.9}
+        for seed in range(12)
+    ]
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda each: _say(client, **each), options))
+    alone = [_say(client, **each) for each in options[:6]]
+    assert together[:6] == alone
+    assert len(set(together)) == 9  # those at temperature 0 are one and the same
+
+
+def test_several_answers_come_from_one_request(client: OpenAI) -> None:
+    options: dict[str, Any] = {
+        "model": "tiny",
+        "messages": USER,
+        "temperature": 9,
+        "seed": 5,
+        "max_tokens": 6,
+    }
+    choices = client.chat.completions.create(**options, n=3).choices
+    assert [each.index for each in choices] == [0, 1, 2]
+    assert [each.message.content for each in choices] == [
+        _say(client, **{**options, "seed": s}) for s in (5, 6, 7)
+    ]
+
+
+def test_text_goes_on_as_plain_transformers_would(client: OpenAI, finished_run: Path) -> None:
+    import torch
+
+    session = open_session(str(finished_run))
+    tokenizer: Any = session.generator.tokenizer
+    prompts = ["Number 3 is", "The"]
+    done = client.completions.create(model="tiny", prompt=prompts, max_tokens=5, temperature=0)
+    for prompt, choice in zip(prompts, done.choices, strict=True):
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            output = session.generator.model.generate(
+                input_ids=ids, max_new_tokens=5, do_sample=False, pad_token_id=2
+            )
+        assert choice.text == tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+    stream = client.completions.create(model="tiny", prompt="The", max_tokens=5, temperature=0, stream=True)
+    assert "".join(each.choices[0].text for each in stream) == done.choices[1].text
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ({"model": "other"}, 404, "there is no 'other' here; there is: tiny, tiny:base"),
+        ({"max_tokens": 401}, 400, "max_tokens: got 401, at most 400 are served here"),
+        ({"max_tokens": 0}, 400, "max_tokens: Input should be greater than or equal to 1"),
+        ({"temperature": -1}, 400, "temperature: Input should be greater than or equal to 0"),
+        ({"messages": []}, 400, "messages: List should have at least 1 item"),
+        ({"messages": [{"role": "user"}]}, 400, "content"),
+        ({"messages": [{"role": "judge", "content": "x"}]}, 400, "judge"),
+        (
+            {"messages": [*USER, {"role": "assistant", "content": "x"}]},
+            400,
+            "the last turn must be the user's",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "long " * 4200}]},
+            400,
+            "the context of 4096 tokens is too small",
+        ),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty: Input should be 0"),
+        ({"logprobs": True}, 400, "logprobs"),
+        ({"extra_body": {"best": 1}}, 400, "best: is not served here; leave it out"),
+        ({"n": 5}, 400, "at most 4 answers"),
+        ({"messages": [{"role": "user", "content": "x" * (1 << 20)}]}, 413, "more than 1,048,576 bytes"),
+    ],
+)
+def test_what_is_wrong_is_said_as_clients_expect_it(
+    client: OpenAI, options: dict[str, Any], status: int, said: str
+) -> None:
+    with pytest.raises(APIStatusError) as caught:
+        _say(client, **options)
+    assert caught.value.status_code == status
+    body: Any = caught.value.response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert said in body["error"]["message"]
+
+
+def test_what_is_no_request_is_refused_in_the_same_form(address: str) -> None:
+    where = f"{address}/v1/chat/completions"
+    answers = [
+        (httpx.post(where, content="{", headers={"content-type": "application/json"}), 400),
+        (httpx.get(where), 405),
+        (httpx.get(f"{address}/v1/nothing"), 404),
+        # Pages of other sites may send forms to this machine, but not JSON.
+        (httpx.post(where, content=json.dumps({"model": "tiny", "messages": USER})), 400),
+    ]
+    for answer, status in answers:
+        assert answer.status_code == status
+        assert answer.json()["error"]["type"] == (
+            "not_found_error" if status == 404 else "invalid_request_error"
+        )
+    other = httpx.get(f"{address}/v1/models", headers={"host": "evil.example"})
+    assert other.status_code == 400
+    assert httpx.get(f"{address}/health").json() == {"status": "ok"}
+
+
+def test_a_client_that_leaves_makes_room_for_others(client: OpenAI) -> None:
+    long: dict[str, Any] = {"model": "tiny", "messages": USER, "temperature": 9, "max_tokens": 400}
+    streams = [client.chat.completions.create(**long, stream=True) for _ in range(12)]
+    for each in streams:
+        each.close()
+    assert _say(client, max_tokens=2)

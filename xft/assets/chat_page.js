@@ -1,0 +1,229 @@
+"use strict";
+// The page talks to the API of the server that it comes from, and to nothing else. What a model
+// writes is text: it is only ever put into text nodes.
+
+const at = (id) => document.getElementById(id);
+const BASE = ":base";
+const state = { model: null, base: null, turns: [], sides: [], stop: null };
+
+function element(kind, className, text) {
+  const made = document.createElement(kind);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function headers() {
+  const key = at("key").value;
+  return { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+}
+
+function complain(text) {
+  at("error").textContent = text;
+  at("error").hidden = !text;
+}
+
+async function failure(response) {
+  const body = await response.json().catch(() => null);
+  const said = body?.error?.message ?? `the server answered ${response.status}`;
+  if (response.status === 401) at("settings").open = true;
+  return new Error(said);
+}
+
+async function findModels() {
+  const response = await fetch("/v1/models", { headers: headers() });
+  if (!response.ok) throw await failure(response);
+  const names = (await response.json()).data.map((each) => each.id);
+  state.model = names.find((each) => !each.endsWith(BASE)) ?? names[0];
+  state.base = names.includes(state.model + BASE) ? state.model + BASE : null;
+  at("name").textContent = at("hint-name").textContent = state.model;
+  document.title = `${state.model} · xft`;
+  at("compare-label").hidden = state.base === null;
+}
+
+// Who answers: the tuned model alone, or the base before it, each with a conversation of its own.
+function chooseSides() {
+  const names = at("compare").checked && state.base ? [state.base, state.model] : [state.model];
+  state.sides = names.map((model) => ({ model, answers: [] }));
+}
+
+function reset() {
+  state.stop?.abort();
+  state.turns = [];
+  chooseSides();
+  at("log").replaceChildren(at("hint"));
+  at("hint").hidden = false;
+  complain("");
+  refresh();
+  at("text").focus();
+}
+
+function refresh() {
+  const busy = state.stop !== null;
+  const answered = state.turns.length > 0;
+  at("send").textContent = busy ? "Stop" : "Send";
+  for (const id of ["save", "again", "reset"]) at(id).disabled = busy || !answered;
+  at("compare").disabled = busy;
+}
+
+function messages(side, count) {
+  const system = at("system").value.trim();
+  const found = system ? [{ role: "system", content: system }] : [];
+  state.turns.slice(0, count).forEach((text, index) => {
+    const last = index === count - 1;
+    if (!last && !side.answers[index]) return; // nothing came, so nothing was said
+    found.push({ role: "user", content: text });
+    if (!last) found.push({ role: "assistant", content: side.answers[index] });
+  });
+  return found;
+}
+
+function request(side) {
+  const body = { model: side.model, messages: messages(side, state.turns.length), stream: true,
+    stream_options: { include_usage: true } };
+  for (const id of ["temperature", "top_p", "max_tokens", "seed"]) {
+    if (at(id).value !== "") body[id] = Number(at(id).value);
+  }
+  return body;
+}
+
+// The data of server-sent events, one object at a time.
+async function* events(response) {
+  let rest = "";
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line.startsWith("data: ") && line !== "data: [DONE]") yield JSON.parse(line.slice(6));
+    }
+  }
+}
+
+async function answer(side, box, signal) {
+  const text = document.createTextNode("");
+  box.querySelector(".answer").append(text);
+  const figures = box.querySelector(".figures");
+  let began = null; // with the first piece: before it, others may have had their turn
+  let finish = null, usage = null;
+  try {
+    const response = await fetch("/v1/chat/completions",
+      { method: "POST", headers: headers(), body: JSON.stringify(request(side)), signal });
+    if (!response.ok) throw await failure(response);
+    for await (const event of events(response)) {
+      if (event.error) throw new Error(event.error.message);
+      usage = event.usage ?? usage;
+      const choice = event.choices[0];
+      if (!choice) continue;
+      finish = choice.finish_reason ?? finish;
+      if (choice.delta.content) {
+        began ??= performance.now();
+        const low = atEnd();
+        text.appendData(choice.delta.content);
+        if (low) toEnd();
+      }
+    }
+    const seconds = (performance.now() - (began ?? performance.now())) / 1000;
+    figures.textContent = usage === null ? "" : `${usage.completion_tokens} tokens in ${seconds.toFixed(1)} s`
+      + (finish === "length" ? " · cut at the limit" : "");
+  } catch (error) {
+    const stopped = error.name === "AbortError";
+    figures.textContent = stopped ? "broken off" : `error: ${error.message}`;
+    figures.classList.toggle("bad", !stopped);
+    if (!stopped) complain(error.message);
+  } finally {
+    box.classList.remove("waiting");
+    side.answers[state.turns.length - 1] = text.data;
+  }
+}
+
+function atEnd() {
+  const log = at("log");
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+}
+
+function toEnd() {
+  at("log").scrollTop = at("log").scrollHeight;
+}
+
+async function ask() {
+  complain("");
+  at("hint").hidden = true;
+  const row = element("div", state.sides.length > 1 ? "answers two" : "answers");
+  const boxes = state.sides.map((side) => {
+    const base = side.model === state.base;
+    const box = element("section", `side waiting ${base ? "base" : "tuned"}`);
+    if (state.sides.length > 1) box.append(element("h2", "", base ? "base" : "tuned"));
+    box.append(element("p", "answer"), element("p", "figures"));
+    return box;
+  });
+  row.append(...boxes);
+  at("log").append(row);
+  toEnd();
+  state.stop = new AbortController();
+  refresh();
+  await Promise.all(state.sides.map((side, index) => answer(side, boxes[index], state.stop.signal)));
+  state.stop = null;
+  refresh();
+  at("text").focus();
+}
+
+async function send(text) {
+  try {
+    if (state.model === null) {
+      await findModels();
+      chooseSides();
+    }
+  } catch (error) {
+    complain(error.message);
+    return;
+  }
+  state.turns.push(text);
+  at("log").append(element("p", "said", text));
+  at("text").value = "";
+  await ask();
+}
+
+function again() {
+  at("log").lastElementChild.remove();
+  for (const side of state.sides) side.answers.length = state.turns.length - 1;
+  ask();
+}
+
+// The tuned model's conversation, as a row that can be trained on.
+function save() {
+  const side = state.sides.at(-1);
+  const row = messages(side, state.turns.length);
+  row.push({ role: "assistant", content: side.answers.at(-1) });
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify({ messages: row }) + "\n"], { type: "application/jsonl" }));
+  link.download = "conversation.jsonl";
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+at("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (state.stop) return state.stop.abort();
+  const text = at("text").value.trim();
+  if (text) send(text);
+});
+at("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    if (!state.stop) at("form").requestSubmit();
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") state.stop?.abort();
+});
+at("again").addEventListener("click", again);
+at("reset").addEventListener("click", reset);
+at("save").addEventListener("click", save);
+at("compare").addEventListener("change", reset);
+at("system").addEventListener("change", () => { if (state.turns.length && !state.stop) reset(); });
+at("key").addEventListener("change", () => findModels().then(reset, (error) => complain(error.message)));
+refresh();
+findModels().then(reset, (error) => complain(error.message));

@@ -3,11 +3,12 @@
 # make lint   ruff and mypy
 # make docs   the site, built strictly, into site/
 # make soak   kill 200 runs at random moments, resume them, and compare them with runs left alone
-# make seeds  the demo with three seeds, and the score of each
+# make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CONFIG ?= smollm2_lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test lint docs soak seeds clean
@@ -51,9 +52,9 @@ $(VENV)/.installed-docs: $(VENV)/.installed requirements/docs.txt
 
 seeds: $(VENV)/.installed
 	for seed in 0 1 2; do \
-		$(BIN)/python tools/train.py configs/smollm2_lora.py --seed $$seed --work-dir runs/seed-$$seed || exit 1; \
+		$(BIN)/python tools/train.py configs/$(CONFIG).py --seed $$seed --work-dir runs/$(CONFIG)-$$seed || exit 1; \
 	done
-	grep -H '"questions"' runs/seed-*/metrics.jsonl
+	grep -H '"questions"' runs/$(CONFIG)-[0-9]/metrics.jsonl
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

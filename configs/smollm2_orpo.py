@@ -12,5 +12,5 @@ with read_base():
 
 model.update(_adapter)
 objective = dict(type="orpo", beta=0.1)
-training.update(batch_size=2, accumulation=1)
+training.update(epochs=2, batch_size=2, accumulation=1)
 optimizer.update(lr=1e-3)

@@ -23,13 +23,13 @@ class Question:
         question: what the user says.
         reference: what the scorer compares the answer with; ``None`` is not scored.
         system: a system turn before it, if any.
-        scorer: compares the two; ``None`` leaves it to the one of all questions.
+        scorer: compares the two: a name; ``None`` leaves it to the scorer of all questions.
     """
 
     question: str
     reference: str | None = None
     system: str | None = None
-    scorer: Scorer | None = None
+    scorer: str | None = None
 
     def conversation(self) -> list[Message]:
         """The turns that the model is asked to go on from."""
@@ -58,6 +58,7 @@ class Asked:
             "question": self.question.question,
             "answer": self.answer,
             "reference": self.question.reference,
+            "scorer": self.question.scorer,
             "score": self.score,
             "stopped": self.stopped,
         }
@@ -65,7 +66,9 @@ class Asked:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Asked":
         """The inverse of ``to_dict``."""
-        question = Question(record["question"], record["reference"], record.get("system"))
+        question = Question(
+            record["question"], record["reference"], record.get("system"), record.get("scorer")
+        )
         return cls(question, record["answer"], record["score"], record["stopped"])
 
 
@@ -91,19 +94,16 @@ def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Ques
                 f"questions, number {number}: got {item!r}, expected a text or "
                 "dict(question=..., reference=..., system=..., scorer=...)"
             )
-        questions.append(_question(number, **item))
+        question = Question(**item)
+        if question.scorer is not None:
+            if question.reference is None:
+                raise ConfigError(
+                    f"questions, number {number}: has a scorer, and no reference for it to score by"
+                )
+            # A reference that the scorer cannot read is refused now, and not in the middle of a run.
+            build_slot("scorer", question.scorer)(Answer("", True, 0), question.reference)
+        questions.append(question)
     return questions
-
-
-def _question(number: int, scorer: str | None = None, **texts: str | None) -> Question:
-    if scorer is None:
-        return Question(**texts)  # type: ignore[arg-type]
-    reference = texts.get("reference")
-    if reference is None:
-        raise ConfigError(f"questions, number {number}: has a scorer, and no reference for it to score by")
-    compare: Scorer = build_slot("scorer", scorer)
-    compare(Answer("", True, 0), reference)  # a reference that it cannot read is refused now
-    return Question(**texts, scorer=compare)  # type: ignore[arg-type]
 
 
 def _is_question(item: Any) -> bool:
@@ -136,7 +136,7 @@ def ask(
     answers = generator.answer([each.conversation() for each in questions], max_new_tokens)
     asked = []
     for question, answer in zip(questions, answers, strict=True):
-        compare = question.scorer or scorer
+        compare = scorer if question.scorer is None else build_slot("scorer", question.scorer)
         score = None if question.reference is None else compare(answer, question.reference)
         asked.append(Asked(question, answer.text, score, answer.stopped))
     return asked

@@ -1,5 +1,6 @@
 """Fused layers are peft's in all but the way that a training step is computed."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from xft.data import collate_flat
 from xft.models import NF4, CausalLM, LoRA, TrainingModel
 from xft.models.fused import FusedLinear, FusedLinear4bit
+from xft.models.wrapper import evaluating, score
 from xft.objectives import next_token
 from xft.types import Sample
 
@@ -104,7 +106,6 @@ def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> 
             if "lora_" in name:
                 each.data = each.data.bfloat16().float()
         found[kernels] = _distance(exact, _step(model)[1])
-    print(found)
     assert found["auto"] < 1.3 * found["none"]
     assert found["none"] > 1e-3  # rounding is seen
 
@@ -160,3 +161,19 @@ def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
     assert any("other" in name for name in gradients)
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert _distance(expected, gradients) < 1e-6
+
+
+@pytest.mark.parametrize("kernels", ["auto", "none"])
+def test_a_reference_is_computed_as_the_policy_is(saved: Path, kernels: str) -> None:
+    """In bf16 and before the first step, a copy and the adapter switched off give the policy's bits: a DPO
+    margin of zero is zero, whatever computes it."""
+    spec = CausalLM(path=str(saved), dtype="bfloat16", adapter=LoRA(r=4), kernels=kernels)  # type: ignore[arg-type]
+    model: Any = spec.load(spec.load_tokenizer(), torch.device("cpu")).model.train()
+    policy = score(model, _batch()).log_probs.detach()
+    with evaluating(model), model.disable_adapter():
+        off = score(model, _batch()).log_probs
+    frozen = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        copied = score(frozen, _batch()).log_probs
+    assert torch.equal(policy, off)
+    assert torch.equal(policy, copied)

@@ -177,3 +177,20 @@ def test_a_reference_is_computed_as_the_policy_is(saved: Path, kernels: str) -> 
         copied = score(frozen, _batch()).log_probs
     assert torch.equal(policy, off)
     assert torch.equal(policy, copied)
+
+
+def test_dora_and_rank_stabilised_scaling_are_pefts(saved: Path) -> None:
+    """DoRA is more than ``W + s B A`` and is left to peft; the scaling of rsLoRA is alpha over the root of r."""
+    dora, plain = (
+        _load(saved, adapter=LoRA(r=4, alpha=4, dora=True), kernels=each) for each in ("auto", "none")
+    )
+    loss, gradients = _step(dora)
+    assert any("magnitude" in name for name in gradients)
+    assert loss == _step(plain)[0]
+    assert not any(isinstance(each, FusedLinear) for each in dora.modules())
+    scaled = _load(saved, adapter=LoRA(r=4, alpha=4, rslora=True))
+    assert {each.scaling["default"] for each in scaled.modules() if isinstance(each, FusedLinear)} == {2.0}
+    loss, gradients = _step(scaled)
+    expected_loss, expected = _step(_load(saved, adapter=LoRA(r=4, alpha=8)))
+    assert loss == expected_loss
+    assert all(torch.equal(gradients[name], each) for name, each in expected.items())

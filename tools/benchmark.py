@@ -27,7 +27,7 @@ from typing import Any
 CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "xft": ("xft", False, {}),
     "xft-checkpointing": ("xft", True, {}),
-    "xft-plain": ("xft", False, {"kernels": "none"}),
+    "xft-plain": ("xft", False, {"kernels": "plain"}),
     "xft-qlora": ("xft", False, {"quantization": {"type": "nf4"}}),
     "trl": ("trl", True, {}),
     "trl-packed": ("trl", False, {"packing": True, "per_device_train_batch_size": 1}),
@@ -39,7 +39,7 @@ CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
 NOTES = {
     "xft": "packed, isolated",
     "xft-checkpointing": "… with gradient checkpointing",
-    "xft-plain": "… `model.kernels='none'`: plain transformers, peft and torch",
+    "xft-plain": "… `model.kernels='plain'`: plain transformers, peft and torch",
     "xft-qlora": "… base in NF4",
     "trl": "as it comes: not packed, 8 rows a batch, checkpointing",
     "trl-packed": "packed; samples see each other without FlashAttention",

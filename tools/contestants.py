@@ -9,7 +9,7 @@ import json
 import resource
 import sys
 import time
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +28,8 @@ class Watch:
 
     def see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         """Count the tokens of a forward pass: all, those that are not padding, the trained ones."""
-        ids, mask, labels = (kwargs.get(each) for each in ("input_ids", "attention_mask", "labels"))
+        ids: Any = kwargs["input_ids"]
+        mask, labels = kwargs.get("attention_mask"), kwargs.get("labels")
         if labels is None:  # not training
             return
         self.now["total"] += ids.numel()
@@ -109,7 +110,7 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
 def _callback(watch: Watch, finish: Any) -> Any:
     from transformers import TrainerCallback
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             kwargs["model"].register_forward_pre_hook(watch.see, with_kwargs=True)
             watch.begin()
@@ -123,28 +124,27 @@ def _callback(watch: Watch, finish: Any) -> Any:
     return Clock()
 
 
+def _question(row: dict[str, str]) -> str:
+    return "\n".join(filter(None, (row["instruction"], row["input"])))
+
+
 def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     """Train with TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
     import torch
     from datasets import Dataset
-    from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
+    trl: Any = import_module("trl")
     rows = json.loads(Path(job["rows"]).read_text(encoding="utf-8"))
     data = Dataset.from_list(
         [
             {
-                "prompt": [
-                    {
-                        "role": "user",
-                        "content": "\n".join(filter(None, (each["instruction"], each["input"]))),
-                    }
-                ],
+                "prompt": [{"role": "user", "content": _question(each)}],
                 "completion": [{"role": "assistant", "content": each["output"]}],
             }
             for each in rows
         ]
     )
-    adapter = ModelConfig(
+    adapter = trl.ModelConfig(
         use_peft=True,
         lora_r=job["rank"],
         lora_alpha=2 * job["rank"],
@@ -152,7 +152,7 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         lora_target_modules=["all-linear"],
     )
     adapter.lora_target_modules = "all-linear"
-    arguments = SFTConfig(
+    arguments = trl.SFTConfig(
         output_dir=job["folder"],
         num_train_epochs=1,
         learning_rate=job["lr"],
@@ -166,11 +166,11 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         gradient_checkpointing=job["checkpointing"],
         **job["options"],
     )
-    SFTTrainer(
+    trl.SFTTrainer(
         job["model"],
         args=arguments,
         train_dataset=data,
-        peft_config=get_peft_config(adapter),
+        peft_config=trl.get_peft_config(adapter),
         callbacks=[_callback(watch, finish)],
     ).train()
 
@@ -197,7 +197,7 @@ _KEPT: list[Any] = []
 def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     """Train with LLaMA-Factory; ``options`` are of its config."""
     _stand_ins()
-    from llamafactory.train.tuner import run_exp
+    tuner: Any = import_module("llamafactory.train.tuner")
 
     folder = Path(job["folder"])
     info = {"rows": {"file_name": job["rows"]}}
@@ -211,7 +211,7 @@ def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         "bf16": job["dtype"] == "bfloat16", "use_cpu": True, "report_to": "none", "save_strategy": "no",
         "disable_gradient_checkpointing": not job["checkpointing"], "disable_tqdm": True, **job["options"],
     }  # fmt: skip
-    run_exp(arguments, callbacks=[_callback(watch, finish)])
+    tuner.run_exp(arguments, callbacks=[_callback(watch, finish)])
 
 
 def matrix_rate(dtype: str, clock: str, size: int = 2048, rounds: int = 12) -> float:
@@ -237,7 +237,8 @@ def main() -> None:
     if job["kind"] == "matrices":
         out.write_text(json.dumps({"rate": matrix_rate(job["dtype"], job["clock"])}), encoding="utf-8")
         return
-    watch, found = Watch(), {}
+    watch = Watch()
+    found: dict[str, Any] = {}
 
     def finish(model: Any) -> None:
         found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

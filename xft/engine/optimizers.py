@@ -54,6 +54,57 @@ def paged_adamw_8bit(
     )
 
 
+@register("optimizer", "adamw_8bit")
+def adamw_8bit(
+    params: Iterable[Any],
+    lr: float = 2e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """AdamW of bitsandbytes with 8-bit state (Dettmers et al. 2021, https://arxiv.org/abs/2110.02861).
+
+    Raises:
+        ConfigError: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ConfigError("optimizer: adamw_8bit needs a CUDA GPU; on this machine take 'adamw'")
+    import bitsandbytes
+
+    return bitsandbytes.optim.AdamW8bit(
+        params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay
+    )
+
+
+@register("optimizer", "muon")
+def muon(
+    params: Iterable[Any],
+    lr: float = 2e-4,
+    momentum: float = 0.95,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """Muon of torch (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), for adapters.
+
+    Its steps are as long as those of AdamW at the same rate (Liu et al. 2025,
+    https://arxiv.org/abs/2502.16982).
+
+    Raises:
+        ConfigError: something trained is no matrix, such as the norms of a whole model, or this torch
+            has no Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise ConfigError(f"optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}")
+    groups = list(params)
+    if any(each.ndim != 2 for group in groups for each in group["params"]):
+        raise ConfigError(
+            "optimizer: muon is for matrices, and vectors are trained too; train an adapter without DoRA, or "
+            "take 'adamw'"
+        )
+    return torch.optim.Muon(
+        groups, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+
+
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """The trained weights, in two groups: weight decay is for matrices, not for vectors.
 

@@ -102,7 +102,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return loss, correct
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_weight, grad_bias = ctx.saved_tensors
         weight_type, bias_type = ctx.types

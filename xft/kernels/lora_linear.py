@@ -82,7 +82,7 @@ class _LoRALinear(torch.autograd.Function):
         return result.view(*x.shape[:-1], -1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inner, low, lora_a, lora_b = ctx.saved_tensors
         shape = (*grad.shape[:-1], inner.shape[-1])

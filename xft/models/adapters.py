@@ -28,6 +28,10 @@ class LoRA:
         target_modules: names of the layers, or ``all-linear``: every linear layer but the head.
         modules_to_save: layers trained and saved whole beside the adapter. The head of a reward model
             always is one.
+        rslora: scale by ``alpha / sqrt(r)``, so that a high rank learns as fast as a low one
+            (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
+        dora: train the length of each row of the weight apart from its direction (Liu et al. 2024,
+            https://arxiv.org/abs/2402.09353). Such layers are computed by peft, without ``xft.kernels``.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class LoRA:
         dropout: float = 0.0,
         target_modules: str | list[str] = "all-linear",
         modules_to_save: list[str] | None = None,
+        rslora: bool = False,
+        dora: bool = False,
     ) -> None:
         if r < 1:
             raise ConfigError(f"adapter.r: got {r}, expected at least 1")
@@ -47,6 +53,8 @@ class LoRA:
         self.dropout = dropout
         self.target_modules = target_modules
         self.modules_to_save = modules_to_save
+        self.rslora = rslora
+        self.dora = dora
 
     def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
         """Put an adapter on a model, freshly initialised: A at random, B at zero.
@@ -68,6 +76,8 @@ class LoRA:
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
             modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
+            use_rslora=self.rslora,
+            use_dora=self.dora,
             trainable_token_indices=new_tokens or None,
         )
         if fused:

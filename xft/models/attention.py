@@ -74,7 +74,7 @@ def packed_attention(
     pieces = zip(*(each.split(list(segment_lengths), dim=2) for each in (query, key, value)), strict=True)
     results = [
         block_attention(q[0], k[0], v[0], scale, sliding_window)[None]
-        if kernels and dropout == 0 and module.training and _in_blocks(q)
+        if kernels and dropout == 0 and _in_blocks(q)
         else scaled_dot_product_attention(
             q,
             k,

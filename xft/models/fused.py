@@ -25,7 +25,7 @@ class FusedLinear(PlainLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(..., in)`` to ``(..., out)``."""
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         name = None if args or kwargs else _only_adapter(self, x)
         if name is None or base.weight.dtype != x.dtype:
             return super().forward(x, *args, **kwargs)
@@ -37,7 +37,7 @@ class FusedLinear4bit(PlainLinear4bit):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(..., in)`` to ``(..., out)``."""
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         state = getattr(base.weight, "quant_state", None)
         name = None if args or kwargs else _only_adapter(self, x)
         if name is None or state is None or base.compute_dtype != x.dtype:
@@ -45,9 +45,7 @@ class FusedLinear4bit(PlainLinear4bit):
         return _train(self, name, x, lambda: dequantize_4bit(base.weight.data, state).to(x.dtype))
 
 
-def fused_layer(
-    target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any
-) -> nn.Module | None:
+def fused_layer(target: Any, adapter_name: str, config: LoraConfig, **kwargs: Any) -> nn.Module | None:
     """Make the layer for ``target``; ``None`` leaves that to peft."""
     base = target.get_base_layer() if hasattr(target, "get_base_layer") else target
     if config.use_dora or config.lora_bias:

@@ -66,7 +66,7 @@ class CausalLM:
         add_tokens: special tokens to add to the tokenizer, with embeddings that are trained.
         tokenizer: a folder or hub name, where it is not the model's.
         trust_remote_code: run Python code that lies beside the weights. Off unless you read it.
-        kernels: ``auto`` trains with :mod:`xft.kernels` where the model can; ``none`` with the plain
+        kernels: ``auto`` trains with :mod:`xft.kernels` where the model can; ``plain`` with the
             operations of transformers, peft and torch.
     """
 
@@ -83,7 +83,7 @@ class CausalLM:
         add_tokens: list[str] | None = None,
         tokenizer: str | None = None,
         trust_remote_code: bool = False,
-        kernels: Literal["auto", "none"] = "auto",
+        kernels: Literal["auto", "plain"] = "auto",
     ) -> None:
         if quantization is not None and adapter is None:
             raise ConfigError(

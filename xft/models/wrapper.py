@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeGuard
-from weakref import WeakKeyDictionary, WeakSet
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -67,25 +67,27 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         The loss summed, how many trained tokens the model ranks first, and how many there are.
     """
     parts = _decoder_and_head(model, batch) if _uses_kernels(model) else None
-    if parts is None or not _is_plain_head(parts[1]):
+    weights = None if parts is None else _head_weights(parts[1])
+    if parts is None or weights is None:
         logits, targets = target_logits(model, batch)
         correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
         return cross_entropy_sum(logits, targets), correct, len(targets)
-    decoder, head = parts
+    weight, bias = weights
     keep, targets = _predictions(batch)
-    states = decoder(**_inputs(model, batch)).last_hidden_state[keep]
+    states = parts[0](**_inputs(model, batch)).last_hidden_state[keep]
     kind = states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
-    bias = None if head.bias is None else head.bias.to(dtype)
-    loss, correct = head_cross_entropy(states.to(dtype), targets, head.weight.to(dtype), bias)
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    bias = None if bias is None else bias.to(dtype)
+    loss, correct = head_cross_entropy(states.to(dtype), targets, weight.to(dtype), bias)
     return loss, correct, len(targets)
 
 
 def use_kernels(model: nn.Module, wanted: bool) -> None:
-    """Say of a model, before an adapter is put on it, whether it is trained with ``xft.kernels``."""
-    _PLAIN_OPERATIONS.discard(model)
-    if not wanted:
-        _PLAIN_OPERATIONS.add(model)
+    """Say of a model, before an adapter is put on it, whether it is computed with ``xft.kernels``.
+
+    A copy of the model is computed as the model is.
+    """
+    setattr(model, _MARK, wanted)
 
 
 @dataclass(frozen=True)
@@ -192,19 +194,19 @@ def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
     return arguments
 
 
-_PLAIN_OPERATIONS: WeakSet[nn.Module] = WeakSet()
-"""Which models are trained without ``xft.kernels``."""
+_MARK = "_xft_uses_kernels"
 
 
 def _uses_kernels(model: Any) -> bool:
-    return (model.get_base_model() if hasattr(model, "get_base_model") else model) not in _PLAIN_OPERATIONS
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return bool(getattr(base, _MARK, True))
 
 
-def _is_plain_head(head: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether the head is all in its weight, and that is here and not sharded."""
-    return type(head) is nn.Linear and not any(
-        hasattr(head.weight, mark) for mark in ("ds_id", "device_mesh")
-    )
+def _head_weights(head: nn.Module) -> tuple[Tensor, Tensor | None] | None:
+    """Weight and bias of a head that is all in them, where they are whole on this rank."""
+    if type(head) is not nn.Linear or any(hasattr(head.weight, mark) for mark in ("ds_id", "device_mesh")):
+        return None
+    return head.weight, head.bias
 
 
 _PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

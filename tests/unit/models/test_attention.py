@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from xft.data import collate_flat, collate_padded
 from xft.models import PACKED, target_logits
-from xft.models.attention import packed_attention, placeholder_mask
+from xft.models.attention import _has_varlen, _varlen_attn, packed_attention, placeholder_mask
 from xft.types import IGNORE_INDEX, Sample
 
 
@@ -107,3 +107,55 @@ def test_attention_that_never_hears_of_segments_fails_instead_of_leaking() -> No
     module = SimpleNamespace(num_key_value_groups=1, is_causal=True)
     with pytest.raises(RuntimeError):
         packed_attention(module, tensor, tensor, tensor, placeholder_mask(torch.device("cpu")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("training", [True, False])
+def test_kernels_give_the_attention_of_torch_in_bf16(window: int | None, training: bool) -> None:
+    """Both against fp64, to what rounding to bf16 costs: 8 bits, a few times over."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 4, 300, 16, generator=generator)
+    key, value = torch.randn(2, 1, 2, 300, 16, generator=generator)
+    lengths = [170, 1, 129]
+    module = torch.nn.Identity().train(training)
+
+    def run(dtype: torch.dtype, kernels: bool) -> torch.Tensor:
+        inputs = [each.to(dtype) for each in (query, key, value)]
+        return packed_attention(
+            module, *inputs, None, sliding_window=window, segment_lengths=lengths, kernels=kernels
+        )[0].double()
+
+    exact = run(torch.float64, False)
+    ours, torchs = (float((run(torch.bfloat16, each) - exact).norm()) for each in (True, False))
+    assert ours != torchs
+    assert ours < 1.5 * torchs < 0.02 * float(exact.norm())
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "width", "capability", "wanted"),
+    [
+        ("cuda", torch.bfloat16, 128, (9, 0), True),
+        ("cuda", torch.bfloat16, 128, (7, 5), False),
+        ("cuda", torch.float32, 128, (9, 0), False),
+        ("cuda", torch.float16, 100, (9, 0), False),
+        ("cuda", torch.bfloat16, 512, (9, 0), False),
+        ("cpu", torch.bfloat16, 128, (9, 0), False),
+    ],
+)
+def test_attention_over_lengths_is_chosen_where_torch_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    dtype: torch.dtype,
+    width: int,
+    capability: tuple[int, int],
+    wanted: bool,
+) -> None:
+    """By what a tensor says of itself: there is no GPU in these tests."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    tensor: Any = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 2, 5, width))
+    assert _has_varlen(tensor) == (wanted and _varlen_attn() is not None)
+
+
+def test_this_torch_has_attention_over_lengths() -> None:
+    """So that the test above can say yes."""
+    assert _varlen_attn() is not None

@@ -1,7 +1,5 @@
 """The composition root: a config becomes a run."""
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -9,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from xft import console
-from xft.config import build, check, dump_config, load_config, parse_overrides
+from xft.config import build, check, load_config, parse_overrides
 from xft.data import Prepared
 from xft.data.collate import every_batch
-from xft.data.packing import describe
 from xft.engine.banner import banner
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
 from xft.engine.hooks.verify import expect_live, verify_final
-from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.lost import lost_peers
 from xft.engine.optimizers import parameter_groups
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
+from xft.engine.records import note_of, open_loggers, write_records
 from xft.engine.resuming import refit, stop_reason
 from xft.engine.runner import Runner
 from xft.engine.strategies import (
@@ -36,10 +33,11 @@ from xft.engine.strategies import (
     seed_everything,
     start_process_group,
 )
-from xft.engine.workdir import choose_work_dir, claim, log_to
+from xft.engine.strategies.launch import TIMEOUT
+from xft.engine.workdir import choose_work_dir, claim
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
-from xft.models import NF4, LoadedModel, Note, TrainingModel
+from xft.models import LoadedModel, TrainingModel
 from xft.models.load import choose_dtype
 from xft.models.reference import Setup
 from xft.objectives import prepare_objective
@@ -94,6 +92,8 @@ def _train(options: TrainOptions) -> Path:
     rank, world_size = read_launcher(options.launcher)
     if rank != 0:
         console.setup(quiet=True)
+    kind, keywords = _strategy(recipe, options.launcher)
+    kind.check(keywords)
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
@@ -102,10 +102,9 @@ def _train(options: TrainOptions) -> Path:
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
     prepared = recipe.data.prepare(tokenizer, template)
-    kind, keywords = _strategy(recipe, options.launcher)
     if kind.distributed:
         # Not earlier: however long the data takes, no rank waits for another in vain.
-        start_process_group(options.launcher, keywords.get("timeout_minutes", 30))
+        start_process_group(options.launcher, keywords.get("timeout_minutes", TIMEOUT))
         work_dir, resume = agree_on((work_dir, resume))
     loaded = _load(recipe, tokenizer, kind, keywords, options.launcher)
     plan, lines = _plan(recipe, loaded, prepared, world_size, resume)
@@ -118,8 +117,8 @@ def _train(options: TrainOptions) -> Path:
         if resume is not None:
             runner.go_on_from(resume, loop)
         if rank == 0:
-            _write_records(work_dir, config, prepared, plan)
-            runner.loggers = _open_loggers(recipe, config, work_dir, loop.step)
+            write_records(work_dir, config, prepared, plan)
+            runner.loggers = open_loggers(recipe, config, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
         for line in [
@@ -180,7 +179,7 @@ def _assemble(
         template=template,
         questions=questions,
         val_samples=prepared.val,
-        note=_note(recipe, loaded),
+        note=note_of(recipe, loaded),
         model=model,
     )
     loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
@@ -275,44 +274,6 @@ def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
             "set data.packing=False"
         )
     return recipe.data.packing
-
-
-def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
-    model = recipe.model
-    weights = str(loaded.base.dtype).removeprefix("torch.")
-    bits = model.quantization.bits if model.quantization is not None else None
-    where = Path(model.path).expanduser()
-    base = str(where.absolute()) if where.is_dir() else model.path
-    double = model.quantization.double if isinstance(model.quantization, NF4) else True
-    return Note(base, weights, bits, double, model.attention)
-
-
-def _open_loggers(
-    recipe: Recipe, config: Mapping[str, Any], work_dir: Path, resume_step: int
-) -> list[Logger]:
-    """Open ``train.log`` and the loggers of the config."""
-    log_to(work_dir)
-    return [
-        make(work_dir=work_dir, config=config, resume_step=resume_step) for make in recipe.loggers.values()
-    ]
-
-
-def _write_records(
-    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
-) -> None:
-    """Write the config and the ledger, and take away what an earlier end of this run left."""
-    shutil.rmtree(work_dir / "final", ignore_errors=True)
-    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
-    report = prepared.ledger.to_dict()
-    capacity = plan.batches.capacity
-    if capacity is not None:
-        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
-    if prepared.ledger.quarantine_files:
-        with (work_dir / "quarantine.jsonl").open("wb") as out:
-            for each in prepared.ledger.quarantine_files:
-                out.write(each.read_bytes())
 
 
 def _short(path: Path) -> str:

@@ -6,6 +6,7 @@ of the two is meant nobody can know.
 
 import copy
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,29 @@ class Settled:
 
     values: dict[str, Any]
     filled: dict[str, Any]
+
+
+NAMES: dict[str, dict[str, Any]] = {
+    "zero1": {"zero": 1},
+    "zero2": {"zero": 2},
+    "zero3": {"zero": 3},
+    "zero2_offload": {"zero": 2, "offload": "optimizer"},
+    "zero3_offload": {"zero": 3, "offload": "all"},
+}
+"""What ``--deepspeed`` takes beside a file."""
+
+
+def read_option(name: str) -> dict[str, Any]:
+    """What ``--deepspeed NAME|FILE`` says, as a config says it.
+
+    Raises:
+        ConfigError: it is neither one of ``NAMES`` nor a file.
+    """
+    if name in NAMES:
+        return NAMES[name]
+    if not name.endswith(".json"):
+        raise ConfigError(f"--deepspeed: got {name!r}, expected {', '.join(NAMES)} or FILE.json")
+    return {"json": os.path.abspath(name)}
 
 
 def read_json(path: str) -> dict[str, Any]:

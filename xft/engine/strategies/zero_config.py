@@ -197,7 +197,9 @@ def _known(facts: Facts, stage: int) -> Iterator[tuple[str, Any, str, bool]]:
     whole = facts.batch_size * facts.accumulation * facts.world_size
     yield "train_batch_size", whole, f"training on {facts.world_size} ranks", True
     yield "gradient_clipping", float(facts.clip or 0), "training.clip", True
-    yield "bf16.enabled", facts.dtype == "bfloat16", f"a model trained in {facts.dtype}", True
+    # Stage 0 shards nothing: it is what one device does, without copies in full precision.
+    half = facts.dtype == "bfloat16" and stage > 0
+    yield "bf16.enabled", half, f"a model trained in {facts.dtype} under stage {stage}", True
     yield "fp16.enabled", False, f"a model trained in {facts.dtype} without loss scaling", True
     yield "torch_autocast.enabled", False, "strategy.autocast, which is xft's own,", True
     yield "gradient_allreduce_op", "mean", "xft, which weighs by trained tokens itself,", True
@@ -235,7 +237,7 @@ def _for_deepspeed(full: dict[str, Any], facts: Facts) -> dict[str, Any]:
     given["zero_allow_untested_optimizer"] = True
     given["zero_force_ds_cpu_optimizer"] = False
     given.setdefault("steps_per_print", None)
-    if facts.dtype == "bfloat16":
+    if facts.dtype == "bfloat16" and stage_of(full) > 0:
         # Without the check, a gradient that is no number would be taken for a step.
         given["bf16"] = {**given.get("bf16", {}), "enabled": True, "check_grad_overflow": True}
     return given

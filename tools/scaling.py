@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 GIB = 2**30
 MOMENTS = 8
-"""Bytes of AdamW's two moments of a weight, in fp32."""
+"""Bytes of AdamW's two moments of a weight, in fp32; without ZeRO they are of the weight's type."""
 COPY = 4
 """Bytes of the copy in full precision."""
 
@@ -89,11 +89,11 @@ def memory(kind: Kind, frozen: float, trained: float, stage: int, ranks: int) ->
         stage: of ZeRO; 0 is plain data parallelism.
         ranks: that share it out.
     """
-    copy = COPY if stage > 0 else 0
+    kept = MOMENTS + COPY if stage > 0 else 2 * kind.trained
     return Memory(
         (frozen * kind.frozen + trained * kind.trained) / (ranks if stage == 3 else 1),
         trained * kind.gradient / (ranks if stage >= 2 else 1),
-        trained * (MOMENTS + copy) / (ranks if stage >= 1 else 1),
+        trained * kept / (ranks if stage >= 1 else 1),
     )
 
 

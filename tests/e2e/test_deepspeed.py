@@ -27,6 +27,16 @@ EXTRA = {
     "lora": "",
     "full": 'model["adapter"] = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n',
     "qlora": 'model["quantization"] = dict(type="nf4")\n',
+    "hooks": """
+hooks.update(
+    questions=dict(type="questions", max_new_tokens=4),
+    early_stopping=dict(type="early_stopping", patience=3, min_delta=100),
+    verify=dict(type="verify", how="inside"),
+    guards=dict(type="guards"),
+)
+hooks["checkpoint"].update(best="loss")
+hooks["validation"].update(interval=1)
+""",
     "dropout": 'model["adapter"].update(dropout=0.2)\n',
     "blown": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
     'objective = dict(type="blowing.blow", token=TOKEN, kind="gradient")\n',
@@ -91,10 +101,11 @@ def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.Temp
     made = Runs(folder, tiny_model, smollm2_tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        for kind in (*STAGES, "blown"):
+        for kind in (*STAGES, "blown", "hooks"):
             made.alone(kind, kind)
     jobs = [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in BOTH]
     jobs += [made.job("blown", stage, f"blown-{stage}") for stage in (2, 3)]
+    jobs += [made.job("hooks", 3, "hooks-3")]
     jobs += [made.job("dropout", 3, "dropout-3"), made.job("dropout", 3, "dropout-again", "dropout-3")]
     jobs += [
         made.job("full", 2, "full-again", "full-2"),
@@ -133,6 +144,21 @@ def test_a_step_whose_gradient_is_no_number_is_left_out(runs: Runs, stage: int) 
     assert figures(runs, name, "loss") == pytest.approx(figures(runs, "blown", "loss"), rel=1e-5)
     for line in ("is left out: the norm of the gradient is", "rows.jsonl:"):
         assert line in (runs.folder / name / "train.log").read_text()
+
+
+def test_hooks_see_on_shared_weights_what_they_see_on_one_device(runs: Runs) -> None:
+    """Validation, generation, the best checkpoint, early stopping and the verification under ZeRO-3."""
+    assert runs.errors["hooks-3"] == ""
+    one, two = (records(runs.folder / name, "val") for name in ("hooks", "hooks-3"))
+    assert [each["step"] for each in two] == [each["step"] for each in one] == [0, 1, 2, 3]
+    assert [each["loss"] for each in two] == pytest.approx([each["loss"] for each in one], rel=1e-5)
+    asked = [(runs.folder / name / "samples.jsonl").read_text() for name in ("hooks", "hooks-3")]
+    assert asked[0] == asked[1] != ""
+    for name in ("hooks", "hooks-3"):
+        log = (runs.folder / name / "train.log").read_text()
+        assert "stopping early: validation loss has not fallen" in log
+        assert "is what was trained: reloaded" in log
+        assert (runs.folder / name / "checkpoints" / "best").resolve().name == "step_3"
 
 
 def saved(runs: Runs, name: str, kind: str) -> dict[str, torch.Tensor]:

@@ -62,8 +62,25 @@ def test_a_launcher_that_did_not_launch_is_said(
     assert not (tmp_path / "run").exists()
 
 
-def test_deepspeed_is_refused_with_another_way(
-    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_deepspeed_a_line_says_how_to_get_it(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("xft.engine.strategies.zero_engine.find_spec", lambda name: None)
     assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "r"), "--deepspeed", "zero2"]) == 2
-    assert "torchrun" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "pip install xft-tuner[deepspeed]" in error
+    assert "pip install -r requirements/deepspeed.txt" in error
+    assert not (tmp_path / "r").exists()
+
+
+def test_deepspeed_is_imported_only_when_it_is_asked_for() -> None:
+    code = "import sys, xft.engine.train; sys.exit('deepspeed' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_two_things_that_start_processes_are_refused(
+    tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(tiny_run), "--launcher", "slurm", "--num-devices", "2"]) == 2
+    assert "--launcher slurm starts the processes; give one of the two" in capsys.readouterr().err

@@ -208,7 +208,7 @@ def test_ctrl_c_ends_with_130_and_a_word(
         (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x', expected int"),
         (["train", LORA, "--cfg-options", "training.batch_size=0"], "expected at least 1"),
         (["train", LORA, "--cfg-options", "data.path=no_rows.jsonl"], "no_rows.jsonl"),
-        (["train", LORA, "--deepspeed", "zero9"], "--deepspeed"),
+        (["train", LORA, "--deepspeed", "zero4"], "got 'zero4', expected zero1, zero2"),
         (["inspect-data", "nope.py"], "no file 'nope.py'"),
         (["chat", "run", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
         (["chat", "run", "--temperature", "-1"], "--temperature 0 or more"),

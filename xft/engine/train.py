@@ -26,6 +26,7 @@ from xft.engine.strategies import (
     read_option,
     start_process_group,
 )
+from xft.engine.strategies.launch import TIMEOUT
 from xft.engine.workdir import choose_work_dir, claim
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
@@ -83,6 +84,8 @@ def _train(options: TrainOptions) -> Path:
     rank, world_size = read_launcher(options.launcher)
     if rank != 0:
         console.setup(quiet=True)
+    kind, keywords = choose_strategy(recipe, options.launcher)
+    kind.check(keywords)
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
@@ -91,10 +94,9 @@ def _train(options: TrainOptions) -> Path:
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
     prepared = recipe.data.prepare(tokenizer, template)
-    kind, keywords = choose_strategy(recipe, options.launcher)
     if kind.distributed:
         # Not earlier: however long the data takes, no rank waits for another in vain.
-        start_process_group(options.launcher, keywords.get("timeout_minutes", 30))
+        start_process_group(options.launcher, keywords.get("timeout_minutes", TIMEOUT))
         work_dir, resume = agree_on((work_dir, resume))
     rehearsal = Rehearsal(recipe, device_of(keywords)) if options.dry_run else None
     with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():

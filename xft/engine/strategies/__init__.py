@@ -6,6 +6,7 @@ read checkpoints with a pickle loader; the one for DeepSpeed cannot be imported 
 """
 
 from xft.engine.strategies.ddp import DDP
+from xft.engine.strategies.devices import choose_device, seed_everything
 from xft.engine.strategies.launch import (
     LAUNCHERS,
     agree_on,
@@ -13,15 +14,9 @@ from xft.engine.strategies.launch import (
     run_on_devices,
     start_process_group,
 )
-from xft.engine.strategies.single import (
-    Autocast,
-    Portions,
-    SingleDevice,
-    choose_device,
-    seed_everything,
-    unwrap,
-)
-from xft.engine.strategies.zero import DeepSpeed, read_option
+from xft.engine.strategies.single import Autocast, Portions, SingleDevice, unwrap
+from xft.engine.strategies.zero import DeepSpeed
+from xft.engine.strategies.zero_config import read_option
 
 __all__ = [
     "DDP",

@@ -8,7 +8,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xft.engine.strategies.launch import start_process_group
+from xft.engine.strategies.launch import TIMEOUT, start_process_group
 from xft.engine.strategies.single import Autocast, SingleDevice
 from xft.registry import register
 
@@ -35,7 +35,7 @@ class Distributed(SingleDevice):
         device: str = "auto",
         autocast: Autocast | None = None,
         launcher: str = "pytorch",
-        timeout_minutes: float = 30,
+        timeout_minutes: float = TIMEOUT,
     ) -> None:
         start_process_group(launcher, timeout_minutes)
         self.rank = distributed.get_rank()

@@ -14,6 +14,8 @@ from torch import distributed
 from xft.errors import ConfigError
 
 T = TypeVar("T")
+TIMEOUT = 30.0
+"""Minutes that a rank waits for the others, where nothing is said."""
 LAUNCHERS = {
     "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
     "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
@@ -44,7 +46,7 @@ def read_launcher(launcher: str) -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def start_process_group(launcher: str, timeout_minutes: float = 30) -> None:
+def start_process_group(launcher: str, timeout_minutes: float = TIMEOUT) -> None:
     """Join the other ranks, if that is not done yet: with NCCL where there are GPUs, else with gloo.
 
     Without a launcher, this process is the only rank.
@@ -108,7 +110,9 @@ def run_on_devices(count: int, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
+        code = error.get_first_failure()[1].exitcode
+        # A process that a signal ended has the signal's number, negative; a shell says it so.
+        return code if code >= 0 else 128 - code
     except SignalException as error:
         stop = KeyboardInterrupt(f"ended by {error.sigval.name}")
         stop.exit_code = 128 + error.sigval.value  # type: ignore[attr-defined]

@@ -1,8 +1,6 @@
 """One process, one device: what every strategy stands on."""
 
 import logging
-import os
-import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,44 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from mmengine._strategy import BaseStrategy
 from torch import Tensor, nn
 
 from xft.engine.checkpoint import put_back
-from xft.errors import ConfigError, TrainingError
+from xft.engine.strategies.devices import choose_device, seed_everything
+from xft.errors import TrainingError
 from xft.models import TrainingModel
 from xft.registry import register
 from xft.types import LossOutput
 
 Autocast = Literal["bfloat16"]
-
-
-def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed Python, NumPy and torch on every device. Ranks differ, so that their dropout does."""
-    random.seed(seed + rank)
-    np.random.seed((seed + rank) % 2**32)
-    torch.manual_seed(seed + rank)
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of this process: its own GPU where there is one, else the CPU.
-
-    Raises:
-        ConfigError: a device is asked for that the machine does not have.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise ConfigError(f"strategy.device: got {name!r}, but torch finds no CUDA device; use 'auto'")
-        index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
-        return torch.device("cuda", index)
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"strategy.device: got {name!r}, expected auto, cpu, cuda or mps") from error
 
 
 @dataclass(frozen=True)
@@ -116,6 +88,14 @@ class SingleDevice(BaseStrategy):
         logger.propagate = False
         logger.setLevel(logging.INFO)
         return logger
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that a strategy can be made with these options, before anything takes time.
+
+        Raises:
+            ConfigError: it cannot.
+        """
 
     @classmethod
     def loading(

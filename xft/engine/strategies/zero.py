@@ -6,20 +6,18 @@ windows of accumulation, the weight of each trained token, the optimizer and its
 reduces gradients, clips them by their global norm and steps each rank's share.
 """
 
-import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from xft.engine.strategies.ddp import Distributed
-from xft.engine.strategies.launch import start_process_group
+from xft.engine.strategies.launch import TIMEOUT, start_process_group
 from xft.engine.strategies.single import Autocast, Portions
 from xft.engine.strategies.zero_config import Facts, Settled, read_asked, settle, stage_of
+from xft.engine.strategies.zero_engine import Engined, import_deepspeed, join_ranks
 from xft.engine.strategies.zero_state import Shares
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
@@ -27,73 +25,6 @@ from xft.registry import register
 from xft.types import LossOutput
 
 Offload = Literal["none", "optimizer", "all"]
-NAMES: dict[str, dict[str, Any]] = {
-    "zero1": {"zero": 1},
-    "zero2": {"zero": 2},
-    "zero3": {"zero": 3},
-    "zero2_offload": {"zero": 2, "offload": "optimizer"},
-    "zero3_offload": {"zero": 3, "offload": "all"},
-}
-"""What ``--deepspeed`` takes beside a file."""
-
-
-def read_option(name: str) -> dict[str, Any]:
-    """What ``--deepspeed NAME|FILE`` says, as a config says it.
-
-    Raises:
-        ConfigError: it is neither one of ``NAMES`` nor a file.
-    """
-    if name in NAMES:
-        return NAMES[name]
-    if not name.endswith(".json"):
-        raise ConfigError(f"--deepspeed: got {name!r}, expected {', '.join(NAMES)} or FILE.json")
-    return {"json": os.path.abspath(name)}
-
-
-def import_deepspeed() -> Any:
-    """DeepSpeed, kept from writing to the terminal.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    if find_spec("deepspeed") is None:
-        raise ConfigError(
-            "strategy: DeepSpeed is not installed; `pip install xft-tuner[deepspeed]`, or in a checkout "
-            "`pip install -r requirements/deepspeed.txt`"
-        )
-    gpu = torch.cuda.is_available()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpu else "cpu")
-    import deepspeed
-    from deepspeed.utils import logger
-
-    if not gpu:
-        # It would compile a faster sum for inference, which takes minutes and which nothing here uses.
-        deepspeed.ops.__compatible_ops__ = {}
-    logger.setLevel(logging.ERROR)
-    return deepspeed
-
-
-class _Engined(nn.Module):
-    """What DeepSpeed wraps: the model, and what is made of it.
-
-    DeepSpeed hooks itself to each module, and wants tensors and tuples from it. The objective's
-    output is neither, so the module that gives it is none of those below this one.
-    """
-
-    def __init__(self, module: TrainingModel) -> None:
-        super().__init__()
-        self.model = module.model
-        self._behind = (module,)
-
-    @property
-    def module(self) -> TrainingModel:
-        """The model with its objective."""
-        return self._behind[0]
-
-    def forward(self, batch: Any) -> tuple[Tensor, LossOutput]:
-        """The loss, and all that the objective says."""
-        output = self.module.objective(self.model, batch)
-        return output.loss_sum, output
 
 
 @register("strategy", "deepspeed")
@@ -120,7 +51,7 @@ class DeepSpeed(Distributed):
         device: str = "auto",
         autocast: Autocast | None = None,
         launcher: str = "pytorch",
-        timeout_minutes: float = 30,
+        timeout_minutes: float = TIMEOUT,
         zero: Literal[0, 1, 2, 3] | None = None,
         offload: Offload = "none",
         json: str | None = None,
@@ -132,8 +63,14 @@ class DeepSpeed(Distributed):
         self.settled: Settled
         self.model: Any
         self._refuse = self._forgotten = False
-        import_deepspeed()
+        self._timeout_minutes = timeout_minutes
         super().__init__(work_dir, seed, device, autocast, launcher, timeout_minutes)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that DeepSpeed is there, and that its JSON is; see the base."""
+        import_deepspeed()
+        stage_of(read_asked(options.get("zero"), options.get("offload", "none"), options.get("json")))
 
     @classmethod
     @contextmanager
@@ -145,16 +82,14 @@ class DeepSpeed(Distributed):
         Quantised weights are read whole by every rank, and shared out after: bitsandbytes must see
         a weight as a whole to quantise it.
         """
-        import_deepspeed()
-        start_process_group(launcher, options.get("timeout_minutes", 30))
+        start_process_group(launcher, options.get("timeout_minutes", TIMEOUT))
         asked = read_asked(options.get("zero"), options.get("offload", "none"), options.get("json"))
         if stage_of(asked) != 3 or quantised:
             yield
             return
-        from deepspeed import comm
         from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-        comm.init_distributed(dist_init_required=False)
+        join_ranks(options.get("timeout_minutes", TIMEOUT))
         kept = HfDeepSpeedConfig(
             {
                 "train_micro_batch_size_per_gpu": 1,
@@ -184,7 +119,7 @@ class DeepSpeed(Distributed):
         """
         assert portions is not None
         assert isinstance(model, TrainingModel)
-        deepspeed = import_deepspeed()
+        deepspeed = join_ranks(self._timeout_minutes)
         self.optimizer, self.schedule = optimizer, schedule
         if type(optimizer).__module__.startswith("bitsandbytes"):
             raise ConfigError(
@@ -203,7 +138,7 @@ class DeepSpeed(Distributed):
             self._clip = portions.clip
             optimizer.register_step_pre_hook(self._before_plain_step)
         self.model, *_ = deepspeed.initialize(
-            model=_Engined(model), optimizer=optimizer, config=values, dist_init_required=False
+            model=Engined(model), optimizer=optimizer, config=values, dist_init_required=False
         )
         self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self._shares = Shares(self.model, self.stage, self._trained, self.rank, self.world_size)

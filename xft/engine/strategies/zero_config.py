@@ -6,6 +6,7 @@ of the two is meant nobody can know.
 
 import copy
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,29 @@ class Settled:
 
     values: dict[str, Any]
     filled: dict[str, Any]
+
+
+NAMES: dict[str, dict[str, Any]] = {
+    "zero1": {"zero": 1},
+    "zero2": {"zero": 2},
+    "zero3": {"zero": 3},
+    "zero2_offload": {"zero": 2, "offload": "optimizer"},
+    "zero3_offload": {"zero": 3, "offload": "all"},
+}
+"""What ``--deepspeed`` takes beside a file."""
+
+
+def read_option(name: str) -> dict[str, Any]:
+    """What ``--deepspeed NAME|FILE`` says, as a config says it.
+
+    Raises:
+        ConfigError: it is neither one of ``NAMES`` nor a file.
+    """
+    if name in NAMES:
+        return NAMES[name]
+    if not name.endswith(".json"):
+        raise ConfigError(f"--deepspeed: got {name!r}, expected {', '.join(NAMES)} or FILE.json")
+    return {"json": os.path.abspath(name)}
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -173,7 +197,9 @@ def _known(facts: Facts, stage: int) -> Iterator[tuple[str, Any, str, bool]]:
     whole = facts.batch_size * facts.accumulation * facts.world_size
     yield "train_batch_size", whole, f"training on {facts.world_size} ranks", True
     yield "gradient_clipping", float(facts.clip or 0), "training.clip", True
-    yield "bf16.enabled", facts.dtype == "bfloat16", f"a model trained in {facts.dtype}", True
+    # Stage 0 shards nothing: it is what one device does, without copies in full precision.
+    half = facts.dtype == "bfloat16" and stage > 0
+    yield "bf16.enabled", half, f"a model trained in {facts.dtype} under stage {stage}", True
     yield "fp16.enabled", False, f"a model trained in {facts.dtype} without loss scaling", True
     yield "torch_autocast.enabled", False, "strategy.autocast, which is xft's own,", True
     yield "gradient_allreduce_op", "mean", "xft, which weighs by trained tokens itself,", True
@@ -211,7 +237,7 @@ def _for_deepspeed(full: dict[str, Any], facts: Facts) -> dict[str, Any]:
     given["zero_allow_untested_optimizer"] = True
     given["zero_force_ds_cpu_optimizer"] = False
     given.setdefault("steps_per_print", None)
-    if facts.dtype == "bfloat16":
+    if facts.dtype == "bfloat16" and stage_of(full) > 0:
         # Without the check, a gradient that is no number would be taken for a step.
         given["bf16"] = {**given.get("bf16", {}), "enabled": True, "check_grad_overflow": True}
     return given

@@ -1,0 +1,163 @@
+"""Measure what ranks hold under each stage of ZeRO, and compare it with ``tools/scaling.py``.
+
+``torchrun --nproc_per_node N tools/measure_shards.py [OUT.json]``, on CPUs or GPUs: a Llama of a few
+hundred thousand weights takes one step in each way, and what its rank holds is counted just before
+the optimizer is stepped, when gradients are there too.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from scaling import FULL, LORA, Kind, Memory, memory  # noqa: E402
+
+from xft.engine.strategies import DeepSpeed, Portions, read_launcher, seed_everything  # noqa: E402
+from xft.models import LoRA, TrainingModel  # noqa: E402
+from xft.models.sizes import whole_shape  # noqa: E402
+from xft.objectives import next_token  # noqa: E402
+from xft.types import Batch  # noqa: E402
+
+FULL_FP32 = Kind("full, fp32", 0, 4, 4)
+KINDS = {"full, bf16": FULL, "full, fp32": FULL_FP32, "LoRA, bf16 base": LORA}
+
+
+def main(out: str | None) -> None:
+    """Measure every kind and stage; the first rank prints a table, and writes JSON where asked to."""
+    rank, ranks = read_launcher("pytorch")
+    rows = [
+        dict(row, ranks=ranks)
+        for name in KINDS
+        for stage in (1, 2, 3)
+        for row in measure(name, stage, ranks)
+    ]
+    if rank != 0:
+        return
+    for row in rows:
+        ratio = row["measured"] / row["predicted"]
+        print(
+            f"{row['kind']:16} ZeRO {row['stage']} on {ranks}: {row['what']:9} {row['measured']:>9,} bytes measured, "
+            f"{row['predicted']:>9,} predicted, {ratio:.2f}"
+        )
+    if out is not None:
+        Path(out).write_text(json.dumps(rows), encoding="utf-8")
+
+
+def measure(name: str, stage: int, ranks: int) -> Iterator[dict[str, Any]]:
+    """Weights, gradients and optimizer of one kind under one stage."""
+    kind = KINDS[name]
+    model = make_model(kind)
+    sizes = [(whole_shape(each).numel(), each.requires_grad) for each in model.parameters()]
+    trained = sum(size for size, trains in sizes if trains)
+    frozen = sum(size for size, trains in sizes if not trains)
+    expected = memory(kind, frozen, trained, stage, ranks)
+    found = held(model, stage)
+    for what in ("weights", "gradients", "optimizer"):
+        yield {
+            "kind": name,
+            "stage": stage,
+            "what": what,
+            "measured": round(getattr(found, what)),
+            "predicted": round(getattr(expected, what)),
+        }
+
+
+def make_model(kind: Kind) -> nn.Module:
+    """A small Llama with random weights, whose trained ones are as the kind says."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    seed_everything(0)
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config)
+    model = model.to(torch.bfloat16 if 2 in (kind.frozen, kind.trained) else torch.float32)
+    adapted: nn.Module = LoRA(r=8).apply(model, []) if kind.frozen else model
+    return adapted
+
+
+def held(model: nn.Module, stage: int) -> Memory:
+    """Take a step, and count what this rank holds in the middle of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "zero.json"
+        # Small weights would stay whole under stage 3, as they may where all weights are large.
+        zero = {"stage": stage, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": "auto"}
+        file.write_text(
+            json.dumps({"train_batch_size": "auto", "zero_optimization": zero}), encoding="utf-8"
+        )
+        strategy = DeepSpeed(folder, 0, json=str(file))
+        optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+        strategy.prepare(
+            TrainingModel(model, next_token),
+            optimizer=optimizer,
+            schedule=schedule,
+            portions=Portions(1, 1, 10, None),
+        )
+        ids = torch.arange(16)[None]
+        batch = Batch(ids, ids.clone(), ids.clone(), torch.ones_like(ids))
+        for _ in range(2):  # moments are there from the second step on
+            strategy.forward_backward(batch, 1.0, True)
+            found = watch(strategy, model)
+    return found
+
+
+def watch(strategy: DeepSpeed, model: nn.Module) -> Memory:
+    """Step, and count when DeepSpeed asks for the norm of all gradients."""
+    sharded = strategy.model.optimizer
+    name = "_get_norm_groups" if strategy.stage == 3 else "scaled_global_norm"
+    ask, seen = getattr(sharded, name), []
+    # Stage 1 reduces when it steps; until then each rank has the gradients of all weights.
+    whole = total([each.grad for each in model.parameters() if each.grad is not None])
+
+    def asked(*arguments: Any, **options: Any) -> Any:
+        seen.append(count(strategy, model))
+        return ask(*arguments, **options)
+
+    setattr(sharded, name, asked)
+    try:
+        strategy.step(None)
+    finally:
+        delattr(sharded, name)
+    return replace(seen[0], gradients=whole) if strategy.stage == 1 else seen[0]
+
+
+def count(strategy: DeepSpeed, model: nn.Module) -> Memory:
+    """The bytes of weights, gradients and optimizer on this rank."""
+    sharded = strategy.model.optimizer
+    if strategy.stage == 3:
+        weights = [strategy.sample(each) for each in model.parameters()]
+        gradients = list(sharded._DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition.values())
+        copies = sharded.fp32_partitioned_groups_flat
+    else:
+        weights = [each for each in model.parameters() if not each.requires_grad]
+        weights += sharded.bit16_groups_flat
+        gradients = [each for group in sharded.averaged_gradients.values() for each in group or []]
+        copies = sharded.single_partition_of_fp32_groups
+    kept = sharded.optimizer.state.values()
+    state = [each for group in kept for each in group.values() if isinstance(each, Tensor)]
+    return Memory(total(weights), total(gradients), total([*copies, *state]))
+
+
+def total(tensors: list[Tensor]) -> float:
+    """Bytes, memory that several share counted once."""
+    return float(sum({each.data_ptr(): each.nbytes for each in tensors}.values()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

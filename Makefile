@@ -1,6 +1,7 @@
 # make demo   set up, then fine-tune a real 135M model on 100 rows, on a laptop CPU
 # make test   set up, then the tests
 # make lint   ruff and mypy
+# make docs   the site, built strictly, into site/
 # make soak   kill 200 runs at random moments, resume them, and compare them with runs left alone
 # make seeds  the demo with three seeds, and the score of each
 
@@ -9,18 +10,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint soak seeds clean
+.PHONY: demo test lint docs soak seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
 
+# Tests run beside one another, each with one thread; make test ARGS="-n 0 PATH" runs them in one process.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 soak: $(VENV)/.installed
 	$(BIN)/python tools/soak.py $(ARGS)
@@ -38,6 +43,10 @@ $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/logging.txt
 	$(PIP) install -q -r requirements/test.txt
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed requirements/docs.txt
+	$(PIP) install -q -r requirements/docs.txt
 	touch $@
 
 seeds: $(VENV)/.installed

@@ -1,7 +1,6 @@
 """Trainings that go wrong: what is said, what is left out, what ends."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -114,7 +113,7 @@ def test_a_step_can_be_left_out_and_the_weights_stay_what_they_were(
     left_out = [each["step"] for each in steps if each.get("skipped")]
     assert len(left_out) == 1
     assert len(steps) == 11
-    assert math.isnan(steps[left_out[0] - 1]["grad_norm"])
+    assert steps[left_out[0] - 1]["grad_norm"] is None  # not a number has no place in JSON
     import blowing  # type: ignore[import-not-found]
 
     for step, (before, after) in enumerate(zip(blowing.weights, blowing.weights[1:], strict=False), 2):

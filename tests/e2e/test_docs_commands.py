@@ -1,0 +1,125 @@
+"""Every command of README and docs is run, on a tiny model in place of the large ones."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from documented import ROOT, Typed, blocks, commands
+from tiny import write_config, write_rows
+
+from xft.cli import main
+
+QUICK = [
+    "training.steps=2",
+    "model.dtype=float32",
+    "hooks.verify=none",
+    "hooks.questions.max_new_tokens=2",
+    "hooks.questions.interval=2",
+    "hooks.validation.interval=2",
+]
+"""What makes a shipped config a run of a second; the model is put in place beside these."""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pages suppose it: a checkout with rows, questions and texts of one's own."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    write_rows(folder / "rows.jsonl", 120)
+    rows = [json.loads(each) for each in (folder / "rows.jsonl").read_text().splitlines()][:40]
+    authored = [{**each, "author": f"author {number % 8}"} for number, each in enumerate(rows)]
+    (folder / "my_rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in authored))
+    pairs = [
+        {"prompt": each["instruction"], "chosen": each["output"], "rejected": f"no, {number}"}
+        for number, each in enumerate(rows)
+    ]
+    (folder / "my_pairs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in pairs))
+    question = json.dumps({"question": "Which number is the third?", "reference": "3"}) + "\n"
+    for name in ("questions.jsonl", "my_questions.jsonl"):
+        (folder / name).write_text(question)
+    (folder / "book.txt").write_text(
+        "\n\n".join(f"Chapter {number}. " + "word " * 40 for number in range(30))
+    )
+    return folder
+
+
+def quicker(arguments: list[str], model: Path) -> list[str]:
+    """The arguments, with a tiny model in place of that of the config and a few steps."""
+    overrides = [f"model.path={model}", *QUICK]
+    if any("loggers.wandb" in each for each in arguments):
+        overrides.append("loggers.wandb.mode=offline")
+    return [*arguments, "--cfg-options", *overrides]
+
+
+RUN = [each for each in commands() if each.arguments is not None]
+
+
+@pytest.mark.parametrize("typed", RUN, ids=str)
+def test_a_documented_command_ends_well(
+    typed: Typed,
+    workplace: Path,
+    tiny_model: Path,
+    finished_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(workplace)
+    assert typed.arguments is not None
+    arguments = list(typed.arguments)
+    command = arguments[0]
+    if command == "train":
+        if "--work-dir" not in arguments:
+            arguments += ["--work-dir", str(tmp_path / "run")]
+        run = Path(arguments[arguments.index("--work-dir") + 1])
+        if run.is_symlink():
+            run.unlink()
+        elif run.exists():  # an earlier page has trained into a folder of this name
+            run.rename(tmp_path / "earlier")
+        arguments = quicker(arguments, tiny_model)
+    elif command in ("inspect-data", "prepare"):
+        arguments += ["--cfg-options", f"model.path={tiny_model}"]
+    else:
+        for run in (Path(each) for each in arguments if each.startswith("runs/")):
+            run.parent.mkdir(exist_ok=True)
+            if not run.exists():
+                run.symlink_to(finished_run)
+        if command == "convert":
+            arguments[2] = str(tmp_path / arguments[2])
+        elif command == "chat":
+            arguments += ["--prompt", "Hello", "--max-new-tokens", "2"]
+        elif command == "check" and not Path(arguments[1]).exists():
+            write_config(Path(arguments[1]), tiny_model, "my_rows.jsonl")
+        elif command == "copy":
+            arguments[2] = str(tmp_path / arguments[2])
+    assert main(arguments) == 0, shlex.join(arguments)
+
+
+def test_what_the_page_on_extending_adds_can_be_trained_with(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks are one module: a format, an objective, a hook, a scorer and a model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    page = ROOT / "docs" / "extending.md"
+    (tmp_path / "my_package.py").write_text("\n\n".join(blocks(page, "python")))
+    rows = [
+        {"subject": f"Case {n}", "body": "please " * (n % 5 + 1), "solution": f"Closed {n}"}
+        for n in range(24)
+    ]
+    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    extra = """
+model = dict(type="my_package.Shallow", path={model!r}, layers=1, dtype="float32")
+data.update(format=dict(type="my_package.tickets", answer="solution"), packing=False)
+objective = dict(type="my_package.Smoothed", epsilon=0.2)
+hooks["target"] = dict(type="my_package.Target", loss=1e9)
+hooks["questions"].update(scorer="my_package.starts_with")
+"""
+    config = write_config(
+        tmp_path / "mine.py", tiny_model, tmp_path / "tickets.jsonl", extra.format(model=str(tiny_model))
+    )
+    assert main(["train", str(config), "--work-dir", "run"]) == 0
+    assert "good enough" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "run" / "final" / "config.json").read_text())
+    assert saved["num_hidden_layers"] == 1
+    assert main(["chat", "run", "--prompt", "Case 1", "--max-new-tokens", "2"]) == 0

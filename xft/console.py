@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import TextIO
 
 LOGGER = logging.getLogger("xft")
 BOLD, GREEN, RED, YELLOW, GREY, END = ("\033[1m", "\033[32m", "\033[31m", "\033[33m", "\033[90m", "\033[0m")
@@ -38,9 +39,43 @@ class Lines(logging.Formatter):
         return super().format(record).translate(self._marks)
 
 
-def say(text: str = "") -> None:
-    """Print a line for the person who waits, and keep it in the log file where there is one."""
-    LOGGER.info(text)
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Writes to what standard output is at the moment: the live view stands in for it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Standard output."""
+        return sys.stdout
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, unless it is for the log file alone."""
+        if getattr(record, "terminal", True):
+            super().emit(record)
+
+
+NOTICES: list[list[str]] = []
+"""What draws on the terminal puts a list here while it does, and shows what comes into it."""
+
+
+def notice(line: str) -> None:
+    """Say something from a signal handler, which may come in the middle of a print."""
+    if NOTICES:
+        NOTICES[-1].append(line)
+    else:
+        os.write(2, f"\n{line}\n".encode())
+
+
+def say(text: str = "", terminal: bool = True) -> None:
+    """Print a line for the person who waits, and keep it in the log file where there is one.
+
+    Args:
+        text: the line.
+        terminal: ``False`` keeps it in the log file only.
+    """
+    LOGGER.info(text, extra={"terminal": terminal})
 
 
 def in_colour() -> bool:
@@ -62,13 +97,22 @@ def readable(size: float) -> str:
     return f"{size:.1f} GB"
 
 
+def clock(seconds: float) -> str:
+    """``2h05m``, ``3m20s`` or ``12s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
 def setup(quiet: bool = False) -> None:
     """Send lines to the terminal. ``quiet`` is for ranks other than the first."""
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     for handler in [each for each in LOGGER.handlers if not isinstance(each, logging.FileHandler)]:
         LOGGER.removeHandler(handler)
-    terminal = logging.StreamHandler(sys.stdout)
+    terminal = _Terminal()
     terminal.setFormatter(Lines("%(message)s", in_colour()))
     terminal.setLevel(logging.ERROR if quiet else logging.INFO)
     LOGGER.addHandler(terminal)

@@ -4,13 +4,14 @@ SIGTERM and the first Ctrl-C (SIGINT) ask for a checkpoint and an end, SIGUSR1 (
 warns) for a checkpoint. The second Ctrl-C ends the run at once.
 """
 
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
+
+from xft import console
 
 GRACE = 1.0
 """Seconds within which a second Ctrl-C is taken for the first: torchrun hands on the one that the
@@ -91,12 +92,11 @@ class Signals:
         if not self._interrupted:
             self._interrupted = now
             self.stop = self.stop or number
-            self._say("\ninterrupted: finishing this step, and saving; Ctrl-C again ends at once")
+            self._say("interrupted: finishing this step, and saving; Ctrl-C again ends at once")
 
     def _warn(self, number: int, frame: FrameType | None) -> None:
         self.save = True
 
     def _say(self, line: str) -> None:
-        """A handler may come in the middle of a print, which must not be entered twice."""
         if not self.quiet:
-            os.write(2, f"{line}\n".encode())
+            console.notice(line)

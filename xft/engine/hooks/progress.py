@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from xft import console, machine
+from xft.console import clock
+from xft.engine import live
 from xft.engine.hooks.interval import IntervalHook
 from xft.registry import register
 
@@ -16,14 +18,28 @@ class ProgressHook(IntervalHook):
 
     Args:
         interval: steps between two lines; ``None`` prints about twenty in a run.
+        live: draw on the terminal while the run goes on, in place of these lines, where the output
+            goes to one. ``False`` prints lines there too.
     """
 
     priority = "ABOVE_NORMAL"
 
-    def __init__(self, interval: int | None = None) -> None:
+    def __init__(self, interval: int | None = None, live: bool = True) -> None:
         super().__init__(interval, times=20)
+        self.live = live
+        self._drawn = False
         self._steps = 0
         self._since: list[dict[str, float]] = []
+
+    def before_run(self, runner: Any) -> None:
+        """Begin to draw, where that is wanted and can be."""
+        self._drawn = self.live and runner.strategy.rank == 0 and live.is_wanted()
+        if self._drawn:
+            loop = runner.train_loop
+            epochs = loop.plan.num_steps / loop.plan.batches.steps_per_epoch
+            view = live.LiveView(runner.work_folder.name, loop.plan.num_steps, epochs)
+            runner.loggers.append(view)
+            runner.cleanup.enter_context(view)
 
     def before_train(self, runner: Any) -> None:
         """Remember when the run began."""
@@ -43,7 +59,7 @@ class ProgressHook(IntervalHook):
         memory = _memory(runner.strategy.device)
         runner.record("train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), memory=memory)
         if self.is_due(loop.step, loop.plan.num_steps):
-            console.say(self._line(loop, eta))
+            console.say(self._line(loop, eta), terminal=not self._drawn)
             self._since.clear()
 
     def _line(self, loop: Any, eta: float) -> str:
@@ -65,12 +81,3 @@ def _memory(device: torch.device) -> int:
 
 def _epoch(loop: Any) -> float:
     return round(float(loop.step / loop.plan.batches.steps_per_epoch), 4)
-
-
-def clock(seconds: float) -> str:
-    """``2h05m``, ``3m20s`` or ``12s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

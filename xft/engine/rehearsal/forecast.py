@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from xft.console import readable
+from xft.console import clock, readable
 from xft.data import Prepared
 from xft.engine.hooks import CheckpointHook, QuestionsHook, ValidationHook
 from xft.engine.hooks.interval import IntervalHook
-from xft.engine.hooks.progress import clock
 from xft.engine.plan import TrainingPlan
 from xft.engine.recipe import Recipe
 from xft.engine.rehearsal.advice import advice

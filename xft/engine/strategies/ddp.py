@@ -1,5 +1,6 @@
 """A copy of the model on every rank; gradients are added up."""
 
+import gc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -9,7 +10,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xft.engine.strategies.launch import TIMEOUT, start_process_group
-from xft.engine.strategies.single import Autocast, SingleDevice
+from xft.engine.strategies.single import Autocast, SingleDevice, unwrap
 from xft.registry import register
 
 
@@ -61,6 +62,10 @@ class Distributed(SingleDevice):
 
     def close(self) -> None:
         """Part from the other ranks."""
+        # A wrapper that outlived the group would take gloo's threads down with the interpreter, which ends
+        # in an abort now and then.
+        self.model = unwrap(self.model)
+        gc.collect()
         distributed.destroy_process_group()
 
 

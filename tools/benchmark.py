@@ -48,6 +48,10 @@ NOTES = {
 }
 
 
+MARKS = ("<!-- benchmark -->", "<!-- end of benchmark -->")
+"""Around the table in the documentation."""
+
+
 @dataclass(frozen=True)
 class Work:
     """The operations of one pass over the rows, forward and backward.
@@ -184,6 +188,21 @@ def table(rounds: dict[str, list[dict[str, float]]], first: str) -> str:
     return "\n".join(lines)
 
 
+def write_between(file: Path, text: str) -> None:
+    """Replace what stands between the marks of a file.
+
+    Raises:
+        SystemExit: the marks are not there.
+    """
+    before, begin, rest = file.read_text(encoding="utf-8").partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        sys.exit(
+            f"{file}: has no {MARKS[0]} with {MARKS[1]} behind it; put both where the table shall stand"
+        )
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     """Print the operations of a step of xft by the time that they take themselves."""
     import torch
@@ -207,8 +226,8 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
 
 
-def main() -> None:
-    """Measure, and print the table."""
+def read_arguments() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -232,8 +251,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--profile", action="store_true", help="where a step of xft spends its time")
+    parser.add_argument(
+        "--docs", type=Path, help=f"write the table into this file, between {MARKS[0]} and {MARKS[1]}"
+    )
     parser.add_argument("--output", type=Path, help="write every figure of every round here, as JSON")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    arguments = read_arguments()
     pythons = dict(each.split("=", 1) for each in arguments.python)
     with tempfile.TemporaryDirectory() as name:
         job, work = prepare(arguments, Path(name))

@@ -66,8 +66,8 @@ class CausalLM:
         add_tokens: special tokens to add to the tokenizer, with embeddings that are trained.
         tokenizer: a folder or hub name, where it is not the model's.
         trust_remote_code: run Python code that lies beside the weights. Off unless you read it.
-        kernels: ``auto`` trains with :mod:`xft.kernels` where the model can; ``plain`` with the
-            operations of transformers, peft and torch.
+        kernels: ``auto`` computes with :mod:`xft.kernels` where the model can; ``plain`` with the
+            operations of transformers, peft and torch alone.
     """
 
     kind: ClassVar[Kind] = "causal_lm"

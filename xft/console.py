@@ -136,6 +136,8 @@ def hush_libraries() -> None:
         "mmengine",
         "torch.distributed",
         "huggingface_hub",
+        "mlflow",
+        "alembic",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     # It sets its own level when it is imported, which accelerate does wherever it is installed.

@@ -17,6 +17,8 @@ USES = {
     "tensorboard": "loggers.tensorboard",
     "wandb": "loggers.wandb",
     "mlflow-skinny": "loggers.mlflow",
+    "sqlalchemy": "loggers.mlflow without a server",
+    "alembic": "loggers.mlflow without a server",
     "deepspeed": "sharded training",
 }
 """What an optional distribution is for."""

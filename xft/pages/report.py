@@ -196,8 +196,13 @@ def curves(run: RunFolder) -> Markup:
         if name not in _CHARTED | _UNCHARTED:
             lines = loss_lines(of("train", name), "training", 0)
             drawn.append(chart(name, [*lines, Series("validation", of("val", name), 1, dots=True)]))
+    score = of("questions", "score")
     drawn += [
-        chart("Score of the sample questions", [Series("score", of("questions", "score"), 2, dots=True)]),
+        # One asking makes no line, and the table of the questions says it.
+        chart(
+            "Score of the sample questions",
+            [Series("score", score, 2, dots=True)] if len(score) > 1 else [],
+        ),
         chart("Learning rate", [Series("lr", of("train", "lr"), 3)]),
         chart(
             "Norm of the gradient, before clipping", loss_lines(of("train", "grad_norm"), "grad_norm", 4)

@@ -1,5 +1,6 @@
 """Rehearsals: the largest batch, what a full memory says, and what may be changed."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xft.engine.rehearsal.advice import advice
 from xft.engine.rehearsal.longest import largest, spread
 from xft.engine.rehearsal.meter import Meter, is_full, size_of
 from xft.engine.rehearsal.run import scratch
+from xft.engine.signals import Stopped
 from xft.errors import ModelError, TrainingError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -185,6 +187,15 @@ def fail_in(folder: Path, parent: Path) -> None:
     assert folder.parent == parent
     (folder / "checkpoints").mkdir()
     raise ZeroDivisionError
+
+
+def test_a_rehearsal_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as caught, scratch(tmp_path / "run", 0):
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.exit_code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_system_without_resettable_peaks_gives_upper_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,8 @@ def _time(costs: Costs) -> list[str]:
         (saves * costs.meter.seconds("checkpoint"), f"{saves} checkpoints"),
     ]
     said = ", ".join(f"{text} {clock(seconds)}" for seconds, text in spent if seconds)
-    total = sum(seconds for seconds, _ in spent) + costs.meter.seconds("model")
+    begin = costs.meter.seconds("model") + costs.meter.seconds("start")
+    total = begin + sum(seconds for seconds, _ in spent)
     return [f"time      about {clock(total)}: {said}"]
 
 

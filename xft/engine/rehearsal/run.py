@@ -1,10 +1,13 @@
 """The rehearsal itself: the longest batch through every part of a run."""
 
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -23,6 +26,7 @@ from xft.engine.rehearsal.longest import largest, spread
 from xft.engine.rehearsal.meter import Meter
 from xft.engine.runner import Runner
 from xft.engine.saving import Job, check_free, write_checkpoint
+from xft.engine.signals import Stopped
 from xft.engine.strategies import unwrap
 from xft.models import TrainingModel
 from xft.objectives import count_targets
@@ -47,10 +51,21 @@ def scratch(work_dir: Path, rank: int) -> Iterator[Path]:
         return
     parent = next(each for each in work_dir.parents if each.is_dir())
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX))
+    before = signal.signal(signal.SIGTERM, _end) if _may_listen() else None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if _may_listen():
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def _may_listen() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number, "the rehearsal was told to end; nothing was kept")
 
 
 class Rehearsal:

@@ -9,9 +9,10 @@ import torch
 from ranks import run_jobs
 from safetensors.torch import load_file
 from test_guards import BLOWING
-from tiny import records, write_config, write_rows
+from tiny import ROOT, records, save_tiny, write_config, write_rows
 
 from xft.cli import main
+from xft.export import convert
 
 STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3)}
 BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
@@ -113,6 +114,22 @@ def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.Temp
         made.job("full", 1, "3-then-1", "full-3"),
         made.job("lora", 2, "lora-3-then-2", "lora-3"),
     ]
+    large = save_tiny(folder / "internlm3", "internlm3", smollm2_tokenizer)
+    paths = [
+        f"model.path={large}",
+        f"data.path={folder / 'rows.jsonl'}",
+        "template=auto",
+        "training.steps=2",
+    ]
+    jobs += [
+        {
+            "config": str(ROOT / "configs" / "internlm_qlora.py"),
+            "work_dir": str(folder / f"shipped-{name}"),
+            "deepspeed": name,
+            "overrides": [*paths, "hooks.verify=none", "hooks.questions=none"],
+        }
+        for name in ("zero2", "zero3_offload")
+    ]
     made.together(jobs)
     made.alone("full", "3-then-one", "--resume", str(folder / "full-3" / "checkpoints" / "step_3"))
     made.alone("lora", "2-then-one", "--resume", str(folder / "lora-2" / "checkpoints" / "step_3"))
@@ -159,6 +176,28 @@ def test_hooks_see_on_shared_weights_what_they_see_on_one_device(runs: Runs) -> 
         assert "stopping early: validation loss has not fallen" in log
         assert "is what was trained: reloaded" in log
         assert (runs.folder / name / "checkpoints" / "best").resolve().name == "step_3"
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3_offload"])
+def test_a_shipped_config_is_sharded_by_one_flag(runs: Runs, name: str) -> None:
+    """QLoRA with gradient checkpointing, packed rows and dropout; a tiny model in place of the weights."""
+    run = runs.folder / f"shipped-{name}"
+    assert runs.errors[run.name] == ""
+    assert len(records(run, "train")) == 2
+    assert load_file(run / "final" / "adapter_model.safetensors")
+    log = (run / "train.log").read_text()
+    assert f"deepspeed ZeRO stage {name[4]} on 2 ranks" in log
+    assert ("offload_optimizer and offload_param to cpu" in log) == name.endswith("offload")
+    assert "auto: train_micro_batch_size_per_gpu=1, " in log
+
+
+def test_a_checkpoint_of_shared_weights_is_exported_as_it_is(runs: Runs, tmp_path: Path) -> None:
+    checkpoint = runs.folder / "full-3" / "checkpoints" / "step_3"
+    convert(str(checkpoint), str(tmp_path / "out"), fresh=False)
+    one = load_file(runs.folder / "full" / "checkpoints" / "step_3" / "model.safetensors")
+    two = load_file(tmp_path / "out" / "model.safetensors")
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
 
 
 def saved(runs: Runs, name: str, kind: str) -> dict[str, torch.Tensor]:

@@ -97,7 +97,8 @@ def test_a_rank_that_is_killed_or_stalls_is_named_and_the_run_goes_on(
     assert process.returncode in (6, 128 + signal.SIGKILL)  # whichever of the two ended first
 
     before = newest(run)
-    rest = ["--resume", "--cfg-options", "strategy=dict(type='single')", f"training.steps={before + 2}"]
+    config.write_text(config.read_text() + 'strategy = dict(type="single")\n')
+    rest = ["--resume", "--cfg-options", f"training.steps={before + 2}"]
     assert main(["train", str(config), "--work-dir", str(run), *rest]) == 0
     assert [each["step"] for each in records(run, "train")] == list(range(1, before + 3))
 

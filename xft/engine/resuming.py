@@ -89,19 +89,21 @@ def refit(
         )
     accumulation = window // world_size
     lines = [
-        f"the run began with {before} ranks and goes on with {world_size}: accumulation "
+        f"the run began on {_count(before)} and goes on with {world_size}: accumulation "
         f"{window // before} → {accumulation}, so that a step stays what it was"
     ]
-    if world_size > before:
-        lines.append(
-            f"ranks {before} to {world_size - 1} are new: their random numbers begin with the seed"
-        )
-    else:
-        lines.append(f"the random numbers of ranks {world_size} to {before - 1} are let go")
+    fewer, more = sorted((before, world_size))
+    others = f"rank {fewer}" if more == fewer + 1 else f"ranks {fewer} to {more - 1}"
+    fate = "begin with the seed" if world_size > before else "are let go"
+    lines.append(f"the random numbers of {others} {fate}")
     fitted = replace(
         training, accumulation=accumulation, batch_size=portions["batch_size"], min_steps_per_epoch=0
     )
     return fitted, portions["capacity"] or pack_length, lines
+
+
+def _count(ranks: int) -> str:
+    return f"{ranks} rank{'s' if ranks > 1 else ''}"
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:

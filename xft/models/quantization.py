@@ -14,8 +14,8 @@ class NF4:
 
     Args:
         double: quantise the quantisation constants too.
-        storage: the type that the packed weights are kept in; ZeRO-3 and FSDP want that of the
-            other weights.
+        storage: the type that the packed weights are kept in. ZeRO-3 shares out either; FSDP wants that
+            of the other weights.
     """
 
     bits = 4

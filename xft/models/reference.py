@@ -140,6 +140,12 @@ def make_reference(name: str, cached: bool, setup: Setup) -> Reference:
     adapted = isinstance(setup.loaded.model, PeftModel)
     if name == "auto":
         name = "adapter_off" if adapted else "copy"
+    if getattr(setup.ranks, "together", False) and (cached or name == "copy"):
+        raise ConfigError(
+            f"objective.reference: got {name!r}{' with cached=True' if cached else ''}, but under ZeRO-3 no rank has "
+            "the whole model to copy or to ask before the first step; take --deepspeed zero2, train an adapter with "
+            "reference='adapter_off', or give the folder of a model"
+        )
     reference: Reference
     if name == "adapter_off":
         if not adapted:

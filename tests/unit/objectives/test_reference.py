@@ -28,6 +28,7 @@ class Alone:
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     others: list[Any] = field(default_factory=list)
+    together: bool = False
 
     def autocast(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -110,6 +111,14 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
     batch = collate_flat(samples)
     losses = [float(DPO(beta=0.3).against(each, model, batch).loss_sum.detach()) for each in (live, kept)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "cached"), [("copy", False), ("auto", True)])
+def test_what_no_rank_has_whole_is_neither_copied_nor_asked_ahead(name: str, cached: bool) -> None:
+    setup = _setup(adapted_model())
+    with pytest.raises(ConfigError, match="under ZeRO-3 no rank has the whole model"):
+        make_reference(name, cached, Setup(setup.loaded, Alone(together=True), setup.batches))
+    make_reference("adapter_off", False, Setup(setup.loaded, Alone(together=True), setup.batches))
 
 
 def test_ranks_share_the_work_of_caching() -> None:

@@ -176,7 +176,7 @@ class DeepSpeed(Distributed):
         moved = [key for key in ("offload_optimizer", "offload_param") if values.get(key)]
         filled = ", ".join(f"{key}={value}" for key, value in self.settled.filled.items())
         return [
-            f"deepspeed ZeRO stage {self.stage} on {self.world_size} ranks"
+            f"deepspeed ZeRO stage {self.stage} on {self.world_size} rank{'s' if self.world_size > 1 else ''}"
             + (f", {' and '.join(moved)} to {values[moved[0]].get('device')}" if moved else ""),
             *([f"          auto: {filled}"] if filled else []),
         ]

@@ -17,7 +17,7 @@ from xft.export import convert
 STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3)}
 NO_NUMBERS = [("blown", 3), ("nan", 2), ("nan", 3)]
 BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
 COMMON = """
 hooks.update(questions=None, progress=dict(type="progress", interval=8))
 hooks["checkpoint"].update(interval=3, keep=9, best=None)

@@ -73,7 +73,7 @@ def measure(name: str, stage: int, ranks: int) -> Iterator[dict[str, Any]]:
 
 def make_model(kind: Kind) -> nn.Module:
     """A small Llama with random weights, whose trained ones are as the kind says."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     seed_everything(0)
     config = LlamaConfig(
@@ -85,7 +85,7 @@ def make_model(kind: Kind) -> nn.Module:
         num_key_value_heads=4,
         tie_word_embeddings=True,
     )
-    model: Any = AutoModelForCausalLM.from_config(config)
+    model: Any = LlamaForCausalLM(config)
     model = model.to(torch.bfloat16 if 2 in (kind.frozen, kind.trained) else torch.float32)
     adapted: nn.Module = LoRA(r=8).apply(model, []) if kind.frozen else model
     return adapted

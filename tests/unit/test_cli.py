@@ -25,7 +25,7 @@ from xft.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
-COMMANDS = ["train", "chat", "convert", "inspect-data", "check", "list", "copy"]
+COMMANDS = ["train", "chat", "serve", "eval", "convert", "inspect-data", "check", "list", "copy"]
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
+from xft.commands.evaluate import EVAL
 from xft.commands.models import CHAT, CONVERT
 from xft.commands.serve import SERVE
 from xft.commands.shared import Command
@@ -11,6 +12,7 @@ COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "chat": CHAT,
     "serve": SERVE,
+    "eval": EVAL,
     "convert": CONVERT,
     "inspect-data": INSPECT,
     "prepare": PREPARE,

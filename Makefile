@@ -42,7 +42,7 @@ $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py
 	$(BIN)/python -c 'import cv2' 2>/dev/null || $(PIP) install -q --no-deps --force-reinstall opencv-python-headless
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements/test.txt requirements/logging.txt requirements/deepspeed.txt
+$(VENV)/.installed-test: $(VENV)/.installed $(wildcard requirements/*.txt)
 	$(PIP) install -q -r requirements/test.txt
 	touch $@
 

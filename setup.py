@@ -42,6 +42,8 @@ setup(
         "logging": requirements("logging"),
         "deepspeed": requirements("deepspeed"),
         "serve": requirements("serve"),
+        "gguf": requirements("gguf"),
+        "eval": requirements("eval"),
     },
     entry_points={"console_scripts": ["xft = xft.cli:main"]},
 )

@@ -25,7 +25,10 @@ from xft.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
-COMMANDS = ["train", "chat", "score", "convert", "inspect-data", "check", "list", "copy"]
+COMMANDS = [
+    *("train", "chat", "serve", "eval", "score", "convert", "report", "compare"),
+    *("inspect-data", "prepare", "check", "list", "copy", "doctor"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -136,7 +136,13 @@ def test_convert_hands_on_what_was_typed_and_says_what_was_written(
         (
             "run",
             "out",
-            {"merged": True, "dtype": "float16", "max_shard_size": "1GB", "trust_remote_code": False},
+            {
+                "merged": True,
+                "dtype": "float16",
+                "max_shard_size": "1GB",
+                "trust_remote_code": False,
+                "gguf": None,
+            },
         )
     ]
     line = capsys.readouterr().out

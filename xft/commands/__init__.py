@@ -3,6 +3,7 @@
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
 from xft.commands.doctor import DOCTOR
+from xft.commands.evaluate import EVAL
 from xft.commands.models import CHAT, CONVERT, SCORE
 from xft.commands.runs import COMPARE, REPORT
 from xft.commands.serve import SERVE
@@ -13,6 +14,7 @@ COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "chat": CHAT,
     "serve": SERVE,
+    "eval": EVAL,
     "score": SCORE,
     "convert": CONVERT,
     "report": REPORT,

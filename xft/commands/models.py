@@ -1,6 +1,7 @@
 """``xft chat``, ``score`` and ``convert``: what is done with a model that was trained."""
 
 import argparse
+from pathlib import Path
 
 from xft.commands.shared import Command, add_trust
 from xft.errors import ConfigError
@@ -90,13 +91,28 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         choices=("bfloat16", "float16", "float32"),
         help="of the weights that are written",
     )
+    parser.add_argument(
+        "--gguf",
+        nargs="?",
+        const="q8_0",
+        choices=("f32", "f16", "bf16", "q8_0"),
+        help="write one file for llama.cpp and Ollama (without a type: q8_0)",
+    )
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload what was written to the hub")
+    parser.add_argument(
+        "--public", action="store_true", help="with --push: a new repository is for everybody to see"
+    )
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights")
     add_trust(parser)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from xft.export import convert
+    from xft.export import convert, push
 
+    if arguments.push is not None:
+        push.check_push(
+            arguments.push, arguments.source, whole=arguments.merge or arguments.gguf is not None
+        )
     comparison = convert(
         arguments.source,
         arguments.out,
@@ -104,9 +120,12 @@ def _convert(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         max_shard_size=arguments.max_shard_size,
         trust_remote_code=arguments.trust_remote_code,
+        gguf=arguments.gguf,
     )
-    kind = "merged model" if arguments.merge else "model"
+    kind = "GGUF file" if arguments.gguf else "merged model" if arguments.merge else "model"
     print(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
+    if arguments.push is not None:
+        print(f"pushed to {push.push(Path(arguments.out), arguments.push, arguments.public)}")
 
 
 CHAT = Command("talk to what was trained", _add_chat, _chat)

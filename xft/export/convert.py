@@ -11,12 +11,16 @@ from peft import PeftModel
 
 from xft import console
 from xft.errors import ConfigError
+from xft.export.card import name_of_run, write_card
+from xft.export.gguf import FILE, TYPES, check_family, check_gguf, write_gguf
 from xft.export.merged import NOTICEABLE, Limits, compare_merged, divergence, limits, read_probes
 from xft.export.norms import adapter_norms, check_learnt, summarise, trains_more
+from xft.export.ollama import modelfile
 from xft.export.probe import logits_of
 from xft.export.verify import Comparison, verify_artifact
+from xft.export.vocabulary import read_vocabulary
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
-from xft.models.adapters import kind_of_adapter, load_adapter, merge
+from xft.models.adapters import is_adapter, kind_of_adapter, load_adapter, merge
 from xft.models.load import choose_dtype, load_weights, resize_embeddings
 from xft.models.quantization import NF4, Int8
 from xft.models.scalar import choose_padding, is_reward_model
@@ -31,8 +35,9 @@ def convert(
     max_shard_size: str = "5GB",
     trust_remote_code: bool = False,
     fresh: bool = True,
+    gguf: str | None = None,
 ) -> Comparison:
-    """Write a run, a checkpoint or an adapter as plain ``peft`` or ``transformers`` reads it.
+    """Write a run, a checkpoint or an adapter as plain ``peft`` or ``transformers`` reads it, or as GGUF.
 
     Args:
         source: what to export.
@@ -42,6 +47,7 @@ def convert(
         max_shard_size: of a file of weights.
         trust_remote_code: run Python code that lies beside the weights.
         fresh: whether what was written is opened in a fresh process to verify it.
+        gguf: of ``TYPES`` in :mod:`xft.export.gguf`: write a whole model as one file in that type.
 
     Returns:
         How near what was written is to what was opened: a merged model to the adapter on its base,
@@ -54,7 +60,12 @@ def convert(
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"OUT: {out} exists and is not empty; choose another folder")
-    note = read_note(find_artifact(Path(source)))
+    if gguf is not None and (merged or dtype is not None):
+        raise ConfigError("--gguf: it merges by itself, and names the type; leave --merge and --dtype out")
+    folder = find_artifact(Path(source))
+    note = read_note(folder)
+    if gguf is not None and not is_adapter(folder):
+        dtype = _type_name(TYPES.get(gguf, torch.float32))
     # Whatever dtype is wished for is loaded, never cast to: casting a model as a whole would round
     # buffers too, the frequencies of its rotary embedding among them.
     loaded = open_artifact(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
@@ -66,6 +77,8 @@ def convert(
         check_learnt(norms, trains_more(loaded.model), source)
         console.say(summarise(norms))
     template = _template(loaded)
+    if gguf is not None:
+        check_family(loaded.base, loaded.tokenizer, gguf)
     export = _Export(source, loaded, template, note, max_shard_size, trust_remote_code, fresh)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +87,13 @@ def convert(
         raise ConfigError(f"OUT: cannot make {out} ({error.strerror})") from error
     made.chmod(0o755)
     try:
-        comparison = _write_merged(export, made, dtype) if merged else _write_plain(export, made)
+        if gguf is not None:
+            comparison = _write_gguf(export, made, gguf, target.name)
+        else:
+            comparison = _write_merged(export, made, dtype) if merged else _write_plain(export, made)
+        kind = "gguf" if gguf is not None else "adapter" if is_adapter(made) else "model"
+        base = note.base if note is not None else _name(loaded)
+        write_card(made, Path(source), base, kind, name_of_run(source))
         if target.exists():
             target.rmdir()
         made.rename(target)
@@ -116,7 +135,33 @@ def _write_plain(export: _Export, made: Path) -> Comparison:
     return export.write(export.loaded.model, note, made)
 
 
+def _write_gguf(export: _Export, made: Path, kind: str, name: str) -> Comparison:
+    """Write the whole model as one file, and compare what another reader makes of it."""
+    whole: Any = export.loaded.model
+    if isinstance(whole, PeftModel):
+        whole, _ = _merge(export, _type_name(TYPES[kind]))
+    tokenizer, template, file = export.loaded.tokenizer, export.template, made / FILE
+    write_gguf(whole, tokenizer, template, kind, file, name)
+    probes, _ = read_probes(Path(export.source), tokenizer, template)
+    comparison = check_gguf(file, whole, tokenizer, template, kind, probes)
+    bos = read_vocabulary(tokenizer, whole.get_input_embeddings().weight.shape[0]).bos
+    text, told = modelfile(template, FILE, bos)
+    (made / "Modelfile").write_text(text, encoding="utf-8")
+    if not told:
+        console.say(
+            "warning: Ollama's template language cannot say this chat template; Modelfile is without one"
+        )
+    return comparison
+
+
 def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
+    """Write the merged model."""
+    whole, comparison = _merge(export, dtype)
+    export.write(whole, Note(_name(export.loaded), _type_name(whole.dtype)), made)
+    return comparison
+
+
+def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
     """Merge into plain weights, and compare with the adapter on the base that it was trained on."""
     loaded: Any = export.loaded
     note = export.note
@@ -137,8 +182,7 @@ def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
     comparison = compare_merged(expected, got, allowed, export.source, scored)
     for line in _measured(comparison, effect, allowed, said):
         console.say(line)
-    export.write(whole, Note(_name(loaded), _type_name(wanted)), made)
-    return comparison
+    return whole, comparison
 
 
 def _measured(found: Comparison, effect: float, allowed: Limits, said: str) -> list[str]:

@@ -1,0 +1,191 @@
+"""What a trained model is worth, asked again after the run: ``xft eval``."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xft import console
+from xft.config import build, build_slot, check, load_config
+from xft.engine.hooks.questions import QuestionsHook
+from xft.engine.recipe import Recipe
+from xft.errors import ConfigError
+from xft.evaluation import ask, evaluate, read_questions
+from xft.evaluation.heldout import Answered, answer_rows, metrics_of
+from xft.evaluation.questions import total_score
+from xft.evaluation.references import check_installed
+from xft.evaluation.scorers import contains
+from xft.evaluation.validation import validation_batches
+from xft.models import Generator, LoadedModel, TrainingModel, open_artifact
+from xft.templates import BoundTemplate
+
+SHOWN = 3
+"""Answers of a held-out file that are printed."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What the command line asks for.
+
+    Attributes:
+        run: a run folder.
+        data: a held-out file of rows.
+        format: of its rows; by default that of the run's own.
+        tasks: of lm-evaluation-harness.
+        limit: the most rows of ``data``, and of each task.
+        max_new_tokens: the most tokens of an answer.
+        out: a file for the results.
+        trust_config: run the config of the run as Python; else it is read as data.
+        trust_remote_code: run Python code that lies beside the weights.
+    """
+
+    run: str
+    data: str | None = None
+    format: str | None = None
+    tasks: Sequence[str] = ()
+    limit: int | None = None
+    max_new_tokens: int = 256
+    out: str | None = None
+    trust_config: bool = False
+    trust_remote_code: bool = False
+
+
+def evaluate_run(options: EvalOptions) -> dict[str, Any]:
+    """Evaluate what a run saved, say what comes of it, and return it.
+
+    Raises:
+        XftError: something that the user can mend.
+    """
+    folder = Path(options.run)
+    if not (folder / "config.py").is_file():
+        raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
+    if options.data is not None:
+        check_installed()
+    if options.tasks:
+        _check_harness()
+    config = load_config(folder / "config.py", data_only=not options.trust_config)
+    check(config, Recipe, str(folder / "config.py"))
+    recipe = build(config, Recipe)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = open_artifact(options.run, device=device, trust_remote_code=options.trust_remote_code)
+    template = (
+        recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.questions else None
+    )
+    found: dict[str, Any] = {}
+    if validation := _validate(recipe, loaded, template, device):
+        found["validation"] = validation
+    if template is not None:
+        generator = Generator(loaded.model, loaded.tokenizer, template)
+        if questions := _ask(recipe, generator):
+            found["questions"] = questions
+        if options.data is not None:
+            found["data"] = _answer(options, config, generator)
+    elif options.data is not None:
+        raise ConfigError("eval --data: the model has no chat template, so there are no answers to compare")
+    if options.tasks:
+        found["tasks"] = _harness(options, loaded)
+    if options.out is not None:
+        _write(Path(options.out), found)
+    return found
+
+
+def _validate(
+    recipe: Recipe, loaded: LoadedModel, template: BoundTemplate | None, device: torch.device
+) -> dict[str, float]:
+    """The loss on the rows that the run set aside."""
+    if recipe.data.gives != "samples" or getattr(recipe.objective, "prepare", None) is not None:
+        console.say("validation  of preferences it is in metrics.jsonl, and is not repeated here")
+        return {}
+    recipe.data.locate()
+    prepared = recipe.data.prepare(loaded.tokenizer, template)
+    if not prepared.val:
+        console.say("validation  the run set no rows aside")
+        return {}
+    pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
+    batches = validation_batches(prepared.val, 8, prepared.unit, pad)
+    metrics = evaluate(TrainingModel(loaded.model, recipe.objective), batches, device)
+    figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    console.say(f"validation  {len(prepared.val):,} samples  " + _line(figures))
+    return figures
+
+
+def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
+    questions = read_questions(recipe.questions)
+    if not questions:
+        return []
+    hook = next((each for each in recipe.hooks.values() if isinstance(each, QuestionsHook)), None)
+    scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
+    asked = ask(generator, questions, scorer, most)
+    score, scored = total_score(asked)
+    console.say(f"questions   score {score:g} of {scored}, {len(asked)} asked")
+    for each in asked:
+        mark = "" if each.score is None else "✓ " if each.score >= 1 else "✗ " if each.score <= 0 else "~ "
+        console.say(f"  {_short(each.question.question)}\n    {mark}{_short(each.answer)}")
+    return [each.to_dict() for each in asked]
+
+
+def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generator) -> dict[str, Any]:
+    assert options.data is not None
+    given: Any = options.format or (config.get("data") or {}).get("format")
+    if given is None:
+        raise ConfigError("eval --data: the rows of the run have no format that is known; give --format")
+    rows: list[Answered] = list(
+        answer_rows(
+            generator, options.data, build_slot("format", given), options.max_new_tokens, options.limit
+        )
+    )
+    metrics = metrics_of(rows)
+    console.say(f"data        {_line(metrics)}")
+    for each in rows[:SHOWN]:
+        console.say(
+            f"  {_short(each.question)}\n    wanted  {_short(each.reference)}\n    got     {_short(each.answer)}"
+        )
+    answers = [
+        {"question": each.question, "reference": each.reference, "answer": each.answer} for each in rows
+    ]
+    return {"file": Path(options.data).name, "metrics": metrics, "answers": answers}
+
+
+def _check_harness() -> None:
+    if find_spec("lm_eval") is None:
+        raise ConfigError(
+            "eval --tasks: lm-evaluation-harness is not installed: pip install 'lm_eval>=0.4.9'"
+        )
+
+
+def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, Any]]:
+    """Tasks of lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness)."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
+    results = simple_evaluate(model=model, tasks=list(options.tasks), limit=options.limit)["results"]
+    for task, figures in results.items():
+        console.say(f"task        {task}  " + _line(figures))
+    return {task: dict(figures) for task, figures in results.items()}
+
+
+def _line(figures: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, int | float)
+    )
+
+
+def _short(text: str, length: int = 100) -> str:
+    line = console.harmless(" ".join(text.split()))
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _write(file: Path, found: Mapping[str, Any]) -> None:
+    try:
+        file.write_text(
+            json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write {file} ({error.strerror})") from error
+    console.say(f"wrote {file}")

@@ -32,7 +32,7 @@ from kill_points import PHASES, Aim, Points
 from tiny_run import write_inputs
 
 ADAPTER, WHOLE = "adapter", "all weights"
-TIMES = ("seconds", "per_second")
+TIMES = ("seconds", "per_second", "memory")
 """Ends of the names of figures that no two runs have in common."""
 AGAIN = 0.6
 """How likely a run that was killed is killed again."""

@@ -14,7 +14,7 @@ from tiny import ROOT, records, write_config
 from xft.cli import main
 from xft.engine import saving
 
-TIMES = ("seconds", "per_second")
+TIMES = ("seconds", "per_second", "memory")
 OPTIONS = ["hooks.checkpoint.interval=3", "hooks.checkpoint.keep=9", "hooks.checkpoint.best=none"]
 HOOKS = """
 import os

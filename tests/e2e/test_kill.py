@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny import ROOT, records
 
-TIMES = ("seconds", "per_second")
+TIMES = ("seconds", "per_second", "memory")
 OPTIONS = [
     "--cfg-options",
     "training.steps=40",

@@ -208,7 +208,8 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from trl.trainer.model_config import ModelConfig
     from trl.trainer.utils import get_peft_config
 
-    from xft.models.load import load_tokenizer, resolve_path
+    from xft.models.load import load_tokenizer
+    from xft.models.locate import resolve_path
 
     tokenizer: Any = load_tokenizer(arguments.model)
     train, val = (

@@ -101,7 +101,8 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     import torch
 
     from xft.data import InstructionData
-    from xft.models.load import CausalLM, resolve_path
+    from xft.models.load import CausalLM
+    from xft.models.locate import resolve_path
     from xft.templates import ChatTemplate
 
     rows = json.loads(Path(arguments.rows).read_text(encoding="utf-8"))

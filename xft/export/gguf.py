@@ -21,6 +21,7 @@ from xft.export.verify import Comparison
 from xft.export.vocabulary import Vocabulary, read_vocabulary
 from xft.models.generate import stop_ids
 from xft.models.gguf import load_gguf
+from xft.models.scalar import is_reward_model
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 

@@ -9,11 +9,11 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from xft import console, paths
+from xft import console
 from xft.errors import ConfigError, ModelError
-from xft.models import embedded
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
+from xft.models.locate import hub_options, resolve_path, unreadable
 from xft.models.quantization import NF4, Int8
 from xft.models.scalar import CLASSES, LOADERS, Kind, check_kind, kind_of, put_scalar_head
 from xft.models.sizes import whole_shape
@@ -159,29 +159,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def resolve_path(path: str) -> str:
-    """The folder, or the hub name, that ``path`` stands for.
-
-    Raises:
-        ModelError: it is neither.
-    """
-    if path == embedded.NAME:
-        return str(embedded.materialise())
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return str(folder)
-    if folder.exists():
-        raise ModelError(f"model.path: {path} is a file, expected the folder of a model")
-    if path.startswith(paths.SCHEME):
-        raise ModelError(f"model.path: {path} is not shipped with xft; did you mean {embedded.NAME!r}?")
-    if path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
-        raise ModelError(
-            f"model.path: no folder {path}; expected the folder of a model, {embedded.NAME}, or owner/name "
-            "of the hub"
-        )
-    return path
-
-
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
     """Load a tokenizer from a folder, the hub, or the embedded model.
 
@@ -190,9 +167,9 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
     """
     where = resolve_path(path)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(where, **_hub_options(where, trust_remote_code))
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, **hub_options(where, trust_remote_code))
     except Exception as error:
-        raise ModelError(_unreadable("tokenizer", path, error)) from error
+        raise ModelError(unreadable("tokenizer", path, error)) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return cast(Tokenizer, tokenizer)
@@ -206,9 +183,9 @@ def load_config(path: str, trust_remote_code: bool = False) -> Any:
     """
     where = resolve_path(path)
     try:
-        return AutoConfig.from_pretrained(where, **_hub_options(where, trust_remote_code))
+        return AutoConfig.from_pretrained(where, **hub_options(where, trust_remote_code))
     except Exception as error:
-        raise ModelError(_unreadable("model", path, error)) from error
+        raise ModelError(unreadable("model", path, error)) from error
 
 
 def load_weights(
@@ -240,7 +217,7 @@ def load_weights(
     config = load_config(path, trust_remote_code)
     kind = kind or kind_of(config)
     check_kind(path, config, kind)
-    options: dict[str, Any] = _hub_options(where, trust_remote_code)
+    options: dict[str, Any] = hub_options(where, trust_remote_code)
     if quantization is not None:
         compute = torch.bfloat16 if dtype == "auto" else dtype
         options["quantization_config"] = quantization.config(compute)
@@ -257,7 +234,7 @@ def load_weights(
             where, dtype=dtype, attn_implementation=attention, output_loading_info=True, **options
         )
     except Exception as error:
-        raise ModelError(_unreadable("model", path, error)) from error
+        raise ModelError(unreadable("model", path, error)) from error
     if kind == "reward_model":
         put_scalar_head(model, path, said["missing_keys"])
     _keep_quantised_weights(model)
@@ -294,13 +271,3 @@ def _choose_attention(config: Any, kind: Kind) -> str:
     except KeyError:
         supported = False
     return PACKED if supported and not special else ("eager" if special else "sdpa")
-
-
-def _hub_options(where: str, trust_remote_code: bool) -> dict[str, Any]:
-    return {"local_files_only": Path(where).is_dir(), "trust_remote_code": trust_remote_code}
-
-
-def _unreadable(what: str, path: str, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    mend = "" if Path(path).expanduser().is_dir() else "; check the name and the network, or give a folder"
-    return f"{what}: cannot load {path!r} ({first[:300]}){mend}"

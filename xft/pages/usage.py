@@ -1,5 +1,6 @@
 """How to use what came of a run: commands and code that work as they are pasted."""
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -22,6 +23,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 folder = {folder!r}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+"""
+_SCORES = """\
+from {library} import {name}
+from transformers import AutoTokenizer
+
+folder = {folder!r}
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = {name}.from_pretrained(folder, num_labels=1, dtype="auto")
+messages = [{{"role": "user", "content": "Hello"}}, {{"role": "assistant", "content": "Hello! How can I help?"}}]
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+print(model(**inputs).logits)
 """
 _ASK = """\
 messages = [{"role": "user", "content": "Who are you?"}]
@@ -46,8 +58,14 @@ def usage(run: RunFolder) -> Markup:
         return _block(
             "Go on with the run", f"{command('train')} {folder}/config.py --work-dir {folder} --resume auto"
         )
+    scores = is_reward_model(run.model)
     parts = [
-        _block("Talk to it", f"{command('chat')} {folder}"),
+        _block("Score answers", f"{command('score')} {folder} ROWS.jsonl")
+        if scores
+        else _block(
+            "Talk to it, in the terminal or in a browser",
+            f"{command('chat')} {folder}\n{command('serve')} {folder}",
+        ),
         _block(
             "Write a folder that any tool loads",
             f"{command('convert')} {folder} {shlex.quote(str(run.path.resolve()) + '-merged')} --merge",
@@ -61,9 +79,22 @@ def usage(run: RunFolder) -> Markup:
     return joined(parts)
 
 
+def is_reward_model(model: Path) -> bool:
+    """Whether a saved model gives scores and not words, as its own files say."""
+    for name, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
+        if (model / name).is_file():
+            said = str(json.loads((model / name).read_text(encoding="utf-8")).get(key))
+            return "SEQ_CLS" in said or "ForSequenceClassification" in said
+    return False
+
+
 def code(model: Path) -> str:
     """Python that loads a saved model and asks it, with ``peft`` and ``transformers`` alone."""
     adapted = (model / "adapter_config.json").is_file()
+    if is_reward_model(model):
+        library, prefix = ("peft", "AutoPeft") if adapted else ("transformers", "Auto")
+        name = f"{prefix}ModelForSequenceClassification"
+        return _SCORES.format(folder=str(model.resolve()), library=library, name=name)
     chats = (model / "chat_template.jinja").is_file()
     return (_ADAPTER if adapted else _WHOLE).format(folder=str(model.resolve())) + (_ASK if chats else "")
 

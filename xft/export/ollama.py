@@ -45,15 +45,20 @@ class Around:
         return text + self.answer[0]
 
 
-def find_around(template: BoundTemplate) -> Around | None:
-    """What a chat template puts around turns, or ``None`` where it does something else too."""
+def find_around(template: BoundTemplate, bos_is_added: bool = False) -> Around | None:
+    """What a chat template puts around turns, or ``None`` where it does something else too.
+
+    Args:
+        template: the chat template.
+        bos_is_added: as in ``modelfile``.
+    """
     try:
-        return _find(template)
+        return _find(template, bos_is_added)
     except (TemplateError, ValueError):
         return None  # no system turns, or turns that are moved, cut or left out
 
 
-def _find(template: BoundTemplate) -> Around | None:
+def _find(template: BoundTemplate, bos_is_added: bool) -> Around | None:
     turns = [Message("system", _S), Message("user", _U), Message("assistant", _A), Message("user", _V)]
     head, rest = template.render(turns, generation=True).split(_S)
     behind_system, rest = rest.split(_U)
@@ -65,7 +70,9 @@ def _find(template: BoundTemplate) -> Around | None:
     user_behind = behind_user.removesuffix(header)
     plain = template.render(turns[1:2], generation=True).split(_U)[0]
     bos = str(getattr(template.tokenizer, "bos_token", None) or "")
-    start = bos if bos and head.startswith(bos) and plain.startswith(bos) else ""
+    # SmolLM2's BOS is what opens each of its turns: then it is a part of them, unless readers add it.
+    own = bos_is_added or bos not in header
+    start = bos if bos and own and head.startswith(bos) and plain.startswith(bos) else ""
     plain = plain.removeprefix(start)
     # Whatever is the same before every user's turn may be called its own; what closes a turn is not.
     common = _common_end(_common_end(behind_system, behind_answer), plain)
@@ -105,7 +112,7 @@ def modelfile(template: BoundTemplate | None, gguf: str, bos_is_added: bool) -> 
     lines = [f"FROM ./{gguf}"]
     if template is None:
         return "\n".join([*lines, 'TEMPLATE """{{ .Prompt }}"""', ""]), True
-    around = find_around(template)
+    around = find_around(template, bos_is_added)
     if around is None or '"""' in "".join([around.default, *around.system, *around.user, *around.answer]):
         lines.append(
             "# The chat template does more than Ollama's template language is told here: ask llama.cpp's"

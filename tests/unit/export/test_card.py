@@ -127,6 +127,16 @@ def test_ollamas_template_is_written_in_go(make_byte_tokenizer: Any) -> None:
     )
 
 
+def test_a_bos_that_also_opens_turns_stays_with_them(smollm2_tokenizer: Any) -> None:
+    assert smollm2_tokenizer.bos_token == "<|im_start|>"
+    template = ChatTemplate().bind(smollm2_tokenizer)
+    text, _ = modelfile(template, "model.gguf", False)
+    assert '{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n' in text
+    around = find_around(template, bos_is_added=True)
+    assert around is not None
+    assert around.start == "<|im_start|>"
+
+
 def test_a_template_that_does_more_is_not_told_wrongly(make_byte_tokenizer: Any) -> None:
     source = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.index0 > 2 %}X{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"

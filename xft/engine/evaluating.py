@@ -72,7 +72,9 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     check(config, Recipe, str(folder / "config.py"))
     recipe = build(config, Recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = open_artifact(options.run, device=device, trust_remote_code=options.trust_remote_code)
+    loaded = open_artifact(
+        options.run, device=device, trust_remote_code=options.trust_remote_code, kind="causal_lm"
+    )
     template = (
         recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.questions else None
     )

@@ -173,7 +173,7 @@ def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
     trained, bits = loaded.base.dtype, note.bits if note is not None else None
     wanted = choose_dtype(dtype or (note.dtype if note is not None else "auto"), torch.device("cpu"))
     allowed = limits(trained, wanted, bits=bits)
-    whole: Any = merge(_on_plain_base(export.source, loaded, note, wanted))
+    whole: Any = merge(_on_plain_base(export, wanted))
     whole.config.use_cache = True
     if scored:
         choose_padding(whole, loaded.tokenizer, None)
@@ -200,20 +200,23 @@ def _measured(found: Comparison, effect: float, allowed: Limits, said: str) -> l
     return lines
 
 
-def _on_plain_base(source: str, loaded: LoadedModel, note: Note | None, dtype: torch.dtype) -> Any:
+def _on_plain_base(export: _Export, dtype: torch.dtype) -> Any:
     """The adapter on a base that is not quantised, in the type that is written.
 
     A quantised base is dequantised, not replaced by the original weights: the adapter has learnt to
     make up for the rounding of the base that it was trained on.
     """
+    source, loaded, note, trusts = export.source, export.loaded, export.note, export.trust_remote_code
     if note is None or note.bits is None:
-        same = loaded.base.dtype == dtype
-        return loaded.model if same else open_artifact(source, dtype=_type_name(dtype)).model
+        if loaded.base.dtype == dtype:
+            return loaded.model
+        return open_artifact(source, dtype=_type_name(dtype), trust_remote_code=trusts).model
     base: Any = load_weights(
         note.base,
         choose_dtype(note.dtype, torch.device("cpu")),
         quantization=NF4(note.double) if note.bits == 4 else Int8(),
         device=torch.device("cpu"),
+        trust_remote_code=trusts,
         kind=kind_of_adapter(find_artifact(Path(source))),
     )
     base = base.dequantize(dtype)

@@ -1,6 +1,7 @@
 """ZeRO on two ranks with gloo gives what one process gives: losses, checkpoints, models."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.Temp
 
 
 def figures(runs: Runs, name: str, key: str, after: int = 0) -> list[float]:
-    return [each[key] for each in records(runs.folder / name) if key in each and each["step"] > after]
+    found = [each[key] for each in records(runs.folder / name) if key in each and each["step"] > after]
+    return [math.nan if each is None else each for each in found]  # what is no number is null in JSON
 
 
 @pytest.mark.parametrize(("kind", "stage"), BOTH)

@@ -203,7 +203,6 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """TRL's trainer, with its own tokenisation, collator and padding."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
     from trl.trainer.model_config import ModelConfig
     from trl.trainer.utils import get_peft_config
@@ -233,26 +232,7 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
     trainer: Any = DPOTrainer(
         model=resolve_path(arguments.model),
-        args=DPOConfig(
-            output_dir=str(run / "trl"),
-            model_init_kwargs={"dtype": "bfloat16"},
-            max_steps=arguments.steps,
-            per_device_train_batch_size=arguments.pairs,
-            per_device_eval_batch_size=arguments.pairs,
-            learning_rate=arguments.lr,
-            lr_scheduler_type="constant",
-            beta=BETA,
-            max_length=arguments.max_length,
-            max_grad_norm=1.0,
-            gradient_checkpointing=False,
-            train_sampling_strategy="sequential",
-            use_cpu=True,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            seed=arguments.seed,
-            disable_tqdm=True,
-        ),
+        args=_dpo_config(run, arguments),
         train_dataset=Dataset.from_list(_in_order(train, arguments)),
         eval_dataset=Dataset.from_list(val),
         processing_class=tokenizer,
@@ -280,6 +260,32 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     figures["tokens"] = figures["tokens"][: arguments.steps]
     held = trainer.evaluate()
     return {**figures, "val": held["eval_loss"], "accuracy": held["eval_rewards/accuracies"]}
+
+
+def _dpo_config(run: Path, arguments: argparse.Namespace) -> Any:
+    """What TRL's trainer is told, so that it does what xft does."""
+    from trl.trainer.dpo_config import DPOConfig
+
+    return DPOConfig(
+        output_dir=str(run / "trl"),
+        model_init_kwargs={"dtype": "bfloat16"},
+        max_steps=arguments.steps,
+        per_device_train_batch_size=arguments.pairs,
+        per_device_eval_batch_size=arguments.pairs,
+        learning_rate=arguments.lr,
+        lr_scheduler_type="constant",
+        beta=BETA,
+        max_length=arguments.max_length,
+        max_grad_norm=1.0,
+        gradient_checkpointing=False,
+        train_sampling_strategy="sequential",
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        seed=arguments.seed,
+        disable_tqdm=True,
+    )
 
 
 def _in_order(rows: list[Any], arguments: argparse.Namespace) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -257,7 +257,7 @@ class Runner(FlexibleRunner):
 
         Args:
             verify: compares a folder with the live model.
-            copied: the weights, where ranks share them out; of ``copy_weights``.
+            copied: of ``copy_weights``, where ranks share the weights out.
 
         Returns:
             The folder, and what ``verify`` found.
@@ -272,23 +272,18 @@ class Runner(FlexibleRunner):
                 weights.weights_writer(self.bare_model)(copied, temporary)
                 checkpoint.write_parts(self._parts(), temporary)
             found = verify(temporary)
-            for each in temporary.rglob("*"):
+            for each in (*temporary.rglob("*"), temporary):
                 manifest.flush(each)
-            manifest.flush(temporary)
             folders.publish(temporary, final)
+            return final, found
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        return final, found
 
     def write_artifact(self, folder: Path, **options: Any) -> None:
-        """Write the model as plain ``peft`` or ``transformers`` reads it.
-
-        Args:
-            folder: where.
-            options: for ``save_pretrained`` of the model.
-        """
-        model: Any = self.bare_model
-        save_artifact(model, self.tokenizer, self.template, self.note, folder, **options)
+        """Write the model as plain ``peft`` or ``transformers`` reads it; options are for ``save_pretrained``."""
+        save_artifact(
+            cast(Any, self.bare_model), self.tokenizer, self.template, self.note, folder, **options
+        )
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """A visualizer without back ends: figures go through ``loggers``."""

@@ -62,24 +62,7 @@ def convert(
         raise ConfigError(f"OUT: {out} exists and is not empty; choose another folder")
     if gguf is not None and (merged or dtype is not None):
         raise ConfigError("--gguf: it merges by itself, and names the type; leave --merge and --dtype out")
-    folder = find_artifact(Path(source))
-    note = read_note(folder)
-    if gguf is not None and not is_adapter(folder):
-        dtype = _type_name(TYPES.get(gguf, torch.float32))
-    # Whatever dtype is wished for is loaded, never cast to: casting a model as a whole would round
-    # buffers too, the frequencies of its rotary embedding among them.
-    loaded = open_artifact(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
-    if merged and not isinstance(loaded.model, PeftModel):
-        raise ConfigError(f"--merge: {source} is a whole model already; leave --merge out")
-    if dtype is not None and not merged and isinstance(loaded.model, PeftModel):
-        raise ConfigError("--dtype: an adapter is exported as it is; --merge makes a whole model of it")
-    if norms := adapter_norms(loaded.model):
-        check_learnt(norms, trains_more(loaded.model), source)
-        console.say(summarise(norms))
-    template = _template(loaded)
-    if gguf is not None:
-        check_family(loaded.base, loaded.tokenizer, gguf)
-    export = _Export(source, loaded, template, note, max_shard_size, trust_remote_code, fresh)
+    export = _open(source, merged, dtype, gguf, max_shard_size, trust_remote_code, fresh)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
@@ -92,7 +75,7 @@ def convert(
         else:
             comparison = _write_merged(export, made, dtype) if merged else _write_plain(export, made)
         kind = "gguf" if gguf is not None else "adapter" if is_adapter(made) else "model"
-        base = note.base if note is not None else _name(loaded)
+        base = export.note.base if export.note is not None else _name(export.loaded)
         write_card(made, Path(source), base, kind, name_of_run(source))
         if target.exists():
             target.rmdir()
@@ -127,6 +110,36 @@ class _Export:
             trust_remote_code=self.trust_remote_code,
             fresh=self.fresh,
         )
+
+
+def _open(
+    source: str,
+    merged: bool,
+    dtype: str | None,
+    gguf: str | None,
+    max_shard_size: str,
+    trust_remote_code: bool,
+    fresh: bool,
+) -> _Export:
+    """Open what is to be written, and refuse what cannot be written in that way."""
+    folder = find_artifact(Path(source))
+    note = read_note(folder)
+    if gguf is not None and not is_adapter(folder):
+        dtype = _type_name(TYPES.get(gguf, torch.float32))
+    # Whatever dtype is wished for is loaded, never cast to: casting a model as a whole would round
+    # buffers too, the frequencies of its rotary embedding among them.
+    loaded = open_artifact(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
+    if merged and not isinstance(loaded.model, PeftModel):
+        raise ConfigError(f"--merge: {source} is a whole model already; leave --merge out")
+    if dtype is not None and not merged and isinstance(loaded.model, PeftModel):
+        raise ConfigError("--dtype: an adapter is exported as it is; --merge makes a whole model of it")
+    if norms := adapter_norms(loaded.model):
+        check_learnt(norms, trains_more(loaded.model), source)
+        console.say(summarise(norms))
+    template = _template(loaded)
+    if gguf is not None:
+        check_family(loaded.base, loaded.tokenizer, gguf)
+    return _Export(source, loaded, template, note, max_shard_size, trust_remote_code, fresh)
 
 
 def _write_plain(export: _Export, made: Path) -> Comparison:

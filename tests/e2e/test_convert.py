@@ -1,6 +1,7 @@
 """`convert` as a user types it: folders that plain peft and plain transformers load."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from xft.models import open_artifact
 
 
 @pytest.fixture(scope="module")
-def trained(finished_run: Path) -> Path:
+def trained(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run with a larger adapter, so that what it adds cannot be overlooked."""
-    file = finished_run / "final" / "adapter_model.safetensors"
+    run = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(finished_run, run, symlinks=True)
+    file = run / "final" / "adapter_model.safetensors"
     weights = load_file(file)
     save_file({name: each + 0.05 * torch.ones_like(each) for name, each in weights.items()}, file)
-    return finished_run
+    return run
 
 
 def _convert(source: Path, out: Path, **options: Any) -> None:

@@ -210,7 +210,8 @@ def test_a_last_checkpoint_that_cannot_be_saved_fails_the_run(
 
 @pytest.mark.slow
 def test_training_goes_on_through_a_full_disk(whole: Path, tmp_path: Path) -> None:
-    """A small file system of its own is filled to the last byte from step 4 on, and emptied at 8."""
+    """A small file system of its own is filled to the last byte from step 4 on, and emptied at 8. Saves are
+    waited for, so that the one of step 3 is done before the disk is full."""
     room = tmp_path / "room"
     room.mkdir()
     (tmp_path / "filling.py").write_text(HOOKS)
@@ -218,7 +219,7 @@ def test_training_goes_on_through_a_full_disk(whole: Path, tmp_path: Path) -> No
         mount -t tmpfs -o size=64m none {room} || exit 77
         cd {tmp_path}
         {sys.executable} {ROOT}/tools/train.py {whole.parent}/tiny.py --work-dir {room}/run --cfg-options \
-            {" ".join(OPTIONS)} hooks.fill.type=filling.FillDisk hooks.fill.since=4 hooks.fill.until=8
+            {" ".join(OPTIONS)} hooks.checkpoint.wait=True hooks.fill.type=filling.FillDisk hooks.fill.since=4 hooks.fill.until=8
         code=$?
         cp -a {room}/run {tmp_path}/run
         exit $code

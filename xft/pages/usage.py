@@ -58,14 +58,8 @@ def usage(run: RunFolder) -> Markup:
         return _block(
             "Go on with the run", f"{command('train')} {folder}/config.py --work-dir {folder} --resume auto"
         )
-    scores = is_reward_model(run.model)
     parts = [
-        _block("Score answers", f"{command('score')} {folder} ROWS.jsonl")
-        if scores
-        else _block(
-            "Talk to it, in the terminal or in a browser",
-            f"{command('chat')} {folder}\n{command('serve')} {folder}",
-        ),
+        *_tried(run.model, folder),
         _block(
             "Write a folder that any tool loads",
             f"{command('convert')} {folder} {shlex.quote(str(run.path.resolve()) + '-merged')} --merge",
@@ -77,6 +71,15 @@ def usage(run: RunFolder) -> Markup:
             0, _block("Go on with the run", f"{command('train')} {folder}/config.py --resume {folder}")
         )
     return joined(parts)
+
+
+def _tried(model: Path, folder: str) -> list[Markup]:
+    if is_reward_model(model):
+        return [_block("Score answers", f"{command('score')} {folder} ROWS.jsonl")]
+    return [
+        _block("Talk to it", f"{command('chat')} {folder}"),
+        _block("Serve it: a page to chat, and OpenAI's API", f"{command('serve')} {folder}"),
+    ]
 
 
 def is_reward_model(model: Path) -> bool:

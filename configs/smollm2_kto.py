@@ -14,4 +14,3 @@ model.update(_adapter)
 data.update(type="judged")  # a pair is two judgements
 objective = dict(type="kto", beta=0.1)
 training.update(batch_size=2, accumulation=1)
-optimizer.update(lr=1e-3)

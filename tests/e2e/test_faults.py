@@ -156,9 +156,11 @@ def test_an_early_stop_is_not_followed_by_another_step(
     assert before[-1]["step"] == 2
     assert train(tiny_run, run, "--resume", options=options) == 2
     assert "it ended at step 2 of 12, as validation loss has not fallen" in capsys.readouterr().err
-    shutil.rmtree(run / "final")  # as if it had been killed after its last checkpoint
-    assert train(tiny_run, run, "--resume", options=options) == 0
-    assert figures(run) == before
+    for end in ("report.html", "final"):  # as if it had been killed before either was written
+        shutil.rmtree(run / end) if end == "final" else (run / end).unlink()
+        assert train(tiny_run, run, "--resume", options=options) == 0
+        assert figures(run) == before
+        assert (run / "report.html").is_file()
     more = (*patience, "hooks.early_stopping.patience=4", "hooks.validation.interval=1")
     assert train(tiny_run, run, "--resume", options=more) == 0
     assert records(run, "train")[-1]["step"] == 4

@@ -15,7 +15,7 @@ from xft.data import Prepared
 from xft.data.packing import describe
 from xft.engine.plan import TrainingPlan
 from xft.errors import ConfigError
-from xft.pages import write_report
+from xft.pages import REPORT, write_report
 from xft.pages.records import ENVIRONMENT
 from xft.version import __version__
 
@@ -25,6 +25,7 @@ def write_records(
 ) -> None:
     """Write the config and the ledger, and take away what an earlier end of this run left."""
     shutil.rmtree(work_dir / "final", ignore_errors=True)
+    (work_dir / REPORT).unlink(missing_ok=True)
     dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
     report = prepared.ledger.to_dict()
     capacity = plan.batches.capacity

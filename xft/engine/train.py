@@ -31,6 +31,7 @@ from xft.engine.workdir import choose_work_dir, claim
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.models.scalar import is_reward_model
+from xft.pages import REPORT
 
 
 @dataclass(frozen=True)
@@ -192,13 +193,14 @@ def _what_next(runner: Runner) -> list[str]:
 
 
 def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:
-    """A run that was killed between its last step and its end has no ``final`` folder yet: it goes
-    on without a further step.
+    """A run that was killed between its last step and its end has no ``final`` folder yet, or no
+    report: it goes on without a further step.
 
     Raises:
         ConfigError: the run is done.
     """
-    if not (resume.parent.parent / "final").exists():
+    run = resume.parent.parent
+    if not ((run / "final").exists() and (run / REPORT).exists()):
         return
     step = step_of(resume)
     if step >= plan.num_steps:

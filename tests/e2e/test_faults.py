@@ -141,7 +141,9 @@ def test_auto_starts_goes_on_and_says_when_it_is_done(
     assert "begins anew" in capsys.readouterr().out
     assert [each["step"] for each in records(run, "train")] == list(range(1, 13))
     assert len(records(run, "val")) == len({each["step"] for each in records(run, "val")})
-    assert train(tiny_run, run, "--resume", "auto") == 2
+    assert train(tiny_run, run, "--resume", "auto") == 0
+    assert "the run is at step 12 of 12 and done" in capsys.readouterr().out
+    assert train(tiny_run, run, "--resume") == 2
     assert "done" in capsys.readouterr().err
 
 

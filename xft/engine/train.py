@@ -105,7 +105,14 @@ def _train(options: TrainOptions) -> Path:
     plan, lines = plan_run(recipe, loaded, prepared, world_size, resume)
     parts = Parts(recipe, config, loaded, template, prepared, plan, questions, kind, keywords)
     if resume is not None:
-        _refuse_finished(resume, plan, recipe)
+        try:
+            _refuse_finished(resume, plan, recipe)
+        except ConfigError as done:
+            if options.resume != "auto":
+                raise
+            # Whoever starts the same command until it succeeds must be told that it has.
+            console.say(str(done))
+            return work_dir
     if rehearsal is not None:
         _rehearse(rehearsal, parts, work_dir, rank)
         return work_dir

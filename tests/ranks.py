@@ -37,6 +37,8 @@ def run_jobs(folder: Path, jobs: list[dict[str, Any]], ranks: int = 2, timeout: 
 
 def main(file: Path) -> None:
     """Run the jobs of a file, on this rank."""
+    from torch import distributed
+
     from xft import console
     from xft.engine.strategies.ddp import Distributed
     from xft.engine.train import TrainOptions, train
@@ -57,6 +59,10 @@ def main(file: Path) -> None:
         print("took", job["work_dir"], time.perf_counter() - begun)
     if os.environ["RANK"] == "0":
         file.with_name(f"{file.name}.done").write_text(json.dumps(errors), encoding="utf-8")
+    distributed.barrier()
+    sys.stdout.flush()
+    # Ranks are still joined, and an interpreter that goes while gloo's threads live aborts now and then.
+    os._exit(0)
 
 
 if __name__ == "__main__":

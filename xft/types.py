@@ -141,6 +141,21 @@ class Sample:
         return int((self.labels[1:] != IGNORE_INDEX).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceGroup:
+    """Ranks that share the tokens of each batch out between them.
+
+    Attributes:
+        rank: of this process, among them.
+        size: how many they are.
+        handle: their process group, as torch has it.
+    """
+
+    rank: int
+    size: int
+    handle: Any
+
+
 @dataclass(slots=True)
 class Batch:
     """Samples laid out for one forward pass.
@@ -160,6 +175,8 @@ class Batch:
         desirable: ``(samples,)`` of bool, whether each answer is wanted; ``None`` where the samples
             have no such label.
         digests: a number for each sample that stands for its ids and labels.
+        sequence: the ranks that compute this batch together. Each of them has the whole batch, and lays
+            its share of the tokens before the model.
     """
 
     input_ids: Tensor
@@ -169,6 +186,7 @@ class Batch:
     segment_lengths: list[int] = field(default_factory=list)
     desirable: Tensor | None = None
     digests: list[int] = field(default_factory=list)
+    sequence: SequenceGroup | None = None
 
     @property
     def num_targets(self) -> int:

@@ -13,7 +13,7 @@ FILES = sorted([*(ROOT / "xft").rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
 FLOORS = {
     **dict.fromkeys(("types", "errors", "registry", "console", "paths", "machine", "version"), 0),
     **dict.fromkeys(("templates", "config", "doctor"), 1),
-    **dict.fromkeys(("data", "losses", "kernels", "pages"), 2),
+    **dict.fromkeys(("data", "losses", "kernels", "parallel", "pages"), 2),
     "models": 3,
     "objectives": 4,
     **dict.fromkeys(("evaluation", "export", "chat"), 5),

@@ -45,6 +45,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="shard with DeepSpeed: zero1, zero2, zero3, zero2_offload, zero3_offload or a JSON file",
     )
+    parser.add_argument(
+        "--sequence-parallel",
+        type=int,
+        metavar="N",
+        help="N neighbouring ranks compute each batch together, each a share of its tokens (Ulysses)",
+    )
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -69,6 +75,7 @@ def _train(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             launcher=arguments.launcher,
             deepspeed=arguments.deepspeed,
+            sequence_parallel=arguments.sequence_parallel,
             dry_run=arguments.dry_run,
         )
     )

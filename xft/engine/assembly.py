@@ -28,6 +28,7 @@ from xft.models.load import choose_dtype
 from xft.models.reference import Setup
 from xft.models.scalar import choose_padding, is_reward_model
 from xft.objectives import prepare_objective
+from xft.parallel import check_sequence_parallel
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 
@@ -109,6 +110,21 @@ def choose_strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], 
     return kind, keywords
 
 
+def count_groups(keywords: Mapping[str, Any], world_size: int) -> int:
+    """Among how many the data is shared out: ranks, or groups of ranks that compute batches together.
+
+    Raises:
+        ConfigError: the ranks cannot be put into groups of that size.
+    """
+    size: int = keywords.get("sequence_parallel_size", 1)
+    if size < 1 or world_size % size:
+        raise ConfigError(
+            f"strategy.sequence_parallel_size: got {size} with {world_size} rank{'s' if world_size > 1 else ''}, expected "
+            "a size of groups that they can be put into; start as many with --num-devices or torchrun"
+        )
+    return world_size // size
+
+
 def device_of(keywords: Mapping[str, Any]) -> torch.device:
     """The device of this process, as the config says it."""
     return choose_device(keywords.get("device", "auto"))
@@ -130,6 +146,8 @@ def load_model(
     dtype = choose_dtype(recipe.model.dtype, device)
     with kind.loading(dtype, recipe.model.quantization is not None, launcher, keywords):
         loaded = recipe.model.load(tokenizer, device)
+    if (size := keywords.get("sequence_parallel_size", 1)) > 1:
+        check_sequence_parallel(loaded.base.config, loaded.packs, size)
     if is_reward_model(loaded.model):
         choose_padding(loaded.model, tokenizer, template)
     return loaded

@@ -88,7 +88,7 @@ class TrainLoop(BaseLoop):
         self.runner.call_hook("before_train")
         while self.step < self.plan.num_steps and self.stop_reason is None:
             self._place = divmod(self.step, self.plan.batches.steps_per_epoch)
-            window = self._window(self.strategy.rank)
+            window = self._window(self.strategy.data_rank)
             batches = [lay_out(self.samples, each, self.unit, self.pad_token_id) for each in window]
             record = self._step(batches)
             self.step += 1
@@ -103,7 +103,7 @@ class TrainLoop(BaseLoop):
         Args:
             wanted: rank and number of the micro-batches in question; ``None`` is all of all ranks.
         """
-        ranks = range(self.strategy.world_size)
+        ranks = range(self.strategy.data_world_size)
         if wanted is None:
             wanted = [(rank, each) for rank in ranks for each in range(len(self._window(rank)))]
         units = sorted({unit for rank, each in wanted for unit in self._window(rank)[each]})
@@ -121,16 +121,17 @@ class TrainLoop(BaseLoop):
         own = [
             sum(count_targets(objective, each) for each in batches),
             sum(each.num_targets for each in batches),
-            sum(each.num_tokens for each in batches),
+            # What keeps a rank in step that nothing is left for has no targets, and is not trained on.
+            sum(each.num_tokens for each in batches if each.num_targets),
         ]
-        targets, trained, tokens = self.strategy.reduce_sum(own)
+        targets, trained, tokens = self.strategy.reduce_data_sum(own)
         tally = Tally()
         losses: list[Tensor] = []
         for number, batch in enumerate(batches, 1):
             output = self.strategy.forward_backward(batch, 1 / max(targets, 1), number == len(batches))
             tally.add(output)
             losses.append(output.loss_sum.detach())
-        figures = tally.means(self.strategy.reduce_sum)
+        figures = tally.means(self.strategy.reduce_data_sum)
         figures.pop("targets")
         grad_norm = self._change_weights(figures.setdefault("loss", 0.0), losses)
         seconds = time.perf_counter() - begun
@@ -178,7 +179,7 @@ class TrainLoop(BaseLoop):
             return None
 
     def _refuse(self, reason: str, losses: Sequence[Tensor]) -> None:
-        own = [(self.strategy.rank, at) for at, each in enumerate(losses) if not torch.isfinite(each)]
+        own = [(self.strategy.data_rank, at) for at, each in enumerate(losses) if not torch.isfinite(each)]
         broken = [each for rank in self.strategy.gather(own) for each in rank]
         rows = self.rows(broken or None)
         self.strategy.discard()

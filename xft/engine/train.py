@@ -7,7 +7,15 @@ from typing import Any
 
 from xft import console
 from xft.config import build, check, load_config, parse_overrides
-from xft.engine.assembly import Parts, choose_strategy, device_of, load_model, open_loggers, plan_run
+from xft.engine.assembly import (
+    Parts,
+    choose_strategy,
+    count_groups,
+    device_of,
+    load_model,
+    open_loggers,
+    plan_run,
+)
 from xft.engine.banner import banner
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
@@ -49,6 +57,7 @@ class TrainOptions:
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         deepspeed: a name of ``xft.engine.strategies.zero.NAMES``, or a JSON file.
+        sequence_parallel: how many ranks compute each batch together; ``None`` is what the config says.
         dry_run: rehearse the run, say what it will take, and leave nothing behind.
     """
 
@@ -60,6 +69,7 @@ class TrainOptions:
     seed: int | None = None
     launcher: str = "none"
     deepspeed: str | None = None
+    sequence_parallel: int | None = None
     dry_run: bool = False
 
 
@@ -87,6 +97,7 @@ def _train(options: TrainOptions) -> Path:
         console.setup(quiet=True)
     kind, keywords = choose_strategy(recipe, options.launcher)
     kind.check(keywords)
+    groups = count_groups(keywords, world_size)
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
@@ -102,7 +113,7 @@ def _train(options: TrainOptions) -> Path:
     rehearsal = Rehearsal(recipe, device_of(keywords)) if options.dry_run else None
     with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
         loaded = load_model(recipe, tokenizer, template, kind, keywords, options.launcher)
-    plan, lines = plan_run(recipe, loaded, prepared, world_size, resume)
+    plan, lines = plan_run(recipe, loaded, prepared, groups, resume)
     parts = Parts(recipe, config, loaded, template, prepared, plan, questions, kind, keywords)
     if resume is not None:
         try:
@@ -149,9 +160,14 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     config = load_config(options.config, overrides, options.data_only)
     if options.deepspeed is not None:
         said = config.get("strategy")
-        kept = ("device", "autocast", "timeout_minutes")
+        kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")
         before = {key: said[key] for key in kept if key in said} if isinstance(said, dict) else {}
         config["strategy"] = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
+    if options.sequence_parallel is not None:
+        config["strategy"] = {
+            **config.get("strategy", {"type": "ddp"}),
+            "sequence_parallel_size": options.sequence_parallel,
+        }
     check(config, Recipe, options.config)
     return config
 

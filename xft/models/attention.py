@@ -21,6 +21,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from xft.kernels import block_attention
+from xft.parallel import to_heads, to_tokens
+from xft.types import SequenceGroup
 
 PACKED = "xft_packed"
 
@@ -39,9 +41,12 @@ def packed_attention(
     sliding_window: int | None = None,
     segment_lengths: Sequence[int] | None = None,
     kernels: bool = False,
+    sequence: SequenceGroup | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each segment of a flat batch.
+
+    Where ranks share the tokens out, ``seq`` is the share of this rank.
 
     Args:
         module: the attention layer, for its number of key/value groups.
@@ -52,8 +57,9 @@ def packed_attention(
         dropout: probability, in training.
         scaling: factor of the scores; one over the root of ``head_dim`` by default.
         sliding_window: how many tokens back a token sees, itself included.
-        segment_lengths: lengths that add up to ``seq``.
+        segment_lengths: lengths that add up to ``seq``, of all ranks that share the tokens out.
         kernels: whether ``xft.kernels`` and ``varlen_attn`` of torch may be used.
+        sequence: the ranks that share the tokens out.
         kwargs: passed on where there are no segments.
 
     Returns:
@@ -66,28 +72,47 @@ def packed_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    if sequence is not None:
+        query, key, value = (to_heads(each, sequence) for each in (query, key, value))
     if sum(segment_lengths) != query.shape[2]:
         raise ValueError(f"segments of {sum(segment_lengths)} tokens in a batch of {query.shape[2]}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if kernels and dropout == 0 and _has_varlen(query):
-        return _varlen(query, key, value, segment_lengths, scale, sliding_window), None
-    pieces = zip(*(each.split(list(segment_lengths), dim=2) for each in (query, key, value)), strict=True)
+        found = _varlen(query, key, value, segment_lengths, scale, sliding_window)
+    else:
+        found = _by_segment(
+            query, key, value, segment_lengths, scale, sliding_window, dropout, kernels and dropout == 0
+        )
+    return found if sequence is None else to_tokens(found, sequence), None
+
+
+def _by_segment(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Sequence[int],
+    scale: float,
+    window: int | None,
+    dropout: float,
+    kernels: bool,
+) -> Tensor:
+    pieces = zip(*(each.split(list(lengths), dim=2) for each in (query, key, value)), strict=True)
     results = [
-        block_attention(q[0], k[0], v[0], scale, sliding_window)[None]
-        if kernels and dropout == 0 and _in_blocks(q)
+        block_attention(q[0], k[0], v[0], scale, window)[None]
+        if kernels and _in_blocks(q)
         else scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=_window_mask(q, sliding_window),
+            attn_mask=_window_mask(q, window),
             dropout_p=dropout,
-            is_causal=not _needs_window(q, sliding_window),
+            is_causal=not _needs_window(q, window),
             scale=scale,
             enable_gqa=key.shape[1] != query.shape[1],
         )
         for q, k, v in pieces
     ]
-    return torch.cat(results, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(results, dim=2).transpose(1, 2).contiguous()
 
 
 def _in_blocks(query: Tensor) -> bool:

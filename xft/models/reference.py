@@ -31,9 +31,12 @@ Reference = Callable[[nn.Module, Batch], Tensor]
 class Ranks(Protocol):
     """The part of a strategy that is wanted here: where the model is, and the other ranks."""
 
-    rank: int
-    world_size: int
+    data_rank: int
+    data_world_size: int
     device: torch.device
+
+    def place(self, batch: Batch) -> Batch:
+        """A batch on this rank's device, to be computed together with the ranks of its group."""
 
     def autocast(self) -> AbstractContextManager[None]:
         """Products in the type that training takes them in."""
@@ -208,10 +211,10 @@ def _cache(reference: Reference, setup: Setup) -> Cached:
     known: dict[int, float] = {}
     console.say("taking the log-probabilities of the reference ahead")
     for number, batch in enumerate(setup.batches()):
-        if number % ranks.world_size != ranks.rank:
+        if number % ranks.data_world_size != ranks.data_rank:
             continue
         with ranks.autocast():
-            found = reference(model, batch.to(ranks.device))
+            found = reference(model, ranks.place(batch))
         known.update(zip(batch.digests, found.tolist(), strict=True))
     for each in ranks.gather(known):
         known.update(each)

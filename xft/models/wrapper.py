@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xft.kernels import head_cross_entropy
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.attention import PACKED, placeholder_mask
+from xft.parallel import add_up, share_out, whole_length
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Objective
 
 MOST_LOGITS = 2**25
@@ -54,7 +55,7 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
-    """The negative log-likelihood of the trained tokens.
+    """The negative log-likelihood of the trained tokens, of all ranks that compute the batch together.
 
     The head and the loss are one operation that never holds the logits of all tokens, where the head
     is a plain linear layer and the model's logits are what it makes.
@@ -66,20 +67,23 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
     Returns:
         The loss summed, how many trained tokens the model ranks first, and how many there are.
     """
+    group = batch.sequence
     parts = _decoder_and_head(model, batch) if _uses_kernels(model) else None
     weights = None if parts is None else _head_weights(parts[1])
     if parts is None or weights is None:
         logits, targets = target_logits(model, batch)
         correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
-        return cross_entropy_sum(logits, targets), correct, len(targets)
-    weight, bias = weights
-    keep, targets = _predictions(batch)
-    states = parts[0](**_inputs(model, batch)).last_hidden_state[keep]
-    kind = states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    bias = None if bias is None else bias.to(dtype)
-    loss, correct = head_cross_entropy(states.to(dtype), targets, weight.to(dtype), bias)
-    return loss, correct, len(targets)
+        loss = cross_entropy_sum(logits, targets)
+    else:
+        weight, bias = weights
+        keep, targets = _predictions(batch)
+        states = parts[0](**_inputs(model, batch)).last_hidden_state[keep]
+        kind = states.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        bias = None if bias is None else bias.to(dtype)
+        loss, correct = head_cross_entropy(states.to(dtype), targets, weight.to(dtype), bias)
+    count = len(targets) if group is None else batch.num_targets
+    return add_up(loss, group), add_up(correct, group), count
 
 
 def use_kernels(model: nn.Module, wanted: bool) -> None:
@@ -110,7 +114,7 @@ class Scores:
 
 
 def score(model: nn.Module, batch: Batch) -> Scores:
-    """The log-probability of the trained tokens of each sample.
+    """The log-probability of the trained tokens of each sample, on all ranks that compute the batch together.
 
     What is trained is said by the labels and by nothing else. Logits are made for a few hundred
     tokens at a time (see :func:`~xft.losses.token_log_probs`).
@@ -133,7 +137,9 @@ def score(model: nn.Module, batch: Batch) -> Scores:
     if any(hasattr(each, "ds_id") for each in head.parameters()):
         # Ranks that share the head out gather it together, and so must call it equally often.
         chunk_size = max(1, len(targets))
-    return Scores(sum_by_sample(token_log_probs(states, targets, head, chunk_size), counts), counts)
+    own = token_log_probs(states, targets, head, chunk_size)
+    sums = sum_by_sample(own, _own_counts(batch, counts, len(targets)))
+    return Scores(add_up(sums, batch.sequence), counts)
 
 
 def rate(model: nn.Module, batch: Batch) -> Tensor:
@@ -154,8 +160,13 @@ def rate(model: nn.Module, batch: Batch) -> Tensor:
     states = decoder(**_inputs(model, batch)).last_hidden_state.flatten(0, 1)
     places = torch.arange(batch.input_ids.numel(), device=states.device).view_as(batch.input_ids)
     last = torch.stack([each[-1] for each in batch.split(places)])
-    scores: Tensor = base.score(states[last])[:, 0]
-    return scores
+    if batch.sequence is None:
+        scores: Tensor = base.score(states[last])[:, 0]
+        return scores
+    begin = batch.sequence.rank * len(states)
+    here = ((last >= begin) & (last < begin + len(states))).nonzero()[:, 0]
+    own = base.score(states[last[here] - begin])[:, 0]
+    return add_up(own.new_zeros(len(last)).index_put((here,), own), batch.sequence)
 
 
 @contextmanager
@@ -171,25 +182,55 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             each.training = True
 
 
-def _predictions(batch: Batch) -> tuple[Tensor, Tensor]:
-    """``(batch, seq)``, whether the next token is trained; and ``(targets,)``, those tokens."""
+def _following(batch: Batch) -> Tensor:
+    """``(batch, seq)``: the label of the next token."""
     following = torch.full_like(batch.labels, IGNORE_INDEX)
     following[:, :-1] = batch.labels[:, 1:]
+    return following
+
+
+def _predictions(batch: Batch) -> tuple[Tensor, Tensor]:
+    """``(batch, seq)``, whether the next token is trained; and ``(targets,)``, those tokens. Both are
+    of this rank's share, where ranks share the tokens out."""
+    following = _following(batch)
+    if batch.sequence is not None:
+        following = share_out(following, batch.sequence, IGNORE_INDEX)
     keep = following != IGNORE_INDEX
     return keep, following[keep]
 
 
+def _own_counts(batch: Batch, counts: list[int], number: int) -> list[int]:
+    """How many of this rank's ``number`` targets each sample has."""
+    group = batch.sequence
+    if group is None:
+        return counts
+    share = whole_length(batch.labels.shape[1], group) // group.size
+    begin = int((_following(batch)[:, : group.rank * share] != IGNORE_INDEX).sum())
+    ends = torch.tensor([0, *counts]).cumsum(0).clamp(begin, begin + number)
+    own: list[int] = ends.diff().tolist()
+    return own
+
+
 def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
+    group, lengths = batch.sequence, batch.segment_lengths
     arguments: dict[str, Any] = {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
         "attention_mask": batch.attention_mask,
         "use_cache": False,
     }
+    if group is not None:
+        behind = whole_length(sum(lengths), group) - sum(lengths)
+        lengths = [*lengths, behind] if behind else lengths
+        arguments |= {
+            "input_ids": share_out(batch.input_ids, group),
+            "position_ids": share_out(batch.position_ids, group),
+            "sequence": group,
+        }
     config: Any = model.config
-    if batch.segment_lengths and config._attn_implementation == PACKED:
+    if lengths and config._attn_implementation == PACKED:
         arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
-        arguments["segment_lengths"] = batch.segment_lengths
+        arguments["segment_lengths"] = lengths
         arguments["kernels"] = _uses_kernels(model)
     return arguments
 

@@ -1,6 +1,6 @@
 """KTO: answers that are wanted or not, without pairs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -135,7 +135,7 @@ def mismatch(batch: Batch) -> Batch | None:
         marks = torch.cat([labels[: len(prompt)], theirs[len(theirs) - len(answer) :]])
         samples.append(Sample(ids.cpu().numpy(), marks.cpu().numpy()))
     mixed = collate_flat(samples) if batch.attention_mask is None else collate_padded(samples, 0)
-    return mixed.to(batch.input_ids.device)
+    return replace(mixed, sequence=batch.sequence).to(batch.input_ids.device)
 
 
 def _report(

@@ -54,10 +54,20 @@ class ValidationHook(IntervalHook):
         """Evaluate the model on some samples, each rank on its share."""
         strategy, loop = runner.strategy, runner.train_loop
         batches = validation_batches(
-            samples, self.batch_size, loop.unit, loop.pad_token_id, strategy.rank, strategy.world_size
+            samples,
+            self.batch_size,
+            loop.unit,
+            loop.pad_token_id,
+            strategy.data_rank,
+            strategy.data_world_size,
         )
         with strategy.autocast():
-            return evaluate(unwrap(strategy.model), batches, strategy.device, strategy.reduce_sum)
+            return evaluate(
+                unwrap(strategy.model),
+                map(strategy.place, batches),
+                strategy.device,
+                strategy.reduce_data_sum,
+            )
 
 
 def _figures(metrics: dict[str, float]) -> str:

@@ -100,7 +100,9 @@ class Rehearsal:
         """
         runner.take(loop)
         self.plan = loop.plan
-        costs = Costs(self.meter, loop.plan, prepared, self.recipe, runner.strategy.world_size, self._room)
+        costs = Costs(
+            self.meter, loop.plan, prepared, self.recipe, runner.strategy.data_world_size, self._room
+        )
         console.say("")
         console.say("trying the longest batch: forward, backward, optimizer")
         costs.measure_state(runner.bare_model, lambda: self._steps(loop, prepared, costs), runner.strategy)
@@ -158,7 +160,7 @@ class Rehearsal:
         console.say("trying a batch of the validation")
         unit = prepared.unit
         sizes = prepared.val.lengths.reshape(-1, unit).sum(axis=1)
-        longest = sizes.argsort()[::-1][: hook.batch_size * runner.strategy.world_size]
+        longest = sizes.argsort()[::-1][: hook.batch_size * runner.strategy.data_world_size]
         samples: list[Sample] = [
             prepared.val[int(each) * unit + at] for each in longest for at in range(unit)
         ]

@@ -14,7 +14,8 @@ from xft.engine.strategies.launch import (
     run_on_devices,
     start_process_group,
 )
-from xft.engine.strategies.single import Autocast, Portions, SingleDevice, unwrap
+from xft.engine.strategies.portions import Portions
+from xft.engine.strategies.single import Autocast, SingleDevice, unwrap
 from xft.engine.strategies.zero import DeepSpeed
 from xft.engine.strategies.zero_config import read_option
 

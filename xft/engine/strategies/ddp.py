@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from xft.engine.strategies.launch import TIMEOUT, start_process_group
 from xft.engine.strategies.single import Autocast, SingleDevice, unwrap
 from xft.registry import register
+from xft.types import SequenceGroup
 
 
 class Distributed(SingleDevice):
@@ -25,6 +27,8 @@ class Distributed(SingleDevice):
         launcher: what started the ranks: ``none`` (this process is the only one), ``pytorch``
             (torchrun), ``slurm`` or ``mpi``.
         timeout_minutes: how long a rank waits for the others.
+        sequence_parallel_size: how many neighbouring ranks compute each batch together, each a share of its
+            tokens (DeepSpeed-Ulysses, https://arxiv.org/abs/2309.14509).
     """
 
     distributed = True
@@ -37,10 +41,17 @@ class Distributed(SingleDevice):
         autocast: Autocast | None = None,
         launcher: str = "pytorch",
         timeout_minutes: float = TIMEOUT,
+        sequence_parallel_size: int = 1,
     ) -> None:
         start_process_group(launcher, timeout_minutes)
         self.rank = distributed.get_rank()
         self.world_size = distributed.get_world_size()
+        size = sequence_parallel_size
+        self.data_rank, place = divmod(self.rank, size)
+        self.data_world_size = self.world_size // size
+        if size > 1:
+            handle, _ = distributed.new_subgroups(size, timeout=timedelta(minutes=timeout_minutes))
+            self.sequence = SequenceGroup(place, size, handle)
         super().__init__(work_dir, seed, device, autocast)
         self._launcher = launcher
 
@@ -60,11 +71,20 @@ class Distributed(SingleDevice):
         """Wait for all ranks."""
         distributed.barrier()
 
+    def describe(self) -> list[str]:
+        """Lines for the terminal about what is not plain."""
+        if self.sequence is None:
+            return []
+        return [
+            f"sequence  {self.sequence.size} ranks compute each batch together, each its share of the tokens"
+        ]
+
     def close(self) -> None:
         """Part from the other ranks."""
-        # A wrapper that outlived the group would take gloo's threads down with the interpreter, which ends
+        # A wrapper or a handle that outlived the group would take gloo's threads down with the interpreter, which ends
         # in an abort now and then.
         self.model = unwrap(self.model)
+        self.sequence = None
         gc.collect()
         distributed.destroy_process_group()
 

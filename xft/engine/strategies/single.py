@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,29 +14,13 @@ from torch import Tensor, nn
 
 from xft.engine.checkpoint import put_back
 from xft.engine.strategies.devices import choose_device, seed_everything
+from xft.engine.strategies.portions import Portions
 from xft.errors import TrainingError
 from xft.models import TrainingModel
 from xft.registry import register
-from xft.types import LossOutput
+from xft.types import Batch, LossOutput, SequenceGroup
 
 Autocast = Literal["bfloat16"]
-
-
-@dataclass(frozen=True)
-class Portions:
-    """In which portions is trained.
-
-    Attributes:
-        batch_size: rows in a micro-batch.
-        accumulation: micro-batches on each rank in an optimizer step.
-        num_steps: optimizer steps in the whole run.
-        clip: the most that the gradient's norm may be.
-    """
-
-    batch_size: int
-    accumulation: int
-    num_steps: int
-    clip: float | None
 
 
 @register("strategy", "single")
@@ -53,12 +37,18 @@ class SingleDevice(BaseStrategy):
     Attributes:
         rank: of this process.
         world_size: how many ranks there are.
+        data_rank: of this process among those that the data is shared out to.
+        data_world_size: how many those are: ``world_size``, where no ranks compute batches together.
+        sequence: the ranks that compute each batch together; ``None`` where each is alone with its own.
         distributed: whether it takes a process group.
         together: whether every use of the model takes all ranks at once, as no rank has all of it.
     """
 
     rank = 0
     world_size = 1
+    data_rank = 0
+    data_world_size = 1
+    sequence: SequenceGroup | None = None
     distributed = False
     together = False
 
@@ -146,6 +136,10 @@ class SingleDevice(BaseStrategy):
             with torch.autocast(self.device.type, dtype=self._autocast):
                 yield
 
+    def place(self, batch: Batch) -> Batch:
+        """A batch on this rank's device, to be computed together with the ranks of its group."""
+        return replace(batch.to(self.device), sequence=self.sequence)
+
     def forward_backward(self, batch: Any, scale: float, last: bool) -> LossOutput:
         """One micro-batch.
 
@@ -156,7 +150,7 @@ class SingleDevice(BaseStrategy):
         """
         with self._meet(last):
             with self.autocast():
-                output: LossOutput = self.model(batch.to(self.device))
+                output: LossOutput = self.model(self.place(batch))
             (output.loss_sum * (scale * self.world_size)).backward()
         return output
 
@@ -257,6 +251,11 @@ class SingleDevice(BaseStrategy):
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Add numbers up over all ranks."""
         return list(values)
+
+    def reduce_data_sum(self, values: Sequence[float]) -> list[float]:
+        """Add up what is known of the data. Ranks that compute a batch together count once."""
+        first = self.sequence is None or self.sequence.rank == 0
+        return self.reduce_sum([each if first else 0.0 for each in values])
 
     def barrier(self) -> None:
         """Wait for all ranks."""

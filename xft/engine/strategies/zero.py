@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from xft.engine.strategies.ddp import Distributed
 from xft.engine.strategies.launch import TIMEOUT, start_process_group
-from xft.engine.strategies.single import Autocast, Portions
+from xft.engine.strategies.portions import Portions
+from xft.engine.strategies.single import Autocast
 from xft.engine.strategies.zero_config import Facts, Settled, read_asked, settle, stage_of
 from xft.engine.strategies.zero_engine import Engined, import_deepspeed, join_ranks
 from xft.engine.strategies.zero_state import Shares
@@ -38,6 +39,7 @@ class DeepSpeed(Distributed):
         autocast: as for one device.
         launcher: as for ``ddp``.
         timeout_minutes: as for ``ddp``.
+        sequence_parallel_size: as for ``ddp``.
         zero: what is shared out: 1 the state of the optimizer, 2 gradients too, 3 weights too; 0
             nothing. 2 where nothing is said.
         offload: ``optimizer`` keeps that state in the memory of the host, ``all`` the shared weights too.
@@ -52,6 +54,7 @@ class DeepSpeed(Distributed):
         autocast: Autocast | None = None,
         launcher: str = "pytorch",
         timeout_minutes: float = TIMEOUT,
+        sequence_parallel_size: int = 1,
         zero: Literal[0, 1, 2, 3] | None = None,
         offload: Offload = "none",
         json: str | None = None,
@@ -64,7 +67,9 @@ class DeepSpeed(Distributed):
         self.model: Any
         self._refuse = self._forgotten = False
         self._timeout_minutes = timeout_minutes
-        super().__init__(work_dir, seed, device, autocast, launcher, timeout_minutes)
+        super().__init__(
+            work_dir, seed, device, autocast, launcher, timeout_minutes, sequence_parallel_size
+        )
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
@@ -179,13 +184,14 @@ class DeepSpeed(Distributed):
             f"deepspeed ZeRO stage {self.stage} on {self.world_size} rank{'s' if self.world_size > 1 else ''}"
             + (f", {' and '.join(moved)} to {values[moved[0]].get('device')}" if moved else ""),
             *([f"          auto: {filled}"] if filled else []),
+            *super().describe(),
         ]
 
     def forward_backward(self, batch: Any, scale: float, last: bool) -> LossOutput:
         """One micro-batch; see the base. DeepSpeed takes the mean over ranks, as DDP does."""
         self._forgotten = False
         with self.autocast():
-            loss, output = self.model(batch.to(self.device))
+            loss, output = self.model(self.place(batch))
         # Called so, it divides by nothing else than the number of ranks.
         self.model.backward(loss * (scale * self.world_size), scale_wrt_gas=False)
         return output

@@ -29,3 +29,28 @@ def test_shards_are_as_large_as_predicted(ranks: int, tmp_path: Path) -> None:
     for row in rows:
         assert row["ranks"] == ranks
         assert row["measured"] == pytest.approx(row["predicted"], rel=0.15), row
+
+
+def test_ranks_that_share_a_sequence_out_need_less_each(tmp_path: Path) -> None:
+    rows = []
+    for ranks in (1, 2):
+        out = tmp_path / f"{ranks}.json"
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={ranks}",
+        ]
+        subprocess.run(
+            [*command, str(ROOT / "tools" / "measure_sequence.py"), "8192", str(out)],
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            timeout=300,
+            check=True,
+        )
+        rows.append(json.loads(out.read_text(encoding="utf-8")))
+    alone, shared = rows
+    assert (alone["ranks"], shared["ranks"]) == (1, 2)
+    assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-3)  # bf16
+    assert shared["bytes"] < 0.75 * alone["bytes"]

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -50,6 +51,9 @@ def start_process_group(launcher: str, timeout_minutes: float = TIMEOUT) -> None
     """Join the other ranks, if that is not done yet: with NCCL where there are GPUs, else with gloo.
 
     Without a launcher, this process is the only rank.
+
+    Raises:
+        ConfigError: the environment of the launcher is not there, or does not say where the first rank is.
     """
     if distributed.is_initialized():
         return
@@ -57,12 +61,42 @@ def start_process_group(launcher: str, timeout_minutes: float = TIMEOUT) -> None
         os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     read_launcher(launcher)
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29500")
+    if "MASTER_ADDR" not in os.environ:
+        os.environ["MASTER_ADDR"] = find_first_machine(launcher)
+    # Two jobs on one machine must not meet.
+    os.environ.setdefault("MASTER_PORT", str(20_000 + int(os.environ.get("SLURM_JOB_ID", "9500")) % 20_000))
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+
+
+def find_first_machine(launcher: str) -> str:
+    """The machine of the first rank, as the launcher's environment says.
+
+    Raises:
+        ConfigError: it does not say it.
+    """
+    here = "127.0.0.1"
+    if launcher == "mpi" and os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") != os.environ["WORLD_SIZE"]:
+        raise ConfigError(
+            "--launcher mpi: the ranks are on several machines, and MPI does not say which has the first; hand it to "
+            "all of them with `mpirun -x MASTER_ADDR=MACHINE ...`"
+        )
+    if launcher != "slurm" or os.environ.get("SLURM_NNODES") == "1":
+        return here
+    nodes = os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_JOB_NODELIST", ""))
+    try:
+        # The list is in SLURM's own short form, such as node[1-3,7].
+        said = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
+        ).stdout.split()
+        return said[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise ConfigError(
+            f"--launcher slurm: `scontrol show hostnames {nodes}` does not say which machine has the first rank; set "
+            "MASTER_ADDR to it"
+        ) from error
 
 
 def agree_on(value: T) -> T:

@@ -1,0 +1,85 @@
+"""Measure what a rank needs for a long sequence, alone and with others that share it out.
+
+``torchrun --nproc_per_node N tools/measure_sequence.py [TOKENS] [OUT.json]``, on CPUs or GPUs: a Llama with
+random weights and 8 heads takes two steps of LoRA on one sample of so many tokens (8,192 where nothing is
+said), which all N ranks compute together. What each rank needs beside the weights is measured.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from xft import machine  # noqa: E402
+from xft.engine.strategies import DDP, read_launcher, seed_everything, start_process_group  # noqa: E402
+from xft.models import PACKED, LoRA, TrainingModel  # noqa: E402
+from xft.objectives import next_token  # noqa: E402
+from xft.types import Batch  # noqa: E402
+
+
+def main(tokens: int, out: str | None) -> None:
+    """Measure; the first rank prints a line, and writes JSON where asked to."""
+    rank, ranks = read_launcher("pytorch")
+    start_process_group("pytorch")
+    with tempfile.TemporaryDirectory() as folder:
+        strategy = DDP(folder, 0, sequence_parallel_size=ranks)
+        model = make_model()
+        optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+        strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, schedule=schedule)
+        found = [strategy.gather(each) for each in measure(strategy, tokens)]
+        loss, needed = found[0][0], max(found[1])
+        strategy.close()
+    if rank != 0:
+        return
+    row = {"ranks": ranks, "tokens": tokens, "loss": loss, "bytes": needed}
+    print(f"{ranks} ranks, {tokens:,} tokens: loss {loss:.6f}, at most {needed / 2**20:,.0f} MiB a rank")
+    if out is not None:
+        Path(out).write_text(json.dumps(row), encoding="utf-8")
+
+
+def make_model() -> torch.nn.Module:
+    """A Llama of 8 heads in bf16, with LoRA on its linear layers."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    seed_everything(0)
+    config = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        attn_implementation=PACKED,
+    )
+    model: Any = LlamaForCausalLM(config)
+    adapted: torch.nn.Module = LoRA(r=8).apply(model.to(torch.bfloat16), [])
+    return adapted
+
+
+def measure(strategy: DDP, tokens: int) -> tuple[float, int]:
+    """Mean loss of the second step, and bytes that this rank needed for it beside what it held before."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 8192, (1, tokens), generator=generator)
+    batch = Batch(ids, ids.clone(), torch.arange(tokens)[None], segment_lengths=[tokens])
+    on_gpu = strategy.device.type == "cuda"
+    for _ in range(2):  # the first step loads what no later one does
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            machine.forget_peak()
+        before = torch.cuda.memory_allocated() if on_gpu else machine.resident()
+        output = strategy.forward_backward(batch, 1 / tokens, True)
+        peak = torch.cuda.max_memory_allocated() if on_gpu else machine.peak_resident()
+        strategy.step(1.0)
+    return float(output.loss_sum.detach()) / output.num_targets, peak - before
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8192, sys.argv[2] if len(sys.argv) > 2 else None)

@@ -2,16 +2,20 @@
 
 ``torchrun --nproc_per_node N tools/measure_sequence.py [TOKENS] [OUT.json]``, on CPUs or GPUs: a Llama with
 random weights and 8 heads takes two steps of LoRA on one sample of so many tokens (8,192 where nothing is
-said), which all N ranks compute together. What each rank needs beside the weights is measured.
+said), which all N ranks compute together. Measured is the most memory that a rank needs beside the weights, and how
+much of it is kept for the backward pass.
 """
 
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,12 +38,15 @@ def main(tokens: int, out: str | None) -> None:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
         strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, schedule=schedule)
         found = [strategy.gather(each) for each in measure(strategy, tokens)]
-        loss, needed = found[0][0], max(found[1])
+        loss, needed, kept = found[0][0], max(found[1]), max(found[2])
         strategy.close()
     if rank != 0:
         return
-    row = {"ranks": ranks, "tokens": tokens, "loss": loss, "bytes": needed}
-    print(f"{ranks} ranks, {tokens:,} tokens: loss {loss:.6f}, at most {needed / 2**20:,.0f} MiB a rank")
+    row = {"ranks": ranks, "tokens": tokens, "loss": loss, "bytes": needed, "kept": kept}
+    print(
+        f"{ranks} ranks, {tokens:,} tokens: loss {loss:.6f}, at most {needed / 2**20:,.0f} MiB a rank, {kept / 2**20:,.0f} "
+        "of them kept for the backward pass"
+    )
     if out is not None:
         Path(out).write_text(json.dumps(row), encoding="utf-8")
 
@@ -63,8 +70,9 @@ def make_model() -> torch.nn.Module:
     return adapted
 
 
-def measure(strategy: DDP, tokens: int) -> tuple[float, int]:
-    """Mean loss of the second step, and bytes that this rank needed for it beside what it held before."""
+def measure(strategy: DDP, tokens: int) -> tuple[float, int, int]:
+    """Mean loss of the second step, bytes that this rank needed for it beside what it held before, and bytes
+    that it kept for the backward pass."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 8192, (1, tokens), generator=generator)
     batch = Batch(ids, ids.clone(), torch.arange(tokens)[None], segment_lengths=[tokens])
@@ -75,10 +83,20 @@ def measure(strategy: DDP, tokens: int) -> tuple[float, int]:
         else:
             machine.forget_peak()
         before = torch.cuda.memory_allocated() if on_gpu else machine.resident()
-        output = strategy.forward_backward(batch, 1 / tokens, True)
+        kept: dict[int, int] = {}
+        with saved_tensors_hooks(partial(count, kept), lambda each: each):
+            output = strategy.forward_backward(batch, 1 / tokens, True)
         peak = torch.cuda.max_memory_allocated() if on_gpu else machine.peak_resident()
         strategy.step(1.0)
-    return float(output.loss_sum.detach()) / output.num_targets, peak - before
+    return float(output.loss_sum.detach()) / output.num_targets, peak - before, sum(kept.values())
+
+
+def count(kept: dict[int, int], tensor: Tensor) -> Tensor:
+    """Note the memory of a tensor that is kept, unless it is a weight's."""
+    if not tensor.is_leaf:
+        memory = tensor.untyped_storage()
+        kept[memory.data_ptr()] = memory.nbytes()
+    return tensor
 
 
 if __name__ == "__main__":

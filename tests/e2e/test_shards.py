@@ -43,7 +43,7 @@ def test_ranks_that_share_a_sequence_out_need_less_each(tmp_path: Path) -> None:
             f"--nproc_per_node={ranks}",
         ]
         subprocess.run(
-            [*command, str(ROOT / "tools" / "measure_sequence.py"), "8192", str(out)],
+            [*command, str(ROOT / "tools" / "measure_sequence.py"), "1024", str(out)],
             capture_output=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
             timeout=300,
@@ -53,4 +53,4 @@ def test_ranks_that_share_a_sequence_out_need_less_each(tmp_path: Path) -> None:
     alone, shared = rows
     assert (alone["ranks"], shared["ranks"]) == (1, 2)
     assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-3)  # bf16
-    assert shared["bytes"] < 0.75 * alone["bytes"]
+    assert shared["kept"] == pytest.approx(alone["kept"] / 2, rel=0.05)

@@ -56,15 +56,15 @@ def make_model() -> torch.nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     seed_everything(0)
-    config = LlamaConfig(
+    config: Any = LlamaConfig(
         vocab_size=8192,
         hidden_size=512,
         intermediate_size=1536,
         num_hidden_layers=4,
         num_attention_heads=8,
         num_key_value_heads=4,
-        attn_implementation=PACKED,
     )
+    config._attn_implementation = PACKED
     model: Any = LlamaForCausalLM(config)
     adapted: torch.nn.Module = LoRA(r=8).apply(model.to(torch.bfloat16), [])
     return adapted

@@ -15,7 +15,7 @@ from tiny import ROOT, records, save_tiny, write_config, write_rows
 from xft.cli import main
 from xft.export import convert
 
-STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3)}
+STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3), "int8": (3,)}
 NO_NUMBERS = [("blown", 3), ("nan", 2), ("nan", 3)]
 BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
 TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
@@ -30,6 +30,7 @@ EXTRA = {
     "lora": "",
     "full": 'model["adapter"] = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n',
     "qlora": 'model["quantization"] = dict(type="nf4")\n',
+    "int8": 'model["quantization"] = dict(type="int8")\n',
     "hooks": """
 hooks.update(
     questions=dict(type="questions", max_new_tokens=4),
@@ -222,10 +223,19 @@ def test_what_is_saved_is_whole_whoever_had_which_share(runs: Runs, kind: str) -
 
 
 def test_the_state_of_the_optimizer_is_whole_whoever_had_which_share(runs: Runs) -> None:
-    where = Path("checkpoints") / "step_3" / "training_state.safetensors"
-    expected = load_file(runs.folder / "full" / where)
+    where = Path("checkpoints") / "step_3"
+    expected = load_file(runs.folder / "full" / where / "training_state.safetensors")
     for name in ("full-1", "full-2", "full-3"):
-        found = load_file(runs.folder / name / where)
+        found = load_file(runs.folder / name / where / "training_state.safetensors")
+        # Each rank has written its own share, in the order of ranks.
+        files = sorted((runs.folder / name / where).glob("training_state-*-of-00002.safetensors"))
+        first, second = map(load_file, files)
+        sizes = [sum(each.nbytes for each in share.values()) for share in (first, second)]
+        assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+        assert first.keys() == second.keys()
+        assert not first.keys() & found.keys()
+        for each in first:
+            found[each] = torch.cat([first[each], second[each]]).reshape(expected[each].shape)
         state = {each for each in found if ".random." not in each}
         assert state == {each for each in expected if ".random." not in each}
         for each in state:

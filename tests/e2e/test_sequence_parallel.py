@@ -30,7 +30,7 @@ EXTRA = {
     + 'model.update(type="reward_model")\nobjective = dict(type="reward")\nquestions = []\n',
 }
 RUNS = [("lora", 2), ("lora", 4), ("full", 2), ("dpo", 4), ("cached", 2), ("kto", 2), ("reward", 4)]
-SHARDED = [("lora", 2), ("dpo", 2)]
+SHARDED = [("lora", 2), ("dpo", 2), ("cached", 2)]
 """Under ZeRO-3 too."""
 NAMES = [
     *((kind, f"{kind}-{size}") for kind, size in RUNS),

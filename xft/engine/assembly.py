@@ -79,10 +79,16 @@ class Parts:
             ),
             recipe.model.trust_remote_code,
         )
-        model = TrainingModel(loaded.model, prepare_objective(recipe.objective, setup))
+        objective = recipe.objective
+        if not strategy.together:
+            objective = prepare_objective(objective, setup)
+        model = TrainingModel(loaded.model, objective)
         batches = plan.batches
         portions = Portions(batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.clip)
         strategy.prepare(model, optimizer=optimizer, schedule=schedule, portions=portions)
+        if strategy.together:
+            # Until now no rank could have been asked anything: the model is in shares.
+            model.objective = prepare_objective(objective, setup)
         runner = Runner(
             strategy=strategy,
             config=self.config,

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xft.engine.state import pack, set_random_state, take_part, unpack
+from xft.engine.shares import Share, reader
+from xft.engine.state import Shares, pack, set_random_state, unpack
 from xft.engine.weights import load_weights_into
 from xft.errors import CheckpointError
 
@@ -41,6 +42,7 @@ class Snapshot:
         weights: of the model, or of its adapter.
         parts: the files of the saved model that do not change in a run, by name.
         write_weights: writes weights into a folder.
+        share: what each rank writes itself, where ranks have the state in shares.
     """
 
     step: int
@@ -49,6 +51,7 @@ class Snapshot:
     weights: dict[str, Tensor]
     parts: Mapping[str, bytes]
     write_weights: Callable[[Mapping[str, Tensor], Path], None]
+    share: Share | None = None
 
     @property
     def size(self) -> int:
@@ -56,7 +59,9 @@ class Snapshot:
         tensors = {
             each.data_ptr(): each.nbytes for each in (*self.tensors.values(), *self.weights.values())
         }
-        return sum(tensors.values()) + sum(map(len, self.parts.values())) + len(json.dumps(self.state))
+        shared = 0 if self.share is None else self.share.size
+        own = sum(tensors.values()) + sum(map(len, self.parts.values())) + len(json.dumps(self.state))
+        return own + shared
 
     def write(self, folder: Path) -> None:
         """Write the files of a checkpoint into an empty folder.
@@ -81,8 +86,8 @@ def write_parts(parts: Mapping[str, bytes], folder: Path) -> None:
 
 def take_training(
     strategy: "SingleDevice", ranks: Sequence[Any], optimizer: bool, reuse: Mapping[str, Tensor]
-) -> tuple[Any, dict[str, Tensor]]:
-    """The state of a training but for the weights. All ranks must call it.
+) -> tuple[Any, dict[str, Tensor], Shares]:
+    """The state of a training but for the weights.
 
     Args:
         strategy: what trains.
@@ -91,7 +96,7 @@ def take_training(
         reuse: copies of an earlier time, by name, that are written over.
 
     Returns:
-        What JSON can hold, and tensors in the memory of the host; on the first rank alone.
+        What JSON can hold, tensors in the memory of the host, and this rank's shares of others.
     """
     tree = {
         "optimizer": strategy.optimizer_state() if optimizer else None,
@@ -99,10 +104,8 @@ def take_training(
         "random": ranks,
     }
     tensors: dict[str, Tensor] = {}
-    if strategy.rank != 0:
-        take_part(tree)
-        return None, tensors
-    return pack(tree, tensors, "training", reuse), tensors
+    shares: Shares = {}
+    return pack(tree, tensors, "training", reuse, shares), tensors, shares
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -134,7 +137,8 @@ def put_back(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
 
     said = read_state(folder)
     try:
-        training = unpack(said["training"], load_file(folder / TENSORS))
+        shared = reader(folder, said.get("shares", []))
+        training = unpack(said["training"], load_file(folder / TENSORS), shared)
         if training["optimizer"] is None:
             raise CheckpointError(
                 f"{folder}: holds no state of the optimizer (hooks.checkpoint.optimizer=False), so the run cannot "

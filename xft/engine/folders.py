@@ -7,6 +7,7 @@ manifest, read back, and renamed. What has a name that begins with a dot was lef
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ LAST, BEST = "last", "best"
 SET_ASIDE = "set_aside"
 """Where checkpoints go that a run parted from: damaged ones, and those of a future that it left."""
 _STEP = re.compile(r"^step_(\d+)$")
-_LEFT_BY_A_KILL = re.compile(r"^\.step_\d+\.(saving|gone)$|^\.(last|best)\.new$|^\.final(-.*|\.gone)$")
+_LEFT_BY_A_KILL = re.compile(
+    r"^\.step_\d+\.(saving|gone|\d+\.shares)$|^\.(last|best)\.new$|^\.final(-.*|\.gone)$"
+)
 
 
 def folder_of(work_dir: Path) -> Path:
@@ -73,9 +76,9 @@ def find_checkpoint(path: Path) -> Path:
     raise CheckpointError(f"--resume: {path} has no good checkpoint; all {len(steps)} of them are damaged")
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or ``None``. Every file of it is read."""
-    return manifest.damage(folder, required=(STATE, TENSORS))
+def damage(folder: Path, unread: Iterable[str] = ()) -> str | None:
+    """What is wrong with a checkpoint, or ``None``. Every file of it is read, but those of ``unread``."""
+    return manifest.damage(folder, (STATE, TENSORS), unread)
 
 
 def publish(temporary: Path, final: Path) -> None:

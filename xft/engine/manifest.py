@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from xft.errors import CheckpointError
@@ -18,8 +19,12 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-def seal(folder: Path) -> None:
+def seal(folder: Path, proven: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Put everything in a folder on the disk, and write its manifest.
+
+    Args:
+        folder: the folder.
+        proven: what ``prove`` gave of files that are on the disk already, by name.
 
     Raises:
         OSError: the disk does not take it.
@@ -27,10 +32,8 @@ def seal(folder: Path) -> None:
     files: dict[str, Any] = {}
     for each in sorted(folder.rglob("*")):
         if each.is_file():
-            flush(each)
             name = each.relative_to(folder).as_posix()
-            files[name] = {"size": each.stat().st_size, "sha256": _digest(each)}
-            _forget(each)
+            files[name] = proven[name] if name in proven else _settle(each)
     path = folder / MANIFEST
     path.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n", encoding="utf-8")
     flush(path)
@@ -38,7 +41,23 @@ def seal(folder: Path) -> None:
         flush(each)
 
 
-def damage(folder: Path, required: Iterable[str] = ()) -> str | None:
+def prove(path: Path) -> dict[str, Any]:
+    """Put a file on the disk, and see that the disk gives it back.
+
+    Returns:
+        Its size and checksum, for ``seal``.
+
+    Raises:
+        OSError: the disk does not take it.
+        CheckpointError: the disk gives back something else.
+    """
+    found = _settle(path)
+    if _digest(path) != found["sha256"]:
+        raise CheckpointError(f"what the disk gives back of {path.name} is not what was written")
+    return found
+
+
+def damage(folder: Path, required: Iterable[str] = (), unread: Iterable[str] = ()) -> str | None:
     """What is wrong with a folder that has been sealed, or ``None``.
 
     Every file is read. Files that the manifest does not name are let pass: nothing reads them.
@@ -46,6 +65,7 @@ def damage(folder: Path, required: Iterable[str] = ()) -> str | None:
     Args:
         folder: the folder.
         required: names that the manifest must have.
+        unread: files that are not read again, as they have just been proven.
     """
     if not folder.is_dir():
         return "it is not there"
@@ -54,7 +74,7 @@ def damage(folder: Path, required: Iterable[str] = ()) -> str | None:
         missing = [each for each in required if each not in named]
         if missing:
             return f"{MANIFEST} does not name {missing[0]}"
-        return next(_wrong(folder, named), None)
+        return next(_wrong(folder, named, set(unread)), None)
     except CheckpointError as error:
         return str(error)
     except OSError as error:
@@ -99,7 +119,15 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _wrong(folder: Path, named: dict[str, Any]) -> Iterator[str]:
+def _settle(path: Path) -> dict[str, Any]:
+    """Put a file on the disk; its size and checksum."""
+    flush(path)
+    found = {"size": path.stat().st_size, "sha256": _digest(path)}
+    _forget(path)
+    return found
+
+
+def _wrong(folder: Path, named: dict[str, Any], unread: Set[str]) -> Iterator[str]:
     inside = folder.resolve()
     for name, each in named.items():
         path = folder / name
@@ -110,7 +138,7 @@ def _wrong(folder: Path, named: dict[str, Any]) -> Iterator[str]:
             yield f"{name} is no ordinary file in this folder"
         elif path.stat().st_size != each["size"]:
             yield f"{name} has {path.stat().st_size} bytes, expected {each['size']}"
-        elif _digest(path) != each["sha256"]:
+        elif name not in unread and _digest(path) != each["sha256"]:
             yield f"{name} has another checksum than {MANIFEST} says"
 
 

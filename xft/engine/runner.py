@@ -19,6 +19,7 @@ from xft.engine import checkpoint, folders, manifest, weights
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.resuming import FREE, differences, fixed, stop_reason
+from xft.engine.shares import Share, take_share
 from xft.engine.state import random_state
 from xft.engine.strategies import SingleDevice, unwrap
 from xft.errors import CheckpointError
@@ -71,6 +72,7 @@ class Runner(FlexibleRunner):
         self.note = note
         self.cleanup = ExitStack()
         self._copied: checkpoint.Snapshot | None = None
+        self._share: Share | None = None
         self._kept_parts: dict[str, bytes] | None = None
         standard = (
             "runtime_info",
@@ -161,7 +163,7 @@ class Runner(FlexibleRunner):
         for each in self.loggers:
             each.record(values)
 
-    def snapshot(self, optimizer: bool = True) -> checkpoint.Snapshot | None:
+    def snapshot(self, optimizer: bool = True) -> checkpoint.Snapshot | Share | None:
         """Copy the training as it is now into the memory of the host. All ranks must call it.
 
         The memory of the copy before is written over: it must have been saved by now.
@@ -170,7 +172,7 @@ class Runner(FlexibleRunner):
             optimizer: whether the state of the optimizer is copied too.
 
         Returns:
-            The copy on the first rank, ``None`` on the others.
+            The copy on the first rank; on the others their share of it, ``None`` where they have none.
 
         Raises:
             CheckpointError: a hook remembers something that JSON cannot hold.
@@ -178,12 +180,12 @@ class Runner(FlexibleRunner):
         strategy = self.strategy
         ranks = strategy.gather(random_state(strategy.device))
         loop, before = self.train_loop, self._copied
-        training, tensors = checkpoint.take_training(
-            strategy, ranks, optimizer, before.tensors if before is not None else {}
-        )
+        reuse = {name: each for had in (before, self._share) if had for name, each in had.tensors.items()}
+        training, tensors, own = checkpoint.take_training(strategy, ranks, optimizer, reuse)
+        self._share, places = take_share(strategy, loop.step, own)
         copied = self.copy_weights(before.weights if before is not None else {})
         if strategy.rank != 0:
-            return None
+            return self._share
         state = {
             "step": loop.step,
             "tokens_seen": loop.tokens_seen,
@@ -194,9 +196,11 @@ class Runner(FlexibleRunner):
             "hooks": self._remembered(),
             "loggers": {type(each).__name__: each.position() for each in self.loggers},
             "training": training,
+            "shares": places,
         }
         writer = weights.weights_writer(self.bare_model)
-        self._copied = checkpoint.Snapshot(loop.step, state, tensors, copied, self._parts(), writer)
+        parts = self._parts()
+        self._copied = checkpoint.Snapshot(loop.step, state, tensors, copied, parts, writer, self._share)
         return self._copied
 
     def copy_weights(self, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from xft.console import readable
 from xft.engine import folders, manifest
 from xft.engine.checkpoint import Snapshot
+from xft.engine.shares import Share, sweep
 from xft.errors import CheckpointError, ConfigError
 
 SPARE = 1.05
@@ -61,6 +62,34 @@ class Job:
     best: bool
     before: Callable[[], None]
 
+    @property
+    def step(self) -> int:
+        """Of the snapshot."""
+        return self.snapshot.step
+
+    def run(self, abandoned: threading.Event) -> None:
+        """Write the checkpoint, unless it is abandoned meanwhile."""
+        write_checkpoint(self, abandoned)
+
+
+@dataclass(frozen=True)
+class ShareJob:
+    """What a rank writes that is not the first.
+
+    Attributes:
+        share: of the checkpoint.
+        root: the folder of the checkpoints.
+        step: of the checkpoint.
+    """
+
+    share: Share
+    root: Path
+    step: int
+
+    def run(self, abandoned: threading.Event) -> None:
+        """Write the share. The first rank decides what becomes of it."""
+        self.share.write(self.root)
+
 
 class Saver:
     """Writes one job at a time, in a thread of its own."""
@@ -70,7 +99,7 @@ class Saver:
         self._done: list[Saved] = []
         self._abandoned = threading.Event()
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job | ShareJob) -> None:
         """Begin to write. Waits for the save that is under way, if there is one."""
         self.wait()
         # The thread is a daemon: a process that is told to end at once does not wait for it.
@@ -91,16 +120,15 @@ class Saver:
         """How a save ended that has not been asked for yet; ``None`` where there is none."""
         return self._done.pop(0) if self._done else None
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job | ShareJob) -> None:
         if sys.platform == "linux":
             # Linux counts niceness by thread: where cores are short, training comes first.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        step = job.snapshot.step
         try:
-            write_checkpoint(job, self._abandoned)
-            self._done.append(Saved(step))
+            job.run(self._abandoned)
+            self._done.append(Saved(job.step))
         except Exception as error:  # noqa: BLE001 - the main thread says it, and tries again
-            self._done.append(Saved(step, error))
+            self._done.append(Saved(job.step, error))
 
 
 def write_checkpoint(job: Job, abandoned: threading.Event | None = None) -> Path:
@@ -110,26 +138,35 @@ def write_checkpoint(job: Job, abandoned: threading.Event | None = None) -> Path
         The checkpoint's folder.
 
     Raises:
-        CheckpointError: there is too little room, or what is on the disk is not what was written.
+        CheckpointError: there is too little room, what is on the disk is not what was written, or another rank
+            has not written its share.
         OSError: the disk does not take it.
     """
     final = job.root / f"step_{job.snapshot.step}"
     temporary = job.root / f".{final.name}.saving"
+    share = job.snapshot.share
     if temporary.exists():
         shutil.rmtree(temporary)
-    job.before()
-    check_room(job.root, job.snapshot.size)
+    sweep(job.root, share)
     try:
+        job.before()
+        check_room(job.root, job.snapshot.size)
         temporary.mkdir(parents=True)
         job.snapshot.write(temporary)
-        manifest.seal(temporary)
-        if wrong := folders.damage(temporary):
+        proven = {}
+        if share is not None:
+            share.write(job.root)
+            proven = share.collect(job.root, temporary)
+        manifest.seal(temporary, proven)
+        if wrong := folders.damage(temporary, proven):
             raise CheckpointError(f"what the disk gives back is not what was written: {wrong}")
         if abandoned is not None and abandoned.is_set():
             raise CheckpointError("the run was ended at once")
     except BaseException:
         # Half a checkpoint would only take the room that the next try needs.
         shutil.rmtree(temporary, ignore_errors=True)
+        if share is not None:
+            shutil.rmtree(share.folder(job.root), ignore_errors=True)
         raise
     if final.exists():
         folders.set_aside(final)

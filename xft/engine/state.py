@@ -4,6 +4,7 @@ A tree of dicts, lists, tuples, numbers, texts and tensors is taken apart by ``p
 together again by ``unpack``. Tensors go into a safetensors file, the rest into JSON:
 
 - a tensor is ``{"tensor": ITS_NAME_IN_THE_FILE}``,
+- one that ranks have in shares is ``{"sharded": ITS_NAME_IN_EACH_FILE, "shape": [...]}`` (see ``shares.py``),
 - a dict is ``{"items": [[KEY, VALUE], ...]}``, whose keys may be numbers,
 - a tuple is ``{"tuple": [...]}``,
 - lists, numbers, texts, true, false and null are themselves.
@@ -11,6 +12,7 @@ together again by ``unpack``. Tensors go into a safetensors file, the rest into 
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -19,37 +21,31 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class Sharded:
-    """A tensor that ranks have in shares, put together when it is asked for.
+    """A tensor that ranks have in shares.
 
-    Args:
-        gather: gives the whole; all ranks must call it, in the same order.
-        arguments: of ``gather``.
+    Attributes:
+        shape: of the whole.
+        begin: where this rank's share begins in the whole as one flat row.
+        share: ``(numbers,)``, on any device; empty where this rank has none.
     """
 
-    def __init__(self, gather: Callable[..., Tensor], *arguments: Any) -> None:
-        self._gather = gather
-        self._arguments = arguments
-
-    def whole(self) -> Tensor:
-        """The whole tensor, for a moment, on the device."""
-        return self._gather(*self._arguments)
+    shape: tuple[int, ...]
+    begin: int
+    share: Tensor
 
 
-def take_part(value: Any) -> None:
-    """Help the rank that packs a tree: give it this rank's shares, and keep nothing."""
-    if isinstance(value, Sharded):
-        value.whole()
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            take_part(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            take_part(each)
+Shares = dict[str, tuple[int, Tensor]]
+"""Of each tensor that ranks share, by its name: where this rank's share begins, and the share."""
 
 
 def pack(
-    value: Any, tensors: dict[str, Tensor], name: str, reuse: Mapping[str, Tensor] = MappingProxyType({})
+    value: Any,
+    tensors: dict[str, Tensor],
+    name: str,
+    reuse: Mapping[str, Tensor] = MappingProxyType({}),
+    shares: Shares | None = None,
 ) -> Any:
     """Take a tree apart.
 
@@ -58,6 +54,7 @@ def pack(
         tensors: receives a copy of each tensor on the host, by name.
         name: of the tree; the names of its tensors begin with it.
         reuse: copies of an earlier time, by name, that are written over; see ``to_host``.
+        shares: receives a copy of this rank's share of each ``Sharded`` tensor, by name.
 
     Returns:
         What JSON can hold.
@@ -65,38 +62,50 @@ def pack(
     Raises:
         TypeError: something in the tree is of another kind.
     """
-    if isinstance(value, Sharded):
-        value = value.whole()
+    if isinstance(value, Sharded) and shares is not None:
+        shares[name] = value.begin, to_host(value.share, reuse.get(name))
+        return {"sharded": name, "shape": list(value.shape)}
     if isinstance(value, Tensor):
         tensors[name] = to_host(value, reuse.get(name))
         return {"tensor": name}
     if isinstance(value, Mapping):
         return {
-            "items": [[key, pack(each, tensors, f"{name}.{key}", reuse)] for key, each in value.items()]
+            "items": [
+                [key, pack(each, tensors, f"{name}.{key}", reuse, shares)] for key, each in value.items()
+            ]
         }
     if isinstance(value, (list, tuple)):
-        packed = [pack(each, tensors, f"{name}.{number}", reuse) for number, each in enumerate(value)]
+        packed = [
+            pack(each, tensors, f"{name}.{number}", reuse, shares) for number, each in enumerate(value)
+        ]
         return {"tuple": packed} if isinstance(value, tuple) else packed
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
-def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def unpack(value: Any, tensors: Mapping[str, Tensor], shared: Callable[[str, list[int]], Any]) -> Any:
     """Put together what ``pack`` took apart.
+
+    Args:
+        value: what ``pack`` returned.
+        tensors: by name.
+        shared: from the name and the shape of a tensor that ranks have in shares to what stands for it.
 
     Raises:
         LookupError: a tensor is missing, or the tree is not one of ``pack``.
     """
     if isinstance(value, list):
-        return [unpack(each, tensors) for each in value]
+        return [unpack(each, tensors, shared) for each in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         return tensors[value["tensor"]]
+    if "sharded" in value:
+        return shared(value["sharded"], value["shape"])
     if "tuple" in value:
-        return tuple(unpack(each, tensors) for each in value["tuple"])
-    return {key: unpack(each, tensors) for key, each in value["items"]}
+        return tuple(unpack(each, tensors, shared) for each in value["tuple"])
+    return {key: unpack(each, tensors, shared) for key, each in value["items"]}
 
 
 def to_host(tensor: Tensor, reuse: Tensor | None = None) -> Tensor:

@@ -6,9 +6,10 @@ log-probabilities can be taken once, ahead of the training, and kept.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -143,11 +144,11 @@ def make_reference(name: str, cached: bool, setup: Setup) -> Reference:
     adapted = isinstance(setup.loaded.model, PeftModel)
     if name == "auto":
         name = "adapter_off" if adapted else "copy"
-    if getattr(setup.ranks, "together", False) and (cached or name == "copy"):
+    if getattr(setup.ranks, "together", False) and name == "copy" and not cached:
         raise ConfigError(
-            f"objective.reference: got {name!r}{' with cached=True' if cached else ''}, but under ZeRO-3 no rank has "
-            "the whole model to copy or to ask before the first step; take --deepspeed zero2, train an adapter with "
-            "reference='adapter_off', or give the folder of a model"
+            "objective.reference: got 'copy', but under ZeRO-3 no rank has the whole model to copy; set "
+            "objective.cached=True, which asks it ahead, train an adapter with reference='adapter_off', or give the "
+            "folder of a model"
         )
     reference: Reference
     if name == "adapter_off":
@@ -205,14 +206,12 @@ def _still(model: nn.Module) -> nn.Module:
 
 
 def _cache(reference: Reference, setup: Setup) -> Cached:
-    """Ask the reference for every sample; each rank for its share, all ranks get all."""
+    """Ask the reference for every sample; each rank for its share, all ranks get all of it."""
     ranks = setup.ranks
     model = setup.loaded.model
     known: dict[int, float] = {}
     console.say("taking the log-probabilities of the reference ahead")
-    for number, batch in enumerate(setup.batches()):
-        if number % ranks.data_world_size != ranks.data_rank:
-            continue
+    for batch in _dealt(setup.batches(), ranks.data_rank, ranks.data_world_size):
         with ranks.autocast():
             found = reference(model, ranks.place(batch))
         known.update(zip(batch.digests, found.tolist(), strict=True))
@@ -220,3 +219,11 @@ def _cache(reference: Reference, setup: Setup) -> Cached:
         known.update(each)
     digests = np.asarray(sorted(known), dtype=np.uint64)
     return Cached(digests, np.asarray([known[int(each)] for each in digests], dtype=np.float32))
+
+
+def _dealt(batches: Iterable[Batch], rank: int, world_size: int) -> Iterator[Batch]:
+    """One batch for each rank in every round, as ranks may have to compute together; where the last round has
+    too few, some get the same one."""
+    waiting = iter(batches)
+    while dealt := list(islice(waiting, world_size)):
+        yield dealt[min(rank, len(dealt) - 1)]

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from xft.engine.shares import reader
 from xft.engine.state import pack, random_state, set_random_state, unpack
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ def through_files(tree: Any, folder: Path) -> Any:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(pack(tree, tensors, "tree"))
     save_file(tensors, folder / "tensors")
-    return unpack(json.loads(text), load_file(folder / "tensors"))
+    return unpack(json.loads(text), load_file(folder / "tensors"), reader(folder, []))
 
 
 def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def test_what_the_disk_gives_back_otherwise_is_not_published(
     write_checkpoint(job(root, 2, keep=1))
     seal = manifest.seal
 
-    def seal_and_flip(folder: Path) -> None:
-        seal(folder)
+    def seal_and_flip(folder: Path, proven: Any) -> None:
+        seal(folder, proven)
         file = folder / "adapter_model.safetensors"
         content = bytearray(file.read_bytes())
         content[-1] ^= 1

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from xft import console
 from xft.engine import folders
+from xft.engine.checkpoint import Snapshot
 from xft.engine.hooks.interval import IntervalHook
-from xft.engine.saving import Job, Saved, Saver, check_free
+from xft.engine.saving import Job, Saved, Saver, ShareJob, check_free
 from xft.engine.signals import Signals, Stopped
 from xft.errors import CheckpointError, ConfigError
 from xft.registry import register
@@ -133,9 +134,11 @@ class CheckpointHook(IntervalHook):
         runner.call_hook("before_save", step=step)
         snapshot = runner.snapshot(optimizer)
         self._tried = dict(self._state)
-        if snapshot is not None:
+        if isinstance(snapshot, Snapshot):
             best = self._state["best_step"] == step
             self._saver.start(Job(snapshot, self._root, self.keep, best, runner.flush_loggers))
+        elif snapshot is not None:
+            self._saver.start(ShareJob(snapshot, self._root, step))
         self._improved = self._save_asked = False
         if wait:
             self._finish(runner)
@@ -148,6 +151,8 @@ class CheckpointHook(IntervalHook):
     def _hear(self, runner: Any) -> None:
         """Share between the ranks what the first one has saved, and what signals ask of any of them."""
         saved, heard = self._saver.take(), self._signals
+        if runner.strategy.rank != 0:
+            saved = None  # the first rank knows what became of the shares of all
         outcome = (0, False) if saved is None else (saved.step + 1, saved.error is None)
         own = (*(heard.stop == number for number in ENDS), heard.save, *outcome)
         heard.save = False

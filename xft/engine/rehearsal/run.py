@@ -15,7 +15,7 @@ from xft import console
 from xft.data import Prepared
 from xft.data.collate import lay_out
 from xft.engine import folders
-from xft.engine.checkpoint import STATE, TENSORS
+from xft.engine.checkpoint import STATE
 from xft.engine.hooks import CheckpointHook, QuestionsHook, ValidationHook
 from xft.engine.loop import TrainLoop
 from xft.engine.plan import TrainingPlan
@@ -26,6 +26,7 @@ from xft.engine.rehearsal.longest import largest, spread
 from xft.engine.rehearsal.meter import Meter
 from xft.engine.runner import Runner
 from xft.engine.saving import Job, check_free, write_checkpoint
+from xft.engine.shares import Share
 from xft.engine.signals import Stopped
 from xft.engine.strategies import unwrap
 from xft.models import TrainingModel
@@ -188,13 +189,15 @@ class Rehearsal:
         root = folders.folder_of(runner.work_folder)
         with self.part("checkpoint", "copied, written, flushed and read back"):
             snapshot = runner.snapshot(hook.optimizer)
-            if snapshot is not None:
-                root.mkdir(parents=True)
+            if isinstance(snapshot, Share):
+                snapshot.write(root)
+            elif snapshot is not None:
+                root.mkdir(parents=True, exist_ok=True)
                 check_free(root, snapshot.size, hook.keep)
                 saved = write_checkpoint(Job(snapshot, root, hook.keep, False, runner.flush_loggers))
                 sizes = {each.name: each.stat().st_size for each in saved.rglob("*") if each.is_file()}
                 costs.checkpoint_bytes = sum(sizes.values())
-                costs.final_bytes = costs.checkpoint_bytes - sum(
-                    sizes.get(each, 0) for each in (STATE, TENSORS)
+                costs.final_bytes = sum(
+                    size for name, size in sizes.items() if not name.startswith(Path(STATE).stem)
                 )
                 costs.free_bytes = shutil.disk_usage(root).free + costs.checkpoint_bytes

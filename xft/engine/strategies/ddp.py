@@ -44,6 +44,7 @@ class Distributed(SingleDevice):
         sequence_parallel_size: int = 1,
     ) -> None:
         start_process_group(launcher, timeout_minutes)
+        self.timeout_minutes = timeout_minutes
         self.rank = distributed.get_rank()
         self.world_size = distributed.get_world_size()
         size = sequence_parallel_size

@@ -13,6 +13,7 @@ from mmengine._strategy import BaseStrategy
 from torch import Tensor, nn
 
 from xft.engine.checkpoint import put_back
+from xft.engine.shares import whole
 from xft.engine.strategies.devices import choose_device, seed_everything
 from xft.engine.strategies.portions import Portions
 from xft.errors import TrainingError
@@ -40,6 +41,7 @@ class SingleDevice(BaseStrategy):
         data_rank: of this process among those that the data is shared out to.
         data_world_size: how many those are: ``world_size``, where no ranks compute batches together.
         sequence: the ranks that compute each batch together; ``None`` where each is alone with its own.
+        timeout_minutes: how long a rank waits for the others.
         distributed: whether it takes a process group.
         together: whether every use of the model takes all ranks at once, as no rank has all of it.
     """
@@ -49,6 +51,7 @@ class SingleDevice(BaseStrategy):
     data_rank = 0
     data_world_size = 1
     sequence: SequenceGroup | None = None
+    timeout_minutes = 0.0
     distributed = False
     together = False
 
@@ -212,7 +215,8 @@ class SingleDevice(BaseStrategy):
 
         Returns:
             ``groups``, each with what its weights are stepped with and their ``names``; and ``state``,
-            for each name what the optimizer keeps of that weight, in the shape of the whole weight.
+            for each name what the optimizer keeps of that weight, in the shape of the whole weight, or
+            this rank's share of it (:class:`~xft.engine.state.Sharded`).
         """
         names = [name for group in self._groups for name in group]
         state = self.optimizer.state_dict()["state"]
@@ -225,12 +229,10 @@ class SingleDevice(BaseStrategy):
             ValueError: it is of other weights.
         """
         self._set_hyper(tree["groups"])
-        numbers = {
-            name: number for number, name in enumerate(each for group in self._groups for each in group)
-        }
+        numbers = {name: at for at, name in enumerate(name for group in self._groups for name in group)}
         own = self.optimizer.state_dict()
         own["state"] = {
-            numbers[name]: {key: value for key, value in each.items() if key != "master"}
+            numbers[name]: {key: whole(value) for key, value in each.items() if key != "master"}
             for name, each in tree["state"].items()
         }
         self.optimizer.load_state_dict(own)

@@ -66,7 +66,6 @@ class DeepSpeed(Distributed):
         self.settled: Settled
         self.model: Any
         self._refuse = self._forgotten = False
-        self._timeout_minutes = timeout_minutes
         super().__init__(
             work_dir, seed, device, autocast, launcher, timeout_minutes, sequence_parallel_size
         )
@@ -124,7 +123,7 @@ class DeepSpeed(Distributed):
         """
         assert portions is not None
         assert isinstance(model, TrainingModel)
-        deepspeed = join_ranks(self._timeout_minutes)
+        deepspeed = join_ranks(self.timeout_minutes)
         self.optimizer, self.schedule = optimizer, schedule
         if type(optimizer).__module__.startswith("bitsandbytes"):
             raise ConfigError(
@@ -278,10 +277,7 @@ class DeepSpeed(Distributed):
             self.model.optimizer.refresh_fp32_params()
 
     def optimizer_state(self) -> dict[str, Any]:
-        """The state of the optimizer by names of weights; see the base.
-
-        All ranks must call it, and all must ask for every ``Sharded`` in it, in order.
-        """
+        """The state of the optimizer by names of weights; see the base."""
         if self.stage == 0:
             return super().optimizer_state()
         return {"groups": self._hyper(), "state": self._shares.state()}

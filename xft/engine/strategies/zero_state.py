@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from xft.engine.shares import Pieces
 from xft.engine.state import Sharded
+from xft.models.sizes import whole_shape
 
 MASTER = "master"
 """The name of the fp32 copy of a weight that is trained in 16 bits."""
@@ -38,8 +40,6 @@ class Shares:
 
     def state(self) -> dict[str, Any]:
         """What the optimizer keeps of each weight, as ``SingleDevice.optimizer_state`` has it."""
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
         self._link()
         state: dict[str, Any] = {}
         for name, weight in self._trained.items():
@@ -47,12 +47,41 @@ class Shares:
             if not kept:
                 continue
             state[name] = {
-                key: Sharded(safe_get_full_optimizer_state, weight, key) if _is_like(value, flat) else value
+                key: self._sharded_of(weight, key) if _is_like(value, flat) else value
                 for key, value in kept.items()
             }
             if weight.dtype != torch.float32:
-                state[name][MASTER] = Sharded(safe_get_full_fp32_param, weight)
+                state[name][MASTER] = self._sharded_of(weight, None)
         return state
+
+    def _sharded_of(self, weight: Any, key: str | None) -> Sharded:
+        """This rank's share of the copy of a weight in full precision, or of a state of that name."""
+        begin, end = self._span(weight)
+        return Sharded(tuple(whole_shape(weight)), begin, self._live(weight, key)[: end - begin])
+
+    def _span(self, weight: Any) -> tuple[int, int]:
+        """Which numbers of a weight are this rank's."""
+        if self._stage == 3:
+            size = weight.ds_tensor.ds_numel
+            return min(self._rank * size, weight.ds_numel), min((self._rank + 1) * size, weight.ds_numel)
+        if weight._hp_mapping is None:
+            return 0, 0
+        at = weight._hp_mapping.lp_fragment_address
+        return at.start, at.start + at.numel
+
+    def _live(self, weight: Any, key: str | None) -> Tensor:
+        """The numbers themselves: those of ``_span``, and under stage 3 what fills the last share up."""
+        found: Tensor
+        if self._stage == 3:
+            from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+            ask = safe_get_local_fp32_param if key is None else safe_get_local_optimizer_state
+            found = ask(weight) if key is None else ask(weight, key)
+        elif weight._hp_mapping is None:
+            return torch.empty(0)
+        else:
+            found = weight._hp_mapping.get_hp_fragment(key)
+        return found.flatten()
 
     def load(self, found: Mapping[str, Mapping[str, Any]]) -> None:
         """Take this rank's shares of what ``state`` gave, of any strategy on any number of ranks."""
@@ -83,19 +112,22 @@ class Shares:
         if ours.data.shape == ours.ds_shape:
             ours.data.copy_(value)
 
-    def _set(self, weight: nn.Parameter, value: Tensor, key: str | None) -> None:
-        from deepspeed import utils
+    def _set(self, weight: nn.Parameter, value: Tensor | Pieces, key: str | None) -> None:
+        begin, end = self._span(weight)
+        if begin == end:
+            return
+        part = value.part(begin, end) if isinstance(value, Pieces) else value.flatten()[begin:end]
+        if self._stage < 3:
+            self._live(weight, key).copy_(part)
+            return
+        from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
-        if self._stage == 3:
-            share = self._share(weight, value)
-            if key is None:
-                utils.safe_set_local_fp32_param(weight, share)
-            else:
-                utils.safe_set_local_optimizer_state(weight, share, key)
-        elif key is None:
-            utils.safe_set_full_fp32_param(weight, value)
+        ours: Any = weight
+        filled = pad(part, (0, ours.ds_tensor.ds_numel - len(part)))
+        if key is None:
+            safe_set_local_fp32_param(weight, filled)
         else:
-            utils.safe_set_full_optimizer_state(weight, value, key)
+            safe_set_local_optimizer_state(weight, filled, key)
 
     def _share(self, weight: Any, value: Tensor) -> Tensor:
         """This rank's share of a tensor that is shaped like a weight of stage 3."""

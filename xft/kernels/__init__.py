@@ -2,6 +2,7 @@
 
 from xft.kernels.attention import block_attention, block_attention_reference
 from xft.kernels.cross_entropy import head_cross_entropy, head_cross_entropy_reference
+from xft.kernels.log_probs import head_log_probs, head_log_probs_reference
 from xft.kernels.lora_linear import lora_linear, lora_linear_reference
 
 __all__ = [
@@ -9,6 +10,8 @@ __all__ = [
     "block_attention_reference",
     "head_cross_entropy",
     "head_cross_entropy_reference",
+    "head_log_probs",
+    "head_log_probs_reference",
     "lora_linear",
     "lora_linear_reference",
 ]

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from xft.kernels import head_cross_entropy
+from xft.kernels import head_cross_entropy, head_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.attention import PACKED, placeholder_mask
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Objective
@@ -72,13 +72,9 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         logits, targets = target_logits(model, batch)
         correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
         return cross_entropy_sum(logits, targets), correct, len(targets)
-    weight, bias = weights
     keep, targets = _predictions(batch)
     states = parts[0](**_inputs(model, batch)).last_hidden_state[keep]
-    kind = states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    bias = None if bias is None else bias.to(dtype)
-    loss, correct = head_cross_entropy(states.to(dtype), targets, weight.to(dtype), bias)
+    loss, correct = head_cross_entropy(*_in_one_type(states, targets, *weights))
     return loss, correct, len(targets)
 
 
@@ -113,12 +109,18 @@ def score(model: nn.Module, batch: Batch) -> Scores:
     """The log-probability of the trained tokens of each sample.
 
     What is trained is said by the labels and by nothing else. Logits are made for a few hundred
-    tokens at a time (see :func:`~xft.losses.token_log_probs`).
+    tokens at a time (see :func:`~xft.kernels.head_log_probs` and :func:`~xft.losses.token_log_probs`).
 
     Args:
         model: a causal language model of transformers, with or without an adapter.
         batch: flat or padded.
     """
+    counts = batch.sample_targets
+    return Scores(sum_by_sample(_target_log_probs(model, batch), counts), counts)
+
+
+def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
+    """``(targets,)``, of every trained token."""
     parts = _decoder_and_head(model, batch)
     if parts is None:
         states, targets = target_logits(model, batch)
@@ -127,13 +129,15 @@ def score(model: nn.Module, batch: Batch) -> Scores:
         decoder, head = parts
         keep, targets = _predictions(batch)
         states = decoder(**_inputs(model, batch)).last_hidden_state[keep]
+        weights = _head_weights(head) if _uses_kernels(model) else None
+        if weights is not None:
+            return head_log_probs(*_in_one_type(states, targets, *weights))
     config: Any = model.config
     chunk_size = max(1, MOST_LOGITS // config.get_text_config().vocab_size)
-    counts = batch.sample_targets
     if any(hasattr(each, "ds_id") for each in head.parameters()):
         # Ranks that share the head out gather it together, and so must call it equally often.
         chunk_size = max(1, len(targets))
-    return Scores(sum_by_sample(token_log_probs(states, targets, head, chunk_size), counts), counts)
+    return token_log_probs(states, targets, head, chunk_size)
 
 
 def rate(model: nn.Module, batch: Batch) -> Tensor:
@@ -207,6 +211,15 @@ def _head_weights(head: nn.Module) -> tuple[Tensor, Tensor | None] | None:
     if type(head) is not nn.Linear or any(hasattr(head.weight, mark) for mark in ("ds_id", "device_mesh")):
         return None
     return head.weight, head.bias
+
+
+def _in_one_type(
+    states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What a kernel of the head takes: all in the type that products are taken in."""
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    return states.to(dtype), targets, weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 _PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

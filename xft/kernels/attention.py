@@ -6,6 +6,7 @@ three times as long as these products do. Scores and softmax are fp32, whatever 
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -63,22 +64,61 @@ def _fold(tensor: Tensor, groups: int) -> Tensor:
     return tensor.reshape(len(tensor) // groups, groups * tensor.shape[1], -1)
 
 
+@lru_cache(maxsize=64)
+def _hidden(rows: int, ahead: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to scores: ``-inf`` where a key is not seen, ``(rows, ahead + rows)``.
+
+    Args:
+        rows: queries; the last of them stands at the last key.
+        ahead: keys before the first query.
+        window: as in :func:`block_attention`.
+        dtype: of the scores.
+        device: of the scores.
+    """
+    back = torch.arange(ahead, ahead + rows, device=device)[:, None] - torch.arange(
+        ahead + rows, device=device
+    )
+    hidden = (back < 0) | (back >= (window or ahead + rows))
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
+
+
+def _products_in_bf16() -> Any:
+    """oneDNN's setting of how fp32 products are taken on a CPU; ``None`` where this torch has none.
+
+    Numbers that came from bf16 lose nothing by going back to it: their products are added up in fp32 all
+    the same, and scores stay fp32, which no product of bf16 tensors gives. It takes half the time.
+    """
+    found = getattr(torch.backends.mkldnn, "matmul", None)
+    return found if hasattr(found, "fp32_precision") else None
+
+
+def _scores(query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    wide = torch.promote_types(query.dtype, torch.float32)
+    empty = torch.empty((), dtype=wide, device=query.device)
+    one, two = query.to(wide), key.to(wide).transpose(1, 2)
+    products = _products_in_bf16() if query.dtype == torch.bfloat16 and not query.is_cuda else None
+    if products is None:
+        return torch.baddbmm(empty, one, two, beta=0, alpha=scaling)
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        return torch.baddbmm(empty, one, two, beta=0, alpha=scaling)
+    finally:
+        products.fp32_precision = before
+
+
 def _probabilities(
     query: Tensor, key: Tensor, scaling: float, window: int | None, rows: slice, columns: slice
 ) -> Tensor:
     """Of a folded block of queries over its keys, in the type of the query."""
-    wide = torch.promote_types(query.dtype, torch.float32)
-    empty = torch.empty((), dtype=wide, device=query.device)
-    scores = torch.baddbmm(empty, query.to(wide), key.to(wide).transpose(1, 2), beta=0, alpha=scaling)
+    scores = _scores(query, key, scaling)
     size = rows.stop - rows.start
     blocks = scores.view(len(key), -1, size, columns.stop - columns.start)
     # Without a window only the keys of the block itself may lie ahead.
     first = rows.start if window is None else columns.start
-    back = torch.arange(rows.start, rows.stop, device=query.device)[:, None] - torch.arange(
-        first, rows.stop, device=query.device
+    blocks[..., first - columns.start :] += _hidden(
+        size, rows.start - first, window, scores.dtype, scores.device
     )
-    hidden = (back < 0) | (back >= (window or rows.stop))
-    blocks[..., first - columns.start :].masked_fill_(hidden, -torch.inf)
     return scores.softmax(dim=-1).to(query.dtype)
 
 

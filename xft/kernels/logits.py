@@ -7,9 +7,9 @@ in its cache; the gradient takes the place of the logits, and nothing else of th
 import torch
 from torch import Tensor
 
-MOST_LOGITS = {"cpu": 15_000_000, "cuda": 2**26}
-"""Logits in a chunk, by device: enough rows that reading the head's weight once for them costs little. On a CPU
-no more, as glibc takes what is above 32 MiB from the kernel each time, and the kernel fills it with zeros."""
+MOST_LOGITS = {"cpu": 7_500_000, "cuda": 2**26}
+"""Logits in a chunk, by device: enough rows that reading the head's weight once for them costs little, and on a
+CPU few enough that they stay in its last cache between the two products."""
 MOST_WIDE = {"cpu": 2**19, "cuda": 2**26}
 """How many of them are in fp32 at a time."""
 BLOCK = 256

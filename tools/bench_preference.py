@@ -43,7 +43,11 @@ objective = dict(type="dpo", beta={beta})
 training = dict(steps={steps}, batch_size={pairs}, clip=1.0, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr={lr})
 schedule = dict(type="constant", warmup=0)
-hooks = dict(clock=dict(type="bench_clock.Clock"), validation=dict(type="validation", interval={steps}))
+hooks = dict(
+    clock=dict(type="bench_clock.Clock"),
+    progress=dict(type="progress"),
+    validation=dict(type="validation", interval={steps}),
+)
 loggers = dict(jsonl=dict(type="jsonl"))
 seed = {seed}
 """
@@ -83,17 +87,15 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
             f"{kept} pairs fit; expected {arguments.pairs * arguments.steps}: take fewer --steps or --pairs"
         )
     print(
-        f"pairs     {read} read, {read - kept - held} too long; {kept} to train on, {held} to validate on; "
-        f"{arguments.pairs} in each of {arguments.steps} steps"
+        f"pairs     {read} read, {read - kept - held} too long; {kept} to train on, {held} to validate on"
     )
     found: dict[str, list[dict[str, Any]]] = {each: [] for each in SIDES}
     for number in range(arguments.rounds):
         for side in SIDES:
             figures = _run(side, folder, arguments, arguments.seed + number)
             found[side].append(figures)
-            print(
-                f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {figures['memory'] / 2**20:,.0f} MiB"
-            )
+            memory = figures["memory"] / 2**20
+            print(f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {memory:,.0f} MiB")
         seen = [found[side][-1]["tokens"] for side in SIDES]
         if seen[0] != seen[1]:
             sys.exit(f"the two did not see equally many tokens in each step: {seen}")
@@ -121,14 +123,14 @@ def _table(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
         "validation loss at the end": (lambda each: each["val"], "{:.4f}"),
         "validation accuracy at the end": (lambda each: each["accuracy"], "{:.3f}"),
     }
+
+    def spread(values: list[float], text: str) -> str:
+        return " / ".join(map(text.format, (min(values), statistics.median(values), max(values))))
+
     return {
-        title: [_spread([value(each) for each in found[side]], text) for side in SIDES]
+        title: [spread([value(each) for each in found[side]], text) for side in SIDES]
         for title, (value, text) in rows.items()
     }
-
-
-def _spread(values: Sequence[float], text: str) -> str:
-    return " / ".join(map(text.format, (min(values), statistics.median(values), max(values))))
 
 
 def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -168,10 +170,11 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
         pair, read = form(parse(origin, raw)), read + 1
         longest = max(length([*pair.prompt, *each]) for each in (pair.chosen, pair.rejected))
         if longest <= arguments.max_length:
+            sides = {side: getattr(pair, side) for side in ("prompt", "chosen", "rejected")}
             rows.append(
                 {
-                    side: [{"role": each.role, "content": each.content} for each in getattr(pair, side)]
-                    for side in ("prompt", "chosen", "rejected")
+                    side: [{"role": x.role, "content": x.content} for x in each]
+                    for side, each in sides.items()
                 }
             )
     split = len(rows) - 8
@@ -204,8 +207,7 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     text = CONFIG.format(**names, **files, rank=RANK, alpha=ALPHA, beta=BETA, cache=str(run / "cache"))
     (run / "config.py").write_text(text)
-    code = xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])
-    if code != 0:
+    if (code := xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])) != 0:
         sys.exit(code)
     lines = _lines(run / "run" / "metrics.jsonl")
     train = [each for each in lines if each["split"] == "train"]

@@ -72,8 +72,7 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         logits, targets = target_logits(model, batch)
         correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
         return cross_entropy_sum(logits, targets), correct, len(targets)
-    keep, targets = _predictions(batch)
-    states = parts[0](**_inputs(model, batch)).last_hidden_state[keep]
+    states, targets = _target_states(parts[0], model, batch)
     loss, correct = head_cross_entropy(*_in_one_type(states, targets, *weights))
     return loss, correct, len(targets)
 
@@ -101,8 +100,8 @@ class Scores:
     @property
     def lengths(self) -> Tensor:
         """``(samples,)``: ``counts`` as numbers to divide by, at least 1."""
-        counts = torch.tensor(self.counts, device=self.log_probs.device, dtype=self.log_probs.dtype)
-        return counts.clamp(min=1)
+        counts = torch.tensor([max(1, each) for each in self.counts], dtype=self.log_probs.dtype)
+        return counts.to(self.log_probs.device, non_blocking=True)
 
 
 def score(model: nn.Module, batch: Batch) -> Scores:
@@ -127,8 +126,7 @@ def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
         head: nn.Module = nn.Identity()
     else:
         decoder, head = parts
-        keep, targets = _predictions(batch)
-        states = decoder(**_inputs(model, batch)).last_hidden_state[keep]
+        states, targets = _target_states(decoder, model, batch)
         weights = _head_weights(head) if _uses_kernels(model) else None
         if weights is not None:
             return head_log_probs(*_in_one_type(states, targets, *weights))
@@ -181,6 +179,13 @@ def _predictions(batch: Batch) -> tuple[Tensor, Tensor]:
     following[:, :-1] = batch.labels[:, 1:]
     keep = following != IGNORE_INDEX
     return keep, following[keep]
+
+
+def _target_states(decoder: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The last states that predict trained tokens, ``(targets, hidden)``, and those tokens."""
+    places = batch.target_places
+    states: Tensor = decoder(**_inputs(model, batch)).last_hidden_state
+    return states.flatten(0, 1).index_select(0, places), batch.labels.flatten()[places + 1]
 
 
 def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:

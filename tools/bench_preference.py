@@ -83,12 +83,9 @@ def main() -> None:
 def _compare(folder: Path, arguments: argparse.Namespace) -> None:
     read, kept, held = _write_pairs(folder, arguments)
     if kept < arguments.pairs * arguments.steps:
-        sys.exit(
-            f"{kept} pairs fit; expected {arguments.pairs * arguments.steps}: take fewer --steps or --pairs"
-        )
-    print(
-        f"pairs     {read} read, {read - kept - held} too long; {kept} to train on, {held} to validate on"
-    )
+        wanted = arguments.pairs * arguments.steps
+        sys.exit(f"{kept} pairs fit; expected {wanted}: take fewer --steps or --pairs")
+    print(f"pairs     {read} read, {read - kept - held} too long; {kept} to train, {held} to validate on")
     found: dict[str, list[dict[str, Any]]] = {each: [] for each in SIDES}
     for number in range(arguments.rounds):
         for side in SIDES:
@@ -228,11 +225,14 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
 
+    from xft.data import BatchPlan
     from xft.models.load import load_tokenizer
     from xft.models.locate import resolve_path
 
     tokenizer: Any = load_tokenizer(arguments.model)
     train, val = (_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))
+    # In the order in which xft takes them.
+    plan = BatchPlan((1,) * len(train), batch_size=arguments.pairs, seed=arguments.seed).epoch(0)
     figures: dict[str, Any] = {"loss": [], "tokens": [], "seconds": []}
     read = CLOCKS[arguments.clock]
 
@@ -252,7 +252,9 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     trainer: Any = DPOTrainer(
         model=resolve_path(arguments.model),
         args=_dpo_config(run, arguments),
-        train_dataset=Dataset.from_list(_in_order(train, arguments)),
+        train_dataset=Dataset.from_list(
+            [train[each] for batch in plan[: arguments.steps] for each in batch]
+        ),
         eval_dataset=Dataset.from_list(val),
         processing_class=tokenizer,
         peft_config=LoraConfig(
@@ -291,14 +293,6 @@ def _dpo_config(run: Path, arguments: argparse.Namespace) -> Any:
         max_grad_norm=1.0, gradient_checkpointing=False, train_sampling_strategy="sequential", use_cpu=True,
         bf16=False, logging_steps=1, save_strategy="no", report_to=[], seed=arguments.seed, disable_tqdm=True,
     )  # fmt: skip
-
-
-def _in_order(rows: list[Any], arguments: argparse.Namespace) -> list[Any]:
-    """The rows in the order in which xft takes them."""
-    from xft.data import BatchPlan
-
-    plan = BatchPlan((1,) * len(rows), batch_size=arguments.pairs, seed=arguments.seed)
-    return [rows[each] for batch in plan.epoch(0)[: arguments.steps] for each in batch]
 
 
 if __name__ == "__main__":

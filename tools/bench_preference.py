@@ -1,6 +1,7 @@
 """A DPO step of xft beside one of TRL's DPOTrainer: tokens a second, peak memory, and what is learnt.
 
     python tools/bench_preference.py                    # the shipped pairs, about ten minutes on two cores
+    OMP_NUM_THREADS=1 python tools/bench_preference.py --clock cpu     # where others use the machine too
     python tools/bench_preference.py --data ../shared/data/dpo_en_demo.json --format sharegpt_preference
 
 Both train the same LoRA (r 16, all linear layers) on the same bf16 model with the same pairs in the same
@@ -8,7 +9,7 @@ order, as many in a step, AdamW at one constant rate, A and B in fp32, no gradie
 autocast (which makes TRL slower on a CPU), and ask the reference (the model without its adapter) in
 every step. Each run is a process of its own, and the two take turns. Tokens are those of prompts and
 answers, without padding; the tool stops where the two do not see equally many in a step. The seconds are
-those of forward, backward and optimizer; the first steps are not counted. Memory is the most that the
+those of forward, backward and optimizer (with xft also of the batch and the records); the first steps are not counted. Memory is the most that the
 process held in all, Python and libraries included.
 """
 
@@ -22,11 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 SIDES = ("xft", "trl")
 WARM_UP = 2
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 RANK, ALPHA, BETA = 16, 32, 0.1
 CONFIG = """\
 model = dict(
@@ -39,7 +43,11 @@ objective = dict(type="dpo", beta={beta})
 training = dict(steps={steps}, batch_size={pairs}, clip=1.0, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr={lr})
 schedule = dict(type="constant", warmup=0)
-hooks = dict(progress=dict(type="progress"), validation=dict(type="validation", interval={steps}))
+hooks = dict(
+    clock=dict(type="bench_clock.Clock"),
+    progress=dict(type="progress"),
+    validation=dict(type="validation", interval={steps}),
+)
 loggers = dict(jsonl=dict(type="jsonl"))
 seed = {seed}
 """
@@ -58,6 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3, help="each is a run of xft, then one of TRL")
     parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--seed", type=int, default=0, help="of the first round; each takes the next")
     parser.add_argument("--part", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -74,21 +83,16 @@ def main() -> None:
 def _compare(folder: Path, arguments: argparse.Namespace) -> None:
     read, kept, held = _write_pairs(folder, arguments)
     if kept < arguments.pairs * arguments.steps:
-        sys.exit(
-            f"{kept} pairs fit; expected {arguments.pairs * arguments.steps}: take fewer --steps or --pairs"
-        )
-    print(
-        f"pairs     {read} read, {read - kept - held} too long; {kept} to train on, {held} to validate on; "
-        f"{arguments.pairs} in each of {arguments.steps} steps"
-    )
+        wanted = arguments.pairs * arguments.steps
+        sys.exit(f"{kept} pairs fit; expected {wanted}: take fewer --steps or --pairs")
+    print(f"pairs     {read} read, {read - kept - held} too long; {kept} to train, {held} to validate on")
     found: dict[str, list[dict[str, Any]]] = {each: [] for each in SIDES}
     for number in range(arguments.rounds):
         for side in SIDES:
             figures = _run(side, folder, arguments, arguments.seed + number)
             found[side].append(figures)
-            print(
-                f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {figures['memory'] / 2**20:,.0f} MiB"
-            )
+            memory = figures["memory"] / 2**20
+            print(f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {memory:,.0f} MiB")
         seen = [found[side][-1]["tokens"] for side in SIDES]
         if seen[0] != seen[1]:
             sys.exit(f"the two did not see equally many tokens in each step: {seen}")
@@ -116,14 +120,14 @@ def _table(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
         "validation loss at the end": (lambda each: each["val"], "{:.4f}"),
         "validation accuracy at the end": (lambda each: each["accuracy"], "{:.3f}"),
     }
+
+    def spread(values: list[float], text: str) -> str:
+        return " / ".join(map(text.format, (min(values), statistics.median(values), max(values))))
+
     return {
-        title: [_spread([value(each) for each in found[side]], text) for side in SIDES]
+        title: [spread([value(each) for each in found[side]], text) for side in SIDES]
         for title, (value, text) in rows.items()
     }
-
-
-def _spread(values: Sequence[float], text: str) -> str:
-    return " / ".join(map(text.format, (min(values), statistics.median(values), max(values))))
 
 
 def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -131,7 +135,7 @@ def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> d
     run = folder / f"{side}_{seed}"
     run.mkdir()
     command = [sys.executable, __file__, "--part", side, "--folder", str(run), "--seed", str(seed)]
-    for name in ("model", "max_length", "pairs", "steps", "lr"):
+    for name in ("model", "max_length", "pairs", "steps", "lr", "clock"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -161,14 +165,13 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
     rows, read = [], 0
     for origin, raw in Reading(locate(arguments.data), "train", 0, False):
         pair, read = form(parse(origin, raw)), read + 1
-        if (
-            max(length([*pair.prompt, *each]) for each in (pair.chosen, pair.rejected))
-            <= arguments.max_length
-        ):
+        longest = max(length([*pair.prompt, *each]) for each in (pair.chosen, pair.rejected))
+        if longest <= arguments.max_length:
+            sides = {side: getattr(pair, side) for side in ("prompt", "chosen", "rejected")}
             rows.append(
                 {
-                    side: [{"role": each.role, "content": each.content} for each in getattr(pair, side)]
-                    for side in ("prompt", "chosen", "rejected")
+                    side: [{"role": x.role, "content": x.content} for x in each]
+                    for side, each in sides.items()
                 }
             )
     split = len(rows) - 8
@@ -179,24 +182,37 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
 
 def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """`xft train`, as a user starts it."""
+    from mmengine.hooks import Hook
+
     from xft.cli import main as xft
 
+    read, times = CLOCKS[arguments.clock], []
+
+    class Clock(Hook):
+        def before_train(self, runner: Any) -> None:
+            times.append(read())
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any, outputs: Any) -> None:
+            times.append(read())
+
+    module: Any = ModuleType("bench_clock")
+    module.Clock = Clock
+    sys.modules["bench_clock"] = module
     files = {each: str(run.parent / f"{each}.jsonl") for each in ("train", "val")}
     names = {
         name: getattr(arguments, name) for name in ("model", "max_length", "pairs", "steps", "lr", "seed")
     }
     text = CONFIG.format(**names, **files, rank=RANK, alpha=ALPHA, beta=BETA, cache=str(run / "cache"))
     (run / "config.py").write_text(text)
-    code = xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])
-    if code != 0:
+    if (code := xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])) != 0:
         sys.exit(code)
-    lines = [json.loads(each) for each in (run / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = _lines(run / "run" / "metrics.jsonl")
     train = [each for each in lines if each["split"] == "train"]
     val = [each for each in lines if each["split"] == "val"][-1]
     return {
         "loss": [each["loss"] for each in train],
         "tokens": [each["tokens"] for each in train],
-        "seconds": [each["tokens"] / each["tokens_per_second"] for each in train],
+        "seconds": [end - begin for begin, end in pairwise(times)],
         "val": val["loss"],
         "accuracy": val["rewards/accuracy"],
     }
@@ -205,29 +221,29 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """TRL's trainer, with its own tokenisation, collator and padding."""
     from datasets import Dataset
+    from peft import LoraConfig
     from transformers import TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
-    from trl.trainer.model_config import ModelConfig
-    from trl.trainer.utils import get_peft_config
 
+    from xft.data import BatchPlan
     from xft.models.load import load_tokenizer
     from xft.models.locate import resolve_path
 
     tokenizer: Any = load_tokenizer(arguments.model)
-    train, val = (
-        [json.loads(each) for each in (run.parent / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("train", "val")
-    )
+    train, val = (_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))
+    # In the order in which xft takes them.
+    plan = BatchPlan((1,) * len(train), batch_size=arguments.pairs, seed=arguments.seed).epoch(0)
     figures: dict[str, Any] = {"loss": [], "tokens": [], "seconds": []}
+    read = CLOCKS[arguments.clock]
 
     class Watch(TrainerCallback):
         begun = 0.0
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begun = time.perf_counter()
+            self.begun = read()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            figures["seconds"].append(time.perf_counter() - self.begun)
+            figures["seconds"].append(read() - self.begun)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if "loss" in logs:
@@ -236,17 +252,13 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     trainer: Any = DPOTrainer(
         model=resolve_path(arguments.model),
         args=_dpo_config(run, arguments),
-        train_dataset=Dataset.from_list(_in_order(train, arguments)),
+        train_dataset=Dataset.from_list(
+            [train[each] for batch in plan[: arguments.steps] for each in batch]
+        ),
         eval_dataset=Dataset.from_list(val),
         processing_class=tokenizer,
-        peft_config=get_peft_config(
-            ModelConfig(
-                use_peft=True,
-                lora_r=RANK,
-                lora_alpha=ALPHA,
-                lora_dropout=0.0,
-                lora_target_modules=["all-linear"],
-            )
+        peft_config=LoraConfig(
+            r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
         ),
         callbacks=[Watch()],
     )
@@ -265,39 +277,22 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {**figures, "val": held["eval_loss"], "accuracy": held["eval_rewards/accuracies"]}
 
 
+def _lines(path: Path) -> list[Any]:
+    return [json.loads(each) for each in path.read_text().splitlines()]
+
+
 def _dpo_config(run: Path, arguments: argparse.Namespace) -> Any:
     """What TRL's trainer is told, so that it does what xft does."""
     from trl.trainer.dpo_config import DPOConfig
 
+    # The weights are bf16 without bf16=True, and autocast on top of them only takes time.
     return DPOConfig(
-        output_dir=str(run / "trl"),
-        model_init_kwargs={"dtype": "bfloat16"},
-        max_steps=arguments.steps,
-        per_device_train_batch_size=arguments.pairs,
-        per_device_eval_batch_size=arguments.pairs,
-        learning_rate=arguments.lr,
-        lr_scheduler_type="constant",
-        beta=BETA,
-        max_length=arguments.max_length,
-        max_grad_norm=1.0,
-        gradient_checkpointing=False,
-        train_sampling_strategy="sequential",
-        use_cpu=True,
-        bf16=False,  # the weights are bf16 without it; autocast on top of them only takes time
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        seed=arguments.seed,
-        disable_tqdm=True,
-    )
-
-
-def _in_order(rows: list[Any], arguments: argparse.Namespace) -> list[Any]:
-    """The rows in the order in which xft takes them."""
-    from xft.data import BatchPlan
-
-    plan = BatchPlan((1,) * len(rows), batch_size=arguments.pairs, seed=arguments.seed)
-    return [rows[each] for batch in plan.epoch(0)[: arguments.steps] for each in batch]
+        output_dir=str(run / "trl"), model_init_kwargs={"dtype": "bfloat16"}, max_steps=arguments.steps,
+        per_device_train_batch_size=arguments.pairs, per_device_eval_batch_size=arguments.pairs,
+        learning_rate=arguments.lr, lr_scheduler_type="constant", beta=BETA, max_length=arguments.max_length,
+        max_grad_norm=1.0, gradient_checkpointing=False, train_sampling_strategy="sequential", use_cpu=True,
+        bf16=False, logging_steps=1, save_strategy="no", report_to=[], seed=arguments.seed, disable_tqdm=True,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

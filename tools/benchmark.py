@@ -189,17 +189,17 @@ def table(rounds: dict[str, list[dict[str, float]]], first: str) -> str:
     return "\n".join(lines)
 
 
-def write_between(file: Path, text: str) -> None:
-    """Replace what stands between the marks of a file.
+def write_between(file: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
+    """Replace what stands between two marks of a file.
 
     Raises:
         SystemExit: the marks are not there.
     """
-    before, begin, rest = file.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    before, begin, rest = file.read_text(encoding="utf-8").partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
         sys.exit(
-            f"{file}: has no {MARKS[0]} with {MARKS[1]} behind it; put both where the table shall stand"
+            f"{file}: has no {marks[0]} with {marks[1]} behind it; put both where the table shall stand"
         )
     file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
@@ -284,6 +284,8 @@ def main() -> None:
         record = {"rates": rates, "rounds": rounds, "versions": versions}
         arguments.output.write_text(json.dumps(record, indent=1), encoding="utf-8")
     print(table(rounds, arguments.contestants[0]))
+    if arguments.docs is not None:
+        write_between(arguments.docs, table(rounds, arguments.contestants[0]))
     print(
         f"\nmatrix rate {statistics.median(rates) / 1e9:.0f} GFLOP/s in {arguments.dtype}; {platform.machine()}"
     )

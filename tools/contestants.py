@@ -33,7 +33,7 @@ class Watch:
         if labels is None:  # not training
             return
         self.now["total"] += ids.numel()
-        self.now["tokens"] += ids.numel() if mask is None or mask.ndim != 2 else int((mask != 0).sum())
+        self.now["tokens"] += ids.numel() if mask is None else count_real(mask)
         self.now["targets"] += int((labels[:, 1:] != -100).sum())
 
     def begin(self) -> None:
@@ -48,6 +48,15 @@ class Watch:
         )
         self.now = dict.fromkeys(self.now, 0)
         self.begun = now
+
+
+def count_real(mask: Any) -> int:
+    """How many tokens are not padding: ``(batch, seq)`` of what is not 0, or ``(batch, 1, seq, seq)`` of what a
+    token sees (True, or 0 to be added to its scores), where padding does not even see itself."""
+    if mask.ndim == 2:
+        return int((mask != 0).sum())
+    own = mask[:, 0].diagonal(dim1=1, dim2=2)
+    return int((own == 0 if own.dtype.is_floating_point else own).sum())
 
 
 def validation_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:

@@ -143,13 +143,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SequenceGroup:
-    """Ranks that share the tokens of each batch out between them.
-
-    Attributes:
-        rank: of this process, among them.
-        size: how many they are.
-        handle: their process group, as torch has it.
-    """
+    """Ranks that share the tokens of each batch out: this one's number, how many, and torch's group of them."""
 
     rank: int
     size: int
@@ -175,8 +169,11 @@ class Batch:
         desirable: ``(samples,)`` of bool, whether each answer is wanted; ``None`` where the samples
             have no such label.
         digests: a number for each sample that stands for its ids and labels.
-        sequence: the ranks that compute this batch together. Each of them has the whole batch, and lays
-            its share of the tokens before the model.
+        sequence: the ranks that compute this batch together. Each has the whole of it, and lays its share of
+            the tokens before the model.
+        places: ``target_places``, known from the time that a batch goes to a device on, so that none is
+            ever asked for what the host knows already.
+        counts: ``sample_targets``, likewise.
     """
 
     input_ids: Tensor
@@ -187,6 +184,8 @@ class Batch:
     desirable: Tensor | None = None
     digests: list[int] = field(default_factory=list)
     sequence: SequenceGroup | None = None
+    places: Tensor | None = None
+    counts: list[int] | None = None
 
     @property
     def num_targets(self) -> int:
@@ -208,6 +207,8 @@ class Batch:
     @property
     def sample_targets(self) -> list[int]:
         """How many tokens of each sample are trained."""
+        if self.counts is not None:
+            return self.counts
         return torch.stack([(each != IGNORE_INDEX).sum() for each in self.split(self.labels)]).tolist()
 
     def split(self, tensor: Tensor) -> list[Tensor]:
@@ -219,19 +220,35 @@ class Batch:
         lengths = self.attention_mask.sum(dim=1).tolist()
         return [row[:length] for row, length in zip(tensor, lengths, strict=True)]
 
+    @property
+    def target_places(self) -> Tensor:
+        """``(targets,)``: where in the flattened batch the tokens stand whose next token is trained."""
+        if self.places is not None:
+            return self.places
+        trained = self.labels != IGNORE_INDEX
+        trained[:, 0] = False
+        return trained.flatten().nonzero()[:, 0] - 1
+
+    def pinned(self) -> "Batch":
+        """The same in memory that a GPU reads by itself, while the host goes on."""
+        return self._map(Tensor.pin_memory)
+
     def to(self, device: torch.device) -> "Batch":
-        """Copy every tensor to ``device``."""
+        """Copy every tensor to ``device``; what the host may be asked for later is counted before."""
+        if device == self.input_ids.device:
+            return self
+        return self._map(lambda each: each.to(device, non_blocking=True))
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
-
+    def _map(self, move: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(
             self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            position_ids=self.position_ids.to(device, non_blocking=True),
-            attention_mask=move(self.attention_mask),
-            desirable=move(self.desirable),
+            input_ids=move(self.input_ids),
+            labels=move(self.labels),
+            position_ids=move(self.position_ids),
+            attention_mask=None if self.attention_mask is None else move(self.attention_mask),
+            desirable=None if self.desirable is None else move(self.desirable),
+            places=move(self.target_places),
+            counts=self.sample_targets,
         )
 
 

@@ -50,14 +50,18 @@ class BatchPlan:
 
     def epoch(self, epoch: int) -> tuple[MicroBatch, ...]:
         """The micro-batches of an epoch. The tail is kept: the last may be smaller."""
-        if epoch not in self._epochs:
+        known = self._epochs.get(epoch)
+        if known is None:
             rows = self.rows(epoch)
-            self._epochs.clear()
-            self._epochs[epoch] = tuple(
+            known = tuple(
                 [index for row in rows[start : start + self.batch_size] for index in row]
                 for start in range(0, len(rows), self.batch_size)
             )
-        return self._epochs[epoch]
+            # An epoch is begun by one thread while another is still in the one before it.
+            for other in [each for each in self._epochs if abs(each - epoch) > 1]:
+                self._epochs.pop(other, None)
+            self._epochs[epoch] = known
+        return known
 
     @cached_property
     def num_micro_batches(self) -> int:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -86,15 +87,19 @@ class TrainLoop(BaseLoop):
     def run(self) -> None:
         """Train until the last step, or until a hook sets ``stop_reason``."""
         self.runner.call_hook("before_train")
-        while self.step < self.plan.num_steps and self.stop_reason is None:
-            self._place = divmod(self.step, self.plan.batches.steps_per_epoch)
-            window = self._window(self.strategy.data_rank)
-            batches = [lay_out(self.samples, each, self.unit, self.pad_token_id) for each in window]
-            record = self._step(batches)
-            self.step += 1
-            self.runner.call_hook(
-                "after_train_iter", batch_idx=self.step - 1, data_batch=batches, outputs=record
-            )
+        # One thread lays the batches of the next step out while this one is taken.
+        with ThreadPoolExecutor(1, "batches") as ahead:
+            waiting = ahead.submit(self._batches, self.step)
+            while self.step < self.plan.num_steps and self.stop_reason is None:
+                self._place = self._place_of(self.step)
+                batches = waiting.result()
+                if self.step + 1 < self.plan.num_steps:
+                    waiting = ahead.submit(self._batches, self.step + 1)
+                record = self._step(batches)
+                self.step += 1
+                self.runner.call_hook(
+                    "after_train_iter", batch_idx=self.step - 1, data_batch=batches, outputs=record
+                )
         self.runner.call_hook("after_train")
 
     def rows(self, wanted: Sequence[tuple[int, int]] | None = None) -> list[str]:
@@ -113,6 +118,17 @@ class TrainLoop(BaseLoop):
     def _window(self, rank: int) -> list[list[int]]:
         epoch, position = self._place
         return self.plan.batches.window(epoch, position, rank)
+
+    def _place_of(self, step: int) -> tuple[int, int]:
+        """Epoch, and step within it."""
+        return divmod(step, self.plan.batches.steps_per_epoch)
+
+    def _batches(self, step: int) -> list[Batch]:
+        """The micro-batches of a step on this rank; a function of the step's number alone."""
+        window = self.plan.batches.window(*self._place_of(step), self.strategy.data_rank)
+        batches = [lay_out(self.samples, each, self.unit, self.pad_token_id) for each in window]
+        # What is pinned a GPU fetches by itself; the host does not wait for it.
+        return [each.pinned() for each in batches] if self.strategy.device.type == "cuda" else batches
 
     def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
         begun = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from xft.types import LossOutput
@@ -42,11 +43,8 @@ class Tally:
             there was nothing is left out, and so is the loss.
         """
         names = sorted(self._values)
-        totals = reduce_sum(
-            [_sum(self._losses), self._targets]
-            + [_sum(self._values[each]) for each in names]
-            + [self._weights[each] for each in names]
-        )
+        loss, *values = _sums([self._losses, *(self._values[each] for each in names)])
+        totals = reduce_sum([loss, self._targets, *values, *(self._weights[each] for each in names)])
         loss, targets = totals[:2]
         sums, weights = totals[2 : 2 + len(names)], totals[2 + len(names) :]
         found = {"loss": loss / targets} if targets else {}
@@ -55,6 +53,10 @@ class Tally:
         return found | {name: total / weight for name, total, weight in means if weight}
 
 
-def _sum(values: Sequence[Tensor]) -> float:
-    """In double precision, on the host."""
-    return float(sum(float(each) for each in values))
+def _sums(groups: Sequence[Sequence[Tensor]]) -> list[float]:
+    """The sum of each group in double precision, with a single wait for the device."""
+    flat = [each for group in groups for each in group]
+    if not flat:
+        return [0.0] * len(groups)
+    found = iter(torch.stack([each.to(flat[0].device, torch.float64) for each in flat]).tolist())
+    return [float(sum(next(found) for _ in group)) for group in groups]

@@ -1,11 +1,12 @@
-"""Causal attention of one sample, by plain matrix products.
+"""Causal attention of samples that stand one behind the other, by plain matrix products.
 
 ``softmax(s Q Kᵀ) V``, a block of queries at a time with the keys before them. torch's fused attention on a
 CPU is made for many long sequences, and a packed row is a few short ones: its backward pass takes two to
 three times as long as these products do. Scores and softmax are fp32, whatever the type of the rest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,14 +14,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 128
-"""Queries in a block."""
+"""Queries in a block; half as many where a sample is longer than :data:`KEPT`, so that the scores of a block stay in
+the processor's cache."""
 KEPT = 512
 """Tokens of a sample up to which the probabilities are kept for the backward pass, in the type of the input;
 of a longer one they are made again, so that memory grows with the tokens and not with their square."""
 
 
 def block_attention(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    window: int | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> Tensor:
     """Causal attention with grouped queries.
 
@@ -30,11 +37,13 @@ def block_attention(
         value: as ``key``.
         scaling: of the scores.
         window: how many tokens back a token sees, itself included; all where it is ``None``.
+        lengths: of the samples, which add up to ``seq``; a single one where it is ``None``.
 
     Returns:
-        ``(heads, seq, head_dim)``.
+        ``(heads, seq, head_dim)``, in memory ``(seq, heads, head_dim)``.
     """
-    result: Tensor = _BlockAttention.apply(query, key, value, scaling, window)
+    lengths = [query.shape[1]] if lengths is None else list(lengths)
+    result: Tensor = _BlockAttention.apply(query, key, value, scaling, window, lengths)
     return result
 
 
@@ -53,8 +62,9 @@ def block_attention_reference(
 
 def _blocks(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
     """Which queries go with which keys."""
-    for start in range(0, length, BLOCK):
-        stop = min(length, start + BLOCK)
+    size = BLOCK if length <= KEPT else BLOCK // 2
+    for start in range(0, length, size):
+        stop = min(length, start + size)
         yield slice(start, stop), slice(0 if window is None else max(0, start + 1 - window), stop)
 
 
@@ -63,59 +73,129 @@ def _fold(tensor: Tensor, groups: int) -> Tensor:
     return tensor.reshape(len(tensor) // groups, groups * tensor.shape[1], -1)
 
 
+@lru_cache(maxsize=64)
+def _hidden(rows: int, ahead: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to scores: ``-inf`` where a key is not seen, ``(rows, ahead + rows)``.
+
+    Args:
+        rows: queries; the last of them stands at the last key.
+        ahead: keys before the first query.
+        window: as in :func:`block_attention`.
+        dtype: of the scores.
+        device: of the scores.
+    """
+    back = torch.arange(ahead, ahead + rows, device=device)[:, None] - torch.arange(
+        ahead + rows, device=device
+    )
+    hidden = (back < 0) | (back >= (window or ahead + rows))
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
+
+
+def _products_in_bf16() -> Any:
+    """oneDNN's setting of how fp32 products are taken on a CPU; ``None`` where this torch has none.
+
+    Numbers that came from bf16 lose nothing by going back to it: their products are added up in fp32 all
+    the same, and scores stay fp32, which no product of bf16 tensors gives. It takes half the time.
+    """
+    found = getattr(torch.backends.mkldnn, "matmul", None)
+    return found if hasattr(found, "fp32_precision") else None
+
+
+def _scores(query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    wide = torch.promote_types(query.dtype, torch.float32)
+    empty = torch.empty((), dtype=wide, device=query.device)
+    one, two = query.to(wide), key.to(wide).transpose(1, 2)
+    products = _products_in_bf16() if query.dtype == torch.bfloat16 and not query.is_cuda else None
+    if products is None:
+        return torch.baddbmm(empty, one, two, beta=0, alpha=scaling)
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        return torch.baddbmm(empty, one, two, beta=0, alpha=scaling)
+    finally:
+        products.fp32_precision = before
+
+
 def _probabilities(
     query: Tensor, key: Tensor, scaling: float, window: int | None, rows: slice, columns: slice
 ) -> Tensor:
     """Of a folded block of queries over its keys, in the type of the query."""
-    wide = torch.promote_types(query.dtype, torch.float32)
-    empty = torch.empty((), dtype=wide, device=query.device)
-    scores = torch.baddbmm(empty, query.to(wide), key.to(wide).transpose(1, 2), beta=0, alpha=scaling)
+    scores = _scores(query, key, scaling)
     size = rows.stop - rows.start
     blocks = scores.view(len(key), -1, size, columns.stop - columns.start)
     # Without a window only the keys of the block itself may lie ahead.
     first = rows.start if window is None else columns.start
-    back = torch.arange(rows.start, rows.stop, device=query.device)[:, None] - torch.arange(
-        first, rows.stop, device=query.device
+    blocks[..., first - columns.start :] += _hidden(
+        size, rows.start - first, window, scores.dtype, scores.device
     )
-    hidden = (back < 0) | (back >= (window or rows.stop))
-    blocks[..., first - columns.start :].masked_fill_(hidden, -torch.inf)
     return scores.softmax(dim=-1).to(query.dtype)
 
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        window: int | None,
+        lengths: list[int],
     ) -> Tensor:
-        groups = len(query) // len(key)
-        result = torch.empty_like(query)
+        heads, total, width = query.shape
+        result = query.new_empty(total, heads, width).transpose(0, 1)
         kept = []
-        for rows, columns in _blocks(query.shape[1], window):
-            folded = _fold(query[:, rows], groups)
-            found = _probabilities(folded, key[:, columns], scaling, window, rows, columns)
-            result[:, rows] = torch.bmm(found, value[:, columns]).view(len(query), -1, query.shape[2])
-            if query.shape[1] <= KEPT:
-                kept.append(found)
+        parts = zip(*(each.split(lengths, dim=1) for each in (query, key, value, result)), strict=True)
+        for q, k, v, out in parts:
+            for rows, columns in _blocks(q.shape[1], window):
+                folded = _fold(q[:, rows], heads // len(k))
+                found = _probabilities(folded, k[:, columns], scaling, window, rows, columns)
+                out[:, rows] = torch.bmm(found, v[:, columns]).view(heads, -1, width)
+                if q.shape[1] <= KEPT:
+                    kept.append(found)
         ctx.save_for_backward(query, key, value, *kept)
-        ctx.scaling, ctx.window = scaling, window
+        ctx.scaling, ctx.window, ctx.lengths = scaling, window, lengths
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
-        groups = len(query) // len(key)
-        wide = torch.promote_types(query.dtype, torch.float32)
-        grad_query = torch.empty_like(query)
-        grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
-        for number, (rows, columns) in enumerate(_blocks(query.shape[1], ctx.window)):
-            q, g, k = _fold(query[:, rows], groups), _fold(grad[:, rows], groups), key[:, columns]
-            p = kept[number] if kept else _probabilities(q, k, ctx.scaling, ctx.window, rows, columns)
-            grad_value[:, columns] += torch.bmm(p.transpose(1, 2), g)
-            upstream = torch.bmm(g, value[:, columns].transpose(1, 2))
-            scores = torch._softmax_backward_data(upstream, p, -1, p.dtype)
-            grad_key[:, columns] += torch.bmm(scores.transpose(1, 2), q)
-            grad_query[:, rows] = torch.bmm(scores, k).view(len(query), -1, query.shape[2])
-        grad_query.mul_(ctx.scaling)
-        grad_key.mul_(ctx.scaling)
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None
+        grads = [torch.empty_like(each) for each in (query, key, value)]
+        waiting = iter(kept)
+        parts = zip(
+            *(each.split(ctx.lengths, dim=1) for each in (query, key, value, grad, *grads)), strict=True
+        )
+        for q, k, v, g, grad_q, grad_k, grad_v in parts:
+            _sample_backward(q, k, v, g, grad_q, grad_k, grad_v, ctx.scaling, ctx.window, waiting)
+        return *grads, None, None, None
+
+
+def _sample_backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    grad: Tensor,
+    grad_query: Tensor,
+    grad_key: Tensor,
+    grad_value: Tensor,
+    scaling: float,
+    window: int | None,
+    kept: Iterator[Tensor],
+) -> None:
+    """Write the gradients of a sample into the tensors given for them."""
+    heads, length, width = query.shape
+    groups = heads // len(key)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    sum_key, sum_value = (torch.zeros(key.shape, dtype=wide, device=key.device) for _ in range(2))
+    for rows, columns in _blocks(length, window):
+        q, g, k = _fold(query[:, rows], groups), _fold(grad[:, rows], groups), key[:, columns]
+        p = next(kept) if length <= KEPT else _probabilities(q, k, scaling, window, rows, columns)
+        sum_value[:, columns] += torch.bmm(p.transpose(1, 2), g)
+        upstream = torch.bmm(g, value[:, columns].transpose(1, 2))
+        scores = torch._softmax_backward_data(upstream, p, -1, p.dtype)
+        sum_key[:, columns] += torch.bmm(scores.transpose(1, 2), q)
+        grad_query[:, rows] = torch.bmm(scores, k).view(heads, -1, width)
+    grad_query.mul_(scaling)
+    grad_key.copy_(sum_key.mul_(scaling))
+    grad_value.copy_(sum_value)

@@ -3,7 +3,8 @@
 ``y = x Wᵀ + c + s (x̃ Aᵀ) Bᵀ``, where ``W`` and ``c`` are frozen and ``x̃`` is ``x``, or ``x`` after
 dropout. Written as separate operations (the reference below, and what peft does), the input and every
 intermediate are kept in fp32 for the backward pass and cast on their way; here products are taken in the
-type of ``x``, A and B stay in theirs, and only ``x̃`` and ``x̃ Aᵀ``, which is ``r`` numbers a token, are kept.
+type of ``x``, to which A and B are cast once, and only they, ``x̃`` and ``x̃ Aᵀ``, which is ``r`` numbers a token,
+are kept.
 """
 
 from collections.abc import Callable
@@ -74,31 +75,34 @@ class _LoRALinear(torch.autograd.Function):
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         inner = rows if dropped is None else dropped.reshape(rows.shape)
-        low = inner @ lora_a.to(x.dtype).t()
+        # Cast once, for both passes.
+        a, b = lora_a.to(x.dtype), lora_b.to(x.dtype)
+        low = inner @ a.t()
         result = functional.linear(rows, weight(), bias)
-        result.addmm_(low, lora_b.to(x.dtype).t(), alpha=scaling)
-        ctx.save_for_backward(inner, low, lora_a, lora_b)
+        result.addmm_(low, b.t(), alpha=scaling)
+        ctx.save_for_backward(inner, low, a, b)
         ctx.weight, ctx.scaling, ctx.shares_input = weight, scaling, dropped is None
+        ctx.types = lora_a.dtype, lora_b.dtype
         return result.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inner, low, lora_a, lora_b = ctx.saved_tensors
+        inner, low, a, b = ctx.saved_tensors
         shape = (*grad.shape[:-1], inner.shape[-1])
         rows = grad.reshape(-1, grad.shape[-1])
         wants_x, wants_dropped, _, _, wants_a, wants_b, _ = ctx.needs_input_grad
-        grad_low = rows @ (lora_b * ctx.scaling).to(rows.dtype)
+        grad_low = (rows @ b).mul_(ctx.scaling)
         grad_x = grad_dropped = grad_a = grad_b = None
         if wants_b:
-            grad_b = (rows.t() @ low).to(lora_b.dtype) * ctx.scaling
+            grad_b = (rows.t() @ low).to(ctx.types[1]).mul_(ctx.scaling)
         if wants_a:
-            grad_a = (grad_low.t() @ inner).to(lora_a.dtype)
+            grad_a = (grad_low.t() @ inner).to(ctx.types[0])
         if wants_x:
             grad_x = rows @ ctx.weight()
             if ctx.shares_input:
-                grad_x.addmm_(grad_low, lora_a.to(rows.dtype))
+                grad_x.addmm_(grad_low, a)
             grad_x = grad_x.view(shape)
         if wants_dropped:
-            grad_dropped = (grad_low @ lora_a.to(rows.dtype)).view(shape)
+            grad_dropped = (grad_low @ a).view(shape)
         return grad_x, grad_dropped, None, None, grad_a, grad_b, None

@@ -10,7 +10,9 @@ Head = Callable[[Tensor], Tensor]
 """From hidden states ``(tokens, hidden)`` to logits ``(tokens, vocabulary)``."""
 
 
-def token_log_probs(states: Tensor, targets: Tensor, head: Head, chunk_size: int = 512) -> Tensor:
+def token_log_probs(
+    states: Tensor, targets: Tensor, head: Head, chunk_size: int = 512, least_chunks: int = 1
+) -> Tensor:
     r"""The log-probability of each target: :math:`\log \mathrm{softmax}(\mathrm{head}(h_i))_{t_i}`.
 
     Logits are made for ``chunk_size`` tokens at a time and, where a gradient is wanted, made again
@@ -21,7 +23,9 @@ def token_log_probs(states: Tensor, targets: Tensor, head: Head, chunk_size: int
         states: ``(tokens, hidden)``, what the head takes; the logits themselves for the identity.
         targets: ``(tokens,)`` token ids, none of them ignored.
         head: gives logits.
-        chunk_size: tokens in a chunk.
+        chunk_size: the most tokens in a chunk.
+        least_chunks: the fewest chunks, though they be empty: ranks that put the head together for each
+            must call it equally often.
 
     Returns:
         ``(tokens,)`` in fp32 (fp64 for a model in fp64); without targets it is empty, and its
@@ -29,14 +33,11 @@ def token_log_probs(states: Tensor, targets: Tensor, head: Head, chunk_size: int
     """
     if states.ndim != 2 or states.shape[0] != targets.shape[0]:
         raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
-    if len(targets) <= chunk_size:
+    chunks = max(least_chunks, -(-len(targets) // chunk_size))
+    if chunks == 1:
         return _log_probs(states, targets, head)
-    return torch.cat(
-        [
-            _chunk(states[start : start + chunk_size], targets[start : start + chunk_size], head)
-            for start in range(0, len(targets), chunk_size)
-        ]
-    )
+    pieces = zip(states.tensor_split(chunks), targets.tensor_split(chunks), strict=True)
+    return torch.cat([_chunk(*each, head) for each in pieces])
 
 
 def sum_by_sample(values: Tensor, counts: Sequence[int]) -> Tensor:

@@ -26,7 +26,7 @@ from xft.types import SequenceGroup
 
 PACKED = "xft_packed"
 
-LONGEST_IN_BLOCKS = 1024
+LONGEST_IN_BLOCKS = 4096
 """Tokens of a sample up to which :func:`xft.kernels.block_attention` is faster than torch's, on a CPU."""
 
 
@@ -79,10 +79,11 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if kernels and dropout == 0 and _has_varlen(query):
         found = _varlen(query, key, value, segment_lengths, scale, sliding_window)
+    elif kernels and dropout == 0 and _in_blocks(query, segment_lengths):
+        found = block_attention(query[0], key[0], value[0], scale, sliding_window, segment_lengths)
+        found = found[None].transpose(1, 2)
     else:
-        found = _by_segment(
-            query, key, value, segment_lengths, scale, sliding_window, dropout, kernels and dropout == 0
-        )
+        found = _by_segment(query, key, value, segment_lengths, scale, sliding_window, dropout)
     return found if sequence is None else to_tokens(found, sequence), None
 
 
@@ -94,13 +95,10 @@ def _by_segment(
     scale: float,
     window: int | None,
     dropout: float,
-    kernels: bool,
 ) -> Tensor:
     pieces = zip(*(each.split(list(lengths), dim=2) for each in (query, key, value)), strict=True)
     results = [
-        block_attention(q[0], k[0], v[0], scale, window)[None]
-        if kernels and _in_blocks(q)
-        else scaled_dot_product_attention(
+        scaled_dot_product_attention(
             q,
             k,
             v,
@@ -115,12 +113,12 @@ def _by_segment(
     return torch.cat(results, dim=2).transpose(1, 2).contiguous()
 
 
-def _in_blocks(query: Tensor) -> bool:
+def _in_blocks(query: Tensor, lengths: Sequence[int]) -> bool:
     """Whether our own attention is faster than torch's, as measured."""
     return (
         query.device.type == "cpu"
         and query.dtype in (torch.bfloat16, torch.float16)
-        and query.shape[2] <= LONGEST_IN_BLOCKS
+        and max(lengths) <= LONGEST_IN_BLOCKS
     )
 
 

@@ -13,6 +13,7 @@ from xft import console
 from xft.errors import ConfigError, ModelError
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
+from xft.models.fused_modules import fuse_modules
 from xft.models.locate import hub_options, resolve_path, unreadable
 from xft.models.quantization import NF4, Int8
 from xft.models.scalar import CLASSES, LOADERS, Kind, check_kind, kind_of, put_scalar_head
@@ -141,10 +142,12 @@ class CausalLM:
         model.config.use_cache = False
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        use_kernels(model, self.kernels == "auto")
+        fused = self.kernels == "auto"
+        use_kernels(model, fused)
+        if fused:
+            fuse_modules(model)
         if self.adapter is None:
             return LoadedModel(model, tokenizer)
-        fused = self.kernels == "auto"
         return LoadedModel(self.adapter.apply(model, new_tokens, fused), tokenizer)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from xft.kernels import head_cross_entropy
+from xft.kernels import head_cross_entropy, head_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.attention import PACKED, placeholder_mask
 from xft.parallel import add_up, share_out, whole_length
@@ -67,7 +67,6 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
     Returns:
         The loss summed, how many trained tokens the model ranks first, and how many there are.
     """
-    group = batch.sequence
     parts = _decoder_and_head(model, batch) if _uses_kernels(model) else None
     weights = None if parts is None else _head_weights(parts[1])
     if parts is None or weights is None:
@@ -75,14 +74,10 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         correct = (logits.detach().argmax(dim=-1) == targets).sum() if len(targets) else targets.sum()
         loss = cross_entropy_sum(logits, targets)
     else:
-        weight, bias = weights
-        keep, targets = _predictions(batch)
-        states = parts[0](**_inputs(model, batch)).last_hidden_state[keep]
-        kind = states.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        bias = None if bias is None else bias.to(dtype)
-        loss, correct = head_cross_entropy(states.to(dtype), targets, weight.to(dtype), bias)
-    count = len(targets) if group is None else batch.num_targets
+        states, targets = _target_states(parts[0], model, batch)
+        loss, correct = head_cross_entropy(*_in_one_type(states, targets, *weights))
+    group = batch.sequence
+    count = len(targets) if group is None else len(batch.target_places)
     return add_up(loss, group), add_up(correct, group), count
 
 
@@ -109,37 +104,46 @@ class Scores:
     @property
     def lengths(self) -> Tensor:
         """``(samples,)``: ``counts`` as numbers to divide by, at least 1."""
-        counts = torch.tensor(self.counts, device=self.log_probs.device, dtype=self.log_probs.dtype)
-        return counts.clamp(min=1)
+        counts = torch.tensor([max(1, each) for each in self.counts], dtype=self.log_probs.dtype)
+        return counts.to(self.log_probs.device, non_blocking=True)
 
 
 def score(model: nn.Module, batch: Batch) -> Scores:
     """The log-probability of the trained tokens of each sample, on all ranks that compute the batch together.
 
     What is trained is said by the labels and by nothing else. Logits are made for a few hundred
-    tokens at a time (see :func:`~xft.losses.token_log_probs`).
+    tokens at a time (see :func:`~xft.kernels.head_log_probs` and :func:`~xft.losses.token_log_probs`).
 
     Args:
         model: a causal language model of transformers, with or without an adapter.
         batch: flat or padded.
     """
+    counts = batch.sample_targets
+    own = _target_log_probs(model, batch)
+    return Scores(add_up(sum_by_sample(own, _own_counts(batch, len(own))), batch.sequence), counts)
+
+
+def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
+    """``(targets,)``, of every trained token."""
     parts = _decoder_and_head(model, batch)
     if parts is None:
         states, targets = target_logits(model, batch)
         head: nn.Module = nn.Identity()
     else:
         decoder, head = parts
-        keep, targets = _predictions(batch)
-        states = decoder(**_inputs(model, batch)).last_hidden_state[keep]
+        states, targets = _target_states(decoder, model, batch)
+        weights = _head_weights(head) if _uses_kernels(model) else None
+        if weights is not None:
+            return head_log_probs(*_in_one_type(states, targets, *weights))
     config: Any = model.config
     chunk_size = max(1, MOST_LOGITS // config.get_text_config().vocab_size)
-    counts = batch.sample_targets
+    least = 1
     if any(hasattr(each, "ds_id") for each in head.parameters()):
         # Ranks that share the head out gather it together, and so must call it equally often.
-        chunk_size = max(1, len(targets))
-    own = token_log_probs(states, targets, head, chunk_size)
-    sums = sum_by_sample(own, _own_counts(batch, counts, len(targets)))
-    return Scores(add_up(sums, batch.sequence), counts)
+        most = torch.tensor(len(targets), device=targets.device)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        least = -(-int(most) // chunk_size)
+    return token_log_probs(states, targets, head, chunk_size, max(1, least))
 
 
 def rate(model: nn.Module, batch: Batch) -> Tensor:
@@ -182,33 +186,45 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             each.training = True
 
 
-def _following(batch: Batch) -> Tensor:
-    """``(batch, seq)``: the label of the next token."""
-    following = torch.full_like(batch.labels, IGNORE_INDEX)
-    following[:, :-1] = batch.labels[:, 1:]
-    return following
-
-
 def _predictions(batch: Batch) -> tuple[Tensor, Tensor]:
     """``(batch, seq)``, whether the next token is trained; and ``(targets,)``, those tokens. Both are
     of this rank's share, where ranks share the tokens out."""
-    following = _following(batch)
+    following = torch.full_like(batch.labels, IGNORE_INDEX)
+    following[:, :-1] = batch.labels[:, 1:]
     if batch.sequence is not None:
         following = share_out(following, batch.sequence, IGNORE_INDEX)
     keep = following != IGNORE_INDEX
     return keep, following[keep]
 
 
-def _own_counts(batch: Batch, counts: list[int], number: int) -> list[int]:
+def _own_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
+    """Places and ids of the trained tokens that are predicted from this rank's share of the batch, and how many of
+    the batch come before them. The places are counted from the beginning of the share."""
+    places, group = batch.target_places, batch.sequence
+    begin, before = 0, 0
+    if group is not None:
+        share = whole_length(batch.labels.shape[1], group) // group.size
+        begin = group.rank * share
+        before = int((places < begin).sum())
+        places = places[before : before + int((places[before:] < begin + share).sum())]
+    return places - begin, batch.labels.flatten()[places + 1], before
+
+
+def _own_counts(batch: Batch, number: int) -> list[int]:
     """How many of this rank's ``number`` targets each sample has."""
-    group = batch.sequence
-    if group is None:
+    counts = batch.sample_targets
+    if batch.sequence is None:
         return counts
-    share = whole_length(batch.labels.shape[1], group) // group.size
-    begin = int((_following(batch)[:, : group.rank * share] != IGNORE_INDEX).sum())
-    ends = torch.tensor([0, *counts]).cumsum(0).clamp(begin, begin + number)
-    own: list[int] = ends.diff().tolist()
+    _, _, before = _own_targets(batch)
+    own: list[int] = torch.tensor([0, *counts]).cumsum(0).clamp(before, before + number).diff().tolist()
     return own
+
+
+def _target_states(decoder: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The last states that predict trained tokens, ``(targets, hidden)``, and those tokens."""
+    places, targets, _ = _own_targets(batch)
+    states: Tensor = decoder(**_inputs(model, batch)).last_hidden_state
+    return states.flatten(0, 1).index_select(0, places), targets
 
 
 def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
@@ -248,6 +264,15 @@ def _head_weights(head: nn.Module) -> tuple[Tensor, Tensor | None] | None:
     if type(head) is not nn.Linear or any(hasattr(head.weight, mark) for mark in ("ds_id", "device_mesh")):
         return None
     return head.weight, head.bias
+
+
+def _in_one_type(
+    states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What a kernel of the head takes: all in the type that products are taken in."""
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    return states.to(dtype), targets, weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 _PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

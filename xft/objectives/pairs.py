@@ -122,8 +122,8 @@ def index_pairs(counts: list[int], device: torch.device) -> Tensor:
         counts: the trained tokens of each sample.
         device: of the result.
     """
-    numbers = torch.tensor(present_pairs(counts), dtype=torch.long, device=device)
-    return torch.stack([2 * numbers, 2 * numbers + 1])
+    numbers = torch.tensor(present_pairs(counts), dtype=torch.long)
+    return torch.stack([2 * numbers, 2 * numbers + 1]).to(device, non_blocking=True)
 
 
 def read_pairs(model: nn.Module, batch: Batch) -> Pairs:

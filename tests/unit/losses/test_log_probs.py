@@ -29,6 +29,23 @@ def test_chunks_change_neither_values_nor_gradients(chunk_size: int) -> None:
         torch.testing.assert_close(mine, wanted)
 
 
+@pytest.mark.parametrize("number", [0, 1, 2, 10])
+def test_the_head_is_called_as_often_as_other_ranks_call_it(number: int) -> None:
+    states, targets, head = _problem()
+    sizes: list[int] = []
+
+    def counted(some: Tensor) -> Tensor:
+        sizes.append(len(some))
+        return head(some)
+
+    with torch.no_grad():
+        got = token_log_probs(states[:number], targets[:number], counted, 4, least_chunks=5)
+    assert len(sizes) == 5
+    assert max(sizes) <= 4
+    whole = head(states).log_softmax(dim=-1)[torch.arange(10), targets]
+    torch.testing.assert_close(got, whole[:number])
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     states, targets, head = _problem()
     assert torch.autograd.gradcheck(lambda each: token_log_probs(each, targets, head, 4), (states,))

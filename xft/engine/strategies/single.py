@@ -1,6 +1,7 @@
 """One process, one device: what every strategy stands on."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -170,15 +171,15 @@ class SingleDevice(BaseStrategy):
             TrainingError: it is not finite.
         """
         trained = [each for group in self.optimizer.param_groups for each in group["params"]]
-        norm = nn.utils.clip_grad_norm_(trained, clip if clip is not None else float("inf"))
-        if not torch.isfinite(norm):
+        norm = float(nn.utils.clip_grad_norm_(trained, clip if clip is not None else float("inf")))
+        if not math.isfinite(norm):
             raise TrainingError(
-                f"the norm of the gradient is {float(norm)}, and the weights were left as they are"
+                f"the norm of the gradient is {norm}, and the weights were left as they are"
             )
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
 
     def discard(self) -> None:
         """Forget the gradients of this window."""

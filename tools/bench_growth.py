@@ -1,0 +1,205 @@
+"""How the memory and the time of a step grow, and what a large vocabulary costs beside TRL.
+
+    python tools/bench_growth.py growth                  # context, tokens of a batch and LoRA rank
+    python tools/bench_growth.py vocabulary              # 151,936 tokens, xft and TRL, contexts up to 8k
+    python tools/bench_growth.py growth vocabulary --docs docs/performance.md
+
+The model has the layers of SmolLM2-135M, fewer of them, and random weights. Each line is a process of its own.
+`growth` steps through forward, backward and optimizer twice with samples of random tokens, all of them trained,
+and times the second; memory is the most that the process held, less what it held before the first step. In
+`vocabulary` both programs train an epoch of the same long rows as a user starts them, a row a step, with
+gradient checkpointing and LoRA; memory is the most that the process held in all.
+"""
+
+import argparse
+import gc
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmark import run, write_between
+
+VOCABULARY = 151_936
+"""Of Qwen 2.5 and 3."""
+CONTEXTS = (512, 1024, 2048, 4096, 8192, 16384)
+BATCHES = (1024, 2048, 4096, 8192, 16384)
+RANKS = (8, 16, 32, 64, 128)
+MIB = 2**20
+
+
+def save_model(folder: Path, layers: int, vocabulary: int) -> str:
+    """Save a random model and the tokenizer of SmolLM2 as one folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from xft.models.load import load_tokenizer
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers,
+        num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=32768, tie_word_embeddings=True,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    tokenizer: Any = load_tokenizer("xft://smollm2-135m-instruct")
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def step(job: dict[str, Any]) -> dict[str, float]:
+    """Two steps of xft; the time of the second and the memory that both took."""
+    import numpy as np
+    import torch
+
+    from xft.data import collate_flat
+    from xft.engine.memory import keep_freed_memory
+    from xft.engine.optimizers import adamw, parameter_groups
+    from xft.models import CausalLM, LoRA, TrainingModel
+    from xft.objectives import next_token
+    from xft.types import Sample
+
+    keep_freed_memory()
+    spec = CausalLM(job["model"], dtype="bfloat16", adapter=LoRA(r=job["rank"], alpha=2 * job["rank"]))
+    model = TrainingModel(spec.load(spec.load_tokenizer(), torch.device("cpu")).model, next_token).train()
+    optimizer = adamw(parameter_groups(model))
+    numbers = np.random.default_rng(0)
+    rows = [
+        numbers.integers(5, 40_000, job["context"]).astype(np.int32)
+        for _ in range(job["tokens"] // job["context"])
+    ]
+    batch = collate_flat([Sample(each, each.copy()) for each in rows])
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    read = {"wall": time.perf_counter, "cpu": time.process_time}[job["clock"]]
+    seconds = 0.0
+    for _ in range(2):
+        begun = read()
+        output = model(batch)
+        (output.loss_sum / output.num_targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds = read() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "memory": peak - before, "peak": peak}
+
+
+def apart(job: dict[str, Any]) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "step", "--job", json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{job} failed:\n{done.stderr[-3000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def growth(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Three tables, each with one number that grows."""
+    model = save_model(folder / "small", arguments.layers, 49_152)
+    shared = {"model": model, "clock": arguments.clock}
+    most = arguments.tokens
+    tables: list[tuple[str, str, list[dict[str, int]]]] = [
+        (
+            f"context, at {most:,} tokens a batch, rank 16",
+            "context",
+            [{"context": each, "tokens": most, "rank": 16} for each in CONTEXTS if each <= most],
+        ),
+        (
+            "tokens of a batch, context 512, rank 16",
+            "tokens",
+            [{"context": 512, "tokens": each, "rank": 16} for each in BATCHES if each <= most],
+        ),
+        (
+            "LoRA rank, 4,096 tokens, context 512",
+            "rank",
+            [{"context": 512, "tokens": 4096, "rank": each} for each in RANKS],
+        ),
+    ]
+    for title, key, jobs in tables:
+        yield f"| {title} | ms a thousand tokens | MiB of the step | KiB a token |"
+        yield "|---|---|---|---|"
+        for job in jobs:
+            found = apart({**shared, **job})
+            yield (
+                f"| {job[key]:,} | {found['seconds'] * 1e6 / job['tokens']:,.0f} | "
+                f"{found['memory'] / MIB:,.0f} | {found['memory'] / 1024 / job['tokens']:.1f} |"
+            )
+        yield ""
+
+
+def vocabulary(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """A table: the memory of xft and of TRL with many tokens to choose from."""
+    from xft.models.load import load_tokenizer
+
+    model = save_model(folder / "large", arguments.layers, VOCABULARY)
+    tokenizer: Any = load_tokenizer(model)
+    yield f"| context, {VOCABULARY:,} tokens to choose from | xft, peak GiB | TRL, peak GiB | share |"
+    yield "|---|---|---|---|"
+    for context in arguments.contexts:
+        file = folder / f"rows_{context}.json"
+        # " one" is one token, and a row has some more around it.
+        words = " one" * (context - 64)
+        count = len(tokenizer(words, add_special_tokens=False)["input_ids"])
+        rows = [{"instruction": f"Count {each}", "input": "", "output": words} for each in range(3)]
+        file.write_text(json.dumps(rows), encoding="utf-8")
+        job = {
+            "model": model, "rows": str(file), "validation": [{"ids": [5, 6, 7], "labels": [-100, 6, 7]}],
+            "length": context, "rank": 16, "lr": 1e-4, "dtype": "bfloat16", "clock": arguments.clock,
+            "checkpointing": True,
+        }  # fmt: skip
+        sides: dict[str, dict[str, Any]] = {"xft": {}, "trl": {"per_device_train_batch_size": 1}}
+        if context > arguments.trl_up_to:
+            del sides["trl"]
+        found = {
+            kind: run({**job, "kind": kind, "options": options}, sys.executable)
+            for kind, options in sides.items()
+        }
+        seen = {kind: each["steps"][-1]["targets"] for kind, each in found.items()}
+        if min(seen.values()) < count:
+            sys.exit(f"context {context}: a step trained {seen} tokens, expected {count:,} or more of each")
+        peaks = {kind: each["peak"] / 2**30 for kind, each in found.items()}
+        theirs = f"{peaks['trl']:.2f} | {peaks['xft'] / peaks['trl']:.0%}" if "trl" in peaks else "— | —"
+        yield f"| {context:,} | {peaks['xft']:.2f} | {theirs} |"
+
+
+def main() -> None:
+    """Measure what is asked for, print it, and write it where it belongs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="+", choices=("growth", "vocabulary", "step"))
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=16384, help="the most in a batch")
+    parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
+    parser.add_argument(
+        "--trl-up-to",
+        type=int,
+        default=8192,
+        help="the longest context of TRL: at 8192 it takes some 20 GiB",
+    )
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--docs", type=Path, help="write the tables into this file, between their marks")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job is not None:
+        print(json.dumps(step(arguments.job)))
+        return
+    for name, measure in (("growth", growth), ("vocabulary", vocabulary)):
+        if name not in arguments.what:
+            continue
+        lines = []
+        with tempfile.TemporaryDirectory() as folder:
+            for line in measure(arguments, Path(folder)):
+                print(line, flush=True)
+                lines.append(line)
+        if arguments.docs is not None:
+            marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
+            write_between(arguments.docs, "\n".join(lines).strip(), marks)
+
+
+if __name__ == "__main__":
+    main()

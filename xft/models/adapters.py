@@ -1,5 +1,7 @@
 """Adapters: the few weights that are trained in place of all of them."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
 from xft.models.fused import fused_layer
+from xft.models.principal import begin_with_weights
 from xft.models.scalar import Kind, is_reward_model, widen_head
 from xft.registry import register
 
@@ -32,6 +35,16 @@ class LoRA:
             (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         dora: train the length of each row of the weight apart from its direction (Liu et al. 2024,
             https://arxiv.org/abs/2402.09353). Such layers are computed by peft, without ``xft.kernels``.
+        init: what A and B begin as. ``lora``: A at random, B zero. ``pissa``: the ``r`` largest singular values
+            of the weight with their vectors (Meng et al. 2024, https://arxiv.org/abs/2404.02948);
+            ``pissa_niter_N`` finds nearly the same with N iterations of a randomised decomposition, in a
+            fraction of the time (16 is the paper's choice). ``olora``: the first columns and rows of its QR
+            decomposition (Büyükakyüz 2024, https://arxiv.org/abs/2406.01775). The base stays as it is, and
+            what the adapter begins with is taken off again, so the adapter that is saved has twice the rank
+            (:mod:`xft.models.principal`).
+        lr_ratio: LoRA+: how many times as high as the learning rate of everything else that of B is (Hayou et al.
+            2024, https://arxiv.org/abs/2402.12354, where 16 is a good start). Vectors beside A and B, such as
+            those of DoRA, learn at the rate of B, as in peft; adapters of embeddings at that of A.
     """
 
     def __init__(
@@ -43,11 +56,24 @@ class LoRA:
         modules_to_save: list[str] | None = None,
         rslora: bool = False,
         dora: bool = False,
+        init: str = "lora",
+        lr_ratio: float = 1.0,
     ) -> None:
         if r < 1:
             raise ConfigError(f"adapter.r: got {r}, expected at least 1")
         if not 0 <= dropout < 1:
             raise ConfigError(f"adapter.dropout: got {dropout}, expected 0 or more and less than 1")
+        if not re.fullmatch(r"lora|olora|pissa(_niter_[1-9][0-9]*)?", init):
+            raise ConfigError(
+                f"adapter.init: got {init!r}, expected 'lora', 'pissa', 'pissa_niter_16' (or another number) or 'olora'"
+            )
+        if init != "lora" and dropout:
+            raise ConfigError(
+                f"adapter.dropout: got {dropout}, but with init={init!r} A and B hold the main part of the weights, which "
+                "would be dropped with the input; set dropout=0"
+            )
+        if lr_ratio <= 0:
+            raise ConfigError(f"adapter.lr_ratio: got {lr_ratio}, expected more than 0 (1 is plain LoRA)")
         self.r = r
         self.alpha = alpha
         self.dropout = dropout
@@ -55,9 +81,16 @@ class LoRA:
         self.modules_to_save = modules_to_save
         self.rslora = rslora
         self.dora = dora
+        self.init = init
+        self.lr_ratio = lr_ratio
+
+    @property
+    def splits(self) -> bool:
+        """Whether it begins with a part of the weights."""
+        return self.init != "lora"
 
     def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
-        """Put an adapter on a model, freshly initialised: A at random, B at zero.
+        """Put an adapter on a model, freshly initialised as ``init`` says, so that it changes nothing yet.
 
         Args:
             model: the base; it is changed in place and frozen.
@@ -65,14 +98,19 @@ class LoRA:
             fused: train each layer as one operation, where it is a plain one (:mod:`xft.models.fused`).
 
         Raises:
-            ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer.
+            ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer, or a layer cannot
+                begin as ``init`` says.
         """
         widen_head(model)
+        # The scaling, alpha / r or alpha / sqrt(r), stays what it is with twice the rank.
+        rank, alpha = self.r, self.alpha
+        if self.splits:
+            rank, alpha = 2 * self.r, self.alpha * (math.sqrt(2) if self.rslora else 2)
         config = LoraConfig(
             # With SEQ_CLS, peft trains and saves the head too; it adds its name to the list.
             task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
-            r=self.r,
-            lora_alpha=self.alpha,
+            r=rank,
+            lora_alpha=alpha,
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
             modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
@@ -90,9 +128,12 @@ class LoRA:
                     f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}"
                 )
         try:
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(f"adapter: {error}") from error
+        if self.splits:
+            begin_with_weights(adapted, self.init, self.r)
+        return adapted
 
 
 def is_adapter(path: Path) -> bool:

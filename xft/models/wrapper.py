@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xft.kernels import head_cross_entropy
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.attention import PACKED, placeholder_mask
+from xft.models.noise import noisy_embeddings
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Objective
 
 MOST_LOGITS = 2**25
@@ -186,6 +187,9 @@ def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
         "attention_mask": batch.attention_mask,
         "use_cache": False,
     }
+    embeddings = noisy_embeddings(model, batch)
+    if embeddings is not None:
+        arguments["input_ids"], arguments["inputs_embeds"] = None, embeddings
     config: Any = model.config
     if batch.segment_lengths and config._attn_implementation == PACKED:
         arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)

@@ -13,6 +13,7 @@ from mmengine._strategy import BaseStrategy
 from torch import Tensor, nn
 
 from xft.engine.checkpoint import put_back
+from xft.engine.optimizers import leave_average, take_average
 from xft.engine.strategies.devices import choose_device, seed_everything
 from xft.errors import TrainingError
 from xft.models import TrainingModel
@@ -154,6 +155,7 @@ class SingleDevice(BaseStrategy):
             scale: what the summed loss is multiplied by before the gradient is taken.
             last: whether the optimizer steps after it.
         """
+        leave_average(self.optimizer)
         with self._meet(last):
             with self.autocast():
                 output: LossOutput = self.model(batch.to(self.device))
@@ -180,12 +182,13 @@ class SingleDevice(BaseStrategy):
             )
         self.optimizer.step()
         self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        SingleDevice.discard(self)
         return float(norm)
 
     def discard(self) -> None:
         """Forget the gradients of this window."""
         self.optimizer.zero_grad(set_to_none=True)
+        take_average(self.optimizer)
 
     def describe(self) -> list[str]:
         """Lines for the terminal about what is not plain."""

@@ -26,6 +26,11 @@ optimizer.update(lr=5e-3, weight_decay=0.1)
 schedule = dict(type="cosine", warmup=3)
 """,
     "pissa": 'model["adapter"].update(init="pissa_niter_16", lr_ratio=2)\noptimizer.update(lr=1e-2)\n',
+    "dora": 'model["adapter"].update(dora=True)\n',
+    "rslora-by-muon": """
+model["adapter"].update(rslora=True)
+optimizer = dict(type="muon", lr=1e-2, weight_decay=0.1)
+""",
     "schedule-free": """
 optimizer = dict(type="schedule_free_adamw", lr=1e-2, weight_decay=0.1)
 schedule = dict(type="constant", warmup=3)
@@ -36,9 +41,7 @@ BREAKS = "hooks.update(break_off=dict(type='breaking.BreakOff', at=7))\n"
 
 
 @pytest.fixture
-def train(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Path]:
+def train(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Trains the tiny model in a way of these; gives the run folder."""
     (tmp_path / "breaking.py").write_text(HOOK)
     monkeypatch.syspath_prepend(str(tmp_path))

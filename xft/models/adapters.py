@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from xft.errors import ConfigError, ModelError, nearest
 from xft.models.fused import fused_layer
 from xft.models.principal import begin_with_weights
+from xft.models.quantization import without_bitsandbytes
 from xft.models.scalar import Kind, is_reward_model, widen_head
 from xft.registry import register
 
@@ -89,6 +91,10 @@ class LoRA:
         """Whether it begins with a part of the weights."""
         return self.init != "lora"
 
+    @property
+    def _alpha_of_both(self) -> float:
+        return self.alpha * (math.sqrt(2) if self.rslora else 2)
+
     def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
         """Put an adapter on a model, freshly initialised as ``init`` says, so that it changes nothing yet.
 
@@ -103,9 +109,7 @@ class LoRA:
         """
         widen_head(model)
         # The scaling, alpha / r or alpha / sqrt(r), stays what it is with twice the rank.
-        rank, alpha = self.r, self.alpha
-        if self.splits:
-            rank, alpha = 2 * self.r, self.alpha * (math.sqrt(2) if self.rslora else 2)
+        rank, alpha = (2 * self.r, self._alpha_of_both) if self.splits else (self.r, self.alpha)
         config = LoraConfig(
             # With SEQ_CLS, peft trains and saves the head too; it adds its name to the list.
             task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
@@ -128,12 +132,23 @@ class LoRA:
                     f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}"
                 )
         try:
-            adapted = get_peft_model(model, config)
+            with without_bitsandbytes():
+                adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(f"adapter: {error}") from error
         if self.splits:
             begin_with_weights(adapted, self.init, self.r)
         return adapted
+
+
+def adds_nothing(model: Any) -> bool:
+    """Whether an adapter gives every layer an exact zero to add, as a new one does whose B is zero."""
+    if not isinstance(model, PeftModel):
+        return False
+    layers: list[Any] = [each for each in model.modules() if isinstance(each, LoraLayer)]
+    seconds = [b for each in layers for b in (*each.lora_B.parameters(), *each.lora_embedding_B.values())]
+    plain = not any(each.lora_variant or any(each.lora_bias.values()) for each in layers)
+    return plain and bool(seconds) and not any(bool(each.any()) for each in seconds)
 
 
 def is_adapter(path: Path) -> bool:
@@ -183,7 +198,8 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
         )
     widen_head(model)
     try:
-        loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+        with without_bitsandbytes():
+            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()
         detail = next(
@@ -221,7 +237,8 @@ def _check_complete(model: PeftModel, path: Path) -> None:
 def merge(model: PeftModel) -> Any:
     """Fold the adapter into the base: ``W + alpha / r · B A``, in the type of ``W``. The head of a reward
     model gets the type of the others."""
-    whole: Any = model.merge_and_unload(safe_merge=True)
+    with without_bitsandbytes():
+        whole: Any = model.merge_and_unload(safe_merge=True)
     if is_reward_model(whole):
         whole.score.to(whole.dtype)
     return whole

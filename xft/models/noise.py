@@ -30,7 +30,7 @@ def use_noise(model: nn.Module, alpha: float | None) -> None:
     takes = inspect.signature((decoder if decoder is not None else model).forward).parameters
     config = below.config.get_text_config()
     # Gemma 3n looks ids up a second time in each layer, and would leave that out without a word.
-    if "inputs_embeds" not in takes or getattr(config, "hidden_size_per_layer_input", 0):
+    if "inputs_embeds" not in takes or getattr(config, "hidden_size_per_layer_input", None):
         raise ConfigError(
             f"model.neftune_alpha: {type(model).__name__} cannot be given embeddings in place of ids, so nothing can be "
             "added to them; set neftune_alpha=None"

@@ -83,7 +83,9 @@ def test_a_step_is_that_of_the_model_with_noisy_embeddings(saved: Path, options:
         loss = model(inputs_embeds=piece, labels=labels).loss
         expected = expected + loss * (len(sample) - 1)
     expected.backward()  # type: ignore[attr-defined]
-    gradients = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+    gradients = {
+        name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None
+    }
     model.zero_grad()
     torch.manual_seed(6)
     output = TrainingModel(model, next_token)(batch)
@@ -93,7 +95,8 @@ def test_a_step_is_that_of_the_model_with_noisy_embeddings(saved: Path, options:
         if each.grad is not None:
             torch.testing.assert_close(each.grad, gradients[name], rtol=1e-3, atol=2e-4)
     torch.manual_seed(7)
-    assert float(TrainingModel(model, next_token)(batch).loss_sum) != float(output.loss_sum.detach())
+    other = TrainingModel(model, next_token)(batch).loss_sum.detach()
+    assert float(other) != float(output.loss_sum.detach())
 
 
 def test_validation_and_an_adapter_that_is_off_see_no_noise(saved: Path) -> None:

@@ -42,7 +42,12 @@ def _theirs(saved: Path, init: str, **options: Any) -> Any:
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     lora = LoraConfig(
-        r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=init, task_type="CAUSAL_LM", **options
+        r=4,
+        lora_alpha=8,
+        target_modules="all-linear",
+        init_lora_weights=init,
+        task_type="CAUSAL_LM",
+        **options,
     )
     return get_peft_model(base, lora)
 
@@ -79,7 +84,9 @@ def test_a_training_is_that_of_peft_and_what_is_saved_belongs_on_the_original_ba
     model = _ours(saved, init=init, **options)
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     before = {name: each.clone() for name, each in base.state_dict().items()}
-    kept = {name.replace(".base_layer", ""): each for name, each in model.get_base_model().state_dict().items()}
+    kept = {
+        name.replace(".base_layer", ""): each for name, each in model.get_base_model().state_dict().items()
+    }
     assert all(torch.equal(kept[name], each) for name, each in before.items())
     if not options:
         reference.peft_config["default"].init_lora_weights = True  # so that it is saved as it is
@@ -152,7 +159,9 @@ def test_a_model_begins_as_its_base_and_is_it_with_the_adapter_off(saved: Path, 
     assert all(norm > 1e-4 for norm in adapter_norms(model).values())
 
 
-@pytest.mark.parametrize("make", [torch.optim.Muon, torch.optim.SGD, torch.optim.AdamW, "schedule_free_adamw"])
+@pytest.mark.parametrize(
+    "make", [torch.optim.Muon, torch.optim.SGD, torch.optim.AdamW, "schedule_free_adamw"]
+)
 def test_whatever_steps_the_trained_half_the_other_one_stays(saved: Path, make: Any) -> None:
     model = _ours(saved, init="pissa")
     before = {name: each.clone() for name, each in model.named_parameters() if "lora_" in name}

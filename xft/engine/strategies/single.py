@@ -272,11 +272,7 @@ class SingleDevice(BaseStrategy):
         return [value]
 
     def save_checkpoint(self, filename: str, **_: Any) -> None:
-        """Not in use: a checkpoint is a snapshot of the runner, written by a thread.
-
-        Raises:
-            NotImplementedError: in any case.
-        """
+        """Not in use: a checkpoint is a snapshot of the runner, written by a thread."""
         raise NotImplementedError("checkpoints are written from Runner.snapshot")
 
     def resume(self, filename: str, **_: Any) -> dict[str, Any]:

@@ -44,6 +44,7 @@ setup(
         "serve": requirements("serve"),
         "gguf": requirements("gguf"),
         "eval": requirements("eval"),
+        "schedulefree": requirements("schedulefree"),
     },
     entry_points={"console_scripts": ["xft = xft.cli:main"]},
 )

@@ -4,6 +4,8 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -59,6 +61,22 @@ def forget_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """Let libraries seem not to be installed under ``with``, unless they have been imported already.
+
+    Some libraries import others wherever they are installed, whether they will be used or not, which may take
+    longer than everything else.
+    """
+    absent = [each for each in names if each not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for each in absent:
+            del sys.modules[each]
 
 
 def versions() -> dict[str, str]:

@@ -27,7 +27,8 @@ data.update(packing=False, val=2)
 training.update(accumulation=4 // RANKS)
 """
 EXTRA = {
-    "lora": "",
+    # LoRA+, whose groups of weights have rates of their own.
+    "lora": 'model["adapter"].update(lr_ratio=4)\noptimizer.update(lr=3e-3, weight_decay=0.1)\n',
     "full": 'model["adapter"] = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n',
     "qlora": 'model["quantization"] = dict(type="nf4")\n',
     "int8": 'model["quantization"] = dict(type="int8")\n',
@@ -41,7 +42,9 @@ hooks.update(
 hooks["checkpoint"].update(best="loss")
 hooks["validation"].update(interval=1)
 """,
-    "dropout": 'model["adapter"].update(dropout=0.2)\n',
+    "dropout": 'model["adapter"].update(dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n',
+    "pissa": 'model["adapter"].update(init="pissa")\n',
+    "average": 'optimizer = dict(type="schedule_free_adamw")\nschedule = "constant"\n',
     "blown": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
     'objective = dict(type="blowing.blow", token=TOKEN, kind="gradient")\n',
     "nan": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
@@ -107,11 +110,13 @@ def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.Temp
     made = Runs(folder, tiny_model, smollm2_tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        for kind in (*STAGES, "blown", "nan", "hooks"):
+        for kind in (*STAGES, "pissa", "blown", "nan", "hooks"):
             made.alone(kind, kind)
     jobs = [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in BOTH]
     jobs += [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in NO_NUMBERS]
     jobs += [made.job("hooks", 3, "hooks-3")]
+    jobs += [made.job("pissa", 2, "pissa-2"), made.job("pissa", 3, "pissa-3")]
+    jobs += [made.job("average", 2, "average-2")]
     jobs += [made.job("dropout", 3, "dropout-3"), made.job("dropout", 3, "dropout-again", "dropout-3")]
     jobs += [
         made.job("full", 2, "full-again", "full-2"),
@@ -169,6 +174,28 @@ def test_a_step_without_numbers_is_left_out(runs: Runs, kind: str, stage: int) -
     reason = "the norm of the gradient is" if kind == "blown" else "the loss is nan (rows: "
     for line in (f"is left out: {reason}", "rows.jsonl:"):
         assert line in (runs.folder / name / "train.log").read_text()
+
+
+def test_pissa_under_zero_2_is_that_of_one_process(runs: Runs) -> None:
+    """Gradients of the half that is held are zero on every rank, whoever has which share of it."""
+    assert runs.errors["pissa-2"] == ""
+    assert figures(runs, "pissa-2", "loss") == pytest.approx(figures(runs, "pissa", "loss"), rel=1e-5)
+    one, two = (saved(runs, name, "lora") for name in ("pissa", "pissa-2"))
+    for name, each in one.items():
+        torch.testing.assert_close(two[name], each, rtol=0, atol=1e-4)
+        first, second = two[name].chunk(2, 0 if "lora_A" in name else 1)
+        assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pissa-3", "needs whole weights to split, and ZeRO-3 shares them out"),
+        ("average-2", "which ZeRO has copies that would not follow"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(runs: Runs, name: str, reason: str) -> None:
+    assert reason in runs.errors[name]
 
 
 def test_hooks_see_on_shared_weights_what_they_see_on_one_device(runs: Runs) -> None:

@@ -1,21 +1,16 @@
 """The engine: one place puts everything together, trains it, and keeps it."""
 
-import sys
+from xft.machine import hidden
 
 
 def _import_mmengine() -> None:
-    """Import MMEngine's strategies without DeepSpeed, which they import wherever it is installed, and
-    which takes half a second and speaks. Ours imports it when it is asked for."""
-    if "deepspeed" in sys.modules:
-        return
+    """Import MMEngine's strategies without DeepSpeed and bitsandbytes, which they import wherever they are
+    installed, and which take a second or two. Ours import them when they are asked for."""
     # It looks once whether DeepSpeed is there, and must see that it is.
     import transformers.integrations.deepspeed  # noqa: F401
 
-    sys.modules["deepspeed"] = None  # type: ignore[assignment]
-    try:
+    with hidden("deepspeed", "bitsandbytes"):
         import mmengine._strategy  # noqa: F401
-    finally:
-        del sys.modules["deepspeed"]
 
 
 _import_mmengine()

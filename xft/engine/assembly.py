@@ -14,7 +14,7 @@ from xft.engine.checkpoint import read_state
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.memory import keep_freed_memory
-from xft.engine.optimizers import parameter_groups
+from xft.engine.optimizers import check_schedule, make_optimizer
 from xft.engine.plan import TrainingPlan, make_plan
 from xft.engine.recipe import Recipe
 from xft.engine.resuming import refit
@@ -68,8 +68,10 @@ class Parts:
     def assemble(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop]:
         """Put optimizer, objective, runner and loop together."""
         recipe, loaded, prepared, plan = self.recipe, self.loaded, self.prepared, self.plan
-        optimizer = recipe.optimizer(parameter_groups(loaded.model))
+        ratio = getattr(recipe.model.adapter, "lr_ratio", 1.0)
+        optimizer = make_optimizer(recipe.optimizer, loaded.model, ratio)
         schedule = recipe.schedule(optimizer, plan.num_steps)
+        check_schedule(optimizer, schedule, plan.num_steps)
         pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
         setup = Setup(
             loaded,

@@ -13,6 +13,7 @@ from xft.engine.plan import TrainingPlan
 from xft.engine.recipe import Recipe
 from xft.engine.report import oddities
 from xft.models import LoadedModel
+from xft.models.principal import num_held
 from xft.models.sizes import num_weights
 from xft.templates import SOURCES, BoundTemplate
 
@@ -139,7 +140,9 @@ def _how(recipe: Recipe, loaded: LoadedModel) -> str:
 
 
 def _count(loaded: LoadedModel) -> str:
-    trained = sum(num_weights(each) for each in loaded.model.parameters() if each.requires_grad)
+    trained = sum(
+        num_weights(each) - num_held(each) for each in loaded.model.parameters() if each.requires_grad
+    )
     total = sum(num_weights(each) for each in loaded.model.parameters())
     return f"{trained:,} of {total:,} weights ({trained / total:.2%})"
 

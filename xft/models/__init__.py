@@ -1,6 +1,11 @@
 """Models: load them, adapt them, run them on batches, let them answer."""
 
-from xft.models.adapters import LoRA
+from xft.machine import hidden
+
+with hidden("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
+    import peft  # noqa: F401
+
+from xft.models.adapters import LoRA, adds_nothing
 from xft.models.artifact import Note, find_artifact, open_artifact, read_note, save_artifact
 from xft.models.attention import PACKED
 from xft.models.generate import Answer, Generator
@@ -21,6 +26,7 @@ __all__ = [
     "Note",
     "RewardModel",
     "TrainingModel",
+    "adds_nothing",
     "find_artifact",
     "open_artifact",
     "read_note",

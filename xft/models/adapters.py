@@ -1,15 +1,20 @@
 """Adapters: the few weights that are trained in place of all of them."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
 from xft.models.fused import fused_layer
+from xft.models.principal import begin_with_weights
+from xft.models.quantization import without_bitsandbytes
 from xft.models.scalar import Kind, is_reward_model, widen_head
 from xft.registry import register
 
@@ -32,6 +37,16 @@ class LoRA:
             (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         dora: train the length of each row of the weight apart from its direction (Liu et al. 2024,
             https://arxiv.org/abs/2402.09353). Such layers are computed by peft, without ``xft.kernels``.
+        init: what A and B begin as. ``lora``: A at random, B zero. ``pissa``: the ``r`` largest singular values
+            of the weight with their vectors (Meng et al. 2024, https://arxiv.org/abs/2404.02948);
+            ``pissa_niter_N`` finds nearly the same with N iterations of a randomised decomposition, in a
+            fraction of the time (16 is the paper's choice). ``olora``: the first columns and rows of its QR
+            decomposition (Büyükakyüz 2024, https://arxiv.org/abs/2406.01775). The base stays as it is, and
+            what the adapter begins with is taken off again, so the adapter that is saved has twice the rank
+            (:mod:`xft.models.principal`).
+        lr_ratio: LoRA+: how many times as high as the learning rate of everything else that of B is (Hayou et al.
+            2024, https://arxiv.org/abs/2402.12354, where 16 is a good start). Vectors beside A and B, such as
+            those of DoRA, learn at the rate of B, as in peft; adapters of embeddings at that of A.
     """
 
     def __init__(
@@ -43,11 +58,24 @@ class LoRA:
         modules_to_save: list[str] | None = None,
         rslora: bool = False,
         dora: bool = False,
+        init: str = "lora",
+        lr_ratio: float = 1.0,
     ) -> None:
         if r < 1:
             raise ConfigError(f"adapter.r: got {r}, expected at least 1")
         if not 0 <= dropout < 1:
             raise ConfigError(f"adapter.dropout: got {dropout}, expected 0 or more and less than 1")
+        if not re.fullmatch(r"lora|olora|pissa(_niter_[1-9][0-9]*)?", init):
+            raise ConfigError(
+                f"adapter.init: got {init!r}, expected 'lora', 'pissa', 'pissa_niter_16' (or another number) or 'olora'"
+            )
+        if init != "lora" and dropout:
+            raise ConfigError(
+                f"adapter.dropout: got {dropout}, but with init={init!r} A and B hold the main part of the weights, which "
+                "would be dropped with the input; set dropout=0"
+            )
+        if lr_ratio <= 0:
+            raise ConfigError(f"adapter.lr_ratio: got {lr_ratio}, expected more than 0 (1 is plain LoRA)")
         self.r = r
         self.alpha = alpha
         self.dropout = dropout
@@ -55,9 +83,20 @@ class LoRA:
         self.modules_to_save = modules_to_save
         self.rslora = rslora
         self.dora = dora
+        self.init = init
+        self.lr_ratio = lr_ratio
+
+    @property
+    def splits(self) -> bool:
+        """Whether it begins with a part of the weights."""
+        return self.init != "lora"
+
+    @property
+    def _alpha_of_both(self) -> float:
+        return self.alpha * (math.sqrt(2) if self.rslora else 2)
 
     def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
-        """Put an adapter on a model, freshly initialised: A at random, B at zero.
+        """Put an adapter on a model, freshly initialised as ``init`` says, so that it changes nothing yet.
 
         Args:
             model: the base; it is changed in place and frozen.
@@ -65,14 +104,17 @@ class LoRA:
             fused: train each layer as one operation, where it is a plain one (:mod:`xft.models.fused`).
 
         Raises:
-            ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer.
+            ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer, or a layer cannot
+                begin as ``init`` says.
         """
         widen_head(model)
+        # The scaling, alpha / r or alpha / sqrt(r), stays what it is with twice the rank.
+        rank, alpha = (2 * self.r, self._alpha_of_both) if self.splits else (self.r, self.alpha)
         config = LoraConfig(
             # With SEQ_CLS, peft trains and saves the head too; it adds its name to the list.
             task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
-            r=self.r,
-            lora_alpha=self.alpha,
+            r=rank,
+            lora_alpha=alpha,
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
             modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
@@ -90,9 +132,23 @@ class LoRA:
                     f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}"
                 )
         try:
-            return get_peft_model(model, config)
+            with without_bitsandbytes():
+                adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(f"adapter: {error}") from error
+        if self.splits:
+            begin_with_weights(adapted, self.init, self.r)
+        return adapted
+
+
+def adds_nothing(model: Any) -> bool:
+    """Whether an adapter gives every layer an exact zero to add, as a new one does whose B is zero."""
+    if not isinstance(model, PeftModel):
+        return False
+    layers: list[Any] = [each for each in model.modules() if isinstance(each, LoraLayer)]
+    seconds = [b for each in layers for b in (*each.lora_B.parameters(), *each.lora_embedding_B.values())]
+    plain = not any(each.lora_variant or any(each.lora_bias.values()) for each in layers)
+    return plain and bool(seconds) and not any(bool(each.any()) for each in seconds)
 
 
 def is_adapter(path: Path) -> bool:
@@ -142,7 +198,8 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
         )
     widen_head(model)
     try:
-        loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+        with without_bitsandbytes():
+            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()
         detail = next(
@@ -180,7 +237,8 @@ def _check_complete(model: PeftModel, path: Path) -> None:
 def merge(model: PeftModel) -> Any:
     """Fold the adapter into the base: ``W + alpha / r · B A``, in the type of ``W``. The head of a reward
     model gets the type of the others."""
-    whole: Any = model.merge_and_unload(safe_merge=True)
+    with without_bitsandbytes():
+        whole: Any = model.merge_and_unload(safe_merge=True)
     if is_reward_model(whole):
         whole.score.to(whole.dtype)
     return whole

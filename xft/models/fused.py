@@ -7,14 +7,12 @@ wherever a layer is more than ``W x + s B A x``, it is peft's forward pass, so t
 whoever loads the adapter computes.
 """
 
+import sys
 from typing import Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from peft.tuners.lora import Linear as PlainLinear
-from peft.tuners.lora.bnb import Linear4bit as PlainLinear4bit
 from torch import Tensor, nn
 
 from xft.kernels import lora_linear
@@ -26,23 +24,10 @@ class FusedLinear(PlainLinear):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(..., in)`` to ``(..., out)``."""
         base: Any = self.get_base_layer()
-        name = None if args or kwargs else _only_adapter(self, x)
+        name = None if args or kwargs else only_adapter(self, x)
         if name is None or base.weight.dtype != x.dtype:
             return super().forward(x, *args, **kwargs)
-        return _train(self, name, x, lambda: base.weight)
-
-
-class FusedLinear4bit(PlainLinear4bit):
-    """A ``Linear4bit`` of bitsandbytes with an adapter: dequantised once a pass, and not kept."""
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """``(..., in)`` to ``(..., out)``."""
-        base: Any = self.get_base_layer()
-        state = getattr(base.weight, "quant_state", None)
-        name = None if args or kwargs else _only_adapter(self, x)
-        if name is None or state is None or base.compute_dtype != x.dtype:
-            return super().forward(x, *args, **kwargs)
-        return _train(self, name, x, lambda: dequantize_4bit(base.weight.data, state).to(x.dtype))
+        return train_layer(self, name, x, lambda: base.weight)
 
 
 def fused_layer(target: Any, adapter_name: str, config: LoraConfig, **kwargs: Any) -> nn.Module | None:
@@ -52,12 +37,24 @@ def fused_layer(target: Any, adapter_name: str, config: LoraConfig, **kwargs: An
         return None
     if type(base) is nn.Linear:
         return FusedLinear(target, adapter_name, config=config, **kwargs)
-    if type(base) is Linear4bit:
+    # Whose layers these are has been imported, or there are none: it takes a second.
+    quantised = sys.modules.get("bitsandbytes")
+    if quantised is not None and type(base) is quantised.nn.Linear4bit:
+        from xft.models.fused_4bit import FusedLinear4bit
+
         return FusedLinear4bit(target, adapter_name, config=config, **kwargs)
     return None
 
 
-def _train(layer: Any, name: str, x: Tensor, weight: Any) -> Tensor:
+def train_layer(layer: Any, name: str, x: Tensor, weight: Any) -> Tensor:
+    """A training step of a layer as one operation.
+
+    Args:
+        layer: peft's.
+        name: of its adapter.
+        x: ``(..., in)``.
+        weight: gives the frozen weight, ``(out, in)`` in the type of ``x``.
+    """
     base, dropout = layer.get_base_layer(), layer.lora_dropout[name]
     return lora_linear(
         x,
@@ -70,7 +67,7 @@ def _train(layer: Any, name: str, x: Tensor, weight: Any) -> Tensor:
     )
 
 
-def _only_adapter(layer: Any, x: Tensor) -> str | None:
+def only_adapter(layer: Any, x: Tensor) -> str | None:
     """The adapter of a layer in training, where it is the plain one on a frozen base that is here."""
     base = layer.get_base_layer()
     names = [each for each in layer.active_adapters if each in layer.lora_A]

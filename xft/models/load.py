@@ -14,11 +14,12 @@ from xft.errors import ConfigError, ModelError
 from xft.models.adapters import LoRA
 from xft.models.attention import PACKED
 from xft.models.fused_modules import fuse_modules
+from xft.models.inputs import use_kernels
 from xft.models.locate import hub_options, resolve_path, unreadable
+from xft.models.noise import use_noise
 from xft.models.quantization import NF4, Int8
 from xft.models.scalar import CLASSES, LOADERS, Kind, check_kind, kind_of, put_scalar_head
 from xft.models.sizes import whole_shape
-from xft.models.wrapper import use_kernels
 from xft.registry import register
 from xft.types import Tokenizer
 
@@ -67,6 +68,9 @@ class CausalLM:
         add_tokens: special tokens to add to the tokenizer, with embeddings that are trained.
         tokenizer: a folder or hub name, where it is not the model's.
         trust_remote_code: run Python code that lies beside the weights. Off unless you read it.
+        neftune_alpha: noise on the embeddings while the model is trained, evenly from ``±alpha / sqrt(L · d)`` for
+            a sample of L tokens and a model of width d (NEFTune, Jain et al. 2023,
+            https://arxiv.org/abs/2310.05914, with 5 to 15); ``None`` is none.
         kernels: ``auto`` computes with :mod:`xft.kernels` where the model can; ``plain`` with the
             operations of transformers, peft and torch alone.
     """
@@ -85,11 +89,22 @@ class CausalLM:
         tokenizer: str | None = None,
         trust_remote_code: bool = False,
         kernels: Literal["auto", "plain"] = "auto",
+        neftune_alpha: float | None = None,
     ) -> None:
         if quantization is not None and adapter is None:
             raise ConfigError(
                 "model.quantization: quantised weights cannot be trained; add an adapter "
                 "(adapter=dict(type='lora')), or set quantization=None"
+            )
+        if quantization is not None and adapter is not None and getattr(adapter, "splits", False):
+            raise ConfigError(
+                f"adapter.init: {adapter.init!r} splits the weights that the base has, and quantised ones hold no "
+                "numbers to split: what is left of them would be quantised anew, into another base than the one "
+                "on the disk; set quantization=None, or init='lora'"
+            )
+        if neftune_alpha is not None and neftune_alpha <= 0:
+            raise ConfigError(
+                f"model.neftune_alpha: got {neftune_alpha}, expected more than 0, or None for no noise"
             )
         self.path = path
         self.dtype = dtype
@@ -101,6 +116,7 @@ class CausalLM:
         self.tokenizer_path = tokenizer
         self.trust_remote_code = trust_remote_code
         self.kernels = kernels
+        self.neftune_alpha = neftune_alpha
 
     def load_tokenizer(self) -> Tokenizer:
         """Load the tokenizer, with ``add_tokens`` added.
@@ -144,6 +160,7 @@ class CausalLM:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         fused = self.kernels == "auto"
         use_kernels(model, fused)
+        use_noise(model, self.neftune_alpha)
         if fused:
             fuse_modules(model)
         if self.adapter is None:

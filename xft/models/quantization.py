@@ -1,10 +1,15 @@
 """How the frozen weights of a base are held."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from peft.import_utils import is_bnb_4bit_available, is_bnb_available
 from transformers import BitsAndBytesConfig
 
+from xft.machine import hidden
 from xft.registry import register
 
 
@@ -44,3 +49,27 @@ class Int8:
     def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
         """What transformers wants to hear."""
         return BitsAndBytesConfig(load_in_8bit=True)
+
+
+@contextmanager
+def without_bitsandbytes() -> Iterator[None]:
+    """Let peft not look for bitsandbytes under ``with``, unless it has been imported already.
+
+    Wherever it is installed, peft imports it for every adapter that it makes, to see whether a layer is one of its:
+    a second, for the compiler of torch that it brings. A model with such layers has imported it long since.
+    """
+    if "bitsandbytes" in sys.modules:
+        yield
+        return
+    with hidden("bitsandbytes"):
+        _ask_again()
+        try:
+            yield
+        finally:
+            _ask_again()
+
+
+def _ask_again() -> None:
+    """peft remembers what it found."""
+    is_bnb_available.cache_clear()
+    is_bnb_4bit_available.cache_clear()

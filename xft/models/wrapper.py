@@ -11,9 +11,9 @@ from torch import Tensor, distributed, nn
 
 from xft.kernels import head_cross_entropy, head_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
-from xft.models.attention import PACKED, placeholder_mask
-from xft.parallel import add_up, share_out, whole_length
-from xft.types import IGNORE_INDEX, Batch, LossOutput, Objective
+from xft.models.inputs import model_inputs, own_counts, own_targets, predictions, uses_kernels
+from xft.parallel import add_up
+from xft.types import Batch, LossOutput, Objective
 
 MOST_LOGITS = 2**25
 """How many logits are made at a time where sequences are scored: 128 MB in fp32."""
@@ -47,8 +47,8 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     Returns:
         ``(targets, vocabulary)`` logits in the model's type, and ``(targets,)`` token ids.
     """
-    keep, targets = _predictions(batch)
-    logits: Tensor = model(**_inputs(model, batch), logits_to_keep=keep).logits
+    keep, targets = predictions(batch)
+    logits: Tensor = model(**model_inputs(model, batch), logits_to_keep=keep).logits
     if logits.ndim == 3:  # a model that keeps all positions, or keeps the batch dimension
         logits = logits[keep] if logits.shape[:2] == keep.shape else logits.flatten(0, 1)
     return logits, targets
@@ -67,7 +67,7 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
     Returns:
         The loss summed, how many trained tokens the model ranks first, and how many there are.
     """
-    parts = _decoder_and_head(model, batch) if _uses_kernels(model) else None
+    parts = _decoder_and_head(model, batch) if uses_kernels(model) else None
     weights = None if parts is None else _head_weights(parts[1])
     if parts is None or weights is None:
         logits, targets = target_logits(model, batch)
@@ -79,14 +79,6 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
     group = batch.sequence
     count = len(targets) if group is None else len(batch.target_places)
     return add_up(loss, group), add_up(correct, group), count
-
-
-def use_kernels(model: nn.Module, wanted: bool) -> None:
-    """Say of a model, before an adapter is put on it, whether it is computed with ``xft.kernels``.
-
-    A copy of the model is computed as the model is.
-    """
-    setattr(model, _MARK, wanted)
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,7 @@ def score(model: nn.Module, batch: Batch) -> Scores:
     """
     counts = batch.sample_targets
     own = _target_log_probs(model, batch)
-    return Scores(add_up(sum_by_sample(own, _own_counts(batch, len(own))), batch.sequence), counts)
+    return Scores(add_up(sum_by_sample(own, own_counts(batch, len(own))), batch.sequence), counts)
 
 
 def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
@@ -132,7 +124,7 @@ def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     else:
         decoder, head = parts
         states, targets = _target_states(decoder, model, batch)
-        weights = _head_weights(head) if _uses_kernels(model) else None
+        weights = _head_weights(head) if uses_kernels(model) else None
         if weights is not None:
             return head_log_probs(*_in_one_type(states, targets, *weights))
     config: Any = model.config
@@ -161,7 +153,7 @@ def rate(model: nn.Module, batch: Batch) -> Tensor:
     below: Any = model
     base: Any = below.get_base_model() if hasattr(below, "get_base_model") else below
     decoder = getattr(base, base.base_model_prefix)
-    states = decoder(**_inputs(model, batch)).last_hidden_state.flatten(0, 1)
+    states = decoder(**model_inputs(model, batch)).last_hidden_state.flatten(0, 1)
     places = torch.arange(batch.input_ids.numel(), device=states.device).view_as(batch.input_ids)
     last = torch.stack([each[-1] for each in batch.split(places)])
     if batch.sequence is None:
@@ -186,77 +178,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             each.training = True
 
 
-def _predictions(batch: Batch) -> tuple[Tensor, Tensor]:
-    """``(batch, seq)``, whether the next token is trained; and ``(targets,)``, those tokens. Both are
-    of this rank's share, where ranks share the tokens out."""
-    following = torch.full_like(batch.labels, IGNORE_INDEX)
-    following[:, :-1] = batch.labels[:, 1:]
-    if batch.sequence is not None:
-        following = share_out(following, batch.sequence, IGNORE_INDEX)
-    keep = following != IGNORE_INDEX
-    return keep, following[keep]
-
-
-def _own_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
-    """Places and ids of the trained tokens that are predicted from this rank's share of the batch, and how many of
-    the batch come before them. The places are counted from the beginning of the share."""
-    places, group = batch.target_places, batch.sequence
-    begin, before = 0, 0
-    if group is not None:
-        share = whole_length(batch.labels.shape[1], group) // group.size
-        begin = group.rank * share
-        before = int((places < begin).sum())
-        places = places[before : before + int((places[before:] < begin + share).sum())]
-    return places - begin, batch.labels.flatten()[places + 1], before
-
-
-def _own_counts(batch: Batch, number: int) -> list[int]:
-    """How many of this rank's ``number`` targets each sample has."""
-    counts = batch.sample_targets
-    if batch.sequence is None:
-        return counts
-    _, _, before = _own_targets(batch)
-    own: list[int] = torch.tensor([0, *counts]).cumsum(0).clamp(before, before + number).diff().tolist()
-    return own
-
-
 def _target_states(decoder: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """The last states that predict trained tokens, ``(targets, hidden)``, and those tokens."""
-    places, targets, _ = _own_targets(batch)
-    states: Tensor = decoder(**_inputs(model, batch)).last_hidden_state
+    places, targets, _ = own_targets(batch)
+    states: Tensor = decoder(**model_inputs(model, batch)).last_hidden_state
     return states.flatten(0, 1).index_select(0, places), targets
-
-
-def _inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
-    group, lengths = batch.sequence, batch.segment_lengths
-    arguments: dict[str, Any] = {
-        "input_ids": batch.input_ids,
-        "position_ids": batch.position_ids,
-        "attention_mask": batch.attention_mask,
-        "use_cache": False,
-    }
-    if group is not None:
-        behind = whole_length(sum(lengths), group) - sum(lengths)
-        lengths = [*lengths, behind] if behind else lengths
-        arguments |= {
-            "input_ids": share_out(batch.input_ids, group),
-            "position_ids": share_out(batch.position_ids, group),
-            "sequence": group,
-        }
-    config: Any = model.config
-    if lengths and config._attn_implementation == PACKED:
-        arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
-        arguments["segment_lengths"] = lengths
-        arguments["kernels"] = _uses_kernels(model)
-    return arguments
-
-
-_MARK = "_xft_uses_kernels"
-
-
-def _uses_kernels(model: Any) -> bool:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return bool(getattr(base, _MARK, True))
 
 
 def _head_weights(head: nn.Module) -> tuple[Tensor, Tensor | None] | None:

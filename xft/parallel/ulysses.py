@@ -25,7 +25,7 @@ def whole_length(length: int, group: SequenceGroup) -> int:
     return -(-length // group.size) * group.size
 
 
-def share_out(tensor: Tensor, group: SequenceGroup, fill: int = 0) -> Tensor:
+def share_out(tensor: Tensor, group: SequenceGroup, fill: float = 0) -> Tensor:
     """This rank's tokens.
 
     Args:

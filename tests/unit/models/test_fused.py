@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from xft.data import collate_flat
 from xft.kernels import rms_norm_reference
 from xft.models import NF4, CausalLM, LoRA, TrainingModel
-from xft.models.fused import FusedLinear, FusedLinear4bit
+from xft.models.fused import FusedLinear
+from xft.models.fused_4bit import FusedLinear4bit
 from xft.models.fused_modules import fuse_modules
 from xft.models.wrapper import evaluating, score
 from xft.objectives import next_token

@@ -85,7 +85,8 @@ class GuardsHook(Hook):
             raise TrainingError("no weight is trained; give the model an adapter, or set adapter=None")
         if loop.step == 0:
             strategy = loop.strategy
-            self._moves = Moves(model, max(strategy.schedule.base_lrs), self.first_steps, strategy.sample)
+            # The rate that is recorded, which is that of the first group.
+            self._moves = Moves(model, strategy.schedule.base_lrs[0], self.first_steps, strategy.sample)
 
     def after_nonfinite(self, runner: Any, reason: str, rows: list[str]) -> None:
         """Leave a step out, where the config wants that.

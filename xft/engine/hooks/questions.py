@@ -8,7 +8,7 @@ from xft.engine.hooks.interval import IntervalHook
 from xft.evaluation import Asked, ask
 from xft.evaluation.questions import total_score
 from xft.evaluation.scorers import Scorer, contains
-from xft.models import Generator
+from xft.models import Generator, adds_nothing
 from xft.registry import register
 
 
@@ -72,8 +72,10 @@ class QuestionsHook(IntervalHook):
 
     def answers(self, runner: Any) -> list[Asked]:
         """Ask all questions, and keep nothing."""
-        together = runner.strategy.together
-        generator = Generator(runner.bare_model, runner.tokenizer, runner.template, together)
+        together, model = runner.strategy.together, runner.bare_model
+        # A new adapter that adds zero gives the answers of the model below it, which takes a fifth less time.
+        base = runner.train_loop.step == 0 and not together and adds_nothing(model)
+        generator = Generator(model, runner.tokenizer, runner.template, together, base)
         with runner.strategy.autocast():
             return ask(generator, runner.questions, self.scorer, self.max_new_tokens)
 

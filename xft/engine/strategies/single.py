@@ -14,6 +14,7 @@ from mmengine._strategy import BaseStrategy
 from torch import Tensor, nn
 
 from xft.engine.checkpoint import put_back
+from xft.engine.optimizers import leave_average, take_average
 from xft.engine.shares import whole
 from xft.engine.strategies.devices import choose_device, seed_everything
 from xft.engine.strategies.portions import Portions
@@ -152,6 +153,7 @@ class SingleDevice(BaseStrategy):
             scale: what the summed loss is multiplied by before the gradient is taken.
             last: whether the optimizer steps after it.
         """
+        leave_average(self.optimizer)
         with self._meet(last):
             with self.autocast():
                 output: LossOutput = self.model(self.place(batch))
@@ -178,12 +180,13 @@ class SingleDevice(BaseStrategy):
             )
         self.optimizer.step()
         self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        SingleDevice.discard(self)
         return norm
 
     def discard(self) -> None:
         """Forget the gradients of this window."""
         self.optimizer.zero_grad(set_to_none=True)
+        take_average(self.optimizer)
 
     def describe(self) -> list[str]:
         """Lines for the terminal about what is not plain."""
@@ -271,11 +274,7 @@ class SingleDevice(BaseStrategy):
         return [value]
 
     def save_checkpoint(self, filename: str, **_: Any) -> None:
-        """Not in use: a checkpoint is a snapshot of the runner, written by a thread.
-
-        Raises:
-            NotImplementedError: in any case.
-        """
+        """Not in use: a checkpoint is a snapshot of the runner, written by a thread."""
         raise NotImplementedError("checkpoints are written from Runner.snapshot")
 
     def resume(self, filename: str, **_: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from xft.engine.optimizers import averages
 from xft.engine.strategies.ddp import Distributed
 from xft.engine.strategies.launch import TIMEOUT, start_process_group
 from xft.engine.strategies.portions import Portions
@@ -129,6 +130,11 @@ class DeepSpeed(Distributed):
             raise ConfigError(
                 f"optimizer: the state of {type(optimizer).__name__} is quantised in blocks and cannot be shared out; "
                 "take 'adamw' with DeepSpeed"
+            )
+        if averages(optimizer):
+            raise ConfigError(
+                f"optimizer: {type(optimizer).__name__} moves the weights between what it steps and their average, of "
+                "which ZeRO has copies that would not follow; take 'adamw' with DeepSpeed"
             )
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]

@@ -1,0 +1,80 @@
+"""What stands between a command and its first step, and need not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny import ROOT, save_tiny, write_config, write_rows
+
+from xft.models import CausalLM, LoRA, adds_nothing
+
+UNUSED = (
+    "bitsandbytes",
+    "torch._inductor.compile_fx",
+    "deepspeed",
+    "datasets",
+    "pandas",
+    "tensorboard",
+    "wandb",
+)
+SCRIPT = """
+import json, sys
+from xft.cli import main
+try:
+    code = main(sys.argv[2:])
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, [each for each in sys.argv[1].split() if each in sys.modules]]))
+"""
+
+
+def _imported(names: tuple[str, ...], *arguments: str) -> list[str]:
+    """Which of these modules a process has imported when a command is through."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, " ".join(names), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    code, found = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0, done.stdout + done.stderr
+    return list(found)
+
+
+def test_a_lora_run_imports_no_more_than_it_uses(tmp_path: Path, byte_tokenizer: Any) -> None:
+    """From the command to the verified end, with an adapter that peft makes, saves, loads and merges; those
+    libraries are installed, and others import them wherever they are."""
+    model = save_tiny(tmp_path / "tiny", "llama", byte_tokenizer)
+    extra = 'hooks.update(verify=dict(type="verify", how="inside"))\ntemplate = "chatml"\ntraining.update(steps=2)\n'
+    config = write_config(tmp_path / "c.py", model, write_rows(tmp_path / "rows.jsonl", 8), extra)
+    run = tmp_path / "run"
+    assert _imported(UNUSED, "train", str(config), "--work-dir", str(run)) == []
+    assert (run / "final" / "adapter_model.safetensors").is_file()
+
+
+def test_a_new_adapter_adds_nothing_and_one_that_is_more_than_zero_does(
+    tmp_path: Path, byte_tokenizer: Any
+) -> None:
+    """Where it adds nothing, the model gives the same bits without it, in bf16 as it is asked."""
+    save_tiny(tmp_path, "llama", byte_tokenizer)
+
+    def load(adapter: LoRA | None) -> Any:
+        spec = CausalLM(str(tmp_path), dtype="bfloat16", adapter=adapter)
+        return spec.load(spec.load_tokenizer(), torch.device("cpu")).model.eval()
+
+    model, ids = load(LoRA(r=4, dropout=0.1, modules_to_save=["lm_head"])), torch.arange(5, 25)[None]
+    assert adds_nothing(model)
+    with torch.no_grad():
+        on = model(input_ids=ids).logits
+        with model.disable_adapter():
+            assert torch.equal(on, model(input_ids=ids).logits)
+        next(each for name, each in model.named_parameters() if "lora_B" in name)[0, 0] = 1e-6
+    assert not adds_nothing(model)
+    for other in (None, LoRA(init="pissa"), LoRA(dora=True)):
+        assert not adds_nothing(load(other))

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
 COMMANDS = [
     *("train", "chat", "serve", "eval", "score", "convert", "report", "compare"),
-    *("inspect-data", "prepare", "check", "list", "copy", "doctor"),
+    *("inspect-data", "prepare", "check", "list", "copy", "doctor", "completion"),
 ]
 
 
@@ -67,7 +67,7 @@ def test_help_imports_nothing_heavy_and_names_every_command() -> None:
     assert all(re.search(rf"^ +{command}\b", done.stdout, re.MULTILINE) for command in COMMANDS)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "argparse" in imported
-    assert not {"torch", "transformers", "mmengine", "peft", "numpy"} & imported
+    assert not {"torch", "transformers", "mmengine", "peft", "numpy", "argcomplete"} & imported
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
@@ -87,11 +87,17 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
-    assert f"usage: xft {command}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"usage: xft {command}" in shown
+    assert "examples:\n  xft " + command in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

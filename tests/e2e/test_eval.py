@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from tiny import records
+from preferences import PAIR_ROWS, write_json_lines
+from tiny import records, write_config
 
 from xft.chat import open_session
 from xft.cli import main
@@ -36,6 +37,50 @@ def test_it_finds_what_the_run_found_at_its_end(
     said = capsys.readouterr().out
     assert f"loss {last['loss']:.4g}" in said
     assert "rougeL" in said
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "objective = dict(type='dpo', cached=True)\n",
+        "objective = dict(type='dpo', sft_weight=0.1)\nmodel.update(adapter=None)\n",
+        "objective = 'kto'\ndata.update(type='judged', format='kto')\nhooks['validation'].update(batch_size=3)\n",
+    ],
+    ids=["dpo beside the adapter", "dpo beside a copy", "kto"],
+)
+def test_the_validation_of_preferences_is_that_of_the_run(
+    extra: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its reference is what the run had: the base, or the model as the run began with it."""
+    pairs = [
+        {**each, "completion": each["chosen" if number % 2 else "rejected"], "label": bool(number % 2)}
+        for number, each in enumerate(PAIR_ROWS)
+    ]
+    kind = "data.update(type='preference', format='preference', val=4)\nmodel.update(dtype='float32')\n"
+    rows = write_json_lines(tmp_path / "rows.jsonl", pairs)
+    config = write_config(tmp_path / "c.py", tiny_model, rows, kind + extra)
+    run, out = tmp_path / "run", tmp_path / "found.json"
+    assert main(["train", str(config), "--work-dir", str(run)]) == 0
+    assert main(["eval", str(run), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["validation"]
+    first, *_, last = ({k: v for k, v in each.items() if k in found} for each in records(run, "val"))
+    assert found == pytest.approx(last, rel=1e-4, abs=1e-6)
+    assert found != pytest.approx(first, rel=1e-2)
+    assert {"rewards/chosen", "rewards/accuracy"} <= found.keys()
+    assert f"4 {'samples' if 'kto' in extra else 'pairs'}  loss" in capsys.readouterr().out
+
+
+def test_the_validation_of_a_reward_model_is_that_of_the_run(
+    reward_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found.json"
+    assert main(["eval", str(reward_run), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    last = records(reward_run, "val")[-1]
+    assert found == {"validation": pytest.approx({key: last[key] for key in found["validation"]}, rel=1e-4)}
+    assert {"loss", "rewards/margin", "rewards/accuracy"} <= found["validation"].keys()
+    assert main(["eval", str(reward_run), "--data", str(reward_run.parent / "rows.jsonl")]) == 2
+    assert "xft score" in capsys.readouterr().err
 
 
 def test_tasks_are_handed_to_the_harness_where_it_is_installed(

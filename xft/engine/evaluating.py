@@ -1,7 +1,6 @@
 """What a trained model is worth, asked again after the run: ``xft eval``."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,15 +13,14 @@ from xft import console
 from xft.config import build, build_slot, check, load_config
 from xft.engine.hooks.questions import QuestionsHook
 from xft.engine.recipe import Recipe
+from xft.engine.revalidating import line_of, validate_again
 from xft.errors import ConfigError
-from xft.evaluation import ask, evaluate, read_questions
+from xft.evaluation import ask, read_questions
 from xft.evaluation.heldout import Answered, answer_rows, metrics_of
 from xft.evaluation.questions import total_score
 from xft.evaluation.references import check_installed
 from xft.evaluation.scorers import contains
-from xft.evaluation.validation import validation_batches
-from xft.models import Generator, LoadedModel, TrainingModel, open_artifact
-from xft.templates import BoundTemplate
+from xft.models import Generator, LoadedModel, open_artifact
 
 SHOWN = 3
 """Answers of a held-out file that are printed."""
@@ -71,17 +69,19 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     config = load_config(folder / "config.py", data_only=not options.trust_config)
     check(config, Recipe, str(folder / "config.py"))
     recipe = build(config, Recipe)
+    if recipe.model.kind == "reward_model" and (options.data is not None or options.tasks):
+        raise ConfigError("eval: a reward model gives no answers; `xft score RUN FILE` tries it on rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = open_artifact(
-        options.run, device=device, trust_remote_code=options.trust_remote_code, kind="causal_lm"
+        options.run, device=device, trust_remote_code=options.trust_remote_code, kind=recipe.model.kind
     )
     template = (
         recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.questions else None
     )
     found: dict[str, Any] = {}
-    if validation := _validate(recipe, loaded, template, device):
+    if validation := validate_again(recipe, loaded, template, device):
         found["validation"] = validation
-    if template is not None:
+    if template is not None and recipe.model.kind == "causal_lm":
         generator = Generator(loaded.model, loaded.tokenizer, template)
         if questions := _ask(recipe, generator):
             found["questions"] = questions
@@ -94,26 +94,6 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     if options.out is not None:
         _write(Path(options.out), found)
     return found
-
-
-def _validate(
-    recipe: Recipe, loaded: LoadedModel, template: BoundTemplate | None, device: torch.device
-) -> dict[str, float]:
-    """The loss on the rows that the run set aside."""
-    if recipe.data.gives != "samples" or getattr(recipe.objective, "prepare", None) is not None:
-        console.say("validation  of preferences it is in metrics.jsonl, and is not repeated here")
-        return {}
-    recipe.data.locate()
-    prepared = recipe.data.prepare(loaded.tokenizer, template)
-    if not prepared.val:
-        console.say("validation  the run set no rows aside")
-        return {}
-    pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
-    batches = validation_batches(prepared.val, 8, prepared.unit, pad)
-    metrics = evaluate(TrainingModel(loaded.model, recipe.objective), batches, device)
-    figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    console.say(f"validation  {len(prepared.val):,} samples  " + _line(figures))
-    return figures
 
 
 def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
@@ -142,7 +122,7 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generato
         )
     )
     metrics = metrics_of(rows)
-    console.say(f"data        {_line(metrics)}")
+    console.say(f"data        {line_of(metrics)}")
     for each in rows[:SHOWN]:
         console.say(
             f"  {_short(each.question)}\n    wanted  {_short(each.reference)}\n    got     {_short(each.answer)}"
@@ -168,14 +148,8 @@ def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, A
     model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
     results = simple_evaluate(model=model, tasks=list(options.tasks), limit=options.limit)["results"]
     for task, figures in results.items():
-        console.say(f"task        {task}  " + _line(figures))
+        console.say(f"task        {task}  " + line_of(figures))
     return {task: dict(figures) for task, figures in results.items()}
-
-
-def _line(figures: Mapping[str, Any]) -> str:
-    return "  ".join(
-        f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, int | float)
-    )
 
 
 def _short(text: str, length: int = 100) -> str:

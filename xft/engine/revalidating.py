@@ -22,7 +22,7 @@ from xft.templates import BoundTemplate
 from xft.types import Objective
 
 
-@dataclass(frozen=True)
+@dataclass
 class Alone:
     """What an objective asks of a strategy, for one process.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from log_file import log_records
 
 from xft.engine.loggers import Logger, MLflow, TensorBoard, WandB
 
@@ -91,23 +92,15 @@ def test_mlflow_keeps_a_run_that_stopped_at_its_checkpoint(tmp_path: Path) -> No
 
 
 def history(file: Path) -> list[dict[str, Any]]:
-    """The rows that W&B keeps in a file: records of LevelDB's log, protocol buffers of its own."""
+    """The rows that W&B keeps in a file."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content, rows, place, record = file.read_bytes(), [], 7, b""
-    while place < len(content):
-        if (rest := 32768 - place % 32768) < 7:  # a header does not stand across two blocks
-            place += rest
-        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
-        record += content[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            parsed = Record.FromString(record)
-            record = b""
-            if parsed.HasField("history"):
-                items = parsed.history.item
-                rows.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
-    return rows
+    parsed = [Record.FromString(each) for each in log_records(file)]
+    return [
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in each.history.item}
+        for each in parsed
+        if each.HasField("history")
+    ]
 
 
 def test_wandb_counts_the_steps_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(
     cases = [
         ([str(tiny_model)], 2, "is no run folder"),
         ([str(finished_run), "--limit", "0"], 2, "at least 1"),
+        ([str(finished_run), "--data", "none.jsonl"], 2, "none.jsonl does not exist"),
         ([str(finished_run), "--data", str(bad)], 3, "bad.jsonl:1: field output"),
     ]
     for arguments, code, message in cases:

@@ -86,6 +86,19 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert (process.wait(60), noise) == (0, b"")
 
 
+def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "xft.cli", "check", "числа.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"no file '?????.py'" in done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -209,6 +222,8 @@ def test_ctrl_c_ends_with_130_and_a_word(
     ("argv", "complaint"),
     [
         (["check", "nope.py"], "no file 'nope.py'"),
+        (["check", "."], "'.' is a folder, expected a Python config file"),
+        (["train", "smollm2_lora"], "`xft copy smollm2_lora` writes the shipped one"),
         (["check", LORA, "--cfg-options", "dat.path=x"], "dat is not in the config; did you mean 'data'?"),
         (["check", LORA, "--cfg-options", "seed"], "got 'seed', expected KEY=VALUE"),
         (["list", "formatz"], "nothing is called 'formatz'; did you mean"),

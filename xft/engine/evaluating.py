@@ -11,6 +11,7 @@ import torch
 
 from xft import console
 from xft.config import build, build_slot, check, load_config
+from xft.data.sources import locate
 from xft.engine.hooks.questions import QuestionsHook
 from xft.engine.recipe import Recipe
 from xft.engine.revalidating import line_of, validate_again
@@ -64,6 +65,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
     if options.data is not None:
         check_installed()
+        locate(options.data)  # what is not there is said before anything takes time
     if options.tasks:
         _check_harness()
     config = load_config(folder / "config.py", data_only=not options.trust_config)

@@ -143,6 +143,7 @@ def hush_libraries() -> None:
         "huggingface_hub",
         "mlflow",
         "alembic",
+        "lm_eval",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     # It sets its own level when it is imported, which accelerate does wherever it is installed.

@@ -13,7 +13,9 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", metavar="NAME", help="of these rows (default: that of the run's own)")
     parser.add_argument(
-        "--tasks", metavar="A,B", help="tasks of lm-evaluation-harness, where it is installed"
+        "--tasks",
+        metavar="A,B",
+        help="tasks of lm-evaluation-harness, where it is installed, or YAML files of its kind",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="the most rows of the file, and of each task"

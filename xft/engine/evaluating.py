@@ -1,8 +1,10 @@
 """What a trained model is worth, asked again after the run: ``xft eval``."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from xft.evaluation.references import check_installed
 from xft.evaluation.scorers import contains
 from xft.models import Generator, LoadedModel, open_artifact
 
+TASK_FILES = (".yaml", ".yml")
 SHOWN = 3
 """Answers of a held-out file that are printed."""
 
@@ -35,7 +38,7 @@ class EvalOptions:
         run: a run folder.
         data: a held-out file of rows.
         format: of its rows; by default that of the run's own.
-        tasks: of lm-evaluation-harness.
+        tasks: of lm-evaluation-harness: names, or YAML files of its kind.
         limit: the most rows of ``data``, and of each task.
         max_new_tokens: the most tokens of an answer.
         out: a file for the results.
@@ -143,15 +146,37 @@ def _check_harness() -> None:
 
 
 def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, Any]]:
-    """Tasks of lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness)."""
+    """Tasks of lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness), or in
+    files of its kind."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
+    files = [Path(each) for each in options.tasks if Path(each).suffix in TASK_FILES]
+    names = [_task_of(Path(each)) if Path(each).suffix in TASK_FILES else each for each in options.tasks]
+    manager = TaskManager(include_path=[str(each.parent) for each in files] or None)
+    if unknown := [each for each in names if each not in manager.all_tasks]:
+        near = get_close_matches(unknown[0], manager.all_tasks, n=3)
+        mend = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
+        raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {mend}")
     model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
-    results = simple_evaluate(model=model, tasks=list(options.tasks), limit=options.limit)["results"]
+    results = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)[
+        "results"
+    ]
     for task, figures in results.items():
         console.say(f"task        {task}  " + line_of(figures))
     return {task: dict(figures) for task, figures in results.items()}
+
+
+def _task_of(file: Path) -> str:
+    """The name of the task in a file."""
+    try:
+        named = re.search(r"^task: *[\"']?([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"eval --tasks: cannot read {file} ({error})") from error
+    if named is None:
+        raise ConfigError(f"eval --tasks: {file} names no task, expected a line `task: NAME`")
+    return named[1]
 
 
 def _short(text: str, length: int = 100) -> str:

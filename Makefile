@@ -33,7 +33,8 @@ soak: $(VENV)/.installed
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "xft needs Python 3.11 or newer; say: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "xft needs Python 3.11 or newer; say: make PYTHON=python3.11")'
+	@echo "setting up $(VENV): once, some minutes, about 2 GB with torch"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -e .
 	$(PIP) install -q --no-deps -r requirements/demo.txt

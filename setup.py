@@ -40,6 +40,7 @@ setup(
     install_requires=requirements("runtime"),
     extras_require={
         "logging": requirements("logging"),
+        "swanlab": requirements("swanlab"),
         "deepspeed": requirements("deepspeed"),
         "serve": requirements("serve"),
         "gguf": requirements("gguf"),

@@ -1,10 +1,12 @@
-"""What README and docs tell a person to type."""
+"""What README, docs and ``--help`` tell a person to type."""
 
 import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from xft.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README_zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,7 +52,7 @@ def blocks(page: Path, *languages: str) -> Iterator[str]:
 
 
 def commands() -> list[Typed]:
-    """Every command of every page, each once."""
+    """Every command of every page, and every example of ``--help``, each once."""
     found: dict[tuple[str, ...], Typed] = {}
     for page in PAGES:
         lines = [line for body in blocks(page, "bash") for line in _lines(body)]
@@ -61,6 +63,9 @@ def commands() -> list[Typed]:
         for line in lines:
             if words := tuple(shlex.split(line, comments=True)):
                 found.setdefault(words, Typed(page.relative_to(ROOT).as_posix(), words))
+    for name, command in COMMANDS.items():
+        for line in command.examples:
+            found.setdefault(words := tuple(shlex.split(line)), Typed(f"xft {name} --help", words))
     return list(found.values())
 
 

@@ -27,10 +27,9 @@ def listing(what: str) -> list[str]:
     """
     if what in ("configs", "config"):
         return _table({name: _docstring(file) for name, file in shipped_configs().items()})
-    kinds = {name: slot for slot in SLOTS for name in (slot, _plural(slot))}
-    if what not in kinds:
-        raise ConfigError(f"list: nothing is called {what!r}; {nearest(what, {*kinds, 'configs'})}")
-    slot = kinds[what]
+    slot = kinds().get(what, what)
+    if slot not in SLOTS:
+        raise ConfigError(f"list: nothing is called {what!r}; {nearest(what, {*kinds(), 'configs'})}")
     lines = _table({name: _summary(resolve(slot, name)) for name in names(slot)})
     return _with_examples(lines) if slot == "format" else lines
 
@@ -59,8 +58,13 @@ def copy_config(name: str, folder: str) -> Path:
     return target
 
 
+def kinds() -> dict[str, str]:
+    """The kinds of components, as English has them in the plural, to the key of the config they stand under."""
+    return {_plural(slot): slot for slot in SLOTS if slot != "sets"}  # the sets of a mixture are data
+
+
 def _plural(slot: str) -> str:
-    if slot.endswith("s"):
+    if slot.endswith("s") or slot == "data":
         return slot
     return f"{slot[:-1]}ies" if slot.endswith("y") else f"{slot}s"
 

@@ -5,23 +5,39 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xft.commands import COMMANDS
+from xft.commands import COMMANDS, completion
 from xft.errors import XftError
 from xft.version import __version__
 
 INTERRUPTED = 130
 """What a shell reports for Ctrl-C: 128 + SIGINT."""
+FIRST_STEPS = """examples:
+  xft copy smollm2_lora mine.py
+  xft inspect-data mine.py
+  xft train mine.py --work-dir runs/mine
+  xft chat runs/mine
+
+`xft COMMAND --help` shows what a command takes, with examples."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``xft``."""
     parser = argparse.ArgumentParser(
-        prog="xft", description="Fine-tune language models from Python config files."
+        prog="xft",
+        description="Fine-tune language models from Python config files.",
+        epilog=FIRST_STEPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xft {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, each in COMMANDS.items():
-        command = commands.add_parser(name, help=each.summary, description=each.summary)
+        command = commands.add_parser(
+            name,
+            help=each.summary,
+            description=each.summary,
+            epilog=each.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         each.add(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -29,7 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code: 0, or that of the mistake that ended it."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    if completion.ASKED in os.environ:
+        completion.answer(parser)
+    arguments = parser.parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
     from xft import console
 

@@ -1,5 +1,6 @@
 """What people read while xft works: few plain lines, and no noise from libraries."""
 
+import io
 import logging
 import os
 import sys
@@ -108,6 +109,10 @@ def clock(seconds: float) -> str:
 
 def setup(quiet: bool = False) -> None:
     """Send lines to the terminal. ``quiet`` is for ranks other than the first."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows a question mark; no run ends for it.
+            stream.reconfigure(errors="replace")
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     for handler in [each for each in LOGGER.handlers if not isinstance(each, logging.FileHandler)]:
@@ -138,6 +143,7 @@ def hush_libraries() -> None:
         "huggingface_hub",
         "mlflow",
         "alembic",
+        "lm_eval",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     # It sets its own level when it is imported, which accelerate does wherever it is installed.

@@ -3,14 +3,17 @@
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny import records
+import torch
+from preferences import PAIR_ROWS, write_json_lines
+from tiny import records, write_config
 
 from xft.chat import open_session
 from xft.cli import main
+from xft.models import open_artifact
 
 
 def test_it_finds_what_the_run_found_at_its_end(
@@ -38,6 +41,50 @@ def test_it_finds_what_the_run_found_at_its_end(
     assert "rougeL" in said
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "objective = dict(type='dpo', cached=True)\n",
+        "objective = dict(type='dpo', sft_weight=0.1)\nmodel.update(adapter=None)\n",
+        "objective = 'kto'\ndata.update(type='judged', format='kto')\nhooks['validation'].update(batch_size=3)\n",
+    ],
+    ids=["dpo beside the adapter", "dpo beside a copy", "kto"],
+)
+def test_the_validation_of_preferences_is_that_of_the_run(
+    extra: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its reference is what the run had: the base, or the model as the run began with it."""
+    pairs = [
+        {**each, "completion": each["chosen" if number % 2 else "rejected"], "label": bool(number % 2)}
+        for number, each in enumerate(PAIR_ROWS)
+    ]
+    kind = "data.update(type='preference', format='preference', val=4)\nmodel.update(dtype='float32')\n"
+    rows = write_json_lines(tmp_path / "rows.jsonl", pairs)
+    config = write_config(tmp_path / "c.py", tiny_model, rows, kind + extra)
+    run, out = tmp_path / "run", tmp_path / "found.json"
+    assert main(["train", str(config), "--work-dir", str(run)]) == 0
+    assert main(["eval", str(run), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["validation"]
+    first, *_, last = ({k: v for k, v in each.items() if k in found} for each in records(run, "val"))
+    assert found == pytest.approx(last, rel=1e-4, abs=1e-6)
+    assert found != pytest.approx(first, rel=1e-2)
+    assert {"rewards/chosen", "rewards/accuracy"} <= found.keys()
+    assert f"4 {'samples' if 'kto' in extra else 'pairs'}  loss" in capsys.readouterr().out
+
+
+def test_the_validation_of_a_reward_model_is_that_of_the_run(
+    reward_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found.json"
+    assert main(["eval", str(reward_run), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    last = records(reward_run, "val")[-1]
+    assert found == {"validation": pytest.approx({key: last[key] for key in found["validation"]}, rel=1e-4)}
+    assert {"loss", "rewards/margin", "rewards/accuracy"} <= found["validation"].keys()
+    assert main(["eval", str(reward_run), "--data", str(reward_run.parent / "rows.jsonl")]) == 2
+    assert "xft score" in capsys.readouterr().err
+
+
 def test_tasks_are_handed_to_the_harness_where_it_is_installed(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,17 +95,59 @@ def test_tasks_are_handed_to_the_harness_where_it_is_installed(
         seen.update(options)
         return {"results": {"arc": {"acc,none": 0.25, "alias": "arc"}}}
 
-    harness, models, kind = (
-        ModuleType(each) for each in ("lm_eval", "lm_eval.models", "lm_eval.models.huggingface")
+    harness, models, kind, tasks = (
+        ModuleType(each)
+        for each in ("lm_eval", "lm_eval.models", "lm_eval.models.huggingface", "lm_eval.tasks")
     )
     harness.simple_evaluate = simple_evaluate  # type: ignore[attr-defined]
     kind.HFLM = lambda **options: options  # type: ignore[attr-defined]
-    for each in (harness, models, kind):
+    tasks.TaskManager = lambda **options: SimpleNamespace(all_tasks=["arc", "mmlu"])  # type: ignore[attr-defined]
+    for each in (harness, models, kind, tasks):
         monkeypatch.setitem(sys.modules, each.__name__, each)
     monkeypatch.setattr("xft.engine.evaluating.find_spec", lambda name: object())
     assert main(["eval", str(finished_run), "--tasks", "arc, mmlu", "--limit", "5"]) == 0
     assert (seen["tasks"], seen["limit"]) == (["arc", "mmlu"], 5)
     assert "task        arc  acc,none 0.25\n" in capsys.readouterr().out
+    assert main(["eval", str(finished_run), "--tasks", "arx"]) == 2
+    assert "lm-evaluation-harness has no task 'arx'; did you mean arc?" in capsys.readouterr().err
+
+
+TASK = """\
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: ["yes", "no"]
+doc_to_target: "{{{{answer}}}}"
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+def test_a_task_of_ones_own_goes_through_the_real_harness(finished_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: pip install lm_eval")
+    rows = write_json_lines(
+        tmp_path / "rows.jsonl",
+        ({"question": f"Is {n} odd? Answer:", "answer": 1 - n % 2} for n in range(6)),
+    )
+    task, out = tmp_path / "own.yaml", tmp_path / "found.json"
+    task.write_text(TASK.format(name="xft_odd", rows=rows))
+    assert main(["eval", str(finished_run), "--tasks", str(task), "--limit", "4", "--out", str(out)]) == 0
+    figures = json.loads(out.read_text())["tasks"]["xft_odd"]
+    # The same by hand: how likely each answer is behind the question, which the harness puts in no template.
+    loaded = open_artifact(str(finished_run))
+    right = 0
+    for row in [json.loads(each) for each in rows.read_text().splitlines()][:4]:
+        begin = loaded.tokenizer(row["question"])["input_ids"]
+        likely = []
+        for answer in (" yes", " no"):
+            ids = torch.tensor([begin + loaded.tokenizer(answer)["input_ids"]])
+            with torch.no_grad():
+                table = loaded.model(input_ids=ids).logits[0].log_softmax(-1)
+            likely.append(sum(table[at - 1, ids[0, at]].item() for at in range(len(begin), ids.shape[1])))
+        right += likely.index(max(likely)) == row["answer"]
+    assert figures["acc,none"] == right / 4
 
 
 def test_what_cannot_be_evaluated_is_said_in_one_line(
@@ -69,6 +158,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(
     cases = [
         ([str(tiny_model)], 2, "is no run folder"),
         ([str(finished_run), "--limit", "0"], 2, "at least 1"),
+        ([str(finished_run), "--data", "none.jsonl"], 2, "none.jsonl does not exist"),
         ([str(finished_run), "--data", str(bad)], 3, "bad.jsonl:1: field output"),
     ]
     for arguments, code, message in cases:

@@ -193,3 +193,31 @@ def test_what_cannot_be_written_or_is_not_read_back_leaves_nothing(
     assert main(["convert", str(tiny_model), out, "--gguf", "f32"]) == 5
     assert not Path(out).exists()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["gpt2", "model"]
+
+
+def test_llama_cpp_answers_as_the_run_does(finished_run: Path, tmp_path: Path) -> None:
+    """Its own tokenizer, chat template and arithmetic, in the file alone: the likeliest token each time."""
+    llama_cpp = pytest.importorskip(
+        "xllamacpp", reason="llama.cpp's bindings are not installed: pip install xllamacpp"
+    )
+    convert(str(finished_run), str(tmp_path / "out"), gguf="f32")
+    options = llama_cpp.CommonParams()
+    options.model.path = str(tmp_path / "out" / "model.gguf")
+    options.n_ctx, options.n_parallel, options.warmup, options.verbosity = 512, 1, False, 0
+    server = llama_cpp.Server(options)
+    loaded = open_artifact(str(finished_run))
+    for question in ("Say number 3", "Who are you? 再见"):
+        turns = [{"role": "user", "content": question}]
+        ids = loaded.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        chatted = server.handle_chat_completions({"messages": turns, "max_tokens": 1})
+        assert chatted["usage"]["prompt_tokens"] == len(ids)
+        ended = loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        wanted = loaded.model.generate(
+            input_ids=torch.tensor([ids]), do_sample=False, max_new_tokens=8, eos_token_id=ended
+        )[0, len(ids) :].tolist()
+        asked = {"prompt": ids, "max_tokens": 8, "temperature": 0, "logprobs": 1}
+        found = [
+            each["id"] for each in server.handle_completions(asked)["choices"][0]["logprobs"]["content"]
+        ]
+        assert [each for each in found if each != ended] == [each for each in wanted if each != ended]
+        assert len(found) > 1

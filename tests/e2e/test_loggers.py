@@ -32,10 +32,10 @@ def test_tensorboard_gets_the_curves_the_config_and_the_samples(tiny_run: Path, 
 def test_wandb_gets_the_curves_the_config_and_the_samples_as_a_table(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "run"
     options = ["loggers.wandb.type=wandb", "loggers.wandb.project=tests", "training.steps=3"]
+    options.append("loggers.wandb.mode=offline")
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
     folders = list((run / "wandb").glob("offline-run-*"))
     assert len(folders) == 1

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
 COMMANDS = [
     *("train", "chat", "serve", "eval", "score", "convert", "report", "compare"),
-    *("inspect-data", "prepare", "check", "list", "copy", "doctor"),
+    *("inspect-data", "prepare", "check", "list", "copy", "doctor", "completion"),
 ]
 
 
@@ -67,7 +67,7 @@ def test_help_imports_nothing_heavy_and_names_every_command() -> None:
     assert all(re.search(rf"^ +{command}\b", done.stdout, re.MULTILINE) for command in COMMANDS)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "argparse" in imported
-    assert not {"torch", "transformers", "mmengine", "peft", "numpy"} & imported
+    assert not {"torch", "transformers", "mmengine", "peft", "numpy", "argcomplete"} & imported
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
@@ -86,12 +86,31 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert (process.wait(60), noise) == (0, b"")
 
 
+def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "xft.cli", "check", "числа.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"no file '?????.py'" in done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
-    assert f"usage: xft {command}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"usage: xft {command}" in shown
+    assert "examples:\n  xft " + command in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,6 +222,8 @@ def test_ctrl_c_ends_with_130_and_a_word(
     ("argv", "complaint"),
     [
         (["check", "nope.py"], "no file 'nope.py'"),
+        (["check", "."], "'.' is a folder, expected a Python config file"),
+        (["train", "smollm2_lora"], "`xft copy smollm2_lora` writes the shipped one"),
         (["check", LORA, "--cfg-options", "dat.path=x"], "dat is not in the config; did you mean 'data'?"),
         (["check", LORA, "--cfg-options", "seed"], "got 'seed', expected KEY=VALUE"),
         (["list", "formatz"], "nothing is called 'formatz'; did you mean"),

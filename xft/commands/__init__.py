@@ -1,5 +1,6 @@
 """The commands of ``xft``: what each takes, and what it calls. Each imports what it needs itself."""
 
+from xft.commands.completion import COMPLETION
 from xft.commands.configs import CHECK, COPY, LIST
 from xft.commands.data import INSPECT, PREPARE
 from xft.commands.doctor import DOCTOR
@@ -25,4 +26,5 @@ COMMANDS: dict[str, Command] = {
     "list": LIST,
     "copy": COPY,
     "doctor": DOCTOR,
+    "completion": COMPLETION,
 }

@@ -6,7 +6,7 @@ from xft.commands.shared import Command, add_options
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument("config", metavar="CONFIG", help="a config file")
     add_options(parser)
 
 
@@ -24,6 +24,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         default="configs",
+        metavar="KIND",
         help="configs (default), or a kind of component: formats, templates, hooks, ...",
     )
 
@@ -47,6 +48,24 @@ def _copy(arguments: argparse.Namespace) -> None:
     )
 
 
-CHECK = Command("check a config without building anything", _add_check, _check)
-LIST = Command("list the shipped configs, or the components that a config may name", _add_list, _list)
-COPY = Command("copy a shipped config, to change it", _add_copy, _copy)
+CHECK = Command(
+    "check a config without building anything",
+    _add_check,
+    _check,
+    examples=("xft check configs/smollm2_lora.py",),
+)
+LIST = Command(
+    "list the shipped configs, or the components that a config may name",
+    _add_list,
+    _list,
+    examples=(
+        "xft list configs",
+        "xft list formats",
+    ),
+)
+COPY = Command(
+    "copy a shipped config, to change it",
+    _add_copy,
+    _copy,
+    examples=("xft copy smollm2_lora mine.py",),
+)

@@ -7,11 +7,13 @@ from xft.commands.shared import Command, add_options
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument("config", metavar="CONFIG", help="a config file")
     parser.add_argument(
         "--num", type=int, metavar="N", help="how many samples, or pairs (default: 3; with --html none)"
     )
-    parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument(
+        "--split", choices=("train", "val"), default="train", help="which rows (default: train)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one object a sample: input_ids, labels, text")
     form.add_argument("--html", metavar="FILE", help="write a page in which any sample can be looked at")
@@ -50,7 +52,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument("config", metavar="CONFIG", help="a config file")
     add_options(parser)
 
 
@@ -62,7 +64,18 @@ def _prepare(arguments: argparse.Namespace) -> None:
     print("\n".join(totals(prepared, recipe)))
 
 
-INSPECT = Command("see what the model will see", _add_inspect, _inspect)
+INSPECT = Command(
+    "see what the model will see",
+    _add_inspect,
+    _inspect,
+    examples=(
+        "xft inspect-data configs/smollm2_lora.py",
+        "xft inspect-data configs/smollm2_lora.py --html d.html",
+    ),
+)
 PREPARE = Command(
-    "prepare the data ahead of a run, into the cache that the run will read", _add_prepare, _prepare
+    "prepare the data ahead of a run, into the cache that the run will read",
+    _add_prepare,
+    _prepare,
+    examples=("xft prepare configs/smollm2_lora.py",),
 )

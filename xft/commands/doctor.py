@@ -24,4 +24,9 @@ def _run(arguments: argparse.Namespace) -> None:
     print("\nready to train" + (f"; look at: {', '.join(warned)}" if warned else ""))
 
 
-DOCTOR = Command("see what is installed, what is missing, and the command that mends it", _add, _run)
+DOCTOR = Command(
+    "see what is installed, what is missing, and the command that mends it",
+    _add,
+    _run,
+    examples=("xft doctor",),
+)

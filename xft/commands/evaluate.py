@@ -13,12 +13,20 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", metavar="NAME", help="of these rows (default: that of the run's own)")
     parser.add_argument(
-        "--tasks", metavar="A,B", help="tasks of lm-evaluation-harness, where it is installed"
+        "--tasks",
+        metavar="A,B",
+        help="tasks of lm-evaluation-harness, where it is installed, or YAML files of its kind",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="the most rows of the file, and of each task"
     )
-    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=256,
+        metavar="N",
+        help="the most tokens of an answer (default: 256)",
+    )
     parser.add_argument("--out", metavar="FILE", help="write what was found there, as JSON")
     parser.add_argument(
         "--trust-config", action="store_true", help="run the run's config.py as Python: read it first"
@@ -36,4 +44,13 @@ def _eval(arguments: argparse.Namespace) -> None:
     evaluate_run(EvalOptions(**known, tasks=tasks))
 
 
-EVAL = Command("evaluate a run: validation, sample questions, a file of rows, tasks", _add_eval, _eval)
+EVAL = Command(
+    "evaluate a run: validation, sample questions, a file of rows, tasks",
+    _add_eval,
+    _eval,
+    examples=(
+        "xft eval runs/a",
+        "xft eval runs/a --data held_out.jsonl --out found.json",
+        "xft eval runs/a --tasks arc_easy --limit 100",
+    ),
+)

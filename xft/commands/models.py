@@ -12,7 +12,13 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", metavar="PATH", help="an adapter to put on the model")
     parser.add_argument("--prompt", nargs="+", metavar="TEXT", help="answer each of these once, and exit")
     parser.add_argument("--system", metavar="TEXT", help="a system turn before all others")
-    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="the most tokens of an answer (default: 512)",
+    )
     parser.add_argument(
         "--temperature",
         type=float,
@@ -128,6 +134,32 @@ def _convert(arguments: argparse.Namespace) -> None:
         print(f"pushed to {push.push(Path(arguments.out), arguments.push, arguments.public)}")
 
 
-CHAT = Command("talk to what was trained", _add_chat, _chat)
-SCORE = Command("score rows with a reward model", _add_score, _score)
-CONVERT = Command("write a Hugging Face folder", _add_convert, _convert)
+CHAT = Command(
+    "talk to what was trained",
+    _add_chat,
+    _chat,
+    examples=(
+        "xft chat runs/a",
+        "xft chat runs/a --compare-base",
+        'xft chat runs/a --prompt "Who are you?" "What is xft?"',
+    ),
+)
+SCORE = Command(
+    "score rows with a reward model",
+    _add_score,
+    _score,
+    examples=(
+        "xft score runs/reward my_pairs.jsonl",
+        "xft score runs/reward my_pairs.jsonl --out scores.jsonl",
+    ),
+)
+CONVERT = Command(
+    "write a Hugging Face folder",
+    _add_convert,
+    _convert,
+    examples=(
+        "xft convert runs/a out --merge",
+        "xft convert runs/a out --gguf",
+        "xft convert runs/a out --merge --push owner/name",
+    ),
+)

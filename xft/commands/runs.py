@@ -29,5 +29,15 @@ def _compare(arguments: argparse.Namespace) -> None:
     print(f"wrote {write_comparison(arguments.runs, arguments.out)}: open it in a browser")
 
 
-REPORT = Command("write the page that shows a run: curves, answers, data, settings", _add_report, _report)
-COMPARE = Command("write a page that shows runs side by side", _add_compare, _compare)
+REPORT = Command(
+    "write the page that shows a run: curves, answers, data, settings",
+    _add_report,
+    _report,
+    examples=("xft report runs/a",),
+)
+COMPARE = Command(
+    "write a page that shows runs side by side",
+    _add_compare,
+    _compare,
+    examples=("xft compare runs/a runs/b --out both.html",),
+)

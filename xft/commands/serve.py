@@ -25,9 +25,6 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
     add_trust(parser)
-    parser.epilog = (
-        "The environment variable XFT_API_KEY, where it is set, is the key that clients must send."
-    )
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -47,4 +44,13 @@ def _serve(arguments: argparse.Namespace) -> None:
     serve(ServeOptions(**known))
 
 
-SERVE = Command("serve what was trained, as OpenAI's API and as a page", _add_serve, _serve)
+SERVE = Command(
+    "serve what was trained, as OpenAI's API and as a page",
+    _add_serve,
+    _serve,
+    examples=(
+        "xft serve runs/a",
+        "xft serve runs/a --port 8080 --max-batch 1",
+    ),
+    note="The environment variable XFT_API_KEY, where it is set, is the key that\nclients must send.",
+)

@@ -1,7 +1,7 @@
 """What several commands share."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -13,11 +13,21 @@ class Command:
         summary: what it does, in a line.
         add: adds its arguments to its parser.
         run: does it; returns an exit code where that is not 0.
+        examples: what a person types, for ``--help``.
+        note: what ``--help`` says at its end.
     """
 
     summary: str
     add: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
+    examples: Sequence[str] = ()
+    note: str = ""
+
+    @property
+    def epilog(self) -> str:
+        """What stands below the options in ``--help``."""
+        shown = "\n".join(["examples:", *(f"  {each}" for each in self.examples)] if self.examples else [])
+        return "\n\n".join(each for each in (shown, self.note) if each)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

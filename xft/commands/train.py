@@ -82,4 +82,15 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-TRAIN = Command("train as a config says", _add_train, _train)
+TRAIN = Command(
+    "train as a config says",
+    _add_train,
+    _train,
+    examples=(
+        "xft train configs/smollm2_lora.py --work-dir runs/a",
+        "xft train configs/smollm2_lora.py --dry-run",
+        "xft train configs/smollm2_lora.py --cfg-options data.path=my_rows.jsonl",
+        "xft train CONFIG --work-dir RUN --resume",
+        "xft train CONFIG --num-devices 8 --deepspeed zero2",
+    ),
+)

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 from mmengine.config.lazy import LazyObject
 
+from xft import paths
 from xft.config.literal import read_literals
 from xft.config.overrides import Overrides, apply_all, apply_known
 from xft.errors import ConfigError
@@ -48,7 +49,7 @@ def load_config(
     file = Path(path)
     overrides = overrides or {}
     if not file.is_file():
-        raise ConfigError(f"config: no file {str(path)!r}; `xft list configs` shows the shipped ones")
+        raise ConfigError(f"config: {_missing(file)}")
     if file.suffix != ".py":
         raise ConfigError(f"config: got {str(path)!r}, expected a Python config file (.py)")
     if data_only:
@@ -62,6 +63,14 @@ def load_config(
     if wrong:
         raise ConfigError(f"{file}: " + "\n".join(wrong))
     return config
+
+
+def _missing(file: Path) -> str:
+    if file.is_dir():
+        return f"{str(file)!r} is a folder, expected a Python config file (.py)"
+    if (paths.configs() / f"{file.stem}.py").is_file():
+        return f"no file {str(file)!r}; `xft copy {file.stem}` writes the shipped one of this name here"
+    return f"no file {str(file)!r}; `xft list configs` shows the shipped ones"
 
 
 def _run(file: Path, overrides: Overrides) -> tuple[ConfigDict, list[str]]:
@@ -115,7 +124,7 @@ def _parse(file: Path) -> ast.Module:
     except (SyntaxError, ValueError) as error:
         number = getattr(error, "lineno", None)
         line = f":{number}" if number else ""
-        raise ConfigError(f"{file}{line}: does not parse ({error})") from error
+        raise ConfigError(f"{file}{line}: does not parse ({getattr(error, 'msg', error)})") from error
     for block in (each for each in tree.body if isinstance(each, ast.With)):
         for node in (each for each in block.body if isinstance(each, ast.ImportFrom)):
             if node.level and node.module:

@@ -19,7 +19,13 @@ USES = {
     "mlflow-skinny": "loggers.mlflow",
     "sqlalchemy": "loggers.mlflow without a server",
     "alembic": "loggers.mlflow without a server",
+    "swanlab": "loggers.swanlab",
     "deepspeed": "sharded training",
+    "fastapi": "xft serve",
+    "uvicorn": "xft serve",
+    "gguf": "xft convert --gguf",
+    "sacrebleu": "xft eval --data",
+    "rouge-score": "xft eval --data",
 }
 """What an optional distribution is for."""
 HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"

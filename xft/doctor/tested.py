@@ -11,7 +11,7 @@ from xft import paths
 
 DISTRIBUTION = "xft-tuner"
 RUNTIME = "runtime"
-EXTRAS = ("logging", "deepspeed")
+EXTRAS = ("logging", "swanlab", "deepspeed", "serve", "gguf", "eval")
 
 
 def ranges(root: Path = paths.PACKAGE.parent) -> dict[str, list[str]]:

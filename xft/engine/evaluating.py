@@ -1,9 +1,10 @@
 """What a trained model is worth, asked again after the run: ``xft eval``."""
 
 import json
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,19 @@ import torch
 
 from xft import console
 from xft.config import build, build_slot, check, load_config
+from xft.data.sources import locate
 from xft.engine.hooks.questions import QuestionsHook
 from xft.engine.recipe import Recipe
+from xft.engine.revalidating import line_of, validate_again
 from xft.errors import ConfigError
-from xft.evaluation import ask, evaluate, read_questions
+from xft.evaluation import ask, read_questions
 from xft.evaluation.heldout import Answered, answer_rows, metrics_of
 from xft.evaluation.questions import total_score
 from xft.evaluation.references import check_installed
 from xft.evaluation.scorers import contains
-from xft.evaluation.validation import validation_batches
-from xft.models import Generator, LoadedModel, TrainingModel, open_artifact
-from xft.templates import BoundTemplate
+from xft.models import Generator, LoadedModel, open_artifact
 
+TASK_FILES = (".yaml", ".yml")
 SHOWN = 3
 """Answers of a held-out file that are printed."""
 
@@ -36,7 +38,7 @@ class EvalOptions:
         run: a run folder.
         data: a held-out file of rows.
         format: of its rows; by default that of the run's own.
-        tasks: of lm-evaluation-harness.
+        tasks: of lm-evaluation-harness: names, or YAML files of its kind.
         limit: the most rows of ``data``, and of each task.
         max_new_tokens: the most tokens of an answer.
         out: a file for the results.
@@ -66,22 +68,25 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
     if options.data is not None:
         check_installed()
+        locate(options.data)  # what is not there is said before anything takes time
     if options.tasks:
         _check_harness()
     config = load_config(folder / "config.py", data_only=not options.trust_config)
     check(config, Recipe, str(folder / "config.py"))
     recipe = build(config, Recipe)
+    if recipe.model.kind == "reward_model" and (options.data is not None or options.tasks):
+        raise ConfigError("eval: a reward model gives no answers; `xft score RUN FILE` tries it on rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = open_artifact(
-        options.run, device=device, trust_remote_code=options.trust_remote_code, kind="causal_lm"
+        options.run, device=device, trust_remote_code=options.trust_remote_code, kind=recipe.model.kind
     )
     template = (
         recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.questions else None
     )
     found: dict[str, Any] = {}
-    if validation := _validate(recipe, loaded, template, device):
+    if validation := validate_again(recipe, loaded, template, device):
         found["validation"] = validation
-    if template is not None:
+    if template is not None and recipe.model.kind == "causal_lm":
         generator = Generator(loaded.model, loaded.tokenizer, template)
         if questions := _ask(recipe, generator):
             found["questions"] = questions
@@ -94,26 +99,6 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     if options.out is not None:
         _write(Path(options.out), found)
     return found
-
-
-def _validate(
-    recipe: Recipe, loaded: LoadedModel, template: BoundTemplate | None, device: torch.device
-) -> dict[str, float]:
-    """The loss on the rows that the run set aside."""
-    if recipe.data.gives != "samples" or getattr(recipe.objective, "prepare", None) is not None:
-        console.say("validation  of preferences it is in metrics.jsonl, and is not repeated here")
-        return {}
-    recipe.data.locate()
-    prepared = recipe.data.prepare(loaded.tokenizer, template)
-    if not prepared.val:
-        console.say("validation  the run set no rows aside")
-        return {}
-    pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
-    batches = validation_batches(prepared.val, 8, prepared.unit, pad)
-    metrics = evaluate(TrainingModel(loaded.model, recipe.objective), batches, device)
-    figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    console.say(f"validation  {len(prepared.val):,} samples  " + _line(figures))
-    return figures
 
 
 def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
@@ -142,7 +127,7 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generato
         )
     )
     metrics = metrics_of(rows)
-    console.say(f"data        {_line(metrics)}")
+    console.say(f"data        {line_of(metrics)}")
     for each in rows[:SHOWN]:
         console.say(
             f"  {_short(each.question)}\n    wanted  {_short(each.reference)}\n    got     {_short(each.answer)}"
@@ -161,21 +146,37 @@ def _check_harness() -> None:
 
 
 def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, Any]]:
-    """Tasks of lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness)."""
+    """Tasks of lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness), or in
+    files of its kind."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
+    files = [Path(each) for each in options.tasks if Path(each).suffix in TASK_FILES]
+    names = [_task_of(Path(each)) if Path(each).suffix in TASK_FILES else each for each in options.tasks]
+    manager = TaskManager(include_path=[str(each.parent) for each in files] or None)
+    if unknown := [each for each in names if each not in manager.all_tasks]:
+        near = get_close_matches(unknown[0], manager.all_tasks, n=3)
+        mend = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
+        raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {mend}")
     model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
-    results = simple_evaluate(model=model, tasks=list(options.tasks), limit=options.limit)["results"]
+    results = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)[
+        "results"
+    ]
     for task, figures in results.items():
-        console.say(f"task        {task}  " + _line(figures))
+        console.say(f"task        {task}  " + line_of(figures))
     return {task: dict(figures) for task, figures in results.items()}
 
 
-def _line(figures: Mapping[str, Any]) -> str:
-    return "  ".join(
-        f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, int | float)
-    )
+def _task_of(file: Path) -> str:
+    """The name of the task in a file."""
+    try:
+        named = re.search(r"^task: *[\"']?([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"eval --tasks: cannot read {file} ({error})") from error
+    if named is None:
+        raise ConfigError(f"eval --tasks: {file} names no task, expected a line `task: NAME`")
+    return named[1]
 
 
 def _short(text: str, length: int = 100) -> str:

@@ -185,7 +185,7 @@ def _near(ledger: Ledger) -> list[str]:
 
 def _split(name: str, figures: dict[str, Any], samples: Samples) -> list[str]:
     lines = [
-        f"{name:<6}{figures['samples']:,} samples, {figures['tokens']:,} tokens, "
+        f"{name:<6}{figures['samples']:,} sample{'s' * (figures['samples'] != 1)}, {figures['tokens']:,} tokens, "
         f"{figures['target_tokens']:,} of them trained ({figures['target_share']:.0%})"
     ]
     if not len(samples):

@@ -13,7 +13,7 @@ from xft.console import readable
 from xft.pages.markup import Markup, text
 
 WIDTH, HEIGHT = 560, 250
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 70, 12, 10, 34
 MOST_POINTS = 300
 """More points than these are put together: to a line of their means; what is faint, to a band from the least
 to the greatest."""

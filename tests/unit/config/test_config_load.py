@@ -168,7 +168,7 @@ def test_a_missing_base_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_or_not_python_is_refused(tmp_path: Path) -> None:
     assert "no file" in message_of(tmp_path / "nothing.py")
-    assert "no file" in message_of(tmp_path)
+    assert "is a folder" in message_of(tmp_path)
     assert "expected a Python config file" in message_of(write(tmp_path, "config.yaml", "a: 1\n"))
 
 

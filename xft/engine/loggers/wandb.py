@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xft import console
 from xft.engine.loggers.base import Logger, figures, ledger_text
 from xft.errors import ConfigError
 from xft.registry import register
@@ -13,6 +14,10 @@ from xft.registry import register
 @register("loggers", "wandb")
 class WandB(Logger):
     """Weights & Biases: curves, config, and the sample questions as a table.
+
+    Steps of W&B are those of the run, and it takes none twice. Where a run was killed behind its newest
+    checkpoint, what W&B has of the steps up to there stays; the resumed run, which repeats them bit for
+    bit, leaves them out. Offline, each start has a folder of its own.
 
     Args:
         work_dir: the run folder.
@@ -56,12 +61,15 @@ class WandB(Logger):
                 f"loggers.wandb: cannot start ({error}); `wandb login`, or loggers.wandb.mode='offline'"
             ) from error
         remembered.write_text(self._run.id)
+        # Of a run that goes on, the first step that the server does not have.
+        self._first = self._run.step if known else 0
+        if self._first > resume_step + 1:
+            console.say(f"note: W&B has the steps up to {self._first - 1} of this run already")
 
     def record(self, values: Mapping[str, Any]) -> None:
         """A scalar for each figure, under ``split/name``."""
         split = values["split"]
-        named = {f"{split}/{name}": value for name, value in figures(values).items()}
-        self._run.log({**named, "step": values["step"]})
+        self._log({f"{split}/{name}": value for name, value in figures(values).items()}, values["step"])
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """A table with a row for each question."""
@@ -69,7 +77,11 @@ class WandB(Logger):
         table = self._wandb.Table(columns=columns)
         for row in rows:
             table.add_data(step, *(row[key] for key in columns[1:]))
-        self._run.log({"samples": table, "step": step})
+        self._log({"samples": table}, step)
+
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        if step >= self._first:
+            self._run.log({**values, "step": step}, step=step)
 
     def close(self) -> None:
         """End the run."""

@@ -19,7 +19,7 @@ from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import Frozen, Setup
 from xft.objectives import Referenced, prepare_objective
 from xft.templates import BoundTemplate
-from xft.types import Objective
+from xft.types import Batch, Objective
 
 
 @dataclass
@@ -33,8 +33,12 @@ class Alone:
 
     device: torch.device
     product: torch.dtype | None = None
-    rank: int = 0
-    world_size: int = 1
+    data_rank: int = 0
+    data_world_size: int = 1
+
+    def place(self, batch: Batch) -> Batch:
+        """The batch on the device of the model."""
+        return batch.to(self.device)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:

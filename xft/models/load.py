@@ -152,13 +152,13 @@ class CausalLM:
         # What peft writes down as the base of the adapter: it must hold from any folder.
         where = resolve_path(self.path)
         model.name_or_path = str(Path(where).absolute()) if Path(where).is_dir() else where
+        use_noise(model, self.neftune_alpha)
         resize_embeddings(model, tokenizer)
         new_tokens = [tokenizer.convert_tokens_to_ids(each) for each in self.add_tokens]
         model.config.use_cache = False
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         use_kernels(model, self.kernels == "auto")
-        use_noise(model, self.neftune_alpha)
         if self.adapter is None:
             return LoadedModel(model, tokenizer)
         fused = self.kernels == "auto"

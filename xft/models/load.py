@@ -153,6 +153,7 @@ class CausalLM:
         # What peft writes down as the base of the adapter: it must hold from any folder.
         where = resolve_path(self.path)
         model.name_or_path = str(Path(where).absolute()) if Path(where).is_dir() else where
+        use_noise(model, self.neftune_alpha)
         resize_embeddings(model, tokenizer)
         new_tokens = [tokenizer.convert_tokens_to_ids(each) for each in self.add_tokens]
         model.config.use_cache = False
@@ -160,7 +161,6 @@ class CausalLM:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         fused = self.kernels == "auto"
         use_kernels(model, fused)
-        use_noise(model, self.neftune_alpha)
         if fused:
             fuse_modules(model)
         if self.adapter is None:

@@ -72,10 +72,11 @@ def _lengths(batch: Batch) -> Tensor:
     """``(batch, seq)`` in fp32: the length of the sample that each token belongs to; infinite for padding."""
     ids = batch.input_ids
     if batch.segment_lengths:
-        lengths = torch.tensor(batch.segment_lengths, dtype=torch.float32, device=ids.device)
-        counts = torch.tensor(batch.segment_lengths, device=ids.device)
-        return lengths.repeat_interleave(counts, output_size=ids.numel()).view_as(ids)
+        # Made on the host, so that the device is not waited for.
+        lengths = torch.tensor(batch.segment_lengths)
+        each = lengths.repeat_interleave(lengths).float().view(ids.shape)
+        return each.to(ids.device, non_blocking=True)
     if batch.attention_mask is None:
         return torch.full(ids.shape, float(ids.shape[1]), device=ids.device)
-    lengths = batch.attention_mask.sum(dim=1, keepdim=True).float().expand(ids.shape)
-    return lengths.masked_fill(batch.attention_mask == 0, float("inf"))
+    each = batch.attention_mask.sum(dim=1, keepdim=True).float().expand(ids.shape)
+    return each.masked_fill(batch.attention_mask == 0, float("inf"))

@@ -179,8 +179,9 @@ class SingleDevice(BaseStrategy):
                 f"the norm of the gradient is {norm}, and the weights were left as they are"
             )
         self.optimizer.step()
+        take_average(self.optimizer)
         self.schedule.step()
-        SingleDevice.discard(self)
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def discard(self) -> None:

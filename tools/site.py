@@ -8,4 +8,6 @@ _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|math):\s?<code>(~?)([^<]*
 
 def on_page_content(html: str, **_: Any) -> str:
     """Show ``:class:`~xft.types.Batch``` as ``Batch``, and a formula as it is written."""
-    return _ROLE.sub(lambda found: f"<code>{found[2].rpartition('.')[2] if found[1] else found[2]}</code>", html)
+    return _ROLE.sub(
+        lambda found: f"<code>{found[2].rpartition('.')[2] if found[1] else found[2]}</code>", html
+    )

@@ -18,8 +18,10 @@ def log_records(file: Path) -> Iterator[bytes]:
             place += rest
             continue
         length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
-        record += content[place + HEADER : place + HEADER + length]
         place += HEADER + length
+        if place > len(content):  # it is being written
+            return
+        record += content[place - length : place]
         if kind in (WHOLE, LAST):
             yield record
             record = b""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,11 @@ def test_wandb_gets_the_curves_the_config_and_the_samples_as_a_table(
     table = json.loads(tables[0].read_text())
     assert table["columns"] == ["step", "question", "answer", "reference", "score", "stopped"]
     assert {row[1] for row in table["data"]} == {"Say number 3", "Who are you?"}
-    stored = next(folders[0].glob("*.wandb")).read_bytes()
+    file = next(folders[0].glob("*.wandb"))
+    until = time.monotonic() + 60
+    # A process of its own writes it, and may end after the run.
+    while b"val/perplexity" not in (stored := file.read_bytes()) and time.monotonic() < until:
+        time.sleep(0.05)
     for name in (b"train/loss", b"val/perplexity", b"max_length", b"rows_read"):
         assert name in stored
 

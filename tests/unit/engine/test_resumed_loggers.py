@@ -1,6 +1,7 @@
 """A run that was killed behind its newest checkpoint, and resumed: each back end has every step once."""
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,14 @@ def test_mlflow_keeps_a_run_that_stopped_at_its_checkpoint(tmp_path: Path) -> No
 
 
 def history(file: Path) -> list[dict[str, Any]]:
-    """The rows that W&B keeps in a file."""
+    """The rows that W&B keeps in a file, which a process of its own writes: it may end after the run."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    parsed = [Record.FromString(each) for each in log_records(file)]
+    until, parsed = time.monotonic() + 60, []
+    while not any(each.HasField("exit") for each in parsed):
+        assert time.monotonic() < until, "W&B has not ended its file"
+        time.sleep(0.05)
+        parsed = [Record.FromString(each) for each in log_records(file)]
     return [
         {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in each.history.item}
         for each in parsed

@@ -179,7 +179,7 @@ def main() -> None:
         "--trl-up-to",
         type=int,
         default=8192,
-        help="the longest context of TRL: at 8192 it takes some 20 GiB",
+        help="the longest context of TRL, which takes its time",
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--docs", type=Path, help="write the tables into this file, between their marks")

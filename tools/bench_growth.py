@@ -36,7 +36,7 @@ MIB = 2**20
 def save_model(folder: Path, layers: int, vocabulary: int) -> str:
     """Save a random model and the tokenizer of SmolLM2 as one folder."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from xft.models.load import load_tokenizer
 
@@ -45,7 +45,7 @@ def save_model(folder: Path, layers: int, vocabulary: int) -> str:
         vocab_size=vocabulary, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers,
         num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=32768, tie_word_embeddings=True,
     )  # fmt: skip
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     tokenizer: Any = load_tokenizer("xft://smollm2-135m-instruct")
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -221,7 +222,6 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """TRL's trainer, with its own tokenisation, collator and padding."""
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -249,6 +249,9 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             if "loss" in logs:
                 figures["loss"].append(float(logs["loss"]))
 
+    trl: Any = import_module("trl")
+    adapter = trl.ModelConfig(use_peft=True, lora_r=RANK, lora_alpha=ALPHA, lora_dropout=0.0)
+    adapter.lora_target_modules = "all-linear"
     trainer: Any = DPOTrainer(
         model=resolve_path(arguments.model),
         args=_dpo_config(run, arguments),
@@ -257,9 +260,7 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         ),
         eval_dataset=Dataset.from_list(val),
         processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
-        ),
+        peft_config=trl.get_peft_config(adapter),
         callbacks=[Watch()],
     )
     collate = trainer.data_collator

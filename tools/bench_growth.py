@@ -45,7 +45,8 @@ def save_model(folder: Path, layers: int, vocabulary: int) -> str:
         vocab_size=vocabulary, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers,
         num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=32768, tie_word_embeddings=True,
     )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer: Any = load_tokenizer("xft://smollm2-135m-instruct")
     tokenizer.save_pretrained(folder)
     return str(folder)

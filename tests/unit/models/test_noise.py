@@ -1,5 +1,6 @@
 """NEFTune's noise against that of transformers, and against the paper's bounds for each sample."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from xft.models import CausalLM, LoRA, TrainingModel
 from xft.models.noise import noisy_embeddings, use_noise
 from xft.models.wrapper import evaluating, target_loss
 from xft.objectives import next_token
-from xft.types import Sample
+from xft.parallel import share_out
+from xft.types import Sample, SequenceGroup
 
 WIDTH = 64
 LENGTHS = (7, 90, 24)
@@ -68,6 +70,25 @@ def test_each_sample_has_the_noise_of_its_own_length(saved: Path, lay: str) -> N
         assert abs(float(piece.mean())) < 0.15 * most
     if lay == "padded":
         assert not noise[0, LENGTHS[0] :].any()
+
+
+def test_ranks_that_share_a_batch_out_give_each_token_the_noise_of_its_sample(saved: Path) -> None:
+    """Also where a sample lies across a cut; and none to what is added behind."""
+    model, whole = _load(saved), collate_flat(_samples())
+    found = []
+    for rank in range(4):
+        group = SequenceGroup(rank, 4, None)
+        ids = share_out(whole.input_ids, group)
+        noisy = noisy_embeddings(model, replace(whole, sequence=group), ids)
+        assert noisy is not None
+        found.append((noisy - model.get_input_embeddings()(ids)).detach())
+    noise = torch.cat(found, dim=1)[0]
+    lengths = [each for each in LENGTHS for _ in range(each)]
+    assert len(noise) == len(lengths) + 3
+    most = torch.tensor([5 / (each * WIDTH) ** 0.5 for each in lengths])
+    highest = (noise[: len(lengths)].abs().amax(dim=1) / most).tolist()
+    assert 0.8 < min(highest) < max(highest) <= 1 + 1e-5
+    assert not noise[len(lengths) :].any()
 
 
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"adapter": None}], ids=str)

@@ -12,6 +12,8 @@ from functools import cached_property
 from xft.data.packing import pack
 
 MicroBatch = list[int]
+STRETCH = 50
+"""From how many shuffled micro-batches rows of like length are put together."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class BatchPlan:
         capacity: tokens in a packed row, or ``None``: a row is one sample.
         seed: of the shuffle.
         world_size: ranks that share an epoch.
+        grouped: put rows of like length into a micro-batch, for models that want them padded.
     """
 
     lengths: tuple[int, ...]
@@ -33,6 +36,7 @@ class BatchPlan:
     capacity: int | None = None
     seed: int = 0
     world_size: int = 1
+    grouped: bool = False
     _epochs: dict[int, tuple[MicroBatch, ...]] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
@@ -53,6 +57,8 @@ class BatchPlan:
         known = self._epochs.get(epoch)
         if known is None:
             rows = self.rows(epoch)
+            if self.grouped and self.capacity is None:
+                rows = self._group(rows, epoch)
             known = tuple(
                 [index for row in rows[start : start + self.batch_size] for index in row]
                 for start in range(0, len(rows), self.batch_size)
@@ -62,6 +68,19 @@ class BatchPlan:
                 self._epochs.pop(other, None)
             self._epochs[epoch] = known
         return known
+
+    def _group(self, rows: list[list[int]], epoch: int) -> list[list[int]]:
+        """The same rows, neighbours in length side by side. Micro-batches stand in no order of length, but the
+        one that is not full stays the last."""
+        reach = STRETCH * self.batch_size
+        for start in range(0, len(rows), reach):
+            rows[start : start + reach] = sorted(
+                rows[start : start + reach], key=lambda row: self.lengths[row[0]]
+            )
+        full = len(rows) - len(rows) % self.batch_size
+        batches = [rows[start : start + self.batch_size] for start in range(0, full, self.batch_size)]
+        random.Random(f"{self.seed}-{epoch}-grouped").shuffle(batches)
+        return [row for batch in batches for row in batch] + rows[full:]
 
     @cached_property
     def num_micro_batches(self) -> int:

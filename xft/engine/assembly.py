@@ -172,7 +172,16 @@ def plan_run(
         training, pack_length, changed = refit(training, pack_length, portions, world_size)
         lines = [f"resuming from {resume}", *(f"note: {each}" for each in changed)]
     packing = _packing(recipe, loaded)
-    plan = make_plan(prepared.train, training, pack_length, packing, recipe.seed, world_size, prepared.unit)
+    plan = make_plan(
+        prepared.train,
+        training,
+        pack_length,
+        packing,
+        recipe.seed,
+        world_size,
+        prepared.unit,
+        padded=not loaded.packs,
+    )
     return plan, lines
 
 

@@ -27,7 +27,8 @@ class TrainingPlan:
         """A text that changes with the samples, their order, and what is in a step."""
         plan = self.batches
         window = plan.accumulation * plan.world_size
-        return f"{self.data} {plan.capacity} {plan.seed} {plan.batch_size} {window}"
+        grouped = " grouped" if plan.grouped else ""
+        return f"{self.data} {plan.capacity} {plan.seed} {plan.batch_size} {window}{grouped}"
 
     def portions(self) -> dict[str, int | None]:
         """What is in a step, for a run that goes on with other ranks: ``window`` is of all of them."""
@@ -48,6 +49,7 @@ def make_plan(
     seed: int,
     world_size: int = 1,
     unit: int = 1,
+    padded: bool = False,
 ) -> TrainingPlan:
     """Plan a run.
 
@@ -63,6 +65,7 @@ def make_plan(
         seed: of the order.
         world_size: ranks that share an epoch.
         unit: neighbouring samples that stay together; what is planned with are these units.
+        padded: whether the samples of a batch are padded to the longest.
     """
     lengths = tuple(samples.lengths.reshape(-1, unit).sum(axis=1).tolist())
     wanted = BatchPlan(
@@ -72,6 +75,7 @@ def make_plan(
         capacity=max_length if packing else None,
         seed=seed,
         world_size=world_size,
+        grouped=padded,
     )
     plan = _shrink(wanted, training.min_steps_per_epoch)
     notes = []

@@ -10,7 +10,7 @@ from xft.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README_zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
-_THIN = re.compile(r'main\(\["([\w-]+)"')
+_THIN = re.compile(r'sys\.exit\(main\(\["([\w-]+)"')
 _BLOCK = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 

@@ -169,10 +169,10 @@ def test_time_grows_with_the_number_of_turns_and_not_with_its_square(
             for number in range(rounds)
             for turn in (Message("user", f"{number}?"), Message("assistant", f"{number}!", True))
         ]
-        began = time.perf_counter()
+        began = time.process_time()
         segments = template.segments(turns)
         assert sum(each.trained for each in segments) == rounds
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     seconds(500)
     assert min(seconds(4000) for _ in range(3)) < 10 * min(seconds(1000) for _ in range(3))

@@ -1,5 +1,6 @@
 """Ranks that compute each batch together (Ulysses) give what one process gives."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ def test_ranks_together_give_the_numbers_of_one_process(runs: Runs, kind: str, n
         figures(one, "train", "grad_norm"), rel=2e-4
     )
     assert "ranks compute each batch together" in (many / "train.log").read_text()
+    plan = json.loads((many / "environment.json").read_text(encoding="utf-8"))["plan"]
+    assert (plan["ranks"], plan["ranks that compute a batch together"]) == (4, int(name[len(kind) + 1]))
     if kind != "reward":
         asked = [(run / "samples.jsonl").read_text() for run in (one, many)]
         assert asked[0] == asked[1] != ""

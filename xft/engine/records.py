@@ -14,6 +14,7 @@ from xft.config import dump_config
 from xft.data import Prepared
 from xft.data.packing import describe
 from xft.engine.plan import TrainingPlan
+from xft.engine.strategies import SingleDevice
 from xft.errors import ConfigError
 from xft.pages import REPORT, write_report
 from xft.pages.records import ENVIRONMENT
@@ -39,9 +40,9 @@ def write_records(
                 out.write(each.read_bytes())
 
 
-def write_environment(work_dir: Path, plan: TrainingPlan, device: torch.device) -> None:
+def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice) -> None:
     """Write ``environment.json``: on what the run goes, with which libraries, in which portions."""
-    batches = plan.batches
+    batches, group = plan.batches, strategy.sequence
     total, _ = machine.host_memory()
     values = {
         "plan": {
@@ -49,12 +50,13 @@ def write_environment(work_dir: Path, plan: TrainingPlan, device: torch.device) 
             "steps of an epoch": batches.steps_per_epoch,
             "rows at once": batches.batch_size,
             "accumulation": batches.accumulation,
-            "ranks": batches.world_size,
+            "ranks": strategy.world_size,
+            **({} if group is None else {"ranks that compute a batch together": group.size}),
             "tokens of a packed row": batches.capacity,
             "seed": batches.seed,
         },
         "machine": {
-            "device": _device(device),
+            "device": _device(strategy.device),
             "processor": machine.processor(),
             "memory": console.readable(total),
             "begun": datetime.now().astimezone().isoformat(timespec="seconds"),

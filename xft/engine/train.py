@@ -134,7 +134,7 @@ def _train(options: TrainOptions) -> Path:
             runner.go_on_from(resume, loop)
         if rank == 0:
             write_records(work_dir, config, prepared, plan)
-            write_environment(work_dir, plan, strategy.device)
+            write_environment(work_dir, plan, strategy)
             runner.loggers = open_loggers(parts, work_dir, loop.step)
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()

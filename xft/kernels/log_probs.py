@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from xft.kernels.logits import MOST_LOGITS, head_logits, most_for, score_logits
+from xft.kernels.logits import head_logits, score_logits, tokens_at_a_time
 
 
 def head_log_probs(
@@ -40,11 +40,7 @@ def head_log_probs(
     Raises:
         ValueError: there are not as many targets as states.
     """
-    if states.ndim != 2 or states.shape[0] != targets.shape[0]:
-        raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
-    if most_logits is None:
-        most_logits = most_for(MOST_LOGITS, states.device)
-    chunk_size = max(1, most_logits // len(weight))
+    chunk_size = tokens_at_a_time(states, targets, weight, most_logits)
     found: Tensor = _HeadLogProbs.apply(states, targets, weight, bias, chunk_size, torch.is_grad_enabled())
     return found
 

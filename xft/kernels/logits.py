@@ -21,6 +21,25 @@ def most_for(limits: dict[str, int], device: torch.device) -> int:
     return limits.get(device.type, limits["cuda"])
 
 
+def tokens_at_a_time(states: Tensor, targets: Tensor, weight: Tensor, most_logits: int | None) -> int:
+    """How many tokens go through a head at a time.
+
+    Args:
+        states: ``(tokens, hidden)``.
+        targets: ``(tokens,)`` ids.
+        weight: ``(vocabulary, hidden)`` of the head.
+        most_logits: at a time; ``None`` is what suits the device.
+
+    Raises:
+        ValueError: there are not as many targets as states.
+    """
+    if states.ndim != 2 or states.shape[0] != targets.shape[0]:
+        raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
+    if most_logits is None:
+        most_logits = most_for(MOST_LOGITS, states.device)
+    return max(1, most_logits // len(weight))
+
+
 def score_logits(
     logits: Tensor, targets: Tensor, with_grad: bool, grad_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

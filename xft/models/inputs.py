@@ -21,9 +21,6 @@ def use_kernels(model: nn.Module, wanted: bool) -> None:
     setattr(model, _MARK, wanted)
 
 
-_MARK = "_xftuses_kernels"
-
-
 def uses_kernels(model: Any) -> bool:
     """Whether a model, with or without an adapter, is computed with ``xft.kernels``."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model

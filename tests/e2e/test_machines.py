@@ -103,6 +103,32 @@ def test_a_rank_that_is_killed_or_stalls_is_named_and_the_run_goes_on(
     assert [each["step"] for each in records(run, "train")] == list(range(1, before + 3))
 
 
+@pytest.mark.timeout(400)
+def test_a_rank_that_is_killed_while_ranks_write_their_shares_costs_nothing(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Half a checkpoint is never taken for a whole one, and the run goes on bit-equally."""
+    pytest.importorskip("deepspeed")
+    often = EXTRA.replace("interval=10", "interval=1").replace("steps=600", "steps=12")
+    extra = often + 'model["adapter"] = None\noptimizer.update(lr=1e-3)\n'
+    config = write_config(tmp_path / "c.py", tiny_model, write_rows(tmp_path / "rows.jsonl", 24), extra)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    process = start(config, run)
+    while not list(run.glob("checkpoints/.step_*.shares")):
+        assert process.poll() is None
+    rank_of(process, 1).kill()
+    process.communicate(timeout=100)
+    assert process.returncode != 0
+    for folder, options in ((run, ("--resume", "auto")), (whole, ())):
+        process = start(config, folder, *options)
+        _, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error
+    losses, expected = ([each["loss"] for each in records(each, "train")] for each in (run, whole))
+    assert len(expected) == 12
+    assert losses == expected
+    assert not list(run.glob("checkpoints/.step_*"))
+
+
 def ip(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
 

@@ -54,6 +54,11 @@ def ledger_text(work_dir: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
+def remembered_run(file: Path, resume_step: int) -> str | None:
+    """The name under which a back end knows the run that goes on; ``None`` where a new one begins."""
+    return file.read_text().strip() if resume_step and file.is_file() else None
+
+
 def flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
     """The values of a config by dotted key, as texts."""
     for key, value in config.items():

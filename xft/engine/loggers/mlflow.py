@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xft import console
-from xft.engine.loggers.base import Logger, config_text, figures, flat
+from xft.engine.loggers.base import Logger, config_text, figures, flat, remembered_run
 from xft.errors import ConfigError
 from xft.registry import register
 
@@ -88,9 +88,9 @@ class MLflow(Logger):
             else:
                 artifacts = (work_dir.parent / "mlflow").as_uri() if local else None
                 self._experiment = self._client.create_experiment(project, artifact_location=artifacts)
-            remembered = work_dir / REMEMBERED
-            if resume_step and remembered.is_file():
-                self._run = remembered.read_text().strip()
+            known = remembered_run(work_dir / REMEMBERED, resume_step)
+            if known is not None:
+                self._run = known
                 self._client.update_run(self._run, status="RUNNING")
                 self._answers = self._table()
             else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xft import console
-from xft.engine.loggers.base import Logger, figures, ledger_text
+from xft.engine.loggers.base import Logger, figures, ledger_text, remembered_run
 from xft.errors import ConfigError
 from xft.registry import register
 
@@ -47,7 +47,7 @@ class SwanLab(Logger):
             raise ConfigError("loggers: swanlab is not installed: pip install swanlab") from error
         self._table = swanlab.echarts.Table
         remembered = work_dir / "swanlab_run_id"
-        known = remembered.read_text().strip() if resume_step and remembered.is_file() else None
+        known = remembered_run(remembered, resume_step)
         quiet = swanlab.Settings(interactive=False, terminal=swanlab.Settings.Terminal(proxy_type="none"))
         try:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xft import console
-from xft.engine.loggers.base import Logger, figures, ledger_text
+from xft.engine.loggers.base import Logger, figures, ledger_text, remembered_run
 from xft.errors import ConfigError
 from xft.registry import register
 
@@ -44,7 +44,7 @@ class WandB(Logger):
             raise ConfigError("loggers: wandb is not installed: pip install wandb") from error
         self._wandb = wandb
         remembered = work_dir / "wandb_run_id"
-        known = remembered.read_text().strip() if resume_step and remembered.is_file() else None
+        known = remembered_run(remembered, resume_step)
         try:
             self._run = wandb.init(
                 project=project,

@@ -7,11 +7,15 @@ three times as long as these products do. Scores and softmax are fp32, whatever 
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from xft.kernels.shapes import MULTIPLE
 
 BLOCK = 128
 """Queries in a block; half as many where a sample is longer than :data:`KEPT`, so that the scores of a block stay in
@@ -60,12 +64,28 @@ def block_attention_reference(
     return scores.masked_fill(hidden, -torch.inf).softmax(dim=-1).to(query.dtype) @ value
 
 
-def _blocks(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
-    """Which queries go with which keys."""
-    size = BLOCK if length <= KEPT else BLOCK // 2
-    for start in range(0, length, size):
-        stop = min(length, start + size)
-        yield slice(start, stop), slice(0 if window is None else max(0, start + 1 - window), stop)
+class _Block(NamedTuple):
+    """Queries, and the keys that they may see: places in the row, the last of which may lie behind its end.
+
+    Attributes:
+        rows: the queries.
+        columns: the keys, which end where the queries do.
+        own: how many of the queries are the sample's; the others behind them are of the samples that follow.
+    """
+
+    rows: slice
+    columns: slice
+    own: int
+
+
+def _blocks(begin: int, end: int, window: int | None) -> Iterator[_Block]:
+    """Which queries of a sample go with which keys."""
+    size = BLOCK if end - begin <= KEPT else BLOCK // 2
+    for start in range(begin, end, size):
+        own = min(size, end - start)
+        stop = start + -(-own // MULTIPLE) * MULTIPLE
+        first = begin if window is None else max(begin, start + 1 - window)
+        yield _Block(slice(start, stop), slice(first, stop), own)
 
 
 def _fold(tensor: Tensor, groups: int) -> Tensor:
@@ -143,59 +163,65 @@ class _BlockAttention(torch.autograd.Function):
         lengths: list[int],
     ) -> Tensor:
         heads, total, width = query.shape
-        result = query.new_empty(total, heads, width).transpose(0, 1)
+        result = query.new_empty(total + MULTIPLE, heads, width).transpose(0, 1)
         kept = []
-        parts = zip(*(each.split(lengths, dim=1) for each in (query, key, value, result)), strict=True)
-        for q, k, v, out in parts:
-            for rows, columns in _blocks(q.shape[1], window):
-                folded = _fold(q[:, rows], heads // len(k))
-                found = _probabilities(folded, k[:, columns], scaling, window, rows, columns)
-                out[:, rows] = torch.bmm(found, v[:, columns]).view(heads, -1, width)
-                if q.shape[1] <= KEPT:
+        for begin, end in _samples(lengths):
+            for rows, columns, _ in _blocks(begin, end, window):
+                folded = _fold(_take(query, rows), heads // len(key))
+                found = _probabilities(folded, _take(key, columns), scaling, window, rows, columns)
+                # What is written for queries of the next sample is written anew for it.
+                result[:, rows] = torch.bmm(found, _take(value, columns)).view(heads, -1, width)
+                if end - begin <= KEPT:
                     kept.append(found)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.scaling, ctx.window, ctx.lengths = scaling, window, lengths
-        return result
+        return result[:, :total]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
-        grads = [torch.empty_like(each) for each in (query, key, value)]
+        heads, total, width = query.shape
+        groups = heads // len(key)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        grad_query = query.new_empty(total + MULTIPLE, heads, width).transpose(0, 1)
+        sums = torch.zeros(2, len(key), total + MULTIPLE, width, dtype=wide, device=key.device)
+        sum_key, sum_value = sums
         waiting = iter(kept)
-        parts = zip(
-            *(each.split(ctx.lengths, dim=1) for each in (query, key, value, grad, *grads)), strict=True
-        )
-        for q, k, v, g, grad_q, grad_k, grad_v in parts:
-            _sample_backward(q, k, v, g, grad_q, grad_k, grad_v, ctx.scaling, ctx.window, waiting)
-        return *grads, None, None, None
+        for begin, end in _samples(ctx.lengths):
+            for rows, columns, own in _blocks(begin, end, ctx.window):
+                q, k = _fold(_take(query, rows), groups), _take(key, columns)
+                g = _fold(_only(_take(grad, rows), own), groups)
+                if end - begin <= KEPT:
+                    p = next(waiting)
+                else:
+                    p = _probabilities(q, k, ctx.scaling, ctx.window, rows, columns)
+                sum_value[:, columns] += torch.bmm(p.transpose(1, 2), g)
+                upstream = torch.bmm(g, _take(value, columns).transpose(1, 2))
+                scores = torch._softmax_backward_data(upstream, p, -1, p.dtype)
+                sum_key[:, columns] += torch.bmm(scores.transpose(1, 2), q)
+                grad_query[:, rows] = torch.bmm(scores, k).view(heads, -1, width)
+        sum_key *= ctx.scaling
+        grad_key, grad_value = (each[:, :total].to(key.dtype) for each in sums)
+        return grad_query[:, :total].mul_(ctx.scaling), grad_key, grad_value, None, None, None
 
 
-def _sample_backward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    grad: Tensor,
-    grad_query: Tensor,
-    grad_key: Tensor,
-    grad_value: Tensor,
-    scaling: float,
-    window: int | None,
-    kept: Iterator[Tensor],
-) -> None:
-    """Write the gradients of a sample into the tensors given for them."""
-    heads, length, width = query.shape
-    groups = heads // len(key)
-    wide = torch.promote_types(query.dtype, torch.float32)
-    sum_key, sum_value = (torch.zeros(key.shape, dtype=wide, device=key.device) for _ in range(2))
-    for rows, columns in _blocks(length, window):
-        q, g, k = _fold(query[:, rows], groups), _fold(grad[:, rows], groups), key[:, columns]
-        p = next(kept) if length <= KEPT else _probabilities(q, k, scaling, window, rows, columns)
-        sum_value[:, columns] += torch.bmm(p.transpose(1, 2), g)
-        upstream = torch.bmm(g, value[:, columns].transpose(1, 2))
-        scores = torch._softmax_backward_data(upstream, p, -1, p.dtype)
-        sum_key[:, columns] += torch.bmm(scores.transpose(1, 2), q)
-        grad_query[:, rows] = torch.bmm(scores, k).view(heads, -1, width)
-    grad_query.mul_(scaling)
-    grad_key.copy_(sum_key.mul_(scaling))
-    grad_value.copy_(sum_value)
+def _samples(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where each sample begins and ends."""
+    return pairwise(accumulate(lengths, initial=0))
+
+
+def _take(tensor: Tensor, places: slice) -> Tensor:
+    """``(heads, places, head_dim)``, filled up with zeros behind the end of the row."""
+    found = tensor[:, places]
+    behind = places.stop - places.start - found.shape[1]
+    return pad(found, (0, 0, 0, behind)) if behind else found
+
+
+def _only(grad: Tensor, own: int) -> Tensor:
+    """``(heads, rows, head_dim)`` with nothing behind the first ``own`` rows, so that those add to no gradient."""
+    if own == grad.shape[1]:
+        return grad
+    grad = grad.clone()
+    grad[:, own:] = 0
+    return grad

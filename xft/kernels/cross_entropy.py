@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from xft.kernels.logits import head_logits, score_logits, tokens_at_a_time
+from xft.kernels.logits import head_logits, score_logits, tokens_at_a_time, whole_rows
 
 
 def head_cross_entropy(
@@ -71,6 +71,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
             with_grad and each for each in ctx.needs_input_grad
         )
         wide = torch.promote_types(states.dtype, torch.float32)
+        states = whole_rows(states, chunk_size)
         loss = torch.zeros((), dtype=wide, device=states.device)
         correct = torch.zeros((), dtype=torch.long, device=states.device)
         grad_states = torch.empty_like(states) if wants_states else None
@@ -78,9 +79,9 @@ class _HeadCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants_bias else None
         with_grad = wants_states or wants_weight or wants_bias
         room = torch.empty(
-            min(chunk_size, len(targets)), len(weight), dtype=states.dtype, device=states.device
+            min(chunk_size, len(states)), len(weight), dtype=states.dtype, device=states.device
         )
-        for start in range(0, len(targets), chunk_size):
+        for start in range(0, len(states), chunk_size):
             piece = slice(start, start + chunk_size)
             logits = head_logits(states[piece], weight, bias, room)
             log_probs, first = score_logits(logits, targets[piece], with_grad, grad_bias)
@@ -90,6 +91,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 torch.mm(logits, weight, out=grad_states[piece])
             if grad_weight is not None:
                 grad_weight += logits.t() @ states[piece]
+        if grad_states is not None:
+            grad_states = grad_states[: len(targets)]
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)
         ctx.types = weight.dtype, None if bias is None else bias.dtype
         ctx.mark_non_differentiable(correct)

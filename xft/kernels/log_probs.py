@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from xft.kernels.logits import head_logits, score_logits, tokens_at_a_time
+from xft.kernels.logits import head_logits, score_logits, tokens_at_a_time, whole_rows
 
 
 def head_log_probs(
@@ -70,10 +70,11 @@ class _HeadLogProbs(torch.autograd.Function):
         )
         later = wants_weight or wants_bias
         wide = torch.promote_types(states.dtype, torch.float32)
+        states = whole_rows(states, chunk_size)
         found = torch.empty(len(targets), dtype=wide, device=states.device)
         grad_states = torch.empty_like(states) if wants_states and not later else None
-        room = states.new_empty(min(chunk_size, len(targets)), len(weight))
-        for start in range(0, len(targets), chunk_size):
+        room = states.new_empty(min(chunk_size, len(states)), len(weight))
+        for start in range(0, len(states), chunk_size):
             piece = slice(start, start + chunk_size)
             logits = head_logits(states[piece], weight, bias, room)
             found[piece], _ = score_logits(logits, targets[piece], grad_states is not None)
@@ -91,7 +92,11 @@ class _HeadLogProbs(torch.autograd.Function):
             states, targets, weight, bias = given
             return _again(states, targets, weight, bias, grad, ctx.chunk_size, ctx.needs_input_grad)
         # What is kept is the gradient of the negative log-probability.
-        upstream = None if grad_states is None else (grad_states * -grad[:, None]).to(grad_states.dtype)
+        upstream = (
+            None
+            if grad_states is None
+            else (grad_states[: len(grad)] * -grad[:, None]).to(grad_states.dtype)
+        )
         return upstream, None, None, None, None, None
 
 
@@ -109,12 +114,12 @@ def _again(
     grad_states = torch.empty_like(states) if wants[0] else None
     grad_weight = torch.zeros_like(weight, dtype=wide) if wants[2] else None
     grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[3] else None
-    room = states.new_empty(min(chunk_size, len(targets)), len(weight))
-    for start in range(0, len(targets), chunk_size):
+    room = states.new_empty(min(chunk_size, len(states)), len(weight))
+    for start in range(0, len(states), chunk_size):
         piece = slice(start, start + chunk_size)
         logits = head_logits(states[piece], weight, bias, room)
         score_logits(logits, targets[piece], True)
-        logits *= -grad[piece, None]
+        logits[: len(grad[piece])] *= -grad[piece, None]
         if grad_states is not None:
             torch.mm(logits, weight, out=grad_states[piece])
         if grad_weight is not None:
@@ -122,7 +127,7 @@ def _again(
         if grad_bias is not None:
             grad_bias += logits.sum(dim=0, dtype=wide)
     return (
-        grad_states,
+        None if grad_states is None else grad_states[: len(grad)],
         None,
         None if grad_weight is None else grad_weight.to(weight.dtype),
         None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),

@@ -6,8 +6,11 @@ in its cache; the gradient takes the place of the logits, and nothing else of th
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-MOST_LOGITS = {"cpu": 7_500_000, "cuda": 2**26}
+from xft.kernels.shapes import MULTIPLE
+
+MOST_LOGITS = {"cpu": 9_500_000, "cuda": 2**26}
 """Logits in a chunk, by device: enough rows that reading the head's weight once for them costs little, and on a
 CPU few enough that they stay in its last cache between the two products."""
 MOST_WIDE = {"cpu": 2**19, "cuda": 2**26}
@@ -35,9 +38,22 @@ def tokens_at_a_time(states: Tensor, targets: Tensor, weight: Tensor, most_logit
     """
     if states.ndim != 2 or states.shape[0] != targets.shape[0]:
         raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
-    if most_logits is None:
-        most_logits = most_for(MOST_LOGITS, states.device)
-    return max(1, most_logits // len(weight))
+    if most_logits is not None:
+        return max(1, most_logits // len(weight))
+    most = most_for(MOST_LOGITS, states.device) / len(weight)
+    return max(1, round(most / MULTIPLE)) * MULTIPLE
+
+
+def whole_rows(states: Tensor, chunk_size: int) -> Tensor:
+    """States with rows of zeros behind them, so that the last chunk is like one of a few.
+
+    Args:
+        states: ``(tokens, hidden)``.
+        chunk_size: of tokens that go through a head at a time.
+    """
+    if states.device.type != "cpu" or chunk_size % MULTIPLE:
+        return states
+    return pad(states, (0, 0, 0, -len(states) % MULTIPLE))
 
 
 def score_logits(
@@ -47,7 +63,7 @@ def score_logits(
 
     Args:
         logits: ``(tokens, vocabulary)``; where a gradient is wanted, they are overwritten with that of the
-            negative log-likelihood, ``softmax - onehot``.
+            negative log-likelihood, ``softmax - onehot``. Those of rows without a target become 0.
         targets: ``(tokens,)`` ids.
         with_grad: whether it is wanted.
         grad_bias: ``(vocabulary,)``, to which the gradient is added up over tokens.
@@ -57,11 +73,13 @@ def score_logits(
     """
     wide_type = torch.promote_types(logits.dtype, torch.float32)
     size = max(1, most_for(MOST_WIDE, logits.device) // logits.shape[1])
-    found = torch.empty(len(logits), dtype=wide_type, device=logits.device)
+    found = torch.empty(len(targets), dtype=wide_type, device=logits.device)
     correct = torch.zeros((), dtype=torch.long, device=logits.device)
-    for start in range(0, len(logits), size):
-        rows = logits[start : start + size]
+    if with_grad:
+        logits[len(targets) :] = 0
+    for start in range(0, len(targets), size):
         wanted = targets[start : start + size, None]
+        rows = logits[start : start + len(wanted)]
         wide = rows.to(wide_type)
         top, first = first_of_each(wide)
         probabilities = wide.softmax(dim=1)

@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from xft.kernels.shapes import MULTIPLE
 from xft.models.attention import PACKED, placeholder_mask
 from xft.models.noise import noisy_embeddings
 from xft.parallel import share_out, whole_length
@@ -27,8 +29,15 @@ def uses_kernels(model: Any) -> bool:
     return bool(getattr(base, _MARK, True))
 
 
-def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
-    """The arguments of the forward call of a model, with or without an adapter."""
+def model_inputs(model: nn.Module, batch: Batch, whole: bool = False) -> dict[str, Any]:
+    """The arguments of the forward call of a model, with or without an adapter.
+
+    Args:
+        model: of transformers.
+        batch: flat or padded.
+        whole: whether some tokens may stand behind a flat batch, in a segment of their own, where that suits
+            kernels.
+    """
     group, lengths = batch.sequence, batch.segment_lengths
     arguments: dict[str, Any] = {
         "input_ids": batch.input_ids,
@@ -44,6 +53,11 @@ def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
             "position_ids": share_out(batch.position_ids, group),
             "sequence": group,
         }
+    elif whole and lengths and uses_kernels(model):
+        behind = -sum(lengths) % MULTIPLE
+        lengths = [*lengths, behind] if behind else lengths
+        for name in ("input_ids", "position_ids"):
+            arguments[name] = pad(arguments[name], (0, behind))
     embeddings = noisy_embeddings(model, batch, arguments["input_ids"])
     if embeddings is not None:
         arguments["input_ids"], arguments["inputs_embeds"] = None, embeddings

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from xft.errors import ConfigError
 from xft.parallel import share_out
@@ -49,7 +50,8 @@ def noisy_embeddings(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tenso
     Args:
         model: of transformers, with or without an adapter.
         batch: flat or padded.
-        input_ids: of the batch; of this rank's share, where ranks share the tokens out.
+        input_ids: of the batch, with or without more tokens behind; of this rank's share, where ranks share the
+            tokens out.
 
     Returns:
         ``(batch, seq, width)`` in the type of the embeddings; ``None`` where there is no noise.
@@ -63,6 +65,7 @@ def noisy_embeddings(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tenso
     lengths = _lengths(batch)
     if batch.sequence is not None:
         lengths = share_out(lengths, batch.sequence, float("inf"))
+    lengths = pad(lengths, (0, embeddings.shape[1] - lengths.shape[1]), value=float("inf"))
     scale = alpha / (lengths * embeddings.shape[-1]).sqrt()
     noise = torch.rand(embeddings.shape, dtype=torch.float32, device=embeddings.device) * 2 - 1
     return embeddings + (noise * scale.unsqueeze(-1)).to(embeddings.dtype)

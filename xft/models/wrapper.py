@@ -153,7 +153,7 @@ def rate(model: nn.Module, batch: Batch) -> Tensor:
     below: Any = model
     base: Any = below.get_base_model() if hasattr(below, "get_base_model") else below
     decoder = getattr(base, base.base_model_prefix)
-    states = decoder(**model_inputs(model, batch)).last_hidden_state.flatten(0, 1)
+    states = decoder(**model_inputs(model, batch, whole=True)).last_hidden_state.flatten(0, 1)
     places = torch.arange(batch.input_ids.numel(), device=states.device).view_as(batch.input_ids)
     last = torch.stack([each[-1] for each in batch.split(places)])
     if batch.sequence is None:
@@ -181,7 +181,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _target_states(decoder: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """The last states that predict trained tokens, ``(targets, hidden)``, and those tokens."""
     places, targets, _ = own_targets(batch)
-    states: Tensor = decoder(**model_inputs(model, batch)).last_hidden_state
+    states: Tensor = decoder(**model_inputs(model, batch, whole=True)).last_hidden_state
     return states.flatten(0, 1).index_select(0, places), targets
 
 

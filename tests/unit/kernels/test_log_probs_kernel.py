@@ -44,19 +44,22 @@ def test_gradient_is_that_of_finite_differences(
     )
 
 
+@pytest.mark.parametrize("chunk", [9, 16])
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2.0**-8)], ids=["fp32", "bf16"]
 )
-def test_it_is_the_reference(dtype: torch.dtype, tolerance: float, trained: bool) -> None:
-    """fp32: another order of sums. bf16: both make logits in bf16; the gradient is rounded once more, when it is
+def test_it_is_the_reference(dtype: torch.dtype, tolerance: float, trained: bool, chunk: int) -> None:
+    """Chunks of 16 are filled up with rows of nothing.
+
+    fp32: another order of sums. bf16: both make logits in bf16; the gradient is rounded once more, when it is
     multiplied by the number from above."""
     states, targets, weight, bias = _problem(dtype, trained)
     leaves = [states, weight, bias] if trained else [states]
     upstream = torch.linspace(-2, 1, TOKENS)
     found: list[list[Tensor]] = []
     for compute, more in (
-        (head_log_probs, {"most_logits": 9 * VOCABULARY}),
+        (head_log_probs, {"most_logits": chunk * VOCABULARY}),
         (head_log_probs_reference, {}),
     ):
         result = compute(states, targets, weight, bias, **more)

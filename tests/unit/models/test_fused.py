@@ -1,6 +1,7 @@
 """Fused layers are peft's in all but the way that a training step is computed."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as PlainLinear
 from tiny import save_tiny
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from xft.data import collate_flat
 from xft.kernels import rms_norm_reference
-from xft.models import NF4, CausalLM, LoRA, TrainingModel
+from xft.models import NF4, CausalLM, LoRA, TrainingModel, inputs
 from xft.models.fused import FusedLinear
 from xft.models.fused_4bit import FusedLinear4bit
 from xft.models.fused_modules import fuse_modules
@@ -40,10 +42,11 @@ def _load(saved: Path, **options: Any) -> Any:
     return model
 
 
-def _batch() -> Any:
+def _batch(lengths: Sequence[int] = (9, 30, 4, 21)) -> Any:
+    """64 tokens, behind which kernels want no others; those would draw a dropout of their own."""
     generator = torch.Generator().manual_seed(2)
     samples = []
-    for length in (9, 30, 4, 17):
+    for length in lengths:
         ids = torch.randint(3, 90, (length,), generator=generator).int().numpy()
         labels = ids.copy()
         labels[: length // 3] = -100
@@ -51,11 +54,11 @@ def _batch() -> Any:
     return collate_flat(samples)
 
 
-def _step(model: Any) -> tuple[float, dict[str, Tensor]]:
+def _step(model: Any, batch: Any = None) -> tuple[float, dict[str, Tensor]]:
     model.train()
     model.zero_grad()
     torch.manual_seed(3)  # of the dropout
-    output = TrainingModel(model, next_token)(_batch())
+    output = TrainingModel(model, next_token)(_batch() if batch is None else batch)
     (output.loss_sum / output.num_targets).backward()
     gradients = {
         name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None
@@ -97,6 +100,47 @@ def test_a_step_with_kernels_is_the_step_without(
     wanted = FusedLinear4bit if "quantization" in options else FusedLinear
     assert (wanted in kinds) == (options.get("adapter", 1) is not None)
     assert not {FusedLinear, FusedLinear4bit} & {type(each) for each in plain.modules()}
+
+
+@pytest.mark.parametrize("lengths", [(9, 30, 4, 17), (7,)])
+def test_tokens_behind_a_batch_change_nothing(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, lengths: Sequence[int]
+) -> None:
+    model, batch = _load(saved), _batch(lengths)
+    seen = []
+    model.get_decoder().layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    found = []
+    for multiple in (1, inputs.MULTIPLE):
+        monkeypatch.setattr(inputs, "MULTIPLE", multiple)
+        seen.clear()
+        found.append((*_step(model, batch), seen[-1]))
+    (expected_loss, expected, length), (loss, gradients, whole) = found
+    assert length == sum(lengths) < whole == -(-length // 16) * 16
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert _distance(expected, gradients) < 1e-6
+
+
+def test_steps_of_other_lengths_have_products_of_the_same_shapes(saved: Path) -> None:
+    """Of the layers, of attention in blocks and behind the head; lengths differ by less than the multiples do."""
+    model = _load(saved, dtype="bfloat16")
+    shapes: set[Any] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(each in str(func) for each in ("mm", "linear")):
+                given = tuple(tuple(each.shape) for each in args if isinstance(each, Tensor))
+                shapes.add((str(func), given))
+            return func(*args, **(kwargs or {}))
+
+    _step(model)  # whether its logits are the head's is asked once
+    found = []
+    for lengths in ((150, 40, 90, 20), (157, 37, 83, 22)):
+        shapes.clear()
+        with Watch():
+            _step(model, _batch(lengths))
+        found.append(set(shapes))
+    assert len(found[0]) > 20
+    assert found[0] == found[1]
 
 
 def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> None:

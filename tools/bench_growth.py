@@ -2,11 +2,13 @@
 
     python tools/bench_growth.py growth                  # context, tokens of a batch and LoRA rank
     python tools/bench_growth.py vocabulary              # 151,936 tokens, xft and TRL, contexts up to 8k
+    python tools/bench_growth.py again                   # gradient checkpointing of some layers
     python tools/bench_growth.py growth vocabulary --docs docs/performance.md
 
 The model has the layers of SmolLM2-135M, fewer of them, and random weights. Each line is a process of its own.
 `growth` steps through forward, backward and optimizer twice with samples of random tokens, all of them trained,
-and times the second; memory is the most that the process held, less what it held before the first step. In
+and times the second; memory is the most that the process held, less what it held before the first step. `again`
+does so with all 30 layers of SmolLM2-135M, and says what `model.gradient_checkpointing='auto'` expects. In
 `vocabulary` both programs train an epoch of the same long rows as a user starts them, a row a step, with
 gradient checkpointing and LoRA; memory is the most that the process held in all.
 """
@@ -58,9 +60,11 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     import torch
 
     from xft.data import collate_flat
+    from xft.engine.fitting import expected
     from xft.engine.memory import keep_freed_memory
     from xft.engine.optimizers import adamw, parameter_groups
     from xft.models import CausalLM, LoRA, TrainingModel
+    from xft.models.activations import make_again, measure_kept
     from xft.objectives import next_token
     from xft.types import Sample
 
@@ -74,6 +78,10 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         for _ in range(job["tokens"] // job["context"])
     ]
     batch = collate_flat([Sample(each, each.copy()) for each in rows])
+    adapted: Any = model.model
+    base = adapted.get_base_model()
+    kept = measure_kept(adapted, base, batch)
+    make_again(base, job.get("again", 0))
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     read = {"wall": time.perf_counter, "cpu": time.process_time}[job["clock"]]
@@ -86,7 +94,8 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         optimizer.zero_grad()
         seconds = read() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds, "memory": peak - before, "peak": peak}
+    forecast = expected(kept, kept.tokens, job.get("again", 0))
+    return {"seconds": seconds, "memory": peak - before, "peak": peak, "expected": forecast}
 
 
 def apart(job: dict[str, Any]) -> dict[str, float]:
@@ -132,6 +141,24 @@ def growth(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
         yield ""
 
 
+def again(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """A table: some layers make their activations again."""
+    job: dict[str, Any] = {
+        "model": save_model(folder / "deep", 30, 49_152),
+        "context": 512,
+        "tokens": 4096,
+        "rank": 16,
+    }
+    yield "| layers of 30 that are made again | ms a thousand tokens | MiB of the step | MiB expected |"
+    yield "|---|---|---|---|"
+    for count in (0, 10, 20, 30):
+        found = apart({**job, "clock": arguments.clock, "again": count})
+        yield (
+            f"| {count} | {found['seconds'] * 1e6 / job['tokens']:,.0f} | {found['memory'] / MIB:,.0f} | "
+            f"{found['expected'] / MIB:,.0f} |"
+        )
+
+
 def vocabulary(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
     """A table: the memory of xft and of TRL with many tokens to choose from."""
     from xft.models.load import load_tokenizer
@@ -172,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=("growth", "vocabulary", "step"))
+    parser.add_argument("what", nargs="+", choices=("growth", "again", "vocabulary", "step"))
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=16384, help="the most in a batch")
     parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
@@ -189,7 +216,7 @@ def main() -> None:
     if arguments.job is not None:
         print(json.dumps(step(arguments.job)))
         return
-    for name, measure in (("growth", growth), ("vocabulary", vocabulary)):
+    for name, measure in (("growth", growth), ("again", again), ("vocabulary", vocabulary)):
         if name not in arguments.what:
             continue
         lines = []

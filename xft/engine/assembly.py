@@ -11,6 +11,7 @@ import torch
 from xft.data import Prepared
 from xft.data.collate import every_batch
 from xft.engine.checkpoint import read_state
+from xft.engine.fitting import fit_activations
 from xft.engine.loggers import Logger
 from xft.engine.loop import TrainLoop
 from xft.engine.memory import keep_freed_memory
@@ -65,8 +66,12 @@ class Parts:
         strategy.barrier()
         return strategy
 
-    def assemble(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop]:
-        """Put optimizer, objective, runner and loop together."""
+    def assemble(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop, str]:
+        """Put optimizer, objective, runner and loop together.
+
+        Returns:
+            Both, and what is to be said of the memory, if anything.
+        """
         recipe, loaded, prepared, plan = self.recipe, self.loaded, self.prepared, self.plan
         ratio = getattr(recipe.model.adapter, "lr_ratio", 1.0)
         optimizer = make_optimizer(recipe.optimizer, loaded.model, ratio)
@@ -84,6 +89,9 @@ class Parts:
         objective = recipe.objective
         if not strategy.together:
             objective = prepare_objective(objective, setup)
+        said = ""
+        if recipe.model.gradient_checkpointing == "auto":
+            said = fit_activations(loaded, strategy, prepared.train, plan, prepared.unit, pad)
         model = TrainingModel(loaded.model, objective)
         batches = plan.batches
         portions = Portions(batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.clip)
@@ -103,7 +111,7 @@ class Parts:
             model=model,
         )
         loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
-        return runner, loop
+        return runner, loop, said
 
 
 def choose_strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], dict[str, Any]]:

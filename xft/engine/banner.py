@@ -34,21 +34,21 @@ def banner(
 ) -> list[str]:
     """Lines about model, data, portions and place, with one example of what is trained."""
     above = [
-        *_line("model", f"{recipe.model.path}, {_how(recipe, loaded)}"),
-        *_line("trained", _count(loaded)),
+        *labelled("model", f"{recipe.model.path}, {_how(recipe, loaded)}"),
+        *labelled("trained", _count(loaded)),
         *_data(recipe, prepared, plan),
         *_portions(prepared, plan),
     ]
-    below = [*_line("run", _place(recipe, work_dir)), *_notes(prepared, plan, template)]
+    below = [*labelled("run", _place(recipe, work_dir)), *_notes(prepared, plan, template)]
     if template is not None:
-        above += _line("template", _template(recipe, template))
+        above += labelled("template", _template(recipe, template))
     if not len(prepared.train):
         return above + below
     room = min(max(HEIGHT - len(above) - len(below), LEAST_SAMPLE), MOST_SAMPLE)
     return [*above, *example(prepared, loaded, room), *below]
 
 
-def _line(label: str, text: str) -> list[str]:
+def labelled(label: str, text: str) -> list[str]:
     """A line, or several of them where it is long, below each other."""
     indent = " " * LABEL
     return textwrap.wrap(
@@ -69,17 +69,17 @@ def _data(recipe: Recipe, prepared: Prepared, plan: TrainingPlan) -> list[str]:
     capacity = plan.batches.capacity
     packed = f"packed into rows of {capacity:,} tokens" if capacity else "not packed"
     return [
-        *_line(
+        *labelled(
             "rows",
             f"{ledger.rows_read:,} read = {ledger.rows_trained:,} to train on + {ledger.rows_validated:,} to "
             f"validate on{dropped}{cut}",
         ),
-        *_line(
+        *labelled(
             "tokens",
             f"{train['tokens']:,} in training, {train['target_tokens']:,} of them trained "
             f"({train['target_share']:.0%}); {val['tokens']:,} in validation",
         ),
-        *_line(
+        *labelled(
             "lengths",
             f"p50 {train['length']['p50']:,}, p95 {train['length']['p95']:,}, longest {train['length']['max']:,} "
             f"of {recipe.data.max_length:,}; {packed}",
@@ -93,8 +93,8 @@ def _portions(prepared: Prepared, plan: TrainingPlan) -> list[str]:
     tokens = prepared.ledger.splits["train"]["tokens"] / batches.steps_per_epoch
     epochs = f"{plan.num_steps / batches.steps_per_epoch:.3g}"
     return [
-        *_line("steps", f"{plan.num_steps:,} = {epochs} epochs × {batches.steps_per_epoch:,}"),
-        *_line(
+        *labelled("steps", f"{plan.num_steps:,} = {epochs} epochs × {batches.steps_per_epoch:,}"),
+        *labelled(
             "batch",
             f"{_counted(rows, 'row')} a step = {batches.batch_size} at once × {batches.accumulation} accumulated × "
             f"{_counted(batches.world_size, 'rank')}, about {tokens:,.0f} tokens",
@@ -122,11 +122,13 @@ def _place(recipe: Recipe, work_dir: Path) -> str:
 def _notes(prepared: Prepared, plan: TrainingPlan, template: BoundTemplate | None) -> list[str]:
     notes = []
     if not len(prepared.val):
-        notes += _line("warning", "no validation: nothing will say when the model begins to learn by heart")
+        notes += labelled(
+            "warning", "no validation: nothing will say when the model begins to learn by heart"
+        )
     for count, phrase in oddities(prepared.ledger):
-        notes += _line("note", f"{count:,} rows {phrase}")
+        notes += labelled("note", f"{count:,} rows {phrase}")
     for each in plan.notes:
-        notes += _line("note", each)
+        notes += labelled("note", each)
     return notes
 
 
@@ -135,7 +137,7 @@ def _how(recipe: Recipe, loaded: LoadedModel) -> str:
     bits = (
         f"base in {recipe.model.quantization.bits} bits, " if recipe.model.quantization is not None else ""
     )
-    checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing else ""
+    checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing is True else ""
     return f"{bits}{dtype} on {loaded.base.device}{checkpointing}"
 
 

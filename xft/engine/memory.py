@@ -1,8 +1,12 @@
-"""The memory of the host, between one step and the next."""
+"""The memory that a run may take, and that of the host between one step and the next."""
 
 import ctypes
 import os
 import sys
+
+import torch
+
+from xft import machine
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of ``malloc.h``."""
@@ -27,3 +31,12 @@ def keep_freed_memory() -> bool:
         return False
     # 32 MiB is the most that glibc takes as the size from which on a tensor is mapped by itself.
     return bool(mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+def available(device: torch.device) -> int:
+    """Bytes that may still be taken: of a GPU's memory, or of the host's."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + kept)
+    return machine.host_memory()[1]

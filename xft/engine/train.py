@@ -16,7 +16,7 @@ from xft.engine.assembly import (
     open_loggers,
     plan_run,
 )
-from xft.engine.banner import banner
+from xft.engine.banner import banner, labelled
 from xft.engine.checkpoint import read_state
 from xft.engine.folders import step_of
 from xft.engine.hooks.verify import expect_live, verify_final
@@ -129,7 +129,7 @@ def _train(options: TrainOptions) -> Path:
         return work_dir
     with claim(work_dir, rank, options.resume is not None, resume):
         strategy = parts.start(work_dir)
-        runner, loop = parts.assemble(strategy)
+        runner, loop, memory = parts.assemble(strategy)
         if resume is not None:
             runner.go_on_from(resume, loop)
         if rank == 0:
@@ -141,6 +141,7 @@ def _train(options: TrainOptions) -> Path:
         for line in [
             *banner(recipe, loaded, prepared, plan, template, work_dir),
             *strategy.describe(),
+            *(labelled("memory", memory) if memory else []),
             *lines,
         ]:
             console.say(line)
@@ -178,10 +179,9 @@ def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> 
     with scratch(work_dir, rank) as own:
         strategy = parts.start(agree_on(own) if parts.kind.distributed else own)
         with rehearsal.part("start", "the objective's reference, the optimizer"):
-            runner, loop = parts.assemble(strategy)
-        for line in banner(
-            parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir
-        ):
+            runner, loop, memory = parts.assemble(strategy)
+        shown = banner(parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir)
+        for line in [*shown, *(labelled("memory", memory) if memory else [])]:
             console.say(line)
         rehearsal.perform(runner, loop, parts.prepared)
     strategy.close()

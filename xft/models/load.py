@@ -63,8 +63,8 @@ class CausalLM:
             transformers knows (``sdpa``, ``eager``, ``flash_attention_2``).
         adapter: what is trained; ``None`` trains all weights.
         quantization: how the frozen weights are held; ``None`` is as they are.
-        gradient_checkpointing: compute activations again in the backward pass: less memory,
-            about a third more time.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, about a third more
+            time. ``auto`` does so in as many layers as it takes for the largest batch to fit; ``True`` in all.
         add_tokens: special tokens to add to the tokenizer, with embeddings that are trained.
         tokenizer: a folder or hub name, where it is not the model's.
         trust_remote_code: run Python code that lies beside the weights. Off unless you read it.
@@ -84,7 +84,7 @@ class CausalLM:
         attention: str = "auto",
         adapter: LoRA | None = None,
         quantization: NF4 | Int8 | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | Literal["auto"] = "auto",
         add_tokens: list[str] | None = None,
         tokenizer: str | None = None,
         trust_remote_code: bool = False,
@@ -157,7 +157,7 @@ class CausalLM:
         resize_embeddings(model, tokenizer)
         new_tokens = [tokenizer.convert_tokens_to_ids(each) for each in self.add_tokens]
         model.config.use_cache = False
-        if self.gradient_checkpointing:
+        if self.gradient_checkpointing is True:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         fused = self.kernels == "auto"
         use_kernels(model, fused)

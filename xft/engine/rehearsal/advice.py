@@ -54,7 +54,7 @@ def _smaller_portions(plan: TrainingPlan | None) -> list[str]:
 
 def _cheaper_activations(recipe: Recipe) -> list[str]:
     ways = []
-    if not recipe.model.gradient_checkpointing:
+    if recipe.model.gradient_checkpointing is not True:
         ways.append("model.gradient_checkpointing=True  (about a third more time, far less memory)")
     if recipe.data.pack_length >= 512:
         shorter = recipe.data.pack_length // 2

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from xft import machine
+from xft.engine.memory import available
 from xft.errors import TrainingError
 
 Advice = Callable[[str], list[str]]
@@ -102,11 +103,7 @@ class Meter:
 
     def available(self) -> int:
         """Bytes that may still be taken."""
-        if self.on_gpu:
-            free, _ = torch.cuda.mem_get_info(self.device)
-            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return int(free + kept)
-        return machine.host_memory()[1]
+        return available(self.device)
 
     def held(self) -> int:
         """Bytes that are held now."""

@@ -1,4 +1,4 @@
-"""One training of `benchmark.py`, in a process of its own: xft, TRL or LLaMA-Factory.
+"""One training of `benchmark.py`, in a process of its own: xft, TRL, unsloth or LLaMA-Factory.
 
 At its top this file imports nothing but Python's own, for it also runs in environments without xft. All of
 them train the same rows for an epoch at a constant rate; what each saw and when is noted at the model's
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "llamafactory", "bitsandbytes")
+PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "llamafactory", "bitsandbytes")
 
 
 class Watch:
@@ -137,8 +137,8 @@ def _question(row: dict[str, str]) -> str:
     return "\n".join(filter(None, (row["instruction"], row["input"])))
 
 
-def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
-    """Train with TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
+def _sft_trainer(job: dict[str, Any], watch: Watch, finish: Any, model: Any, **more: Any) -> Any:
+    """TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
     import torch
     from datasets import Dataset
 
@@ -153,14 +153,6 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
             for each in rows
         ]
     )
-    adapter = trl.ModelConfig(
-        use_peft=True,
-        lora_r=job["rank"],
-        lora_alpha=2 * job["rank"],
-        lora_dropout=0.0,
-        lora_target_modules=["all-linear"],
-    )
-    adapter.lora_target_modules = "all-linear"
     arguments = trl.SFTConfig(
         output_dir=job["folder"],
         num_train_epochs=1,
@@ -170,18 +162,51 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         save_strategy="no",
         report_to="none",
         use_cpu=not torch.cuda.is_available(),
-        model_init_kwargs={"dtype": getattr(torch, job["dtype"])},
+        model_init_kwargs={"dtype": getattr(torch, job["dtype"])} if isinstance(model, str) else None,
         disable_tqdm=True,
         gradient_checkpointing=job["checkpointing"],
         **job["options"],
     )
-    trl.SFTTrainer(
+    callbacks = [_callback(watch, finish)]
+    return trl.SFTTrainer(model, args=arguments, train_dataset=data, callbacks=callbacks, **more)
+
+
+def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with TRL; ``options`` are of its SFTConfig."""
+    trl: Any = import_module("trl")
+    adapter = trl.ModelConfig(
+        use_peft=True,
+        lora_r=job["rank"],
+        lora_alpha=2 * job["rank"],
+        lora_dropout=0.0,
+        lora_target_modules=["all-linear"],
+    )
+    adapter.lora_target_modules = "all-linear"
+    _sft_trainer(job, watch, finish, job["model"], peft_config=trl.get_peft_config(adapter)).train()
+
+
+def train_unsloth(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with unsloth and TRL's trainer as it patches it; ``options`` are of TRL's SFTConfig."""
+    # Before TRL and transformers, which it patches. It targets all linear layers but the head by itself.
+    loader: Any = import_module("unsloth").FastLanguageModel
+    import torch
+
+    checkpointing = "unsloth" if job["checkpointing"] else False
+    model, tokenizer = loader.from_pretrained(
         job["model"],
-        args=arguments,
-        train_dataset=data,
-        peft_config=trl.get_peft_config(adapter),
-        callbacks=[_callback(watch, finish)],
-    ).train()
+        max_seq_length=job["length"],
+        dtype=getattr(torch, job["dtype"]),
+        load_in_4bit=False,
+        use_gradient_checkpointing=checkpointing,
+    )
+    model = loader.get_peft_model(
+        model,
+        r=job["rank"],
+        lora_alpha=2 * job["rank"],
+        lora_dropout=0.0,
+        use_gradient_checkpointing=checkpointing,
+    )
+    _sft_trainer(job, watch, finish, model, processing_class=tokenizer).train()
 
 
 def _stand_ins() -> None:
@@ -253,7 +278,12 @@ def main() -> None:
         found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         found["loss"] = validation_loss(model, job["validation"])
 
-    kinds = {"xft": train_xft, "trl": train_trl, "llamafactory": train_llamafactory}
+    kinds = {
+        "xft": train_xft,
+        "trl": train_trl,
+        "unsloth": train_unsloth,
+        "llamafactory": train_llamafactory,
+    }
     kinds[job["kind"]](job, watch, finish)
     found["steps"] = watch.steps
     found["versions"] = {}

@@ -35,6 +35,7 @@ CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "trl-packed": ("trl", False, {"packing": True, "per_device_train_batch_size": 1}),
     "unsloth": ("unsloth", False, {"per_device_train_batch_size": 1}),
     "unsloth-checkpointing": ("unsloth", True, {"per_device_train_batch_size": 1}),
+    "unsloth-compiled": ("unsloth", False, {"per_device_train_batch_size": 1, "compile": True}),
     "llamafactory": ("llamafactory", False, {"packing": True, "neat_packing": True}),
     "llamafactory-checkpointing": ("llamafactory", True, {"packing": True, "neat_packing": True}),
 }
@@ -49,6 +50,7 @@ NOTES = {
     "trl-packed": "packed; samples see each other without FlashAttention",
     "unsloth": "one row a batch, not packed (on a CPU it turns packing off)",
     "unsloth-checkpointing": "… with gradient checkpointing, as it comes",
+    "unsloth-compiled": "… each layer by torch.compile; the first step, which compiles, is not counted",
     "llamafactory": "`neat_packing`, isolated",
     "llamafactory-checkpointing": "… with gradient checkpointing",
 }

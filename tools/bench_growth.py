@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark import run, write_between
+from bench_table import write_between
+from benchmark import run
 
 VOCABULARY = 151_936
 """Of Qwen 2.5 and 3."""

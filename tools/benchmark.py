@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench_table import MARKS, table, write_between
+
 CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "xft": ("xft", False, {}),
     "xft-checkpointing": ("xft", True, {}),
@@ -31,6 +33,9 @@ CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "xft-qlora": ("xft", False, {"quantization": {"type": "nf4"}}),
     "trl": ("trl", True, {}),
     "trl-packed": ("trl", False, {"packing": True, "per_device_train_batch_size": 1}),
+    "unsloth": ("unsloth", False, {"per_device_train_batch_size": 1}),
+    "unsloth-checkpointing": ("unsloth", True, {"per_device_train_batch_size": 1}),
+    "unsloth-compiled": ("unsloth", False, {"per_device_train_batch_size": 1, "compile": True}),
     "llamafactory": ("llamafactory", False, {"packing": True, "neat_packing": True}),
     "llamafactory-checkpointing": ("llamafactory", True, {"packing": True, "neat_packing": True}),
 }
@@ -43,13 +48,12 @@ NOTES = {
     "xft-qlora": "… base in NF4",
     "trl": "as it comes: not packed, 8 rows a batch, checkpointing",
     "trl-packed": "packed; samples see each other without FlashAttention",
+    "unsloth": "one row a batch, not packed (on a CPU it turns packing off)",
+    "unsloth-checkpointing": "… with gradient checkpointing, as it comes",
+    "unsloth-compiled": "… each layer by torch.compile; the first step, which compiles, is not counted",
     "llamafactory": "`neat_packing`, isolated",
     "llamafactory-checkpointing": "… with gradient checkpointing",
 }
-
-
-MARKS = ("<!-- benchmark -->", "<!-- end of benchmark -->")
-"""Around the table in the documentation."""
 
 
 @dataclass(frozen=True)
@@ -167,43 +171,6 @@ def figures(found: dict[str, Any], work: Work, rate: float, clock: str) -> dict[
     }  # fmt: skip
 
 
-def table(rounds: dict[str, list[dict[str, float]]], first: str) -> str:
-    """A table in Markdown; ratios are within a round, with the lowest and the highest of them."""
-    lines = [
-        f"| | tokens/s | of them trained | {first} is faster by | MFU | peak GiB | validation loss |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, each in rounds.items():
-        ratios = [one["tokens"] / two["tokens"] for one, two in zip(rounds[first], each, strict=True)]
-
-        def middle(key: str, each: list[dict[str, float]] = each) -> float:
-            return statistics.median(one[key] for one in each)
-
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-        padding = 1 - middle("tokens") / middle("total")
-        label = f"{name}: {NOTES[name]}" + (f"; {padding:.0%} padding" if padding > 0.005 else "")
-        lines.append(
-            f"| {label} | {middle('tokens'):.0f} | {middle('targets'):.0f} | {spread} | {middle('mfu'):.0%} | "
-            f"{middle('peak'):.2f} | {middle('loss'):.4f} |"
-        )
-    return "\n".join(lines)
-
-
-def write_between(file: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
-    """Replace what stands between two marks of a file.
-
-    Raises:
-        SystemExit: the marks are not there.
-    """
-    before, begin, rest = file.read_text(encoding="utf-8").partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not begin or not end:
-        sys.exit(
-            f"{file}: has no {marks[0]} with {marks[1]} behind it; put both where the table shall stand"
-        )
-    file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-
-
 def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     """Print the operations of a step of xft by the time that they take themselves."""
     import torch
@@ -283,9 +250,9 @@ def main() -> None:
     if arguments.output is not None:
         record = {"rates": rates, "rounds": rounds, "versions": versions}
         arguments.output.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    print(table(rounds, arguments.contestants[0]))
+    print(table(rounds, arguments.contestants[0], NOTES))
     if arguments.docs is not None:
-        write_between(arguments.docs, table(rounds, arguments.contestants[0]))
+        write_between(arguments.docs, table(rounds, arguments.contestants[0], NOTES))
     print(
         f"\nmatrix rate {statistics.median(rates) / 1e9:.0f} GFLOP/s in {arguments.dtype}; {platform.machine()}"
     )

@@ -1,11 +1,12 @@
-"""One training of `benchmark.py`, in a process of its own: xft, TRL or LLaMA-Factory.
+"""One training of `benchmark.py`, in a process of its own: xft, TRL, unsloth or LLaMA-Factory.
 
-At its top this file imports nothing but Python's own, for it also runs in environments without xft. All of
-them train the same rows for an epoch at a constant rate; what each saw and when is noted at the model's
-own door, and the validation loss is computed by the same lines for all.
+At its top this file imports nothing but Python's own and a neighbour that does the same, for it also runs in
+environments without xft. All of them train the same rows for an epoch at a constant rate; what each saw and when
+is noted at the model's own door, and the validation loss is computed by the same lines for all.
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -15,65 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "llamafactory", "bitsandbytes")
+from bench_watch import Watch, validation_loss
 
-
-class Watch:
-    """Notes what a model is given, and when steps end."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
-        self.now = {"total": 0, "tokens": 0, "targets": 0}
-        self.begun = (0.0, 0.0)
-
-    def see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """Count the tokens of a forward pass: all, those that are not padding, the trained ones."""
-        ids: Any = kwargs["input_ids"]
-        mask, labels = kwargs.get("attention_mask"), kwargs.get("labels")
-        if labels is None:  # not training
-            return
-        self.now["total"] += ids.numel()
-        self.now["tokens"] += ids.numel() if mask is None else count_real(mask)
-        self.now["targets"] += int((labels[:, 1:] != -100).sum())
-
-    def begin(self) -> None:
-        """The first step begins."""
-        self.begun = time.perf_counter(), time.process_time()
-
-    def end_step(self, **seen: float) -> None:
-        """A step has ended, and the next begins."""
-        now = time.perf_counter(), time.process_time()
-        self.steps.append(
-            {**(seen or self.now), "wall": now[0] - self.begun[0], "cpu": now[1] - self.begun[1]}
-        )
-        self.now = dict.fromkeys(self.now, 0)
-        self.begun = now
-
-
-def count_real(mask: Any) -> int:
-    """How many tokens are not padding: ``(batch, seq)`` of what is not 0, or ``(batch, 1, seq, seq)`` of what a
-    token sees (True, or 0 to be added to its scores), where padding does not even see itself."""
-    if mask.ndim == 2:
-        return int((mask != 0).sum())
-    own = mask[:, 0].diagonal(dim1=1, dim2=2)
-    return int((own == 0 if own.dtype.is_floating_point else own).sum())
-
-
-def validation_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:
-    """The mean loss of a trained token, sample by sample, by the model's own forward pass."""
-    import torch
-
-    model.eval()
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for each in samples:
-            ids, labels = (torch.tensor([each[name]]) for name in ("ids", "labels"))
-            targets = labels[0, 1:]
-            keep = targets != -100
-            logits = model(input_ids=ids).logits[0, :-1][keep].float()
-            total += float(torch.nn.functional.cross_entropy(logits, targets[keep], reduction="sum"))
-            count += int(keep.sum())
-    return total / count
+PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "llamafactory", "bitsandbytes")
 
 
 def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
@@ -137,8 +82,8 @@ def _question(row: dict[str, str]) -> str:
     return "\n".join(filter(None, (row["instruction"], row["input"])))
 
 
-def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
-    """Train with TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
+def _sft_trainer(job: dict[str, Any], watch: Watch, finish: Any, model: Any, **more: Any) -> Any:
+    """TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
     import torch
     from datasets import Dataset
 
@@ -153,14 +98,6 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
             for each in rows
         ]
     )
-    adapter = trl.ModelConfig(
-        use_peft=True,
-        lora_r=job["rank"],
-        lora_alpha=2 * job["rank"],
-        lora_dropout=0.0,
-        lora_target_modules=["all-linear"],
-    )
-    adapter.lora_target_modules = "all-linear"
     arguments = trl.SFTConfig(
         output_dir=job["folder"],
         num_train_epochs=1,
@@ -170,18 +107,53 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         save_strategy="no",
         report_to="none",
         use_cpu=not torch.cuda.is_available(),
-        model_init_kwargs={"dtype": getattr(torch, job["dtype"])},
+        model_init_kwargs={"dtype": getattr(torch, job["dtype"])} if isinstance(model, str) else None,
         disable_tqdm=True,
         gradient_checkpointing=job["checkpointing"],
         **job["options"],
     )
-    trl.SFTTrainer(
+    callbacks = [_callback(watch, finish)]
+    return trl.SFTTrainer(model, args=arguments, train_dataset=data, callbacks=callbacks, **more)
+
+
+def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with TRL; ``options`` are of its SFTConfig."""
+    trl: Any = import_module("trl")
+    adapter = trl.ModelConfig(
+        use_peft=True,
+        lora_r=job["rank"],
+        lora_alpha=2 * job["rank"],
+        lora_dropout=0.0,
+        lora_target_modules=["all-linear"],
+    )
+    adapter.lora_target_modules = "all-linear"
+    _sft_trainer(job, watch, finish, job["model"], peft_config=trl.get_peft_config(adapter)).train()
+
+
+def train_unsloth(job: dict[str, Any], watch: Watch, finish: Any) -> None:
+    """Train with unsloth and TRL's trainer as it patches it; ``options`` are of TRL's SFTConfig, but for
+    ``compile``: each layer by torch.compile, which on a CPU it asks the environment for."""
+    os.environ["UNSLOTH_CPU_COMPILE"] = "1" if job["options"].pop("compile", False) else "0"
+    # Before TRL and transformers, which it patches. It targets all linear layers but the head by itself.
+    loader: Any = import_module("unsloth").FastLanguageModel
+    import torch
+
+    checkpointing = "unsloth" if job["checkpointing"] else False
+    model, tokenizer = loader.from_pretrained(
         job["model"],
-        args=arguments,
-        train_dataset=data,
-        peft_config=trl.get_peft_config(adapter),
-        callbacks=[_callback(watch, finish)],
-    ).train()
+        max_seq_length=job["length"],
+        dtype=getattr(torch, job["dtype"]),
+        load_in_4bit=False,
+        use_gradient_checkpointing=checkpointing,
+    )
+    model = loader.get_peft_model(
+        model,
+        r=job["rank"],
+        lora_alpha=2 * job["rank"],
+        lora_dropout=0.0,
+        use_gradient_checkpointing=checkpointing,
+    )
+    _sft_trainer(job, watch, finish, model, processing_class=tokenizer).train()
 
 
 def _stand_ins() -> None:
@@ -253,7 +225,12 @@ def main() -> None:
         found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         found["loss"] = validation_loss(model, job["validation"])
 
-    kinds = {"xft": train_xft, "trl": train_trl, "llamafactory": train_llamafactory}
+    kinds = {
+        "xft": train_xft,
+        "trl": train_trl,
+        "unsloth": train_unsloth,
+        "llamafactory": train_llamafactory,
+    }
     kinds[job["kind"]](job, watch, finish)
     found["steps"] = watch.steps
     found["versions"] = {}

@@ -118,8 +118,8 @@ def test_a_warning_saves_and_the_run_goes_on_and_a_second_interrupt_ends_at_once
     while "Ctrl-C again ends at once" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
 
 
 def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Path) -> None:

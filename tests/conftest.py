@@ -8,6 +8,15 @@ from typing import Any
 import pytest
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
+LONG = ("deepspeed", "sequence_parallel", "machines", "kill", "shards", "docs_commands")
+"""The files of tests that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files go first, so that no process is left alone with one, and none is shared out between two processes,
+    each of which would make all that its tests share."""
+    place = {f"test_{name}": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda each: place.get(each.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)

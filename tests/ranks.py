@@ -1,34 +1,24 @@
 """Run several trainings one after the other on the same ranks: starting ranks takes longer than tiny runs do.
 
-``torchrun --nproc_per_node 2 tests/ranks.py JOBS``, where the file JOBS has a list of what
+``python tests/forked.py 2 tests/ranks.py JOBS``, where the file JOBS has a list of what
 ``TrainOptions`` takes. The first rank leaves in ``JOBS.done`` what each ended with.
 """
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from forked import run_on_ranks
 
 
 def run_jobs(folder: Path, jobs: list[dict[str, Any]], ranks: int = 2, timeout: int = 400) -> list[str]:
     """Run trainings on several ranks. Returns the error of each, empty where it went well."""
     file = folder / "jobs.json"
     file.write_text(json.dumps(jobs), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{folder}"}
-    done = subprocess.run(
-        [*command, __file__, str(file)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=timeout,
-        check=False,
-    )
+    done = run_on_ranks(ranks, Path(__file__), str(file), paths=(folder,), timeout=timeout)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     errors: list[str] = json.loads((folder / "jobs.json.done").read_text(encoding="utf-8"))

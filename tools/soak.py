@@ -13,6 +13,7 @@ The process imports everything once and forks a child for every start.
 """
 
 import argparse
+import gc
 import json
 import mmap
 import os
@@ -231,6 +232,9 @@ def main() -> int:
     import xft.engine.train
     import xft.export  # noqa: F401
 
+    # What is imported is shared with every fork; a collection that goes through it copies all its pages.
+    gc.collect()
+    gc.freeze()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     begun = time.perf_counter()
     tally = soak(folder, arguments.kills, arguments.seed)

@@ -1,4 +1,4 @@
-"""A tiny model with the tokenizer of SmolLM2, shared by all commands that are tried."""
+"""A tiny model with a tokenizer like that of SmolLM2, shared by all commands that are tried."""
 
 import os
 import re
@@ -11,14 +11,20 @@ from typing import Any
 import pytest
 from openai import OpenAI
 from preferences import write_reward_config
-from tiny import ROOT, save_tiny, write_config, write_rows
+from tiny import ROOT, save_tiny, small_vocabulary, write_config, write_rows
 
 from xft.cli import main
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, smollm2_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", smollm2_tokenizer)
+def tiny_tokenizer(smollm2_tokenizer: Any) -> Any:
+    """SmolLM2's template, special tokens and way of cutting texts, with few tokens."""
+    return small_vocabulary(smollm2_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", tiny_tokenizer)
 
 
 @pytest.fixture

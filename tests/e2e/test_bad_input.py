@@ -10,6 +10,7 @@ import pytest
 from tiny import ROOT, write_config, write_rows
 
 from xft.cli import main
+from xft.errors import ConfigError
 
 GOOD = {"instruction": "a", "output": "b"}
 CASES: dict[str, tuple[str, str, int, list[str]]] = {
@@ -171,8 +172,6 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     )
     assert plain.returncode == 2
     assert plain.stderr.count("\n") == 1
-    shown = subprocess.run(
-        [*command, "--debug"], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert shown.returncode != 0
-    assert "Traceback" in shown.stderr
+    with pytest.raises(ConfigError, match=r"none\.py") as caught:
+        main(["train", str(tmp_path / "none.py"), "--debug"])
+    assert caught.traceback[-1].path.is_relative_to(ROOT / "xft")

@@ -46,11 +46,11 @@ def test_everything_that_was_saved_can_be_opened(finished_run: Path, tiny_model:
 
 
 def test_the_model_is_asked_in_the_text_that_it_was_trained_on(
-    finished_run: Path, smollm2_tokenizer: Any
+    finished_run: Path, tiny_tokenizer: Any
 ) -> None:
     session = open_session(str(finished_run), system="Be brief.")
     session.history = [Message("user", "a"), Message("assistant", "b")]
-    expected = smollm2_tokenizer.apply_chat_template(
+    expected = tiny_tokenizer.apply_chat_template(
         [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "a"},
@@ -64,7 +64,7 @@ def test_the_model_is_asked_in_the_text_that_it_was_trained_on(
     assert session.generator.encode(session.conversation("c")) == expected
 
 
-def test_greedy_answers_are_those_of_plain_transformers(tiny_model: Path, smollm2_tokenizer: Any) -> None:
+def test_greedy_answers_are_those_of_plain_transformers(tiny_model: Path, tiny_tokenizer: Any) -> None:
     session = open_session(str(tiny_model), max_new_tokens=6)
     turns = [[Message("user", text)] for text in ("Hi", "A much longer question than the other one")]
     answers = session.generator.answer(turns, max_new_tokens=6)
@@ -72,7 +72,7 @@ def test_greedy_answers_are_those_of_plain_transformers(tiny_model: Path, smollm
     for turn, answer in zip(turns, answers, strict=True):
         ids = torch.tensor([session.generator.encode(turn)])
         output = model.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=2)[0, ids.shape[1] :]
-        assert answer.text == smollm2_tokenizer.decode(output, skip_special_tokens=True).strip()
+        assert answer.text == tiny_tokenizer.decode(output, skip_special_tokens=True).strip()
 
 
 def test_streamed_pieces_join_to_the_whole_answer(finished_run: Path) -> None:

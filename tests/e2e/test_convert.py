@@ -71,14 +71,14 @@ def test_the_exported_folder_has_tokenizer_template_and_stop_ids(trained: Path, 
 
 def test_an_adapter_is_loaded_by_plain_peft_without_a_word_of_ours(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
-    assert main(["convert", str(trained), str(out)]) == 0
+    _convert(trained, out)
     plain = AutoPeftModelForCausalLM.from_pretrained(str(out), dtype=torch.float32)
     torch.testing.assert_close(_logits(plain), _logits(open_artifact(str(trained)).model))
 
 
 def test_dtype_and_shard_size_are_what_was_asked_for(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    _convert(trained, out, merged=True, dtype="bfloat16", max_shard_size="3MB")
+    _convert(trained, out, merged=True, dtype="bfloat16", max_shard_size="100KB")
     shards = sorted(out.glob("model-*.safetensors"))
     assert len(shards) > 1
     assert {each.dtype for each in load_file(shards[0]).values()} == {torch.bfloat16}
@@ -153,7 +153,7 @@ def test_rounding_that_takes_much_of_what_the_adapter_does_is_said(
         {name: 1e-4 * each if "lora_B" in name else each for name, each in load_file(file).items()}, file
     )
     capsys.readouterr()
-    assert main(["convert", str(adapter), str(tmp_path / "out"), "--merge", "--dtype", "bfloat16"]) == 0
+    _convert(adapter, tmp_path / "out", merged=True, dtype="bfloat16")
     assert "warning: the rounding of the merged weights is not small" in capsys.readouterr().out
 
 
@@ -179,9 +179,9 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(
 
 
 def test_an_adapter_for_another_model_is_refused(
-    trained: Path, tmp_path: Path, smollm2_tokenizer: Any, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = save_tiny(tmp_path / "other", "qwen3", smollm2_tokenizer)
+    other = save_tiny(tmp_path / "other", "qwen3", tiny_tokenizer)
     config = json.loads((other / "config.json").read_text())
     assert config["model_type"] == "qwen3"
     rows = write_rows(tmp_path / "rows.jsonl", 8)

@@ -103,11 +103,11 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All trainings of this file: those of two ranks are started once."""
     pytest.importorskip("deepspeed")
     folder = tmp_path_factory.mktemp("zero")
-    made = Runs(folder, tiny_model, smollm2_tokenizer)
+    made = Runs(folder, tiny_model, tiny_tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         for kind in (*STAGES, "pissa", "blown", "nan", "hooks"):
@@ -124,7 +124,7 @@ def runs(tiny_model: Path, smollm2_tokenizer: Any, tmp_path_factory: pytest.Temp
         made.job("full", 1, "3-then-1", "full-3"),
         made.job("lora", 2, "lora-3-then-2", "lora-3"),
     ]
-    large = save_tiny(folder / "internlm3", "internlm3", smollm2_tokenizer)
+    large = save_tiny(folder / "internlm3", "internlm3", tiny_tokenizer)
     paths = [
         f"model.path={large}",
         f"data.path={folder / 'rows.jsonl'}",

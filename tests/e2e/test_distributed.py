@@ -73,12 +73,6 @@ def test_without_deepspeed_a_line_says_how_to_get_it(
     assert not (tmp_path / "r").exists()
 
 
-def test_deepspeed_is_imported_only_when_it_is_asked_for() -> None:
-    code = "import sys, xft.engine.train; sys.exit('deepspeed' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
-
-
 def test_two_things_that_start_processes_are_refused(
     tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,10 +4,11 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documented import ROOT, Typed, blocks, commands
-from tiny import write_config, write_rows
+from tiny import save_tiny, write_config, write_rows
 
 from xft.cli import main
 
@@ -49,6 +50,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def real_tokens(tmp_path_factory: pytest.TempPathFactory, smollm2_tokenizer: Any) -> Path:
+    """A tiny model with the whole vocabulary, for the rows that are shipped."""
+    return save_tiny(tmp_path_factory.mktemp("real") / "tokens", "llama", smollm2_tokenizer)
+
+
 def quicker(arguments: list[str], model: Path) -> list[str]:
     """The arguments, with a tiny model in place of that of the config and a few steps."""
     overrides = [f"model.path={model}", *QUICK]
@@ -83,6 +90,7 @@ def test_a_documented_command_ends_well(
     typed: Typed,
     workplace: Path,
     tiny_model: Path,
+    real_tokens: Path,
     finished_run: Path,
     reward_run: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,6 +100,8 @@ def test_a_documented_command_ends_well(
     assert typed.arguments is not None
     arguments = list(typed.arguments)
     command = arguments[0]
+    own_rows = any(each.startswith("data.path") for each in arguments)
+    model = tiny_model if own_rows else real_tokens
     if command == "train":
         if "--work-dir" not in arguments:
             arguments += ["--work-dir", str(tmp_path / "run")]
@@ -100,9 +110,9 @@ def test_a_documented_command_ends_well(
             run.unlink()
         elif run.exists():  # an earlier page has trained into a folder of this name
             run.rename(tmp_path / "earlier")
-        arguments = quicker(arguments, tiny_model)
+        arguments = quicker(arguments, model)
     elif command in ("inspect-data", "prepare"):
-        arguments += ["--cfg-options", f"model.path={tiny_model}"]
+        arguments += ["--cfg-options", f"model.path={model}"]
     else:
         for run in (Path(each) for each in arguments if each.startswith("runs/")):
             run.parent.mkdir(exist_ok=True)

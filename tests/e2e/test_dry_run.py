@@ -55,11 +55,11 @@ def test_a_rehearsal_foretells_the_run_and_leaves_nothing(
     # The longest micro-batch of the run has at least half the tokens of its largest step of two.
     most = max(each["tokens"] for each in records(finished_run, "train"))
     assert most / 2 <= number(r"\nforward .*B +(\d+) tokens", said) <= 128
-    sizes = re.search(r"([\d.]+) MB each, and the model itself, ([\d.]+) MB", said)
+    sizes = re.search(r"([\d.]+) kB each, and the model itself, ([\d.]+) kB", said)
     assert sizes is not None
     saved = finished_run / "checkpoints" / f"step_{steps}"
-    assert float(sizes[1]) * 1e6 == pytest.approx(size(saved), rel=0.03)
-    assert float(sizes[2]) * 1e6 == pytest.approx(size(finished_run / "final"), rel=0.03)
+    assert float(sizes[1]) * 1e3 == pytest.approx(size(saved), rel=0.03)
+    assert float(sizes[2]) * 1e3 == pytest.approx(size(finished_run / "final"), rel=0.03)
 
 
 def test_the_run_after_a_rehearsal_is_the_run_without_one(

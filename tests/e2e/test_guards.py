@@ -1,14 +1,13 @@
 """Trainings that go wrong: what is said, what is left out, what ends."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import run_on_ranks
 from tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
@@ -53,9 +52,7 @@ hooks.update(guards=dict(type='guards'), watch=dict(type='blowing.Watch'))
 
 
 @pytest.fixture
-def config(
-    tmp_path: Path, tiny_model: Path, smollm2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def config(tmp_path: Path, tiny_model: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Rows of which one, in line 7, holds a word that no other has, and an objective that fails at it."""
     rows = write_rows(tmp_path / "rows.jsonl", 24)
     lines = rows.read_text().splitlines()
@@ -64,8 +61,8 @@ def config(
     rows.write_text("\n".join(lines) + "\n")
     token = next(
         each
-        for each in smollm2_tokenizer("zebra")["input_ids"]
-        if not any(each in smollm2_tokenizer(other)["input_ids"] for other in lines if other != lines[6])
+        for each in tiny_tokenizer("zebra")["input_ids"]
+        if not any(each in tiny_tokenizer(other)["input_ids"] for other in lines if other != lines[6])
     )
     (tmp_path / "blowing.py").write_text(BLOWING)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -162,17 +159,8 @@ def test_two_ranks_leave_out_the_same_step(config: Path) -> None:
     """The row is on one rank only; both must agree, or they wait for each other for ever."""
     extra = "hooks['guards'].update(nonfinite='skip')\nhooks['validation'] = None\n"
     config.write_text(config.read_text() + extra)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    train = [str(ROOT / "tools" / "train.py"), str(config), "--launcher", "pytorch"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(config.parent)}
-    done = subprocess.run(
-        [*launch, *train, "--work-dir", str(config.parent / "run")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-        check=False,
-    )
+    train = [str(config), "--launcher", "pytorch", "--work-dir", str(config.parent / "run")]
+    done = run_on_ranks(2, ROOT / "tools" / "train.py", *train, paths=(config.parent,), timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     said = [each for each in done.stdout.splitlines() if "is left out" in each]
     assert len(said) == 1

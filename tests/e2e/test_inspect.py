@@ -48,8 +48,8 @@ def test_without_a_terminal_trained_tokens_stand_in_brackets(tiny_run: Path) -> 
         ("wiki_demo.txt", ["data.type=text", "data.format=text"], 30),
     ],
 )
+@pytest.mark.usefixtures("smollm2_tokenizer")
 def test_real_data_passes_whole_and_the_books_close(
-    tiny_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     file: str,
@@ -58,7 +58,7 @@ def test_real_data_passes_whole_and_the_books_close(
 ) -> None:
     if not (SHARED / "data" / file).is_file():
         pytest.skip(f"{file} is absent: no real data stand beside this checkout")
-    config = write_config(tmp_path / "c.py", tiny_model, SHARED / "data" / file)
+    config = write_config(tmp_path / "c.py", "xft://smollm2-135m-instruct", SHARED / "data" / file)
     options = [*options, "data.max_length=2048", "data.val=0.05"]
     assert main(["inspect-data", str(config), "--num", "1", "--cfg-options", *options]) == 0
     printed = capsys.readouterr().out

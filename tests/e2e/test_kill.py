@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_on_ranks
 from tiny import ROOT, records
 
 TIMES = ("seconds", "per_second", "memory")
@@ -117,8 +118,8 @@ def test_a_warning_saves_and_the_run_goes_on_and_a_second_interrupt_ends_at_once
     while "Ctrl-C again ends at once" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
 
 
 def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Path) -> None:
@@ -132,5 +133,7 @@ def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Pat
     assert process.returncode != 0
     assert "go on with --resume" in error
     finish(tiny_run, run, "--resume", ranks=2)
-    finish(tiny_run, tmp_path / "whole", ranks=2)
+    train = [str(tiny_run), "--work-dir", str(tmp_path / "whole"), "--launcher", "pytorch", *OPTIONS]
+    whole = run_on_ranks(2, ROOT / "tools" / "train.py", *train)
+    assert whole.returncode == 0, whole.stderr[-3000:]
     assert_same(run, tmp_path / "whole")

@@ -1,12 +1,10 @@
 """What ranks hold is what docs/scaling.md says that they hold."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_on_ranks
 from tiny import ROOT
 
 
@@ -14,15 +12,7 @@ from tiny import ROOT
 def test_shards_are_as_large_as_predicted(ranks: int, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     out = tmp_path / "shards.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    done = subprocess.run(
-        [*command, str(ROOT / "tools" / "measure_shards.py"), str(out)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=300,
-        check=False,
-    )
+    done = run_on_ranks(ranks, ROOT / "tools" / "measure_shards.py", str(out))
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(out.read_text(encoding="utf-8"))
     assert len(rows) == 3 * 3 * 3
@@ -35,20 +25,8 @@ def test_ranks_that_share_a_sequence_out_need_less_each(tmp_path: Path) -> None:
     rows = []
     for ranks in (1, 2):
         out = tmp_path / f"{ranks}.json"
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc_per_node={ranks}",
-        ]
-        subprocess.run(
-            [*command, str(ROOT / "tools" / "measure_sequence.py"), "1024", str(out)],
-            capture_output=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            timeout=300,
-            check=True,
-        )
+        done = run_on_ranks(ranks, ROOT / "tools" / "measure_sequence.py", "1024", str(out))
+        assert done.returncode == 0, done.stderr[-3000:]
         rows.append(json.loads(out.read_text(encoding="utf-8")))
     alone, shared = rows
     assert (alone["ranks"], shared["ranks"]) == (1, 2)

@@ -9,6 +9,7 @@ from tiny import ROOT, SHARED, records, save_tiny, write_rows
 from transformers import AutoModelForCausalLM
 
 from xft.cli import main
+from xft.export import convert
 
 CONFIGS = ROOT / "configs"
 
@@ -36,7 +37,7 @@ def test_a_config_for_a_large_model_runs_with_only_its_paths_overridden(
     assert len(train) >= 3
     assert (run / "final" / "adapter_model.safetensors").is_file()
     assert main(["chat", str(run), "--prompt", "Hi", "--max-new-tokens", "2"]) == 0
-    assert main(["convert", str(run), str(tmp_path / "out"), "--merge"]) == 0
+    convert(str(run), str(tmp_path / "out"), merged=True, fresh=False)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.model_type == family
 
 

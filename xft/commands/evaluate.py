@@ -2,7 +2,7 @@
 
 import argparse
 
-from xft.commands.shared import Command, add_trust
+from xft.commands.shared import Command, add_trust, importing
 from xft.errors import ConfigError
 
 
@@ -35,7 +35,8 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(arguments: argparse.Namespace) -> None:
-    from xft.engine.evaluating import EvalOptions, evaluate_run
+    with importing():
+        from xft.engine.evaluating import EvalOptions, evaluate_run
 
     if arguments.max_new_tokens < 1 or (arguments.limit is not None and arguments.limit < 1):
         raise ConfigError("--max-new-tokens and --limit must be at least 1")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from xft.commands.shared import Command, add_trust
+from xft.commands.shared import Command, add_trust, importing
 from xft.errors import ConfigError
 
 
@@ -36,7 +36,8 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 
 def _chat(arguments: argparse.Namespace) -> None:
-    from xft.chat import open_session, talk
+    with importing():
+        from xft.chat import open_session, talk
 
     if arguments.max_new_tokens < 1 or arguments.temperature < 0:
         raise ConfigError("--max-new-tokens must be at least 1, and --temperature 0 or more")
@@ -113,7 +114,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from xft.export import convert, push
+    with importing():
+        from xft.export import convert, push
 
     if arguments.push is not None:
         push.check_push(

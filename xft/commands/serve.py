@@ -3,7 +3,7 @@
 import argparse
 from importlib.util import find_spec
 
-from xft.commands.shared import Command, add_trust
+from xft.commands.shared import Command, add_trust, importing
 from xft.errors import ConfigError
 
 
@@ -38,7 +38,8 @@ def _serve(arguments: argparse.Namespace) -> None:
             f"serve: {' and '.join(missing)} is not installed: pip install -r requirements/serve.txt "
             "(or 'xft-tuner[serve]')"
         )
-    from xft.chat.server.run import ServeOptions, serve
+    with importing():
+        from xft.chat.server.run import ServeOptions, serve
 
     known = {each: getattr(arguments, each) for each in ServeOptions.__dataclass_fields__}
     serve(ServeOptions(**known))

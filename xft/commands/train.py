@@ -2,7 +2,7 @@
 
 import argparse
 
-from xft.commands.shared import Command, add_options
+from xft.commands.shared import Command, add_options, importing
 from xft.errors import ConfigError
 
 
@@ -63,7 +63,8 @@ def _train(arguments: argparse.Namespace) -> int:
         from xft.engine.strategies.launch import run_on_devices
 
         return run_on_devices(count, arguments.argv)
-    from xft.engine.train import TrainOptions, train
+    with importing():
+        from xft.engine.train import TrainOptions, train
 
     train(
         TrainOptions(

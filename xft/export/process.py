@@ -13,7 +13,13 @@ from xft.export.probe import NO_MEMORY, Found, Wanted, read_found, write_wanted
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What makes a process one of several ranks. The fresh one stands alone."""
-START = "import pathlib, sys; from xft.export.probe import main; sys.exit(main(pathlib.Path(sys.argv[1])))"
+START = """\
+import gc, pathlib, sys
+gc.disable()  # to import makes no garbage
+from xft.export.probe import main
+gc.enable()
+sys.exit(main(pathlib.Path(sys.argv[1])))
+"""
 
 
 class NotLookedAt(CheckpointError):

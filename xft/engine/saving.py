@@ -4,8 +4,10 @@ At most one save is under way. An error in it does not end the training: the mai
 it at the next step.
 """
 
+import atexit
 import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -91,6 +93,26 @@ class ShareJob:
         self.share.write(self.root)
 
 
+_ABANDONED: list[threading.Thread] = []
+"""Threads whose work is for nothing."""
+
+
+def _leave() -> None:
+    """End the process where a thread that nobody waits for is at work yet.
+
+    An interpreter that winds down stops such a thread wherever it is, and within torch's own code that aborts the whole
+    process. Only a second Ctrl-C comes here.
+    """
+    if any(each.is_alive() for each in _ABANDONED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGINT)
+
+
+# What is registered first is called last, so loggers have said what they had to say.
+atexit.register(_leave)
+
+
 class Saver:
     """Writes one job at a time, in a thread of its own."""
 
@@ -113,8 +135,10 @@ class Saver:
             self._thread = None
 
     def abandon(self) -> None:
-        """Let what is under way come to nothing: it will not be published."""
+        """Let what is under way come to nothing: it will not be published, and the process does not wait for it."""
         self._abandoned.set()
+        if self._thread is not None:
+            _ABANDONED.append(self._thread)
 
     def take(self) -> Saved | None:
         """How a save ended that has not been asked for yet; ``None`` where there is none."""

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +126,35 @@ def test_an_abandoned_save_is_not_published(tmp_path: Path) -> None:
     saver.start(job(tmp_path / "c", 2, before=saver.abandon))
     saver.wait()
     assert names(tmp_path / "c") == []
+
+
+LEAVING = """
+import atexit, sys, threading, time
+from types import SimpleNamespace
+from xft.engine.saving import Saver
+import torch
+begun = threading.Event()
+def run(abandoned):
+    numbers = [torch.randn(300, 300) for _ in range(40)]
+    while True:
+        torch.save(numbers, sys.argv[1])
+        torch.load(sys.argv[1])
+        numbers[0] @ numbers[1]
+        begun.set()
+saver = Saver()
+saver.start(SimpleNamespace(step=1, run=run))
+begun.wait()
+saver.abandon()
+atexit.register(print, "a logger has ended")
+sys.exit(130)
+"""
+
+
+def test_a_process_ends_cleanly_though_its_save_does_not(tmp_path: Path) -> None:
+    """The thread is within torch's code when the interpreter winds down."""
+    command = [sys.executable, "-c", LEAVING, str(tmp_path / "numbers.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "a logger has ended\n"), done.stderr
 
 
 def test_too_little_room_is_said_with_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,24 @@ def tiny_run(tmp_path: Path, tiny_model: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The run folder of a run that ended, for commands that only read it."""
-    folder = tmp_path_factory.mktemp("finished")
+    return _finish(tmp_path_factory.mktemp("finished"), tiny_model)
+
+
+@pytest.fixture(scope="session")
+def talkative_model(tmp_path_factory: pytest.TempPathFactory, smollm2_tokenizer: Any) -> Path:
+    """One that talks on and on when it draws among its 49,152 tokens, of which one ends an answer."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "talkative", "llama", smollm2_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def talkative_run(tmp_path_factory: pytest.TempPathFactory, talkative_model: Path) -> Path:
+    """The same of that model, for answers that are broken off."""
+    return _finish(tmp_path_factory.mktemp("talkative"), talkative_model)
+
+
+def _finish(folder: Path, model: Path) -> Path:
     rows = write_rows(folder / "rows.jsonl", 24)
-    config = write_config(folder / "tiny.py", tiny_model, rows)
+    config = write_config(folder / "tiny.py", model, rows)
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -55,8 +70,8 @@ def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
 
 
 @pytest.fixture(scope="session")
-def address(finished_run: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "xft.cli", "serve", str(finished_run), "--port", "0"]
+def address(talkative_run: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "xft.cli", "serve", str(talkative_run), "--port", "0"]
     options = ["--name", "tiny", "--max-new-tokens", "400", "--max-batch", "4", "--max-waiting", "12"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(

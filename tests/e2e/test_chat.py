@@ -120,11 +120,11 @@ def test_the_base_answers_beside_as_if_it_had_never_been_tuned(
     assert "has no adapter that could be taken off" in capsys.readouterr().err
 
 
-def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(finished_run: Path) -> None:
+def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(talkative_run: Path) -> None:
     environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
     arguments = [
         str(ROOT / "tools" / "chat.py"),
-        str(finished_run),
+        str(talkative_run),
         "--max-new-tokens",
         "2000",
         "--temperature",

@@ -24,12 +24,12 @@ def test_what_was_trained_is_listed_and_so_is_what_it_was_trained_on(client: Ope
 
 
 def test_the_greedy_answer_is_that_of_the_chat_and_of_the_run_itself(
-    client: OpenAI, finished_run: Path, tiny_model: Path
+    client: OpenAI, talkative_run: Path, talkative_model: Path
 ) -> None:
-    rows = [json.loads(each) for each in (finished_run / "samples.jsonl").read_text().splitlines()]
+    rows = [json.loads(each) for each in (talkative_run / "samples.jsonl").read_text().splitlines()]
     assert {each["question"] for each in rows} == {"Say number 3", "Who are you?"}
-    chat = open_session(str(finished_run), max_new_tokens=4)
-    base = open_session(str(tiny_model), max_new_tokens=4)
+    chat = open_session(str(talkative_run), max_new_tokens=4)
+    base = open_session(str(talkative_model), max_new_tokens=4)
     for first, last in zip(rows[:2], rows[-2:], strict=True):
         turns = [{"role": "user", "content": last["question"]}]
         served = _say(client, messages=turns, max_tokens=4)
@@ -38,7 +38,7 @@ def test_the_greedy_answer_is_that_of_the_chat_and_of_the_run_itself(
         assert below == base.ask_once(first["question"]) == first["answer"]
 
 
-def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, finished_run: Path) -> None:
+def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, talkative_run: Path) -> None:
     options: dict[str, Any] = {"model": "tiny", "messages": USER, "max_tokens": 20, "temperature": 0}
     whole = client.chat.completions.create(**options)
     pieces = list(
@@ -51,7 +51,7 @@ def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, finis
     assert finishes[:-1] == [None] * (len(finishes) - 1)
     assert finishes[-1] == whole.choices[0].finish_reason
     assert pieces[-1].usage == whole.usage
-    session = open_session(str(finished_run))
+    session = open_session(str(talkative_run))
     prompt = session.generator.encode(session.conversation("Say number 3"))
     (answer,) = session.generator.answer([session.conversation("Say number 3")], 20)
     assert whole.usage is not None
@@ -105,10 +105,10 @@ def test_several_answers_come_from_one_request(client: OpenAI) -> None:
     ]
 
 
-def test_text_goes_on_as_plain_transformers_would(client: OpenAI, finished_run: Path) -> None:
+def test_text_goes_on_as_plain_transformers_would(client: OpenAI, talkative_run: Path) -> None:
     import torch
 
-    session = open_session(str(finished_run))
+    session = open_session(str(talkative_run))
     tokenizer: Any = session.generator.tokenizer
     prompts = ["Number 3 is", "The"]
     done = client.completions.create(model="tiny", prompt=prompts, max_tokens=5, temperature=0)

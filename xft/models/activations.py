@@ -96,7 +96,7 @@ def measure_kept(model: nn.Module, base: Any, batch: Batch) -> Kept:
     device = batch.input_ids.device
     try:
         with (
-            _training(model),
+            in_mode(model, training=True),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.enable_grad(),
             saved_tensors_hooks(pack, _unpack),
@@ -117,12 +117,12 @@ def _unpack(_: Any) -> Tensor:
 
 
 @contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
-    """Afterwards every module is as it was."""
-    modules = [each for each in model.modules() if not each.training]
-    model.train()
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """With every module in training, or in evaluation; afterwards each is as it was."""
+    modules = [each for each in model.modules() if each.training is not training]
+    model.train(training)
     try:
         yield
     finally:
         for each in modules:
-            each.training = False
+            each.training = not training

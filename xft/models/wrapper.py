@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 
 from xft.kernels import head_cross_entropy, head_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
+from xft.models.activations import in_mode
 from xft.models.inputs import model_inputs, own_counts, own_targets, predictions, uses_kernels
 from xft.parallel import add_up
 from xft.types import Batch, LossOutput, Objective
@@ -168,14 +169,8 @@ def rate(model: nn.Module, batch: Batch) -> Tensor:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Without gradients and without dropout; afterwards every module is as it was."""
-    modules = [each for each in model.modules() if each.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for each in modules:
-            each.training = True
+    with in_mode(model, training=False), torch.no_grad():
+        yield
 
 
 def _target_states(decoder: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

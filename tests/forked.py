@@ -18,6 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def torchrun(ranks: int) -> list[str]:
+    """The launcher itself, for tests of what it does."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+
+
 def run_on_ranks(
     ranks: int, script: Path, *arguments: str, paths: tuple[Path, ...] = (), timeout: int = 300
 ) -> subprocess.CompletedProcess[str]:
@@ -26,13 +31,7 @@ def run_on_ranks(
 
     command = [sys.executable, __file__, str(ranks)]
     if torch.cuda.device_count():  # a fork of a process that has looked for a GPU cannot use it
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc_per_node={ranks}",
-        ]
+        command = torchrun(ranks)
     searched = ":".join(str(each) for each in (ROOT, ROOT / "tests", *paths))
     return subprocess.run(
         [*command, str(script), *arguments],

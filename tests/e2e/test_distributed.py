@@ -2,31 +2,18 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import torchrun
 from tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
 
 
 def _run(config: Path, run: Path, ranks: int, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={ranks}",
-    ]
-    command += [
-        str(ROOT / "tools" / "train.py"),
-        str(config),
-        "--work-dir",
-        str(run),
-        "--launcher",
-        "pytorch",
-    ]
+    command = [*torchrun(ranks), str(ROOT / "tools" / "train.py"), str(config)]
+    command += ["--work-dir", str(run), "--launcher", "pytorch"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, *options], capture_output=True, text=True, env=environment, timeout=500, check=False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import run_on_ranks
+from forked import run_on_ranks, torchrun
 from tiny import ROOT, records
 
 TIMES = ("seconds", "per_second", "memory")
@@ -44,9 +44,8 @@ def test_twenty_kills_lose_nothing() -> None:
 
 
 def start(config: Path, run: Path, *arguments: str, ranks: int = 1) -> subprocess.Popen[str]:
-    command = [sys.executable]
+    command = [sys.executable] if ranks == 1 else torchrun(ranks)
     if ranks > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
         arguments = (*arguments, "--launcher", "pytorch")
     command += [str(ROOT / "tools" / "train.py"), str(config), "--work-dir", str(run), *arguments, *OPTIONS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

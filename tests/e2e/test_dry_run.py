@@ -9,6 +9,7 @@ import pytest
 from tiny import records
 
 from xft.cli import main
+from xft.engine import fitting
 
 GREEDY = "def loss(model, batch):\n    import torch\n    model(input_ids=batch.input_ids)\n    torch.empty(10**15)\n"
 TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
@@ -102,3 +103,21 @@ def test_a_rehearsal_of_a_resumed_run_is_refused(
 ) -> None:
     assert main(["train", str(tiny_run), "--dry-run", "--resume"]) == 2
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_run_that_would_not_fit_makes_layers_again_says_so_and_learns_the_same(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, found = {}, {}
+    for name, free in (("roomy", 2**60), ("tight", 0)):
+        monkeypatch.setattr(fitting, "available", lambda _, free=free: free)
+        run = tmp_path / name
+        assert main(["train", str(tiny_run), "--work-dir", str(run)]) == 0
+        said[name] = " ".join(capsys.readouterr().out.split())
+        found[name] = [(each["loss"], each["grad_norm"]) for each in records(run, "train")]
+    again = "memory 2 of 2 layers make their activations again in the backward pass"
+    assert again in said["tight"]
+    assert again not in said["roomy"]
+    assert found["tight"] == found["roomy"]
+    assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "never"), "--dry-run"]) == 0
+    assert again in " ".join(capsys.readouterr().out.split())

@@ -2,10 +2,13 @@
 
     python tools/bench_data.py                      # 1,000,000 rows, about two minutes on two cores
     python tools/bench_data.py --rows 50000 --tokenizer path/to/a/model
+    python tools/bench_data.py --growth --docs docs/performance.md
 
 Prints the rate of `xft prepare` and of the tokenizer's own batch call over the same texts, run in
 turns on the same cores; the most memory that preparing took, workers included; the time to open
-the result again; the size of the files; and how long packing a million lengths takes.
+the result again; the size of the files; and how long packing a million lengths takes. With `--growth`
+it prints a table of preparing alone, and of what a run does before its first step, from 100 rows on up to as
+many as `--rows` says.
 """
 
 import argparse
@@ -19,7 +22,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench_table import write_between
+
 BATCH = 1000
+MIB = 2**20
 
 
 def main() -> None:
@@ -34,6 +40,8 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, default=1, help="each round is the tokenizer alone, then preparing"
     )
+    parser.add_argument("--growth", action="store_true", help="a table of 100 rows, 1000, and so on")
+    parser.add_argument("--docs", type=Path, help="write that table into this file, between its marks")
     parser.add_argument("--part", choices=("raw", "prepare"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -42,16 +50,39 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp())
     try:
-        _compare(folder, arguments)
+        if arguments.growth:
+            _growth(folder, arguments)
+        else:
+            _compare(folder, arguments)
+            _packing(random.Random(0))
     finally:
         shutil.rmtree(folder)
-    _packing(random.Random(0))
+
+
+def _growth(folder: Path, arguments: argparse.Namespace) -> None:
+    lines = [
+        "| rows | tokens | prepared in s | rows/s | peak MiB | on disk MiB | opened again in s | first batch in s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    count = 100
+    while count <= arguments.rows:
+        _write_rows(folder / "rows.jsonl", count)
+        done = _run("prepare", folder, arguments.tokenizer)
+        lines.append(
+            f"| {count:,} | {done['tokens']:,} | {done['seconds']:.2f} | {count / done['seconds']:,.0f} | "
+            f"{done['memory'] / MIB:,.0f} | {done['disk'] / MIB:,.1f} | {done['again']:.2f} | {done['begin']:.2f} |"
+        )
+        print(lines[-1], flush=True)
+        count *= 10
+    if arguments.docs is not None:
+        write_between(arguments.docs, "\n".join(lines), ("<!-- rows -->", "<!-- end of rows -->"))
 
 
 def _compare(folder: Path, arguments: argparse.Namespace) -> None:
     file = folder / "rows.jsonl"
     _write_rows(file, arguments.rows)
-    print(f"rows          {arguments.rows:,}, {file.stat().st_size / 2**20:,.0f} MiB of JSON lines")
+    print(f"rows          {arguments.rows:,}, {file.stat().st_size / MIB:,.0f} MiB of JSON lines")
     for _ in range(arguments.rounds):
         raw = _run("raw", folder, arguments.tokenizer)
         done = _run("prepare", folder, arguments.tokenizer)
@@ -62,9 +93,9 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
         print(
             f"preparing     {arguments.rows / done['seconds']:,.0f} rows/s = {share:.0%} of the tokenizer alone"
         )
-        print(f"memory        {done['memory'] / 2**20:,.0f} MiB at most, workers included")
+        print(f"memory        {done['memory'] / MIB:,.0f} MiB at most, workers included")
         print(f"opened again  in {done['again']:.2f} s")
-        print(f"on disk       {done['disk'] / 2**20:,.0f} MiB for {done['tokens']:,} tokens")
+        print(f"on disk       {done['disk'] / MIB:,.0f} MiB for {done['tokens']:,} tokens")
 
 
 def _run(part: str, folder: Path, tokenizer: str) -> dict[str, float]:
@@ -120,7 +151,8 @@ def _prepare(folder: Path, path: str) -> None:
 
     import psutil
 
-    from xft.data import InstructionData
+    from xft.data import BatchPlan, InstructionData
+    from xft.data.collate import lay_out
     from xft.models import CausalLM
     from xft.templates import ChatTemplate
 
@@ -133,10 +165,12 @@ def _prepare(folder: Path, path: str) -> None:
 
     def watch() -> None:
         nonlocal most
-        while not done.wait(0.2):
+        while True:
             # What processes share is counted once (proportional set size, Linux).
             family = [process, *process.children(recursive=True)]
             most = max(most, sum(_memory(each) for each in family))
+            if done.wait(0.2):
+                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -148,9 +182,14 @@ def _prepare(folder: Path, path: str) -> None:
     begun = time.perf_counter()
     data.prepare(tokenizer, template)
     again = time.perf_counter() - begun
+    begun = time.perf_counter()
+    plan = BatchPlan(tuple(prepared.train.lengths.tolist()), capacity=2048)
+    lay_out(prepared.train, plan.epoch(0)[0])
+    begin = time.perf_counter() - begun
     disk = sum(each.stat().st_size for each in cache.rglob("*") if each.is_file())
     tokens = int(prepared.train.lengths.sum() + prepared.val.lengths.sum())
-    print(json.dumps({"seconds": seconds, "memory": most, "again": again, "disk": disk, "tokens": tokens}))
+    found = {"seconds": seconds, "memory": most, "again": again, "begin": begin, "disk": disk, "tokens": tokens}
+    print(json.dumps(found))
 
 
 def _memory(process: "object") -> int:

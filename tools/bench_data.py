@@ -188,7 +188,14 @@ def _prepare(folder: Path, path: str) -> None:
     begin = time.perf_counter() - begun
     disk = sum(each.stat().st_size for each in cache.rglob("*") if each.is_file())
     tokens = int(prepared.train.lengths.sum() + prepared.val.lengths.sum())
-    found = {"seconds": seconds, "memory": most, "again": again, "begin": begin, "disk": disk, "tokens": tokens}
+    found = {
+        "seconds": seconds,
+        "memory": most,
+        "again": again,
+        "begin": begin,
+        "disk": disk,
+        "tokens": tokens,
+    }
     print(json.dumps(found))
 
 

@@ -17,9 +17,9 @@ from torch.nn.functional import pad
 
 from xft.kernels.shapes import MULTIPLE
 
-BLOCK = 128
-"""Queries in a block; half as many where a sample is longer than :data:`KEPT`, so that the scores of a block stay in
-the processor's cache."""
+BLOCK, LONG_BLOCK = 176, 144
+"""Most queries in a block of a sample up to :data:`KEPT`, and of a longer one. The blocks of a sample are of one size, as
+a small one at its end costs nearly what a large one does."""
 KEPT = 512
 """Tokens of a sample up to which the probabilities are kept for the backward pass, in the type of the input;
 of a longer one they are made again, so that memory grows with the tokens and not with their square."""
@@ -80,12 +80,18 @@ class _Block(NamedTuple):
 
 def _blocks(begin: int, end: int, window: int | None) -> Iterator[_Block]:
     """Which queries of a sample go with which keys."""
-    size = BLOCK if end - begin <= KEPT else BLOCK // 2
+    length = end - begin
+    count = -(-length // (BLOCK if length <= KEPT else LONG_BLOCK))
+    size = _whole(-(-length // count)) if count else MULTIPLE
     for start in range(begin, end, size):
         own = min(size, end - start)
-        stop = start + -(-own // MULTIPLE) * MULTIPLE
+        stop = start + _whole(own)
         first = begin if window is None else max(begin, start + 1 - window)
         yield _Block(slice(start, stop), slice(first, stop), own)
+
+
+def _whole(count: int) -> int:
+    return -(-count // MULTIPLE) * MULTIPLE
 
 
 def _fold(tensor: Tensor, groups: int) -> Tensor:

@@ -95,7 +95,9 @@ class _LoRALinear(torch.autograd.Function):
         grad_low = (rows @ b).mul_(ctx.scaling)
         grad_x = grad_dropped = grad_a = grad_b = None
         if wants_b:
-            grad_b = (rows.t() @ low).to(ctx.types[1]).mul_(ctx.scaling)
+            # A flat product with a long side takes three quarters of the time of a tall one, on a CPU.
+            grad_b = (low.t() @ rows).t().to(ctx.types[1], memory_format=torch.contiguous_format)
+            grad_b.mul_(ctx.scaling)
         if wants_a:
             grad_a = (grad_low.t() @ inner).to(ctx.types[0])
         if wants_x:

@@ -4,12 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from numbers_near import BF16, distance
 from torch import Tensor
 
-from xft.kernels import attention as blocks
 from xft.kernels import (
-    block_attention,
-    block_attention_reference,
     head_cross_entropy,
     head_cross_entropy_reference,
     lora_linear,
@@ -17,8 +15,6 @@ from xft.kernels import (
 )
 
 ROWS, IN, OUT, RANK = 37, 24, 40, 4
-BF16 = 2.0**-8
-"""The distance of two neighbouring bf16 numbers, as a share of them: what rounding once costs is half."""
 
 
 def _lora(dtype: torch.dtype, adapter: torch.dtype, bias: bool = True) -> dict[str, Any]:
@@ -36,11 +32,6 @@ def _lora(dtype: torch.dtype, adapter: torch.dtype, bias: bool = True) -> dict[s
         "lora_b": (draw(OUT, RANK) / 5).to(adapter).requires_grad_(),
         "scaling": 2.0,
     }
-
-
-def _share(got: Tensor, expected: Tensor) -> float:
-    """The distance of two tensors as a share of the norm."""
-    return float((got.detach().double() - expected.double()).norm() / expected.detach().double().norm())
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -73,7 +64,7 @@ def test_lora_layer_is_the_reference(dtype: torch.dtype, tolerance: float) -> No
         found.append([result, *torch.autograd.grad(result, leaves, upstream)])
     for got, expected in zip(*found, strict=True):
         assert got.dtype == expected.dtype
-        assert _share(got, expected) < tolerance
+        assert distance(got, expected) < tolerance
 
 
 def test_lora_layer_keeps_the_input_and_r_numbers_a_token() -> None:
@@ -161,7 +152,7 @@ def test_cross_entropy_is_the_reference(
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-6)
     for got, wanted in zip(grads, expected, strict=True):
         assert got.dtype == wanted.dtype == dtype
-        assert _share(got, wanted) < tolerance
+        assert distance(got, wanted) < tolerance
 
 
 def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
@@ -203,59 +194,3 @@ def test_lengths_that_differ_are_refused() -> None:
     states, targets, weight, _ = _head(torch.float32)
     with pytest.raises(ValueError, match="states"):
         head_cross_entropy(states, targets[:-1], weight)
-
-
-def _heads(dtype: torch.dtype, length: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    shapes = [(6, length, 8), (2, length, 8), (2, length, 8)]
-    return [
-        (2 * torch.randn(each, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
-        for each in shapes
-    ]
-
-
-@pytest.mark.parametrize("window", [None, 1, 3, 7, 20])
-@pytest.mark.parametrize("kept", [0, 100])
-def test_gradient_of_block_attention_is_that_of_finite_differences(
-    monkeypatch: pytest.MonkeyPatch, window: int | None, kept: int
-) -> None:
-    """Blocks of four queries, so that a sample of eleven has several, the last of them short."""
-    monkeypatch.setattr(blocks, "BLOCK", 4)
-    monkeypatch.setattr(blocks, "KEPT", kept)
-
-    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return block_attention(query, key, value, 0.3, window)
-
-    inputs = _heads(torch.float64, 11)
-    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
-    torch.testing.assert_close(run(*inputs), block_attention_reference(*inputs, 0.3, window))
-
-
-@pytest.mark.parametrize("length", [1, 40, 300, 600])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2 * BF16)], ids=["fp32", "bf16"]
-)
-def test_block_attention_is_that_of_torch(dtype: torch.dtype, tolerance: float, length: int) -> None:
-    """Against torch's attention in fp64. bf16: probabilities and their gradient are rounded, once each; torch's
-    own attention in bf16 is as far away."""
-    inputs = _heads(dtype, length)
-    exact = [each.detach().double().requires_grad_() for each in inputs]
-    upstream = torch.randn(6, length, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    got = block_attention(*inputs, 0.35)
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        *(each[None] for each in exact), is_causal=True, scale=0.35, enable_gqa=True
-    )[0]
-    found = [got, *torch.autograd.grad(got, inputs, upstream.to(dtype))]
-    for one, two in zip(found, [expected, *torch.autograd.grad(expected, exact, upstream)], strict=True):
-        assert one.dtype == dtype
-        assert float((one.detach().double() - two).norm()) <= tolerance * float(two.detach().norm()) + 1e-9
-
-
-def test_block_attention_keeps_no_square_of_a_long_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "KEPT", 100)
-    kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda each: kept.append(each.numel()) or each, lambda x: x
-    ):
-        block_attention(*_heads(torch.bfloat16, 300), 0.35)
-    assert max(kept) == 6 * 300 * 8

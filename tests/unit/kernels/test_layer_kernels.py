@@ -2,12 +2,10 @@
 
 import pytest
 import torch
+from numbers_near import BF16, distance, draw
 from torch import Tensor
 
-from xft.kernels import attention as blocks
 from xft.kernels import (
-    block_attention,
-    block_attention_reference,
     gate,
     rms_norm,
     rms_norm_reference,
@@ -15,20 +13,10 @@ from xft.kernels import (
     silu_gate_reference,
 )
 
-BF16 = 2.0**-8
-
-
-def _draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _share(got: Tensor, expected: Tensor) -> float:
-    return float((got.double() - expected.double()).norm() / expected.double().norm())
-
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_gradient_of_the_norm_is_that_of_finite_differences(trained: bool) -> None:
-    x, weight = _draw(2, 5, 12).requires_grad_(), _draw(12, seed=1).requires_grad_(trained)
+    x, weight = draw(2, 5, 12).requires_grad_(), draw(12, seed=1).requires_grad_(trained)
     assert torch.autograd.gradcheck(lambda x, weight: rms_norm(x, weight, 0.1), (x, weight))
 
 
@@ -39,8 +27,8 @@ def test_gradient_of_the_norm_is_that_of_finite_differences(trained: bool) -> No
 def test_the_norm_is_the_reference(dtype: torch.dtype, tolerance: float, trained: bool) -> None:
     """Forward the same bits. Backward in fp32 another order of sums; in bf16 both round the gradient of the
     normalised input and that of the input, once each."""
-    x, upstream = (3 * _draw(1, 40, 64)).to(dtype), _draw(1, 40, 64, seed=2).to(dtype)
-    weight = _draw(64, seed=1).to(dtype).requires_grad_(trained)
+    x, upstream = (3 * draw(1, 40, 64)).to(dtype), draw(1, 40, 64, seed=2).to(dtype)
+    weight = draw(64, seed=1).to(dtype).requires_grad_(trained)
     leaves = [x.requires_grad_(), weight] if trained else [x.requires_grad_()]
     found, expected = rms_norm(x, weight, 1e-5), rms_norm_reference(x, weight, 1e-5)
     assert torch.equal(found, expected)
@@ -48,12 +36,12 @@ def test_the_norm_is_the_reference(dtype: torch.dtype, tolerance: float, trained
     pairs = zip(*(torch.autograd.grad(each, leaves, upstream) for each in (found, expected)), strict=True)
     for one, two in pairs:
         assert one.dtype == dtype
-        assert _share(one, two) < tolerance
+        assert distance(one, two) < tolerance
 
 
 def test_the_norm_keeps_its_input_and_a_number_for_each_token() -> None:
     kept: list[Tensor] = []
-    x, weight = _draw(1, 40, 64).bfloat16().requires_grad_(), _draw(64).bfloat16()
+    x, weight = draw(1, 40, 64).bfloat16().requires_grad_(), draw(64).bfloat16()
     with torch.autograd.graph.saved_tensors_hooks(
         lambda each: kept.append(each) or each, lambda each: each
     ):
@@ -69,47 +57,15 @@ def test_gradient_of_the_gate_is_that_of_finite_differences(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setitem(gate.ROWS, "cpu", rows)
-    inputs = (_draw(1, 7, 5).requires_grad_(), _draw(1, 7, 5, seed=1).requires_grad_())
+    inputs = (draw(1, 7, 5).requires_grad_(), draw(1, 7, 5, seed=1).requires_grad_())
     assert torch.autograd.gradcheck(silu_gate, inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_the_gate_is_the_reference_bit_for_bit(dtype: torch.dtype) -> None:
-    one, two, upstream = (_draw(1, 300, 32, seed=each).to(dtype) for each in range(3))
+    one, two, upstream = (draw(1, 300, 32, seed=each).to(dtype) for each in range(3))
     inputs = [one.requires_grad_(), two.requires_grad_()]
     found, expected = silu_gate(*inputs), silu_gate_reference(*inputs)
     assert torch.equal(found, expected)
     results = zip(*(torch.autograd.grad(each, inputs, upstream) for each in (found, expected)), strict=True)
     assert all(torch.equal(got, wanted) for got, wanted in results)
-
-
-@pytest.mark.parametrize("window", [None, 5])
-def test_samples_of_a_row_are_attended_to_as_each_alone(
-    monkeypatch: pytest.MonkeyPatch, window: int | None
-) -> None:
-    """Blocks of four queries, and samples on either side of what is kept."""
-    monkeypatch.setattr(blocks, "BLOCK", 4)
-    monkeypatch.setattr(blocks, "KEPT", 6)
-    lengths = [3, 11, 1, 6]
-    inputs = [_draw(each, 21, 8, seed=each).requires_grad_() for each in (6, 2, 3)]
-    inputs[2] = inputs[2].detach()[:2].requires_grad_()
-    found = block_attention(*inputs, 0.3, window, lengths)
-    parts = zip(*(each.split(lengths, dim=1) for each in inputs), strict=True)
-    expected = torch.cat([block_attention_reference(*each, 0.3, window) for each in parts], dim=1)
-    torch.testing.assert_close(found, expected)
-    upstream = _draw(6, 21, 8, seed=9)
-    results = zip(*(torch.autograd.grad(each, inputs, upstream) for each in (found, expected)), strict=True)
-    for got, wanted in results:
-        torch.testing.assert_close(got, wanted)
-
-
-def test_scores_of_bf16_are_exact_and_the_setting_is_put_back() -> None:
-    """Inputs that bf16 holds: their products lose nothing, so what is left is the order of sums."""
-    settings = torch.backends.mkldnn.matmul
-    before = settings.fp32_precision
-    query, key = _draw(2, 128, 64).bfloat16(), _draw(2, 128, 64, seed=1).bfloat16()
-    scores = blocks._scores(query, key, 0.125)
-    assert scores.dtype == torch.float32
-    assert settings.fp32_precision == before
-    exact = query.double() @ key.double().transpose(1, 2) / 8
-    assert _share(scores, exact) < 1e-6

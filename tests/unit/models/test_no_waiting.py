@@ -62,7 +62,7 @@ def test_no_tensor_grows_with_the_square_of_the_context_or_with_tokens_times_voc
     from xft.models import attention as choice
     from xft.types import Sample
 
-    monkeypatch.setattr(attention, "BLOCK", 16)
+    monkeypatch.setattr(attention, "LONG_BLOCK", 16)
     monkeypatch.setattr(attention, "KEPT", 32)
     monkeypatch.setattr(choice, "_in_blocks", lambda query, lengths: True)
     monkeypatch.setitem(logits.MOST_LOGITS, "cpu", 8 * VOCABULARY)

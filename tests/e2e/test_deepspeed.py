@@ -44,6 +44,7 @@ hooks["validation"].update(interval=1)
 """,
     "dropout": 'model["adapter"].update(dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n',
     "pissa": 'model["adapter"].update(init="pissa")\n',
+    "muon": 'optimizer = dict(type="muon")\n',
     "average": 'optimizer = dict(type="schedule_free_adamw")\nschedule = "constant"\n',
     "blown": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
     'objective = dict(type="blowing.blow", token=TOKEN, kind="gradient")\n',
@@ -116,7 +117,7 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
     jobs += [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in NO_NUMBERS]
     jobs += [made.job("hooks", 3, "hooks-3")]
     jobs += [made.job("pissa", 2, "pissa-2"), made.job("pissa", 3, "pissa-3")]
-    jobs += [made.job("average", 2, "average-2")]
+    jobs += [made.job("average", 2, "average-2"), made.job("muon", 2, "muon-2")]
     jobs += [made.job("dropout", 3, "dropout-3"), made.job("dropout", 3, "dropout-again", "dropout-3")]
     jobs += [
         made.job("full", 2, "full-again", "full-2"),
@@ -192,6 +193,7 @@ def test_pissa_under_zero_2_is_that_of_one_process(runs: Runs) -> None:
     [
         ("pissa-3", "needs whole weights to split, and ZeRO-3 shares them out"),
         ("average-2", "which ZeRO has copies that would not follow"),
+        ("muon-2", "muon is for matrices, and ZeRO hands an optimizer flat pieces of them"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused(runs: Runs, name: str, reason: str) -> None:

@@ -130,6 +130,17 @@ def test_a_checkpoint_goes_on_without_the_others(runs: Runs) -> None:
     [
         (["--sequence-parallel", "2"], "got 2 with 1 rank, expected"),
         (["--sequence-parallel", "0"], "got 0 with 1 rank, expected"),
+        # A config that is made for one device: the option makes of it what a launcher would.
+        (
+            [
+                "--sequence-parallel",
+                "2",
+                "--cfg-options",
+                "strategy.type=single",
+                "strategy.autocast=bfloat16",
+            ],
+            "got 2 with 1 rank, expected",
+        ),
     ],
 )
 def test_ranks_that_make_no_groups_are_refused(

@@ -17,6 +17,8 @@ Overrides = Mapping[str, Any]
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
 OPEN_SLOTS = ("hooks", "loggers", "sets")
 """Dicts of named components: a new name may be added from the command line."""
+UNSAID = {"strategy": {"type": "single"}}
+"""What a config rarely says, and what it then is: its keys can be set all the same."""
 
 
 def parse_overrides(options: Iterable[str]) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
         ConfigError: paths that lead through nothing, all of them, with the nearest names.
     """
     wrong: list[str] = []
+    _say_unsaid(target, overrides)
     for key, value in overrides.items():
         *parents, last = key.split(".")
         holder: Any = target
@@ -100,6 +103,12 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
                 holder[last] = deepcopy(value)
     if wrong:
         raise ConfigError("\n".join(wrong))
+
+
+def _say_unsaid(target: dict[str, Any], overrides: Overrides) -> None:
+    asked = {key.partition(".")[0] for key in overrides if "." in key}
+    for section in asked & UNSAID.keys():
+        target.setdefault(section, deepcopy(UNSAID[section]))
 
 
 def _child(holder: Any, part: str) -> Any:

@@ -159,16 +159,16 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     if options.seed is not None:
         overrides["seed"] = options.seed
     config = load_config(options.config, overrides, options.data_only)
+    said = config.get("strategy", "single")
+    strategy = dict(said) if isinstance(said, dict) else {"type": said}
     if options.deepspeed is not None:
-        said = config.get("strategy")
         kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")
-        before = {key: said[key] for key in kept if key in said} if isinstance(said, dict) else {}
-        config["strategy"] = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
+        before = {key: strategy[key] for key in kept if key in strategy}
+        config["strategy"] = strategy = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
     if options.sequence_parallel is not None:
-        config["strategy"] = {
-            **config.get("strategy", {"type": "ddp"}),
-            "sequence_parallel_size": options.sequence_parallel,
-        }
+        # One device shares nothing out; ranks do so in the way that a launcher chooses for them anyway.
+        shared = {"type": "ddp"} if strategy["type"] == "single" else {}
+        config["strategy"] = {**strategy, **shared, "sequence_parallel_size": options.sequence_parallel}
     check(config, Recipe, options.config)
     return config
 

@@ -26,8 +26,9 @@ from xft.types import SequenceGroup
 
 PACKED = "xft_packed"
 
-LONGEST_IN_BLOCKS = 4096
-"""Tokens of a sample up to which :func:`xft.kernels.block_attention` is faster than torch's, on a CPU."""
+LONGEST_IN_BLOCKS = 8192
+"""Tokens of a sample up to which :func:`xft.kernels.block_attention` is used on a CPU. It is faster than torch's beyond
+that too, but a block's scores take memory: with 9 heads some 100 MiB at this length."""
 
 
 def packed_attention(

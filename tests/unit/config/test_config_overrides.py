@@ -198,6 +198,13 @@ def test_hooks_and_loggers_are_added_under_a_new_name_and_removed_by_none(
     assert config[slot] == {"old": {"type": "a"}, "gone": None, "new": {"type": "c", "every": 3}}
 
 
+def test_the_strategy_need_not_be_in_the_config(tmp_path: Path) -> None:
+    file = write(tmp_path, "unsaid.py", "model = dict(path='p')\n")
+    config = load_config(file, parse_overrides(["strategy.device=cpu"]))
+    assert config["strategy"] == {"type": "single", "device": "cpu"}
+    assert "strategy" not in load_config(file)
+
+
 def test_only_hooks_and_loggers_take_new_names(tmp_path: Path) -> None:
     file = write(tmp_path, "closed.py", "model = dict(path='p')\n")
     assert "model.adapter is not in the config" in refusal_of(file, "model.adapter.r=3")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xft.config import check, dump_config, load_config
+from xft.config import check, dump_config, load_config, parse_overrides
 from xft.engine.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,6 +46,25 @@ def test_check_passes(leaf: Path) -> None:
     config = load_config(leaf)
     assert {"model", "data"} <= set(config)
     check(config, Recipe, str(leaf))
+
+
+def _ways() -> list[list[str]]:
+    """The options of the table of ways of tuning in docs/configs.md."""
+    text = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*\)\) \| (.*?) \|", text.partition("## Ways of tuning")[2], re.MULTILINE)
+    options = [" ".join(re.findall(r"`([^`]+)`", row)).split() for row in rows]
+    return [[each for each in row if "=" in each] for row in options]
+
+
+@pytest.mark.parametrize("options", _ways(), ids=" ".join)
+def test_every_documented_way_of_tuning_is_a_key_beside_a_shipped_config(options: list[str]) -> None:
+    assert options
+    config = load_config(FOLDER / "smollm2_lora.py", parse_overrides(options))
+    check(config, Recipe)
+
+
+def test_there_are_ways_of_tuning() -> None:
+    assert len(_ways()) >= 9
 
 
 @each_leaf

@@ -136,6 +136,11 @@ class DeepSpeed(Distributed):
                 f"optimizer: {type(optimizer).__name__} moves the weights between what it steps and their average, of "
                 "which ZeRO has copies that would not follow; take 'adamw' with DeepSpeed"
             )
+        if type(optimizer).__name__ == "Muon":
+            raise ConfigError(
+                "optimizer: muon is for matrices, and ZeRO hands an optimizer flat pieces of them; take 'adamw' with "
+                "DeepSpeed"
+            )
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
         self.settled = settle(self._asked, self._facts(model, portions), self._where)

@@ -58,6 +58,7 @@ def save_model(folder: Path, layers: int, vocabulary: int) -> str:
 def step(job: dict[str, Any]) -> dict[str, float]:
     """Two steps of xft; the time of the second and the memory that both took."""
     import numpy as np
+    import psutil
     import torch
 
     from xft.data import collate_flat
@@ -81,10 +82,9 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     batch = collate_flat([Sample(each, each.copy()) for each in rows])
     adapted: Any = model.model
     base = adapted.get_base_model()
-    kept = measure_kept(adapted, base, batch)
     make_again(base, job.get("again", 0))
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = psutil.Process().memory_info().rss
     read = {"wall": time.perf_counter, "cpu": time.process_time}[job["clock"]]
     seconds = 0.0
     for _ in range(2):
@@ -95,6 +95,9 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         optimizer.zero_grad()
         seconds = read() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Last, as it takes memory too, and what it took would be free for the steps.
+    make_again(base, 0)
+    kept = measure_kept(adapted, base, batch)
     forecast = expected(kept, kept.tokens, job.get("again", 0))
     return {"seconds": seconds, "memory": peak - before, "peak": peak, "expected": forecast}
 

@@ -16,7 +16,6 @@ gradient checkpointing and LoRA; memory is the most that the process held in all
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -58,9 +57,9 @@ def save_model(folder: Path, layers: int, vocabulary: int) -> str:
 def step(job: dict[str, Any]) -> dict[str, float]:
     """Two steps of xft; the time of the second and the memory that both took."""
     import numpy as np
-    import psutil
     import torch
 
+    from xft import machine
     from xft.data import collate_flat
     from xft.engine.fitting import expected
     from xft.engine.memory import keep_freed_memory
@@ -84,7 +83,8 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     base = adapted.get_base_model()
     make_again(base, job.get("again", 0))
     gc.collect()
-    before = psutil.Process().memory_info().rss
+    machine.forget_peak()
+    before = machine.resident()
     read = {"wall": time.perf_counter, "cpu": time.process_time}[job["clock"]]
     seconds = 0.0
     for _ in range(2):
@@ -94,7 +94,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
         seconds = read() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = machine.peak_resident()
     # Last, as it takes memory too, and what it took would be free for the steps.
     make_again(base, 0)
     kept = measure_kept(adapted, base, batch)

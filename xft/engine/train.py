@@ -167,7 +167,7 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
         config["strategy"] = strategy = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
     if options.sequence_parallel is not None:
         # One device shares nothing out; ranks do so in the way that a launcher chooses for them anyway.
-        shared = {"type": "ddp"} if strategy["type"] == "single" else {}
+        shared = {"type": "ddp"} if strategy.get("type") == "single" else {}
         config["strategy"] = {**strategy, **shared, "sequence_parallel_size": options.sequence_parallel}
     check(config, Recipe, options.config)
     return config

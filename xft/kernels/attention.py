@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from xft.kernels.shapes import MULTIPLE
+from xft.kernels.shapes import MULTIPLE, whole
 
 BLOCK, LONG_BLOCK = 176, 144
 """Most queries in a block of a sample up to :data:`KEPT`, and of a longer one. The blocks of a sample are of one size, as
@@ -82,16 +82,12 @@ def _blocks(begin: int, end: int, window: int | None) -> Iterator[_Block]:
     """Which queries of a sample go with which keys."""
     length = end - begin
     count = -(-length // (BLOCK if length <= KEPT else LONG_BLOCK))
-    size = _whole(-(-length // count)) if count else MULTIPLE
+    size = whole(-(-length // count)) if count else MULTIPLE
     for start in range(begin, end, size):
         own = min(size, end - start)
-        stop = start + _whole(own)
+        stop = start + whole(own)
         first = begin if window is None else max(begin, start + 1 - window)
         yield _Block(slice(start, stop), slice(first, stop), own)
-
-
-def _whole(count: int) -> int:
-    return -(-count // MULTIPLE) * MULTIPLE
 
 
 def _fold(tensor: Tensor, groups: int) -> Tensor:

@@ -5,3 +5,8 @@ MULTIPLE = 16
 missing is filled up, to no effect. For each new shape of a product oneDNN makes a program, which takes 0.3 ms, and
 keeps half a megabyte of it; with this there are a few shapes, whatever the lengths of samples, and what a
 step frees fits the next one."""
+
+
+def whole(count: int) -> int:
+    """The next multiple."""
+    return -(-count // MULTIPLE) * MULTIPLE

@@ -6,7 +6,7 @@ from numbers_near import BF16, distance, draw
 from torch import Tensor
 
 from xft.kernels import attention as blocks
-from xft.kernels import block_attention, block_attention_reference
+from xft.kernels import block_attention, block_attention_reference, shapes
 
 
 def _heads(dtype: torch.dtype, length: int) -> list[Tensor]:
@@ -22,6 +22,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """Blocks of four queries, of which a short one is filled up to two."""
     for name, value in {"BLOCK": 4, "LONG_BLOCK": 4, "MULTIPLE": 2, "KEPT": kept}.items():
         monkeypatch.setattr(blocks, name, value)
+    monkeypatch.setattr(shapes, "MULTIPLE", blocks.MULTIPLE)
 
 
 @pytest.mark.parametrize("length", [0, 1, 8, 11, 176, 177, 512, 513, 1024, 5000])

@@ -13,14 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from xft.engine.optimizers import averages
 from xft.engine.strategies.ddp import Distributed
 from xft.engine.strategies.launch import TIMEOUT, start_process_group
 from xft.engine.strategies.portions import Portions
 from xft.engine.strategies.single import Autocast
 from xft.engine.strategies.zero_config import Facts, Settled, read_asked, settle, stage_of
 from xft.engine.strategies.zero_engine import Engined, import_deepspeed, join_ranks
-from xft.engine.strategies.zero_state import Shares
+from xft.engine.strategies.zero_state import Shares, why_whole
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
 from xft.registry import register
@@ -126,21 +125,8 @@ class DeepSpeed(Distributed):
         assert isinstance(model, TrainingModel)
         deepspeed = join_ranks(self.timeout_minutes)
         self.optimizer, self.schedule = optimizer, schedule
-        if type(optimizer).__module__.startswith("bitsandbytes"):
-            raise ConfigError(
-                f"optimizer: the state of {type(optimizer).__name__} is quantised in blocks and cannot be shared out; "
-                "take 'adamw' with DeepSpeed"
-            )
-        if averages(optimizer):
-            raise ConfigError(
-                f"optimizer: {type(optimizer).__name__} moves the weights between what it steps and their average, of "
-                "which ZeRO has copies that would not follow; take 'adamw' with DeepSpeed"
-            )
-        if type(optimizer).__name__ == "Muon":
-            raise ConfigError(
-                "optimizer: muon is for matrices, and ZeRO hands an optimizer flat pieces of them; take 'adamw' with "
-                "DeepSpeed"
-            )
+        if (reason := why_whole(optimizer)) is not None:
+            raise ConfigError(f"optimizer: {reason}; take 'adamw' with DeepSpeed")
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
         self.settled = settle(self._asked, self._facts(model, portions), self._where)

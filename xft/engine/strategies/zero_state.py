@@ -7,12 +7,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from xft.engine.optimizers import averages
 from xft.engine.shares import Pieces
 from xft.engine.state import Sharded
 from xft.models.sizes import whole_shape
 
 MASTER = "master"
 """The name of the fp32 copy of a weight that is trained in 16 bits."""
+
+
+def why_whole(optimizer: torch.optim.Optimizer) -> str | None:
+    """Why what an optimizer steps cannot be shared out; ``None`` where it can."""
+    kind = type(optimizer)
+    if kind.__module__.startswith("bitsandbytes"):
+        return f"the state of {kind.__name__} is quantised in blocks and cannot be shared out"
+    if averages(optimizer):
+        return (
+            f"{kind.__name__} moves the weights between what it steps and their average, of which ZeRO has copies "
+            "that would not follow"
+        )
+    if kind.__name__ == "Muon":
+        return "muon is for matrices, and ZeRO hands an optimizer flat pieces of them"
+    return None
 
 
 class Shares:

@@ -13,9 +13,12 @@ it binds the arguments that the config gives and leaves the rest to the caller
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mmengine.registry import Registry
-
 from xft.errors import ConfigError, nearest
+from xft.machine import import_yapf
+
+import_yapf()
+
+from mmengine.registry import Registry  # noqa: E402
 
 MODELS = Registry("model", scope="xft", locations=["xft.models"])
 ADAPTERS = Registry("adapter", scope="xft", locations=["xft.models"])

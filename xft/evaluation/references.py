@@ -7,10 +7,9 @@ from typing import Any
 
 from xft.errors import ConfigError
 from xft.evaluation.scorers import exact
+from xft.evaluation.words import words
 from xft.models import Answer
 
-_SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SINGLE}]|[^\W_{_SINGLE}]+")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
@@ -69,4 +68,4 @@ class Words:
 
     def tokenize(self, text: str) -> list[str]:
         """Words in lower case; each Chinese or Japanese character is one."""
-        return _WORD.findall(text.casefold())
+        return words(text.casefold())

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from xft.errors import ConfigError
+from xft.evaluation.words import count_written, has_whole, words
 from xft.models.generate import Answer
 from xft.registry import register
 
@@ -13,24 +14,26 @@ Scorer = Callable[[Answer, str], float]
 the answer is."""
 
 _SHAPE = re.compile(r"at least (\d+) bullets, at most (\d+) words")
-_BULLET = re.compile(r"\s*(?:[-*•–]|\d+[.)])\s+(?=\S)")
+_BULLET = re.compile(r"\s*(?:(?:[-*•–]|\d+[.)])\s+|\d+、\s*)(?=\S)")
+_FULL_STOPS = ".。"
 
 
 def _normalise(text: str) -> str:
     """Lower case, one space between words, no quotation marks or backquotes."""
-    return " ".join(re.sub(r"[`\"'*“”‘’]", "", text.casefold()).split())
+    return " ".join(re.sub(r"[`\"'*“”‘’「」『』]", "", text.casefold()).split())
 
 
 @register("scorer", "contains")
 def contains(answer: Answer, reference: str) -> float:
-    """1 where the answer contains the reference, as whole words; case and quotes do not count.
+    """1 where the answer contains the reference, as whole words; case and quotes do not count. Chinese and
+    Japanese, which part no words, may stand anywhere.
 
     Alternatives are parted by ``|``: ``"Apache-2.0|Apache 2.0"``.
     """
     said = _normalise(answer.text)
     for option in reference.split("|"):
         wanted = _normalise(option)
-        if wanted and re.search(rf"(?<![\w-]){re.escape(wanted)}(?![\w-])", said):
+        if wanted and has_whole(said, wanted):
             return 1.0
     return 0.0
 
@@ -38,14 +41,15 @@ def contains(answer: Answer, reference: str) -> float:
 @register("scorer", "exact")
 def exact(answer: Answer, reference: str) -> float:
     """1 where the answer is the reference; case, quotes and a full stop at the end do not count."""
-    return float(_normalise(answer.text).rstrip(".") == _normalise(reference).rstrip("."))
+    said, wanted = (_normalise(each).rstrip(_FULL_STOPS) for each in (answer.text, reference))
+    return float(said == wanted)
 
 
 @register("scorer", "f1")
 def f1(answer: Answer, reference: str) -> float:
     """Harmonic mean of the precision and recall of words, as SQuAD has it
-    (Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250)."""
-    said, wanted = Counter(_words(answer.text)), Counter(_words(reference))
+    (Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250). Each Chinese or Japanese character is a word."""
+    said, wanted = (Counter(words(_normalise(each))) for each in (answer.text, reference))
     common = (said & wanted).total()
     return 2 * common / (said.total() + wanted.total()) if common else 0.0
 
@@ -55,8 +59,8 @@ def structured(answer: Answer, reference: str) -> float:
     """1 where the answer has the shape that the reference says and was ended by the model itself.
 
     The reference reads ``at least 3 bullets, at most 40 words``. A bullet is a line that begins with
-    ``-``, ``*``, ``•``, ``–``, ``1.`` or ``1)`` and says something; the marks are no words. What is said
-    does not count.
+    ``-``, ``*``, ``•``, ``–``, ``1.``, ``1)`` or ``1、`` and says something; the marks are no words, and each
+    Chinese or Japanese character is one. What is said does not count.
 
     Raises:
         ConfigError: the reference says something else.
@@ -69,10 +73,6 @@ def structured(answer: Answer, reference: str) -> float:
         )
     lines = answer.text.splitlines()
     bullets = [each for each in lines if _BULLET.match(each)]
-    words = sum(len(_BULLET.sub("", each, count=1).split()) for each in lines)
-    fits = len(bullets) >= int(shape[1]) and words <= int(shape[2])
+    length = sum(count_written(_BULLET.sub("", each, count=1)) for each in lines)
+    fits = len(bullets) >= int(shape[1]) and length <= int(shape[2])
     return float(answer.stopped and fits)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", _normalise(text))

@@ -29,6 +29,12 @@ def said(text: str, stopped: bool = True) -> Answer:
         ("Five  percent", "5 %|five percent", 1.0),
         ("15 percent", "5 percent", 0.0),
         ("anything", "", 0.0),
+        ("不可以，发票要保存十年。", "十年", 1.0),
+        ("使用LoRA训练", "lora", 1.0),
+        ("使用QLoRA训练", "lora", 0.0),
+        ("要保存110年", "10年", 0.0),
+        ("要保存10年以上", "10年", 1.0),
+        ("カタカナで書く", "カタカナ", 1.0),
     ],
 )
 def test_contains_wants_the_reference_as_whole_words(answer: str, reference: str, score: float) -> None:
@@ -38,12 +44,15 @@ def test_contains_wants_the_reference_as_whole_words(answer: str, reference: str
 def test_exact_overlooks_case_quotes_and_the_full_stop() -> None:
     assert exact(said("'Paris'."), "paris") == 1.0
     assert exact(said("Paris, France"), "paris") == 0.0
+    assert exact(said("「十年」。"), "十年") == 1.0
 
 
 def test_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
     # 2 of 4 words said are wanted, 2 of 3 wanted words are said: 2 * 2 / (4 + 3)
     assert f1(said("the cat sat down"), "a cat sat") == pytest.approx(4 / 7)
     assert f1(said("nothing"), "in common") == 0.0
+    # 2 of 4 characters are wanted, 2 of 2 are said
+    assert f1(said("保存十年"), "十年") == pytest.approx(4 / 6)
 
 
 SHAPE = "at least 2 bullets, at most 5 words"
@@ -61,6 +70,9 @@ SHIPPED = "at least 3 bullets, at most 40 words"
         ("- one\n- \n-", 0.0),  # two that say nothing
         ("1.5 metres\n2.5 metres", 0.0),  # numbers
         ("one - two - three", 0.0),
+        ("1. 十年\n2、二楼", 1.0),
+        ("- 十年，十年\n- 二楼", 0.0),  # six characters
+        ("- don't go\n- one – two", 1.0),  # a dash is no word
         ("", 0.0),
     ],
 )

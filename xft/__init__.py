@@ -10,7 +10,7 @@ test reads the imports and says so)::
     Level 3   models
     Level 2   data  losses  kernels  pages
     Level 1   templates  config  doctor
-    Level 0   types  errors  registry  console  paths  machine
+    Level 0   types  errors  registry  console  paths  machine  words
 """
 
 from xft.version import __version__

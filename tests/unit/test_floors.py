@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "xft").rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
 
 FLOORS = {
-    **dict.fromkeys(("types", "errors", "registry", "console", "paths", "machine", "version"), 0),
+    **dict.fromkeys(("types", "errors", "registry", "console", "paths", "machine", "words", "version"), 0),
     **dict.fromkeys(("templates", "config", "doctor"), 1),
     **dict.fromkeys(("data", "losses", "kernels", "parallel", "pages"), 2),
     "models": 3,

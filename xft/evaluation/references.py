@@ -7,8 +7,8 @@ from typing import Any
 
 from xft.errors import ConfigError
 from xft.evaluation.scorers import exact
-from xft.evaluation.words import words
 from xft.models import Answer
+from xft.words import words
 
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 

@@ -6,15 +6,16 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from xft.pages.markup import Markup, folded, joined, table, text
+from xft.words import SINGLE
 
 Record = dict[str, Any]
-_PIECE = re.compile(r"\s+|[\w'-]+|[^\w\s]|\S")
+_PIECE = re.compile(rf"\s+|[{SINGLE}]|(?:(?![{SINGLE}])[\w'-])+|[^\w\s]|\S")
 _LONGEST = 4000
 """Longer answers are compared no further: it takes the square of their length."""
 
 
 def differences(before: str, after: str) -> tuple[Markup, Markup]:
-    """Two texts, word by word: what the first has alone is ``del``, what the second has alone ``ins``."""
+    """Two texts, word by word, Chinese and Japanese by characters: what the first has alone is ``del``, what the second has alone ``ins``."""
     old, new = (_PIECE.findall(each)[:_LONGEST] for each in (before, after))
     one: list[Markup] = []
     two: list[Markup] = []

@@ -82,6 +82,8 @@ def test_differences_are_marked_word_by_word() -> None:
         "the <del>old</del> file <del>is</del> here",
         "the <ins>new</ins> file <ins>was</ins> here",
     )
+    before, after = answers.differences("发票保存五年。", "发票保存十年。")
+    assert (before, after) == ("发票保存<del>五</del>年。", "发票保存<ins>十</ins>年。")
     before, after = answers.differences("<b>", "<b> & more")
     assert Parsed(before).text == "<b>"
     assert Parsed(after).text == "<b> & more"

@@ -3,14 +3,17 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from xft.commands import COMMANDS, completion
-from xft.errors import XftError
+from xft.errors import TrainingError, XftError
 from xft.version import __version__
 
 INTERRUPTED = 130
 """What a shell reports for Ctrl-C: 128 + SIGINT."""
+FIRST_SPEAKS = 2.0
+"""Seconds that other ranks keep a mistake to themselves."""
 FIRST_STEPS = """examples:
   xft copy smollm2_lora mine.py
   xft inspect-data mine.py
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except XftError as error:
         if arguments.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_of_rank(arguments, error)}{error}", file=sys.stderr)
         return error.exit_code
     except MemoryError:
         print("error: the memory is full; lower training.batch_size or data.max_length", file=sys.stderr)
@@ -86,6 +89,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = (str(error).strip() or "no message").splitlines()[0]
         print(f"error: {type(error).__name__}: {first} (--debug shows where)", file=sys.stderr)
         return 1
+
+
+def _of_rank(arguments: argparse.Namespace, error: XftError) -> str:
+    """Which rank an error is of, where it is not the first one.
+
+    A mistake in config, data or model is most often found by all ranks. The first says it at once, and its launcher
+    ends the others before they do so too.
+    """
+    from xft.machine import rank_by
+
+    rank = rank_by(getattr(arguments, "launcher", "none"))
+    if rank == 0 or isinstance(error, TrainingError):
+        return ""
+    time.sleep(FIRST_SPEAKS)
+    return f"rank {rank}: "
 
 
 if __name__ == "__main__":

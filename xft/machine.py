@@ -21,6 +21,15 @@ LIBRARIES = (
     "deepspeed",
 )
 """What the numbers of a run depend on."""
+LAUNCHERS = {
+    "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
+    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
+    "mpi": (
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        "mpirun -n N",
+    ),
+}
+"""What each launcher calls rank, number of ranks and rank on its machine; and how it is typed."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -132,6 +141,12 @@ def processor() -> str:
     name = named[0] if named else platform.processor() or platform.machine()
     count = cores()
     return f"{name}, {count} core{'s' if count != 1 else ''}"
+
+
+def rank_by(launcher: str) -> int:
+    """The rank of this process, as the environment of its launcher says; 0 where it says none."""
+    names, _ = LAUNCHERS.get(launcher, (("",), ""))
+    return int(os.environ.get(names[0], "0"))
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_two_ranks_give_the_losses_of_one_process(tiny_model: Path, tmp_path: Pa
     norms = [[each["grad_norm"] for each in records(tmp_path / name, "train")] for name in ("one", "two")]
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     assert done.stdout.count("score before") == 1  # only the first rank speaks
+
+
+def test_a_mistake_of_all_ranks_is_said_once(tiny_run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(tiny_run), "--num-devices", "2"]
+    command += ["--work-dir", str(tmp_path / "r"), "--cfg-options", "optimizer.lrr=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == done.stderr.count("did you mean 'lr'?") == 1
 
 
 def test_a_launcher_that_did_not_launch_is_said(

@@ -41,17 +41,16 @@ def _process_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "hush_libraries", lambda: None)
 
 
-def fake_check(monkeypatch: pytest.MonkeyPatch, act: Callable[[Namespace], None]) -> None:
-    """Let ``xft check CONFIG`` do something else."""
-    command = replace(cli.COMMANDS["check"], run=act)
-    monkeypatch.setitem(cli.COMMANDS, "check", command)
+def fake(monkeypatch: pytest.MonkeyPatch, act: Callable[[Namespace], None], name: str = "check") -> None:
+    """Let ``xft NAME CONFIG`` do something else."""
+    monkeypatch.setitem(cli.COMMANDS, name, replace(cli.COMMANDS[name], run=act))
 
 
-def fake_error(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def fake_error(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = "check") -> None:
     def act(_: Namespace) -> None:
         raise error
 
-    fake_check(monkeypatch, act)
+    fake(monkeypatch, act, name)
 
 
 def test_help_imports_nothing_heavy_and_names_every_command() -> None:
@@ -191,6 +190,28 @@ def test_a_mistake_is_one_line_on_stderr_and_its_exit_code(
     captured = capsys.readouterr()
     assert captured.err == "error: what, where, fix\n"
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("rank", "error", "said"),
+    [
+        ("0", DataError("row 7"), "error: row 7\n"),
+        ("3", DataError("row 7"), "error: rank 3: row 7\n"),
+        ("3", TrainingError("rank 1 is gone"), "error: rank 1 is gone\n"),
+    ],
+)
+def test_a_mistake_of_a_later_rank_says_whose_it_is(
+    rank: str,
+    error: XftError,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake_error(monkeypatch, error, "train")
+    monkeypatch.setattr(cli, "FIRST_SPEAKS", 0)
+    monkeypatch.setenv("SLURM_PROCID", rank)
+    assert cli.main(["train", "c.py", "--launcher", "slurm"]) == error.exit_code
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("error", [ConfigError("mine"), KeyboardInterrupt()])

@@ -8,7 +8,6 @@ read checkpoints with a pickle loader; the one for DeepSpeed cannot be imported 
 from xft.engine.strategies.ddp import DDP
 from xft.engine.strategies.devices import choose_device, seed_everything
 from xft.engine.strategies.launch import (
-    LAUNCHERS,
     agree_on,
     read_launcher,
     run_on_devices,
@@ -21,7 +20,6 @@ from xft.engine.strategies.zero_config import read_option
 
 __all__ = [
     "DDP",
-    "LAUNCHERS",
     "Autocast",
     "DeepSpeed",
     "Portions",

@@ -13,19 +13,11 @@ import torch
 from torch import distributed
 
 from xft.errors import ConfigError
+from xft.machine import LAUNCHERS
 
 T = TypeVar("T")
 TIMEOUT = 30.0
 """Minutes that a rank waits for the others, where nothing is said."""
-LAUNCHERS = {
-    "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
-    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
-    "mpi": (
-        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-        "mpirun -n N",
-    ),
-}
-"""What each launcher calls rank, number of ranks and rank on its machine; and how it is typed."""
 
 
 def read_launcher(launcher: str) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def _train(options: TrainOptions) -> Path:
     if rank != 0:
         console.setup(quiet=True)
     kind, keywords = choose_strategy(recipe, options.launcher)
-    kind.check(keywords)
+    kind.check(keywords, recipe.optimizer)
     groups = count_groups(keywords, world_size)
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -85,8 +85,8 @@ class SingleDevice(BaseStrategy):
         return logger
 
     @classmethod
-    def check(cls, options: Mapping[str, Any]) -> None:
-        """See that a strategy can be made with these options, before anything takes time.
+    def check(cls, options: Mapping[str, Any], optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+        """See that a strategy can be made with these options and such an optimizer, before anything takes time.
 
         Raises:
             ConfigError: it cannot.

@@ -6,13 +6,14 @@ windows of accumulation, the weight of each trained token, the optimizer and its
 reduces gradients, clips them by their global norm and steps each rank's share.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from xft.engine.optimizers import make_optimizer
 from xft.engine.strategies.ddp import Distributed
 from xft.engine.strategies.launch import TIMEOUT, start_process_group
 from xft.engine.strategies.portions import Portions
@@ -71,10 +72,14 @@ class DeepSpeed(Distributed):
         )
 
     @classmethod
-    def check(cls, options: Mapping[str, Any]) -> None:
-        """See that DeepSpeed is there, and that its JSON is; see the base."""
+    def check(cls, options: Mapping[str, Any], optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+        """See that DeepSpeed is there, that its JSON is, and that the optimizer can be shared out; see the base."""
         import_deepspeed()
         stage_of(read_asked(options.get("zero"), options.get("offload", "none"), options.get("json")))
+        # Of what class it is shows when it is made.
+        made = make_optimizer(optimizer, nn.ParameterList([torch.zeros(1, 1)]))
+        if (reason := why_whole(made)) is not None:
+            raise ConfigError(f"optimizer: {reason}; take 'adamw' with DeepSpeed")
 
     @classmethod
     @contextmanager
@@ -119,14 +124,12 @@ class DeepSpeed(Distributed):
         """Take over what is trained, and share it out.
 
         Raises:
-            ConfigError: the JSON contradicts the config, or the optimizer's state cannot be shared out.
+            ConfigError: the JSON contradicts the config.
         """
         assert portions is not None
         assert isinstance(model, TrainingModel)
         deepspeed = join_ranks(self.timeout_minutes)
         self.optimizer, self.schedule = optimizer, schedule
-        if (reason := why_whole(optimizer)) is not None:
-            raise ConfigError(f"optimizer: {reason}; take 'adamw' with DeepSpeed")
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
         self.settled = settle(self._asked, self._facts(model, portions), self._where)

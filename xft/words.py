@@ -7,6 +7,7 @@ SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{SINGLE}]|[^\W_{SINGLE}]+")
 _WRITTEN = re.compile(rf"[{SINGLE}]|[^\s{SINGLE}]*[^\W{SINGLE}][^\s{SINGLE}]*")
 _IN_A_WORD = rf"(?:[^\W{SINGLE}]|-)"
+_NUMERALS = "[零〇一二两三四五六七八九十百千万亿]"
 
 
 def words(text: str) -> list[str]:
@@ -21,9 +22,14 @@ def count_written(text: str) -> int:
 
 
 def has_whole(text: str, wanted: str) -> bool:
-    """Whether a text has another in it that neither begins nor ends within a word, nor at a hyphen."""
-    begin, end = (
-        "" if re.match(f"[{SINGLE}]", edge) else around
-        for edge, around in ((wanted[0], f"(?<!{_IN_A_WORD})"), (wanted[-1], f"(?!{_IN_A_WORD})"))
-    )
-    return re.search(begin + re.escape(wanted) + end, text) is not None
+    """Whether a text has another in it that neither begins nor ends within a word or a Chinese number, nor at a hyphen."""
+    begin, end = _not_beside(wanted[0]), _not_beside(wanted[-1])
+    before, after = (f"(?<!{begin})" if begin else ""), (f"(?!{end})" if end else "")
+    return re.search(before + re.escape(wanted) + after, text) is not None
+
+
+def _not_beside(edge: str) -> str:
+    """What must not stand beside the first or last character of a word; nothing where words are not parted."""
+    if re.match(_NUMERALS, edge):
+        return _NUMERALS
+    return "" if re.match(f"[{SINGLE}]", edge) else _IN_A_WORD

@@ -1,5 +1,6 @@
 """The composition root: a config becomes a run."""
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,7 +208,7 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
 
 
 def _what_next(runner: Runner) -> list[str]:
-    run, model = _short(runner.work_folder), runner.bare_model
+    run, model = shlex.quote(_short(runner.work_folder)), runner.bare_model
     merge = " --merge" if hasattr(model, "peft_config") else ""
     export = f"export it:    python tools/convert.py {run} OUT{merge}"
     if is_reward_model(model):

@@ -1,6 +1,7 @@
 """Scorers: how near an answer comes to its reference, from 0 to 1."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
@@ -19,8 +20,10 @@ _FULL_STOPS = ".。"
 
 
 def _normalise(text: str) -> str:
-    """Lower case, one space between words, no quotation marks or backquotes."""
-    return " ".join(re.sub(r"[`\"'*“”‘’「」『』]", "", text.casefold()).split())
+    """Lower case, one space between words, no quotation marks or backquotes; full-width letters, digits and marks
+    as plain ones (NFKC)."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.sub(r"[`\"'*“”‘’「」『』]", "", plain).split())
 
 
 @register("scorer", "contains")
@@ -31,8 +34,8 @@ def contains(answer: Answer, reference: str) -> float:
     Alternatives are parted by ``|``: ``"Apache-2.0|Apache 2.0"``.
     """
     said = _normalise(answer.text)
-    for option in reference.split("|"):
-        wanted = _normalise(option)
+    for option in _normalise(reference).split("|"):
+        wanted = option.strip()
         if wanted and has_whole(said, wanted):
             return 1.0
     return 0.0

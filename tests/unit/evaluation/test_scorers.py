@@ -35,6 +35,10 @@ def said(text: str, stopped: bool = True) -> Answer:
         ("要保存110年", "10年", 0.0),
         ("要保存10年以上", "10年", 1.0),
         ("カタカナで書く", "カタカナ", 1.0),
+        ("年假每年十五天。", "15天｜十五天", 1.0),
+        ("食堂中午１１：３０开门", "11:30", 1.0),
+        ("保存二十年", "十年", 0.0),
+        ("保存十年", "十年", 1.0),
     ],
 )
 def test_contains_wants_the_reference_as_whole_words(answer: str, reference: str, score: float) -> None:

@@ -22,7 +22,8 @@ def count_written(text: str) -> int:
 
 
 def has_whole(text: str, wanted: str) -> bool:
-    """Whether a text has another in it that neither begins nor ends within a word or a Chinese number, nor at a hyphen."""
+    """Whether a text has another in it that neither begins nor ends within a word or a Chinese number, nor at a
+    hyphen. ``wanted`` is not empty."""
     begin, end = _not_beside(wanted[0]), _not_beside(wanted[-1])
     before, after = (f"(?<!{begin})" if begin else ""), (f"(?!{end})" if end else "")
     return re.search(before + re.escape(wanted) + after, text) is not None

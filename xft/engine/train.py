@@ -8,6 +8,7 @@ from typing import Any
 
 from xft import console
 from xft.config import build, check, load_config, parse_overrides
+from xft.config.overrides import UNSAID
 from xft.engine.assembly import (
     Parts,
     choose_strategy,
@@ -160,7 +161,7 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     if options.seed is not None:
         overrides["seed"] = options.seed
     config = load_config(options.config, overrides, options.data_only)
-    said = config.get("strategy", "single")
+    said = config.get("strategy", UNSAID["strategy"])
     strategy = dict(said) if isinstance(said, dict) else {"type": said}
     if options.deepspeed is not None:
         kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")

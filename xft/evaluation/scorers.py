@@ -29,7 +29,7 @@ def _normalise(text: str) -> str:
 @register("scorer", "contains")
 def contains(answer: Answer, reference: str) -> float:
     """1 where the answer contains the reference, as whole words; case and quotes do not count. Chinese and
-    Japanese, which part no words, may stand anywhere.
+    Japanese, which part no words, may stand anywhere but within a Chinese number.
 
     Alternatives are parted by ``|``: ``"Apache-2.0|Apache 2.0"``.
     """

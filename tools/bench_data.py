@@ -108,7 +108,7 @@ def _run(part: str, folder: Path, tokenizer: str) -> dict[str, float]:
 
 def _write_rows(file: Path, count: int) -> None:
     """Rows of English words, none like another."""
-    from xft import paths
+    from xft.utils import paths
 
     words = paths.asset("handbook.txt").read_text(encoding="utf-8").split()
     random_ = random.Random(0)

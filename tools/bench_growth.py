@@ -40,7 +40,7 @@ def save_model(folder: Path, layers: int, vocabulary: int) -> str:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from xft.models.load import load_tokenizer
+    from xft.models.loading import load_tokenizer
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -59,15 +59,15 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from xft import machine
     from xft.data import collate_flat
-    from xft.engine.fitting import expected
-    from xft.engine.memory import keep_freed_memory
-    from xft.engine.optimizers import adamw, parameter_groups
     from xft.models import CausalLM, LoRA, TrainingModel
-    from xft.models.activations import make_again, measure_kept
+    from xft.models.activation_checkpointing import make_again, measure_kept
     from xft.objectives import next_token
+    from xft.optim.optimizers import adamw, parameter_groups
+    from xft.training.activation_budget import expected
     from xft.types import Sample
+    from xft.utils import system
+    from xft.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     spec = CausalLM(job["model"], dtype="bfloat16", adapter=LoRA(r=job["rank"], alpha=2 * job["rank"]))
@@ -83,8 +83,8 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     base = adapted.get_base_model()
     make_again(base, job.get("again", 0))
     gc.collect()
-    machine.forget_peak()
-    before = machine.resident()
+    system.forget_peak()
+    before = system.resident()
     read = {"wall": time.perf_counter, "cpu": time.process_time}[job["clock"]]
     seconds = 0.0
     for _ in range(2):
@@ -94,7 +94,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
         seconds = read() - begun
-    peak = machine.peak_resident()
+    peak = system.peak_resident()
     # Last, as it takes memory too, and what it took would be free for the steps.
     make_again(base, 0)
     kept = measure_kept(adapted, base, batch)
@@ -165,7 +165,7 @@ def again(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
 
 def vocabulary(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
     """A table: the memory of xft and of TRL with many tokens to choose from."""
-    from xft.models.load import load_tokenizer
+    from xft.models.loading import load_tokenizer
 
     model = save_model(folder / "large", arguments.layers, VOCABULARY)
     tokenizer: Any = load_tokenizer(model)

@@ -226,8 +226,8 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     from xft.data import BatchPlan
-    from xft.models.load import load_tokenizer
-    from xft.models.locate import resolve_path
+    from xft.models.hub import resolve_path
+    from xft.models.loading import load_tokenizer
 
     tokenizer: Any = load_tokenizer(arguments.model)
     train, val = (_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))

@@ -42,7 +42,7 @@ def watch(config: Path, run: Path, wait: bool) -> Times:
         the thread was at work while it computed.
     """
     from xft.cli import main as xft
-    from xft.engine.hooks.checkpoint import CheckpointHook
+    from xft.training.hooks.checkpoint import CheckpointHook
 
     computed: list[float] = []
     still: list[float] = []

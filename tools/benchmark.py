@@ -105,8 +105,8 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     import torch
 
     from xft.data import InstructionData
-    from xft.models.load import CausalLM
-    from xft.models.locate import resolve_path
+    from xft.models.hub import resolve_path
+    from xft.models.loading import CausalLM
     from xft.templates import ChatTemplate
 
     rows = json.loads(Path(arguments.rows).read_text(encoding="utf-8"))
@@ -177,10 +177,10 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
 
     from xft.data import BatchPlan, InstructionData
     from xft.data.collate import lay_out
-    from xft.engine.memory import keep_freed_memory
     from xft.models import CausalLM, LoRA, TrainingModel
     from xft.objectives import next_token
     from xft.templates import ChatTemplate
+    from xft.utils.memory import keep_freed_memory
 
     spec = CausalLM(job["model"], dtype=job["dtype"], adapter=LoRA(r=job["rank"]), **options)
     tokenizer = spec.load_tokenizer()

@@ -67,12 +67,12 @@ class Points:
 
     def install(self) -> None:
         """Wrap the functions."""
-        from xft.data.base import DataSet
-        from xft.engine import saving
-        from xft.engine.hooks import questions, validation
-        from xft.engine.runner import Runner
-        from xft.engine.strategies import SingleDevice
+        from xft.checkpoint import writer
+        from xft.data.dataset_config import DataSet
         from xft.models import CausalLM
+        from xft.strategies import SingleDevice
+        from xft.training.hooks import sample_generation, validation
+        from xft.training.runner import Runner
 
         places: tuple[tuple[Any, str, str], ...] = (
             (DataSet, "prepare", "data"),
@@ -80,9 +80,9 @@ class Points:
             (SingleDevice, "forward_backward", "step"),
             (SingleDevice, "step", "step"),
             (validation, "evaluate", "validation"),
-            (questions, "ask", "questions"),
+            (sample_generation, "ask", "questions"),
             (Runner, "snapshot", "copying"),
-            (saving, "write_checkpoint", "saving"),
+            (writer, "write_checkpoint", "saving"),
             (Runner, "write_final", "end"),
         )
         for where, name, phase in places:

@@ -135,7 +135,7 @@ def one_run(folder: Path, reference: Reference, chance: random.Random, tally: Ta
 
 def _out_of_order(run: Path) -> str | None:
     """What a kill must not leave: a link to nothing, or to a checkpoint that is not whole."""
-    from xft.engine.folders import damage
+    from xft.checkpoint.directory import damage
 
     for name in ("last", "best"):
         link = run / "checkpoints" / name
@@ -229,8 +229,8 @@ def main() -> int:
 
     # A pool of threads does not live on in a fork: the parent must have none.
     torch.set_num_threads(1)
-    import xft.engine.train
-    import xft.export  # noqa: F401
+    import xft.export
+    import xft.training.train  # noqa: F401
 
     # What is imported is shared with every fork; a collection that goes through it copies all its pages.
     gc.collect()

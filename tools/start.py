@@ -33,7 +33,7 @@ def mark(stage: str) -> None:
 
 def child(arguments: list[str]) -> int:
     """Train until the first step, as `xft train` does."""
-    import xft.engine.train  # noqa: F401 - first: it keeps MMEngine from importing what is not used
+    import xft.training.train  # noqa: F401 - first: it keeps MMEngine from importing what is not used
 
     from mmengine.hooks import Hook  # isort: skip
 

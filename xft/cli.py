@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         completion.answer(parser)
     arguments = parser.parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
-    from xft import console
+    from xft.utils import console
 
     console.setup()
     console.hush_libraries()
@@ -97,7 +97,7 @@ def _of_rank(arguments: argparse.Namespace, error: XftError) -> str:
     A mistake in config, data or model is most often found by all ranks. The first says it at once, and its launcher
     ends the others before they do so too.
     """
-    from xft.machine import rank_by
+    from xft.utils.system import rank_by
 
     rank = rank_by(getattr(arguments, "launcher", "none"))
     if rank == 0 or isinstance(error, TrainingError):

@@ -1,18 +1,46 @@
-"""The mistakes that a user can make, and the exit code of each.
+"""Exceptions for mistakes that the user can fix, and the exit code of each.
 
-A ``XftError`` is something that the user can mend: its message says what was wrong, where,
-what was got, what was expected and what to do. Any other exception is a fault of ours or of a
-component of the user's: it ends in one line too, and ``--debug`` shows its traceback.
+Any other exception is a bug in xft or in a component of the user's. It ends in one line too; ``--debug``
+shows its traceback.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 class XftError(Exception):
-    """Base class of every mistake that the user can mend."""
+    """Base class of all mistakes that the user can fix.
+
+    Give either a finished ``message``, or the parts of one: ``ConfigError(key="training.epochs", got=0,
+    expected="more than 0")`` reads ``training.epochs: got 0; expected more than 0``. Tests compare the
+    attributes, so that the wording can change.
+
+    Args:
+        message: the finished message; built from the other arguments if empty.
+        key: config key, option, file or field that is wrong.
+        got: the value that was found there.
+        expected: what is accepted, as a phrase.
+        fix: what to do, as a sentence without the final period.
+
+    Attributes:
+        key, got, expected, fix: the arguments.
+    """
 
     exit_code = 1
+
+    def __init__(
+        self, message: str = "", *, key: str = "", got: object = None, expected: str = "", fix: str = ""
+    ) -> None:
+        self.key, self.got, self.expected, self.fix = key, got, expected, fix
+        if not message:
+            message = f"{key}: got {_SHORT.repr(got)}"
+            message += f"; expected {expected}" if expected else ""
+            message += f". {fix[:1].upper()}{fix[1:]}" if fix else ""
+        super().__init__(message)
 
 
 class ConfigError(XftError):

@@ -13,8 +13,8 @@ it binds the arguments that the config gives and leaves the rest to the caller
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from xft.compat.yapf import import_yapf
 from xft.errors import ConfigError, nearest
-from xft.machine import import_yapf
 
 import_yapf()
 
@@ -27,11 +27,11 @@ TEMPLATES = Registry("template", scope="xft", locations=["xft.templates"])
 DATASETS = Registry("data", scope="xft", locations=["xft.data"])
 FORMATS = Registry("format", scope="xft", locations=["xft.data"])
 OBJECTIVES = Registry("objective", scope="xft", locations=["xft.objectives"])
-OPTIMIZERS = Registry("optimizer", scope="xft", locations=["xft.engine"])
-SCHEDULES = Registry("schedule", scope="xft", locations=["xft.engine"])
-STRATEGIES = Registry("strategy", scope="xft", locations=["xft.engine"])
-HOOKS = Registry("hook", scope="xft", locations=["xft.engine"])
-LOGGERS = Registry("logger", scope="xft", locations=["xft.engine"])
+OPTIMIZERS = Registry("optimizer", scope="xft", locations=["xft.optim"])
+SCHEDULES = Registry("schedule", scope="xft", locations=["xft.optim"])
+STRATEGIES = Registry("strategy", scope="xft", locations=["xft.strategies"])
+HOOKS = Registry("hook", scope="xft", locations=["xft.training"])
+LOGGERS = Registry("logger", scope="xft", locations=["xft.loggers"])
 SCORERS = Registry("scorer", scope="xft", locations=["xft.evaluation"])
 
 SLOTS: dict[str, Registry] = {

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.preferences import write_reward_config
+from helpers.tiny import ROOT, save_tiny, small_vocabulary, write_config, write_rows
 from openai import OpenAI
-from preferences import write_reward_config
-from tiny import ROOT, save_tiny, small_vocabulary, write_config, write_rows
 
 from xft.cli import main
 

@@ -9,11 +9,11 @@ from typing import Any
 import pexpect
 import pytest
 import torch
-from tiny import ROOT
+from helpers.tiny import ROOT
 from transformers import AutoModelForCausalLM
 
-from xft.chat import open_session, talk
 from xft.cli import main
+from xft.serving import open_session, talk
 from xft.types import Message
 
 

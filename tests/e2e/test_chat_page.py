@@ -200,7 +200,7 @@ return arguments[0].map((selector) => {
 def test_nothing_comes_from_elsewhere_and_no_script_of_others_runs(address: str) -> None:
     import httpx
 
-    from xft import paths
+    from xft.utils import paths
 
     for name in ("chat_page.html", "chat_page.css", "chat_page.js"):
         text = paths.asset(name).read_text(encoding="utf-8")

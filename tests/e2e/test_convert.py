@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tiny import save_tiny, write_config, write_rows
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
-from tiny import save_tiny, write_config, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xft.cli import main

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from forked import torchrun
-from tiny import ROOT, records, write_config, write_rows
+from helpers.forked import torchrun
+from helpers.tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
 
@@ -61,7 +61,7 @@ def test_a_launcher_that_did_not_launch_is_said(
 def test_without_deepspeed_a_line_says_how_to_get_it(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xft.engine.strategies.zero_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("xft.strategies.deepspeed.engine.find_spec", lambda name: None)
     assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "r"), "--deepspeed", "zero2"]) == 2
     error = capsys.readouterr().err
     assert "pip install xft-tuner[deepspeed]" in error

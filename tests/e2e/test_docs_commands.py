@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documented import ROOT, Typed, blocks, commands
-from tiny import save_tiny, write_config, write_rows
+from helpers.documented import ROOT, Typed, blocks, commands
+from helpers.tiny import save_tiny, write_config, write_rows
 
 from xft.cli import main
 

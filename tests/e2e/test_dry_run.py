@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import records
+from helpers.tiny import records
 
 from xft.cli import main
-from xft.engine import fitting
+from xft.training import activation_budget
 
 GREEDY = "def loss(model, batch):\n    import torch\n    model(input_ids=batch.input_ids)\n    torch.empty(10**15)\n"
 TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
@@ -110,7 +110,7 @@ def test_a_run_that_would_not_fit_makes_layers_again_says_so_and_learns_the_same
 ) -> None:
     said, found = {}, {}
     for name, free in (("roomy", 2**60), ("tight", 0)):
-        monkeypatch.setattr(fitting, "available", lambda _, free=free: free)
+        monkeypatch.setattr(activation_budget, "available", lambda _, free=free: free)
         run = tmp_path / name
         assert main(["train", str(tiny_run), "--work-dir", str(run)]) == 0
         said[name] = " ".join(capsys.readouterr().out.split())

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from preferences import PAIR_ROWS, write_json_lines
-from tiny import records, write_config
+from helpers.preferences import PAIR_ROWS, write_json_lines
+from helpers.tiny import records, write_config
 
-from xft.chat import open_session
 from xft.cli import main
 from xft.models import open_artifact
+from xft.serving import open_session
 
 
 def test_it_finds_what_the_run_found_at_its_end(
@@ -104,7 +104,7 @@ def test_tasks_are_handed_to_the_harness_where_it_is_installed(
     tasks.TaskManager = lambda **options: SimpleNamespace(all_tasks=["arc", "mmlu"])  # type: ignore[attr-defined]
     for each in (harness, models, kind, tasks):
         monkeypatch.setitem(sys.modules, each.__name__, each)
-    monkeypatch.setattr("xft.engine.evaluating.find_spec", lambda name: object())
+    monkeypatch.setattr("xft.training.evaluate.find_spec", lambda name: object())
     assert main(["eval", str(finished_run), "--tasks", "arc, mmlu", "--limit", "5"]) == 0
     assert (seen["tasks"], seen["limit"]) == (["arc", "mmlu"], 5)
     assert "task        arc  acc,none 0.25\n" in capsys.readouterr().out

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.tiny import ROOT, records, write_config
 from safetensors.torch import load_file
-from tiny import ROOT, records, write_config
 
+from xft.checkpoint import writer
 from xft.cli import main
-from xft.engine import saving
 
 TIMES = ("seconds", "per_second", "memory")
 OPTIONS = ["hooks.checkpoint.interval=3", "hooks.checkpoint.keep=9", "hooks.checkpoint.best=none"]
@@ -71,7 +71,7 @@ def assert_same(run: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A finished run with all its checkpoints, beside its config ``tiny.py``."""
-    from tiny import write_rows
+    from helpers.tiny import write_rows
 
     folder = tmp_path_factory.mktemp("whole")
     rows = write_rows(folder / "rows.jsonl", 24)
@@ -175,7 +175,7 @@ def test_too_little_room_is_said_before_the_run_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(saving.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     assert train(tiny_run, tmp_path / "run") == 2
     error = capsys.readouterr().err
     assert "keep=9 there must be room for 11" in error
@@ -189,14 +189,14 @@ def test_a_last_checkpoint_that_cannot_be_saved_fails_the_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    usage, write = shutil.disk_usage, saving.write_checkpoint
+    usage, write = shutil.disk_usage, writer.write_checkpoint
 
     def fail_from_nine_on(job: Any, *rest: Any) -> Path:
         if job.snapshot.step >= 9:
             raise OSError(28, "No space left on device")
         return write(job, *rest)
 
-    monkeypatch.setattr(saving, "write_checkpoint", fail_from_nine_on)
+    monkeypatch.setattr(writer, "write_checkpoint", fail_from_nine_on)
     assert train(tiny_run, tmp_path / "run") == 5
     streams = capsys.readouterr()
     assert (
@@ -206,7 +206,7 @@ def test_a_last_checkpoint_that_cannot_be_saved_fails_the_run(
     assert len(records(tmp_path / "run", "train")) == 12
     assert not (tmp_path / "run" / "final").exists()
     assert os.readlink(tmp_path / "run" / "checkpoints" / "last") == "step_6"
-    monkeypatch.setattr(saving, "write_checkpoint", write)
+    monkeypatch.setattr(writer, "write_checkpoint", write)
     assert usage(tmp_path).free > 0
     assert train(tiny_run, tmp_path / "run", "--resume") == 0
     assert [each["step"] for each in records(tmp_path / "run", "train")] == list(range(1, 13))

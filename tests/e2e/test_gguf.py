@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from gguf import GGUFReader
-from tiny import tiny_config
+from helpers.tiny import tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, Qwen2Config
 
 from xft.cli import main
 from xft.errors import ConfigError
 from xft.export import convert
-from xft.export.vocabulary import read_vocabulary
+from xft.export.gguf_vocab import read_vocabulary
 from xft.models import open_artifact
 
 FAMILIES = ["llama", "internlm3", "qwen3", "qwen2", "mistral"]

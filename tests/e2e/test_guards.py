@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from forked import run_on_ranks
-from tiny import ROOT, records, write_config, write_rows
+from helpers.forked import run_on_ranks
+from helpers.tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, SHARED, write_config, write_rows
+from helpers.tiny import ROOT, SHARED, write_config, write_rows
 
 from xft.cli import main
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import run_on_ranks, torchrun
-from tiny import ROOT, records
+from helpers.forked import run_on_ranks, torchrun
+from helpers.tiny import ROOT, records
 
 TIMES = ("seconds", "per_second", "memory")
 OPTIONS = [

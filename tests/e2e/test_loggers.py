@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import records
+from helpers.tiny import records
 
 from xft.cli import main
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from forked import run_on_ranks
-from tiny import ROOT, records, write_config, write_rows
+from helpers.forked import run_on_ranks
+from helpers.tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tiny import records, write_config, write_rows
 from safetensors.torch import load_file
 from test_resume import HOOK, _figures
-from tiny import records, write_config, write_rows
 from transformers import AutoModelForCausalLM
 
 from xft.cli import INTERRUPTED, main
-from xft.engine.evaluating import EvalOptions, evaluate_run
 from xft.export import convert
 from xft.models import open_artifact
+from xft.training.evaluate import EvalOptions, evaluate_run
 
 METHODS = {
     "lora-plus-with-noise": """

@@ -9,7 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from tiny import records
+from helpers.tiny import records
 
 from xft.cli import main
 

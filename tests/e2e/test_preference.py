@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import records, write_config
+from helpers.tiny import records, write_config
 
 from xft.cli import main
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tiny import records
 from safetensors.torch import load_file
-from tiny import records
 
 from xft.cli import INTERRUPTED, main
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.preferences import PAIR_ROWS, write_json_lines, write_reward_config
+from helpers.tiny import records
 from peft import PeftModel
-from preferences import PAIR_ROWS, write_json_lines, write_reward_config
 from safetensors.torch import load_file
-from tiny import records
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from xft.cli import main

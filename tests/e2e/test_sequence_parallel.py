@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preferences import PAIR_ROWS, write_json_lines
-from ranks import run_jobs
-from tiny import records, write_config, write_rows
+from helpers.preferences import PAIR_ROWS, write_json_lines
+from helpers.ranks import run_jobs
+from helpers.tiny import records, write_config, write_rows
 
 from xft.cli import main
 

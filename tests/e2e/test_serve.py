@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import APIStatusError, OpenAI
 
-from xft.chat import open_session
+from xft.serving import open_session
 
 USER: list[Any] = [{"role": "user", "content": "Say number 3"}]
 

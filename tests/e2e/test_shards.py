@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from forked import run_on_ranks
-from tiny import ROOT
+from helpers.forked import run_on_ranks
+from helpers.tiny import ROOT
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import ROOT, SHARED, records, save_tiny, write_rows
+from helpers.tiny import ROOT, SHARED, records, save_tiny, write_rows
 from transformers import AutoModelForCausalLM
 
 from xft.cli import main

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.tiny import records, write_config, write_rows
 from safetensors.torch import load_file
-from tiny import records, write_config, write_rows
 
 from xft.cli import main
 from xft.config import load_config

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tiny import records
 from safetensors.torch import load_file, save_file
-from tiny import records
 
 from xft import export
 from xft.cli import INTERRUPTED, main
-from xft.engine import hooks
-from xft.export import process
+from xft.export import verify_subprocess
+from xft.training import hooks
 
 MEDDLING = """
 import os, signal
@@ -62,13 +62,13 @@ def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []
-    start = process.FreshProcess.__init__
+    start = verify_subprocess.FreshProcess.__init__
 
     def note(self: Any, wanted: Any) -> None:
         looked_at.append(wanted.path)
         start(self, wanted)
 
-    monkeypatch.setattr(process.FreshProcess, "__init__", note)
+    monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", note)
     assert _train(config, "hooks.checkpoint.keep=1") == 0  # the first is gone before it is looked at
     out = capsys.readouterr().out
     assert "  step_2 is what was trained: reloaded, " in out
@@ -128,7 +128,7 @@ def test_an_empty_adapter_is_not_a_result(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What DeepSpeed is known to leave (DeepSpeed #7900): a file of zeros with the right names."""
-    from xft.engine import runner
+    from xft.training import runner
 
     save = runner.save_artifact
 
@@ -163,7 +163,7 @@ def test_a_killed_verification_does_not_end_the_training(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine may have no room for a second model. The end of the run is another matter."""
-    monkeypatch.setattr(process, "START", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(verify_subprocess, "START", "import os; os.kill(os.getpid(), 9)")
     assert _train(config) == 5
     captured = capsys.readouterr()
     assert "was killed by signal 9; it needs room for a second model; training goes on" in captured.out
@@ -174,14 +174,14 @@ def test_a_killed_verification_does_not_end_the_training(
 
 def test_a_run_that_is_broken_off_leaves_no_process(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    start = process.FreshProcess.__init__
+    start = verify_subprocess.FreshProcess.__init__
 
     def note(self: Any, wanted: Any) -> None:
         start(self, wanted)
         started.append(self)
 
-    monkeypatch.setattr(process.FreshProcess, "__init__", note)
-    monkeypatch.setattr(process, "START", "import time; time.sleep(600)")
+    monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", note)
+    monkeypatch.setattr(verify_subprocess, "START", "import time; time.sleep(600)")
     assert _train(config, "hooks.interrupt.type=meddling.Interrupt") == INTERRUPTED
     (only,) = started
     assert only.is_done()
@@ -228,7 +228,7 @@ def test_the_end_is_compared_inside_where_the_config_says_so(
     def refuse(*_: Any) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(process.FreshProcess, "__init__", refuse)
+    monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", refuse)
     assert _train(config, "hooks.verify.how=inside") == 0
     note = json.loads((config.parent / "run" / "final" / "xft.json").read_text())
     assert note["dtype"] == "float32"

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import records, save_tiny, write_config, write_rows
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from tiny import records, save_tiny, write_config, write_rows
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
 from xft.cli import main
 from xft.config import build, load_config
-from xft.engine.plan import make_plan
-from xft.engine.recipe import Recipe
-from xft.engine.strategies import seed_everything
 from xft.models import CausalLM, LoRA
+from xft.run_config.config import Recipe
+from xft.run_config.plan import make_plan
+from xft.strategies import seed_everything
 from xft.types import Sample
 
 STEPS = 50

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import tiny_config
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_config
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from xft.data import BatchPlan
-from xft.engine.loop import TrainLoop
-from xft.engine.plan import TrainingPlan
-from xft.engine.strategies import SingleDevice
 from xft.models import PACKED, TrainingModel
 from xft.objectives import next_token
+from xft.run_config.plan import TrainingPlan
+from xft.strategies import SingleDevice
+from xft.training.loop import TrainLoop
 from xft.types import IGNORE_INDEX, Sample
 
 VOCABULARY = 97

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import save_tiny, tiny_config
 from peft import LoraConfig, get_peft_model
-from tiny import save_tiny, tiny_config
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from xft.data import collate_flat, collate_padded

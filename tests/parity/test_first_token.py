@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from xft.data.encode import encode_dialogs, tokenize
+from xft.data.encoding import encode_dialogs, tokenize
 from xft.errors import TemplateError
 from xft.templates import SOURCES, ChatTemplate
 from xft.types import IGNORE_INDEX, Dialog, Message

@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
-from xft.data.encode import encode_dialogs
+from xft.data.encoding import encode_dialogs
 from xft.data.formats import alpaca
 from xft.errors import DataError
 from xft.templates import SOURCES, ChatTemplate

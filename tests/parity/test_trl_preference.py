@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from preferences import (
+from helpers.preferences import (
     adapted_model,
     adapted_reward_model,
     judged_samples,

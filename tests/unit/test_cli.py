@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xft import cli, console
+from xft import cli
 from xft.errors import (
     CheckpointError,
     ConfigError,
@@ -21,6 +21,7 @@ from xft.errors import (
     TrainingError,
     XftError,
 )
+from xft.utils import console
 from xft.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]

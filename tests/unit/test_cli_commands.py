@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xft import cli, console
+from xft import cli
 from xft.data import Ledger, Prepared
 from xft.types import Sample
+from xft.utils import console
 
 ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
@@ -104,7 +105,7 @@ def test_copy_writes_a_config_that_check_passes(
 
 
 def test_train_hands_on_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xft.engine import train as module
+    from xft.training import train as module
 
     seen: list[module.TrainOptions] = []
     monkeypatch.setattr(module, "train", seen.append)
@@ -161,7 +162,7 @@ class FakeSession:
 def test_chat_answers_each_prompt_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from xft import chat
+    from xft import serving
 
     seen: list[dict[str, Any]] = []
 
@@ -172,8 +173,8 @@ def test_chat_answers_each_prompt_once(
     def talk(session: FakeSession) -> None:
         raise AssertionError("a prompt was given")
 
-    monkeypatch.setattr(chat, "open_session", open_session)
-    monkeypatch.setattr(chat, "talk", talk)
+    monkeypatch.setattr(serving, "open_session", open_session)
+    monkeypatch.setattr(serving, "talk", talk)
     assert cli.main(["chat", "run", "--system", "Be brief.", "--bits", "4", "--prompt", "hi", "bye"]) == 0
     assert capsys.readouterr().out == "HI!\nBYE!\n"
     assert seen == [
@@ -199,7 +200,7 @@ class Letters:
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """Two training samples and one to validate on, in place of a config's; what was asked for."""
-    from xft.engine import inspect
+    from xft.reporting import inspect_samples
 
     def sample(ids: list[int], labels: list[int]) -> Sample:
         return Sample(np.array(ids, np.int32), np.array(labels, np.int32), Letters().decode(ids))
@@ -214,7 +215,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
         ledger = Ledger(rows_read=3, rows_trained=2, rows_validated=1, rows_dropped=counts)
         return Prepared(train, val, ledger), Letters(), None
 
-    monkeypatch.setattr(inspect, "prepare", prepare)
+    monkeypatch.setattr(inspect_samples, "prepare", prepare)
     return asked
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from documented import PAGES, ROOT, Typed, blocks, commands
+from helpers.documented import PAGES, ROOT, Typed, blocks, commands
 
 from xft.cli import build_parser
 

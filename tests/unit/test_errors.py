@@ -1,5 +1,7 @@
 """Mistakes of the user: their exit codes, and the nearest known names."""
 
+import pickle
+
 import pytest
 
 from xft import errors
@@ -70,3 +72,19 @@ def test_several_near_names_are_joined_by_or_nearest_first() -> None:
         "did you mean 'hoook' or 'hooks'?",
     )
     assert nearest("alpaca_map", ["alpaca_maps", "alpaca"]) == "did you mean 'alpaca_maps' or 'alpaca'?"
+
+
+def test_error_from_parts_builds_message_and_keeps_parts() -> None:
+    error = errors.ConfigError(key="training.epochs", got=0, expected="more than 0", fix="raise it")
+    assert str(error) == "training.epochs: got 0; expected more than 0. Raise it"
+    assert (error.key, error.got, error.expected, error.fix) == (
+        "training.epochs",
+        0,
+        "more than 0",
+        "raise it",
+    )
+
+
+def test_error_survives_pickling_with_its_parts() -> None:
+    error = pickle.loads(pickle.dumps(errors.DataError("broken", key="row", got=[1])))
+    assert (str(error), error.key, error.got) == ("broken", "row", [1])

@@ -11,22 +11,24 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "xft").rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
 
 FLOORS = {
-    **dict.fromkeys(("types", "errors", "registry", "console", "paths", "machine", "words", "version"), 0),
+    **dict.fromkeys(("types", "errors", "registry", "utils", "compat", "version"), 0),
     **dict.fromkeys(("templates", "config", "doctor"), 1),
-    **dict.fromkeys(("data", "losses", "kernels", "parallel", "pages"), 2),
+    **dict.fromkeys(("data", "losses", "kernels", "distributed"), 2),
     "models": 3,
-    "objectives": 4,
-    **dict.fromkeys(("evaluation", "export", "chat"), 5),
-    "engine": 6,
-    **dict.fromkeys(("catalogue", "commands", "cli", "tools"), 7),
+    **dict.fromkeys(("objectives", "optim", "checkpoint"), 4),
+    **dict.fromkeys(("strategies", "evaluation", "export", "serving", "loggers"), 5),
+    "run_config": 6,
+    "reporting": 7,
+    "training": 8,
+    **dict.fromkeys(("commands", "cli", "tools"), 9),
 }
-BESIDE = {("tools", "cli"), ("cli", "commands"), ("commands", "catalogue")}
-"""On the top floor alone: tools/*.py are thin over the command line, whose commands print the catalogue."""
+BESIDE = {("tools", "cli"), ("cli", "commands")}
+"""On the top floor alone: tools/*.py are thin over the command line."""
 
 HOMES = {
-    "peft": ("xft/models/", "xft/export/", "xft/engine/weights.py"),
-    "bitsandbytes": ("xft/models/", "xft/engine/optimizers.py"),
-    "deepspeed": ("xft/engine/strategies/",),
+    "peft": ("xft/compat/", "xft/models/", "xft/export/"),
+    "bitsandbytes": ("xft/models/", "xft/optim/"),
+    "deepspeed": ("xft/strategies/deepspeed/",),
 }
 """Where a foreign library may be imported."""
 
@@ -35,7 +37,7 @@ FORBIDDEN = {"templates": {"transformers", "mmengine"}, "losses": {"transformers
 
 
 def room_of(name: str) -> str:
-    """The room of a file, given relative to the root: ``xft/data/encode.py`` is of ``data``."""
+    """The room of a file, given relative to the root: ``xft/data/encoding.py`` is of ``data``."""
     parts = Path(name).with_suffix("").parts
     if parts[0] != "xft":
         return parts[0]
@@ -44,7 +46,7 @@ def room_of(name: str) -> str:
 
 def imports(source: str, name: str) -> Iterator[tuple[int, str]]:
     """Line and dotted name of all that a file imports, inside functions too. What is taken from
-    a package is named with it: ``from xft import paths`` gives ``xft.paths``."""
+    a package is named with it: ``from xft.utils import paths`` gives ``xft.utils.paths``."""
     package = Path(name).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -83,7 +85,7 @@ def trespasses(source: str, name: str) -> list[str]:
 def test_there_are_files_on_every_floor() -> None:
     rooms = {room_of(str(each.relative_to(ROOT))) for each in FILES}
     assert rooms <= set(FLOORS)
-    assert {FLOORS[each] for each in rooms} == set(range(8))
+    assert {FLOORS[each] for each in rooms} == set(range(10))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -94,25 +96,25 @@ def test_a_file_imports_from_below_only(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("xft/data/encode.py", "from xft.models import CausalLM"),
-        ("xft/data/encode.py", "import xft.engine.train"),
-        ("xft/data/encode.py", "from xft import engine"),
-        ("xft/data/encode.py", "from xft.losses import cross_entropy_sum"),
-        ("xft/data/encode.py", "from ..losses import cross_entropy_sum"),
-        ("xft/data/encode.py", "def f():\n    from xft.engine import train"),
-        ("xft/data/encode.py", "from importlib import import_module\nimport_module('xft.engine')"),
+        ("xft/data/encoding.py", "from xft.models import CausalLM"),
+        ("xft/data/encoding.py", "import xft.training.train"),
+        ("xft/data/encoding.py", "from xft import training"),
+        ("xft/data/encoding.py", "from xft.losses import cross_entropy_sum"),
+        ("xft/data/encoding.py", "from ..losses import cross_entropy_sum"),
+        ("xft/data/encoding.py", "def f():\n    from xft.training import train"),
+        ("xft/data/encoding.py", "from importlib import import_module\nimport_module('xft.training')"),
         ("xft/config/load.py", "from xft.templates import ChatTemplate"),
-        ("xft/chat/session.py", "from xft.export import convert"),
+        ("xft/serving/session.py", "from xft.export import convert"),
         ("xft/errors.py", "from xft.config import check"),
-        ("xft/__init__.py", "from xft.engine import train"),
-        ("xft/catalogue.py", "from xft.cli import main"),
+        ("xft/__init__.py", "from xft.training import train"),
+        ("xft/commands/catalog.py", "from xft.cli import main"),
         ("xft/cli.py", "import peft"),
         ("xft/templates/base.py", "import transformers"),
         ("xft/losses/dpo.py", "from mmengine.registry import Registry"),
-        ("xft/engine/train.py", "from peft import PeftModel"),
-        ("xft/data/encode.py", "import bitsandbytes.nn"),
-        ("xft/models/load.py", "import deepspeed"),
-        ("xft/engine/train.py", "from transformers import AutoModelForCausalLM"),
+        ("xft/training/train.py", "from peft import PeftModel"),
+        ("xft/data/encoding.py", "import bitsandbytes.nn"),
+        ("xft/models/loading.py", "import deepspeed"),
+        ("xft/training/train.py", "from transformers import AutoModelForCausalLM"),
         ("xft/export/verify.py", "import transformers\ntransformers.AutoModel.from_pretrained('x')"),
     ],
 )
@@ -123,14 +125,14 @@ def test_a_trespass_is_seen(name: str, source: str) -> None:
 def test_what_is_allowed_passes() -> None:
     source = """
         import json
-        from xft import paths
+        from xft.utils import paths
         from xft.errors import ConfigError
-        from xft.data.ledger import Ledger
+        from xft.data.report import Ledger
         from . import packing
         from .packing import pack
         from ..templates import ChatTemplate
         """
-    assert trespasses(dedent(source), "xft/data/encode.py") == []
-    assert trespasses("from transformers import AutoModel\nimport peft", "xft/models/load.py") == []
+    assert trespasses(dedent(source), "xft/data/encoding.py") == []
+    assert trespasses("from transformers import AutoModel\nimport peft", "xft/models/loading.py") == []
     assert trespasses("from xft.cli import main", "tools/train.py") == []
-    assert trespasses("from xft.types import Row", "xft/paths.py") == []
+    assert trespasses("from xft.types import Row", "xft/utils/paths.py") == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny import ROOT, save_tiny, write_config, write_rows
+from helpers.tiny import ROOT, save_tiny, write_config, write_rows
 
 from xft.models import CausalLM, LoRA, adds_nothing
 

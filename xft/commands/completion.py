@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from xft import paths
 from xft.commands.shared import Command
+from xft.utils import paths
 
 Completer = Callable[..., list[str]]
 ASKED = "_ARGCOMPLETE"
@@ -138,7 +138,7 @@ def _holds(folder: Path, names: tuple[str, ...]) -> bool:
 
 
 def _kinds(prefix: str, **_: Any) -> list[str]:
-    from xft.catalogue import kinds
+    from xft.commands.catalog import kinds
 
     return [each for each in kinds() if each.startswith(prefix)]
 

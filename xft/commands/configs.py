@@ -12,7 +12,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     from xft.config import check, load_config, parse_overrides
-    from xft.engine.recipe import Recipe
+    from xft.run_config.config import Recipe
 
     config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.data_only)
     check(config, Recipe, arguments.config)
@@ -30,7 +30,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from xft.catalogue import listing
+    from xft.commands.catalog import listing
 
     print("\n".join(listing(arguments.what)))
 
@@ -41,7 +41,7 @@ def _add_copy(parser: argparse.ArgumentParser) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> None:
-    from xft.catalogue import copy_config
+    from xft.commands.catalog import copy_config
 
     print(
         f"wrote {copy_config(arguments.name, arguments.to)}; it has all values in one file, change what you like"

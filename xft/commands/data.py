@@ -21,10 +21,10 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from xft import console
-    from xft.engine.inspect import as_json, in_colour, prepare, side
-    from xft.engine.page import check_target, write_page
-    from xft.engine.report import totals
+    from xft.reporting.data_page import check_target, write_page
+    from xft.reporting.data_summary import totals
+    from xft.reporting.inspect_samples import as_json, in_colour, prepare, side
+    from xft.utils import console
 
     if arguments.html is not None:
         check_target(arguments.html)
@@ -57,8 +57,8 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from xft.engine.inspect import prepare
-    from xft.engine.report import totals
+    from xft.reporting.data_summary import totals
+    from xft.reporting.inspect_samples import prepare
 
     prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
     print("\n".join(totals(prepared, recipe)))

@@ -12,8 +12,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     del arguments
-    from xft.console import in_colour
     from xft.doctor import BROKEN, examine, shown
+    from xft.utils.console import in_colour
 
     findings = examine()
     print("\n".join(shown(findings, in_colour())), flush=True)

@@ -36,7 +36,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 def _eval(arguments: argparse.Namespace) -> None:
     with importing():
-        from xft.engine.evaluating import EvalOptions, evaluate_run
+        from xft.training.evaluate import EvalOptions, evaluate_run
 
     if arguments.max_new_tokens < 1 or (arguments.limit is not None and arguments.limit < 1):
         raise ConfigError("--max-new-tokens and --limit must be at least 1")

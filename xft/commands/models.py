@@ -37,7 +37,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 def _chat(arguments: argparse.Namespace) -> None:
     with importing():
-        from xft.chat import open_session, talk
+        from xft.serving import open_session, talk
 
     if arguments.max_new_tokens < 1 or arguments.temperature < 0:
         raise ConfigError("--max-new-tokens must be at least 1, and --temperature 0 or more")
@@ -74,7 +74,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from xft.evaluation.rating import score_file
+    from xft.evaluation.reward_scoring import score_file
 
     for line in score_file(
         arguments.path,

@@ -11,7 +11,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from xft.pages import write_report
+    from xft.reporting import write_report
 
     print(f"wrote {write_report(arguments.run, arguments.out)}: open it in a browser")
 
@@ -24,7 +24,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from xft.pages import write_comparison
+    from xft.reporting import write_comparison
 
     print(f"wrote {write_comparison(arguments.runs, arguments.out)}: open it in a browser")
 

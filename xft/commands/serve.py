@@ -39,7 +39,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             "(or 'xft-tuner[serve]')"
         )
     with importing():
-        from xft.chat.server.run import ServeOptions, serve
+        from xft.serving.server.main import ServeOptions, serve
 
     known = {each: getattr(arguments, each) for each in ServeOptions.__dataclass_fields__}
     serve(ServeOptions(**known))

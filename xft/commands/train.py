@@ -60,11 +60,11 @@ def _train(arguments: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--num-devices {count}: --launcher {arguments.launcher} starts the processes; give one of the two"
             )
-        from xft.engine.strategies.launch import run_on_devices
+        from xft.distributed.launch import run_on_devices
 
         return run_on_devices(count, arguments.argv)
     with importing():
-        from xft.engine.train import TrainOptions, train
+        from xft.training.train import TrainOptions, train
 
     train(
         TrainOptions(

@@ -20,10 +20,10 @@ from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 from mmengine.config.lazy import LazyObject
 
-from xft import paths
-from xft.config.literal import read_literals
 from xft.config.overrides import Overrides, apply_all, apply_known
+from xft.config.safe_load import read_literals
 from xft.errors import ConfigError
+from xft.utils import paths
 
 ConfigDict = dict[str, Any]
 
@@ -36,7 +36,7 @@ def load_config(
     Args:
         path: a ``.py`` config file.
         overrides: dotted key to value, as ``parse_overrides`` returns them.
-        data_only: run nothing, and refuse what is not plain data (see :mod:`xft.config.literal`).
+        data_only: run nothing, and refuse what is not plain data (see :mod:`xft.config.safe_load`).
 
     Returns:
         The config as plain data. Names that begin with an underscore are the file's own

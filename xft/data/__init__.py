@@ -1,11 +1,11 @@
 """Data: rows are read, mapped to conversations, encoded, packed and laid out in batches."""
 
 from xft.data import formats
-from xft.data.base import DataSet, Prepared
 from xft.data.collate import collate_flat, collate_padded
-from xft.data.dataset import InstructionData, JudgedData, PreferenceData, TextData
-from xft.data.ledger import Ledger
+from xft.data.dataset_config import DataSet, Prepared
+from xft.data.dataset_kinds import InstructionData, JudgedData, PreferenceData, TextData
 from xft.data.mixture import Mixture
+from xft.data.report import Ledger
 from xft.data.sampler import BatchPlan
 from xft.data.store import Samples
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from xft import console, paths
 from xft.data.store import DamagedStore, Store
 from xft.errors import DataError
 from xft.types import Tokenizer
+from xft.utils import console, paths
 from xft.version import __version__
 
 

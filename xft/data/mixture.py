@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xft.data.base import DataSet, Part, Prepared, refuse_overlap
-from xft.data.ledger import Ledger
+from xft.data.dataset_config import DataSet, Part, Prepared, refuse_overlap
+from xft.data.report import Ledger
 from xft.data.splits import ranks
 from xft.data.store import Samples
 from xft.errors import ConfigError, DataError, nearest

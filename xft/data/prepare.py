@@ -16,13 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from xft import console
 from xft.data.cache import key_of, of_callable, of_tokenizer, open_or_make
 from xft.data.duplicates import near_duplicates
+from xft.data.row_encoder import Chunk, Task
 from xft.data.sources import Location, Reading, Record, fingerprint
 from xft.data.store import Store, StoreWriter
-from xft.data.task import Chunk, Task
 from xft.errors import DataError
+from xft.utils import console
 
 _CHUNK_ROWS = 1000
 _CHUNK_BYTES = 1 << 20

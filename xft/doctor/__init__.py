@@ -4,7 +4,7 @@ Nothing heavy is imported into this process: versions are read from what pip wro
 are tried in a process of their own, which may fail in any way.
 """
 
-from xft.doctor.findings import BROKEN, Finding, Level
+from xft.doctor.checks import BROKEN, Finding, Level
 from xft.doctor.report import examine, shown
 
 __all__ = ["BROKEN", "Finding", "Level", "examine", "shown"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from xft.doctor.findings import Finding, Level
-from xft.doctor.tested import RUNTIME
-from xft.machine import version_of
+from xft.doctor.checks import Finding, Level
+from xft.doctor.version_ranges import RUNTIME
+from xft.utils.system import version_of
 
 MODULES = {"protobuf": "google.protobuf", "mmengine": "mmengine.runner"}
 """What a distribution is imported as, where that is not its name."""
@@ -95,7 +95,7 @@ def probe(modules: Sequence[str], seconds: float = PROBE_SECONDS) -> list[dict[s
         A dict for each that was tried, ``name`` and ``error`` (empty where it went well), and one with
         ``devices``, where torch could be imported.
     """
-    source = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+    source = Path(__file__).with_name("import_probe.py").read_text(encoding="utf-8")
     try:
         done = subprocess.run(
             [sys.executable, "-c", source, *modules],

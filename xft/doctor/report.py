@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xft.console import BOLD, GREEN, GREY, RED, YELLOW, paint
 from xft.doctor import libraries, system
-from xft.doctor.findings import Finding
-from xft.doctor.tested import ranges
+from xft.doctor.checks import Finding
+from xft.doctor.version_ranges import ranges
+from xft.utils.console import BOLD, GREEN, GREY, RED, YELLOW, paint
 
 _SIGNS = {"ok": "✓", "absent": "–", "warning": "!", "broken": "✗"}
 _COLOURS = {"ok": GREEN, "absent": GREY, "warning": YELLOW, "broken": RED}

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xft import machine, paths
-from xft.console import readable
-from xft.doctor.findings import Finding
+from xft.doctor.checks import Finding
+from xft.utils import paths
+from xft.utils import system as host
+from xft.utils.console import readable
 
 OLDEST = (3, 11)
 LEAST_MEMORY = 4 * 1000**3
@@ -30,16 +31,14 @@ def system() -> Iterator[Finding]:
         f"{platform.python_version()} in {sys.prefix}",
         "use Python 3.11 or newer: python3.11 -m venv .venv" if old else "",
     )
-    yield Finding(
-        part, "processor", "ok", f"{machine.processor()}; {platform.system()} {platform.release()}"
-    )
+    yield Finding(part, "processor", "ok", f"{host.processor()}; {platform.system()} {platform.release()}")
     yield _memory(part)
     yield _disk(part, "disk", Path.cwd(), "where runs are written")
 
 
 def _memory(part: str) -> Finding:
     try:
-        total, free = machine.host_memory()
+        total, free = host.host_memory()
     except ImportError:
         return Finding(part, "memory", "warning", "unknown: psutil is not installed", "pip install psutil")
     text = f"{readable(free)} free of {readable(total)}"

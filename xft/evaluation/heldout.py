@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from xft.data.kinds import Conversations
+from xft.data.encoders import Conversations
 from xft.data.sources import Reading, locate, parse
 from xft.errors import DataError
-from xft.evaluation.references import compare_texts
+from xft.evaluation.text_metrics import compare_texts
 from xft.models import Generator
 from xft.types import Dialog, Message
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from xft.errors import ConfigError
-from xft.models.generate import Answer
+from xft.evaluation.text_normalization import count_written, has_whole, words
+from xft.models.generation import Answer
 from xft.registry import register
-from xft.words import count_written, has_whole, words
 
 Scorer = Callable[[Answer, str], float]
 """What an answer is worth, by its reference. A scorer refuses a reference that it cannot read, whatever

@@ -7,7 +7,7 @@ import torch
 
 from xft.data.collate import lay_out
 from xft.data.sampler import in_order
-from xft.evaluation.tally import Tally
+from xft.evaluation.metrics import Tally
 from xft.models import TrainingModel
 from xft.types import Batch, Sample
 

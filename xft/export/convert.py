@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
-from xft import console
+from xft.compat.peft import PeftModel
 from xft.errors import ConfigError
+from xft.export.adapter_norms import adapter_norms, check_learnt, summarise, trains_more
 from xft.export.card import name_of_run, write_card
 from xft.export.gguf import FILE, TYPES, check_family, check_gguf, write_gguf
-from xft.export.merged import NOTICEABLE, Limits, compare_merged, divergence, limits, read_probes
-from xft.export.norms import adapter_norms, check_learnt, summarise, trains_more
+from xft.export.gguf_vocab import read_vocabulary
+from xft.export.merge_check import NOTICEABLE, Limits, compare_merged, divergence, limits, read_probes
 from xft.export.ollama import modelfile
-from xft.export.probe import logits_of
 from xft.export.verify import Comparison, verify_artifact
-from xft.export.vocabulary import read_vocabulary
+from xft.export.verify_worker import logits_of
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
-from xft.models.adapters import is_adapter, kind_of_adapter, load_adapter, merge
-from xft.models.load import choose_dtype, load_weights, resize_embeddings
+from xft.models.adapters.lora import is_adapter, kind_of_adapter, load_adapter, merge
+from xft.models.loading import choose_dtype, load_weights, resize_embeddings
 from xft.models.quantization import NF4, Int8
-from xft.models.scalar import choose_padding, is_reward_model
+from xft.models.reward_head import choose_padding, is_reward_model
 from xft.templates import BoundTemplate
+from xft.utils import console
 
 
 def convert(

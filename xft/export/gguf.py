@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from xft.errors import CheckpointError, ConfigError
-from xft.export.merged import LIMITS, Limits, compare_merged
-from xft.export.probe import logits_of
+from xft.export.gguf_vocab import Vocabulary, read_vocabulary
+from xft.export.merge_check import LIMITS, Limits, compare_merged
 from xft.export.verify import Comparison
-from xft.export.vocabulary import Vocabulary, read_vocabulary
-from xft.models.generate import stop_ids
-from xft.models.gguf import load_gguf
-from xft.models.scalar import is_reward_model
+from xft.export.verify_worker import logits_of
+from xft.models.generation import stop_ids
+from xft.models.gguf_loading import load_gguf
+from xft.models.reward_head import is_reward_model
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 

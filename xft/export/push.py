@@ -5,8 +5,8 @@ from pathlib import Path
 
 from xft.errors import CheckpointError, ConfigError
 from xft.export.card import is_on_hub
-from xft.models.adapters import base_of_adapter, is_adapter
-from xft.models.artifact import NOTE, find_artifact, read_note
+from xft.models.adapters.lora import base_of_adapter, is_adapter
+from xft.models.saved_model import NOTE, find_artifact, read_note
 
 
 def check_push(name: str, source: str, whole: bool) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from xft.errors import CheckpointError
-from xft.export.norms import adapter_norms, check_learnt
-from xft.export.probe import Found, Wanted, logits_of, look, probe_texts
-from xft.export.process import FreshProcess, NotLookedAt
-from xft.models.generate import stop_ids
-from xft.models.scalar import is_reward_model
-from xft.models.sizes import whole_bytes
+from xft.export.adapter_norms import adapter_norms, check_learnt
+from xft.export.verify_subprocess import FreshProcess, NotLookedAt
+from xft.export.verify_worker import Found, Wanted, logits_of, look, probe_texts
+from xft.models.generation import stop_ids
+from xft.models.param_shapes import whole_bytes
+from xft.models.reward_head import is_reward_model
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 

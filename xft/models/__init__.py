@@ -1,18 +1,15 @@
 """Models: load them, adapt them, run them on batches, let them answer."""
 
-from xft.machine import hidden
+from xft.compat import peft  # isort: skip  # noqa: F401
 
-with hidden("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
-    import peft  # noqa: F401
-
-from xft.models.adapters import LoRA, adds_nothing
-from xft.models.artifact import Note, find_artifact, open_artifact, read_note, save_artifact
+from xft.models.adapters.lora import LoRA, adds_nothing
 from xft.models.attention import PACKED
-from xft.models.generate import Answer, Generator
-from xft.models.load import CausalLM, LoadedModel
+from xft.models.generation import Answer, Generator
+from xft.models.loading import CausalLM, LoadedModel
 from xft.models.quantization import NF4, Int8
 from xft.models.reward_model import RewardModel
-from xft.models.wrapper import TrainingModel, target_logits, target_loss
+from xft.models.saved_model import Note, find_artifact, open_artifact, read_note, save_artifact
+from xft.models.training_model import TrainingModel, target_logits, target_loss
 
 __all__ = [
     "NF4",

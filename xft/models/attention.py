@@ -20,14 +20,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from xft.distributed import to_heads, to_tokens
 from xft.kernels import block_attention
-from xft.parallel import to_heads, to_tokens
 from xft.types import SequenceGroup
 
 PACKED = "xft_packed"
 
 LONGEST_IN_BLOCKS = 8192
-"""Tokens of a sample up to which :func:`xft.kernels.block_attention` is used on a CPU. It is faster than torch's beyond
+"""Tokens of a sample up to which :func:`xft.kernels.attention_blocks` is used on a CPU. It is faster than torch's beyond
 that too, but a block's scores take memory: with 9 heads some 100 MiB at this length."""
 
 

@@ -9,8 +9,8 @@ import torch
 from peft.import_utils import is_bnb_4bit_available, is_bnb_available
 from transformers import BitsAndBytesConfig
 
-from xft.machine import hidden
 from xft.registry import register
+from xft.utils.system import hidden
 
 
 @register("quantization", "nf4")

@@ -18,12 +18,12 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from xft import console
 from xft.errors import ConfigError, TrainingError
-from xft.models.artifact import open_artifact
-from xft.models.load import LoadedModel
-from xft.models.wrapper import evaluating, score
+from xft.models.loading import LoadedModel
+from xft.models.saved_model import open_artifact
+from xft.models.training_model import evaluating, score
 from xft.types import Batch
+from xft.utils import console
 
 Reference = Callable[[nn.Module, Batch], Tensor]
 """From the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from xft.models.load import CausalLM
-from xft.models.scalar import Kind
+from xft.models.loading import CausalLM
+from xft.models.reward_head import Kind
 from xft.registry import register
 
 

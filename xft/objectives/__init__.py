@@ -15,7 +15,7 @@ from xft.objectives.dpo import DPO
 from xft.objectives.kto import KTO
 from xft.objectives.next_token import next_token
 from xft.objectives.orpo import ORPO
-from xft.objectives.referenced import Referenced
+from xft.objectives.reference_based import Referenced
 from xft.objectives.reward import Reward
 from xft.objectives.simpo import SimPO
 from xft.types import Batch, Objective

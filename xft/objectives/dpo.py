@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from xft.errors import ConfigError, nearest
 from xft.losses import PAIR_LOSSES
 from xft.models.reference import AdapterOff, Reference, Setup, make_reference
-from xft.objectives.pairs import Answers, Compared, check_numbers, present_pairs, read_pairs, report
-from xft.objectives.referenced import Referenced
+from xft.objectives.paired import Answers, Compared, check_numbers, present_pairs, read_pairs, report
+from xft.objectives.reference_based import Referenced
 from xft.registry import register
 from xft.types import Batch, LossOutput
 
@@ -28,8 +28,8 @@ class DPO:
 
     With :math:`c, r` the log-ratios :math:`\log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)` of the chosen and
     the rejected answer, the loss of a pair is :math:`-\log\sigma(\beta(c - r))`, or another formula of
-    :mod:`xft.losses.pairs`. The reward of an answer is :math:`\beta` times its log-ratio. Metrics are
-    those of :class:`~xft.objectives.pairs.PairObjective`.
+    :mod:`xft.losses.preference`. The reward of an answer is :math:`\beta` times its log-ratio. Metrics are
+    those of :class:`~xft.objectives.paired.PairObjective`.
 
     Args:
         loss: the formula; ``sigmoid`` with ``label_smoothing`` is conservative DPO, ``robust`` with it

@@ -10,9 +10,9 @@ from xft.data import collate_flat, collate_padded
 from xft.errors import ConfigError
 from xft.losses import kto
 from xft.models.reference import AdapterOff, Reference, Setup, make_reference
-from xft.models.wrapper import Scores, evaluating, score
-from xft.objectives.pairs import check_numbers
-from xft.objectives.referenced import Referenced
+from xft.models.training_model import Scores, evaluating, score
+from xft.objectives.paired import check_numbers
+from xft.objectives.reference_based import Referenced
 from xft.registry import register
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Sample
 

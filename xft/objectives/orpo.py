@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from xft.losses import odds_ratio
-from xft.objectives.pairs import Compared, PairObjective, Pairs, check_numbers
+from xft.objectives.paired import Compared, PairObjective, Pairs, check_numbers
 from xft.registry import register
 
 

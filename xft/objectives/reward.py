@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, nearest
 from xft.losses import bradley_terry, focal, l2_penalty, log_barrier
-from xft.models.wrapper import rate
-from xft.objectives.pairs import Compared, check_numbers, index_pairs, present_pairs, sum_rewards
+from xft.models.training_model import rate
+from xft.objectives.paired import Compared, check_numbers, index_pairs, present_pairs, sum_rewards
 from xft.registry import register
 from xft.types import Batch, LossOutput
 

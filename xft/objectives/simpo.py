@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from xft.objectives.pairs import Compared, PairObjective, Pairs, check_numbers
+from xft.objectives.paired import Compared, PairObjective, Pairs, check_numbers
 from xft.registry import register
 
 

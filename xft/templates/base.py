@@ -20,7 +20,9 @@ from functools import cached_property
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.templates.compiled import (
+from xft.templates.coverage_check import check_shown
+from xft.templates.delimiters import Turn
+from xft.templates.jinja_env import (
     Renderer,
     as_turns,
     check_messages,
@@ -28,10 +30,8 @@ from xft.templates.compiled import (
     special_tokens_of,
     with_inline_reasoning,
 )
-from xft.templates.plans import MAX_TURNS, Plans, shape, values_of
-from xft.templates.shown import check_shown
+from xft.templates.render_cache import MAX_TURNS, Plans, shape, values_of
 from xft.templates.spans import find_spans
-from xft.templates.turns import Turn
 from xft.types import Conversation, Message, Segment, Tokenizer, ToolCall, Tools
 
 _MARK = "\ue000answer\ue001"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 
 from xft.errors import TemplateError
-from xft.templates.turns import Turn
+from xft.templates.delimiters import Turn
 from xft.types import Conversation, Message, ToolCall
 
 Render = Callable[[Conversation], str]

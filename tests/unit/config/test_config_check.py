@@ -11,8 +11,8 @@ import pytest
 
 from xft.config import check
 from xft.config.check import matches
-from xft.engine.recipe import Recipe
 from xft.errors import ConfigError
+from xft.run_config.config import Recipe
 
 GOOD: dict[str, Any] = {
     "model": {"type": "causal_lm", "path": "p"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xft.config import check, dump_config, load_config, parse_overrides
-from xft.engine.recipe import Recipe
+from xft.run_config.config import Recipe
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "configs"

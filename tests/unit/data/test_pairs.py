@@ -9,8 +9,8 @@ import pytest
 from tokenizers import normalizers
 
 from xft.data import JudgedData, PreferenceData, formats
-from xft.engine.report import totals
 from xft.errors import DataError
+from xft.reporting.data_summary import totals
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Row
 

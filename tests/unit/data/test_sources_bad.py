@@ -180,7 +180,7 @@ def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
 def test_csv_row_without_end_is_refused_before_the_file_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xft.data.sources.tables._LONGEST_ROW", 1000)
+    monkeypatch.setattr("xft.data.sources.csv_files._LONGEST_ROW", 1000)
     path = write(tmp_path, "a.csv", 'a,b\n1,2\n3,"4\n' + "5,6\n" * 1000)
     count, message = stops(path)
     assert count == 1
@@ -190,7 +190,7 @@ def test_csv_row_without_end_is_refused_before_the_file_ends(
 def test_json_object_without_end_is_refused_before_the_file_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xft.data.sources.arrays._LONGEST", 1000)
+    monkeypatch.setattr("xft.data.sources.json_array._LONGEST", 1000)
     path = write(tmp_path, "a.json", '[{"a": 1},\n {"a": "' + "5 6 " * 500_000 + '"}]')
     count, message = stops(path)
     assert count == 1

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.token_stores import write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_store import write
 
 from xft.data.duplicates import near_duplicates
 from xft.data.splits import first_of_each, ranks, split
@@ -117,7 +117,7 @@ def test_near_duplicates_are_found_and_others_are_not(tmp_path: Path) -> None:
     twin = [*texts[3][:40], 4999, *texts[3][41:]]
     half = [*texts[5][:40], *generator.integers(0, 5000, 40).tolist()]
     rows = [*texts, twin, half, texts[7]]
-    store = write(tmp_path / "store", [[sample(each)] for each in rows])
+    store = write_store(tmp_path / "store", [[sample(each)] for each in rows])
     found = near_duplicates(store)
     assert [(earlier, later) for earlier, later, _ in found] == [(3, 200)]
     assert found[0][2] == pytest.approx(jaccard(texts[3], twin), abs=1e-6)
@@ -130,11 +130,11 @@ def test_common_frame_does_not_make_rows_near_duplicates(tmp_path: Path) -> None
     frame = generator.integers(0, 5000, 300).tolist()
     rows = [[*frame, *generator.integers(0, 5000, 20).tolist()] for _ in range(60)]
     assert jaccard(rows[0], rows[1]) > 0.8
-    store = write(tmp_path / "store", [[sample(each)] for each in rows])
+    store = write_store(tmp_path / "store", [[sample(each)] for each in rows])
     assert near_duplicates(store) == []
 
 
 def test_short_and_single_rows_have_no_near_duplicates(tmp_path: Path) -> None:
-    store = write(tmp_path / "short", [[sample([1, 2])], [sample([3])], [sample([1, 2, 3, 4])]])
+    store = write_store(tmp_path / "short", [[sample([1, 2])], [sample([3])], [sample([1, 2, 3, 4])]])
     assert near_duplicates(store) == []
-    assert near_duplicates(write(tmp_path / "one", [[sample([1] * 9)]])) == []
+    assert near_duplicates(write_store(tmp_path / "one", [[sample([1] * 9)]])) == []

@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.token_stores import write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xft.data.cache import key_of, of_callable, of_tokenizer, open_or_make
 from xft.data.store import (
-    ROW,
-    SAMPLE,
     DamagedStore,
     Samples,
     Store,
     StoreWriter,
-    digest,
     to_sample,
     to_tokens,
 )
@@ -36,29 +34,6 @@ def make(pairs: list[tuple[int, bool]]) -> Sample:
     ids = np.array([each for each, _ in pairs], dtype=np.int32)
     labels = np.array([each if trained else IGNORE_INDEX for each, trained in pairs], dtype=np.int32)
     return Sample(ids, labels)
-
-
-def write(folder: Path, rows: list[list[Sample]]) -> Store:
-    """A store of rows that each became some samples."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = StoreWriter(folder)
-    for line, samples in enumerate(rows, 1):
-        pieces = [to_tokens(each).tobytes() for each in samples]
-        name = digest(*pieces)
-        writer.append(
-            np.array([(0, line, len(samples), 0, name, name, name)], dtype=ROW),
-            np.array(
-                [
-                    (len(each), each.num_targets, -1 if each.desirable is None else each.desirable)
-                    for each in samples
-                ],
-                dtype=SAMPLE,
-            ),
-            b"".join(pieces),
-            [(f"file{line % 2}.jsonl", "line")],
-        )
-    writer.close({})
-    return Store(folder)
 
 
 @given(pairs=IDS)
@@ -75,7 +50,7 @@ def test_store_gives_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[list[tuple[int, bool]]]]
 ) -> None:
     samples = [[make(each) for each in row] for row in rows]
-    store = write(tmp_path_factory.mktemp("store"), samples)
+    store = write_store(tmp_path_factory.mktemp("store"), samples)
     flat = [each for row in samples for each in row]
     every = Samples([(store, np.arange(len(rows)))])
     assert len(every) == len(flat)
@@ -90,8 +65,8 @@ def test_samples_of_chosen_rows_of_several_stores_stand_in_the_order_asked_for(t
     def numbered(*numbers: int) -> list[Sample]:
         return [make([(each, True), (each, True)]) for each in numbers]
 
-    one = write(tmp_path / "one", [numbered(1), numbered(2, 3), numbered(4)])
-    two = write(tmp_path / "two", [numbered(5), numbered(6, 7)])
+    one = write_store(tmp_path / "one", [numbered(1), numbered(2, 3), numbered(4)])
+    two = write_store(tmp_path / "two", [numbered(5), numbered(6, 7)])
     samples = Samples([(one, np.array([2, 1])), (two, np.array([1])), (one, np.array([0, 0]))])
     firsts = [int(each.input_ids[0]) for each in samples]
     assert firsts == [4, 2, 3, 6, 7, 1, 1]
@@ -108,12 +83,12 @@ def test_samples_of_chosen_rows_of_several_stores_stand_in_the_order_asked_for(t
 def test_label_of_an_answer_comes_back(tmp_path: Path) -> None:
     plain = make([(1, True), (2, True)])
     wanted = [Sample(plain.input_ids, plain.labels, desirable=each) for each in (True, False, None)]
-    store = write(tmp_path / "store", [[each] for each in wanted])
+    store = write_store(tmp_path / "store", [[each] for each in wanted])
     assert [store[each].desirable for each in range(3)] == [True, False, None]
 
 
 def test_empty_store_can_be_read(tmp_path: Path) -> None:
-    store = write(tmp_path / "store", [])
+    store = write_store(tmp_path / "store", [])
     assert len(store) == len(Samples([(store, np.arange(0))])) == 0
 
 
@@ -125,7 +100,7 @@ def test_store_is_made_once(tmp_path: Path) -> None:
 
     def make_it(folder: Path) -> None:
         made.append(folder)
-        write(folder, [])
+        write_store(folder, [])
 
     first = open_or_make(tmp_path, "key", make_it)
     assert open_or_make(tmp_path, "key", make_it).folder == first.folder
@@ -140,7 +115,7 @@ def test_crash_half_way_leaves_no_half_store(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         open_or_make(tmp_path, "key", crash)
     assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
-    assert len(open_or_make(tmp_path, "key", lambda folder: write(folder, []) and None)) == 0
+    assert len(open_or_make(tmp_path, "key", lambda folder: write_store(folder, []) and None)) == 0
 
 
 KILLED = """
@@ -166,7 +141,7 @@ def test_killed_process_leaves_no_half_store_and_no_lock(tmp_path: Path) -> None
     process.kill()
     process.wait()
     assert not (tmp_path / "key").exists()
-    open_or_make(tmp_path, "key", lambda folder: write(folder, []) and None)
+    open_or_make(tmp_path, "key", lambda folder: write_store(folder, []) and None)
     assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == ["key"], "the half one is gone"
 
 
@@ -213,7 +188,7 @@ def test_key_of_a_format_follows_its_file_its_name_and_what_it_is_bound_to(tmp_p
         of_callable(mine),
         of_callable(partial(mine, column="b")),
         of_callable(partial(mine, column="c")),
-        of_callable(write),
+        of_callable(write_store),
         of_callable(bound("x")),
         of_callable(bound("y")),
     ]
@@ -254,7 +229,7 @@ def test_books_hold_any_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "half"])
 def test_damaged_store_is_seen_and_made_again(tmp_path: Path, name: str, damage: str) -> None:
     samples = [[make([(each, True), (each + 1, True)])] for each in range(50)]
-    store = open_or_make(tmp_path, "key", lambda folder: write(folder, samples) and None)
+    store = open_or_make(tmp_path, "key", lambda folder: write_store(folder, samples) and None)
     file = store.folder / name
     if damage == "missing":
         file.unlink()
@@ -262,7 +237,7 @@ def test_damaged_store_is_seen_and_made_again(tmp_path: Path, name: str, damage:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(DamagedStore):
         Store(store.folder)
-    again = open_or_make(tmp_path, "key", lambda folder: write(folder, samples) and None)
+    again = open_or_make(tmp_path, "key", lambda folder: write_store(folder, samples) and None)
     assert len(again) == 50
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from xft import cli, machine
-from xft.doctor import BROKEN, Finding, libraries, report, shown, system, tested
+from xft import cli
+from xft.doctor import BROKEN, Finding, libraries, report, shown, system, version_ranges
+from xft.utils import system as host
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "mmengine", "transformers", "peft", "datasets", "numpy", "psutil", "packaging", "rich")
@@ -73,14 +74,14 @@ def test_a_checkout_and_an_installed_package_say_the_same(
     """What pip writes down of an install is what setup.py read from the same files."""
     from packaging.requirements import Requirement
 
-    here = tested.ranges(ROOT)
+    here = version_ranges.ranges(ROOT)
     assert {"torch", "mmengine", "transformers"} <= {Requirement(each).name for each in here["runtime"]}
     # As pip writes it: the specifier in another order, and the extra as a marker.
     written = [str(Requirement(each)) for each in here["runtime"]]
-    for extra in tested.EXTRAS:
+    for extra in version_ranges.EXTRAS:
         written += [f'{Requirement(each)}; extra == "{extra}"' for each in here[extra]]
     monkeypatch.setattr(metadata, "requires", lambda name: written if name == "xft-tuner" else None)
-    there = tested.ranges(tmp_path)
+    there = version_ranges.ranges(tmp_path)
     assert {name: [Requirement(each) for each in group] for name, group in there.items()} == {
         name: [Requirement(each) for each in group] for name, group in here.items()
     }
@@ -165,26 +166,26 @@ def test_colour_changes_no_word() -> None:
 
 
 def test_memory_is_what_the_system_says() -> None:
-    total, free = machine.host_memory()
+    total, free = host.host_memory()
     assert 0 < free <= total <= psutil.virtual_memory().total
-    assert machine.resident() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
-    assert machine.peak_resident() >= machine.resident() * 0.95
+    assert host.resident() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
+    assert host.peak_resident() >= host.resident() * 0.95
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("900000\n")
     (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    assert machine.host_memory() == (1_000_000, 300_000)
+    monkeypatch.setattr(host, "_CGROUP", tmp_path)
+    assert host.host_memory() == (1_000_000, 300_000)
 
 
 def test_a_peak_that_is_forgotten_begins_anew() -> None:
-    if not machine.forget_peak():
+    if not host.forget_peak():
         pytest.skip("this system does not let a process forget its peak of memory")
     block = bytearray(200_000_000)
     block[::4096] = b"x" * len(block[::4096])
-    high = machine.peak_resident()
+    high = host.peak_resident()
     del block
-    assert machine.forget_peak()
-    assert machine.peak_resident() < high - 100_000_000
+    assert host.forget_peak()
+    assert host.peak_resident() < high - 100_000_000

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from xft import paths
 from xft.errors import ConfigError
 from xft.evaluation import Asked, Question, ask, read_questions
-from xft.evaluation.questions import total_score
+from xft.evaluation.prompts import total_score
 from xft.evaluation.scorers import contains, exact, f1, structured
 from xft.models import Answer
+from xft.utils import paths
 
 
 def said(text: str, stopped: bool = True) -> Answer:

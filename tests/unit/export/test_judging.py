@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from preferences import pair_samples, plain_scores, reward_model
+from helpers.preferences import pair_samples, plain_scores, reward_model
 from torch.nn.functional import kl_div
 
 from xft.errors import CheckpointError
-from xft.export.merged import INT8, LIMITS, Limits, compare_merged, limits, read_probes
-from xft.export.probe import ANSWERS, PROBE, Found, logits_of
+from xft.export.merge_check import INT8, LIMITS, Limits, compare_merged, limits, read_probes
 from xft.export.verify import Expected, compare, judge
+from xft.export.verify_worker import ANSWERS, PROBE, Found, logits_of
 from xft.templates import SOURCES, ChatTemplate
 
 

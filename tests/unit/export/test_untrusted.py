@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.tiny import save_tiny
 from peft import LoraConfig, get_peft_model
-from tiny import save_tiny
 from transformers import AutoModelForCausalLM
 
-from xft.engine.checkpoint import read_state
+from xft.checkpoint.snapshot import read_state
 from xft.errors import CheckpointError, ModelError, XftError
 from xft.models import open_artifact
 

@@ -4,15 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from numbers_near import BF16, distance
+from helpers.numbers_near import BF16, distance
 from torch import Tensor
 
-from xft.kernels import (
-    head_cross_entropy,
-    head_cross_entropy_reference,
-    lora_linear,
-    lora_linear_reference,
-)
+from xft.kernels import head_cross_entropy, head_cross_entropy_reference, lora_linear, lora_linear_reference
 
 ROWS, IN, OUT, RANK = 37, 24, 40, 4
 

@@ -2,16 +2,10 @@
 
 import pytest
 import torch
-from numbers_near import BF16, distance, draw
+from helpers.numbers_near import BF16, distance, draw
 from torch import Tensor
 
-from xft.kernels import (
-    gate,
-    rms_norm,
-    rms_norm_reference,
-    silu_gate,
-    silu_gate_reference,
-)
+from xft.kernels import rms_norm, rms_norm_reference, silu_gate, silu_gate_reference, swiglu
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -56,7 +50,7 @@ def test_the_norm_keeps_its_input_and_a_number_for_each_token() -> None:
 def test_gradient_of_the_gate_is_that_of_finite_differences(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setitem(gate.ROWS, "cpu", rows)
+    monkeypatch.setitem(swiglu.ROWS, "cpu", rows)
     inputs = (draw(1, 7, 5).requires_grad_(), draw(1, 7, 5, seed=1).requires_grad_())
     assert torch.autograd.gradcheck(silu_gate, inputs)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from helpers.tiny import tiny_config
 from transformers import AutoModelForCausalLM
 
 from xft.data import collate_flat, collate_padded

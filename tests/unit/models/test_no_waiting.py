@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from preferences import adapted_model, pair_samples
+from helpers.preferences import adapted_model, pair_samples
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xft.data import collate_flat, collate_padded
@@ -56,16 +56,16 @@ def test_no_tensor_grows_with_the_square_of_the_context_or_with_tokens_times_voc
 ) -> None:
     """The largest tensor of a step, forward and backward, with twice the context: twice as large at most. The
     limits of chunks and blocks are lowered, as the sample is small."""
-    from preferences import VOCABULARY
+    from helpers.preferences import VOCABULARY
 
-    from xft.kernels import attention, logits
+    from xft.kernels import attention_blocks, logit_chunks
     from xft.models import attention as choice
     from xft.types import Sample
 
-    monkeypatch.setattr(attention, "LONG_BLOCK", 16)
-    monkeypatch.setattr(attention, "KEPT", 32)
+    monkeypatch.setattr(attention_blocks, "LONG_BLOCK", 16)
+    monkeypatch.setattr(attention_blocks, "KEPT", 32)
     monkeypatch.setattr(choice, "_in_blocks", lambda query, lengths: True)
-    monkeypatch.setitem(logits.MOST_LOGITS, "cpu", 8 * VOCABULARY)
+    monkeypatch.setitem(logit_chunks.MOST_LOGITS, "cpu", 8 * VOCABULARY)
     largest = 0
 
     class Watch(TorchDispatchMode):

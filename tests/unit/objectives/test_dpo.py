@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from preferences import adapted_model, pair_samples, plain_log_probs, whole_model
+from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 

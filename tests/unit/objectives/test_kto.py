@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from preferences import adapted_model, judged_samples, plain_log_probs, sample, texts, whole_model
+from helpers.preferences import adapted_model, judged_samples, plain_log_probs, sample, texts, whole_model
 
 from xft.data import collate_flat, collate_padded
 from xft.data.collate import lay_out

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from preferences import adapted_model, pair_samples, plain_log_probs, whole_model
+from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from xft.data import collate_flat, collate_padded
 from xft.errors import ConfigError
 from xft.objectives import CPO, DPO, ORPO, SimPO, count_targets, next_token
-from xft.objectives.pairs import Compared, PairObjective, Pairs
+from xft.objectives.paired import Compared, PairObjective, Pairs
 from xft.registry import names, resolve
 from xft.types import Batch, LossOutput, Objective
 

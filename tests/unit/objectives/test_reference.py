@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.preferences import adapted_model, judged_samples, pair_samples, whole_model
 from peft import LoraConfig, get_peft_model
-from preferences import adapted_model, judged_samples, pair_samples, whole_model
 
 from xft.data import collate_flat
 from xft.data.collate import every_batch, lay_out
@@ -174,9 +174,9 @@ def test_preparing_gives_an_objective_that_holds_its_reference() -> None:
 
 
 def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> None:
-    from tiny import save_tiny
+    from helpers.tiny import save_tiny
 
-    from xft.models.artifact import open_artifact
+    from xft.models.saved_model import open_artifact
 
     folder = save_tiny(tmp_path / "other", "llama", byte_tokenizer)
     opened = open_artifact(str(folder), dtype="float32")
@@ -195,9 +195,9 @@ def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> N
 def test_a_reference_with_another_tokenizer_is_refused(
     tmp_path: Path, byte_tokenizer: Any, make_byte_tokenizer: Any
 ) -> None:
-    from tiny import save_tiny
+    from helpers.tiny import save_tiny
 
-    from xft.models.artifact import open_artifact
+    from xft.models.saved_model import open_artifact
 
     ours = save_tiny(tmp_path / "ours", "llama", byte_tokenizer)
     theirs = save_tiny(tmp_path / "theirs", "llama", make_byte_tokenizer(specials=("<|other|>",)))

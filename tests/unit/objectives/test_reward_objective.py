@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from preferences import adapted_reward_model, pair_samples, plain_scores, reward_model
+from helpers.preferences import adapted_reward_model, pair_samples, plain_scores, reward_model
 from torch import Tensor
 
 from xft.data import collate_flat, collate_padded
 from xft.errors import ConfigError
-from xft.models.wrapper import rate
+from xft.models.training_model import rate
 from xft.objectives import Reward, count_targets
 from xft.registry import resolve
 from xft.types import Batch, LossOutput, Sample

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from preferences import adapted_model, pair_samples, plain_log_probs, whole_model
+from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
 from torch import nn
 from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config
 
 from xft.data import collate_flat, collate_padded
-from xft.models import PACKED, wrapper
-from xft.models.wrapper import evaluating, score
+from xft.models import PACKED, training_model
+from xft.models.training_model import evaluating, score
 from xft.types import Batch, Sample
 
 
@@ -24,7 +24,7 @@ def _batches() -> list[Batch]:
 def test_both_layouts_and_any_chunk_give_what_transformers_gives(
     make: Any, logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wrapper, "MOST_LOGITS", logits)
+    monkeypatch.setattr(training_model, "MOST_LOGITS", logits)
     model = make()
     expected = plain_log_probs(model, pair_samples())
     wanted = torch.autograd.grad(

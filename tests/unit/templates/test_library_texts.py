@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from documented_texts import COHERE_END, LLAMA2, MISTRAL
-from documented_texts import TEXTS as OFFICIAL
-from documented_xtuner import XTUNER
+from helpers.documented_texts import COHERE_END, LLAMA2, MISTRAL
+from helpers.documented_texts import TEXTS as OFFICIAL
+from helpers.documented_xtuner import XTUNER
 
 from xft.registry import resolve
 from xft.templates import SOURCES, BoundTemplate

@@ -13,9 +13,9 @@ from tokenizers.processors import TemplateProcessing
 
 from xft.errors import TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.templates.plans import Plans, shape, values_of
+from xft.templates.delimiters import Turn
+from xft.templates.render_cache import Plans, shape, values_of
 from xft.templates.spans import find_spans
-from xft.templates.turns import Turn
 from xft.types import Message, Segment
 
 STOPS = (

@@ -8,10 +8,10 @@ needs no registering: name it by its dotted path, ``format='my_package.my_functi
 ``xft list formats`` prints them all with an example row each (:data:`EXAMPLES`).
 """
 
+from xft.data.formats.alpaca import alpaca, alpaca_zh
 from xft.data.formats.chat import llava, msagent, oasst1, openai, sharegpt, wizardlm, xtuner
+from xft.data.formats.columns import columns
 from xft.data.formats.examples import EXAMPLES, Example
-from xft.data.formats.instructions import alpaca, alpaca_zh
-from xft.data.formats.plain import text
 from xft.data.formats.preferences import (
     intel_orca_dpo,
     kto,
@@ -19,7 +19,7 @@ from xft.data.formats.preferences import (
     preference,
     sharegpt_preference,
 )
-from xft.data.formats.questions import (
+from xft.data.formats.single_turn import (
     arxiv,
     code_alpaca,
     colors,
@@ -31,7 +31,7 @@ from xft.data.formats.questions import (
     stack_exchange,
     tiny_codes,
 )
-from xft.data.formats.table import columns
+from xft.data.formats.text import text
 
 __all__ = [
     "EXAMPLES",

@@ -6,9 +6,9 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from xft.data.formats.calls import tools_of
-from xft.data.formats.fields import flag_of, list_of, misfit, object_of, shown, text_of
-from xft.data.formats.turns import OPENAI, SHAREGPT, add_system, answer, read_turns
+from xft.data.formats.getters import flag_of, list_of, misfit, object_of, shown, text_of
+from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, answer, read_turns
+from xft.data.formats.tool_calls import tools_of
 from xft.errors import DataError
 from xft.registry import register
 from xft.types import Dialog, Message, Row
@@ -26,7 +26,7 @@ def openai(
 
     ``developer`` is ``system``, ``function`` is ``tool``. ``tools`` (or the older ``functions``)
     may be missing; so may ``system``, a column for data whose turns do not begin with one. What a
-    turn may hold is said in :mod:`xft.data.formats.turns`.
+    turn may hold is said in :mod:`xft.data.formats.messages`.
 
     Args:
         row: the row.

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from xft.data.formats.questions import ARXIV, COLORIST, SQL
+from xft.data.formats.single_turn import ARXIV, COLORIST, SQL
 from xft.types import Conversation, Dialog, Judged, Message, Pair, Row, ToolCall
 
 

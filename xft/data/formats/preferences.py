@@ -6,9 +6,9 @@ The turns of the assistant behind the prompt are trained, those within the promp
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xft.data.formats.calls import tools_of
-from xft.data.formats.fields import flag_of, list_of, misfit, missing, number_of, text_of
-from xft.data.formats.turns import SHAREGPT, add_system, answer, read_turns
+from xft.data.formats.getters import flag_of, list_of, misfit, missing, number_of, text_of
+from xft.data.formats.messages import SHAREGPT, add_system, answer, read_turns
+from xft.data.formats.tool_calls import tools_of
 from xft.errors import DataError, SameAnswersError
 from xft.registry import register
 from xft.types import Conversation, Judged, Message, Pair, Row

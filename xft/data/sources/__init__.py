@@ -13,9 +13,9 @@ flat; what can be read but is wrong is a record too, so that the books can close
 record into a row; it is apart from reading because it is slow, and may run in other processes.
 """
 
-from xft.data.sources.locate import Location, fingerprint, locate
-from xft.data.sources.origin import Origin, Raw, Record
+from xft.data.sources.location import Origin, Raw, Record
 from xft.data.sources.parse import parse
-from xft.data.sources.reading import Reading
+from xft.data.sources.reader import Reading
+from xft.data.sources.resolve import Location, fingerprint, locate
 
 __all__ = ["Location", "Origin", "Raw", "Reading", "Record", "fingerprint", "locate", "parse"]

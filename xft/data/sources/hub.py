@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from xft.data.sources.columns import without_nulls
-from xft.data.sources.origin import Origin, Record, short
+from xft.data.sources.arrow import without_nulls
+from xft.data.sources.location import Origin, Record, short
 from xft.errors import DataError
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xft.data.sources.origin import Origin, Raw, short, undecodable
+from xft.data.sources.location import Origin, Raw, short, undecodable
 from xft.errors import DataError
 from xft.types import Row
 

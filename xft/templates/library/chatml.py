@@ -5,14 +5,7 @@ and MiniCPM 3; for the tools of InternLM 2, ``chat/chat_format.md`` of InternLM'
 the compact JSON that its own agent (Lagent) writes there.
 """
 
-from xft.templates.library.blocks import (
-    TEXT_ONLY,
-    Entry,
-    by_role,
-    each,
-    opens,
-    refuse,
-)
+from xft.templates.library.blocks import TEXT_ONLY, Entry, by_role, each, opens, refuse
 
 _HEADER = opens("<|im_start|>assistant\n")
 _TURN = "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"

@@ -1,0 +1,115 @@
+"""The state of a training survives JSON and safetensors, bit for bit."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from xft.checkpoint.shards import reader
+from xft.checkpoint.state_tree import pack, random_state, set_random_state, unpack
+
+CPU = torch.device("cpu")
+
+
+def through_files(tree: Any, folder: Path) -> Any:
+    """What comes back when a tree was written and read."""
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(pack(tree, tensors, "tree"))
+    save_file(tensors, folder / "tensors")
+    return unpack(json.loads(text), load_file(folder / "tensors"), reader(folder, []))
+
+
+def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
+    tree = {
+        0: {"step": torch.tensor(3.0), "deep": {"state1": torch.arange(4, dtype=torch.uint8)}},
+        "betas": (0.9, 0.999),
+        "params": [0, 1, [2]],
+        "none": None,
+        "tensor": "a text under a name that packing uses itself",
+        "items": [[1, 2]],
+        "third": 1 / 3,
+        "infinite": float("inf"),
+        "yes": True,
+    }
+    back = through_files(tree, tmp_path)
+    assert torch.equal(back[0]["deep"].pop("state1"), tree[0]["deep"].pop("state1"))  # type: ignore[index]
+    assert torch.equal(back[0].pop("step"), tree[0].pop("step"))  # type: ignore[index]
+    assert back == tree
+    assert isinstance(back["betas"], tuple)
+
+
+def test_what_a_checkpoint_cannot_hold_is_refused_by_its_place() -> None:
+    with pytest.raises(TypeError, match=r"tree\.a\.1 is a set"):
+        pack({"a": [1, {2}]}, {}, "tree")
+
+
+def test_a_copy_does_not_follow_the_training() -> None:
+    live = torch.zeros(3)
+    tensors: dict[str, Tensor] = {}
+    pack(live, tensors, "live")
+    live += 1
+    assert torch.equal(tensors["live"], torch.zeros(3))
+
+
+def test_a_second_copy_takes_the_memory_of_the_first_where_it_fits() -> None:
+    first: dict[str, Tensor] = {}
+    second: dict[str, Tensor] = {}
+    live = {"same": torch.zeros(3), "grown": torch.zeros(2)}
+    pack(live, first, "live")
+    live["same"] += 1
+    live["grown"] = torch.ones(4)
+    pack(live, second, "live", first)
+    assert second["live.same"].data_ptr() == first["live.same"].data_ptr()
+    assert torch.equal(second["live.same"], torch.ones(3))
+    assert torch.equal(second["live.grown"], torch.ones(4))
+
+
+def _train(parameter: Tensor, optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> None:
+    for _ in range(steps):
+        parameter.grad = torch.sin(parameter.detach() * 7)
+        optimizer.step()
+        schedule.step()
+
+
+def _fresh() -> tuple[Tensor, torch.optim.Optimizer, Any]:
+    parameter = torch.linspace(-1, 1, 11, requires_grad=True)
+    optimizer = torch.optim.AdamW([parameter], lr=1e-2, weight_decay=0.1)
+    return parameter, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+
+
+def test_adamw_goes_on_bit_equally(tmp_path: Path) -> None:
+    whole, optimizer, schedule = _fresh()
+    _train(whole, optimizer, schedule, 9)
+    first, optimizer, schedule = _fresh()
+    _train(first, optimizer, schedule, 4)
+    kept = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    back = through_files(kept, tmp_path)
+    second, optimizer, schedule = _fresh()
+    with torch.no_grad():
+        second.copy_(first)
+    optimizer.load_state_dict(back["optimizer"])
+    schedule.load_state_dict(back["schedule"])
+    _train(second, optimizer, schedule, 5)
+    assert torch.equal(second, whole)
+    assert schedule.get_last_lr() == [1e-2 / 10]
+
+
+def test_every_generator_goes_on_where_it_was(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        return [random.gauss(0, 1), float(np.random.normal()), float(torch.randn(())), random.random()]
+
+    draw()  # leaves Python's and NumPy's generators with half a pair of normal numbers
+    state = through_files(random_state(CPU), tmp_path)
+    expected = [draw() for _ in range(3)]
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    assert [draw() for _ in range(3)] != expected
+    set_random_state(state, CPU)
+    assert [draw() for _ in range(3)] == expected

@@ -1,0 +1,277 @@
+"""Fused layers are peft's in all but the way that a training step is computed."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import save_tiny
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as PlainLinear
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModelForCausalLM
+
+from xft.data import collate_flat
+from xft.kernels import rms_norm_reference
+from xft.models import NF4, CausalLM, LoRA, TrainingModel, forward_inputs
+from xft.models.adapters.fused_lora import FusedLinear
+from xft.models.adapters.fused_lora_4bit import FusedLinear4bit
+from xft.models.fused_norm_mlp import fuse_modules
+from xft.models.training_model import evaluating, score
+from xft.objectives import next_token
+from xft.types import Sample
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model"), "llama", byte_tokenizer)
+
+
+def _load(saved: Path, **options: Any) -> Any:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {"dtype": "float32", "adapter": LoRA(r=4, alpha=4), **options}
+    spec = CausalLM(path=str(saved), **given)
+    model: Any = spec.load(spec.load_tokenizer(), torch.device("cpu")).model
+    torch.manual_seed(1)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:  # zero at first, which would hide the gradient of A
+            torch.nn.init.normal_(each, std=0.1)
+    return model
+
+
+def _batch(lengths: Sequence[int] = (9, 30, 4, 21)) -> Any:
+    """64 tokens, behind which kernels want no others; those would draw a dropout of their own."""
+    generator = torch.Generator().manual_seed(2)
+    samples = []
+    for length in lengths:
+        ids = torch.randint(3, 90, (length,), generator=generator).int().numpy()
+        labels = ids.copy()
+        labels[: length // 3] = -100
+        samples.append(Sample(ids, labels))
+    return collate_flat(samples)
+
+
+def _step(model: Any, batch: Any = None) -> tuple[float, dict[str, Tensor]]:
+    model.train()
+    model.zero_grad()
+    torch.manual_seed(3)  # of the dropout
+    output = TrainingModel(model, next_token)(_batch() if batch is None else batch)
+    (output.loss_sum / output.num_targets).backward()
+    gradients = {
+        name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None
+    }
+    return float(output.loss_sum.detach()), gradients
+
+
+def _distance(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    assert one.keys() == two.keys()
+    difference = sum(float((one[name] - two[name]).double().square().sum()) for name in one)
+    return float((difference / sum(float(each.double().square().sum()) for each in one.values())) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({}, 1e-6),
+        ({"adapter": LoRA(r=4, alpha=4, dropout=0.3)}, 1e-6),
+        ({"quantization": NF4()}, 1e-6),
+        ({"dtype": "bfloat16"}, 2e-2),
+        ({"dtype": "bfloat16", "quantization": NF4()}, 2e-2),
+        ({"adapter": None}, 1e-6),
+        ({"gradient_checkpointing": True}, 1e-6),
+    ],
+    ids=["lora", "dropout", "nf4", "bf16", "bf16-nf4", "full", "checkpointing"],
+)
+def test_a_step_with_kernels_is_the_step_without(
+    saved: Path, options: dict[str, Any], tolerance: float
+) -> None:
+    """Gradients as a share of their norm. fp32: another order of sums. bf16: either way each of a dozen
+    products in a row is rounded to 8 bits, at other places; the gradient of the plain step is as far from
+    one in fp32 (the test below)."""
+    fused, plain = _load(saved, **options), _load(saved, kernels="plain", **options)
+    loss, gradients = _step(fused)
+    expected_loss, expected = _step(plain)
+    assert loss == pytest.approx(expected_loss, rel=1e-6 if tolerance < 1e-3 else 2e-3)
+    assert 0 < _distance(expected, gradients) < tolerance
+    kinds = {type(each) for each in fused.modules()}
+    wanted = FusedLinear4bit if "quantization" in options else FusedLinear
+    assert (wanted in kinds) == (options.get("adapter", 1) is not None)
+    assert not {FusedLinear, FusedLinear4bit} & {type(each) for each in plain.modules()}
+
+
+@pytest.mark.parametrize("lengths", [(9, 30, 4, 17), (7,)])
+def test_tokens_behind_a_batch_change_nothing(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, lengths: Sequence[int]
+) -> None:
+    model, batch = _load(saved), _batch(lengths)
+    seen = []
+    model.get_decoder().layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    found = []
+    for multiple in (1, forward_inputs.MULTIPLE):
+        monkeypatch.setattr(forward_inputs, "MULTIPLE", multiple)
+        seen.clear()
+        found.append((*_step(model, batch), seen[-1]))
+    (expected_loss, expected, length), (loss, gradients, whole) = found
+    assert length == sum(lengths) < whole == -(-length // 16) * 16
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert _distance(expected, gradients) < 1e-6
+
+
+def test_steps_of_other_lengths_have_products_of_the_same_shapes(saved: Path) -> None:
+    """Of the layers, of attention in blocks and behind the head; lengths differ by less than the multiples do."""
+    model = _load(saved, dtype="bfloat16")
+    shapes: set[Any] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(each in str(func) for each in ("mm", "linear")):
+                given = tuple(tuple(each.shape) for each in args if isinstance(each, Tensor))
+                shapes.add((str(func), given))
+            return func(*args, **(kwargs or {}))
+
+    _step(model)  # whether its logits are the head's is asked once
+    found = []
+    for lengths in ((150, 40, 90, 20), (157, 37, 83, 22)):
+        shapes.clear()
+        with Watch():
+            _step(model, _batch(lengths))
+        found.append(set(shapes))
+    assert len(found[0]) > 20
+    assert found[0] == found[1]
+
+
+def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> None:
+    """The base is rounded to bf16 first, so that what is compared is how a step is computed."""
+    _, exact = _step(_load(saved, kernels="plain").bfloat16().float())
+    found = {}
+    for kernels in ("auto", "plain"):
+        model = _load(saved, dtype="bfloat16", kernels=kernels)
+        for name, each in model.named_parameters():
+            if "lora_" in name:
+                each.data = each.data.bfloat16().float()
+        found[kernels] = _distance(exact, _step(model)[1])
+    assert found["auto"] < 1.3 * found["plain"]
+    assert found["plain"] > 1e-3  # rounding is seen
+
+
+def test_weights_names_and_files_are_those_of_peft(saved: Path, tmp_path: Path) -> None:
+    model = _load(saved)
+    base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
+    lora = LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    plain = get_peft_model(base, lora)
+    assert {name: each.shape for name, each in model.state_dict().items()} == {
+        name: each.shape for name, each in plain.state_dict().items()
+    }
+    model.save_pretrained(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(
+        saved, dtype=torch.float32, attn_implementation=model.config._attn_implementation
+    )
+    reloaded = PeftModel.from_pretrained(base, tmp_path).eval()
+    assert {type(each) for each in reloaded.modules()} >= {PlainLinear}
+    ids = torch.arange(5, 20)[None]
+    with torch.no_grad():
+        live = model.eval()(input_ids=ids).logits
+        assert torch.equal(live, reloaded(input_ids=ids).logits)
+        merged = model.merge_and_unload(safe_merge=True)(input_ids=ids).logits
+    torch.testing.assert_close(merged, live, rtol=0, atol=1e-5)
+
+
+def test_evaluation_is_pefts_own_forward_pass(saved: Path) -> None:
+    """In bf16, where the two ways differ in the last bits."""
+    fused, plain = _load(saved, dtype="bfloat16"), _load(saved, dtype="bfloat16", kernels="plain")
+    ids = torch.arange(5, 40)[None]
+    with torch.no_grad():
+        assert torch.equal(fused.eval()(input_ids=ids).logits, plain.eval()(input_ids=ids).logits)
+        assert not torch.equal(fused.train()(input_ids=ids).logits, plain.train()(input_ids=ids).logits)
+
+
+def test_with_the_adapter_off_training_sees_the_base(saved: Path) -> None:
+    model = _load(saved).train()
+    base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
+    ids = torch.arange(5, 20)[None]
+    with torch.no_grad(), model.disable_adapter():
+        torch.testing.assert_close(model(input_ids=ids).logits, base(input_ids=ids).logits)
+
+
+def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
+    """Two adapters at once are added up by peft; the layers know only one."""
+    fused, plain = _load(saved), _load(saved, kernels="plain")
+    for model in (fused, plain):
+        torch.manual_seed(4)
+        model.add_adapter("other", LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+        model.base_model.set_adapter(["default", "other"])
+    loss, gradients = _step(fused)
+    expected_loss, expected = _step(plain)
+    assert any("other" in name for name in gradients)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert _distance(expected, gradients) < 1e-6
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_a_reference_is_computed_as_the_policy_is(saved: Path, kernels: str) -> None:
+    """In bf16 and before the first step, a copy and the adapter switched off give the policy's bits: a DPO
+    margin of zero is zero, whatever computes it."""
+    spec = CausalLM(path=str(saved), dtype="bfloat16", adapter=LoRA(r=4), kernels=kernels)  # type: ignore[arg-type]
+    model: Any = spec.load(spec.load_tokenizer(), torch.device("cpu")).model.train()
+    policy = score(model, _batch()).log_probs.detach()
+    with evaluating(model), model.disable_adapter():
+        off = score(model, _batch()).log_probs
+    frozen = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        copied = score(frozen, _batch()).log_probs
+    assert torch.equal(policy, off)
+    assert torch.equal(policy, copied)
+
+
+def test_dora_and_rank_stabilised_scaling_are_pefts(saved: Path) -> None:
+    """DoRA is more than ``W + s B A`` and is left to peft; the scaling of rsLoRA is alpha over the root of r."""
+    dora, plain = (
+        _load(saved, adapter=LoRA(r=4, alpha=4, dora=True), kernels=each) for each in ("auto", "plain")
+    )
+    loss, gradients = _step(dora)
+    assert any("magnitude" in name for name in gradients)
+    assert loss == _step(plain)[0]
+    assert not any(isinstance(each, FusedLinear) for each in dora.modules())
+    scaled = _load(saved, adapter=LoRA(r=4, alpha=4, rslora=True))
+    assert {each.scaling["default"] for each in scaled.modules() if isinstance(each, FusedLinear)} == {2.0}
+    loss, gradients = _step(scaled)
+    expected_loss, expected = _step(_load(saved, adapter=LoRA(r=4, alpha=8)))
+    assert loss == expected_loss
+    assert all(torch.equal(gradients[name], each) for name, each in expected.items())
+
+
+def test_norms_and_gates_step_back_where_a_model_has_others(saved: Path) -> None:
+    """A norm that adds one to its weight, and a gate with another activation, are what they were; the class is
+    asked, and its name says nothing."""
+
+    class OtherRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.eps = nn.Parameter(torch.rand(8)), 1e-6
+
+        def forward(self, x: Tensor) -> Tensor:
+            return rms_norm_reference(x, 1 + self.weight, self.eps)
+
+    class Inner(nn.Module):
+        def __init__(self, act: nn.Module) -> None:
+            super().__init__()
+            self.gate_proj, self.up_proj, self.down_proj = (nn.Linear(8, 8) for _ in range(3))
+            self.act_fn = act
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+    class GELUInner(Inner):
+        pass
+
+    model = nn.ModuleList([OtherRMSNorm(), Inner(nn.SiLU()), GELUInner(nn.GELU())])
+    fuse_modules(model)
+    assert [type(each).__name__ for each in model] == ["OtherRMSNorm", "FusedInner", "GELUInner"]
+    loaded = {type(each).__name__ for each in _load(saved).modules()}
+    assert {"FusedLlamaRMSNorm", "FusedLlamaMLP"} <= loaded
+    assert not {"LlamaRMSNorm", "LlamaMLP"} & loaded
+    plain = {type(each).__name__ for each in _load(saved, kernels="plain").modules()}
+    assert {"LlamaRMSNorm", "LlamaMLP"} <= plain

@@ -1,0 +1,57 @@
+"""A base in 4 bits stays what it is, whatever is done with the model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from helpers.tiny import tiny_config
+from transformers import AutoModelForCausalLM
+
+from xft.errors import ConfigError
+from xft.models import NF4, CausalLM
+from xft.models.loading import load_weights
+
+
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        name: dequantize_4bit(each.data, each.quant_state).clone()
+        for name, each in model.named_parameters()
+        if getattr(each, "quant_state", None) is not None
+    }
+
+
+def test_validation_does_not_change_the_quantised_base(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(tiny_config("llama", 97)).save_pretrained(tmp_path)
+    model = load_weights(str(tmp_path), torch.bfloat16, quantization=NF4(), device=torch.device("cpu"))
+    before = _weights(model)
+    assert len(before) == 14  # seven linear layers in each of two blocks
+    with torch.inference_mode():
+        model.eval()(input_ids=torch.arange(5, 20)[None])
+    after = _weights(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_quantised_weights_without_an_adapter_are_refused() -> None:
+    with pytest.raises(ConfigError, match="add an adapter"):
+        CausalLM(path="anything", quantization=NF4())
+
+
+def test_the_base_of_an_adapter_is_never_cast(tmp_path: Path) -> None:
+    from xft.models import LoRA
+    from xft.types import Tokenizer
+
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(tiny_config("llama", 97)).to(torch.bfloat16).save_pretrained(tmp_path)
+
+    class NoTokens(list):  # type: ignore[type-arg]
+        pass
+
+    tokenizer: Tokenizer = NoTokens(range(97))  # type: ignore[assignment]
+    spec = CausalLM(path=str(tmp_path), dtype="bfloat16", adapter=LoRA(r=2), gradient_checkpointing=True)
+    loaded = spec.load(tokenizer, torch.device("cpu"))
+    types = {"lora" in name: set[torch.dtype]() for name, _ in loaded.model.named_parameters()}
+    for name, each in loaded.model.named_parameters():
+        types["lora" in name].add(each.dtype)
+    assert types == {False: {torch.bfloat16}, True: {torch.float32}}

@@ -1,0 +1,160 @@
+"""Scalar heads: how a reward model is loaded, drawn, held, and padded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import save_tiny, tiny_config
+from transformers import AutoModelForSequenceClassification, BertConfig
+
+from xft.errors import ModelError
+from xft.models import NF4, CausalLM, LoRA, RewardModel, open_artifact
+from xft.models.loading import load_weights
+from xft.models.reward_head import ScalarHead, choose_padding, is_reward_model, kind_of
+from xft.templates import SOURCES, ChatTemplate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
+    """A language model."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", byte_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory: pytest.TempPathFactory, folder: Path, byte_tokenizer: Any) -> Path:
+    """A reward model, written by transformers alone."""
+    target = tmp_path_factory.mktemp("models") / "reward"
+    torch.manual_seed(3)
+    AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).save_pretrained(target)
+    byte_tokenizer.save_pretrained(target)
+    return target
+
+
+def _load(spec: CausalLM, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return spec.load(spec.load_tokenizer(), CPU).model
+
+
+def test_a_new_head_is_drawn_from_the_seed_and_the_rest_is_the_language_models(folder: Path) -> None:
+    spec = RewardModel(path=str(folder), dtype="float32")
+    one, same, other = _load(spec), _load(spec), _load(spec, seed=1)
+    assert torch.equal(one.score.weight, same.score.weight)
+    assert not torch.equal(one.score.weight, other.score.weight)
+    assert float(one.score.weight.detach().std()) == pytest.approx(0.02, rel=0.4)
+    language = load_weights(str(folder), torch.float32)
+    for name, each in language.model.state_dict().items():
+        assert torch.equal(each, one.model.state_dict()[name]), name
+
+
+def test_out_of_a_reward_model_it_has_that_ones_head(reward: Path) -> None:
+    expected = AutoModelForSequenceClassification.from_pretrained(reward).score.weight
+    assert torch.equal(_load(RewardModel(path=str(reward), dtype="float32")).score.weight, expected)
+
+
+@pytest.mark.parametrize("quantization", [None, NF4()])
+def test_beside_an_adapter_the_head_is_fp32_and_not_quantised(
+    folder: Path, quantization: NF4 | None
+) -> None:
+    spec = RewardModel(
+        path=str(folder),
+        dtype="bfloat16",
+        adapter=LoRA(r=2, modules_to_save=["norm"]),
+        quantization=quantization,
+    )
+    model = _load(spec)
+    assert is_reward_model(model)
+    heads = {name: each for name, each in model.named_parameters() if ".score." in name}
+    assert {name.rpartition("score.")[2]: each.requires_grad for name, each in heads.items()} == {
+        "original_module.weight": False,
+        "modules_to_save.default.weight": True,
+    }
+    assert {each.dtype for each in heads.values()} == {torch.float32}
+    assert spec.adapter is not None
+    assert spec.adapter.modules_to_save == ["norm"]
+    base = next(each for name, each in model.named_parameters() if "q_proj.base_layer" in name)
+    assert base.dtype == (torch.bfloat16 if quantization is None else torch.uint8)
+    ids = torch.arange(5, 20)[None]
+    assert model(input_ids=ids).logits.dtype == torch.float32
+
+
+def test_kinds_are_told_by_the_config_and_others_are_refused(folder: Path, reward: Path) -> None:
+    assert isinstance(open_artifact(str(reward)).model.score, ScalarHead)  # type: ignore[union-attr]
+    assert not is_reward_model(open_artifact(str(folder)).model)
+    with pytest.raises(ModelError, match="is a reward model, whose head gives scores and no tokens"):
+        load_weights(str(reward), torch.float32, kind="causal_lm")
+    with pytest.raises(ModelError, match=r"is a reward model, which scores answers.*`xft score` tries it"):
+        open_artifact(str(reward), kind="causal_lm")
+    with pytest.raises(ModelError, match=r"is a language model, which gives answers.*`xft chat` tries it"):
+        open_artifact(str(folder), kind="reward_model")
+
+
+def test_a_classifier_and_models_without_a_score_are_refused(tmp_path: Path, byte_tokenizer: Any) -> None:
+    many = tiny_config("llama", 300)
+    many.num_labels = 3
+    AutoModelForSequenceClassification.from_config(many).save_pretrained(tmp_path / "many")
+    with pytest.raises(ModelError, match="sorts into 3 labels, expected a reward model"):
+        load_weights(str(tmp_path / "many"), torch.float32)
+    tiny_config("internlm3", 300).save_pretrained(tmp_path / "internlm3")
+    with pytest.raises(ModelError, match="no class with a scalar head for 'internlm3'"):
+        load_weights(str(tmp_path / "internlm3"), torch.float32, kind="reward_model")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    encoder = BertConfig(vocab_size=50, num_labels=1, **sizes)
+    AutoModelForSequenceClassification.from_config(encoder).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ModelError, match="which has no layer 'score' with one output"):
+        load_weights(str(tmp_path / "bert"), torch.float32)
+
+
+def test_weights_that_are_missing_are_no_new_head(reward: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    broken = Path(shutil.copytree(reward, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights = {name: each for name, each in weights.items() if "layers.1.mlp.up" not in name}
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"lacks 1 weights, such as 'model\.layers\.1\.mlp\.up_proj\.weight'"
+    ):
+        load_weights(str(broken), torch.float32)
+
+
+LAST = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ eos_token }}{% endfor %}"
+LAST += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+def test_padding_is_never_what_ends_an_answer(make_byte_tokenizer: Callable[..., Any]) -> None:
+    """With </s> as the end of the turn and for padding, transformers would read the token before it."""
+    model = AutoModelForSequenceClassification.from_config(tiny_config("llama", 300))
+    tokenizer = make_byte_tokenizer()
+    assert tokenizer.pad_token == "</s>"
+    choose_padding(model, tokenizer, ChatTemplate(SOURCES["chatml"]).bind(tokenizer))
+    assert tokenizer.pad_token == "</s>"  # a line break ends it here
+    assert model.config.pad_token_id == tokenizer.eos_token_id
+    choose_padding(model, tokenizer, ChatTemplate(LAST).bind(tokenizer))
+    assert tokenizer.pad_token == "<s>"
+    assert model.config.pad_token_id == tokenizer.bos_token_id
+
+
+def test_without_another_special_token_one_is_asked_for(make_byte_tokenizer: Callable[..., Any]) -> None:
+    model = AutoModelForSequenceClassification.from_config(tiny_config("llama", 300))
+    tokenizer = make_byte_tokenizer(specials=())
+    tokenizer.bos_token = None
+    source = LAST.replace("<|im_start|>", "@")
+    with pytest.raises(ModelError, match=r"model\.add_tokens=\['<pad>'\]"):
+        choose_padding(model, tokenizer, ChatTemplate(source).bind(tokenizer))
+
+
+def test_kind_of() -> None:
+    for name, kind in (
+        ("LlamaForSequenceClassification", "reward_model"),
+        ("LlamaForCausalLM", "causal_lm"),
+    ):
+        config = tiny_config("llama", 300)
+        config.architectures = [name]
+        assert kind_of(config) == kind
+    assert kind_of(tiny_config("llama", 300)) == "causal_lm"

@@ -1,0 +1,145 @@
+"""The live view: what it shows, and that it leaves the terminal as it found it."""
+
+import io
+import os
+import pty
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xft.reporting import progress_display
+from xft.reporting.progress_display import LiveView, sparkline
+from xft.utils import console
+
+STEP: dict[str, Any] = {
+    "split": "train",
+    "loss": 1.5,
+    "lr": 2e-4,
+    "grad_norm": 0.5,
+    "tokens_per_second": 2900.0,
+    "target_tokens_per_second": 700.0,
+    "epoch": 1.5,
+    "eta_seconds": 75.0,
+    "memory": 2_300_000_000,
+}
+
+
+def answer(question: str, text: str, score: float | None) -> dict[str, Any]:
+    return {"question": question, "answer": text, "score": score}
+
+
+def screen(width: int, height: int = 24) -> Console:
+    return Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+
+
+def shown(view: LiveView, on: Console) -> str:
+    with on.capture() as captured:
+        on.print(view.draw())
+    return re.sub(r"\033\[[\d;]*m", "", captured.get())
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_everything_is_in_few_lines_that_fit(width: int) -> None:
+    on = screen(width)
+    view = LiveView("runs/[bold]mine", 200, 3.0, on)
+    assert "step 0/200" in shown(view, on)
+    view.record({"step": 0, "split": "val", "loss": 4.0})
+    for step, loss in enumerate((3.0, 2.0, 1.5), 98):
+        view.record({**STEP, "step": step, "loss": loss})
+    view.record({"step": 100, "split": "val", "loss": 2.5})
+    view.samples(
+        100,
+        [answer(f"question {at} {'long ' * 40}", f"answer {at} {'word ' * 40}", at % 2) for at in range(9)],
+    )
+    view.record({"step": 100, "split": "questions", "score": 4.0, "questions": 9})
+    text = shown(view, on)
+    lines = text.splitlines()
+    assert len(lines) <= 16
+    assert max(map(len, lines)) < width
+    assert "runs/[bold]mine" in text
+    for wanted in ("step 100/200", "1.5000", "2.5000", "4 of 9", "question 0", "answer 1"):
+        assert wanted in text, wanted
+    if width >= 80:
+        for wanted in ("50%", "left", "best 2.5000 at step 100", "2,900 tok/s", "2.3 GB"):
+            assert wanted in text, wanted
+
+
+def test_a_hostile_answer_commands_neither_terminal_nor_markup() -> None:
+    on = screen(120)
+    view = LiveView("run", 10, 1.0, on)
+    view.samples(5, [answer("\033]0;title\007?", "[red]\033[2J\x9b2J[/red]", None)])
+    with on.capture() as captured:
+        on.print(view.draw())
+    assert "[red]␛[2J" in captured.get()
+    assert "\033]" not in captured.get()
+    assert "\033[2J" not in captured.get()
+    assert "\x9b" not in captured.get()
+
+
+def test_a_step_that_was_left_out_is_no_loss() -> None:
+    on = screen(80)
+    view = LiveView("run", 10, 1.0, on)
+    view.record({**STEP, "step": 1})
+    view.record({**STEP, "step": 2, "loss": float("nan"), "grad_norm": float("nan")})
+    assert "loss 1.5000" in shown(view, on)
+
+
+def test_what_is_drawn_is_taken_away_and_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(console, "say", said.append)
+    on = screen(80)
+    with LiveView("run", 10, 1.0, on) as view:
+        view.record({**STEP, "step": 9, "loss": 3.0})
+        view.record({**STEP, "step": 10})
+        console.notice("interrupted")
+        assert "interrupted" in shown(view, on)
+    view.close()
+    assert said[0] == "interrupted"
+    assert said[1].startswith("trained   10 steps, ")
+    assert said[1].endswith(": loss 3.0000 → 1.5000")
+    assert len(said) == 2
+    assert console.NOTICES == []
+    written = on.file.getvalue()  # type: ignore[attr-defined]
+    assert written.count("\033[?25l") == written.count("\033[?25h") == 1  # the cursor is back
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ([], ""),
+        ([1.0], ""),
+        ([1.0, 1.0], "▁▁"),
+        ([0.0, 4.0, 8.0], "▁▅█"),
+        ([1.0] * 50 + [2.0] * 50, "▁▁▁▁████"),
+    ],
+)
+def test_sparklines_rise_with_their_values(values: list[float], line: str) -> None:
+    assert sparkline(values, 8) == line
+
+
+@pytest.mark.parametrize(
+    ("term", "lines", "columns", "wanted"),
+    [
+        ("xterm-256color", 24, 80, True),
+        ("dumb", 24, 80, False),
+        ("xterm", 10, 80, False),
+        ("xterm", 24, 40, False),
+    ],
+)
+def test_only_a_terminal_that_can_be_drawn_on_is(
+    term: str, lines: int, columns: int, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    monkeypatch.setenv("TERM", term)
+    assert not progress_display.is_wanted()  # the tests' own output is no terminal
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    with os.fdopen(follower, "w") as terminal, os.fdopen(leader, "rb"):
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert progress_display.is_wanted() is wanted
+        monkeypatch.undo()

@@ -1,0 +1,154 @@
+"""What a config may say at its top level, and what it becomes."""
+
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xft.config import build, load_config
+from xft.data import InstructionData, TextData
+from xft.errors import ConfigError
+from xft.models import NF4, CausalLM, LoRA
+from xft.objectives import next_token
+from xft.optim.optimizers import adamw, cosine
+from xft.run_config.config import Recipe, Training
+from xft.strategies import SingleDevice
+from xft.templates import ChatTemplate
+from xft.training.hooks import (
+    CheckpointHook,
+    EarlyStoppingHook,
+    GuardsHook,
+    ProgressHook,
+    QuestionsHook,
+    ValidationHook,
+    VerifyHook,
+)
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+LEAVES = sorted(CONFIGS.glob("*.py"))
+SMALLEST: dict[str, Any] = {
+    "model": {"type": "causal_lm", "path": "p"},
+    "data": {"type": "instruction", "path": "rows.jsonl"},
+}
+
+
+def test_the_keys_of_a_config_are_these() -> None:
+    assert {each.name for each in fields(Recipe)} == {
+        "model",
+        "data",
+        "template",
+        "objective",
+        "training",
+        "optimizer",
+        "schedule",
+        "strategy",
+        "hooks",
+        "loggers",
+        "questions",
+        "seed",
+        "work_dir",
+    }
+
+
+def test_model_and_data_are_enough() -> None:
+    recipe = build(SMALLEST, Recipe)
+    assert isinstance(recipe.model, CausalLM)
+    assert isinstance(recipe.data, InstructionData)
+    assert isinstance(recipe.template, ChatTemplate)
+    assert recipe.objective is next_token
+    assert recipe.training == Training(epochs=3, steps=None, batch_size=1, accumulation=1, clip=1.0)
+    assert (recipe.optimizer, recipe.schedule, recipe.strategy) == (adamw, cosine, SingleDevice)
+    assert (recipe.hooks, recipe.loggers, recipe.questions) == ({}, {}, [])
+    assert (recipe.seed, recipe.work_dir) == (0, None)
+
+
+def test_two_recipes_share_nothing() -> None:
+    one, other = build(SMALLEST, Recipe), build(SMALLEST, Recipe)
+    assert one.training is not other.training
+    assert one.hooks is not other.hooks
+    assert one.questions is not other.questions
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=lambda file: file.stem)
+def test_every_shipped_config_builds_without_reading_or_loading(
+    leaf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XFT_CACHE", str(tmp_path / "cache"))
+    config = load_config(leaf)
+    recipe = build(config, Recipe)
+    assert recipe.model.path == config["model"]["path"]
+    assert list(recipe.hooks) == list(config["hooks"])
+    assert recipe.training.epochs == config["training"]["epochs"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_qlora_config_becomes_these_objects() -> None:
+    recipe = build(load_config(CONFIGS / "smollm2_qlora.py"), Recipe)
+    adapter, quantization = recipe.model.adapter, recipe.model.quantization
+    assert isinstance(adapter, LoRA)
+    assert (adapter.r, adapter.alpha, adapter.dropout) == (16, 32, 0.0)
+    assert isinstance(quantization, NF4)
+    assert quantization.double is True
+    assert isinstance(recipe.data, InstructionData)
+    kinds = {
+        "guards": GuardsHook,
+        "verify": VerifyHook,
+        "progress": ProgressHook,
+        "validation": ValidationHook,
+        "questions": QuestionsHook,
+        "checkpoint": CheckpointHook,
+    }
+    assert {name: type(hook) for name, hook in recipe.hooks.items()} == kinds
+    assert isinstance(recipe.optimizer, partial)
+    assert recipe.optimizer.func is adamw
+    assert recipe.optimizer.keywords == {"lr": 2e-3, "weight_decay": 0.0}
+
+
+def test_the_pretraining_config_trains_every_token_of_a_text() -> None:
+    recipe = build(load_config(CONFIGS / "smollm2_pretrain.py"), Recipe)
+    assert isinstance(recipe.data, TextData)
+    assert not recipe.data.uses_template
+    assert recipe.data.format({"text": "a"}) == "a"
+
+
+def test_hooks_are_added_and_removed_from_the_command_line() -> None:
+    overrides = {"hooks.early_stopping.type": "early_stopping", "hooks.early_stopping.patience": 2}
+    config = load_config(CONFIGS / "smollm2_lora.py", {**overrides, "hooks.questions": None})
+    hooks = build(config, Recipe).hooks
+    assert list(hooks) == ["guards", "progress", "validation", "checkpoint", "verify", "early_stopping"]
+    stopping = hooks["early_stopping"]
+    assert isinstance(stopping, EarlyStoppingHook)
+    assert stopping.patience == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, r"training\.batch_size: got 0, expected at least 1"),
+        ({"accumulation": -1}, r"training\.accumulation: got -1, expected at least 1"),
+        ({"steps": 0}, "steps=0, expected more than 0"),
+        ({"epochs": 0}, "epochs=0, steps=None, expected more than 0"),
+        ({"epochs": -0.5}, r"epochs=-0\.5, steps=None, expected more than 0"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build({**SMALLEST, "training": wrong}, Recipe)
+
+
+@pytest.mark.parametrize("wrong", [{"clip": 0.0}, {"clip": -1.0}])
+def test_a_clip_that_stops_or_reverses_the_gradient_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="clip"):
+        build({**SMALLEST, "training": wrong}, Recipe)
+
+
+@pytest.mark.parametrize(
+    "right", [{"epochs": 0.5}, {"steps": 1}, {"clip": None}, {"min_steps_per_epoch": 0}]
+)
+def test_small_trainings_are_accepted(right: dict[str, Any]) -> None:
+    training = build({**SMALLEST, "training": right}, Recipe).training
+    ((name, value),) = right.items()
+    assert getattr(training, name) == value

@@ -1,0 +1,78 @@
+"""Where things are."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xft.errors import ConfigError
+from xft.utils import paths
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_shipped_file_is_found_by_name() -> None:
+    file = paths.asset("facts.jsonl")
+    assert file == ROOT / "xft" / "assets" / "facts.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 100
+    assert all({"instruction", "output"} <= set(each) for each in rows)
+
+
+def test_the_shipped_questions_have_references() -> None:
+    lines = paths.asset("facts_questions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 10
+    assert all(json.loads(line)["reference"] for line in lines)
+
+
+@pytest.mark.parametrize("name", ["fact.jsonl", "", "."])
+def test_a_file_that_is_not_shipped_is_a_mistake(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        paths.asset(name)
+    assert str(caught.value).startswith(f"xft://{name} is not shipped with xft")
+
+
+def test_a_near_name_is_suggested() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean .*'facts\.jsonl'"):
+        paths.asset("fact.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"XFT_CACHE": "/big/disk", "XDG_CACHE_HOME": "/xdg"}, "/big/disk"),
+        ({"XFT_CACHE": "~/own"}, "/home/ada/own"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/xft"),
+        ({"XFT_CACHE": "", "XDG_CACHE_HOME": "/xdg"}, "/xdg/xft"),
+        ({}, "/home/ada/.cache/xft"),
+        # The XDG base directory specification: "either not set or empty".
+        ({"XDG_CACHE_HOME": ""}, "/home/ada/.cache/xft"),
+    ],
+)
+def test_the_cache_is_where_the_environment_says(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XFT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/ada")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert paths.cache() == Path(expected)
+
+
+def test_asking_for_the_cache_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XFT_CACHE", str(tmp_path / "cache"))
+    assert not paths.cache().exists()
+
+
+def test_the_configs_of_a_checkout_are_beside_the_package() -> None:
+    assert paths.configs() == ROOT / "configs"
+
+
+def test_the_configs_of_an_installed_package_are_inside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "xft"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(paths, "PACKAGE", package)
+    assert paths.configs() == package / "configs"

@@ -1,0 +1,1 @@
+"""Adaptations to third-party libraries: everything that xft changes in, or hides from, a library."""

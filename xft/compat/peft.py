@@ -1,0 +1,11 @@
+"""peft, imported without bitsandbytes, which it imports wherever it is installed.
+
+Import peft from here outside :mod:`xft.models`, whose package imports this module first.
+"""
+
+from xft.utils.system import hidden
+
+with hidden("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+__all__ = ["PeftModel", "get_peft_model_state_dict", "set_peft_model_state_dict"]

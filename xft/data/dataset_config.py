@@ -1,0 +1,250 @@
+"""What every kind of data set shares: its sources, the validation split, the books."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from xft.data.cache import default_root
+from xft.data.formats import alpaca
+from xft.data.prepare import Order, prepare
+from xft.data.report import Ledger
+from xft.data.row_encoder import TOO_LONG, Task
+from xft.data.sources import locate
+from xft.data.splits import first_of_each, split
+from xft.data.store import I64, Samples, Store
+from xft.errors import ConfigError, DataError
+from xft.templates import BoundTemplate, ChatTemplate
+from xft.types import Tokenizer
+
+Validation = int | float | str | None
+Part = tuple[Store, I64]
+"""Some rows of a store."""
+
+
+@dataclass
+class Prepared:
+    """What preparing gives: samples by split, and the books.
+
+    Attributes:
+        train: what is trained on.
+        val: what is validated on; may be empty.
+        ledger: the books.
+        unit: how many neighbouring samples belong together: 2 for preference pairs.
+    """
+
+    train: Samples
+    val: Samples
+    ledger: Ledger
+    unit: int = 1
+
+
+@dataclass
+class DataSet(ABC):
+    """Rows of one kind, from their sources to their splits.
+
+    Args:
+        path: a file, a folder, a glob, ``xft://NAME``, a hub data set ``owner/name``, or a list of
+            these; ``#500`` behind one takes 500 of its rows, chosen by ``split_seed``.
+        format: the map function, from a row to what this kind learns from.
+        max_length: the most tokens that one sample may have.
+        packing: put whole samples side by side into rows of ``max_length`` tokens. They never see
+            each other, and none is split.
+        val: what is validated on: a share, a number of rows, a file, or ``None``.
+        split: which split of a hub data set to take.
+        split_seed: chooses the validation rows, apart from the training's seed.
+        group_by: a column; rows with the same value in it stay in the same split.
+        duplicates: whether rows that become the same tokens as an earlier one are kept.
+        invalid: a row that does not fit is an ``error``, or is counted and set aside.
+        template: the chat template of these rows, where it is another than the config's.
+        streaming: read a hub data set as a stream, without downloading all of it first.
+        workers: processes that prepare; ``None`` takes one a core.
+        cache: the folder of prepared data; ``None`` takes ``data`` in xft's cache folder.
+    """
+
+    path: str | list[str]
+    format: Callable[..., Any] = alpaca
+    max_length: int = 2048
+    packing: bool = True
+    val: Validation = 0.05
+    split: str = "train"
+    split_seed: int = 0
+    group_by: str | None = None
+    duplicates: Literal["keep", "drop"] = "keep"
+    invalid: Literal["error", "quarantine"] = "error"
+    template: ChatTemplate | None = None
+    streaming: bool = False
+    workers: int | None = None
+    cache: str | None = None
+
+    uses_template: ClassVar[bool] = True
+    unit: ClassVar[int] = 1
+    gives: ClassVar[str] = "samples"
+
+    def __post_init__(self) -> None:
+        if self.max_length < 8:
+            raise ConfigError(f"data.max_length: got {self.max_length}, expected at least 8 tokens")
+        if isinstance(self.val, (int, float)) and not (
+            0 <= self.val < (1 if isinstance(self.val, float) else math.inf)
+        ):
+            raise ConfigError(
+                f"data.val: got {self.val}, expected a share below 1, a number of rows, a file, or None"
+            )
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"data.workers: got {self.workers}, expected at least 1")
+        self.paths = [self.path] if isinstance(self.path, str) else list(self.path)
+        if not self.paths or not all(each.partition("#")[0] for each in self.paths):
+            raise ConfigError(f"data.path: got {self.path!r}, expected at least one file")
+
+    @property
+    def pack_length(self) -> int:
+        """Tokens in a packed row: it holds the longest unit."""
+        return self.max_length * self.unit
+
+    def locate(self) -> None:
+        """Check that every source exists, before anything slow is done.
+
+        Raises:
+            ConfigError: one does not.
+        """
+        for path in [*self.paths, *([self.val] if isinstance(self.val, str) else [])]:
+            locate(path)
+
+    @abstractmethod
+    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
+        """What is done to each row."""
+
+    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Prepared:
+        """Read, map, encode and split; or take it from the cache.
+
+        Args:
+            tokenizer: of the model that will be trained.
+            template: how conversations are rendered; ``None`` for raw text.
+
+        Raises:
+            DataError: a row does not fit (unless quarantined), or too much is lost.
+        """
+        if self.template is not None:
+            template = self.template.bind(tokenizer)
+        task = self.task(tokenizer, template)
+        ledger = Ledger()
+        train = self._read(self.paths, task, ledger)
+        val = self._read([self.val], task, ledger) if isinstance(self.val, str) else []
+        self.refuse_losses(ledger, train)
+        if isinstance(self.val, str) and not any(len(rows) for _, rows in val):
+            raise DataError(
+                f"{self.val}: no row is left to validate on; data.val=None trains without validation"
+            )
+        if isinstance(self.val, (int, float)) and self.val:
+            train, val = self._part_off(train, self.val)
+        prepared = Prepared(Samples(train), Samples(val), ledger, self.unit)
+        ledger.rows_trained = sum(len(rows) for _, rows in train)
+        ledger.rows_validated = sum(len(rows) for _, rows in val)
+        refuse_overlap(prepared)
+        ledger.close(prepared.train, prepared.val)
+        return prepared
+
+    def _read(self, paths: Sequence[str], task: Task[Any], ledger: Ledger) -> list[Part]:
+        """All rows of some sources, without exact duplicates where these are not wanted."""
+        root = default_root() if self.cache is None else Path(self.cache).expanduser()
+        stores: list[Store] = []
+        for path in paths:
+            order = Order(locate(path), self.split, self.streaming, self.split_seed, self.workers, root)
+            stores.append(prepare(order, task))
+            ledger.enter(stores[-1])
+        digests = np.concatenate([each.rows["tokens"] for each in stores])
+        first = first_of_each(digests)
+        repeated = len(digests) - len(first)
+        ledger.exact_duplicates += repeated
+        if self.duplicates == "keep" or not repeated:
+            return [(each, np.arange(len(each.rows))) for each in stores]
+        ledger.rows_dropped["exact duplicate"] += repeated
+        return _divide(stores, first)
+
+    def _part_off(self, parts: list[Part], val: int | float) -> tuple[list[Part], list[Part]]:
+        rows = np.concatenate([store.rows[rows] for store, rows in parts])
+        try:
+            train, held = split(rows, val, self.split_seed)
+        except DataError as error:
+            raise DataError(f"{', '.join(self.paths)}: {error}") from error
+        return _select(parts, train), _select(parts, held)
+
+    def refuse_losses(self, ledger: Ledger, train: Sequence[Part]) -> None:
+        """Refuse to start when too much was lost, and say how much.
+
+        Raises:
+            DataError: no row is left.
+        """
+        if not any(len(rows) for _, rows in train):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in ledger.rows_dropped.items())
+            raise DataError(f"{', '.join(self.paths)}: no row is left of {ledger.rows_read} ({reasons})")
+
+
+@dataclass
+class ChatData(DataSet):
+    """What data sets of conversations share: rows may be too long.
+
+    Args:
+        max_hurt: refuse to start when a larger share of the rows is dropped or cut for length.
+    """
+
+    max_hurt: float = field(default=0.1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.max_hurt <= 1:
+            raise ConfigError(f"data.max_hurt: got {self.max_hurt}, expected a share from 0 to 1")
+
+    def refuse_losses(self, ledger: Ledger, train: Sequence[Part]) -> None:
+        """Refuse to start when more than ``max_hurt`` of the rows are too long."""
+        hurt = ledger.rows_dropped[TOO_LONG] + ledger.rows_truncated
+        if hurt > self.max_hurt * ledger.rows_read:
+            raise DataError(
+                f"data.max_length={self.max_length} hurts {hurt} of {ledger.rows_read} rows "
+                f"({hurt / ledger.rows_read:.0%}), more than data.max_hurt={self.max_hurt:.0%}; lengths in "
+                f"tokens: {ledger.length_summary()}; raise data.max_length, or allow it with data.max_hurt"
+            )
+        super().refuse_losses(ledger, train)
+
+
+def refuse_overlap(prepared: Prepared) -> None:
+    """Refuse rows that stand in both splits, by what they say, by their tokens, or by their group.
+
+    Raises:
+        DataError: with the first of them.
+    """
+    for name in ("tokens", "content", "group"):
+        seen = _rows(prepared.train, name)
+        held = _rows(prepared.val, name)
+        both = np.flatnonzero(np.isin(held, seen))
+        if len(both):
+            raise DataError(
+                f"{prepared.val.origin_of_row(int(both[0]))}: {len(both)} of {len(held)} validation rows are "
+                "trained on too, this one first; take them out of one of the two"
+            )
+
+
+def _rows(samples: Samples, name: str) -> Any:
+    return np.concatenate(
+        [np.empty(0, np.uint64), *(store.rows[name][rows] for store, rows in samples.parts)]
+    )
+
+
+def _divide(stores: Sequence[Store], rows: I64) -> list[Part]:
+    """Rows of several stores, counted through all of them, as parts."""
+    return _select([(each, np.arange(len(each.rows))) for each in stores], rows)
+
+
+def _select(parts: Sequence[Part], chosen: I64) -> list[Part]:
+    """Some rows of some parts, counted through all of them."""
+    out: list[Part] = []
+    begin = 0
+    for store, rows in parts:
+        inside = chosen[(chosen >= begin) & (chosen < begin + len(rows))] - begin
+        out.append((store, rows[inside]))
+        begin += len(rows)
+    return out

@@ -1,0 +1,260 @@
+"""The kinds of rows: conversations, raw text, preference pairs, single judgements."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from xft.data.encoding import check_text, encode_dialogs, encode_texts, shorten, shorten_prompt
+from xft.data.row_encoder import Encoded, Task, TooLong
+from xft.errors import DataError, EmptyAnswerError, SameAnswersError
+from xft.types import ROLES, Conversation, Dialog, Judged, Message, Pair, Sample
+
+Outcome = Encoded | DataError | TooLong
+
+
+class Conversations(Task[Dialog]):
+    """Questions and answers; a row is one sample, in which the answers are trained."""
+
+    def accept(self, value: Any) -> Dialog:
+        """Messages, or a :class:`Dialog` of them, with an answer to learn."""
+        dialog = value if isinstance(value, Dialog) else Dialog(value)
+        if isinstance(dialog.messages, Iterator):
+            dialog = replace(dialog, messages=list(dialog.messages))
+        check_turns(dialog.messages)
+        if not all(isinstance(each, Mapping) for each in _listed(dialog.tools)):
+            raise DataError(f"the format gives the tools {dialog.tools!r:.60}, expected a list of objects")
+        return dialog
+
+    def contents(self, value: Dialog) -> Iterable[str]:
+        """Who says what."""
+        return _said(value.messages, value.tools)
+
+    def encode(self, values: Sequence[Dialog]) -> list[Outcome]:
+        """Encode; cut or drop what is too long."""
+        assert self.template is not None
+        results = encode_dialogs(values, self.template, self.tokenizer)
+        return [self._fit(value, each) for value, each in zip(values, results, strict=True)]
+
+    def _fit(self, dialog: Dialog, result: Sample | DataError) -> Outcome:
+        assert self.template is not None
+        if isinstance(result, DataError):
+            return result
+        length = len(result)
+        if length <= self.max_length:
+            return Encoded([result], length, unknown=self.has_unknown(result.text, [result.input_ids]))
+        if self.over_length == "truncate":
+            cut = shorten(dialog, self.template, self.tokenizer, self.max_length)
+            if cut is not None:
+                return Encoded([cut], length, True, self.has_unknown(cut.text, [cut.input_ids]))
+        return TooLong(length)
+
+
+class Documents(Task[str]):
+    """Raw text; a row is cut into chunks, in which every token is trained."""
+
+    def accept(self, value: Any) -> str:
+        """A text that is not empty."""
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"got {value!r:.60}, expected text that is not empty")
+        check_text(value)
+        return value
+
+    def contents(self, value: str) -> Iterable[str]:
+        """The text."""
+        return [value]
+
+    def encode(self, values: Sequence[str]) -> list[Outcome]:
+        """Cut documents into chunks, without loss."""
+        documents = encode_texts(values, self.tokenizer, self.max_length)
+        return [self._count(text, chunks) for text, chunks in zip(values, documents, strict=True)]
+
+    def _count(self, text: str, chunks: list[Sample]) -> Encoded:
+        # Every token but the border is a label once; the last is the EOS that we put there.
+        ids = [each.labels for each in chunks[:-1]] + [chunks[-1].labels[:-1]]
+        length = sum(each.num_targets for each in chunks)
+        return Encoded(chunks, length, unknown=self.has_unknown(text, ids))
+
+
+class Preferences(Task[Pair]):
+    """Pairs of a better and a worse answer; a row is two samples, the chosen one first."""
+
+    def accept(self, value: Any) -> Pair:
+        """A :class:`Pair` whose answers differ."""
+        if not isinstance(value, Pair):
+            raise DataError(
+                f"the format gives a {type(value).__name__}, expected a pair of a chosen and a rejected answer; "
+                "conversations are for data type='instruction'"
+            )
+        check_pair(value)
+        return value
+
+    def contents(self, value: Pair) -> Iterable[str]:
+        """Prompt and both answers."""
+        return _compared(value)
+
+    def contradicts(self, value: Pair) -> bool:
+        """Whether the rejected answer has the higher score."""
+        return _reversed(value)
+
+    def encode(self, values: Sequence[Pair]) -> list[Outcome]:
+        """Encode both answers, each behind the prompt."""
+        return _encode_behind(self, [(each, (each.chosen, each.rejected)) for each in values])
+
+
+class Judgements(Task[Judged | Pair]):
+    """Answers with a label, wanted or not; a row is one sample that knows its label.
+
+    A pair is two judgements: the chosen answer is wanted, the rejected one is not.
+    """
+
+    def accept(self, value: Any) -> Judged | Pair:
+        """A :class:`Judged` answer, or a :class:`Pair`."""
+        if isinstance(value, Pair):
+            check_pair(value)
+        elif isinstance(value, Judged):
+            check_turns([*value.prompt, *value.answer])
+        else:
+            raise DataError(
+                f"the format gives a {type(value).__name__}, expected an answer with a label (format='kto') or "
+                "a pair (format='preference')"
+            )
+        return value
+
+    def contents(self, value: Judged | Pair) -> Iterable[str]:
+        """Prompt, answer and label; of a pair, prompt and both answers."""
+        if isinstance(value, Pair):
+            return _compared(value)
+        return (*_said(value.prompt, value.tools), str(value.desirable), *_said(value.answer))
+
+    def contradicts(self, value: Judged | Pair) -> bool:
+        """Whether a pair's rejected answer has the higher score."""
+        return isinstance(value, Pair) and _reversed(value)
+
+    def encode(self, values: Sequence[Judged | Pair]) -> list[Outcome]:
+        """Encode each answer behind its prompt."""
+        results = _encode_behind(self, [(each, _answers(each)) for each in values])
+        for value, result in zip(values, results, strict=True):
+            if isinstance(result, Encoded):
+                labels = (True, False) if isinstance(value, Pair) else (value.desirable,)
+                result.samples = [
+                    replace(sample, desirable=label)
+                    for sample, label in zip(result.samples, labels, strict=True)
+                ]
+        return results
+
+
+def _answers(value: Judged | Pair) -> tuple[Conversation, ...]:
+    return (value.chosen, value.rejected) if isinstance(value, Pair) else (value.answer,)
+
+
+def _encode_behind(
+    task: Task[Any], values: Sequence[tuple[Pair | Judged, tuple[Conversation, ...]]]
+) -> list[Outcome]:
+    """Encode the answers of each row, each behind the prompt; a row fits as a whole or not at all."""
+    assert task.template is not None
+    rows = [
+        [Dialog([*value.prompt, *answer], value.tools) for answer in answers] for value, answers in values
+    ]
+    encoded = iter(encode_dialogs([each for row in rows for each in row], task.template, task.tokenizer))
+    outcomes: list[Outcome] = []
+    for (value, _), dialogs in zip(values, rows, strict=True):
+        results = [next(encoded) for _ in dialogs]
+        samples = [each for each in results if isinstance(each, Sample)]
+        if len(samples) < len(results):
+            outcomes.append(next(each for each in results if isinstance(each, DataError)))
+        else:
+            outcomes.append(_fit(task, dialogs, len(value.prompt), samples))
+    return outcomes
+
+
+def _fit(task: Task[Any], dialogs: Sequence[Dialog], turns: int, samples: list[Sample]) -> Outcome:
+    """The samples of a row where they fit, or with a shorter prompt where that is allowed."""
+    assert task.template is not None
+    if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
+        return SameAnswersError(
+            "the chosen and the rejected answer become the same tokens, so nothing is preferred"
+        )
+    length = max(map(len, samples))
+    cut = length > task.max_length
+    if cut:
+        if task.over_length != "truncate":
+            return TooLong(length)
+        shorter = shorten_prompt(dialogs, turns, task.template, task.tokenizer, task.max_length)
+        if shorter is None:
+            return TooLong(length)
+        samples = shorter
+    unknown = any(task.has_unknown(each.text, [each.input_ids]) for each in samples)
+    return Encoded(samples, length, cut, unknown)
+
+
+def check_pair(pair: Pair) -> None:
+    """Check that both answers of a pair can be learned, and differ.
+
+    Raises:
+        DataError: with what is wrong.
+    """
+    for answer in (pair.chosen, pair.rejected):
+        check_turns([*pair.prompt, *answer])
+    if _key(pair.chosen) == _key(pair.rejected):
+        raise SameAnswersError("the chosen and the rejected answer are the same, so nothing is preferred")
+
+
+def check_turns(messages: Conversation) -> None:
+    """Check that turns are a conversation with something to learn in it.
+
+    Raises:
+        DataError: with the turn that is wrong.
+    """
+    if messages is None or isinstance(messages, (str, dict, Pair, Judged)):
+        raise DataError(
+            f"the format gives {messages!r:.60}, expected messages; raw text is for data type='text', "
+            "pairs for type='preference', single labels for type='judged'"
+        )
+    if not all(
+        isinstance(each, Message) and each.role in ROLES and isinstance(each.content, str)
+        for each in _listed(messages)
+    ):
+        raise DataError(f"the format gives {messages!r:.100}, expected Messages of {', '.join(ROLES)}")
+    answers = [each for each in messages if each.trained]
+    if not answers:
+        raise DataError("the row has no answer to learn (no trained turn of the assistant)")
+    if any(not each.content.strip() and not each.tool_calls for each in answers):
+        raise EmptyAnswerError("an answer is empty, so there is nothing to learn from the row")
+    first = next((each for each in messages if each.role != "system"), answers[0])
+    if first.role != "user" and first.trained:
+        raise DataError("the first turn is the assistant's, expected a turn of the user that it answers")
+    for before, after in pairwise(messages):
+        if before.role == after.role and after.role != "tool":
+            raise DataError(f"two turns of the {after.role} in a row")
+
+
+def _reversed(pair: Pair) -> bool:
+    return pair.scores is not None and pair.scores[0] < pair.scores[1]
+
+
+def _compared(pair: Pair) -> Iterator[str]:
+    yield from _said(pair.prompt, pair.tools)
+    yield from ("chosen", *_said(pair.chosen))
+    yield from ("rejected", *_said(pair.rejected))
+
+
+def _said(messages: Conversation, tools: Iterable[Any] = ()) -> Iterator[str]:
+    for tool in tools:
+        yield repr(tool)
+    for each in messages:
+        yield each.role
+        yield each.content
+        if each.reasoning or each.tool_calls:
+            yield f"{each.reasoning}{each.tool_calls!r}"
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """A list as it is, and anything else as a list of something that fits nowhere."""
+    return value if isinstance(value, (list, tuple)) else [None]
+
+
+def _key(messages: Conversation) -> list[tuple[Any, ...]]:
+    return [(each.role, each.content.strip(), each.reasoning, each.tool_calls) for each in messages]

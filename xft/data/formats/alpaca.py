@@ -1,0 +1,121 @@
+"""Alpaca and what is written like it: an instruction, an input, an output."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from xft.data.formats.getters import list_of, misfit, text_of
+from xft.data.formats.messages import answer
+from xft.data.formats.single_turn import asked, joined
+from xft.errors import DataError, nearest
+from xft.registry import register
+from xft.types import Message, Row
+
+_BLANK = re.compile(r"\{\{(\w+)\}\}")
+
+
+@register("format", "alpaca")
+def alpaca(
+    row: Row,
+    instruction: str = "instruction",
+    input: str = "input",
+    output: str = "output",
+    system: str = "system",
+    history: str = "history",
+    system_text: str = "",
+    fill: dict[str, str] | None = None,
+    split_think: bool = True,
+) -> list[Message]:
+    r"""Stanford Alpaca: ``instruction``, ``input`` and ``output``; ``system`` and ``history`` beside them.
+
+    ``input`` may be missing, empty or ``<noinput>``; otherwise it follows the instruction on a line
+    of its own. An output ``<nooutput>`` is refused: the question has no answer. ``history`` holds
+    earlier turns, ``[["question", "answer"], ...]``, whose answers are trained too, as in
+    LLaMA-Factory. The first five arguments are the names of the columns.
+
+    Args:
+        row: the row.
+        instruction: what to do.
+        input: what to do it with.
+        output: the answer.
+        system: the system text; may be missing.
+        history: earlier turns; may be missing.
+        system_text: for rows without a system text of their own.
+        fill: replaces ``{{word}}`` by ``fill["word"]`` in every text of the row, and refuses a word
+            that it does not know. Without it, ``{{word}}`` stays as it is.
+        split_think: whether an output that begins with ``<think>`` becomes reasoning and content.
+
+    Example:
+        ``{"instruction": "Add.", "input": "1 2", "output": "3"}`` → user ``Add.\n1 2``,
+        assistant ``3``.
+    """
+    if fill is not None:
+        row = _filled(row, (instruction, input, output, system, history), fill)
+    question = text_of(row, instruction)
+    extra = text_of(row, input, optional=True)
+    if extra and extra != "<noinput>":
+        question = f"{question}\n{extra}"
+    reply = text_of(row, output)
+    if reply == "<nooutput>":
+        raise DataError(
+            f"field {output}: got '<nooutput>', which marks a question without an answer, expected one"
+        )
+    rules = text_of(row, system, optional=True) or system_text
+    turns = asked(question, reply, rules, split_think)
+    if row.get(history):
+        turns[-2:-2] = _earlier(row, history, split_think)
+    return turns
+
+
+@register("format", "alpaca_zh")
+def alpaca_zh(
+    row: Row,
+    instruction: str = "instruction_zh",
+    input: str = "input_zh",
+    output: str = "output_zh",
+    system_text: str = "",
+) -> list[Message]:
+    """Chinese Alpaca of GPT-4 (``silk-road/alpaca-data-gpt4-chinese``): Alpaca's columns, with ``_zh``.
+
+    The English columns beside them are not read. Chinese rows in Alpaca's own columns are for
+    ``alpaca``.
+
+    Example:
+        ``{"instruction_zh": "相加。", "input_zh": "1 2", "output_zh": "3"}``
+    """
+    question = joined(text_of(row, instruction), text_of(row, input, optional=True))
+    return asked(question, text_of(row, output), system_text)
+
+
+def _earlier(row: Row, field: str, split: bool) -> list[Message]:
+    turns: list[Message] = []
+    for number, each in enumerate(list_of(row, field, of="pairs of question and answer"), 1):
+        path = f"{field}[{number}]"
+        if not isinstance(each, list) or len(each) != 2 or not all(isinstance(part, str) for part in each):
+            raise misfit(path, each, "a question and an answer, both texts")
+        turns += [Message("user", each[0]), answer(each[1], split)]
+    return turns
+
+
+def _filled(row: Row, fields: tuple[str, ...], fill: Mapping[str, str]) -> Row:
+    """A copy of the row with the blanks of some fields filled in."""
+    return {**row, **{each: _fill(row[each], each, fill) for each in fields if each in row}}
+
+
+def _fill(value: Any, path: str, fill: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_fill(each, f"{path}[{number}]", fill) for number, each in enumerate(value, 1)]
+    if not isinstance(value, str):
+        return value  # not a text: whoever reads the field says so
+
+    def of(found: re.Match[str]) -> str:
+        word = found[1]
+        if word not in fill:
+            raise DataError(
+                f"field {path}: got '{{{{{word}}}}}', which fill has no text for; {nearest(word, fill)}"
+            )
+        if not isinstance(fill[word], str):
+            raise misfit(f"fill[{word!r}]", fill[word], "text")
+        return fill[word]
+
+    return _BLANK.sub(of, value)

@@ -1,0 +1,17 @@
+"""Raw text."""
+
+from xft.data.formats.getters import text_of
+from xft.registry import register
+from xft.types import Row
+
+
+@register("format", "text", "pretrain")
+def text(row: Row, text: str = "text") -> str:
+    """Raw text for continued pretraining: a column ``text``, or a ``.txt`` file.
+
+    ``pretrain`` is XTuner's name for it. The text is taken as it is; XTuner strips it.
+
+    Example:
+        ``{"text": "Once upon a time ..."}``
+    """
+    return text_of(row, text)

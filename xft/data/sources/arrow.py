@@ -1,0 +1,143 @@
+"""Files that keep tables by column: parquet, and arrow as ``datasets.save_to_disk`` writes it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xft.data.sources.decompress import Progress
+from xft.data.sources.location import Origin, Raw, Record
+from xft.data.sources.parse import NotTaken, decode_json
+from xft.errors import DataError
+
+Decoder = Callable[[Any], Any]
+
+_BATCH = 256
+"""Rows that are turned into objects of Python at once."""
+_BUFFER = 1 << 20
+"""Bytes of each column of a parquet file that are held; without it, all of a row group would be."""
+_MAGIC = b"ARROW1"
+"""An arrow file begins with it; an arrow stream does not (Arrow's format, "IPC File Format")."""
+
+
+def read_parquet(file: Path, progress: Progress) -> Iterator[Record]:
+    """The rows of a parquet file, batch by batch.
+
+    Raises:
+        DataError: it is none, or is damaged.
+    """
+    from pyarrow import ArrowException, parquet
+
+    def batches() -> Iterator[Any]:
+        with parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
+            _check_names(file, table.schema_arrow)
+            size, total, done = file.stat().st_size, table.metadata.num_rows, 0
+            for batch in table.iter_batches(_BATCH):
+                done += batch.num_rows
+                progress.position = partial(int, size * done / total)
+                yield batch
+
+    yield from _rows(file, batches(), "a parquet file", ArrowException)
+
+
+def read_arrow(file: Path, progress: Progress) -> Iterator[Record]:
+    """The rows of an arrow file or an arrow stream, batch by batch.
+
+    Raises:
+        DataError: it is none, or is damaged.
+    """
+    import pyarrow
+
+    def batches() -> Iterator[Any]:
+        with file.open("rb") as opened:
+            begin = opened.read(len(_MAGIC))
+        with pyarrow.memory_map(str(file)) as source:
+            parts: Iterator[Any]
+            progress.position = lambda: 0 if source.closed else source.tell()
+            if begin == _MAGIC:
+                table = pyarrow.ipc.open_file(source)
+                _check_names(file, table.schema)
+                parts = (table.get_batch(index) for index in range(table.num_record_batches))
+            else:
+                table = pyarrow.ipc.open_stream(source)
+                _check_names(file, table.schema)
+                parts = iter(table)
+            for part in parts:
+                for begun in range(0, part.num_rows, _BATCH):
+                    yield part.slice(begun, _BATCH)
+
+    yield from _rows(file, batches(), "an arrow file", pyarrow.ArrowException)
+
+
+def _check_names(file: Path, schema: Any) -> None:
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise DataError(f"{file}: a column name stands twice: {', '.join(map(repr, twice))}")
+
+
+def _rows(file: Path, batches: Iterator[Any], kind: str, broken: type[Exception]) -> Iterator[Record]:
+    number = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except (broken, OSError) as error:
+            # Arrow says in OSError too that a file is not what it should be.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            what = f"is damaged behind row {number}" if number else f"is not {kind}"
+            raise DataError(f"{file}: {what} ({' '.join(str(error).split())})") from error
+        if batch is None:
+            return
+        for raw in _to_rows(batch, _decoders(batch.schema), broken):
+            number += 1
+            origin = Origin(str(file), number, "row")
+            yield origin, DataError(f"{origin}: {raw}") if isinstance(raw, DataError) else raw
+
+
+def _to_rows(batch: Any, decoders: Mapping[str, Decoder], broken: type[Exception]) -> list[Raw]:
+    """The rows of a batch; where some cannot be had, the others."""
+    try:
+        rows = batch.to_pylist()
+        for name, decode in decoders.items():
+            for row in rows:
+                row[name] = decode(row[name])
+        return list(rows)
+    except (broken, ValueError, NotTaken) as error:
+        if batch.num_rows > 1:
+            each = (batch.slice(index, 1) for index in range(batch.num_rows))
+            return [raw for one in each for raw in _to_rows(one, decoders, broken)]
+        if isinstance(error, UnicodeDecodeError):
+            return [DataError(f"byte {error.start} of a text is not UTF-8; write the file anew")]
+        return [DataError(f"cannot be read ({' '.join(str(error).split())})")]
+
+
+def _decoders(schema: Any) -> dict[str, Decoder]:
+    """How columns are read that hold JSON in texts: the type ``arrow.json``, by which ``datasets``
+    keeps objects whose fields change from row to row."""
+    found = {field.name: _decoder(field.type) for field in schema}
+    return {name: decode for name, decode in found.items() if decode is not None}
+
+
+def _decoder(kind: Any) -> Decoder | None:
+    from pyarrow import types
+
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return lambda value: None if value is None else decode_json(value)
+    if types.is_struct(kind):
+        inner = _decoders(kind)
+        # Arrow gives every object the fields of all of them: a null in one was most likely never there.
+        return lambda value: None if value is None else without_nulls(_replace(value, inner))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        item = _decoder(kind.value_type)
+        return None if item is None else lambda value: None if value is None else [*map(item, value)]
+    return None
+
+
+def _replace(value: dict[str, Any], decoders: Mapping[str, Decoder]) -> dict[str, Any]:
+    return value | {name: decode(value[name]) for name, decode in decoders.items()}
+
+
+def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """An object without the fields that are null."""
+    return {name: each for name, each in value.items() if each is not None}

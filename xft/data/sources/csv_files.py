@@ -1,0 +1,128 @@
+"""Tables in text: csv, and tsv, which differs in the separator alone."""
+
+import csv
+import io
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from xft.data.sources.decompress import Progress, Stream
+from xft.data.sources.location import Origin, Raw, Record, undecodable
+from xft.errors import DataError
+
+_LONGEST_FIELD = 2**31 - 1
+_LONGEST_ROW = 1 << 28
+"""Characters of one row beyond which a quote is taken to be open by mistake."""
+
+
+def _read_table(file: Path, progress: Progress, delimiter: str) -> Iterator[Record]:
+    """The rows of a table whose first row names the columns. Blank lines are no rows.
+
+    Raises:
+        DataError: the header cannot be used, or a quote is not closed before the file ends.
+    """
+    csv.field_size_limit(_LONGEST_FIELD)
+    with Stream(file, progress) as stream:
+        # Fields keep their line breaks as they are; only the reader may say what ends a row.
+        text = io.TextIOWrapper(stream.reader, "utf-8-sig", errors="surrogateescape", newline="")
+        names: list[str] | None = None
+        for origin, fields in _rows(stream.name, text, delimiter):
+            if isinstance(fields, DataError):
+                if names is None:
+                    raise fields
+                yield origin, fields
+            elif names is None:
+                names = _header(origin, fields)
+            else:
+                yield origin, _row(origin, names, fields)
+
+
+read_csv = partial(_read_table, delimiter=",")
+read_tsv = partial(_read_table, delimiter="\t")
+
+
+class _Lines:
+    """Hands lines to the csv reader, and keeps those of the row at hand."""
+
+    def __init__(self, name: str, text: io.TextIOWrapper) -> None:
+        self._name = name
+        self._text = text
+        self.number = 0
+        self.ended = False
+        self.begin()
+
+    def begin(self) -> None:
+        """A row begins."""
+        self.row: list[str] = []
+        self.size = 0
+        self.origin = Origin(self._name, self.number + 1)
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        if self.size > _LONGEST_ROW:
+            raise DataError(
+                f"{self.origin}: broken CSV (the row has more than {_LONGEST_ROW:,} characters: a quote in it "
+                "is not closed)"
+            )
+        self.number += 1
+        self.size += len(line)
+        self.row.append(line)
+        return line
+
+
+def _rows(
+    name: str, text: io.TextIOWrapper, delimiter: str
+) -> Iterator[tuple[Origin, list[str] | DataError]]:
+    lines = _Lines(name, text)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    while True:
+        lines.begin()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if lines.ended:
+                raise DataError(
+                    f"{lines.origin}: broken CSV (a quote that this row opens is not closed before the file ends, "
+                    f"in line {lines.number})"
+                ) from error
+            upto = f", up to line {lines.number}" if lines.number > lines.origin.line else ""
+            yield lines.origin, DataError(f"{lines.origin}: broken CSV ({error}{upto})")
+            continue
+        if fields:
+            yield lines.origin, _damage(lines.origin, "".join(lines.row)) or fields
+
+
+def _damage(origin: Origin, row: str) -> DataError | None:
+    """What is wrong with the characters of a row, if anything is."""
+    if "\0" in row:
+        return DataError(f"{origin}: holds a NUL byte: the file is damaged, or not text in UTF-8")
+    if row.isascii():
+        return None
+    try:
+        # Bytes that are not UTF-8 were escaped by the text reader; nothing else is refused here.
+        row.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeDecodeError as error:
+        return undecodable(origin, error)
+    return None
+
+
+def _header(origin: Origin, names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise DataError(
+            f"{origin}: a column name stands twice in the header: {', '.join(map(repr, names))}"
+        )
+    return names
+
+
+def _row(origin: Origin, names: list[str], fields: list[str]) -> Raw:
+    if len(fields) != len(names):
+        return DataError(f"{origin}: got {len(fields)} fields, expected the header's {len(names)}")
+    return dict(zip(names, fields, strict=True))

@@ -1,0 +1,62 @@
+"""Files that are read line by line: JSON lines, and text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xft.data.sources.decompress import Progress, Stream, blank
+from xft.data.sources.location import Origin, Record, undecodable
+from xft.errors import DataError
+
+
+def read_json_lines(file: Path, progress: Progress) -> Iterator[Record]:
+    """JSON lines: every line that is not blank, not parsed yet."""
+    with Stream(file, progress) as stream:
+        name = stream.name
+        for number, line in enumerate(stream.lines(), 1):
+            if not blank(line):
+                yield Origin(name, number), line
+
+
+def read_text(file: Path, progress: Progress) -> Iterator[Record]:
+    """Text: documents are parted by blank lines; in a file that has none, each line is one.
+
+    A document keeps its lines as they are, but for carriage returns at their ends. Its row is
+    ``{"text": ...}``.
+    """
+    by_line = not _has_paragraphs(file)
+    with Stream(file, progress) as stream:
+        begun, document = 0, list[bytes]()
+        for number, line in enumerate(stream.lines(), 1):
+            if not blank(line):
+                begun = begun or number
+                document.append(line.removesuffix(b"\n").removesuffix(b"\r"))
+            if document and (by_line or blank(line)):
+                yield _document(Origin(stream.name, begun), document)
+                begun, document = 0, []
+        if document:
+            yield _document(Origin(stream.name, begun), document)
+
+
+def _document(origin: Origin, lines: list[bytes]) -> Record:
+    whole = b"\n".join(lines)
+    try:
+        text = whole.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return origin, undecodable(origin, error)
+    if "\0" in text:
+        return origin, DataError(f"{origin}: holds a NUL byte: the file is damaged, or not text in UTF-8")
+    return origin, {"text": text}
+
+
+def _has_paragraphs(file: Path) -> bool:
+    """Whether a blank line stands between two that are not. Reads no further than that."""
+    text = gap = False
+    with Stream(file, Progress()) as stream:
+        for line in stream.lines():
+            if blank(line):
+                gap = text
+            elif gap:
+                return True
+            else:
+                text = True
+    return False

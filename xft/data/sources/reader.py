@@ -1,0 +1,111 @@
+"""Iterate over the records of a location, file by file."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from xft.data.sources.arrow import read_arrow, read_parquet
+from xft.data.sources.csv_files import read_csv, read_tsv
+from xft.data.sources.decompress import Progress
+from xft.data.sources.hub import read_hub
+from xft.data.sources.json_array import read_json
+from xft.data.sources.jsonl import read_json_lines, read_text
+from xft.data.sources.location import Origin, Record
+from xft.data.sources.resolve import Location, kind_of
+from xft.errors import DataError
+
+READERS: dict[str, Callable[[Path, Progress], Iterator[Record]]] = {
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".txt": read_text,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+}
+"""How each kind of file is read."""
+
+
+class Reading:
+    """Iterates over records. Memory does not grow with the size of the data.
+
+    A location with a number of rows (``#500``) is read to its end, and gives that many of its
+    records, drawn evenly, in their order; all of them where it has no more.
+
+    Args:
+        location: what is read.
+        split: the split to take of a hub data set; files have none.
+        seed: chooses the rows of ``#500``.
+        streaming: read a hub data set from the network row by row. Files are always read so.
+
+    Attributes:
+        available: records met so far, before any are chosen.
+    """
+
+    def __init__(
+        self, location: Location, split: str = "train", seed: int = 0, streaming: bool = False
+    ) -> None:
+        self.location = location
+        self.split = split
+        self.seed = seed
+        self.streaming = streaming
+        self.available = 0
+        self._done = 0
+        self._progress = Progress()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far, of ``location.size``."""
+        return self._done + self._progress.position()
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read from the beginning.
+
+        Raises:
+            DataError: a file cannot be read, or not beyond some place. A single row that cannot is
+                a record like others.
+        """
+        self.available = self._done = 0
+        if self.location.rows is None:
+            return self._records()
+        return self._chosen(self.location.rows)
+
+    def _chosen(self, wanted: int) -> Iterator[Record]:
+        """Reservoir sampling (Vitter 1985, algorithm R): each record is kept with equal chance."""
+        # Of Python's generator, `random` alone is promised to stay the same between versions.
+        draw = random.Random(self.seed).random
+        kept: list[tuple[int, Record]] = []
+        for index, record in enumerate(self._records()):
+            if index < wanted:
+                kept.append((index, record))
+            elif (place := int(draw() * (index + 1))) < wanted:
+                kept[place] = index, record
+        for _, record in sorted(kept, key=lambda each: each[0]):
+            yield record
+
+    def _records(self) -> Iterator[Record]:
+        if self.location.hub is not None:
+            for record in read_hub(self.location.hub, self.split, self.streaming):
+                self.available += 1
+                yield record
+        for file in self.location.files:
+            yield from self._of_file(file)
+
+    def _of_file(self, file: Path) -> Iterator[Record]:
+        kind = kind_of(file)
+        assert kind is not None, file
+        self._progress = Progress()
+        last: Origin | None = None
+        try:
+            for record in READERS[kind](file, self._progress):
+                self.available += 1
+                last = record[0]
+                yield record
+            size = file.stat().st_size
+        except OSError as error:
+            # What is packed says of a damage in the middle that it cannot be unpacked.
+            where = f"{file}: cannot be read" if last is None else f"{last}: nothing can be read behind it"
+            raise DataError(f"{where} ({error.strerror or error})") from error
+        self._progress = Progress()
+        self._done += size

@@ -1,0 +1,201 @@
+"""Find what ``path`` of a config names: files, or a data set of the hub."""
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from xft.data.sources.decompress import CODECS
+from xft.data.sources.hub import revision
+from xft.errors import ConfigError, DataError
+from xft.utils import paths
+
+TEXT_KINDS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
+"""Endings of files that may also be compressed."""
+KINDS = (*TEXT_KINDS, ".parquet", ".arrow")
+HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
+
+_KNOWN = f"{', '.join(KINDS)}; text kinds also with {' or '.join(CODECS)} behind"
+_EXPECTED = f"expected a file ({_KNOWN}), a folder or a glob of such files, xft://NAME, or owner/name of a hub data set"
+_BESIDE_DATA = re.compile(
+    # What stands in folders of data and is none: hidden files, notes, locks, check sums, the marks
+    # that a writer leaves, and what `datasets` notes about its own files.
+    r"\..*|(readme|license|licence|notice|changelog)(\.(txt|rst))?|.*\.(md|lock|crc|sha256|md5)"
+    r"|_success|_(common_)?metadata|(state|dataset_infos?|dataset_dict)\.json",
+    re.IGNORECASE,
+)
+_SPLITS = "dataset_dict.json"
+"""The note of ``DatasetDict.save_to_disk``: the folders beside it are splits."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """What a path names.
+
+    Attributes:
+        name: the path as the config says it.
+        files: sorted; empty for a data set of the hub.
+        hub: ``owner/name`` or ``owner/name:config``; ``None`` for files.
+        rows: how many rows to take (``#500``); ``None`` takes all.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    hub: str | None = None
+    rows: int | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files on the disk; ``None`` for a data set of the hub.
+
+        Raises:
+            DataError: a file is gone.
+        """
+        if self.hub is not None:
+            return None
+        try:
+            return sum(each.stat().st_size for each in self.files)
+        except OSError as error:
+            raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> DataError:
+    """The error of a file that the system does not give."""
+    return DataError(f"{error.filename}: cannot be read ({error.strerror})")
+
+
+def kind_of(file: Path) -> str | None:
+    """The ending in ``KINDS`` that says how a file is read; ``None`` if it has no such ending."""
+    suffix = file.suffix.lower()
+    if suffix in CODECS:
+        inner = file.with_suffix("").suffix.lower()
+        return inner if inner in TEXT_KINDS else None
+    return suffix if suffix in KINDS else None
+
+
+def locate(path: str) -> Location:
+    """Find what ``path`` names. Quick: nothing is read, and the network is not asked.
+
+    Args:
+        path: a file, a folder (all data files in it and below), a glob, ``xft://NAME`` for a file
+            shipped with xft, or ``owner/name`` of a hub data set, with ``:config`` behind it where
+            it has several; ``#500`` behind any of these takes 500 rows.
+
+    Raises:
+        ConfigError: nothing is there, or not only data is.
+    """
+    found = _find(path)
+    if found is not None:
+        return Location(path, *found)
+    bare, mark, number = path.rpartition("#")
+    if mark:
+        if not (number.isascii() and number.isdigit() and int(number[:18])):
+            raise ConfigError(
+                f"data.path: {path} does not exist, and {mark + number!r} is no number of rows above 0, such as #500"
+            )
+        found = _find(bare)
+        if found is not None:
+            return Location(path, *found, rows=int(number[:18]))
+    raise ConfigError(f"data.path: {bare or path} does not exist; {_EXPECTED}")
+
+
+def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
+    """Files and hub name; ``None`` if nothing is there."""
+    if path.startswith(paths.SCHEME):
+        name = path.removeprefix(paths.SCHEME)
+        return None if "#" in name else ((_checked(paths.asset(name)),), None)
+    place = Path(path).expanduser()
+    if os.path.isfile(place):
+        return (_checked(place),), None
+    if os.path.isdir(place):
+        return _all(path, sorted(_walk(place))), None
+    if os.path.lexists(place):
+        raise ConfigError(f"data.path: {path} is neither a file nor a folder; {_EXPECTED}")
+    if glob.has_magic(path):
+        matches = [Path(each) for each in sorted(glob.glob(str(place), recursive=True))]
+        files = [each for each in matches if not os.path.isdir(each)]
+        return (_all(path, files), None) if files else None
+    if HUB_NAME.match(path) and kind_of(place) is None and not os.path.isdir(place.parent):
+        return (), path
+    return None
+
+
+def _checked(file: Path) -> Path:
+    """The file, if its ending is known."""
+    if kind_of(file) is not None:
+        return file
+    if file.suffix.lower() in CODECS:
+        inner = file.with_suffix("").suffix
+        what = f"ends in {inner + file.suffix!r}"
+        if inner.lower() in KINDS:
+            what += f", and {inner} is compressed inside: unpack it"
+    else:
+        what = f"ends in {file.suffix!r}"
+    raise ConfigError(f"data.path: {file} {what}; expected one of {_KNOWN}")
+
+
+def _all(path: str, files: list[Path]) -> tuple[Path, ...]:
+    """The files that hold data. Whatever is neither data nor known to stand beside it is refused."""
+    splits = sorted(each.parent for each in files if each.name == _SPLITS)
+    if splits:
+        raise ConfigError(
+            f"data.path: {splits[0]} holds a data set with several splits; name the folder of one, such as "
+            f"{splits[0] / 'train'}"
+        )
+    data = [each for each in files if not _BESIDE_DATA.fullmatch(each.name)]
+    if not data:
+        raise ConfigError(f"data.path: {path} holds no data; expected files ({_KNOWN})")
+    return tuple(_checked(each) for each in data)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file in a folder and below, but for hidden folders. Links are followed, once."""
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"data.path: {error.filename}: cannot be read ({error.strerror})") from error
+
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        yield from (Path(place, each) for each in files)
+
+
+def fingerprint(location: Location, split: str) -> str:
+    """A digest that changes when the data does: of files, their names and contents; of a data set
+    of the hub, its name, split and commit.
+
+    Where the files lie makes no difference, only how they lie to each other.
+
+    Args:
+        location: what is read.
+        split: of a hub data set; files have none.
+
+    Returns:
+        64 hexadecimal digits of SHA-256.
+
+    Raises:
+        DataError: a file cannot be read, or the hub cannot be reached.
+    """
+    found = hashlib.sha256()
+    found.update(f"rows={location.rows};".encode())
+    if location.hub is not None:
+        found.update("\0".join([location.hub, split, revision(location.hub)]).encode())
+        return found.hexdigest()
+    base = os.path.commonpath([each.parent.absolute() for each in location.files])
+    for file in location.files:
+        name = os.fsencode(os.path.relpath(file.absolute(), base))
+        try:
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").digest()
+        except OSError as error:
+            raise unreadable(error) from error
+        found.update(len(name).to_bytes(8, "little") + name + content)
+    return found.hexdigest()

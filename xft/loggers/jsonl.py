@@ -1,0 +1,143 @@
+"""Records as lines of JSON in the run folder: what everything else reads."""
+
+import errno
+import json
+import math
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xft.checkpoint.manifest import flush
+from xft.loggers.base import Logger
+from xft.registry import register
+from xft.utils import console
+
+
+@register("loggers", "jsonl")
+class JsonLines(Logger):
+    """``metrics.jsonl`` and ``samples.jsonl`` in the run folder, a JSON object a line; a figure that is
+    not finite is ``null``.
+
+    Args:
+        work_dir: the run folder.
+        config: the config of the run.
+        resume_step: records after this step are cut off: the run will write them again.
+    """
+
+    def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: int = 0) -> None:
+        self._files = {}
+        for name in ("metrics", "samples"):
+            path = work_dir / f"{name}.jsonl"
+            _cut_off(path, resume_step)
+            self._files[name] = _Lines(path)
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Append to ``metrics.jsonl``."""
+        self._write("metrics", values)
+
+    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append to ``samples.jsonl``."""
+        for row in rows:
+            self._write("samples", {"step": step, **row})
+
+    def position(self) -> dict[str, int]:
+        """The length of each file in bytes."""
+        return {name: each.length for name, each in self._files.items()}
+
+    def rewind(self, position: dict[str, int]) -> None:
+        """Cut the files to these lengths: beyond ``resume_step``, this takes away what hooks wrote
+        at that step after the checkpoint."""
+        for name, length in position.items():
+            self._files[name].cut(length)
+
+    def flush(self) -> None:
+        """Put both files on the disk."""
+        for each in self._files.values():
+            each.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        for each in self._files.values():
+            each.close()
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+        # A number that is none (the gradient of a step that was left out) has no place in JSON.
+        strict = {key: value if _is_json(value) else None for key, value in values.items()}
+        self._files[name].append(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class _Lines:
+    """A file that lines are appended to. Where the disk does not take them, they wait in memory, so
+    that a full disk makes no gap and does not end the training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
+        self._lock = threading.Lock()
+
+    @property
+    def length(self) -> int:
+        """Bytes, with what waits."""
+        return self._file.tell() + len(self._waiting)
+
+    def append(self, line: str) -> None:
+        with self._lock:
+            waited = bool(self._waiting)
+            self._waiting += line.encode()
+            try:
+                while self._waiting:
+                    self._waiting = self._waiting[self._file.write(self._waiting) :]
+            except OSError as error:
+                if not waited:
+                    console.say(
+                        f"warning: {self.path.name} cannot be written ({error.strerror}); its lines wait"
+                    )
+
+    def cut(self, length: int) -> None:
+        """Keep the first ``length`` bytes. They end with a line unless another hand was at the file."""
+        content = self.path.read_bytes()
+        if len(content) < length or content[:length][-1:] not in (b"", b"\n"):
+            console.say(f"warning: {self.path.name} is not what it was at the checkpoint; it may have gaps")
+            return
+        self._file.truncate(length)
+        self._file.seek(length)
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._waiting:
+                raise OSError(errno.ENOSPC, f"lines of {self.path.name} are not written yet")
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        if not self._file.closed and self._waiting:
+            lost = self._waiting.count(b"\n")
+            console.say(f"warning: the last {lost} lines of {self.path.name} could not be written")
+        self._file.close()
+
+
+def _cut_off(path: Path, resume_step: int) -> None:
+    """Keep only whole records up to a step. Step 0 keeps nothing: the run begins anew."""
+    if not path.is_file():
+        return
+    kept = []
+    # A kill may have come in the middle of a character.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if not line:
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:  # the run was killed in the middle of this line
+            break
+        if resume_step and values["step"] <= resume_step:
+            kept.append(line + "\n")
+    temporary = path.with_suffix(".new")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    flush(temporary)
+    os.replace(temporary, path)
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,1 @@
+"""Adapters: LoRA, its initialization, and fused LoRA layers."""

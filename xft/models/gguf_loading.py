@@ -1,0 +1,31 @@
+"""Read a GGUF file with transformers' own reader, which shares nothing with what wrote it."""
+
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from xft.errors import ModelError
+from xft.models.loading import LoadedModel
+from xft.types import Tokenizer
+from xft.utils import console
+
+
+def load_gguf(file: Path, dtype: torch.dtype) -> LoadedModel:
+    """Load the model of a GGUF file, dequantised, and its tokenizer.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    console.hush_progress_bars()
+    try:
+        with redirect_stderr(io.StringIO()):  # a bar that cannot be switched off otherwise
+            model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file}: transformers cannot read it ({first[:300]})") from error
+    return LoadedModel(cast(PreTrainedModel, model), cast(Tokenizer, tokenizer))

@@ -1,0 +1,5 @@
+"""Optimizers, learning-rate schedulers and parameter groups."""
+
+from xft.optim import optimizers
+
+__all__ = ["optimizers"]

@@ -1,0 +1,1 @@
+"""The typed run config, and the training plan that follows from it."""

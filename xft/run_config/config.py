@@ -1,0 +1,104 @@
+"""What a config may say at its top level."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xft.compat.mmengine import Hook
+from xft.data import DataSet, Mixture
+from xft.errors import ConfigError
+from xft.models import CausalLM
+from xft.objectives import next_token
+from xft.optim.optimizers import adamw, cosine
+from xft.strategies import SingleDevice
+from xft.templates import ChatTemplate
+from xft.types import Objective
+
+
+@dataclass
+class Training:
+    """How long and in which portions is trained.
+
+    Args:
+        epochs: passes over the training rows; the last step of a pass may be smaller.
+        steps: optimizer steps, in place of ``epochs``.
+        batch_size: rows in one forward pass; with packing, each row is filled with samples.
+        accumulation: forward passes on each rank in one optimizer step.
+        clip: the most that the gradient's norm may be; ``None`` does not clip.
+        min_steps_per_epoch: with little data, accumulation, rows and their length shrink so that
+            an epoch has at least so many steps, and a line says so; 0 leaves all as it is.
+    """
+
+    epochs: float = 3
+    steps: int | None = None
+    batch_size: int = 1
+    accumulation: int = 1
+    clip: float | None = 1.0
+    min_steps_per_epoch: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name}: got {getattr(self, name)}, expected at least 1")
+        if self.clip is not None and self.clip <= 0:
+            raise ConfigError(f"training.clip: got {self.clip}, expected more than 0, or None")
+        if (self.steps is not None and self.steps < 1) or self.epochs <= 0:
+            raise ConfigError(
+                f"training: got epochs={self.epochs}, steps={self.steps}, expected more than 0"
+            )
+
+
+@dataclass
+class Recipe:
+    """A whole run. The keys of a config are these.
+
+    Args:
+        model: what is trained.
+        data: what it is trained on.
+        template: the chat template; ``auto`` is the tokenizer's own.
+        objective: what it is trained to do.
+        training: how long, in which portions.
+        optimizer: how weights are changed.
+        schedule: how the learning rate goes.
+        strategy: on which devices; chosen by the launcher where the config does not say.
+        hooks: what happens beside the steps, by name; ``None`` under a name removes it.
+        loggers: where figures go, by name.
+        questions: the sample questions, or a file of them.
+        seed: of everything that is random but the choice of the validation rows.
+        work_dir: the run folder; ``runs/NAME_OF_THE_CONFIG`` where nothing is said.
+    """
+
+    model: CausalLM
+    data: DataSet | Mixture
+    template: ChatTemplate = field(default_factory=ChatTemplate)
+    objective: Objective = next_token
+    training: Training = field(default_factory=Training)
+    optimizer: Callable[..., Any] = adamw
+    schedule: Callable[..., Any] = cosine
+    strategy: Callable[..., Any] = SingleDevice
+    hooks: Mapping[str, Hook] = field(default_factory=dict)
+    loggers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    questions: str | list[Any] = field(default_factory=list)
+    seed: int = 0
+    work_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        # An objective says what it learns from where that is not the plain samples of most.
+        wanted = getattr(self.objective, "learns_from", "samples")
+        if self.data.gives != wanted:
+            raise ConfigError(
+                f"objective: it learns from {wanted}, and data gives {self.data.gives}; choose another "
+                "objective (`xft list objectives`) or another data.type"
+            )
+        kind = getattr(self.objective, "trains", "causal_lm")
+        given = getattr(self.model, "kind", "causal_lm")
+        if given != kind:
+            raise ConfigError(
+                f"objective: it trains a {kind}, and model is a {given}; set model.type={kind!r}, or "
+                "choose another objective (`xft list objectives`)"
+            )
+        if self.questions and kind == "reward_model":
+            raise ConfigError(
+                "questions: a reward model scores answers and gives none; set questions=[], and try it with "
+                "`xft score RUN FILE` when it is trained"
+            )

@@ -1,0 +1,109 @@
+"""Fit the portions of training to the data at hand."""
+
+import math
+from dataclasses import dataclass, replace
+
+from xft.data import BatchPlan, Samples
+from xft.run_config.config import Training
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is done in which portions.
+
+    Attributes:
+        batches: which samples go into which micro-batch.
+        num_steps: optimizer steps in the whole run.
+        notes: what was adapted to little data, a line each.
+        data: a digest of the samples.
+    """
+
+    batches: BatchPlan
+    num_steps: int
+    notes: tuple[str, ...]
+    data: str
+
+    def fingerprint(self) -> str:
+        """A text that changes with the samples, their order, and what is in a step."""
+        plan = self.batches
+        window = plan.accumulation * plan.world_size
+        grouped = " grouped" if plan.grouped else ""
+        return f"{self.data} {plan.capacity} {plan.seed} {plan.batch_size} {window}{grouped}"
+
+    def portions(self) -> dict[str, int | None]:
+        """What is in a step, for a run that goes on with other ranks: ``window`` is of all of them."""
+        plan = self.batches
+        return {
+            "capacity": plan.capacity,
+            "batch_size": plan.batch_size,
+            "window": plan.accumulation * plan.world_size,
+            "world_size": plan.world_size,
+        }
+
+
+def make_plan(
+    samples: Samples,
+    training: Training,
+    max_length: int,
+    packing: bool,
+    seed: int,
+    world_size: int = 1,
+    unit: int = 1,
+    padded: bool = False,
+) -> TrainingPlan:
+    """Plan a run.
+
+    With few rows, the config's portions may leave an epoch one step or none. Then accumulation
+    shrinks first, then the rows in a batch, then the length of a packed row, until an epoch has
+    ``training.min_steps_per_epoch`` steps or nothing is left to shrink.
+
+    Args:
+        samples: the training split.
+        training: what the config wants.
+        max_length: tokens in a packed row.
+        packing: whether rows are packed.
+        seed: of the order.
+        world_size: ranks that share an epoch.
+        unit: neighbouring samples that stay together; what is planned with are these units.
+        padded: whether the samples of a batch are padded to the longest.
+    """
+    lengths = tuple(samples.lengths.reshape(-1, unit).sum(axis=1).tolist())
+    wanted = BatchPlan(
+        lengths,
+        batch_size=training.batch_size,
+        accumulation=training.accumulation,
+        capacity=max_length if packing else None,
+        seed=seed,
+        world_size=world_size,
+        grouped=padded,
+    )
+    plan = _shrink(wanted, training.min_steps_per_epoch)
+    notes = []
+    for name, label in (
+        ("accumulation", "accumulation"),
+        ("batch_size", "batch_size"),
+        ("capacity", "packed length"),
+    ):
+        before, after = getattr(wanted, name), getattr(plan, name)
+        if before != after:
+            notes.append(f"{label} {before} → {after}")
+    if notes:
+        notes = [
+            f"few rows: {', '.join(notes)}, so that an epoch has {plan.steps_per_epoch} steps "
+            f"instead of {wanted.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
+        ]
+    steps = training.steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
+    return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint())
+
+
+def _shrink(plan: BatchPlan, least: int) -> BatchPlan:
+    def enough(candidate: BatchPlan) -> bool:
+        return candidate.steps_per_epoch >= least
+
+    for name, floor in (("accumulation", 1), ("batch_size", 1)):
+        while not enough(plan) and getattr(plan, name) > floor:
+            plan = replace(plan, **{name: max(floor, getattr(plan, name) // 2)})
+    longest = max(plan.lengths)
+    while not enough(plan) and plan.capacity is not None and plan.capacity > longest:
+        plan = replace(plan, capacity=max(longest, plan.capacity // 2))
+    return plan

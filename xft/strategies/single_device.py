@@ -1,0 +1,299 @@
+"""One process, one device: what every strategy stands on."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from xft.checkpoint.shards import whole
+from xft.checkpoint.snapshot import put_back
+from xft.compat.mmengine import BaseStrategy
+from xft.distributed.devices import choose_device, seed_everything
+from xft.errors import TrainingError
+from xft.models import TrainingModel
+from xft.optim.optimizers import leave_average, take_average
+from xft.registry import register
+from xft.strategies.batching import Portions
+from xft.types import Batch, LossOutput, SequenceGroup
+
+Autocast = Literal["bfloat16"]
+
+
+@register("strategy", "single")
+class SingleDevice(BaseStrategy):
+    """One process, one device.
+
+    Args:
+        work_dir: the run folder.
+        seed: of the run.
+        device: ``auto``, or a name that torch knows.
+        autocast: the type that products are taken in, where it is not that of the weights:
+            fp32 weights with ``autocast='bfloat16'`` are mixed-precision training.
+
+    Attributes:
+        rank: of this process.
+        world_size: how many ranks there are.
+        data_rank: of this process among those that the data is shared out to.
+        data_world_size: how many those are: ``world_size``, where no ranks compute batches together.
+        sequence: the ranks that compute each batch together; ``None`` where each is alone with its own.
+        timeout_minutes: how long a rank waits for the others.
+        distributed: whether it takes a process group.
+        together: whether every use of the model takes all ranks at once, as no rank has all of it.
+    """
+
+    rank = 0
+    world_size = 1
+    data_rank = 0
+    data_world_size = 1
+    sequence: SequenceGroup | None = None
+    timeout_minutes = 0.0
+    distributed = False
+    together = False
+
+    def __init__(
+        self, work_dir: str, seed: int, device: str = "auto", autocast: Autocast | None = None
+    ) -> None:
+        self.device = choose_device(device)
+        self._autocast = getattr(torch, autocast) if autocast is not None else None
+        self.optimizer: torch.optim.Optimizer
+        self.schedule: torch.optim.lr_scheduler.LRScheduler
+        super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
+        # MMEngine keeps global objects under this name, and warns when a second run has the same.
+        self._experiment_name = f"{work_dir}@{time.time_ns()}"
+
+    def _setup_env(self, seed: int) -> None:
+        self._launcher = "none"
+        self._distributed = self.world_size > 1
+        # MMEngine puts its logs into a folder of this name inside the run folder; ours is one file.
+        self._timestamp = ""
+        self._seed = seed
+        self._randomness = {"seed": seed}
+        seed_everything(seed, self.rank)
+
+    def build_logger(self, **_: Any) -> logging.Logger:
+        """A logger that writes to ``train.log`` only: what MMEngine's runner says of itself."""
+        logger = logging.getLogger("xft.runner")
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        return logger
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+        """See that a strategy can be made with these options and such an optimizer, before anything takes time.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+
+    @classmethod
+    def loading(
+        cls, dtype: torch.dtype, quantised: bool, launcher: str, options: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """What a model is to be loaded under.
+
+        Args:
+            dtype: of its weights.
+            quantised: whether they are quantised.
+            launcher: that started this process.
+            options: that the strategy will be made with.
+        """
+        return nullcontext()
+
+    def prepare(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        portions: Portions | None = None,
+    ) -> None:
+        """Take over what is trained, and wrap the model where ranks must meet.
+
+        Args:
+            model: what is trained, behind its objective.
+            optimizer: of its trained weights.
+            schedule: of the optimizer.
+            portions: of the run; not every strategy wants to know them.
+        """
+        self.optimizer, self.schedule = optimizer, schedule
+        names = {id(each): name for name, each in model.named_parameters()}
+        self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
+        self.model = self._wrap(model)
+        self.model.train()
+        self._prepared = True
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Products in the type of ``autocast``, if one is set."""
+        if self._autocast is None:
+            yield
+        else:
+            with torch.autocast(self.device.type, dtype=self._autocast):
+                yield
+
+    def place(self, batch: Batch) -> Batch:
+        """A batch on this rank's device, to be computed together with the ranks of its group."""
+        return replace(batch.to(self.device), sequence=self.sequence)
+
+    def forward_backward(self, batch: Any, scale: float, last: bool) -> LossOutput:
+        """One micro-batch.
+
+        Args:
+            batch: on any device.
+            scale: what the summed loss is multiplied by before the gradient is taken.
+            last: whether the optimizer steps after it.
+        """
+        leave_average(self.optimizer)
+        with self._meet(last):
+            with self.autocast():
+                output: LossOutput = self.model(self.place(batch))
+            (output.loss_sum * (scale * self.world_size)).backward()
+        return output
+
+    def _meet(self, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def step(self, clip: float | None) -> float:
+        """Clip, change the weights, move the learning rate on.
+
+        Returns:
+            The norm of the gradient before it was clipped.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        trained = [each for group in self.optimizer.param_groups for each in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(trained, clip if clip is not None else float("inf")))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"the norm of the gradient is {norm}, and the weights were left as they are"
+            )
+        self.optimizer.step()
+        take_average(self.optimizer)
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def discard(self) -> None:
+        """Forget the gradients of this window."""
+        self.optimizer.zero_grad(set_to_none=True)
+        take_average(self.optimizer)
+
+    def describe(self) -> list[str]:
+        """Lines for the terminal about what is not plain."""
+        return []
+
+    def gathered(
+        self, parameters: Iterable[nn.Parameter], write: bool = False
+    ) -> AbstractContextManager[None]:
+        """Under ``with``, these weights are whole on every rank. All ranks must enter it.
+
+        Args:
+            parameters: which.
+            write: whether what the first rank writes into them is kept.
+        """
+        return nullcontext()
+
+    def put(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Write over a weight, of which all ranks have the new value."""
+        parameter.data.copy_(value)
+
+    def sample(self, parameter: nn.Parameter) -> Tensor:
+        """Numbers of a weight that this rank has, always the same ones of it."""
+        return parameter
+
+    def after_loading(self) -> None:
+        """To be called when weights were written over."""
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """The state of the optimizer by names of weights, the same for every strategy.
+
+        Returns:
+            ``groups``, each with what its weights are stepped with and their ``names``; and ``state``,
+            for each name what the optimizer keeps of that weight, in the shape of the whole weight, or
+            this rank's share of it (:class:`~xft.checkpoint.state_tree.Sharded`).
+        """
+        names = [name for group in self._groups for name in group]
+        state = self.optimizer.state_dict()["state"]
+        return {"groups": self._hyper(), "state": {names[number]: each for number, each in state.items()}}
+
+    def load_optimizer_state(self, tree: Mapping[str, Any]) -> None:
+        """Put back what ``optimizer_state`` gave, of any strategy on any number of ranks.
+
+        Raises:
+            ValueError: it is of other weights.
+        """
+        self._set_hyper(tree["groups"])
+        numbers = {name: at for at, name in enumerate(name for group in self._groups for name in group)}
+        own = self.optimizer.state_dict()
+        own["state"] = {
+            numbers[name]: {key: whole(value) for key, value in each.items() if key != "master"}
+            for name, each in tree["state"].items()
+        }
+        self.optimizer.load_state_dict(own)
+
+    def _hyper(self) -> list[dict[str, Any]]:
+        groups = zip(self.optimizer.param_groups, self._groups, strict=True)
+        return [
+            {**{key: value for key, value in group.items() if key != "params"}, "names": names}
+            for group, names in groups
+        ]
+
+    def _set_hyper(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        if [each["names"] for each in saved] != self._groups:
+            raise ValueError("the state of the optimizer is of other weights than are trained now")
+        for group, each in zip(self.optimizer.param_groups, saved, strict=True):
+            group.update({key: value for key, value in each.items() if key != "names"})
+
+    def reduce_sum(self, values: Sequence[float]) -> list[float]:
+        """Add numbers up over all ranks."""
+        return list(values)
+
+    def reduce_data_sum(self, values: Sequence[float]) -> list[float]:
+        """Add up what is known of the data. Ranks that compute a batch together count once."""
+        first = self.sequence is None or self.sequence.rank == 0
+        return self.reduce_sum([each if first else 0.0 for each in values])
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+    def close(self) -> None:
+        """Part from the other ranks."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order. All ranks must call it."""
+        return [value]
+
+    def save_checkpoint(self, filename: str, **_: Any) -> None:
+        """Not in use: a checkpoint is a snapshot of the runner, written by a thread."""
+        raise NotImplementedError("checkpoints are written from Runner.snapshot")
+
+    def resume(self, filename: str, **_: Any) -> dict[str, Any]:
+        """Read back a checkpoint: weights, optimizer, schedule and random numbers.
+
+        Returns:
+            What the runner remembered in it.
+        """
+        return put_back(Path(filename), self)
+
+    def load_checkpoint(self, filename: str, **_: Any) -> dict[str, Any]:
+        """The same as ``resume``: a checkpoint of ours is always whole."""
+        return self.resume(filename)
+
+
+def unwrap(model: nn.Module) -> TrainingModel:
+    """The :class:`TrainingModel` inside whatever wraps it."""
+    inner: Any = model
+    while not isinstance(inner, TrainingModel):
+        inner = inner.module
+    return inner

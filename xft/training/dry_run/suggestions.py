@@ -1,0 +1,84 @@
+"""What to change where a run does not fit: keys of the config, as they are typed."""
+
+from xft.models import CausalLM
+from xft.run_config.config import Recipe
+from xft.run_config.plan import TrainingPlan
+from xft.training.hooks import CheckpointHook, QuestionsHook, ValidationHook
+
+
+def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
+    """What may be changed so that a part needs less memory, the mildest change first.
+
+    Args:
+        kind: of the part (see ``Part``).
+        recipe: of the run.
+        plan: of the run; ``None`` before there is one.
+
+    Returns:
+        Lines of ``KEY=VALUE`` for ``--cfg-options``, each with what it costs.
+    """
+    if kind in ("forward", "backward", "speed"):
+        return [*_smaller_portions(plan), *_cheaper_activations(recipe), *_smaller_model(recipe.model)]
+    if kind == "optimizer":
+        return _smaller_state(recipe.model) or [*_smaller_portions(plan), *_smaller_model(recipe.model)]
+    if kind == "validation":
+        for name, hook in recipe.hooks.items():
+            if isinstance(hook, ValidationHook) and hook.batch_size > 1:
+                return [f"hooks.{name}.batch_size={hook.batch_size // 2}  (slower validation)"]
+    if kind == "questions":
+        for name, hook in recipe.hooks.items():
+            if isinstance(hook, QuestionsHook):
+                return [
+                    f"hooks.{name}.max_new_tokens={max(hook.max_new_tokens // 2, 1)}, or fewer questions"
+                ]
+    if kind == "checkpoint":
+        for name, hook in recipe.hooks.items():
+            if isinstance(hook, CheckpointHook) and hook.optimizer:
+                return [f"hooks.{name}.optimizer=False  (such a checkpoint cannot be resumed from)"]
+    return _smaller_model(recipe.model)
+
+
+def _smaller_portions(plan: TrainingPlan | None) -> list[str]:
+    if plan is None or plan.batches.batch_size == 1:
+        return []
+    size, accumulation = plan.batches.batch_size, plan.batches.accumulation
+    if size % 2 == 0:
+        return [
+            f"training.batch_size={size // 2} training.accumulation={accumulation * 2}  (the same step in "
+            "smaller portions, a little slower)"
+        ]
+    return [
+        f"training.batch_size=1 training.accumulation={accumulation * size}  (the same step, row by row)"
+    ]
+
+
+def _cheaper_activations(recipe: Recipe) -> list[str]:
+    ways = []
+    if recipe.model.gradient_checkpointing is not True:
+        ways.append("model.gradient_checkpointing=True  (about a third more time, far less memory)")
+    if recipe.data.pack_length >= 512:
+        shorter = recipe.data.pack_length // 2
+        ways.append(
+            f"data.max_length={shorter}  (shorter rows; longer ones are dropped or cut, and counted)"
+        )
+    return ways
+
+
+def _smaller_state(model: CausalLM) -> list[str]:
+    if model.adapter is not None:
+        return [f"model.adapter.r={max(model.adapter.r // 2, 1)}  (a smaller adapter)"]
+    return [
+        "model.adapter=lora  (train an adapter: the optimizer then holds one or two weights in a hundred)",
+        "optimizer.type=paged_adamw_8bit  (on a GPU: a quarter of the optimizer's state)",
+    ]
+
+
+def _smaller_model(model: CausalLM) -> list[str]:
+    ways = []
+    if model.adapter is None:
+        ways += _smaller_state(model)[:1]
+    elif model.quantization is None:
+        ways.append("model.quantization=nf4  (the frozen weights in 4 bits)")
+    if model.dtype == "float32":
+        ways.append("model.dtype=bfloat16  (weights of half the size)")
+    return [*ways, "model.path=…  (a smaller model)", "a device with more memory, or several of them"]

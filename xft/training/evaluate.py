@@ -1,0 +1,194 @@
+"""What a trained model is worth, asked again after the run: ``xft eval``."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xft.config import build, build_slot, check, load_config
+from xft.data.sources import locate
+from xft.errors import ConfigError
+from xft.evaluation import ask, read_questions
+from xft.evaluation.heldout import Answered, answer_rows, metrics_of
+from xft.evaluation.prompts import total_score
+from xft.evaluation.scorers import contains
+from xft.evaluation.text_metrics import check_installed
+from xft.models import Generator, LoadedModel, open_artifact
+from xft.run_config.config import Recipe
+from xft.training.hooks.sample_generation import QuestionsHook
+from xft.training.revalidate import line_of, validate_again
+from xft.utils import console
+
+TASK_FILES = (".yaml", ".yml")
+SHOWN = 3
+"""Answers of a held-out file that are printed."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What the command line asks for.
+
+    Attributes:
+        run: a run folder.
+        data: a held-out file of rows.
+        format: of its rows; by default that of the run's own.
+        tasks: of lm-evaluation-harness: names, or YAML files of its kind.
+        limit: the most rows of ``data``, and of each task.
+        max_new_tokens: the most tokens of an answer.
+        out: a file for the results.
+        trust_config: run the config of the run as Python; else it is read as data.
+        trust_remote_code: run Python code that lies beside the weights.
+    """
+
+    run: str
+    data: str | None = None
+    format: str | None = None
+    tasks: Sequence[str] = ()
+    limit: int | None = None
+    max_new_tokens: int = 256
+    out: str | None = None
+    trust_config: bool = False
+    trust_remote_code: bool = False
+
+
+def evaluate_run(options: EvalOptions) -> dict[str, Any]:
+    """Evaluate what a run saved, say what comes of it, and return it.
+
+    Raises:
+        XftError: something that the user can mend.
+    """
+    folder = Path(options.run)
+    if not (folder / "config.py").is_file():
+        raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
+    if options.data is not None:
+        check_installed()
+        locate(options.data)  # what is not there is said before anything takes time
+    if options.tasks:
+        _check_harness()
+    config = load_config(folder / "config.py", data_only=not options.trust_config)
+    check(config, Recipe, str(folder / "config.py"))
+    recipe = build(config, Recipe)
+    if recipe.model.kind == "reward_model" and (options.data is not None or options.tasks):
+        raise ConfigError("eval: a reward model gives no answers; `xft score RUN FILE` tries it on rows")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = open_artifact(
+        options.run, device=device, trust_remote_code=options.trust_remote_code, kind=recipe.model.kind
+    )
+    template = (
+        recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.questions else None
+    )
+    found: dict[str, Any] = {}
+    if validation := validate_again(recipe, loaded, template, device):
+        found["validation"] = validation
+    if template is not None and recipe.model.kind == "causal_lm":
+        generator = Generator(loaded.model, loaded.tokenizer, template)
+        if questions := _ask(recipe, generator):
+            found["questions"] = questions
+        if options.data is not None:
+            found["data"] = _answer(options, config, generator)
+    elif options.data is not None:
+        raise ConfigError("eval --data: the model has no chat template, so there are no answers to compare")
+    if options.tasks:
+        found["tasks"] = _harness(options, loaded)
+    if options.out is not None:
+        _write(Path(options.out), found)
+    return found
+
+
+def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
+    questions = read_questions(recipe.questions)
+    if not questions:
+        return []
+    hook = next((each for each in recipe.hooks.values() if isinstance(each, QuestionsHook)), None)
+    scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
+    asked = ask(generator, questions, scorer, most)
+    score, scored = total_score(asked)
+    console.say(f"questions   score {score:g} of {scored}, {len(asked)} asked")
+    for each in asked:
+        mark = "" if each.score is None else "✓ " if each.score >= 1 else "✗ " if each.score <= 0 else "~ "
+        console.say(f"  {_short(each.question.question)}\n    {mark}{_short(each.answer)}")
+    return [each.to_dict() for each in asked]
+
+
+def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generator) -> dict[str, Any]:
+    assert options.data is not None
+    given: Any = options.format or (config.get("data") or {}).get("format")
+    if given is None:
+        raise ConfigError("eval --data: the rows of the run have no format that is known; give --format")
+    rows: list[Answered] = list(
+        answer_rows(
+            generator, options.data, build_slot("format", given), options.max_new_tokens, options.limit
+        )
+    )
+    metrics = metrics_of(rows)
+    console.say(f"data        {line_of(metrics)}")
+    for each in rows[:SHOWN]:
+        console.say(
+            f"  {_short(each.question)}\n    wanted  {_short(each.reference)}\n    got     {_short(each.answer)}"
+        )
+    answers = [
+        {"question": each.question, "reference": each.reference, "answer": each.answer} for each in rows
+    ]
+    return {"file": Path(options.data).name, "metrics": metrics, "answers": answers}
+
+
+def _check_harness() -> None:
+    if find_spec("lm_eval") is None:
+        raise ConfigError(
+            "eval --tasks: lm-evaluation-harness is not installed: pip install 'lm_eval>=0.4.9'"
+        )
+
+
+def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, Any]]:
+    """Tasks of lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness), or in
+    files of its kind."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    files = [Path(each) for each in options.tasks if Path(each).suffix in TASK_FILES]
+    names = [_task_of(Path(each)) if Path(each).suffix in TASK_FILES else each for each in options.tasks]
+    manager = TaskManager(include_path=[str(each.parent) for each in files] or None)
+    if unknown := [each for each in names if each not in manager.all_tasks]:
+        near = get_close_matches(unknown[0], manager.all_tasks, n=3)
+        mend = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
+        raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {mend}")
+    model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
+    results = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)[
+        "results"
+    ]
+    for task, figures in results.items():
+        console.say(f"task        {task}  " + line_of(figures))
+    return {task: dict(figures) for task, figures in results.items()}
+
+
+def _task_of(file: Path) -> str:
+    """The name of the task in a file."""
+    try:
+        named = re.search(r"^task: *[\"']?([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"eval --tasks: cannot read {file} ({error})") from error
+    if named is None:
+        raise ConfigError(f"eval --tasks: {file} names no task, expected a line `task: NAME`")
+    return named[1]
+
+
+def _short(text: str, length: int = 100) -> str:
+    line = console.harmless(" ".join(text.split()))
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _write(file: Path, found: Mapping[str, Any]) -> None:
+    try:
+        file.write_text(
+            json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write {file} ({error.strerror})") from error
+    console.say(f"wrote {file}")

@@ -1,0 +1,222 @@
+"""What is saved is what was trained: shown by a process that loads it anew."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from xft.compat.mmengine import Hook
+from xft.errors import CheckpointError, ConfigError
+from xft.export.adapter_norms import summarise
+from xft.export.verify import (
+    Comparison,
+    Expected,
+    expect,
+    fresh_device,
+    judge,
+    look_aside,
+    tolerance_on,
+    verify_artifact,
+    wanted,
+)
+from xft.export.verify_subprocess import FreshProcess, NotLookedAt
+from xft.registry import register
+from xft.utils import console
+
+PREFIX = ".verify-"
+
+
+@register("hooks", "verify")
+class VerifyHook(Hook):
+    """Reloads the first checkpoint and the last model, and compares them with the live one.
+
+    The logits that are expected are taken at the moment of the save. The first checkpoint is
+    looked at beside the training; if it is not what was trained, the run ends.
+
+    Args:
+        how: ``process`` loads in a fresh process, which can have nothing from this one but what is
+            in the folder; ``inside`` loads in this one, some seconds faster, while training waits.
+        timeout_minutes: how long the fresh process may take.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, how: Literal["process", "inside"] = "process", timeout_minutes: float = 30) -> None:
+        if timeout_minutes <= 0:
+            raise ConfigError(f"hooks.verify.timeout_minutes: got {timeout_minutes}, expected more than 0")
+        self.how = how
+        self.timeout = 60.0 * timeout_minutes
+
+    def before_run(self, runner: Any) -> None:
+        """Begin with nothing verified yet."""
+        self._verified = runner.strategy.rank != 0
+        self._taken: tuple[int, Expected] | None = None
+        self._process: FreshProcess | None = None
+        self._copy: Path | None = None
+        self._tolerance = 0.0
+        if runner.strategy.rank == 0:
+            for left in runner.work_folder.glob(f"{PREFIX}*"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        runner.cleanup.callback(self._end)
+
+    def before_save(self, runner: Any, step: int) -> None:
+        """Take the logits that the checkpoint of this step must give."""
+        strategy = runner.strategy
+        wanted_here = not self._verified and self._process is None
+        # Where ranks share weights out, all must help the first one.
+        if strategy.reduce_sum([wanted_here])[0] if strategy.together else wanted_here:
+            expected = expect_live(runner)
+            if wanted_here:
+                self._taken = (step, expected)
+
+    def after_save(self, runner: Any, folder: Path) -> None:
+        """Begin to look at the first checkpoint.
+
+        Raises:
+            CheckpointError: it is not what was trained, where it is looked at in this process.
+        """
+        if self._verified or self._process is not None:
+            return
+        step = int(folder.name.rpartition("_")[2])
+        if self._taken is None and runner.train_loop.step == step and not runner.strategy.together:
+            self._taken = (step, expect_live(runner))
+        if self._taken is None or self._taken[0] != step:
+            return  # the weights of that step are gone: the next checkpoint is looked at
+        try:
+            self._begin(runner, folder, self._taken[1])
+        except NotLookedAt as error:
+            self._give_up(error)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Hear what the fresh process found, if it is done.
+
+        Raises:
+            CheckpointError: the checkpoint is not what was trained.
+        """
+        if self._process is not None and self._process.is_done():
+            self._hear()
+
+    def after_run(self, runner: Any) -> None:
+        """Wait for the fresh process.
+
+        Raises:
+            CheckpointError: the checkpoint is not what was trained.
+        """
+        if self._process is not None:
+            self._hear()
+
+    def _begin(self, runner: Any, folder: Path, expected: Expected) -> None:
+        self._name = folder.name
+        device = runner.strategy.device
+        trusts = trusts_remote_code(runner)
+        if self.how == "inside":
+            found = look_aside(wanted(folder, expected, device, trusts))
+            self._say(judge(found, expected, self._name, learnt=False))
+            return
+        # Beside a training, which may need more memory in a later step, a second model needs more room.
+        where = fresh_device(runner.bare_model, device, spare=2.0)
+        self._tolerance = tolerance_on(where, device)
+        self._copy = link(folder, runner.work_folder)
+        self._process = FreshProcess(wanted(self._copy, expected, where, trusts))
+
+    def _hear(self) -> None:
+        assert self._process is not None
+        assert self._taken is not None
+        process, self._process = self._process, None
+        try:
+            found = process.result(self.timeout)
+            self._say(judge(found, self._taken[1], self._name, self._tolerance, learnt=False))
+        except NotLookedAt as error:
+            self._give_up(error)
+        finally:
+            self._end()
+
+    def _say(self, comparison: Comparison) -> None:
+        self._verified, self._taken = True, None
+        console.say(f"  {self._name} is what was trained: reloaded, {comparison}")
+        if comparison.norms and not any(comparison.norms.values()):
+            console.say(f"warning: the adapter in {self._name} is zero still: nothing was learnt so far")
+        elif 0 in comparison.norms.values():
+            console.say(f"warning: {summarise(comparison.norms)}")
+
+    def _give_up(self, error: NotLookedAt) -> None:
+        self._verified, self._taken = True, None
+        console.say(f"warning: {error}; training goes on, and the end of the run is verified again")
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+        if self._copy is not None:
+            shutil.rmtree(self._copy, ignore_errors=True)
+            self._copy = None
+
+
+def expect_live(runner: Any) -> Expected:
+    """What the model gives as it is now. All ranks must call it where they share weights out."""
+    strategy = runner.strategy
+    return expect(runner.bare_model, runner.tokenizer, runner.template, strategy.gathered)
+
+
+def verify_final(runner: Any, folder: Path, expected: Expected) -> Comparison:
+    """Compare the last model of a run with the live one, in the way that the hook ``verify`` says.
+
+    Without that hook, the saved model is loaded in this process.
+
+    Args:
+        runner: of the run.
+        folder: that the model was saved in.
+        expected: of the live model.
+
+    Raises:
+        CheckpointError: it is not what was trained, or the adapter has learnt nothing.
+    """
+    hook = next((each for each in runner.hooks if isinstance(each, VerifyHook)), None)
+    options: dict[str, Any] = {} if hook is None else {"timeout": hook.timeout}
+    try:
+        comparison = verify_artifact(
+            folder,
+            runner.bare_model,
+            runner.tokenizer,
+            runner.template,
+            runner.strategy.device,
+            trust_remote_code=trusts_remote_code(runner),
+            fresh=hook is not None and hook.how == "process",
+            expected=expected,
+            **options,
+        )
+    except NotLookedAt as error:
+        raise CheckpointError(f"{error}; or set hooks.verify.how='inside'") from error
+    if comparison.norms:
+        console.say("")
+        console.say(summarise(comparison.norms))
+    return comparison
+
+
+def trusts_remote_code(runner: Any) -> bool:
+    """Whether the config lets code run that lies beside the weights."""
+    return bool(runner.cfg.get("model", {}).get("trust_remote_code", False))
+
+
+def link(folder: Path, root: Path) -> Path:
+    """Give the files of a saved model a second name, under which they stay when the checkpoint is
+    removed for newer ones. Where the disk has no links, they are copied.
+
+    Args:
+        folder: the checkpoint.
+        root: where the second folder is made.
+    """
+    copy = Path(tempfile.mkdtemp(dir=root, prefix=PREFIX))
+    for source in folder.rglob("*"):
+        if not source.is_file() or source.name.startswith("training_state."):
+            continue
+        target = copy / source.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+    return copy

@@ -1,0 +1,83 @@
+"""What a run writes down of itself: before its first step, and at its end."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xft.config import dump_config
+from xft.data import Prepared
+from xft.data.packing import describe
+from xft.errors import ConfigError
+from xft.reporting import REPORT, write_report
+from xft.reporting.run_folder import ENVIRONMENT
+from xft.run_config.plan import TrainingPlan
+from xft.strategies import SingleDevice
+from xft.utils import console, system
+from xft.version import __version__
+
+
+def write_records(
+    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
+) -> None:
+    """Write the config and the ledger, and take away what an earlier end of this run left."""
+    shutil.rmtree(work_dir / "final", ignore_errors=True)
+    (work_dir / REPORT).unlink(missing_ok=True)
+    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
+    report = prepared.ledger.to_dict()
+    capacity = plan.batches.capacity
+    if capacity is not None:
+        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
+    if prepared.ledger.quarantine_files:
+        with (work_dir / "quarantine.jsonl").open("wb") as out:
+            for each in prepared.ledger.quarantine_files:
+                out.write(each.read_bytes())
+
+
+def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice) -> None:
+    """Write ``environment.json``: on what the run goes, with which libraries, in which portions."""
+    batches, group = plan.batches, strategy.sequence
+    total, _ = system.host_memory()
+    values = {
+        "plan": {
+            "steps": plan.num_steps,
+            "steps of an epoch": batches.steps_per_epoch,
+            "rows at once": batches.batch_size,
+            "accumulation": batches.accumulation,
+            "ranks": strategy.world_size,
+            **({} if group is None else {"ranks that compute a batch together": group.size}),
+            "tokens of a packed row": batches.capacity,
+            "seed": batches.seed,
+        },
+        "machine": {
+            "device": _device(strategy.device),
+            "processor": system.processor(),
+            "memory": console.readable(total),
+            "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+        },
+        "versions": {"xft": __version__, **system.versions()},
+    }
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    (work_dir / ENVIRONMENT).write_text(text, encoding="utf-8")
+
+
+def _device(device: torch.device) -> str:
+    if device.type != "cuda":
+        return str(device)
+    found = torch.cuda.get_device_properties(device)
+    return f"{found.name}, {console.readable(found.total_memory)} (CUDA {torch.version.cuda})"
+
+
+def report_of(work_dir: Path) -> Path | None:
+    """Write ``report.html``. A run does not fail by it: where it cannot be written, that is said."""
+    try:
+        return write_report(work_dir)
+    except ConfigError as error:
+        console.say(f"warning: no report: {error}")
+        return None

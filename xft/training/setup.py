@@ -1,0 +1,226 @@
+"""What a run is made of, and how it is put together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xft.checkpoint.snapshot import read_state
+from xft.data import Prepared
+from xft.data.collate import every_batch
+from xft.distributed import check_sequence_parallel
+from xft.errors import ConfigError
+from xft.evaluation.prompts import Question
+from xft.loggers import Logger
+from xft.models import NF4, LoadedModel, Note, TrainingModel
+from xft.models.loading import choose_dtype
+from xft.models.reference import Setup
+from xft.models.reward_head import choose_padding, is_reward_model
+from xft.objectives import prepare_objective
+from xft.optim.optimizers import check_schedule, make_optimizer
+from xft.run_config.config import Recipe
+from xft.run_config.plan import TrainingPlan, make_plan
+from xft.strategies import DDP, Portions, SingleDevice, choose_device, seed_everything
+from xft.templates import BoundTemplate
+from xft.training.activation_budget import fit_activations
+from xft.training.loop import TrainLoop
+from xft.training.resume import refit
+from xft.training.run_dir import log_to
+from xft.training.runner import Runner
+from xft.types import Tokenizer
+from xft.utils.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, before it has a folder.
+
+    Attributes:
+        recipe: what the config declares, built.
+        config: the config, as plain data.
+        loaded: model and tokenizer.
+        template: the bound chat template; ``None`` for raw text.
+        prepared: the data.
+        plan: in which portions it is trained on.
+        questions: the sample questions.
+        kind: the class of the strategy.
+        keywords: what the strategy is made with, beside folder and seed.
+    """
+
+    recipe: Recipe
+    config: Mapping[str, Any]
+    loaded: LoadedModel
+    template: BoundTemplate | None
+    prepared: Prepared
+    plan: TrainingPlan
+    questions: list[Question]
+    kind: type[SingleDevice]
+    keywords: dict[str, Any]
+
+    def start(self, work_dir: Path) -> SingleDevice:
+        """Make the strategy, and wait for all ranks."""
+        strategy = self.kind(work_dir=str(work_dir), seed=self.recipe.seed, **self.keywords)
+        strategy.barrier()
+        return strategy
+
+    def assemble(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop, str]:
+        """Put optimizer, objective, runner and loop together.
+
+        Returns:
+            Both, and what is to be said of the memory, if anything.
+        """
+        recipe, loaded, prepared, plan = self.recipe, self.loaded, self.prepared, self.plan
+        ratio = getattr(recipe.model.adapter, "lr_ratio", 1.0)
+        optimizer = make_optimizer(recipe.optimizer, loaded.model, ratio)
+        schedule = recipe.schedule(optimizer, plan.num_steps)
+        check_schedule(optimizer, schedule, plan.num_steps)
+        pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
+        setup = Setup(
+            loaded,
+            strategy,
+            lambda: chain(
+                *(every_batch(each, prepared.unit, pad) for each in (prepared.train, prepared.val))
+            ),
+            recipe.model.trust_remote_code,
+        )
+        objective = recipe.objective
+        if not strategy.together:
+            objective = prepare_objective(objective, setup)
+        said = ""
+        if recipe.model.gradient_checkpointing == "auto":
+            said = fit_activations(loaded, strategy, prepared.train, plan, prepared.unit, pad)
+        model = TrainingModel(loaded.model, objective)
+        batches = plan.batches
+        portions = Portions(batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.clip)
+        strategy.prepare(model, optimizer=optimizer, schedule=schedule, portions=portions)
+        if strategy.together:
+            # Until now no rank could have been asked anything: the model is in shares.
+            model.objective = prepare_objective(objective, setup)
+        runner = Runner(
+            strategy=strategy,
+            config=self.config,
+            hooks=recipe.hooks,
+            tokenizer=loaded.tokenizer,
+            template=self.template,
+            questions=self.questions,
+            val_samples=prepared.val,
+            note=_note(recipe, loaded),
+            model=model,
+        )
+        loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
+        return runner, loop, said
+
+
+def choose_strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], dict[str, Any]]:
+    """The class of the strategy, and what the config and the launcher say it is made with."""
+    make: Any = recipe.strategy
+    kind: type[SingleDevice] = getattr(make, "func", make)
+    keywords: dict[str, Any] = dict(getattr(make, "keywords", {}))
+    if launcher != "none" and kind is SingleDevice:
+        kind = DDP
+    if kind.distributed:
+        keywords["launcher"] = launcher
+    return kind, keywords
+
+
+def count_groups(keywords: Mapping[str, Any], world_size: int) -> int:
+    """Among how many the data is shared out: ranks, or groups of ranks that compute batches together.
+
+    Raises:
+        ConfigError: the ranks cannot be put into groups of that size.
+    """
+    size: int = keywords.get("sequence_parallel_size", 1)
+    if size < 1 or world_size % size:
+        raise ConfigError(
+            f"strategy.sequence_parallel_size: got {size} with {world_size} rank{'s' if world_size > 1 else ''}, expected "
+            "a size of groups that they can be put into; start as many with --num-devices or torchrun"
+        )
+    return world_size // size
+
+
+def device_of(keywords: Mapping[str, Any]) -> torch.device:
+    """The device of this process, as the config says it."""
+    return choose_device(keywords.get("device", "auto"))
+
+
+def load_model(
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    template: BoundTemplate | None,
+    kind: type[SingleDevice],
+    keywords: dict[str, Any],
+    launcher: str,
+) -> LoadedModel:
+    """Load the model, with the same weights on every rank, those of a new adapter included."""
+    device = device_of(keywords)
+    if device.type == "cpu":
+        keep_freed_memory()
+    seed_everything(recipe.seed)
+    dtype = choose_dtype(recipe.model.dtype, device)
+    with kind.loading(dtype, recipe.model.quantization is not None, launcher, keywords):
+        loaded = recipe.model.load(tokenizer, device)
+    if (size := keywords.get("sequence_parallel_size", 1)) > 1:
+        check_sequence_parallel(loaded.base.config, loaded.packs, size)
+    if is_reward_model(loaded.model):
+        choose_padding(loaded.model, tokenizer, template)
+    return loaded
+
+
+def plan_run(
+    recipe: Recipe, loaded: LoadedModel, prepared: Prepared, world_size: int, resume: Path | None
+) -> tuple[TrainingPlan, list[str]]:
+    """The plan of the run, and what to say of it where it goes on with another number of ranks."""
+    training, pack_length = recipe.training, recipe.data.pack_length
+    lines: list[str] = []
+    if resume is not None:
+        portions = read_state(resume).get("portions", {"world_size": world_size, "window": None})
+        training, pack_length, changed = refit(training, pack_length, portions, world_size)
+        lines = [f"resuming from {resume}", *(f"note: {each}" for each in changed)]
+    packing = _packing(recipe, loaded)
+    plan = make_plan(
+        prepared.train,
+        training,
+        pack_length,
+        packing,
+        recipe.seed,
+        world_size,
+        prepared.unit,
+        padded=not loaded.packs,
+    )
+    return plan, lines
+
+
+def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
+    """Whether rows are packed.
+
+    Raises:
+        ConfigError: the config wants it, and the model cannot keep packed samples apart.
+    """
+    if recipe.data.packing and not loaded.packs:
+        raise ConfigError(
+            f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
+            "set data.packing=False"
+        )
+    return recipe.data.packing
+
+
+def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
+    model = recipe.model
+    weights = str(loaded.base.dtype).removeprefix("torch.")
+    bits = model.quantization.bits if model.quantization is not None else None
+    where = Path(model.path).expanduser()
+    base = str(where.absolute()) if where.is_dir() else model.path
+    double = model.quantization.double if isinstance(model.quantization, NF4) else True
+    return Note(base, weights, bits, double, model.attention)
+
+
+def open_loggers(parts: Parts, work_dir: Path, resume_step: int) -> list[Logger]:
+    """Open ``train.log`` and the loggers of the config."""
+    log_to(work_dir)
+    return [
+        make(work_dir=work_dir, config=parts.config, resume_step=resume_step)
+        for make in parts.recipe.loggers.values()
+    ]

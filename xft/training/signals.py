@@ -1,0 +1,102 @@
+"""Signals: what the system asks of a run is remembered until a step has ended.
+
+SIGTERM and the first Ctrl-C (SIGINT) ask for a checkpoint and an end, SIGUSR1 (by which SLURM
+warns) for a checkpoint. The second Ctrl-C ends the run at once.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from xft.utils import console
+
+GRACE = 1.0
+"""Seconds within which a second Ctrl-C is taken for the first: torchrun hands on the one that the
+terminal has sent to its workers already."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended the run, and what it had trained is saved.
+
+    It is no ``Exception``, so that nothing on the way takes it for an error.
+
+    Args:
+        number: of the signal.
+        message: what to say.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        # What a shell reports for a process that the signal ended.
+        self.exit_code = 128 + number
+
+
+class Signals:
+    """Handlers that are installed under ``with`` and put back after it.
+
+    Outside the main thread Python lets no one install handlers: then nothing is asked for.
+
+    Args:
+        shared: whether a launcher hands signals on to several processes.
+        quiet: whether another process says what is asked for.
+
+    Attributes:
+        stop: the number of the signal that asks for an end; 0 where none does.
+        save: whether a checkpoint is asked for.
+        at_once: whether the end is not to be waited for.
+    """
+
+    def __init__(self, shared: bool = False, quiet: bool = False) -> None:
+        self.shared = shared
+        self.quiet = quiet
+        self.stop = 0
+        self.save = False
+        self.at_once = False
+        self._interrupted = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+                signal.SIGTERM: self._terminate,
+                signal.SIGINT: self._interrupt,
+                signal.SIGUSR1: self._warn,
+            }
+            self._before = {number: signal.signal(number, each) for number, each in handlers.items()}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, each in self._before.items():
+            # None stands for a handler that was not installed from Python.
+            signal.signal(number, each if each is not None else signal.SIG_DFL)
+        self._before = {}
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        if not self.stop:
+            self.stop = number
+            self._say("told to end: finishing this step, and saving")
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._interrupted and not (self.shared and now - self._interrupted < GRACE):
+            self.at_once = True
+            raise KeyboardInterrupt
+        if not self._interrupted:
+            self._interrupted = now
+            self.stop = self.stop or number
+            self._say("interrupted: finishing this step, and saving; Ctrl-C again ends at once")
+
+    def _warn(self, number: int, frame: FrameType | None) -> None:
+        self.save = True
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            console.notice(line)

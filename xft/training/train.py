@@ -1,0 +1,240 @@
+"""The composition root: a config becomes a run."""
+
+import shlex
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xft.checkpoint.directory import step_of
+from xft.checkpoint.snapshot import read_state
+from xft.config import build, check, load_config, parse_overrides
+from xft.config.overrides import UNSAID
+from xft.distributed.launch import TIMEOUT
+from xft.distributed.peer_failure import lost_peers
+from xft.errors import ConfigError
+from xft.evaluation import read_questions
+from xft.models.reward_head import is_reward_model
+from xft.reporting import REPORT
+from xft.reporting.run_summary import banner, labelled
+from xft.run_config.config import Recipe
+from xft.run_config.plan import TrainingPlan
+from xft.strategies import SingleDevice, agree_on, read_launcher, read_option, start_process_group
+from xft.training.dry_run import Rehearsal, scratch
+from xft.training.hooks.verify import expect_live, verify_final
+from xft.training.resume import stop_reason
+from xft.training.run_dir import choose_work_dir, claim
+from xft.training.run_metadata import report_of, write_environment, write_records
+from xft.training.runner import Runner
+from xft.training.setup import (
+    Parts,
+    choose_strategy,
+    count_groups,
+    device_of,
+    load_model,
+    open_loggers,
+    plan_run,
+)
+from xft.utils import console
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line says of a run.
+
+    Attributes:
+        config: the config file.
+        work_dir: the run folder; see ``choose_work_dir``.
+        overrides: ``KEY=VALUE`` texts.
+        data_only: run nothing of the config (see ``load_config``).
+        resume: ``None`` starts anew; an empty text goes on from the newest good checkpoint of
+            ``work_dir``; ``auto`` does that where there is a checkpoint, and else starts, in the
+            same folder; anything else is a run folder or a checkpoint.
+        seed: in place of the config's.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        deepspeed: a name of ``xft.strategies.deepspeed.strategy.NAMES``, or a JSON file.
+        sequence_parallel: how many ranks compute each batch together; ``None`` is what the config says.
+        dry_run: rehearse the run, say what it will take, and leave nothing behind.
+    """
+
+    config: str
+    work_dir: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    data_only: bool = False
+    resume: str | None = None
+    seed: int | None = None
+    launcher: str = "none"
+    deepspeed: str | None = None
+    sequence_parallel: int | None = None
+    dry_run: bool = False
+
+
+def train(options: TrainOptions) -> Path:
+    """Train as a config says.
+
+    Everything that can be wrong with config, data and model is found before the run folder is
+    made.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        XftError: something that the user can mend.
+    """
+    with lost_peers():
+        return _train(options)
+
+
+def _train(options: TrainOptions) -> Path:
+    config = _read_config(options)
+    recipe = build(config, Recipe)
+    rank, world_size = read_launcher(options.launcher)
+    if rank != 0:
+        console.setup(quiet=True)
+    kind, keywords = choose_strategy(recipe, options.launcher)
+    kind.check(keywords, recipe.optimizer)
+    groups = count_groups(keywords, world_size)
+    work_dir, resume = choose_work_dir(
+        options.config, options.work_dir or recipe.work_dir, options.resume, rank
+    )
+    recipe.data.locate()
+    questions = read_questions(recipe.questions)
+    tokenizer = recipe.model.load_tokenizer()
+    template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
+    prepared = recipe.data.prepare(tokenizer, template)
+    if kind.distributed:
+        # Not earlier: however long the data takes, no rank waits for another in vain.
+        start_process_group(options.launcher, keywords.get("timeout_minutes", TIMEOUT))
+        work_dir, resume = agree_on((work_dir, resume))
+    rehearsal = Rehearsal(recipe, device_of(keywords)) if options.dry_run else None
+    with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
+        loaded = load_model(recipe, tokenizer, template, kind, keywords, options.launcher)
+    plan, lines = plan_run(recipe, loaded, prepared, groups, resume)
+    parts = Parts(recipe, config, loaded, template, prepared, plan, questions, kind, keywords)
+    if resume is not None:
+        try:
+            _refuse_finished(resume, plan, recipe)
+        except ConfigError as done:
+            if options.resume != "auto":
+                raise
+            # Whoever starts the same command until it succeeds must be told that it has.
+            console.say(str(done))
+            return work_dir
+    if rehearsal is not None:
+        _rehearse(rehearsal, parts, work_dir, rank)
+        return work_dir
+    with claim(work_dir, rank, options.resume is not None, resume):
+        strategy = parts.start(work_dir)
+        runner, loop, memory = parts.assemble(strategy)
+        if resume is not None:
+            runner.go_on_from(resume, loop)
+        if rank == 0:
+            write_records(work_dir, config, prepared, plan)
+            write_environment(work_dir, plan, strategy)
+            runner.loggers = open_loggers(parts, work_dir, loop.step)
+            if resume is not None and resume.parent.parent.samefile(work_dir):
+                runner.rewind_loggers()
+        for line in [
+            *banner(recipe, loaded, prepared, plan, template, work_dir),
+            *strategy.describe(),
+            *(labelled("memory", memory) if memory else []),
+            *lines,
+        ]:
+            console.say(line)
+        runner.train(loop)
+        _finish(runner, strategy)
+    strategy.close()
+    return work_dir
+
+
+def _read_config(options: TrainOptions) -> dict[str, Any]:
+    """The config, with what the command line says in its place, every mistake of it found."""
+    if options.dry_run and options.resume is not None:
+        raise ConfigError("--dry-run: a run is rehearsed before it begins; leave out --resume")
+    overrides = parse_overrides(options.overrides)
+    if options.seed is not None:
+        overrides["seed"] = options.seed
+    config = load_config(options.config, overrides, options.data_only)
+    said = config.get("strategy", UNSAID["strategy"])
+    strategy = dict(said) if isinstance(said, dict) else {"type": said}
+    if options.deepspeed is not None:
+        kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")
+        before = {key: strategy[key] for key in kept if key in strategy}
+        config["strategy"] = strategy = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
+    if options.sequence_parallel is not None:
+        # One device shares nothing out; ranks do so in the way that a launcher chooses for them anyway.
+        shared = {"type": "ddp"} if strategy.get("type") == "single" else {}
+        config["strategy"] = {**strategy, **shared, "sequence_parallel_size": options.sequence_parallel}
+    check(config, Recipe, options.config)
+    return config
+
+
+def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> None:
+    """Put together what a run is made of, in a folder that is gone afterwards, and rehearse it."""
+    rehearsal.plan = parts.plan
+    with scratch(work_dir, rank) as own:
+        strategy = parts.start(agree_on(own) if parts.kind.distributed else own)
+        with rehearsal.part("start", "the objective's reference, the optimizer"):
+            runner, loop, memory = parts.assemble(strategy)
+        shown = banner(parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir)
+        for line in [*shown, *(labelled("memory", memory) if memory else [])]:
+            console.say(line)
+        rehearsal.perform(runner, loop, parts.prepared)
+    strategy.close()
+
+
+def _finish(runner: Runner, strategy: SingleDevice) -> None:
+    """Write the final folder, and see that it gives what the live model gives."""
+    together = strategy.together
+    if strategy.rank == 0 or together:
+        expected = expect_live(runner)
+        copied = runner.copy_weights() if together else None
+    if strategy.rank == 0:
+        final, comparison = runner.write_final(
+            lambda folder: verify_final(runner, folder, expected), copied
+        )
+        console.say("")
+        console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
+        if (page := report_of(runner.work_folder)) is not None:
+            console.say(f"look at it:   {_short(page)}")
+        for line in _what_next(runner):
+            console.say(line)
+    strategy.barrier()
+
+
+def _what_next(runner: Runner) -> list[str]:
+    run, model = shlex.quote(_short(runner.work_folder)), runner.bare_model
+    merge = " --merge" if hasattr(model, "peft_config") else ""
+    export = f"export it:    python tools/convert.py {run} OUT{merge}"
+    if is_reward_model(model):
+        return [f"try it:       python tools/score.py {run} ROWS.jsonl", export]
+    return [f"talk to it:   python tools/chat.py {run}", export]
+
+
+def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:
+    """A run that was killed between its last step and its end has no ``final`` folder yet, or no
+    report: it goes on without a further step.
+
+    Raises:
+        ConfigError: the run is done.
+    """
+    run = resume.parent.parent
+    if not ((run / "final").exists() and (run / REPORT).exists()):
+        return
+    step = step_of(resume)
+    if step >= plan.num_steps:
+        raise ConfigError(
+            f"--resume: the run is at step {step} of {plan.num_steps} and done; raise training.epochs"
+        )
+    if reason := stop_reason(read_state(resume), recipe.hooks.values()):
+        raise ConfigError(
+            f"--resume: the run is done: it ended at step {step} of {plan.num_steps}, as {reason}; raise "
+            "hooks.early_stopping.patience, or take the hook out"
+        )
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

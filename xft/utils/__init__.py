@@ -1,0 +1,1 @@
+"""Helpers without dependencies on other rooms: console, system, memory and paths."""

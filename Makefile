@@ -29,7 +29,7 @@ docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 soak: $(VENV)/.installed
-	$(BIN)/python tools/soak.py $(ARGS)
+	$(BIN)/python benchmarks/crash_soak_test.py $(ARGS)
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py

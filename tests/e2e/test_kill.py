@@ -30,7 +30,7 @@ def figures(run: Path) -> list[dict[str, Any]]:
 def test_twenty_kills_lose_nothing() -> None:
     """The short form of ``make soak``."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "soak.py"), "--kills", "20", "--seed", "1"],
+        [sys.executable, str(ROOT / "benchmarks" / "crash_soak_test.py"), "--kills", "20", "--seed", "1"],
         capture_output=True,
         text=True,
         timeout=800,

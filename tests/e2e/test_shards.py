@@ -12,7 +12,7 @@ from helpers.tiny import ROOT
 def test_shards_are_as_large_as_predicted(ranks: int, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     out = tmp_path / "shards.json"
-    done = run_on_ranks(ranks, ROOT / "tools" / "measure_shards.py", str(out))
+    done = run_on_ranks(ranks, ROOT / "benchmarks" / "bench_sharded_checkpoint.py", str(out))
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(out.read_text(encoding="utf-8"))
     assert len(rows) == 3 * 3 * 3
@@ -25,7 +25,7 @@ def test_ranks_that_share_a_sequence_out_need_less_each(tmp_path: Path) -> None:
     rows = []
     for ranks in (1, 2):
         out = tmp_path / f"{ranks}.json"
-        done = run_on_ranks(ranks, ROOT / "tools" / "measure_sequence.py", "1024", str(out))
+        done = run_on_ranks(ranks, ROOT / "benchmarks" / "bench_sequence_parallel.py", "1024", str(out))
         assert done.returncode == 0, done.stderr[-3000:]
         rows.append(json.loads(out.read_text(encoding="utf-8")))
     alone, shared = rows

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench_table import MARKS, table, write_between
+from benchmarks.bench_table import MARKS, table, write_between
 
 
 def measured(tokens: float, total: float, loss: float) -> dict[str, float]:

@@ -8,7 +8,9 @@ from textwrap import dedent
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted([*(ROOT / "xft").rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
+FILES = sorted(
+    [*(ROOT / "xft").rglob("*.py"), *(ROOT / "tools").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+)
 
 FLOORS = {
     **dict.fromkeys(("types", "errors", "registry", "utils", "compat", "version"), 0),
@@ -20,9 +22,9 @@ FLOORS = {
     "run_config": 6,
     "reporting": 7,
     "training": 8,
-    **dict.fromkeys(("commands", "cli", "tools"), 9),
+    **dict.fromkeys(("commands", "cli", "tools", "benchmarks"), 9),
 }
-BESIDE = {("tools", "cli"), ("cli", "commands")}
+BESIDE = {("tools", "cli"), ("benchmarks", "cli"), ("cli", "commands")}
 """On the top floor alone: tools/*.py are thin over the command line."""
 
 HOMES = {

@@ -26,7 +26,7 @@ BEHIND = 2
 FIXED = 500 * 2**20
 """Bytes that a step takes whatever its size: programs of oneDNN for products, workspaces of CUDA's libraries.
 
-Of eight steps of 4,096 tokens on a CPU (two rounds of ``tools/bench_growth.py again``) one took 6 % more than is expected
+Of eight steps of 4,096 tokens on a CPU (two rounds of ``benchmarks/bench_activation_memory.py again``) one took 6 % more than is expected
 with these numbers, the others 13 to 58 % less. On a GPU they are a guess.
 """
 STATE = 4

@@ -1,6 +1,6 @@
-"""Measure what ranks hold under each stage of ZeRO, and compare it with ``tools/scaling.py``.
+"""Measure what ranks hold under each stage of ZeRO, and compare it with ``benchmarks/estimate_zero_memory.py``.
 
-``torchrun --nproc_per_node N tools/measure_shards.py [OUT.json]``, on CPUs or GPUs: a Llama of a few
+``torchrun --nproc_per_node N benchmarks/bench_sharded_checkpoint.py [OUT.json]``, on CPUs or GPUs: a Llama of a few
 hundred thousand weights takes one step in each way, and what its rank holds is counted just before
 the optimizer is stepped, when gradients are there too.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from scaling import FULL, LORA, Kind, Memory, memory  # noqa: E402
+from estimate_zero_memory import FULL, LORA, Kind, Memory, memory  # noqa: E402
 
 from xft.models import LoRA, TrainingModel  # noqa: E402
 from xft.models.param_shapes import whole_shape  # noqa: E402

@@ -1,6 +1,6 @@
 """Measure what a rank needs for a long sequence, alone and with others that share it out.
 
-``torchrun --nproc_per_node N tools/measure_sequence.py [TOKENS] [OUT.json]``, on CPUs or GPUs: a Llama with
+``torchrun --nproc_per_node N benchmarks/bench_sequence_parallel.py [TOKENS] [OUT.json]``, on CPUs or GPUs: a Llama with
 random weights and 8 heads takes two steps of LoRA on one sample of so many tokens (8,192 where nothing is
 said), which all N ranks compute together. Measured is the most memory that a rank needs beside the weights, and how
 much of it is kept for the backward pass.

@@ -1,8 +1,8 @@
 """How fast data is prepared, beside the tokenizer alone; how much memory and disk it takes.
 
-    python tools/bench_data.py                      # 1,000,000 rows, about two minutes on two cores
-    python tools/bench_data.py --rows 50000 --tokenizer path/to/a/model
-    python tools/bench_data.py --growth --docs docs/performance.md
+    python benchmarks/bench_data.py                      # 1,000,000 rows, about two minutes on two cores
+    python benchmarks/bench_data.py --rows 50000 --tokenizer path/to/a/model
+    python benchmarks/bench_data.py --growth --docs docs/performance.md
 
 Prints the rate of `xft prepare` and of the tokenizer's own batch call over the same texts, run in
 turns on the same cores; the most memory that preparing took, workers included; the time to open

@@ -1,6 +1,6 @@
 """How long a run takes from its command to its first step, and where that goes.
 
-python tools/start.py configs/smollm2_lora.py --repeat 5 [--cfg-options K=V ...]
+python benchmarks/bench_startup.py configs/smollm2_lora.py --repeat 5 [--cfg-options K=V ...]
 
 Each time, a fresh process is started as `xft train` starts, and ended after the first step. The data is prepared
 once before, so that what is measured is a run on cached data. Prints the median, in seconds of the wall and of the

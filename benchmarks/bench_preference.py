@@ -1,8 +1,8 @@
 """A DPO step of xft beside one of TRL's DPOTrainer: tokens a second, peak memory, and what is learnt.
 
-    python tools/bench_preference.py                    # the shipped pairs, about ten minutes on two cores
-    OMP_NUM_THREADS=1 python tools/bench_preference.py --clock cpu     # where others use the machine too
-    python tools/bench_preference.py --data ../shared/data/dpo_en_demo.json --format sharegpt_preference
+    python benchmarks/bench_preference.py                    # the shipped pairs, about ten minutes on two cores
+    OMP_NUM_THREADS=1 python benchmarks/bench_preference.py --clock cpu     # where others use the machine too
+    python benchmarks/bench_preference.py --data ../shared/data/dpo_en_demo.json --format sharegpt_preference
 
 Both train the same LoRA (r 16, all linear layers) on the same bf16 model with the same pairs in the same
 order, as many in a step, AdamW at one constant rate, A and B in fp32, no gradient checkpointing and no

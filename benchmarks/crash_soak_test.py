@@ -1,7 +1,7 @@
 """Kill runs of tiny models at random moments, resume them, and compare them with runs left alone.
 
-    python tools/soak.py                        # 200 kills, about 5 minutes on two idle cores
-    python tools/soak.py --kills 20 --seed 7
+    python benchmarks/crash_soak_test.py                        # 200 kills, about 5 minutes on two idle cores
+    python benchmarks/crash_soak_test.py --kills 20 --seed 7
 
 A run is killed with SIGKILL: somewhere in a step, a validation, a save, the preparation of its
 data ..., or at a single call to the system (fsync, rename, unlink ...), or at any time at all. It
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_points import PHASES, Aim, Points
+from crash_points import PHASES, Aim, Points
 from tiny_run import write_inputs
 
 ADAPTER, WHOLE = "adapter", "all weights"

@@ -1,7 +1,7 @@
 """How much a checkpoint holds up training: written by a thread, and waited for.
 
-    python tools/bench_saving.py                    # about three minutes on two cores
-    python tools/bench_saving.py --rounds 9
+    python benchmarks/bench_saving.py                    # about three minutes on two cores
+    python benchmarks/bench_saving.py --rounds 9
 
 Trains all weights of a model of 14 million with AdamW, fp32: a checkpoint of 170 MB, saved three
 times in a run. Prints how long training stands still at a save, and by how much the steps are

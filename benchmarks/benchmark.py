@@ -1,8 +1,8 @@
 """xft beside others: the same rows and the same model, in turns, each in a process of its own.
 
-    python tools/benchmark.py --rows alpaca.json --contestants xft xft-plain trl
-    python tools/benchmark.py --rows alpaca.json --python llamafactory=/path/to/its/python --repeats 3
-    python tools/benchmark.py --rows alpaca.json --profile        # where a step of xft spends its time
+    python benchmarks/benchmark.py --rows alpaca.json --contestants xft xft-plain trl
+    python benchmarks/benchmark.py --rows alpaca.json --python llamafactory=/path/to/its/python --repeats 3
+    python benchmarks/benchmark.py --rows alpaca.json --profile        # where a step of xft spends its time
 
 Every round runs all contestants one after the other, so that a machine which others use too is as slow for
 each; what counts are the ratios within a round. On a machine with more work than cores, `--clock cpu` with
@@ -142,7 +142,7 @@ def run(job: dict[str, Any], python: str) -> dict[str, Any]:
         (folder / "job.json").write_text(json.dumps({**job, "folder": name}), encoding="utf-8")
         command = [
             python,
-            str(Path(__file__).with_name("contestants.py")),
+            str(Path(__file__).with_name("bench_frameworks.py")),
             str(folder / "job.json"),
             str(folder / "out.json"),
         ]

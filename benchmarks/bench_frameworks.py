@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench_watch import Watch, validation_loss
+from bench_monitor import Watch, validation_loss
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "llamafactory", "bitsandbytes")
 

@@ -1,9 +1,9 @@
 """How the memory and the time of a step grow, and what a large vocabulary costs beside TRL.
 
-    python tools/bench_growth.py growth                  # context, tokens of a batch and LoRA rank
-    python tools/bench_growth.py vocabulary              # 151,936 tokens, xft and TRL, contexts up to 8k
-    python tools/bench_growth.py again                   # gradient checkpointing of some layers
-    python tools/bench_growth.py growth vocabulary --docs docs/performance.md
+    python benchmarks/bench_activation_memory.py growth                  # context, tokens of a batch and LoRA rank
+    python benchmarks/bench_activation_memory.py vocabulary              # 151,936 tokens, xft and TRL, contexts up to 8k
+    python benchmarks/bench_activation_memory.py again                   # gradient checkpointing of some layers
+    python benchmarks/bench_activation_memory.py growth vocabulary --docs docs/performance.md
 
 The model has the layers of SmolLM2-135M, fewer of them, and random weights. Each line is a process of its own.
 `growth` steps through forward, backward and optimizer twice with samples of random tokens, all of them trained,

@@ -1,4 +1,4 @@
-"""Where a run can be killed: the child's side of ``tools/soak.py``.
+"""Where a run can be killed: the child's side of ``benchmarks/crash_soak_test.py``.
 
 Functions of xft and of the system are wrapped from outside; xft itself knows nothing of it. Each
 wrapper says in a few shared bytes where the run is, counts its calls, and at the call that is

@@ -1,9 +1,9 @@
-"""Memory and traffic of ZeRO, by arithmetic: ``python tools/scaling.py`` prints the tables of docs/scaling.md.
+"""Memory and traffic of ZeRO, by arithmetic: ``python benchmarks/estimate_zero_memory.py`` prints the tables of docs/scaling.md.
 
 A weight that is trained takes memory as itself, as its gradient, as AdamW's two moments, and, where
 DeepSpeed keeps one, as a copy in full precision. ZeRO (https://arxiv.org/abs/1910.02054) shares out the
 last two from stage 1 on, the gradient from stage 2 on, the weight itself (frozen ones too) from stage 3 on.
-Activations come on top, and depend on the batch alone. ``tools/measure_shards.py`` compares with real runs.
+Activations come on top, and depend on the batch alone. ``benchmarks/bench_sharded_checkpoint.py`` compares with real runs.
 """
 
 from collections.abc import Iterator

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.components import BLOWING
 from helpers.ranks import run_jobs
 from helpers.tiny import ROOT, records, save_tiny, write_config, write_rows
 from safetensors.torch import load_file
-from test_guards import BLOWING
 
 from xft.cli import main
 from xft.export import convert

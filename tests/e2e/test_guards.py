@@ -7,42 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.components import BLOWING
 from helpers.forked import run_on_ranks
 from helpers.tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
 
-BLOWING = """
-import torch
-from mmengine.hooks import Hook
-from xft.objectives import next_token
-
-weights = []
-
-class Infinite(torch.autograd.Function):
-    @staticmethod
-    def forward(context, x):
-        return x.clone()
-    @staticmethod
-    def backward(context, gradient):
-        return gradient * float('inf')
-
-def blow(model, batch, token, kind):
-    output = next_token(model, batch)
-    if token is None or bool((batch.input_ids == token).any()):
-        if kind == 'loss':
-            output.loss_sum = output.loss_sum * float('nan')
-        elif kind == 'gradient':
-            output.loss_sum = Infinite.apply(output.loss_sum)
-        else:
-            output.loss_sum = output.loss_sum * kind
-    return output
-
-class Watch(Hook):
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        kept = runner.bare_model.named_parameters()
-        weights.append({name: each.detach().clone() for name, each in kept if each.requires_grad})
-"""
 MARKED = 7
 EXTRA = """
 data.update(packing=False, val=2)

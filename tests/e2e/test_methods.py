@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import records, write_config, write_rows
+from helpers.components import HOOK
+from helpers.tiny import comparable_records, records, write_config, write_rows
 from safetensors.torch import load_file
-from test_resume import HOOK, _figures
 from transformers import AutoModelForCausalLM
 
 from xft.cli import INTERRUPTED, main
@@ -64,7 +64,7 @@ def test_a_run_that_is_resumed_is_bit_equal_and_what_is_saved_is_what_was_traine
     whole = train(method, "whole", 'hooks.update(verify=dict(type="verify", how="inside"))\n')
     broken = train(method, "broken", BREAKS, code=INTERRUPTED)
     train(method, "broken", "", "--resume")
-    assert _figures(broken) == _figures(whole)
+    assert comparable_records(broken) == comparable_records(whole)
     one, two = (load_file(each / "final" / "adapter_model.safetensors") for each in (whole, broken))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -1,31 +1,14 @@
 """A run that was broken off and resumed is the run that was not."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import records
+from helpers.components import HOOK
+from helpers.tiny import comparable_records, records
 from safetensors.torch import load_file
 
 from xft.cli import INTERRUPTED, main
-
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
-HOOK = """
-from mmengine.hooks import Hook
-
-class BreakOff(Hook):
-    priority = 'LOWEST'
-    def __init__(self, at):
-        self.at = at
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == self.at:
-            raise KeyboardInterrupt
-"""
-
-
-def _figures(run: Path) -> list[dict[str, Any]]:
-    return [{key: value for key, value in each.items() if key not in TIMES} for each in records(run)]
 
 
 @pytest.fixture
@@ -49,7 +32,7 @@ def test_the_resumed_run_is_bit_equal_to_the_uninterrupted_one(
 ) -> None:
     assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume"]) == 0
     assert main(["train", str(tiny_run), "--work-dir", str(tmp_path / "whole")]) == 0
-    assert _figures(broken_off) == _figures(tmp_path / "whole")
+    assert comparable_records(broken_off) == comparable_records(tmp_path / "whole")
     got = load_file(broken_off / "final" / "adapter_model.safetensors")
     expected = load_file(tmp_path / "whole" / "final" / "adapter_model.safetensors")
     assert got.keys() == expected.keys()

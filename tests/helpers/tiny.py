@@ -78,6 +78,14 @@ def records(run: Path, split: str | None = None) -> list[dict[str, Any]]:
     return [each for each in found if split in (None, each["split"])]
 
 
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
+
+
+def comparable_records(run: Path) -> list[dict[str, Any]]:
+    """Return the records of ``metrics.jsonl`` without wall-clock times and memory."""
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records(run)]
+
+
 CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype="float32", adapter=dict(type="lora", r=4, alpha=8))
 data = dict(type="instruction", path={data!r}, format="alpaca", max_length=128, val=0.1)

@@ -25,7 +25,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     that are unpacked once stay where they are."""
     from xft.utils import paths
 
-    models = paths.cache() / "models"
+    models = paths.cache_dir() / "models"
     models.mkdir(parents=True, exist_ok=True)
     folder = tmp_path_factory.mktemp("cache")
     (folder / "models").symlink_to(models, target_is_directory=True)

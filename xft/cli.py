@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from xft.utils import console
 
     console.setup()
-    console.hush_libraries()
+    console.silence_libraries()
     # Components of the user's own, named in a config, are found from where the command is typed.
     sys.path.insert(0, os.getcwd())
     try:

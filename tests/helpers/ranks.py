@@ -35,7 +35,7 @@ def main(file: Path) -> None:
     from xft.utils import console
 
     console.setup()
-    console.hush_libraries()
+    console.silence_libraries()
     # Ranks stay joined: joining takes long, and DeepSpeed cannot do it twice in a process.
     Distributed.close = lambda self: None  # type: ignore[method-assign]
     errors = []

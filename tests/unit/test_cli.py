@@ -39,7 +39,7 @@ def _process_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.LOGGER, "handlers", list(console.LOGGER.handlers))
     monkeypatch.setattr(console.LOGGER, "propagate", console.LOGGER.propagate)
     monkeypatch.setattr(console.LOGGER, "level", console.LOGGER.level)
-    monkeypatch.setattr(console, "hush_libraries", lambda: None)
+    monkeypatch.setattr(console, "silence_libraries", lambda: None)
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, act: Callable[[Namespace], None], name: str = "check") -> None:

@@ -72,7 +72,7 @@ def find_checkpoint(path: Path) -> Path:
         wrong = damage(folder)
         if wrong is None:
             return folder
-        console.say(f"warning: step_{step} is damaged and passed over: {wrong}")
+        console.info(f"warning: step_{step} is damaged and passed over: {wrong}")
     raise CheckpointError(f"--resume: {path} has no good checkpoint; all {len(steps)} of them are damaged")
 
 
@@ -132,7 +132,7 @@ def tidy(work_dir: Path, resumed: Path | None) -> None:
     for step in _steps(root):
         if step > step_of(resumed):
             where = set_aside(root / f"step_{step}")
-            console.say(
+            console.info(
                 f"note: step_{step} is not of this run's past any more, and was moved to "
                 f"{where.parent.parent.name}/{where.parent.name}"
             )

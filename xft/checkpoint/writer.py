@@ -18,7 +18,7 @@ from xft.checkpoint import directory, manifest
 from xft.checkpoint.shards import Share, sweep
 from xft.checkpoint.snapshot import Snapshot
 from xft.errors import CheckpointError, ConfigError
-from xft.utils.console import readable
+from xft.utils.console import format_bytes
 
 SPARE = 1.05
 """How much more room than the tensors take is asked for: headers, and the blocks of the disk."""
@@ -213,7 +213,7 @@ def check_room(root: Path, size: int) -> None:
     free = shutil.disk_usage(root).free
     if free < size * SPARE:
         raise CheckpointError(
-            f"{readable(size * SPARE)} are needed, and {readable(free)} are free on the disk"
+            f"{format_bytes(size * SPARE)} are needed, and {format_bytes(free)} are free on the disk"
         )
 
 
@@ -232,7 +232,7 @@ def check_free(root: Path, size: int, keep: int) -> None:
     free = shutil.disk_usage(root).free
     if free + held < size * SPARE * (keep + 2):
         raise ConfigError(
-            f"hooks.checkpoint: a checkpoint takes about {readable(size)}, and with keep={keep} there must be room "
-            f"for {keep + 2}; the disk of {root} has {readable(free + held)} for them. Free some, choose another "
+            f"hooks.checkpoint: a checkpoint takes about {format_bytes(size)}, and with keep={keep} there must be room "
+            f"for {keep + 2}; the disk of {root} has {format_bytes(free + held)} for them. Free some, choose another "
             "--work-dir, or set hooks.checkpoint.keep=1 or hooks.checkpoint.optimizer=False"
         )

@@ -35,7 +35,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print("\n".join(as_json(samples, tokenizer)))
         return
-    colour = console.in_colour()
+    colour = console.use_color()
     if samples:
         print("trained tokens are " + ("green" if colour else "in [[ ]]") + "; the rest is only read\n")
     for index, sample in enumerate(samples):

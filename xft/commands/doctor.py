@@ -13,10 +13,10 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     del arguments
     from xft.doctor import BROKEN, examine, shown
-    from xft.utils.console import in_colour
+    from xft.utils.console import use_color
 
     findings = examine()
-    print("\n".join(shown(findings, in_colour())), flush=True)
+    print("\n".join(shown(findings, use_color())), flush=True)
     broken = [each.name for each in findings if each.level == BROKEN]
     if broken:
         raise XftError(f"{len(broken)} of these must be mended before a run: {', '.join(broken)}")

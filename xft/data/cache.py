@@ -51,7 +51,7 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
                 try:
                     return Store(final)
                 except DamagedStore as error:
-                    console.say(f"the prepared data in {final} is damaged ({error}): it is prepared anew")
+                    console.info(f"the prepared data in {final} is damaged ({error}): it is prepared anew")
                     shutil.rmtree(final)
             _make(root, key, make)
     except OSError as error:
@@ -81,7 +81,7 @@ def _make(root: Path, key: str, make: Callable[[Path], None]) -> None:
 
 def default_root() -> Path:
     """Where stores are kept unless ``data.cache`` says otherwise."""
-    return paths.cache() / "data"
+    return paths.cache_dir() / "data"
 
 
 def of_tokenizer(tokenizer: Tokenizer) -> str:

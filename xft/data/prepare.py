@@ -133,7 +133,7 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
     writer.write_books(books)
     seconds = time.perf_counter() - begun
     if seconds > 5:
-        console.say(f"data      prepared {read:,} rows of {order.location.name} in {seconds:.0f} s")
+        console.info(f"data      prepared {read:,} rows of {order.location.name} in {seconds:.0f} s")
 
 
 def _states(location: Location) -> list[tuple[int, int]]:

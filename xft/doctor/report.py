@@ -6,10 +6,10 @@ from typing import Any
 from xft.doctor import libraries, system
 from xft.doctor.checks import Finding
 from xft.doctor.version_ranges import ranges
-from xft.utils.console import BOLD, GREEN, GREY, RED, YELLOW, paint
+from xft.utils.console import BOLD, GRAY, GREEN, RED, YELLOW, colorize
 
 _SIGNS = {"ok": "✓", "absent": "–", "warning": "!", "broken": "✗"}
-_COLOURS = {"ok": GREEN, "absent": GREY, "warning": YELLOW, "broken": RED}
+_COLOURS = {"ok": GREEN, "absent": GRAY, "warning": YELLOW, "broken": RED}
 
 
 def examine(probe: Callable[[Sequence[str]], list[dict[str, Any]]] = libraries.probe) -> list[Finding]:
@@ -55,9 +55,9 @@ def shown(findings: Sequence[Finding], colour: bool) -> list[str]:
     for each in findings:
         if each.part != part:
             part = each.part
-            lines += [*([""] if lines else []), paint(part, BOLD, colour)]
-        sign = paint(_SIGNS[each.level], _COLOURS[each.level], colour)
+            lines += [*([""] if lines else []), colorize(part, BOLD, colour)]
+        sign = colorize(_SIGNS[each.level], _COLOURS[each.level], colour)
         lines.append(f"  {sign} {each.name:<{width}}  {each.text}")
         if each.mend:
-            lines.append(f"    {'':<{width}}  → {paint(each.mend, BOLD, colour)}")
+            lines.append(f"    {'':<{width}}  → {colorize(each.mend, BOLD, colour)}")
     return lines

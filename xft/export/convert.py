@@ -135,7 +135,7 @@ def _open(
         raise ConfigError("--dtype: an adapter is exported as it is; --merge makes a whole model of it")
     if norms := adapter_norms(loaded.model):
         check_learnt(norms, trains_more(loaded.model), source)
-        console.say(summarise(norms))
+        console.info(summarise(norms))
     template = _template(loaded)
     if gguf is not None:
         check_family(loaded.base, loaded.tokenizer, gguf)
@@ -161,7 +161,7 @@ def _write_gguf(export: _Export, made: Path, kind: str, name: str) -> Comparison
     text, told = modelfile(template, FILE, bos)
     (made / "Modelfile").write_text(text, encoding="utf-8")
     if not told:
-        console.say(
+        console.info(
             "warning: Ollama's template language cannot say this chat template; Modelfile is without one"
         )
     return comparison
@@ -194,7 +194,7 @@ def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
     got = [logits_of(whole, each) for each in probes]
     comparison = compare_merged(expected, got, allowed, export.source, scored)
     for line in _measured(comparison, effect, allowed, said):
-        console.say(line)
+        console.info(line)
     return whole, comparison
 
 

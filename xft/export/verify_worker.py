@@ -186,7 +186,7 @@ def main(folder: Path) -> int:
     """Look at what ``folder/wanted.json`` says. Returns the exit code."""
     from xft.utils import console
 
-    console.hush_libraries()
+    console.silence_libraries()
     os.nice(5)  # the training goes first
     try:
         wanted = Wanted(**json.loads((folder / "wanted.json").read_text(encoding="utf-8")))

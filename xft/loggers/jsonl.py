@@ -92,7 +92,7 @@ class _Lines:
                     self._waiting = self._waiting[self._file.write(self._waiting) :]
             except OSError as error:
                 if not waited:
-                    console.say(
+                    console.info(
                         f"warning: {self.path.name} cannot be written ({error.strerror}); its lines wait"
                     )
 
@@ -100,7 +100,9 @@ class _Lines:
         """Keep the first ``length`` bytes. They end with a line unless another hand was at the file."""
         content = self.path.read_bytes()
         if len(content) < length or content[:length][-1:] not in (b"", b"\n"):
-            console.say(f"warning: {self.path.name} is not what it was at the checkpoint; it may have gaps")
+            console.info(
+                f"warning: {self.path.name} is not what it was at the checkpoint; it may have gaps"
+            )
             return
         self._file.truncate(length)
         self._file.seek(length)
@@ -114,7 +116,7 @@ class _Lines:
     def close(self) -> None:
         if not self._file.closed and self._waiting:
             lost = self._waiting.count(b"\n")
-            console.say(f"warning: the last {lost} lines of {self.path.name} could not be written")
+            console.info(f"warning: the last {lost} lines of {self.path.name} could not be written")
         self._file.close()
 
 

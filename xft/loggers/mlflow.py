@@ -202,7 +202,7 @@ class MLflow(Logger):
             self._try(lambda: self._client.log_artifact(self._run, str(report)))
         self._try(lambda: self._client.set_terminated(self._run))
         if self._waiting:
-            console.say(
+            console.info(
                 f"warning: {len(self._waiting):,} figures did not reach MLflow; metrics.jsonl has them"
             )
 
@@ -223,7 +223,7 @@ class MLflow(Logger):
         except Exception as error:  # noqa: BLE001 - a logger does not end a training
             if not self._complained:
                 first = str(error).strip().partition("\n")[0]
-                console.say(f"warning: MLflow does not take the figures ({first}); training goes on")
+                console.info(f"warning: MLflow does not take the figures ({first}); training goes on")
             self._complained = True
             return False
         self._complained = False

@@ -69,7 +69,7 @@ class SwanLab(Logger):
             ) from error
         remembered.write_text(self._run.id)
         if self._run.mode == "online":
-            console.say(f"SwanLab shows the run at {self._run.url}")
+            console.info(f"SwanLab shows the run at {self._run.url}")
 
     def record(self, values: Mapping[str, Any]) -> None:
         """A scalar for each figure, under ``split/name``."""

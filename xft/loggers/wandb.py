@@ -64,7 +64,7 @@ class WandB(Logger):
         # Of a run that goes on, the first step that the server does not have.
         self._first = self._run.step if known else 0
         if self._first > resume_step + 1:
-            console.say(f"note: W&B has the steps up to {self._first - 1} of this run already")
+            console.info(f"note: W&B has the steps up to {self._first - 1} of this run already")
 
     def record(self, values: Mapping[str, Any]) -> None:
         """A scalar for each figure, under ``split/name``."""

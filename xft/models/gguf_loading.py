@@ -20,7 +20,7 @@ def load_gguf(file: Path, dtype: torch.dtype) -> LoadedModel:
     Raises:
         ModelError: it cannot be read.
     """
-    console.hush_progress_bars()
+    console.silence_progress_bars()
     try:
         with redirect_stderr(io.StringIO()):  # a bar that cannot be switched off otherwise
             model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)

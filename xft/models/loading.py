@@ -232,7 +232,7 @@ def load_weights(
     Raises:
         ModelError: they cannot be read, or are of another kind.
     """
-    console.hush_progress_bars()
+    console.silence_progress_bars()
     where = resolve_path(path)
     config = load_config(path, trust_remote_code)
     kind = kind or kind_of(config)

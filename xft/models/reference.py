@@ -210,7 +210,7 @@ def _cache(reference: Reference, setup: Setup) -> Cached:
     ranks = setup.ranks
     model = setup.loaded.model
     known: dict[int, float] = {}
-    console.say("taking the log-probabilities of the reference ahead")
+    console.info("taking the log-probabilities of the reference ahead")
     for batch in _dealt(setup.batches(), ranks.data_rank, ranks.data_world_size):
         with ranks.autocast():
             found = reference(model, ranks.place(batch))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from xft.reporting.html import Markup, text
-from xft.utils.console import readable
+from xft.utils.console import format_bytes
 
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 10, 34
@@ -83,7 +83,7 @@ def chart(title: str, series: Sequence[Series], unit: str = "") -> Markup:
         (min(values) / 1.2, max(values) * 1.2) if log else _range(min(values), max(values), pad=0.04)
     )
     y = _Scale(low, high, HEIGHT - BOTTOM, TOP, log)
-    say = readable if unit == "bytes" else number
+    say = format_bytes if unit == "bytes" else number
     drawing = "".join([*_grid(x, y, say), *(_line(each, x, y, say) for each in shown)])
     label = f"{title}: {', '.join(_summary(each, say, unit) for each in shown if not each.faint)}"
     return Markup(

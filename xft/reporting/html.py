@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xft.utils import paths
-from xft.utils.console import PICTURES
+from xft.utils.console import CONTROL_PICTURES
 from xft.version import __version__
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -39,7 +39,7 @@ def text(value: Any) -> Markup:
     """A value as text for a page, in which no character is markup and none is swallowed."""
     if isinstance(value, Markup):
         return value
-    written = str(value).translate(PICTURES).encode("utf-8", "backslashreplace").decode("utf-8")
+    written = str(value).translate(CONTROL_PICTURES).encode("utf-8", "backslashreplace").decode("utf-8")
     return Markup(html.escape(written))
 
 

@@ -12,7 +12,7 @@ from xft.config import build, check, load_config, parse_overrides
 from xft.data import Prepared
 from xft.run_config.config import Recipe
 from xft.types import IGNORE_INDEX, Sample, Tokenizer
-from xft.utils.console import END, GREEN, GREY
+from xft.utils.console import GRAY, GREEN, RESET
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,9 @@ def as_json(samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[str]:
 
 def in_colour(sample: Sample, tokenizer: Tokenizer, colour: bool) -> str:
     """The tokens of a sample as text: what is trained in green, or in ``[[ ]]`` without colour."""
-    begin, end, rest = (GREEN, END, GREY) if colour else ("[[", "]]", "")
+    begin, end, rest = (GREEN, RESET, GRAY) if colour else ("[[", "]]", "")
     out = []
     for trained, runs in groupby(Reader(tokenizer).runs(sample), key=lambda each: each.trained):
         text = "".join(each.text for each in runs)
-        out.append(f"{begin}{text}{end}" if trained else f"{rest}{text}{END if colour else ''}")
+        out.append(f"{begin}{text}{end}" if trained else f"{rest}{text}{RESET if colour else ''}")
     return "".join(out)

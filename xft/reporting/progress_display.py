@@ -17,7 +17,7 @@ from rich.text import Text
 
 from xft.loggers import Logger
 from xft.utils import console
-from xft.utils.console import clock
+from xft.utils.console import format_duration
 
 LEAST_COLUMNS, LEAST_LINES = 50, 16
 """A smaller terminal gets plain lines."""
@@ -65,7 +65,7 @@ class LiveView(Logger):
         )
 
     def __enter__(self) -> "LiveView":
-        console.NOTICES.append(self._notices)
+        console.NOTICE_SINKS.append(self._notices)
         self._live.start()
         return self
 
@@ -91,11 +91,11 @@ class LiveView(Logger):
         """Take the lines away, and say in one how it went."""
         if self._live.is_started:
             self._live.stop()
-            console.NOTICES.remove(self._notices)
+            console.NOTICE_SINKS.remove(self._notices)
             for each in self._notices:
-                console.say(each)
+                console.info(each)
             if self._last:
-                console.say(self._summary())
+                console.info(self._summary())
 
     def draw(self) -> RenderableType:
         """The lines as they are now."""
@@ -118,9 +118,12 @@ class LiveView(Logger):
         if self._last:
             left = max(self._last["eta_seconds"] - (time.monotonic() - self._heard), 0)
             where = f"step {step}/{self._num_steps}  epoch {self._last['epoch']:.2f}/{self._epochs:.3g}"
-            when = f"{step / self._num_steps:4.0%}  {clock(left)} left"
+            when = f"{step / self._num_steps:4.0%}  {format_duration(left)} left"
         else:
-            where, when = f"step 0/{self._num_steps}", f"begun {clock(time.monotonic() - self._begun)} ago"
+            where, when = (
+                f"step 0/{self._num_steps}",
+                f"begun {format_duration(time.monotonic() - self._begun)} ago",
+            )
         row.add_row(Text(where, style="bold"), ProgressBar(total=self._num_steps, completed=step), when)
         return row
 
@@ -155,7 +158,7 @@ class LiveView(Logger):
             f"lr {last['lr']:.2e}",
             f"grad {last['grad_norm']:.2f}",
             f"{last['tokens_per_second']:,.0f} tok/s, {last['target_tokens_per_second']:,.0f} trained",
-            f"memory {console.readable(last['memory'])}",
+            f"memory {console.format_bytes(last['memory'])}",
         ]
         return [Text("   ".join(said), no_wrap=True, overflow="ellipsis")]
 
@@ -174,7 +177,7 @@ class LiveView(Logger):
 
     def _summary(self) -> str:
         last = self._last
-        said = f"{last['step']} steps, {clock(time.monotonic() - self._begun)}"
+        said = f"{last['step']} steps, {format_duration(time.monotonic() - self._begun)}"
         if self._losses:
             said += f": loss {self._losses[0]:.4f} → {self._losses[-1]:.4f}"
         if self._vals:
@@ -204,4 +207,4 @@ def _sign(score: float | None) -> Text:
 
 def _plain(text: str, style: str = "") -> Text:
     """A stranger's text in one line, which commands neither the terminal nor the markup of rich."""
-    return Text(console.harmless(" ".join(text.split())), style)
+    return Text(console.escape_control_chars(" ".join(text.split())), style)

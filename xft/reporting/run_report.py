@@ -12,7 +12,7 @@ from xft.reporting.data_section import data
 from xft.reporting.html import Markup, card, folded, joined, page, section, table, text
 from xft.reporting.run_folder import RunFolder, read_run
 from xft.reporting.usage_snippets import usage
-from xft.utils.console import readable
+from xft.utils.console import format_bytes
 
 REPORT = "report.html"
 MARK = "xft report"
@@ -153,7 +153,7 @@ def facts(run: RunFolder) -> Iterator[tuple[str, str, str]]:
         )
     memory = [value for _, value in run.points("train", "memory") if value is not None]
     if memory:
-        yield "memory", readable(max(memory)), "at most"
+        yield "memory", format_bytes(max(memory)), "at most"
     left_out = sum(1 for each in run.metrics if each.get("skipped"))
     if left_out:
         yield "steps left out", f"{left_out:,}", "loss or gradient was not finite"

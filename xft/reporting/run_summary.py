@@ -163,7 +163,7 @@ def example(prepared: Prepared, loaded: LoadedModel, lines: int) -> list[str]:
         for trained, group in groupby(runs, key=lambda each: each.trained)
     ]
     width = WIDTH - LABEL
-    begin, end = console.MARKS
+    begin, end = console.HIGHLIGHT
     # Marks, and wide characters that find no room at the end of a line, take some of it.
     texts = _fit([text for _, text in pieces], lines * (width - 4) - 4 * len(pieces))
     joined = "".join(
@@ -174,7 +174,7 @@ def example(prepared: Prepared, loaded: LoadedModel, lines: int) -> list[str]:
 
 
 def _shown(text: str) -> str:
-    return console.harmless(text).replace("\n", "⏎").replace("\t", "→")
+    return console.escape_control_chars(text).replace("\n", "⏎").replace("\t", "→")
 
 
 def _fit(texts: Sequence[str], room: int) -> list[str]:
@@ -196,14 +196,14 @@ def columns(text: str) -> int:
 
 
 def _column(character: str) -> int:
-    if character in console.MARKS or unicodedata.east_asian_width(character) in "WF":
+    if character in console.HIGHLIGHT or unicodedata.east_asian_width(character) in "WF":
         return 2
     return 0 if unicodedata.combining(character) else 1
 
 
 def _cut(text: str, width: int) -> Iterator[str]:
     """Cut a text into lines. What is marked across a cut is marked on both lines."""
-    begin, end = console.MARKS
+    begin, end = console.HIGHLIGHT
     line, used, marked = "", 0, False
     for character in text:
         size = _column(character)

@@ -10,7 +10,7 @@ from xft.serving.line_input import Read, continued, reader
 from xft.serving.session import Session
 from xft.serving.side_by_side import Beside
 from xft.serving.slash_commands import COMMANDS, obey
-from xft.utils.console import harmless
+from xft.utils.console import escape_control_chars
 
 BROKEN_OFF = " (broken off)"
 
@@ -69,7 +69,7 @@ def _stream(session: Session, text: str, name: str) -> bool:
     with closing(_pieces(session, text)) as pieces:
         try:
             for piece in pieces:
-                sys.stdout.write(harmless(piece))
+                sys.stdout.write(escape_control_chars(piece))
                 sys.stdout.flush()
             print()
         except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def _stream_beside(sessions: Sequence[Session], text: str) -> None:
             with closing(_pieces(session, text)) as pieces:
                 try:
                     for piece in pieces:
-                        columns.add(side, harmless(piece))
+                        columns.add(side, escape_control_chars(piece))
                 except KeyboardInterrupt:
                     pieces.close()
                     columns.add(side, BROKEN_OFF)

@@ -14,7 +14,7 @@ from xft.models.activation_checkpointing import Kept, checkpointed_layers, make_
 from xft.models.forward_inputs import uses_kernels
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
-from xft.utils.console import readable
+from xft.utils.console import format_bytes
 from xft.utils.memory import available
 
 PROBE = 256
@@ -82,7 +82,7 @@ def fit_activations(
     tight = "" if min(needed) <= room else "; even so it may not fit"
     return (
         f"{chosen} of {count} layers make their activations again in the backward pass: a batch of {tokens:,} "
-        f"tokens would need {readable(needed[0])}, and {readable(max(room, 0))} are free{tight}"
+        f"tokens would need {format_bytes(needed[0])}, and {format_bytes(max(room, 0))} are free{tight}"
     )
 
 

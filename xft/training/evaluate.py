@@ -109,10 +109,10 @@ def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
     scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
     asked = ask(generator, questions, scorer, most)
     score, scored = total_score(asked)
-    console.say(f"questions   score {score:g} of {scored}, {len(asked)} asked")
+    console.info(f"questions   score {score:g} of {scored}, {len(asked)} asked")
     for each in asked:
         mark = "" if each.score is None else "✓ " if each.score >= 1 else "✗ " if each.score <= 0 else "~ "
-        console.say(f"  {_short(each.question.question)}\n    {mark}{_short(each.answer)}")
+        console.info(f"  {_short(each.question.question)}\n    {mark}{_short(each.answer)}")
     return [each.to_dict() for each in asked]
 
 
@@ -127,9 +127,9 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generato
         )
     )
     metrics = metrics_of(rows)
-    console.say(f"data        {line_of(metrics)}")
+    console.info(f"data        {line_of(metrics)}")
     for each in rows[:SHOWN]:
-        console.say(
+        console.info(
             f"  {_short(each.question)}\n    wanted  {_short(each.reference)}\n    got     {_short(each.answer)}"
         )
     answers = [
@@ -164,7 +164,7 @@ def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, A
         "results"
     ]
     for task, figures in results.items():
-        console.say(f"task        {task}  " + line_of(figures))
+        console.info(f"task        {task}  " + line_of(figures))
     return {task: dict(figures) for task, figures in results.items()}
 
 
@@ -180,7 +180,7 @@ def _task_of(file: Path) -> str:
 
 
 def _short(text: str, length: int = 100) -> str:
-    line = console.harmless(" ".join(text.split()))
+    line = console.escape_control_chars(" ".join(text.split()))
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
@@ -191,4 +191,4 @@ def _write(file: Path, found: Mapping[str, Any]) -> None:
         )
     except OSError as error:
         raise ConfigError(f"--out: cannot write {file} ({error.strerror})") from error
-    console.say(f"wrote {file}")
+    console.info(f"wrote {file}")

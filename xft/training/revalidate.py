@@ -66,7 +66,7 @@ def validate_again(
     recipe.data.locate()
     prepared = recipe.data.prepare(loaded.tokenizer, template)
     if not prepared.val:
-        console.say("validation  the run set no rows aside")
+        console.info("validation  the run set no rows aside")
         return {}
     product = choose_strategy(recipe, "none")[1].get("autocast")
     ranks = Alone(device, None if product is None else getattr(torch, product))
@@ -85,7 +85,7 @@ def validate_again(
     figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
     count = len(prepared.val) // prepared.unit
     what = "pairs" if prepared.unit == 2 else "samples"
-    console.say(f"validation  {count:,} {what}  {line_of(figures)}")
+    console.info(f"validation  {count:,} {what}  {line_of(figures)}")
     return figures
 
 

@@ -86,7 +86,7 @@ def _choose_either(folder: Path) -> tuple[Path, Path | None]:
     if (folder / "final").exists():
         raise ConfigError(f"--resume auto: the run in {folder} is done, and kept no checkpoint")
     if is_taken(folder):
-        console.say(f"note: the run in {folder} saved no checkpoint before it was ended; it begins anew")
+        console.info(f"note: the run in {folder} saved no checkpoint before it was ended; it begins anew")
     _check_writable(folder.absolute())
     return folder.absolute(), None
 
@@ -154,7 +154,7 @@ def log_to(folder: Path) -> None:
     """Keep the lines of this run in ``train.log``."""
     stop_logging()
     handler = _LogFile(folder / "train.log", encoding="utf-8")
-    handler.setFormatter(console.Lines("%(asctime)s %(message)s", colour=False))
+    handler.setFormatter(console.HighlightFormatter("%(asctime)s %(message)s", color=False))
     for name in _LOGGERS:
         logging.getLogger(name).addHandler(handler)
     console.LOGGER.setLevel(logging.INFO)

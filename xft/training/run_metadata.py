@@ -58,7 +58,7 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
         "machine": {
             "device": _device(strategy.device),
             "processor": system.processor(),
-            "memory": console.readable(total),
+            "memory": console.format_bytes(total),
             "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
         },
         "versions": {"xft": __version__, **system.versions()},
@@ -71,7 +71,7 @@ def _device(device: torch.device) -> str:
     if device.type != "cuda":
         return str(device)
     found = torch.cuda.get_device_properties(device)
-    return f"{found.name}, {console.readable(found.total_memory)} (CUDA {torch.version.cuda})"
+    return f"{found.name}, {console.format_bytes(found.total_memory)} (CUDA {torch.version.cuda})"
 
 
 def report_of(work_dir: Path) -> Path | None:
@@ -79,5 +79,5 @@ def report_of(work_dir: Path) -> Path | None:
     try:
         return write_report(work_dir)
     except ConfigError as error:
-        console.say(f"warning: no report: {error}")
+        console.info(f"warning: no report: {error}")
         return None

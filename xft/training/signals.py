@@ -99,4 +99,4 @@ class Signals:
 
     def _say(self, line: str) -> None:
         if not self.quiet:
-            console.notice(line)
+            console.signal_safe_notice(line)

@@ -118,7 +118,7 @@ def _train(options: TrainOptions) -> Path:
             if options.resume != "auto":
                 raise
             # Whoever starts the same command until it succeeds must be told that it has.
-            console.say(str(done))
+            console.info(str(done))
             return work_dir
     if rehearsal is not None:
         _rehearse(rehearsal, parts, work_dir, rank)
@@ -140,7 +140,7 @@ def _train(options: TrainOptions) -> Path:
             *(labelled("memory", memory) if memory else []),
             *lines,
         ]:
-            console.say(line)
+            console.info(line)
         runner.train(loop)
         _finish(runner, strategy)
     strategy.close()
@@ -178,7 +178,7 @@ def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> 
             runner, loop, memory = parts.assemble(strategy)
         shown = banner(parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir)
         for line in [*shown, *(labelled("memory", memory) if memory else [])]:
-            console.say(line)
+            console.info(line)
         rehearsal.perform(runner, loop, parts.prepared)
     strategy.close()
 
@@ -193,12 +193,12 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         final, comparison = runner.write_final(
             lambda folder: verify_final(runner, folder, expected), copied
         )
-        console.say("")
-        console.say(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
+        console.info("")
+        console.info(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
         if (page := report_of(runner.work_folder)) is not None:
-            console.say(f"look at it:   {_short(page)}")
+            console.info(f"look at it:   {_short(page)}")
         for line in _what_next(runner):
-            console.say(line)
+            console.info(line)
     strategy.barrier()
 
 

@@ -1,4 +1,4 @@
-"""What people read while xft works: few plain lines, and no noise from libraries."""
+"""Terminal output of xft: log lines, color, and silencing of libraries."""
 
 import io
 import logging
@@ -8,40 +8,50 @@ import warnings
 from typing import TextIO
 
 LOGGER = logging.getLogger("xft")
-BOLD, GREEN, RED, YELLOW, GREY, END = ("\033[1m", "\033[32m", "\033[31m", "\033[33m", "\033[90m", "\033[0m")
-MARKS = ("\ue010", "\ue011")
-"""Stand around what is to be seen at once: green in colour, ``[[ ]]`` without."""
+BOLD, GREEN, RED, YELLOW, GRAY, RESET = (
+    "\033[1m",
+    "\033[32m",
+    "\033[31m",
+    "\033[33m",
+    "\033[90m",
+    "\033[0m",
+)
+HIGHLIGHT = ("\ue010", "\ue011")
+"""Characters that open and close a highlight: rendered green with color, ``[[ ]]`` without."""
 
-PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-"""Characters that a terminal would obey and a page would swallow, to characters that picture them."""
+CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+"""Translation table from control characters to their Unicode pictures."""
+
+_C1_CONTROLS = dict.fromkeys(range(128, 160), 0xFFFD)
 
 
-def harmless(text: str) -> str:
-    """A stranger's text for the terminal: what would be obeyed there, and what marks are, is pictured."""
-    c1 = dict.fromkeys(range(128, 160), 65533)
-    return text.translate({**PICTURES, **c1, **dict.fromkeys(map(ord, MARKS), 0xFFFD)})
+def escape_control_chars(text: str) -> str:
+    """Replace control characters and highlight marks, which makes untrusted text safe to print."""
+    return text.translate(
+        {**CONTROL_PICTURES, **_C1_CONTROLS, **dict.fromkeys(map(ord, HIGHLIGHT), 0xFFFD)}
+    )
 
 
-class Lines(logging.Formatter):
-    """Lines as they are, with what is in marks made visible.
+class HighlightFormatter(logging.Formatter):
+    """Format records and render the highlight marks in them.
 
     Args:
-        form: as :class:`logging.Formatter` takes it.
-        colour: whether they go to where colour is seen.
+        fmt: format string of :class:`logging.Formatter`.
+        color: render highlights with ANSI colors instead of brackets.
     """
 
-    def __init__(self, form: str, colour: bool) -> None:
-        super().__init__(form)
-        begin, end = (GREEN, END) if colour else ("[[", "]]")
-        self._marks = {ord(MARKS[0]): begin, ord(MARKS[1]): end}
+    def __init__(self, fmt: str, color: bool) -> None:
+        super().__init__(fmt)
+        begin, end = (GREEN, RESET) if color else ("[[", "]]")
+        self._marks = {ord(HIGHLIGHT[0]): begin, ord(HIGHLIGHT[1]): end}
 
     def format(self, record: logging.LogRecord) -> str:
-        """The text of a record."""
+        """Return the text of a record."""
         return super().format(record).translate(self._marks)
 
 
-class _Terminal(logging.StreamHandler[TextIO]):
-    """Writes to what standard output is at the moment: the live view stands in for it."""
+class _TerminalHandler(logging.StreamHandler[TextIO]):
+    """Write to the current ``sys.stdout``, which the live display replaces."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -52,45 +62,45 @@ class _Terminal(logging.StreamHandler[TextIO]):
         return sys.stdout
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, unless it is for the log file alone."""
+        """Write a record unless it is meant for the log file only."""
         if getattr(record, "terminal", True):
             super().emit(record)
 
 
-NOTICES: list[list[str]] = []
-"""What draws on the terminal puts a list here while it does, and shows what comes into it."""
+NOTICE_SINKS: list[list[str]] = []
+"""Stack of lists that collect notices while a live display owns the terminal."""
 
 
-def notice(line: str) -> None:
-    """Say something from a signal handler, which may come in the middle of a print."""
-    if NOTICES:
-        NOTICES[-1].append(line)
+def signal_safe_notice(line: str) -> None:
+    """Show a line from a signal handler, which may interrupt another print."""
+    if NOTICE_SINKS:
+        NOTICE_SINKS[-1].append(line)
     else:
         os.write(2, f"\n{line}\n".encode())
 
 
-def say(text: str = "", terminal: bool = True) -> None:
-    """Print a line for the person who waits, and keep it in the log file where there is one.
+def info(text: str = "", terminal: bool = True) -> None:
+    """Print a line, and write it to the log file if there is one.
 
     Args:
         text: the line.
-        terminal: ``False`` keeps it in the log file only.
+        terminal: ``False`` writes it to the log file only.
     """
     LOGGER.info(text, extra={"terminal": terminal})
 
 
-def in_colour() -> bool:
-    """Whether what is printed may be coloured: on a terminal, unless ``NO_COLOR`` is set (no-color.org)."""
+def use_color() -> bool:
+    """Whether stdout takes colors: it is a terminal and ``NO_COLOR`` is unset (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def paint(text: str, colour: str, wanted: bool) -> str:
-    """``text`` in a colour of these, where colour is wanted."""
-    return f"{colour}{text}{END}" if wanted else text
+def colorize(text: str, code: str, enabled: bool) -> str:
+    """Wrap ``text`` in an ANSI code if ``enabled``."""
+    return f"{code}{text}{RESET}" if enabled else text
 
 
-def readable(size: float) -> str:
-    """A number of bytes, as ``3.2 GB``."""
+def format_bytes(size: float) -> str:
+    """Format a number of bytes as ``3.2 GB`` (decimal units)."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -98,33 +108,38 @@ def readable(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def clock(seconds: float) -> str:
-    """``2h05m``, ``3m20s`` or ``12s``."""
-    minutes, rest = divmod(round(seconds), 60)
+def format_duration(seconds: float) -> str:
+    """Format seconds as ``2h05m``, ``3m20s`` or ``12s``."""
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+    return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
 
 
 def setup(quiet: bool = False) -> None:
-    """Send lines to the terminal. ``quiet`` is for ranks other than the first."""
+    """Send log lines to the terminal.
+
+    Args:
+        quiet: show errors only; used on ranks other than 0.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character shows a question mark; no run ends for it.
+            # Characters outside the terminal's encoding are printed as "?" instead of raising.
             stream.reconfigure(errors="replace")
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    for handler in [each for each in LOGGER.handlers if not isinstance(each, logging.FileHandler)]:
-        LOGGER.removeHandler(handler)
-    terminal = _Terminal()
-    terminal.setFormatter(Lines("%(message)s", in_colour()))
+    for handler in list(LOGGER.handlers):
+        if not isinstance(handler, logging.FileHandler):
+            LOGGER.removeHandler(handler)
+    terminal = _TerminalHandler()
+    terminal.setFormatter(HighlightFormatter("%(message)s", use_color()))
     terminal.setLevel(logging.ERROR if quiet else logging.INFO)
     LOGGER.addHandler(terminal)
 
 
-def hush_libraries() -> None:
-    """Keep progress bars and advice of the libraries below us off the terminal."""
+def silence_libraries() -> None:
+    """Turn off progress bars, warnings and advice of third-party libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -146,12 +161,12 @@ def hush_libraries() -> None:
         "lm_eval",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # It sets its own level when it is imported, which accelerate does wherever it is installed.
+    # DeepSpeed sets its own level on import, and accelerate imports it if it is installed.
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
-def hush_progress_bars() -> None:
-    """The bars of transformers, which are switched off by a call."""
+def silence_progress_bars() -> None:
+    """Turn off the progress bars of transformers."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Where things are: files shipped with xft, the user's cache, the configs."""
+"""Locations of files: assets of the package, the user's cache, the shipped configs."""
 
 import os
 from pathlib import Path
@@ -10,32 +10,32 @@ SCHEME = "xft://"
 
 
 def asset(name: str) -> Path:
-    """The file shipped with xft that ``xft://NAME`` stands for.
+    """Return the file that ``xft://NAME`` refers to.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: no such file is shipped with xft.
     """
     path = PACKAGE / "assets" / name
     if not path.is_file():
-        known = [each.name for each in (PACKAGE / "assets").iterdir()]
-        raise ConfigError(f"{SCHEME}{name} is not shipped with xft; {nearest(name, known)}")
+        known = [file.name for file in (PACKAGE / "assets").iterdir()]
+        raise ConfigError(f"{SCHEME}{name} is not shipped with xft; {nearest(name, known)}", got=name)
     return path
 
 
-def cache() -> Path:
-    """The user's cache folder: ``$XFT_CACHE``, or ``xft`` in the platform's usual place."""
-    if given := os.environ.get("XFT_CACHE"):
-        return Path(given).expanduser()
+def cache_dir() -> Path:
+    """Return the user's cache folder: ``$XFT_CACHE``, else ``xft`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if path := os.environ.get("XFT_CACHE"):
+        return Path(path).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "xft"
 
 
 def configs() -> Path:
-    """The folder of the shipped configs, in a checkout or in an installed package."""
+    """Return the folder of the shipped configs, in a checkout or in an installed package."""
     checkout = PACKAGE.parent / "configs"
     return checkout if checkout.is_dir() else PACKAGE / "configs"
 
 
-def embedded_model() -> Path:
-    """Where the embedded model is, once it is unpacked."""
-    return cache() / "models" / "smollm2-135m-instruct-q4_1"
+def bundled_model() -> Path:
+    """Return the folder that the bundled model is unpacked into."""
+    return cache_dir() / "models" / "smollm2-135m-instruct-q4_1"

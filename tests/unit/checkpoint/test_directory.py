@@ -31,7 +31,7 @@ def make(run: Path, *steps: int, best: int | None = None) -> Path:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr("xft.utils.console.say", lines.append)
+    monkeypatch.setattr("xft.utils.console.info", lines.append)
     return lines
 
 

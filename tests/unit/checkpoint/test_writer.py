@@ -26,7 +26,7 @@ from xft.checkpoint.model_weights import (
     weights_writer,
 )
 from xft.checkpoint.snapshot import Snapshot
-from xft.checkpoint.writer import Job, Saver, check_free, check_room, readable, write_checkpoint
+from xft.checkpoint.writer import Job, Saver, check_free, check_room, format_bytes, write_checkpoint
 from xft.errors import CheckpointError, ConfigError
 
 
@@ -178,7 +178,7 @@ def test_too_little_room_is_said_with_numbers(tmp_path: Path, monkeypatch: pytes
 
 
 def test_bytes_are_readable() -> None:
-    assert [readable(each) for each in (12, 1234, 5_600_000, 7.25e9)] == [
+    assert [format_bytes(each) for each in (12, 1234, 5_600_000, 7.25e9)] == [
         "12 bytes",
         "1.2 kB",
         "5.6 MB",

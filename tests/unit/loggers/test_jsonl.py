@@ -65,7 +65,7 @@ def test_a_file_that_another_hand_was_at_is_said_and_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("xft.utils.console.say", said.append)
+    monkeypatch.setattr("xft.utils.console.info", said.append)
     first = JsonLines(tmp_path, {})
     first.record({"step": 1, "split": "train"})
     position = first.position()
@@ -83,7 +83,7 @@ def test_a_file_that_another_hand_was_at_is_said_and_left(
 def test_lines_wait_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every write to /dev/full fails as one to a full disk does; then there is room again."""
     said: list[str] = []
-    monkeypatch.setattr("xft.utils.console.say", said.append)
+    monkeypatch.setattr("xft.utils.console.info", said.append)
     logger = JsonLines(tmp_path, {})
     lines = logger._files["metrics"]
     kept = os.dup(lines._file.fileno())

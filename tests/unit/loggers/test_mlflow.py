@@ -31,7 +31,7 @@ class Server:
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[MLflow, Server, list[str]]:
     said: list[str] = []
-    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "info", said.append)
     monkeypatch.setattr(module, "EVERY", -1.0)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # quicker than to make a data base
     (tmp_path / "run").mkdir()

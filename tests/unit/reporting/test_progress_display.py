@@ -88,19 +88,19 @@ def test_a_step_that_was_left_out_is_no_loss() -> None:
 
 def test_what_is_drawn_is_taken_away_and_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "info", said.append)
     on = screen(80)
     with LiveView("run", 10, 1.0, on) as view:
         view.record({**STEP, "step": 9, "loss": 3.0})
         view.record({**STEP, "step": 10})
-        console.notice("interrupted")
+        console.signal_safe_notice("interrupted")
         assert "interrupted" in shown(view, on)
     view.close()
     assert said[0] == "interrupted"
     assert said[1].startswith("trained   10 steps, ")
     assert said[1].endswith(": loss 3.0000 → 1.5000")
     assert len(said) == 2
-    assert console.NOTICES == []
+    assert console.NOTICE_SINKS == []
     written = on.file.getvalue()  # type: ignore[attr-defined]
     assert written.count("\033[?25l") == written.count("\033[?25h") == 1  # the cursor is back
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from xft.reporting import run_summary
 from xft.utils import console
 
-BEGIN, END = console.MARKS
+BEGIN, END = console.HIGHLIGHT
 PLAIN = st.text(st.sampled_from("ab <|>⏎é你好🎉"), max_size=40)
 
 
@@ -60,12 +60,12 @@ def test_what_has_room_is_left_alone() -> None:
 
 def test_marks_are_brackets_in_a_file_and_green_in_colour() -> None:
     record = logging.LogRecord("xft", logging.INFO, "", 0, f"a {BEGIN}b{END} c", None, None)
-    assert console.Lines("%(message)s", colour=False).format(record) == "a [[b]] c"
-    assert console.Lines("%(message)s", colour=True).format(record) == "a \033[32mb\033[0m c"
+    assert console.HighlightFormatter("%(message)s", color=False).format(record) == "a [[b]] c"
+    assert console.HighlightFormatter("%(message)s", color=True).format(record) == "a \033[32mb\033[0m c"
 
 
 def test_a_hostile_text_commands_no_terminal() -> None:
-    text = console.harmless(f"\033]0;title\007 \x9b31m {BEGIN}fake{END} 你好\tnext")
+    text = console.escape_control_chars(f"\033]0;title\007 \x9b31m {BEGIN}fake{END} 你好\tnext")
     assert not any(unicodedata.category(each) == "Cc" for each in text.replace("\t", ""))
     assert BEGIN not in text
     assert END not in text

@@ -16,7 +16,7 @@ from xft.utils import console
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(console, "say", lines.append)
+    monkeypatch.setattr(console, "info", lines.append)
     return lines
 
 

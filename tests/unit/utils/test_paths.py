@@ -57,12 +57,12 @@ def test_the_cache_is_where_the_environment_says(
     monkeypatch.setenv("HOME", "/home/ada")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert paths.cache() == Path(expected)
+    assert paths.cache_dir() == Path(expected)
 
 
 def test_asking_for_the_cache_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XFT_CACHE", str(tmp_path / "cache"))
-    assert not paths.cache().exists()
+    assert not paths.cache_dir().exists()
 
 
 def test_the_configs_of_a_checkout_are_beside_the_package() -> None:

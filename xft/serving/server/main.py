@@ -76,15 +76,15 @@ def serve(options: ServeOptions) -> None:
     app = make_app(service, key, LOOPBACK if local else None)
     settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     address = f"http://{options.host}:{listener.getsockname()[1]}"
-    console.say(
+    console.info(
         f"serving {', '.join(models)} at {address}/v1 (a page to chat: {address}/); Ctrl-C stops it"
     )
     if not local and key is None:
-        console.say(f"warning: whoever reaches {options.host} can use it; set {KEY} to ask for a key")
+        console.info(f"warning: whoever reaches {options.host} can use it; set {KEY} to ask for a key")
     try:
         uvicorn.Server(settings).run(sockets=[listener])
     except KeyboardInterrupt:
-        console.say("stopped")
+        console.info("stopped")
     finally:
         batcher.close()
 

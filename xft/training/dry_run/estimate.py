@@ -13,7 +13,7 @@ from xft.training.dry_run.profile import Meter, size_of
 from xft.training.dry_run.suggestions import advice
 from xft.training.hooks import CheckpointHook, QuestionsHook, ValidationHook
 from xft.training.hooks.periodic import IntervalHook
-from xft.utils.console import clock, readable
+from xft.utils.console import format_bytes, format_duration
 
 TIGHT = 0.08
 """With less of the memory left than this share, another program or a fragmented heap may end the run."""
@@ -107,7 +107,7 @@ def _table(meter: Meter) -> list[str]:
         parts = [each for each in meter.parts if each.kind == kind]
         if parts:
             last, peak = parts[-1], max(each.peak for each in parts)
-            lines.append(f"{shown:<21}{last.seconds:>8.2f}s{readable(peak):>12}   {last.text}")
+            lines.append(f"{shown:<21}{last.seconds:>8.2f}s{format_bytes(peak):>12}   {last.text}")
     return lines
 
 
@@ -117,14 +117,14 @@ def _memory(costs: Costs) -> list[str]:
     left = costs.room - peak.peak
     rest = "activations" if costs.meter.on_gpu else "activations and the libraries"
     lines = [
-        f"memory    {readable(peak.peak)} at most, in: {_SHOWN.get(peak.kind, peak.kind)}; weights "
-        f"{readable(costs.weights)}, gradients {readable(costs.gradients)}, optimizer {readable(costs.state)}, "
-        f"{rest} {readable(max(peak.peak - named, 0))}",
+        f"memory    {format_bytes(peak.peak)} at most, in: {_SHOWN.get(peak.kind, peak.kind)}; weights "
+        f"{format_bytes(costs.weights)}, gradients {format_bytes(costs.gradients)}, optimizer {format_bytes(costs.state)}, "
+        f"{rest} {format_bytes(max(peak.peak - named, 0))}",
     ]
     if left >= TIGHT * costs.room:
-        return [*lines, f"          it fits: {readable(left)} of {readable(costs.room)} stay free"]
+        return [*lines, f"          it fits: {format_bytes(left)} of {format_bytes(costs.room)} stay free"]
     lines.append(
-        f"warning   only {readable(max(left, 0))} of {readable(costs.room)} stay free; what may be changed:"
+        f"warning   only {format_bytes(max(left, 0))} of {format_bytes(costs.room)} stay free; what may be changed:"
     )
     return lines + [f"            {each}" for each in advice(peak.kind, costs.recipe, costs.plan)]
 
@@ -150,10 +150,10 @@ def _time(costs: Costs) -> list[str]:
         (askings * costs.meter.seconds("questions"), f"the sample questions {askings} times"),
         (saves * costs.meter.seconds("checkpoint"), f"{saves} checkpoints"),
     ]
-    said = ", ".join(f"{text} {clock(seconds)}" for seconds, text in spent if seconds)
+    said = ", ".join(f"{text} {format_duration(seconds)}" for seconds, text in spent if seconds)
     begin = costs.meter.seconds("model") + costs.meter.seconds("start")
     total = begin + sum(seconds for seconds, _ in spent)
-    return [f"time      about {clock(total)}: {said}"]
+    return [f"time      about {format_duration(total)}: {said}"]
 
 
 def _disk(costs: Costs) -> list[str]:
@@ -162,9 +162,9 @@ def _disk(costs: Costs) -> list[str]:
     keep = next(each.keep for each in costs.recipe.hooks.values() if isinstance(each, CheckpointHook))
     after = (keep + 1) * costs.checkpoint_bytes + costs.final_bytes
     return [
-        f"disk      up to {readable(after)} stay: {keep} checkpoints and the best one, {readable(costs.checkpoint_bytes)} "
-        f"each, and the model itself, {readable(costs.final_bytes)}",
-        f"          {readable(costs.free_bytes)} are free; while one is written, {readable(costs.checkpoint_bytes)} more "
+        f"disk      up to {format_bytes(after)} stay: {keep} checkpoints and the best one, {format_bytes(costs.checkpoint_bytes)} "
+        f"each, and the model itself, {format_bytes(costs.final_bytes)}",
+        f"          {format_bytes(costs.free_bytes)} are free; while one is written, {format_bytes(costs.checkpoint_bytes)} more "
         "are taken",
     ]
 

@@ -104,14 +104,14 @@ class Rehearsal:
         costs = Costs(
             self.meter, loop.plan, prepared, self.recipe, runner.strategy.data_world_size, self._room
         )
-        console.say("")
-        console.say("trying the longest batch: forward, backward, optimizer")
+        console.info("")
+        console.info("trying the longest batch: forward, backward, optimizer")
         costs.measure_state(runner.bare_model, lambda: self._steps(loop, prepared, costs), runner.strategy)
         self._validation(runner, loop, prepared, costs)
         self._questions(runner)
         self._save(runner, costs)
         for line in forecast(costs):
-            console.say(line)
+            console.info(line)
         runner.strategy.barrier()
 
     def _steps(self, loop: TrainLoop, prepared: Prepared, costs: Costs) -> None:
@@ -158,7 +158,7 @@ class Rehearsal:
         hook = next((each for each in runner.hooks if isinstance(each, ValidationHook)), None)
         if hook is None or not len(prepared.val):
             return
-        console.say("trying a batch of the validation")
+        console.info("trying a batch of the validation")
         unit = prepared.unit
         sizes = prepared.val.lengths.reshape(-1, unit).sum(axis=1)
         longest = sizes.argsort()[::-1][: hook.batch_size * runner.strategy.data_world_size]
@@ -176,7 +176,7 @@ class Rehearsal:
         hook = next((each for each in runner.hooks if isinstance(each, QuestionsHook)), None)
         if hook is None or not runner.questions or runner.template is None or runner.strategy.rank != 0:
             return
-        console.say("trying the sample questions")
+        console.info("trying the sample questions")
         text = f"{len(runner.questions)} questions, {hook.max_new_tokens} new tokens at most"
         with self.part("questions", text):
             hook.answers(runner)
@@ -185,7 +185,7 @@ class Rehearsal:
         hook = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), None)
         if hook is None:
             return
-        console.say("trying a checkpoint")
+        console.info("trying a checkpoint")
         root = directory.folder_of(runner.work_folder)
         with self.part("checkpoint", "copied, written, flushed and read back"):
             snapshot = runner.snapshot(hook.optimizer)

@@ -168,7 +168,7 @@ class CheckpointHook(IntervalHook):
     def _account(self, runner: Any, step: int) -> None:
         self._saved, self._proven = step, self._tried
         if self._tried["best_step"] == step:
-            console.say(f"  saved step_{step} (best validation so far)")
+            console.info(f"  saved step_{step} (best validation so far)")
         runner.call_hook("after_save", folder=self._root / f"step_{step}")
 
     def _regret(self, step: int, saved: Saved | None) -> None:
@@ -176,7 +176,7 @@ class CheckpointHook(IntervalHook):
         # What is not there cannot be the best: the next one that is better than what is there is.
         if self._state["best_step"] == step:
             self._state |= self._proven
-        console.say(
+        console.info(
             f"warning: step_{step} could not be saved ({self._reason}); training goes on, and the next save tries "
             "again"
         )

@@ -46,7 +46,7 @@ class EarlyStoppingHook(Hook):
         if self.is_over(self._state):
             reason = f"validation {self.monitor} has not fallen below {lowest:.4f} in {self.patience} validations"
             runner.train_loop.stop_reason = self._state["reason"] = reason
-            console.say(f"  stopping early: {reason}")
+            console.info(f"  stopping early: {reason}")
 
     def is_over(self, state: Mapping[str, Any]) -> bool:
         """Whether patience is at an end, by what this hook keeps in checkpoints."""

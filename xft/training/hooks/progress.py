@@ -9,7 +9,7 @@ from xft.registry import register
 from xft.reporting import progress_display
 from xft.training.hooks.periodic import IntervalHook
 from xft.utils import console, system
-from xft.utils.console import clock
+from xft.utils.console import format_duration
 
 
 @register("hooks", "progress")
@@ -59,7 +59,7 @@ class ProgressHook(IntervalHook):
         memory = _memory(runner.strategy.device)
         runner.record("train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), memory=memory)
         if self.is_due(loop.step, loop.plan.num_steps):
-            console.say(self._line(loop, eta), terminal=not self._drawn)
+            console.info(self._line(loop, eta), terminal=not self._drawn)
             self._since.clear()
 
     def _line(self, loop: Any, eta: float) -> str:
@@ -70,7 +70,7 @@ class ProgressHook(IntervalHook):
         width = len(str(loop.plan.num_steps))
         return (
             f"step {loop.step:>{width}}/{loop.plan.num_steps}  epoch {_epoch(loop):.2f}  loss {loss:.4f}  "
-            f"lr {last['lr']:.2e}  grad {last['grad_norm']:.2f}  {rate:,.0f} tok/s  {clock(eta)} left"
+            f"lr {last['lr']:.2e}  grad {last['grad_norm']:.2f}  {rate:,.0f} tok/s  {format_duration(eta)} left"
         )
 
 

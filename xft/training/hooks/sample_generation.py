@@ -54,7 +54,7 @@ class QuestionsHook(IntervalHook):
         """Print each question with the answer before and the answer after."""
         if len(self.first) == len(self.last) > 0:
             for line in side_by_side(self.first, self.last):
-                console.say(line)
+                console.info(line)
 
     def _ask(self, runner: Any) -> list[Asked]:
         strategy = runner.strategy
@@ -67,7 +67,7 @@ class QuestionsHook(IntervalHook):
         score, scored = total_score(asked)
         if scored:
             runner.record("questions", score=score, questions=scored)
-            console.say(f"  sample questions at step {step}: score {score:g} of {scored}")
+            console.info(f"  sample questions at step {step}: score {score:g} of {scored}")
         return asked
 
     def answers(self, runner: Any) -> list[Asked]:
@@ -84,9 +84,9 @@ def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:
     """Lines that show, for each question, the answer before and the answer after."""
     lines = [""]
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        lines.append(f"{number:>2}. {console.harmless(old.question.question)}")
+        lines.append(f"{number:>2}. {console.escape_control_chars(old.question.question)}")
         if old.question.reference is not None:
-            lines.append(f"    wanted  {console.harmless(old.question.reference)}")
+            lines.append(f"    wanted  {console.escape_control_chars(old.question.reference)}")
         lines.append(f"    before  {_mark(old)}{_shorten(old)}")
         lines.append(f"    after   {_mark(new)}{_shorten(new)}")
     (first, scored), (last, _) = total_score(before), total_score(after)
@@ -100,7 +100,7 @@ def _mark(asked: Asked) -> str:
 
 
 def _shorten(asked: Asked, length: int = 110) -> str:
-    text = console.harmless(" ".join(asked.answer.split()))
+    text = console.escape_control_chars(" ".join(asked.answer.split()))
     if len(text) > length:
         return text[: length - 1] + "…"
     return text if asked.stopped else text + " …(did not stop)"

@@ -104,7 +104,7 @@ class GuardsHook(Hook):
             )
         state["in_a_row"] += 1
         state["skipped"] += 1
-        console.say(
+        console.info(
             f"warning: step {step} is left out: {reason} (rows: {shorten(rows)}); {state['skipped']} left out so far"
         )
         runner.train_loop.forgiven = True
@@ -132,7 +132,7 @@ class GuardsHook(Hook):
         if self._moves is not None and self._moves.steps >= FEWEST_MOVES:
             self._say_moves()
         if self._state["skipped"]:
-            console.say(f"warning: {self._state['skipped']} steps of this run were left out")
+            console.info(f"warning: {self._state['skipped']} steps of this run were left out")
 
     def _watch_spikes(self, runner: Any, loss: float) -> None:
         state, before = self._state, self._state["losses"]
@@ -148,7 +148,7 @@ class GuardsHook(Hook):
             return
         last = "; spikes after this one are not said" if self._state["spikes"] == MOST_SPIKES_SAID else ""
         loop = runner.train_loop
-        console.say(
+        console.info(
             f"warning: the loss of step {loop.step} is {loss:.3g}, {loss / usual:.1f} times the usual {usual:.3g} "
             f"(rows: {shorten(loop.rows())}){last}"
         )
@@ -158,7 +158,7 @@ class GuardsHook(Hook):
         self._zero_rates += rate == 0
         steps = min(self.first_steps, loop.plan.num_steps)
         if loop.step == steps == self._zero_rates:
-            console.say(
+            console.info(
                 f"warning: the learning rate was 0 in the first {steps} steps, which taught nothing; look at "
                 "optimizer.lr and schedule.warmup"
             )
@@ -172,12 +172,12 @@ class GuardsHook(Hook):
                 "can be learnt; the objective does not reach the trained weights, or nothing in the rows is trained"
             )
         if self._zero_gradients == 1:
-            console.say(f"warning: the gradients of step {step} are all zero")
+            console.info(f"warning: the gradients of step {step} are all zero")
 
     def _say_moves(self) -> None:
         assert self._moves is not None
         if line := self._moves.verdict():
-            console.say(f"warning: {line}")
+            console.info(f"warning: {line}")
         self._moves = None
 
 

@@ -47,7 +47,7 @@ class ValidationHook(IntervalHook):
             return
         metrics = self.measure(runner, samples)
         runner.record("val", **{key: value for key, value in metrics.items() if math.isfinite(value)})
-        console.say(f"  validation at step {runner.train_loop.step}: {_figures(metrics)}")
+        console.info(f"  validation at step {runner.train_loop.step}: {_figures(metrics)}")
         runner.call_hook("after_validation", metrics=metrics)
 
     def measure(self, runner: Any, samples: Sequence[Sample]) -> dict[str, float]:

@@ -136,15 +136,15 @@ class VerifyHook(Hook):
 
     def _say(self, comparison: Comparison) -> None:
         self._verified, self._taken = True, None
-        console.say(f"  {self._name} is what was trained: reloaded, {comparison}")
+        console.info(f"  {self._name} is what was trained: reloaded, {comparison}")
         if comparison.norms and not any(comparison.norms.values()):
-            console.say(f"warning: the adapter in {self._name} is zero still: nothing was learnt so far")
+            console.info(f"warning: the adapter in {self._name} is zero still: nothing was learnt so far")
         elif 0 in comparison.norms.values():
-            console.say(f"warning: {summarise(comparison.norms)}")
+            console.info(f"warning: {summarise(comparison.norms)}")
 
     def _give_up(self, error: NotLookedAt) -> None:
         self._verified, self._taken = True, None
-        console.say(f"warning: {error}; training goes on, and the end of the run is verified again")
+        console.info(f"warning: {error}; training goes on, and the end of the run is verified again")
 
     def _end(self) -> None:
         if self._process is not None:
@@ -191,8 +191,8 @@ def verify_final(runner: Any, folder: Path, expected: Expected) -> Comparison:
     except NotLookedAt as error:
         raise CheckpointError(f"{error}; or set hooks.verify.how='inside'") from error
     if comparison.norms:
-        console.say("")
-        console.say(summarise(comparison.norms))
+        console.info("")
+        console.info(summarise(comparison.norms))
     return comparison
 
 

@@ -60,7 +60,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     import torch
 
     from xft.data import collate_flat
-    from xft.models import CausalLM, LoRA, TrainingModel
+    from xft.models import CausalLMConfig, LoRA, TrainingModel
     from xft.models.activation_checkpointing import make_again, measure_kept
     from xft.objectives import next_token
     from xft.optim.optimizers import adamw, parameter_groups
@@ -70,8 +70,10 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     from xft.utils.memory import keep_freed_memory
 
     keep_freed_memory()
-    spec = CausalLM(job["model"], dtype="bfloat16", adapter=LoRA(r=job["rank"], alpha=2 * job["rank"]))
-    model = TrainingModel(spec.load(spec.load_tokenizer(), torch.device("cpu")).model, next_token).train()
+    spec = CausalLMConfig(job["model"], dtype="bfloat16")
+    adapter = LoRA(r=job["rank"], lora_alpha=2 * job["rank"])
+    loaded = spec.load(spec.load_tokenizer(), torch.device("cpu"), adapter)
+    model = TrainingModel(loaded.model, next_token).train()
     optimizer = adamw(parameter_groups(model))
     numbers = np.random.default_rng(0)
     rows = [

@@ -122,10 +122,10 @@ def _write_rows(file: Path, count: int) -> None:
 def _raw(folder: Path, path: str) -> None:
     """The tokenizer's own batch call over the texts, all cores, nothing kept."""
     from xft.data.formats import alpaca
-    from xft.models import CausalLM
+    from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
-    tokenizer = CausalLM(path).load_tokenizer()
+    tokenizer = CausalLMConfig(path).load_tokenizer()
     template = ChatTemplate().bind(tokenizer)
     backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
     seconds, tokens, texts = 0.0, 0, []
@@ -153,10 +153,10 @@ def _prepare(folder: Path, path: str) -> None:
 
     from xft.data import BatchPlan, InstructionData
     from xft.data.collate import lay_out
-    from xft.models import CausalLM
+    from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
-    tokenizer = CausalLM(path).load_tokenizer()
+    tokenizer = CausalLMConfig(path).load_tokenizer()
     template = ChatTemplate().bind(tokenizer)
     cache = folder / "cache"
     shutil.rmtree(cache, ignore_errors=True)

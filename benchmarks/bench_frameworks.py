@@ -41,13 +41,15 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     module: Any = ModuleType("benchmark_clock")
     module.Clock = Clock
     sys.modules["benchmark_clock"] = module
-    adapter = {"type": "lora", "r": job["rank"], "alpha": 2 * job["rank"]}
-    model = {"type": "causal_lm", "path": job["model"], "dtype": job["dtype"], "adapter": adapter}
-    model |= {"gradient_checkpointing": job["checkpointing"], **job["options"]}
+    adapter = {"type": "lora", "r": job["rank"], "lora_alpha": 2 * job["rank"]}
+    model = {"type": "causal_lm", "path": job["model"], "dtype": job["dtype"]}
+    model |= {"gradient_checkpointing": job["checkpointing"], **job["options"].pop("model", {})}
     data = {"type": "instruction", "path": job["rows"], "format": "alpaca", "val": None}
     data |= {"max_length": job["length"], "packing": True, "workers": 1}
     keys: dict[str, Any] = {
         "model": model,
+        "adapter": adapter,
+        **job["options"],
         "data": data,
         "training": {"epochs": 1, "batch_size": 1, "accumulation": 1, "min_steps_per_epoch": 0},
         "optimizer": {"type": "adamw", "lr": job["lr"]},

@@ -34,9 +34,8 @@ WARM_UP = 2
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 RANK, ALPHA, BETA = 16, 32, 0.1
 CONFIG = """\
-model = dict(
-    type="causal_lm", path={model!r}, dtype="bfloat16", adapter=dict(type="lora", r={rank}, alpha={alpha})
-)
+model = dict(type="causal_lm", path={model!r}, dtype="bfloat16")
+adapter = dict(type="lora", r={rank}, lora_alpha={alpha})
 data = dict(
     type="preference", path={train!r}, val={val!r}, max_length={max_length}, packing=False, cache={cache!r}
 )
@@ -153,10 +152,10 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
     """
     from xft.config.build import build_slot
     from xft.data.sources import Reading, locate, parse
-    from xft.models import CausalLM
+    from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
-    tokenizer = CausalLM(arguments.model).load_tokenizer()
+    tokenizer = CausalLMConfig(arguments.model).load_tokenizer()
     template = ChatTemplate().bind(tokenizer)
     form = build_slot("format", arguments.format)
 

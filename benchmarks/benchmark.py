@@ -29,7 +29,7 @@ from bench_table import MARKS, table, write_between
 CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "xft": ("xft", False, {}),
     "xft-checkpointing": ("xft", True, {}),
-    "xft-plain": ("xft", False, {"kernels": "plain"}),
+    "xft-plain": ("xft", False, {"model": {"fused_kernels": False}}),
     "xft-qlora": ("xft", False, {"quantization": {"type": "nf4"}}),
     "trl": ("trl", True, {}),
     "trl-packed": ("trl", False, {"packing": True, "per_device_train_batch_size": 1}),
@@ -44,7 +44,7 @@ CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
 NOTES = {
     "xft": "packed, isolated",
     "xft-checkpointing": "… with gradient checkpointing",
-    "xft-plain": "… `model.kernels='plain'`: plain transformers, peft and torch",
+    "xft-plain": "… `model.fused_kernels=False`: plain transformers, peft and torch",
     "xft-qlora": "… base in NF4",
     "trl": "as it comes: not packed, 8 rows a batch, checkpointing",
     "trl-packed": "packed; samples see each other without FlashAttention",
@@ -105,13 +105,13 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     import torch
 
     from xft.data import InstructionData
+    from xft.models import CausalLMConfig
     from xft.models.hub import resolve_path
-    from xft.models.loading import CausalLM
     from xft.templates import ChatTemplate
 
     rows = json.loads(Path(arguments.rows).read_text(encoding="utf-8"))
     parts = rows[: arguments.count], rows[arguments.count : arguments.count + arguments.validation]
-    spec = CausalLM(arguments.model, dtype=arguments.dtype)
+    spec = CausalLMConfig(arguments.model, dtype=arguments.dtype)
     tokenizer = spec.load_tokenizer()
     template = ChatTemplate().bind(tokenizer)
     encoded = []
@@ -177,16 +177,18 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
 
     from xft.data import BatchPlan, InstructionData
     from xft.data.collate import lay_out
-    from xft.models import CausalLM, LoRA, TrainingModel
+    from xft.models import NF4, CausalLMConfig, LoRA, TrainingModel
     from xft.objectives import next_token
     from xft.templates import ChatTemplate
     from xft.utils.memory import keep_freed_memory
 
-    spec = CausalLM(job["model"], dtype=job["dtype"], adapter=LoRA(r=job["rank"]), **options)
+    spec = CausalLMConfig(job["model"], dtype=job["dtype"], **options.get("model", {}))
+    quantization = NF4() if "quantization" in options else None
     tokenizer = spec.load_tokenizer()
     data = InstructionData(job["rows"], max_length=job["length"], val=None, workers=1)
     samples = data.prepare(tokenizer, ChatTemplate().bind(tokenizer)).train
-    model = TrainingModel(spec.load(tokenizer, torch.device("cpu")).model, next_token).train()
+    loaded = spec.load(tokenizer, torch.device("cpu"), LoRA(r=job["rank"]), quantization)
+    model = TrainingModel(loaded.model, next_token).train()
     windows = BatchPlan(tuple(samples.lengths.tolist()), capacity=job["length"]).epoch(0)[:3]
     for window in windows[:2]:
         model(lay_out(samples, window)).loss_sum.backward()
@@ -237,7 +239,10 @@ def main() -> None:
         job, work = prepare(arguments, Path(name))
         if arguments.profile:
             _, checkpointing, options = CONTESTANTS[arguments.contestants[0]]
-            profile(job, {"gradient_checkpointing": checkpointing, **options})
+            profile(
+                job,
+                {**options, "model": {"gradient_checkpointing": checkpointing, **options.get("model", {})}},
+            )
             return
         rounds: dict[str, list[dict[str, float]]] = {each: [] for each in arguments.contestants}
         rates, versions = [], {}

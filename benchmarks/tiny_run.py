@@ -8,9 +8,10 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-LORA = 'dict(type="lora", r=4, alpha=8, dropout=0.2)'
+LORA = 'dict(type="lora", r=4, lora_alpha=8, lora_dropout=0.2)'
 CONFIG = """\
-model = dict(type="causal_lm", path={model!r}, dtype="float32", adapter={adapter})
+model = dict(type="causal_lm", path={model!r}, dtype="float32")
+adapter = {adapter}
 data = dict(type="instruction", path={rows!r}, format="alpaca", max_length=128, val=4, workers=1)
 training = dict(steps=12, batch_size=1, accumulation=2, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr=1e-3)

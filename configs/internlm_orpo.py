@@ -9,7 +9,6 @@ with read_base():
     from ._base_.data.preference import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
 data.update(path="my_pairs.jsonl")
 objective = dict(type="orpo", beta=0.1)
 optimizer.update(lr=5e-5)

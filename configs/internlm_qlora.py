@@ -9,5 +9,4 @@ with read_base():
     from ._base_.data.alpaca import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
 data.update(path="my_rows.jsonl")

@@ -9,6 +9,6 @@ with read_base():
     from ._base_.data.facts import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
+model.update(dtype="float32")
 training.update(epochs=6, batch_size=2, accumulation=1)
 optimizer.update(lr=3e-4)

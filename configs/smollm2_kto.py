@@ -10,7 +10,6 @@ with read_base():
     from ._base_.questions.everyday import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
 data.update(type="judged")  # a pair is two judgements
 objective = dict(type="kto", beta=0.1)
 training.update(batch_size=2, accumulation=1)

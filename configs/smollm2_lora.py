@@ -9,6 +9,5 @@ with read_base():
     from ._base_.data.facts import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
 training.update(epochs=7, batch_size=2, accumulation=1)
 optimizer.update(lr=2e-3)

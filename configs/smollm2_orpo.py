@@ -10,7 +10,6 @@ with read_base():
     from ._base_.questions.everyday import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
 objective = dict(type="orpo", beta=0.1)
 training.update(epochs=2, batch_size=2, accumulation=1)
 optimizer.update(lr=1e-3)

@@ -9,6 +9,5 @@ with read_base():
     from ._base_.data.text import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
 training.update(accumulation=1)
 optimizer.update(lr=5e-4)

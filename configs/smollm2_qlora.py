@@ -9,7 +9,6 @@ with read_base():
     from ._base_.data.facts import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter)
-model["adapter"].update(r=16, alpha=32, dropout=0.0)
+adapter.update(r=16, lora_alpha=32, lora_dropout=0.0)
 training.update(epochs=7, batch_size=2, accumulation=1)
 optimizer.update(lr=2e-3)

@@ -9,6 +9,6 @@ with read_base():
     from ._base_.data.pairs import *
     from ._base_.schedules.cosine import *
 
-model.update(_adapter, type="reward_model")
+model.update(type="reward_model")
 objective = dict(type="reward", penalty="l2")
 training.update(epochs=1, batch_size=2, accumulation=1)

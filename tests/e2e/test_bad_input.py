@@ -122,9 +122,9 @@ def test_three_typos_are_said_at_once(
 ) -> None:
     tiny_run.write_text(
         tiny_run.read_text()
-        + "data.update(max_lenght=5)\ntraning = dict(epochs=1)\nmodel['adapter'].update(rank=4)\n"
+        + "data.update(max_lenght=5)\ntraning = dict(epochs=1)\nadapter.update(rank=4)\n"
     )
-    said = ["3 mistakes", "did you mean 'max_length'", "did you mean 'training'?", "model.adapter.rank"]
+    said = ["3 mistakes", "did you mean 'max_length'", "did you mean 'training'?", "adapter.rank"]
     _fails(["train", str(tiny_run), "--work-dir", str(tmp_path / "run")], capsys, 2, said)
     assert not (tmp_path / "run").exists()
 

@@ -88,7 +88,7 @@ def test_dtype_and_shard_size_are_what_was_asked_for(trained: Path, tmp_path: Pa
 def test_an_adapter_on_a_quantised_base_is_merged_into_that_base(
     tiny_run: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
-    tiny_run.write_text(tiny_run.read_text() + 'model.update(quantization=dict(type="nf4"))\n')
+    tiny_run.write_text(tiny_run.read_text() + 'quantization = dict(type="nf4")\n')
     run, out = tmp_path / "run", tmp_path / "out"
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.steps=2"]) == 0
     _convert(run, out, merged=True)
@@ -186,7 +186,7 @@ def test_an_adapter_for_another_model_is_refused(
     assert config["model_type"] == "qwen3"
     rows = write_rows(tmp_path / "rows.jsonl", 8)
     wide = write_config(tmp_path / "c.py", other, rows, "training.update(steps=1)\n")
-    options = ["--cfg-options", "model.adapter.target_modules=['q_proj']"]
+    options = ["--cfg-options", "adapter.target_modules=['q_proj']"]
     assert main(["train", str(wide), "--work-dir", str(tmp_path / "run"), *options]) == 0
     capsys.readouterr()
     llama = trained / "final"

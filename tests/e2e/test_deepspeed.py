@@ -28,10 +28,10 @@ training.update(accumulation=4 // RANKS)
 """
 EXTRA = {
     # LoRA+, whose groups of weights have rates of their own.
-    "lora": 'model["adapter"].update(lr_ratio=4)\noptimizer.update(lr=3e-3, weight_decay=0.1)\n',
-    "full": 'model["adapter"] = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n',
-    "qlora": 'model["quantization"] = dict(type="nf4")\n',
-    "int8": 'model["quantization"] = dict(type="int8")\n',
+    "lora": "adapter.update(loraplus_lr_ratio=4)\noptimizer.update(lr=3e-3, weight_decay=0.1)\n",
+    "full": "adapter = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n",
+    "qlora": 'quantization = dict(type="nf4")\n',
+    "int8": 'quantization = dict(type="int8")\n',
     "hooks": """
 hooks.update(
     questions=dict(type="questions", max_new_tokens=4),
@@ -42,8 +42,8 @@ hooks.update(
 hooks["checkpoint"].update(best="loss")
 hooks["validation"].update(interval=1)
 """,
-    "dropout": 'model["adapter"].update(dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n',
-    "pissa": 'model["adapter"].update(init="pissa")\n',
+    "dropout": "adapter.update(lora_dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n",
+    "pissa": 'adapter.update(init_lora_weights="pissa")\n',
     "muon": 'optimizer = dict(type="muon")\n',
     "average": 'optimizer = dict(type="schedule_free_adamw")\nschedule = "constant"\n',
     "blown": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'

@@ -45,7 +45,7 @@ def test_it_finds_what_the_run_found_at_its_end(
     "extra",
     [
         "objective = dict(type='dpo', cached=True)\n",
-        "objective = dict(type='dpo', sft_weight=0.1)\nmodel.update(adapter=None)\n",
+        "objective = dict(type='dpo', sft_weight=0.1)\nadapter = None\n",
         "objective = 'kto'\ndata.update(type='judged', format='kto')\nhooks['validation'].update(batch_size=3)\n",
     ],
     ids=["dpo beside the adapter", "dpo beside a copy", "kto"],

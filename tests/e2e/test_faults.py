@@ -75,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("whole")
     rows = write_rows(folder / "rows.jsonl", 24)
-    config = write_config(folder / "tiny.py", tiny_model, rows, "model['adapter'].update(dropout=0.2)\n")
+    config = write_config(folder / "tiny.py", tiny_model, rows, "adapter.update(lora_dropout=0.2)\n")
     assert train(config, folder / "run") == 0
     return folder / "run"
 

@@ -82,7 +82,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 def test_signals_save_and_end_and_the_run_goes_on_bit_equally(tiny_run: Path, tmp_path: Path) -> None:
     """Terminated in one step, interrupted in a later one, then left alone."""
-    tiny_run.write_text(tiny_run.read_text() + "model['adapter'].update(dropout=0.2)\n")
+    tiny_run.write_text(tiny_run.read_text() + "adapter.update(lora_dropout=0.2)\n")
     run = tmp_path / "run"
     for number, code, count in ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 9)):
         process = start(tiny_run, run, "--resume", "auto")
@@ -123,7 +123,7 @@ def test_a_warning_saves_and_the_run_goes_on_and_a_second_interrupt_ends_at_once
 
 def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Path) -> None:
     """Only the launcher is told; it hands the signal on."""
-    tiny_run.write_text(tiny_run.read_text() + "model['adapter'].update(dropout=0.2)\n")
+    tiny_run.write_text(tiny_run.read_text() + "adapter.update(lora_dropout=0.2)\n")
     run = tmp_path / "run"
     process = start(tiny_run, run, ranks=2)
     wait_for_steps(run, process, 4)

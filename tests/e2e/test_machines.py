@@ -111,7 +111,7 @@ def test_a_rank_that_is_killed_while_ranks_write_their_shares_costs_nothing(
     """Half a checkpoint is never taken for a whole one, and the run goes on bit-equally."""
     pytest.importorskip("deepspeed")
     often = EXTRA.replace("interval=10", "interval=1").replace("steps=600", "steps=12")
-    extra = often + 'model["adapter"] = None\noptimizer.update(lr=1e-3)\n'
+    extra = often + "adapter = None\noptimizer.update(lr=1e-3)\n"
     config = write_config(tmp_path / "c.py", tiny_model, write_rows(tmp_path / "rows.jsonl", 24), extra)
     run, whole = tmp_path / "run", tmp_path / "whole"
     process = start(config, run)

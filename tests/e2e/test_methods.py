@@ -21,14 +21,14 @@ from xft.training.evaluate import EvalOptions, evaluate_run
 METHODS = {
     "lora-plus-with-noise": """
 model.update(neftune_alpha=5.0, gradient_checkpointing=True)
-model["adapter"].update(lr_ratio=8, dropout=0.1)
+adapter.update(loraplus_lr_ratio=8, lora_dropout=0.1)
 optimizer.update(lr=5e-3, weight_decay=0.1)
 schedule = dict(type="cosine", warmup=3)
 """,
-    "pissa": 'model["adapter"].update(init="pissa_niter_16", lr_ratio=2)\noptimizer.update(lr=1e-2)\n',
-    "dora": 'model["adapter"].update(dora=True)\n',
+    "pissa": 'adapter.update(init_lora_weights="pissa_niter_16", loraplus_lr_ratio=2)\noptimizer.update(lr=1e-2)\n',
+    "dora": "adapter.update(use_dora=True)\n",
     "rslora-by-muon": """
-model["adapter"].update(rslora=True)
+adapter.update(use_rslora=True)
 optimizer = dict(type="muon", lr=1e-2, weight_decay=0.1)
 """,
     "schedule-free": """

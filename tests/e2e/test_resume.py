@@ -18,7 +18,7 @@ def broken_off(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(tmp_path))
     tiny_run.write_text(
         tiny_run.read_text()
-        + "model['adapter'].update(dropout=0.2)\nhooks['checkpoint'].update(interval=3, keep=9)\n"
+        + "adapter.update(lora_dropout=0.2)\nhooks['checkpoint'].update(interval=3, keep=9)\n"
     )
     options = ["--cfg-options", "hooks.break_off.type=breaking.BreakOff", "hooks.break_off.at=7"]
     code = main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), *options])
@@ -137,7 +137,7 @@ def test_a_resumed_run_still_shows_the_answers_from_before_the_first_step(
 def test_a_checkpoint_of_another_adapter_is_refused(
     finished_run: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--cfg-options", "model.adapter.r=2", "training.epochs=9"]
+    options = ["--cfg-options", "adapter.r=2", "training.epochs=9"]
     assert (
         main(
             [
@@ -152,4 +152,4 @@ def test_a_checkpoint_of_another_adapter_is_refused(
         )
         == 5
     )
-    assert "model.adapter.r was 4, is 2" in capsys.readouterr().err
+    assert "adapter.r was 4, is 2" in capsys.readouterr().err

@@ -147,7 +147,7 @@ def test_early_stopping_ends_the_run_and_still_saves(tiny_run: Path, tmp_path: P
 def test_all_weights_are_trained_without_an_adapter(
     tiny_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    options = ["model.adapter=none", "training.steps=3", "optimizer.lr=0.001"]
+    options = ["adapter=none", "training.steps=3", "optimizer.lr=0.001"]
     assert (
         main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
     )
@@ -158,9 +158,9 @@ def test_all_weights_are_trained_without_an_adapter(
 
 
 def test_nf4_is_trained_for_real_on_the_cpu(tiny_run: Path, tmp_path: Path) -> None:
-    options = ["model.quantization.type=nf4", "training.epochs=4"]
+    options = ["quantization.type=nf4", "training.epochs=4"]
     run = tmp_path / "run"
-    extra = 'model.update(quantization=dict(type="nf4"))\n'
+    extra = 'quantization = dict(type="nf4")\n'
     tiny_run.write_text(tiny_run.read_text() + extra)
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options[1:]]) == 0
     train = records(run, "train")
@@ -171,7 +171,7 @@ def test_nf4_is_trained_for_real_on_the_cpu(tiny_run: Path, tmp_path: Path) -> N
 def test_added_tokens_get_embeddings_that_are_trained_and_saved(tiny_run: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(rows.read_text().replace("Number", "<|num|>"))
-    extra = 'model.update(add_tokens=["<|num|>"])\nhooks.update(questions=None)\n'
+    extra = 'model.update(additional_special_tokens=["<|num|>"])\nhooks.update(questions=None)\n'
     tiny_run.write_text(tiny_run.read_text() + extra)
     run = tmp_path / "run"
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.steps=4"]) == 0
@@ -185,7 +185,7 @@ def test_layers_saved_beside_the_adapter_are_trained_whole(
     tiny_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    options = ["model.adapter.modules_to_save=['norm']", "training.steps=2"]
+    options = ["adapter.modules_to_save=['norm']", "training.steps=2"]
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
     saved = load_file(run / "final" / "adapter_model.safetensors")
     name = next(each for each in saved if each.endswith("model.norm.weight"))

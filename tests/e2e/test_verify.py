@@ -47,7 +47,7 @@ def config(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     extra = (
         "hooks.update(verify=dict(type='verify'))\n"
         "hooks['checkpoint'].update(interval=2, wait=True)\n"
-        "model['adapter'].update(dropout=0.2)\n"
+        "adapter.update(lora_dropout=0.2)\n"
     )
     tiny_run.write_text(tiny_run.read_text() + extra)
     return tiny_run

@@ -87,7 +87,8 @@ def comparable_records(run: Path) -> list[dict[str, Any]]:
 
 
 CONFIG = """\
-model = dict(type="causal_lm", path={model!r}, dtype="float32", adapter=dict(type="lora", r=4, alpha=8))
+model = dict(type="causal_lm", path={model!r}, dtype="float32")
+adapter = dict(type="lora", r=4, lora_alpha=8)
 data = dict(type="instruction", path={data!r}, format="alpaca", max_length=128, val=0.1)
 training = dict(epochs=2, batch_size=1, accumulation=2, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr=1e-2)

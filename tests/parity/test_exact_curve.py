@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.models import load_model
 from helpers.tiny import records, save_tiny, write_config, write_rows
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
 from xft.cli import main
 from xft.config import build, load_config
-from xft.models import CausalLM, LoRA
+from xft.models import LoRA
 from xft.run_config.config import Recipe
 from xft.run_config.plan import make_plan
 from xft.strategies import seed_everything
@@ -126,7 +127,7 @@ def test_fifty_steps_are_those_of_a_loop_written_by_hand(
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_run(config: Path) -> None:
     """With dropout, and after something else has drawn random numbers in the same process."""
-    dropout = "model.adapter.dropout=0.1"
+    dropout = "adapter.lora_dropout=0.1"
     one = _train(config, "one", dropout, "training.steps=12")
     torch.rand(1000)
     np.random.rand(10)
@@ -148,8 +149,8 @@ def test_a_curve_in_bf16_with_kernels_is_that_without(config: Path) -> None:
     hundreds of tokens feels a tenth of it. The same kernels in fp32 are in the test above, to 1e-5."""
     options = ("model.dtype=bfloat16", "training.steps=25")
     ours, plain = (
-        _figures(_train(config, f"bf16-{each}", *options, f"model.kernels={each}"))
-        for each in ("auto", "plain")
+        _figures(_train(config, f"bf16-{fused}", *options, f"model.fused_kernels={fused}"))
+        for fused in (True, False)
     )
     assert ours != plain
     assert len(ours) == 25
@@ -162,8 +163,7 @@ def test_a_curve_in_bf16_with_kernels_is_that_without(config: Path) -> None:
 
 def _adapter(config: Path, seed: int) -> dict[str, torch.Tensor]:
     seed_everything(seed)
-    model = CausalLM(path=str(config.parent / "model"), dtype="float32", adapter=LoRA(r=4))
-    loaded = model.load(model.load_tokenizer(), torch.device("cpu")).model
+    loaded = load_model(config.parent / "model", LoRA(r=4))
     return {name: each.detach().clone() for name, each in loaded.named_parameters() if "lora_" in name}
 
 

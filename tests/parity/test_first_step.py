@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.models import load_model
 from helpers.tiny import save_tiny, tiny_config
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from xft.data import collate_flat, collate_padded
-from xft.models import NF4, PACKED, CausalLM, LoRA, TrainingModel
+from xft.models import NF4, PACKED, LoRA, TrainingModel
 from xft.objectives import next_token
 from xft.types import IGNORE_INDEX, Sample
 
@@ -130,16 +131,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path
     return save_tiny(tmp_path_factory.mktemp("model"), "llama", byte_tokenizer)
 
 
-def _load_ours(saved: Path, **options: Any) -> Any:
-    model = CausalLM(path=str(saved), dtype="float32", **options)
-    return model.load(model.load_tokenizer(), torch.device("cpu")).model
-
-
 def test_the_first_step_of_a_whole_model_is_that_of_plain_transformers(saved: Path) -> None:
     """fp32: every weight gets its gradient, the head that is tied to the embeddings too."""
     plain = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32, attn_implementation="eager")
     expected_loss, expected = _step_of(plain, _plain)
-    loss, got = _step_of(_load_ours(saved), _ours)
+    loss, got = _step_of(load_model(saved), _ours)
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert got.keys() == expected.keys()
     assert len(got) == len(list(plain.parameters()))
@@ -166,7 +162,7 @@ def test_the_first_step_of_qlora_is_that_of_plain_bitsandbytes_and_peft(saved: P
     )
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
     plain = get_peft_model(plain, lora)
-    ours = _load_ours(saved, adapter=LoRA(r=4, alpha=8), quantization=NF4())
+    ours = load_model(saved, adapter=LoRA(r=4, lora_alpha=8), quantization=NF4())
     torch.manual_seed(1)
     with torch.no_grad():
         theirs = dict(plain.named_parameters())
@@ -181,5 +177,5 @@ def test_the_first_step_of_qlora_is_that_of_plain_bitsandbytes_and_peft(saved: P
         torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
     with ours.disable_adapter(), torch.no_grad():
         base = float(_ours(ours))
-        whole = float(_ours(_load_ours(saved)))
+        whole = float(_ours(load_model(saved)))
     assert abs(base - whole) > 1e-4 * whole

@@ -53,13 +53,13 @@ def test_every_shipped_config_passes_check(leaf: Path, capsys: pytest.CaptureFix
 
 
 def test_check_reports_all_mistakes_with_near_names(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["data.max_lenght=3", "seed=x", "model.adapter.r=many", "trainin=1"]
+    options = ["data.max_lenght=3", "seed=x", "adapter.r=many", "trainin=1"]
     assert cli.main(["check", LORA, "--cfg-options", *options]) == 2
     err = capsys.readouterr().err
     assert err.splitlines()[0] == f"error: {LORA}: 4 mistakes"
     assert "data.max_lenght: unknown key; did you mean 'max_length'" in err
     assert "seed: got 'x', expected int" in err
-    assert "model.adapter.r: got 'many', expected int" in err
+    assert "adapter.r: got 'many', expected int" in err
     assert "trainin: unknown key; did you mean 'training'?" in err
     assert "Traceback" not in err
 

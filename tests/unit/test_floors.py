@@ -98,7 +98,7 @@ def test_a_file_imports_from_below_only(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("xft/data/encoding.py", "from xft.models import CausalLM"),
+        ("xft/data/encoding.py", "from xft.models import CausalLMConfig"),
         ("xft/data/encoding.py", "import xft.training.train"),
         ("xft/data/encoding.py", "from xft import training"),
         ("xft/data/encoding.py", "from xft.losses import cross_entropy_sum"),

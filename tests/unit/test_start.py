@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers.models import load_model
 from helpers.tiny import ROOT, save_tiny, write_config, write_rows
 
-from xft.models import CausalLM, LoRA, adds_nothing
+from xft.models import LoRA, adds_nothing
 
 UNUSED = (
     "bitsandbytes",
@@ -65,10 +66,9 @@ def test_a_new_adapter_adds_nothing_and_one_that_is_more_than_zero_does(
     save_tiny(tmp_path, "llama", byte_tokenizer)
 
     def load(adapter: LoRA | None) -> Any:
-        spec = CausalLM(str(tmp_path), dtype="bfloat16", adapter=adapter)
-        return spec.load(spec.load_tokenizer(), torch.device("cpu")).model.eval()
+        return load_model(tmp_path, adapter, dtype="bfloat16").eval()
 
-    model, ids = load(LoRA(r=4, dropout=0.1, modules_to_save=["lm_head"])), torch.arange(5, 25)[None]
+    model, ids = load(LoRA(r=4, lora_dropout=0.1, modules_to_save=["lm_head"])), torch.arange(5, 25)[None]
     assert adds_nothing(model)
     with torch.no_grad():
         on = model(input_ids=ids).logits
@@ -76,5 +76,5 @@ def test_a_new_adapter_adds_nothing_and_one_that_is_more_than_zero_does(
             assert torch.equal(on, model(input_ids=ids).logits)
         next(each for name, each in model.named_parameters() if "lora_B" in name)[0, 0] = 1e-6
     assert not adds_nothing(model)
-    for other in (None, LoRA(init="pissa"), LoRA(dora=True)):
+    for other in (None, LoRA(init_lora_weights="pissa"), LoRA(use_dora=True)):
         assert not adds_nothing(load(other))

@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="K=V",
-        help="override values of the config, e.g. data.max_length=1024 model.adapter.r=8",
+        help="override values of the config, e.g. data.max_length=1024 adapter.r=8",
     )
     parser.add_argument(
         "--data-only",

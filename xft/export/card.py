@@ -128,8 +128,8 @@ def _training(run: Path) -> Iterator[str]:
 
 
 def _shown(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    adapter = (config.get("model") or {}).get("adapter") or {}
-    for key in ("type", "r", "alpha", "dropout"):
+    adapter = config.get("adapter") or {}
+    for key in ("type", "r", "lora_alpha", "lora_dropout"):
         if key in adapter:
             yield f"adapter.{key}", adapter[key]
     for part, keys in SHOWN.items():

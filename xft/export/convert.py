@@ -227,7 +227,7 @@ def _on_plain_base(export: _Export, dtype: torch.dtype) -> Any:
     base: Any = load_weights(
         note.base,
         choose_dtype(note.dtype, torch.device("cpu")),
-        quantization=NF4(note.double) if note.bits == 4 else Int8(),
+        quantization=NF4(note.double_quant) if note.bits == 4 else Int8(),
         device=torch.device("cpu"),
         trust_remote_code=trusts,
         kind=kind_of_adapter(find_artifact(Path(source))),

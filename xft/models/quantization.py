@@ -15,28 +15,30 @@ from xft.utils.system import hidden
 
 @register("quantization", "nf4")
 class NF4:
-    """4-bit NormalFloat weights of bitsandbytes, dequantised in each forward pass.
+    """4-bit NormalFloat weights of bitsandbytes, dequantized in each forward pass.
 
     Args:
-        double: quantise the quantisation constants too.
-        storage: the type that the packed weights are kept in. ZeRO-3 shares out either; FSDP wants that
-            of the other weights.
+        double_quant: quantize the quantization constants too.
+        quant_storage: storage dtype of the packed weights. ZeRO-3 shards either; FSDP requires the dtype of the
+            other weights.
     """
 
     bits = 4
 
-    def __init__(self, double: bool = True, storage: Literal["uint8", "bfloat16"] = "uint8") -> None:
-        self.double = double
-        self.storage = storage
+    def __init__(
+        self, double_quant: bool = True, quant_storage: Literal["uint8", "bfloat16"] = "uint8"
+    ) -> None:
+        self.double_quant = double_quant
+        self.quant_storage = quant_storage
 
     def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
         """What transformers wants to hear. Products are taken in ``dtype``."""
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=self.double,
+            bnb_4bit_use_double_quant=self.double_quant,
             bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_quant_storage=getattr(torch, self.storage),
+            bnb_4bit_quant_storage=getattr(torch, self.quant_storage),
         )
 
 
@@ -49,6 +51,10 @@ class Int8:
     def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
         """What transformers wants to hear."""
         return BitsAndBytesConfig(load_in_8bit=True)
+
+
+Quantization = NF4 | Int8
+"""Any quantization that a config can select."""
 
 
 @contextmanager

@@ -144,5 +144,5 @@ def _other_special(tokenizer: Tokenizer, last: int) -> str:
             return str(each)
     raise ModelError(
         "tokenizer: its only special token ends every answer, so rows of several lengths cannot be padded for "
-        "a reward model; add one with model.add_tokens=['<pad>']"
+        "a reward model; add one with model.additional_special_tokens=['<pad>']"
     )

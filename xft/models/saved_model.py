@@ -27,7 +27,7 @@ from xft.models.loading import (
     load_weights,
     resize_embeddings,
 )
-from xft.models.quantization import NF4, Int8
+from xft.models.quantization import NF4, Int8, Quantization
 from xft.models.reward_head import Kind, choose_padding, is_reward_model, kind_of
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -45,22 +45,22 @@ class Note:
         base: the model that an adapter belongs on, as the config named it.
         dtype: the type of the weights in training.
         bits: 4 or 8 where the base was quantised, else ``None``.
-        double: of :class:`NF4`.
-        attention: as the config had it.
+        double_quant: of :class:`NF4`.
+        attn_implementation: as in the config.
         version: of xft.
     """
 
     base: str
     dtype: str
     bits: int | None = None
-    double: bool = True
-    attention: str = "auto"
+    double_quant: bool = True
+    attn_implementation: str = "auto"
     version: str = __version__
 
     def __post_init__(self) -> None:
         if not (
             isinstance(self.base, str)
-            and isinstance(self.attention, str)
+            and isinstance(self.attn_implementation, str)
             and self.bits in (None, 4, 8)
             and self.dtype in ("bfloat16", "float16", "float32")
         ):
@@ -185,8 +185,8 @@ def open_artifact(
     model = load_weights(
         base,
         choose_dtype(dtype or (note.dtype if note is not None else "auto"), device),
-        attention=note.attention if note is not None else "auto",
-        quantization=_quantizer(bits, note.double if note is not None else True),
+        attn_implementation=note.attn_implementation if note is not None else "auto",
+        quantization=_quantizer(bits, note.double_quant if note is not None else True),
         device=device,
         trust_remote_code=trust_remote_code,
         kind=held,
@@ -214,10 +214,10 @@ def _kind(base: str, adapter: Path | None, trust_remote_code: bool) -> Kind:
     return kind_of(load_config(base, trust_remote_code))
 
 
-def _quantizer(bits: int | None, double: bool) -> NF4 | Int8 | None:
+def _quantizer(bits: int | None, double_quant: bool) -> Quantization | None:
     if bits is None:
         return None
-    return NF4(double=double) if bits == 4 else Int8()
+    return NF4(double_quant) if bits == 4 else Int8()
 
 
 def _is_local(path: str) -> bool:

@@ -134,9 +134,7 @@ def _notes(prepared: Prepared, plan: TrainingPlan, template: BoundTemplate | Non
 
 def _how(recipe: Recipe, loaded: LoadedModel) -> str:
     dtype = str(loaded.base.dtype).removeprefix("torch.")
-    bits = (
-        f"base in {recipe.model.quantization.bits} bits, " if recipe.model.quantization is not None else ""
-    )
+    bits = f"base in {recipe.quantization.bits} bits, " if recipe.quantization is not None else ""
     checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing is True else ""
     return f"{bits}{dtype} on {loaded.base.device}{checkpointing}"
 

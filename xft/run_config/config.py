@@ -7,7 +7,7 @@ from typing import Any
 from xft.compat.mmengine import Hook
 from xft.data import DataSet, Mixture
 from xft.errors import ConfigError
-from xft.models import CausalLM
+from xft.models import CausalLMConfig, LoRA, Quantization, check_quantization
 from xft.objectives import next_token
 from xft.optim.optimizers import adamw, cosine
 from xft.strategies import SingleDevice
@@ -55,6 +55,8 @@ class Recipe:
     Args:
         model: what is trained.
         data: what it is trained on.
+        adapter: the adapter to train; ``None`` trains all weights.
+        quantization: quantization of the frozen weights; ``None`` loads them as they are saved.
         template: the chat template; ``auto`` is the tokenizer's own.
         objective: what it is trained to do.
         training: how long, in which portions.
@@ -68,8 +70,10 @@ class Recipe:
         work_dir: the run folder; ``runs/NAME_OF_THE_CONFIG`` where nothing is said.
     """
 
-    model: CausalLM
+    model: CausalLMConfig
     data: DataSet | Mixture
+    adapter: LoRA | None = None
+    quantization: Quantization | None = None
     template: ChatTemplate = field(default_factory=ChatTemplate)
     objective: Objective = next_token
     training: Training = field(default_factory=Training)
@@ -83,6 +87,7 @@ class Recipe:
     work_dir: str | None = None
 
     def __post_init__(self) -> None:
+        check_quantization(self.adapter, self.quantization)
         # An objective says what it learns from where that is not the plain samples of most.
         wanted = getattr(self.objective, "learns_from", "samples")
         if self.data.gives != wanted:
@@ -91,7 +96,7 @@ class Recipe:
                 "objective (`xft list objectives`) or another data.type"
             )
         kind = getattr(self.objective, "trains", "causal_lm")
-        given = getattr(self.model, "kind", "causal_lm")
+        given = self.model.kind
         if given != kind:
             raise ConfigError(
                 f"objective: it trains a {kind}, and model is a {given}; set model.type={kind!r}, or "

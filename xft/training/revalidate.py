@@ -96,11 +96,13 @@ def _objective(recipe: Recipe, setup: Setup) -> Objective:
     names = {each.name for each in fields(given)} if is_dataclass(given) else set()
     if "cached" in names:  # nothing is asked twice, so nothing is kept
         given = replace(given, cached=False)
-    copied = ("copy",) if recipe.model.adapter is not None else ("copy", "auto")
+    copied = ("copy",) if recipe.adapter is not None else ("copy", "auto")
     if "reference" not in names or given.reference not in copied:
         return prepare_objective(given, setup)
     seed_everything(recipe.seed)
-    began = recipe.model.load(recipe.model.load_tokenizer(), setup.ranks.device)
+    began = recipe.model.load(
+        recipe.model.load_tokenizer(), setup.ranks.device, recipe.adapter, recipe.quantization
+    )
     return Referenced(given, Frozen(began.model.requires_grad_(False).eval()))
 
 

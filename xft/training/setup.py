@@ -73,7 +73,7 @@ class Parts:
             Both, and what is to be said of the memory, if anything.
         """
         recipe, loaded, prepared, plan = self.recipe, self.loaded, self.prepared, self.plan
-        ratio = getattr(recipe.model.adapter, "lr_ratio", 1.0)
+        ratio = recipe.adapter.loraplus_lr_ratio if recipe.adapter is not None else 1.0
         optimizer = make_optimizer(recipe.optimizer, loaded.model, ratio)
         schedule = recipe.schedule(optimizer, plan.num_steps)
         check_schedule(optimizer, schedule, plan.num_steps)
@@ -160,8 +160,8 @@ def load_model(
         keep_freed_memory()
     seed_everything(recipe.seed)
     dtype = choose_dtype(recipe.model.dtype, device)
-    with kind.loading(dtype, recipe.model.quantization is not None, launcher, keywords):
-        loaded = recipe.model.load(tokenizer, device)
+    with kind.loading(dtype, recipe.quantization is not None, launcher, keywords):
+        loaded = recipe.model.load(tokenizer, device, recipe.adapter, recipe.quantization)
     if (size := keywords.get("sequence_parallel_size", 1)) > 1:
         check_sequence_parallel(loaded.base.config, loaded.packs, size)
     if is_reward_model(loaded.model):
@@ -210,11 +210,12 @@ def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
 def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
     model = recipe.model
     weights = str(loaded.base.dtype).removeprefix("torch.")
-    bits = model.quantization.bits if model.quantization is not None else None
+    quantization = recipe.quantization
+    bits = quantization.bits if quantization is not None else None
     where = Path(model.path).expanduser()
     base = str(where.absolute()) if where.is_dir() else model.path
-    double = model.quantization.double if isinstance(model.quantization, NF4) else True
-    return Note(base, weights, bits, double, model.attention)
+    double = quantization.double_quant if isinstance(quantization, NF4) else True
+    return Note(base, weights, bits, double, model.attn_implementation)
 
 
 def open_loggers(parts: Parts, work_dir: Path, resume_step: int) -> list[Logger]:

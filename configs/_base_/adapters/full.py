@@ -1,4 +1,4 @@
-"""All weights, in fp32; the strategy takes products in bf16. Use: ``model.update(_adapter)``."""
+"""Full fine-tuning, no adapter; matrix products in bf16. The leaf adds: model.update(dtype="float32")."""
 
-_adapter = dict(adapter=None, quantization=None, dtype="float32")
+adapter = None
 strategy = dict(type="single", autocast="bfloat16")

@@ -1,3 +1,3 @@
-"""LoRA on all linear layers of a base in 16 bits. Use: ``model.update(_adapter)``."""
+"""LoRA on all linear layers of a base in 16 bits."""
 
-_adapter = dict(adapter=dict(type="lora", r=16, alpha=32, dropout=0.0), quantization=None)
+adapter = dict(type="lora", r=16, lora_alpha=32, lora_dropout=0.0)

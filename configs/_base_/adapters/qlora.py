@@ -1,6 +1,4 @@
-"""QLoRA: LoRA on all linear layers of a base in NF4. Use: ``model.update(_adapter)``."""
+"""QLoRA: LoRA on all linear layers of a base in NF4."""
 
-_adapter = dict(
-    adapter=dict(type="lora", r=64, alpha=16, dropout=0.1),
-    quantization=dict(type="nf4", double=True),
-)
+adapter = dict(type="lora", r=64, lora_alpha=16, lora_dropout=0.1)
+quantization = dict(type="nf4", double_quant=True)

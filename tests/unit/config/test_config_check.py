@@ -95,11 +95,11 @@ def test_the_top_level_wants_model_and_data() -> None:
 
 
 def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
-    model = {**GOOD["model"], "adapter": {"type": "lora", "r": "16", "alfa": 2}, "quantization": "nf5"}
-    lines = mistakes({**GOOD, "model": model})
-    assert lines[0] == "model.adapter.r: got '16', expected int"
-    assert lines[1] == "model.adapter.alfa: unknown key; did you mean 'alpha'?"
-    assert lines[2].startswith("model.quantization")
+    adapter = {"type": "lora", "r": "16", "lora_alfa": 2}
+    lines = mistakes({**GOOD, "adapter": adapter, "quantization": "nf5"})
+    assert lines[0] == "adapter.r: got '16', expected int"
+    assert lines[1] == "adapter.lora_alfa: unknown key; did you mean 'lora_alpha'?"
+    assert lines[2].startswith("quantization")
     assert "'nf4'" in lines[2]
 
 

@@ -138,6 +138,6 @@ def test_a_leaf_trains_for_a_while_with_a_rate_above_zero(leaf: Path) -> None:
 
 
 def test_an_override_reaches_a_shipped_config() -> None:
-    config = load_config(FOLDER / "smollm2_qlora.py", {"model.adapter.r": 4, "data.max_length": 64})
-    assert config["model"]["adapter"] == {"type": "lora", "r": 4, "alpha": 32, "dropout": 0.0}
+    config = load_config(FOLDER / "smollm2_qlora.py", {"adapter.r": 4, "data.max_length": 64})
+    assert config["adapter"] == {"type": "lora", "r": 4, "lora_alpha": 32, "lora_dropout": 0.0}
     assert config["data"]["max_length"] == 64

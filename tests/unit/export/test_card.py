@@ -15,7 +15,8 @@ from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import Message
 
 CONFIG = """\
-model = {"type": "causal_lm", "path": "/home/somebody/base", "adapter": {"type": "lora", "r": 4}}
+model = {"type": "causal_lm", "path": "/home/somebody/base"}
+adapter = {"type": "lora", "r": 4}
 data = {"type": "instruction", "path": "/home/somebody/rows.jsonl", "format": "alpaca", "max_length": 128}
 loggers = {"wandb": {"type": "wandb", "api_key": "hunter2"}}
 training = {"epochs": 2}

@@ -129,7 +129,7 @@ def test_a_config_asks_for_code_only_by_name() -> None:
     from inspect import signature
 
     from xft.export import convert
-    from xft.models import CausalLM
+    from xft.models import CausalLMConfig
 
-    for each in (CausalLM.__init__, open_artifact, convert):
+    for each in (CausalLMConfig.__init__, open_artifact, convert):
         assert signature(each).parameters["trust_remote_code"].default is False

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import load_model
 from helpers.tiny import save_tiny
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as PlainLinear
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from xft.data import collate_flat
 from xft.kernels import rms_norm_reference
-from xft.models import NF4, CausalLM, LoRA, TrainingModel, forward_inputs
+from xft.models import NF4, LoRA, TrainingModel, forward_inputs
 from xft.models.adapters.fused_lora import FusedLinear
 from xft.models.adapters.fused_lora_4bit import FusedLinear4bit
 from xft.models.fused_norm_mlp import fuse_modules
@@ -32,9 +33,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path
 
 def _load(saved: Path, **options: Any) -> Any:
     torch.manual_seed(0)
-    given: dict[str, Any] = {"dtype": "float32", "adapter": LoRA(r=4, alpha=4), **options}
-    spec = CausalLM(path=str(saved), **given)
-    model: Any = spec.load(spec.load_tokenizer(), torch.device("cpu")).model
+    model = load_model(saved, **{"adapter": LoRA(r=4, lora_alpha=4), **options})
     torch.manual_seed(1)
     for name, each in model.named_parameters():
         if "lora_B" in name:  # zero at first, which would hide the gradient of A
@@ -76,7 +75,7 @@ def _distance(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
     ("options", "tolerance"),
     [
         ({}, 1e-6),
-        ({"adapter": LoRA(r=4, alpha=4, dropout=0.3)}, 1e-6),
+        ({"adapter": LoRA(r=4, lora_alpha=4, lora_dropout=0.3)}, 1e-6),
         ({"quantization": NF4()}, 1e-6),
         ({"dtype": "bfloat16"}, 2e-2),
         ({"dtype": "bfloat16", "quantization": NF4()}, 2e-2),
@@ -91,7 +90,7 @@ def test_a_step_with_kernels_is_the_step_without(
     """Gradients as a share of their norm. fp32: another order of sums. bf16: either way each of a dozen
     products in a row is rounded to 8 bits, at other places; the gradient of the plain step is as far from
     one in fp32 (the test below)."""
-    fused, plain = _load(saved, **options), _load(saved, kernels="plain", **options)
+    fused, plain = _load(saved, **options), _load(saved, fused_kernels=False, **options)
     loss, gradients = _step(fused)
     expected_loss, expected = _step(plain)
     assert loss == pytest.approx(expected_loss, rel=1e-6 if tolerance < 1e-3 else 2e-3)
@@ -145,16 +144,16 @@ def test_steps_of_other_lengths_have_products_of_the_same_shapes(saved: Path) ->
 
 def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> None:
     """The base is rounded to bf16 first, so that what is compared is how a step is computed."""
-    _, exact = _step(_load(saved, kernels="plain").bfloat16().float())
+    _, exact = _step(_load(saved, fused_kernels=False).bfloat16().float())
     found = {}
-    for kernels in ("auto", "plain"):
-        model = _load(saved, dtype="bfloat16", kernels=kernels)
+    for kernels in (True, False):
+        model = _load(saved, dtype="bfloat16", fused_kernels=kernels)
         for name, each in model.named_parameters():
             if "lora_" in name:
                 each.data = each.data.bfloat16().float()
         found[kernels] = _distance(exact, _step(model)[1])
-    assert found["auto"] < 1.3 * found["plain"]
-    assert found["plain"] > 1e-3  # rounding is seen
+    assert found[True] < 1.3 * found[False]
+    assert found[False] > 1e-3  # rounding is seen
 
 
 def test_weights_names_and_files_are_those_of_peft(saved: Path, tmp_path: Path) -> None:
@@ -181,7 +180,7 @@ def test_weights_names_and_files_are_those_of_peft(saved: Path, tmp_path: Path) 
 
 def test_evaluation_is_pefts_own_forward_pass(saved: Path) -> None:
     """In bf16, where the two ways differ in the last bits."""
-    fused, plain = _load(saved, dtype="bfloat16"), _load(saved, dtype="bfloat16", kernels="plain")
+    fused, plain = _load(saved, dtype="bfloat16"), _load(saved, dtype="bfloat16", fused_kernels=False)
     ids = torch.arange(5, 40)[None]
     with torch.no_grad():
         assert torch.equal(fused.eval()(input_ids=ids).logits, plain.eval()(input_ids=ids).logits)
@@ -198,7 +197,7 @@ def test_with_the_adapter_off_training_sees_the_base(saved: Path) -> None:
 
 def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
     """Two adapters at once are added up by peft; the layers know only one."""
-    fused, plain = _load(saved), _load(saved, kernels="plain")
+    fused, plain = _load(saved), _load(saved, fused_kernels=False)
     for model in (fused, plain):
         torch.manual_seed(4)
         model.add_adapter("other", LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
@@ -210,12 +209,11 @@ def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
     assert _distance(expected, gradients) < 1e-6
 
 
-@pytest.mark.parametrize("kernels", ["auto", "plain"])
-def test_a_reference_is_computed_as_the_policy_is(saved: Path, kernels: str) -> None:
+@pytest.mark.parametrize("fused_kernels", [True, False])
+def test_a_reference_is_computed_as_the_policy_is(saved: Path, fused_kernels: bool) -> None:
     """In bf16 and before the first step, a copy and the adapter switched off give the policy's bits: a DPO
     margin of zero is zero, whatever computes it."""
-    spec = CausalLM(path=str(saved), dtype="bfloat16", adapter=LoRA(r=4), kernels=kernels)  # type: ignore[arg-type]
-    model: Any = spec.load(spec.load_tokenizer(), torch.device("cpu")).model.train()
+    model = load_model(saved, LoRA(r=4), dtype="bfloat16", fused_kernels=fused_kernels).train()
     policy = score(model, _batch()).log_probs.detach()
     with evaluating(model), model.disable_adapter():
         off = score(model, _batch()).log_probs
@@ -229,16 +227,17 @@ def test_a_reference_is_computed_as_the_policy_is(saved: Path, kernels: str) -> 
 def test_dora_and_rank_stabilised_scaling_are_pefts(saved: Path) -> None:
     """DoRA is more than ``W + s B A`` and is left to peft; the scaling of rsLoRA is alpha over the root of r."""
     dora, plain = (
-        _load(saved, adapter=LoRA(r=4, alpha=4, dora=True), kernels=each) for each in ("auto", "plain")
+        _load(saved, adapter=LoRA(r=4, lora_alpha=4, use_dora=True), fused_kernels=fused)
+        for fused in (True, False)
     )
     loss, gradients = _step(dora)
     assert any("magnitude" in name for name in gradients)
     assert loss == _step(plain)[0]
     assert not any(isinstance(each, FusedLinear) for each in dora.modules())
-    scaled = _load(saved, adapter=LoRA(r=4, alpha=4, rslora=True))
+    scaled = _load(saved, adapter=LoRA(r=4, lora_alpha=4, use_rslora=True))
     assert {each.scaling["default"] for each in scaled.modules() if isinstance(each, FusedLinear)} == {2.0}
     loss, gradients = _step(scaled)
-    expected_loss, expected = _step(_load(saved, adapter=LoRA(r=4, alpha=8)))
+    expected_loss, expected = _step(_load(saved, adapter=LoRA(r=4, lora_alpha=8)))
     assert loss == expected_loss
     assert all(torch.equal(gradients[name], each) for name, each in expected.items())
 
@@ -273,5 +272,5 @@ def test_norms_and_gates_step_back_where_a_model_has_others(saved: Path) -> None
     loaded = {type(each).__name__ for each in _load(saved).modules()}
     assert {"FusedLlamaRMSNorm", "FusedLlamaMLP"} <= loaded
     assert not {"LlamaRMSNorm", "LlamaMLP"} & loaded
-    plain = {type(each).__name__ for each in _load(saved, kernels="plain").modules()}
+    plain = {type(each).__name__ for each in _load(saved, fused_kernels=False).modules()}
     assert {"LlamaRMSNorm", "LlamaMLP"} <= plain

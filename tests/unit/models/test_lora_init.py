@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import load_model
 from helpers.tiny import save_tiny
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from xft.errors import ConfigError
 from xft.export.adapter_norms import adapter_norms
-from xft.models import NF4, CausalLM, LoRA
+from xft.models import NF4, LoRA, check_quantization
 from xft.models.loading import LoadedModel
 from xft.optim.optimizers import adamw, leave_average, make_optimizer, schedule_free_adamw, take_average
 from xft.reporting.run_summary import _count
@@ -28,8 +29,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path
 
 def _ours(saved: Path, dtype: str = "float32", **options: Any) -> Any:
     torch.manual_seed(0)
-    spec = CausalLM(path=str(saved), dtype=dtype, adapter=LoRA(r=4, alpha=8, **options))  # type: ignore[arg-type]
-    return spec.load(spec.load_tokenizer(), torch.device("cpu")).model
+    return load_model(saved, LoRA(r=4, lora_alpha=8, **options), dtype=dtype)
 
 
 def _theirs(saved: Path, init: str, **options: Any) -> Any:
@@ -60,22 +60,22 @@ def _train(model: Any, optimizer: torch.optim.Optimizer, steps: int = 4) -> list
 
 
 @pytest.mark.parametrize(
-    ("init", "options", "theirs"),
+    ("init", "options"),
     [
-        ("pissa", {}, {}),
-        ("olora", {}, {}),
-        ("pissa", {"rslora": True}, {"use_rslora": True}),
-        ("pissa", {"dora": True}, {"use_dora": True}),
+        ("pissa", {}),
+        ("olora", {}),
+        ("pissa", {"use_rslora": True}),
+        ("pissa", {"use_dora": True}),
     ],
     ids=["pissa", "olora", "rslora", "dora"],
 )
 def test_a_training_is_that_of_peft_and_what_is_saved_belongs_on_the_original_base(
-    saved: Path, tmp_path: Path, init: str, options: dict[str, Any], theirs: dict[str, Any]
+    saved: Path, tmp_path: Path, init: str, options: dict[str, Any]
 ) -> None:
     """The same function, ``W + s (B A - B0 A0)``, written with the base as it is and with what peft leaves of it.
     fp32; peft takes the difference of two products once, in the base, and ours in each layer's output."""
-    reference = _theirs(saved, init, **theirs)
-    model = _ours(saved, init=init, **options)
+    reference = _theirs(saved, init, **options)
+    model = _ours(saved, init_lora_weights=init, **options)
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     before = {name: each.clone() for name, each in base.state_dict().items()}
     kept = {
@@ -134,7 +134,7 @@ def _parts(model: Any) -> list[tuple[Tensor, Tensor]]:
 def test_a_randomised_decomposition_takes_nearly_as_much_as_any_of_its_rank(saved: Path) -> None:
     """Eckart and Young: no matrix of a rank leaves less of the weight than the largest singular values do."""
     with torch.no_grad():
-        for weight, taken in _parts(_ours(saved, init="pissa_niter_16")):
+        for weight, taken in _parts(_ours(saved, init_lora_weights="pissa_niter_16")):
             least = float(torch.linalg.svdvals(weight)[4:].square().sum().sqrt())
             assert least * (1 - 1e-5) <= float((weight - taken).norm()) < 1.02 * least
 
@@ -142,7 +142,7 @@ def test_a_randomised_decomposition_takes_nearly_as_much_as_any_of_its_rank(save
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora"])
 def test_a_model_begins_as_its_base_and_is_it_with_the_adapter_off(saved: Path, init: str) -> None:
     """In bf16 too, where the base that peft leaves is rounded anew."""
-    model = _ours(saved, "bfloat16", init=init, lr_ratio=4).train()
+    model = _ours(saved, "bfloat16", init_lora_weights=init, loraplus_lr_ratio=4).train()
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.bfloat16)
     with torch.no_grad():
         expected = base(input_ids=IDS).logits.float()
@@ -157,7 +157,7 @@ def test_a_model_begins_as_its_base_and_is_it_with_the_adapter_off(saved: Path, 
     "make", [torch.optim.Muon, torch.optim.SGD, torch.optim.AdamW, "schedule_free_adamw"]
 )
 def test_whatever_steps_the_trained_half_the_other_one_stays(saved: Path, make: Any) -> None:
-    model = _ours(saved, init="pissa")
+    model = _ours(saved, init_lora_weights="pissa")
     before = {name: each.clone() for name, each in model.named_parameters() if "lora_" in name}
     options: dict[str, Any] = {} if make is torch.optim.SGD else {"weight_decay": 0.0}
     if make == "schedule_free_adamw":
@@ -176,22 +176,25 @@ def test_whatever_steps_the_trained_half_the_other_one_stays(saved: Path, make: 
 
 
 def test_half_of_the_adapter_counts_as_trained(saved: Path) -> None:
-    model, plain = _ours(saved, init="olora"), _ours(saved)
+    model, plain = _ours(saved, init_lora_weights="olora"), _ours(saved)
     half, whole = (_count(LoadedModel(each, None)) for each in (model, plain))  # type: ignore[arg-type]
     assert half.split()[0] == whole.split()[0]
 
 
 def test_what_cannot_hold_is_refused(saved: Path) -> None:
-    with pytest.raises(ConfigError, match="init: got 'pisa', expected"):
-        LoRA(init="pisa")
-    with pytest.raises(ConfigError, match="dropped with the input; set dropout=0"):
-        LoRA(init="pissa", dropout=0.1)
-    with pytest.raises(ConfigError, match="quantised ones hold no numbers to split"):
-        CausalLM("m", adapter=LoRA(init="olora"), quantization=NF4())
+    with pytest.raises(ConfigError) as unknown:
+        LoRA(init_lora_weights="pisa")
+    assert (unknown.value.key, unknown.value.got) == ("adapter.init_lora_weights", "pisa")
+    with pytest.raises(ConfigError) as dropout:
+        LoRA(init_lora_weights="pissa", lora_dropout=0.1)
+    assert (dropout.value.key, dropout.value.got) == ("adapter.lora_dropout", 0.1)
+    with pytest.raises(ConfigError) as quantized:
+        check_quantization(LoRA(init_lora_weights="olora"), NF4())
+    assert (quantized.value.key, quantized.value.got) == ("adapter.init_lora_weights", "olora")
     with pytest.raises(ConfigError, match=r"adapter\.r: got 65, and .* takes at most 64 of it"):
-        LoRA(r=65, init="pissa").apply(AutoModelForCausalLM.from_pretrained(saved), [])
+        LoRA(r=65, init_lora_weights="pissa").apply(AutoModelForCausalLM.from_pretrained(saved), [])
     with pytest.raises(ConfigError, match="embed_tokens is a Embedding; name other target_modules"):
-        _ours(saved, init="pissa", target_modules=["embed_tokens"])
-    model = _ours(saved, init="pissa")
+        _ours(saved, init_lora_weights="pissa", target_modules=["embed_tokens"])
+    model = _ours(saved, init_lora_weights="pissa")
     with pytest.raises(ConfigError, match="held where it is, and would shrink"):
         make_optimizer(lambda groups: adamw(groups, weight_decay=0.1), model)

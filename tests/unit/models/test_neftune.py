@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import load_model
 from helpers.tiny import save_tiny
 from transformers.integrations.neftune import neftune_post_forward_hook
 
 from xft.data import collate_flat, collate_padded
 from xft.distributed import share_out
 from xft.errors import ConfigError
-from xft.models import CausalLM, LoRA, TrainingModel
+from xft.models import CausalLMConfig, LoRA, TrainingModel
 from xft.models.neftune import noisy_embeddings, use_noise
 from xft.models.training_model import evaluating, target_loss
 from xft.objectives import next_token
@@ -28,10 +29,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path
 
 
 def _load(saved: Path, **options: Any) -> Any:
-    given: dict[str, Any] = {"dtype": "float32", "adapter": LoRA(r=4), "neftune_alpha": 5.0, **options}
     torch.manual_seed(0)
-    spec = CausalLM(path=str(saved), **given)
-    return spec.load(spec.load_tokenizer(), torch.device("cpu")).model.train()
+    return load_model(saved, **{"adapter": LoRA(r=4), "neftune_alpha": 5.0, **options}).train()
 
 
 def _samples(lengths: tuple[int, ...] = LENGTHS) -> list[Sample]:
@@ -131,8 +130,9 @@ def test_validation_and_an_adapter_that_is_off_see_no_noise(saved: Path) -> None
 
 
 def test_what_cannot_be_is_refused(saved: Path) -> None:
-    with pytest.raises(ConfigError, match="neftune_alpha: got -1, expected more than 0"):
-        CausalLM("m", neftune_alpha=-1)
+    with pytest.raises(ConfigError) as negative:
+        CausalLMConfig("m", neftune_alpha=-1)
+    assert (negative.value.key, negative.value.got) == ("model.neftune_alpha", -1)
     model = _load(saved, adapter=None)
     model.config.hidden_size_per_layer_input = 256
     with pytest.raises(ConfigError, match="cannot be given embeddings in place of ids"):

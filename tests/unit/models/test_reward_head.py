@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import load_model
 from helpers.tiny import save_tiny, tiny_config
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from xft.errors import ModelError
-from xft.models import NF4, CausalLM, LoRA, RewardModel, open_artifact
+from xft.models import NF4, LoRA, open_artifact
 from xft.models.loading import load_weights
 from xft.models.reward_head import ScalarHead, choose_padding, is_reward_model, kind_of
 from xft.templates import SOURCES, ChatTemplate
@@ -34,14 +35,13 @@ def reward(tmp_path_factory: pytest.TempPathFactory, folder: Path, byte_tokenize
     return target
 
 
-def _load(spec: CausalLM, seed: int = 0) -> Any:
+def _load(path: Path, seed: int = 0, **options: Any) -> Any:
     torch.manual_seed(seed)
-    return spec.load(spec.load_tokenizer(), CPU).model
+    return load_model(path, reward=True, **options)
 
 
 def test_a_new_head_is_drawn_from_the_seed_and_the_rest_is_the_language_models(folder: Path) -> None:
-    spec = RewardModel(path=str(folder), dtype="float32")
-    one, same, other = _load(spec), _load(spec), _load(spec, seed=1)
+    one, same, other = _load(folder), _load(folder), _load(folder, seed=1)
     assert torch.equal(one.score.weight, same.score.weight)
     assert not torch.equal(one.score.weight, other.score.weight)
     assert float(one.score.weight.detach().std()) == pytest.approx(0.02, rel=0.4)
@@ -52,20 +52,15 @@ def test_a_new_head_is_drawn_from_the_seed_and_the_rest_is_the_language_models(f
 
 def test_out_of_a_reward_model_it_has_that_ones_head(reward: Path) -> None:
     expected = AutoModelForSequenceClassification.from_pretrained(reward).score.weight
-    assert torch.equal(_load(RewardModel(path=str(reward), dtype="float32")).score.weight, expected)
+    assert torch.equal(_load(reward).score.weight, expected)
 
 
 @pytest.mark.parametrize("quantization", [None, NF4()])
 def test_beside_an_adapter_the_head_is_fp32_and_not_quantised(
     folder: Path, quantization: NF4 | None
 ) -> None:
-    spec = RewardModel(
-        path=str(folder),
-        dtype="bfloat16",
-        adapter=LoRA(r=2, modules_to_save=["norm"]),
-        quantization=quantization,
-    )
-    model = _load(spec)
+    adapter = LoRA(r=2, modules_to_save=["norm"])
+    model = _load(folder, adapter=adapter, quantization=quantization, dtype="bfloat16")
     assert is_reward_model(model)
     heads = {name: each for name, each in model.named_parameters() if ".score." in name}
     assert {name.rpartition("score.")[2]: each.requires_grad for name, each in heads.items()} == {
@@ -73,8 +68,7 @@ def test_beside_an_adapter_the_head_is_fp32_and_not_quantised(
         "modules_to_save.default.weight": True,
     }
     assert {each.dtype for each in heads.values()} == {torch.float32}
-    assert spec.adapter is not None
-    assert spec.adapter.modules_to_save == ["norm"]
+    assert adapter.modules_to_save == ["norm"]
     base = next(each for name, each in model.named_parameters() if "q_proj.base_layer" in name)
     assert base.dtype == (torch.bfloat16 if quantization is None else torch.uint8)
     ids = torch.arange(5, 20)[None]
@@ -145,7 +139,7 @@ def test_without_another_special_token_one_is_asked_for(make_byte_tokenizer: Cal
     tokenizer = make_byte_tokenizer(specials=())
     tokenizer.bos_token = None
     source = LAST.replace("<|im_start|>", "@")
-    with pytest.raises(ModelError, match=r"model\.add_tokens=\['<pad>'\]"):
+    with pytest.raises(ModelError, match=r"model\.additional_special_tokens=\['<pad>'\]"):
         choose_padding(model, tokenizer, ChatTemplate(source).bind(tokenizer))
 
 

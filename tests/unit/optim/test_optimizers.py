@@ -7,11 +7,12 @@ import bitsandbytes
 import pytest
 import schedulefree
 import torch
+from helpers.models import load_model
 from helpers.tiny import save_tiny
 from peft.optimizers import create_loraplus_optimizer
 
 from xft.errors import ConfigError
-from xft.models import CausalLM, LoRA
+from xft.models import LoRA
 from xft.optim.optimizers import (
     adamw,
     adamw_8bit,
@@ -78,14 +79,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path
 
 def _adapted(saved: Path, **options: Any) -> Any:
     torch.manual_seed(0)
-    spec = CausalLM(path=str(saved), dtype="float32", adapter=LoRA(r=4, **options))
-    return spec.load(spec.load_tokenizer(), torch.device("cpu")).model
+    return load_model(saved, LoRA(r=4, **options))
 
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_lora_plus_gives_each_weight_the_rate_that_peft_gives_it(saved: Path, dora: bool) -> None:
     """And trains to the same weights; with DoRA there are vectors too, which peft lets decay and xft does not."""
-    ours, theirs = (_adapted(saved, dora=dora, lr_ratio=16) for _ in range(2))
+    ours, theirs = (_adapted(saved, use_dora=dora, loraplus_lr_ratio=16) for _ in range(2))
     decay = 0.0 if dora else 0.3
     optimizer = make_optimizer(lambda groups: adamw(groups, lr=1e-4, weight_decay=decay), ours, lr_ratio=16)
     reference = create_loraplus_optimizer(

@@ -10,7 +10,7 @@ import pytest
 from xft.config import build, load_config
 from xft.data import InstructionData, TextData
 from xft.errors import ConfigError
-from xft.models import NF4, CausalLM, LoRA
+from xft.models import NF4, CausalLMConfig, LoRA
 from xft.objectives import next_token
 from xft.optim.optimizers import adamw, cosine
 from xft.run_config.config import Recipe, Training
@@ -37,6 +37,8 @@ SMALLEST: dict[str, Any] = {
 def test_the_keys_of_a_config_are_these() -> None:
     assert {each.name for each in fields(Recipe)} == {
         "model",
+        "adapter",
+        "quantization",
         "data",
         "template",
         "objective",
@@ -54,7 +56,7 @@ def test_the_keys_of_a_config_are_these() -> None:
 
 def test_model_and_data_are_enough() -> None:
     recipe = build(SMALLEST, Recipe)
-    assert isinstance(recipe.model, CausalLM)
+    assert isinstance(recipe.model, CausalLMConfig)
     assert isinstance(recipe.data, InstructionData)
     assert isinstance(recipe.template, ChatTemplate)
     assert recipe.objective is next_token
@@ -87,11 +89,11 @@ def test_every_shipped_config_builds_without_reading_or_loading(
 
 def test_the_qlora_config_becomes_these_objects() -> None:
     recipe = build(load_config(CONFIGS / "smollm2_qlora.py"), Recipe)
-    adapter, quantization = recipe.model.adapter, recipe.model.quantization
+    adapter, quantization = recipe.adapter, recipe.quantization
     assert isinstance(adapter, LoRA)
-    assert (adapter.r, adapter.alpha, adapter.dropout) == (16, 32, 0.0)
+    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (16, 32, 0.0)
     assert isinstance(quantization, NF4)
-    assert quantization.double is True
+    assert quantization.double_quant is True
     assert isinstance(recipe.data, InstructionData)
     kinds = {
         "guards": GuardsHook,

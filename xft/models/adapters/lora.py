@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, nearest
 from xft.models.adapters.fused_lora import fused_layer
-from xft.models.adapters.lora_init import begin_with_weights
+from xft.models.adapters.lora_init import init_lora_from_weights
 from xft.models.quantization import without_bitsandbytes
 from xft.models.reward_head import Kind, is_reward_model, widen_head
 from xft.registry import register
@@ -24,76 +24,88 @@ class LoRA:
     """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685): ``W + alpha / r · B A``.
 
     On a base in NF4 this is QLoRA (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). The
-    base stays in the type that it was loaded in; A and B are fp32.
+    base keeps the dtype that it was loaded in; A and B are fp32. The keys are those of ``peft.LoraConfig``.
 
     Args:
         r: rank of A and B.
-        alpha: the update is scaled by ``alpha / r``.
-        dropout: on the input of A, in training.
-        target_modules: names of the layers, or ``all-linear``: every linear layer but the head.
-        modules_to_save: layers trained and saved whole beside the adapter. The head of a reward model
-            always is one.
-        rslora: scale by ``alpha / sqrt(r)``, so that a high rank learns as fast as a low one
+        lora_alpha: numerator of the scaling factor ``lora_alpha / r`` of the update.
+        lora_dropout: dropout probability on the input of A, in training.
+        target_modules: names of the adapted layers; ``all-linear`` means every linear layer except the head.
+        modules_to_save: layers that are fully trained and saved with the adapter. The head of a reward model
+            is always included.
+        use_rslora: scale by ``lora_alpha / sqrt(r)``, which keeps high ranks stable
             (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
-        dora: train the length of each row of the weight apart from its direction (Liu et al. 2024,
-            https://arxiv.org/abs/2402.09353). Such layers are computed by peft, without ``xft.kernels``.
-        init: what A and B begin as. ``lora``: A at random, B zero. ``pissa``: the ``r`` largest singular values
-            of the weight with their vectors (Meng et al. 2024, https://arxiv.org/abs/2404.02948);
-            ``pissa_niter_N`` finds nearly the same with N iterations of a randomised decomposition, in a
-            fraction of the time (16 is the paper's choice). ``olora``: the first columns and rows of its QR
-            decomposition (Büyükakyüz 2024, https://arxiv.org/abs/2406.01775). The base stays as it is, and
-            what the adapter begins with is taken off again, so the adapter that is saved has twice the rank
-            (:mod:`xft.models.adapters.lora_init`).
-        lr_ratio: LoRA+: how many times as high as the learning rate of everything else that of B is (Hayou et al.
-            2024, https://arxiv.org/abs/2402.12354, where 16 is a good start). Vectors beside A and B, such as
-            those of DoRA, learn at the rate of B, as in peft; adapters of embeddings at that of A.
+        use_dora: train magnitude and direction of each weight row separately (Liu et al. 2024,
+            https://arxiv.org/abs/2402.09353). peft computes these layers, without ``xft.kernels``.
+        init_lora_weights: initial values of A and B. ``default``: A random, B zero. ``pissa``: the ``r`` largest
+            singular values of the weight and their vectors (Meng et al. 2024, https://arxiv.org/abs/2404.02948).
+            ``pissa_niter_N``: the same by N iterations of a randomized SVD, much faster (the paper uses 16).
+            ``olora``: the leading columns and rows of the QR decomposition (Büyükakyüz 2024,
+            https://arxiv.org/abs/2406.01775). The base stays unchanged and the initial product is subtracted,
+            which doubles the rank of the saved adapter (:mod:`xft.models.adapters.lora_init`).
+        loraplus_lr_ratio: learning rate of B divided by the learning rate of all other parameters (LoRA+,
+            Hayou et al. 2024, https://arxiv.org/abs/2402.12354, suggests 16). Other vectors, such as those of
+            DoRA, use the rate of B, as in peft; embedding adapters use the rate of A.
+
+    Raises:
+        ConfigError: a value is out of range, or ``lora_dropout`` is combined with ``pissa`` or ``olora``.
     """
 
     def __init__(
         self,
         r: int = 16,
-        alpha: int = 32,
-        dropout: float = 0.0,
+        lora_alpha: int = 32,
+        lora_dropout: float = 0.0,
         target_modules: str | list[str] = "all-linear",
         modules_to_save: list[str] | None = None,
-        rslora: bool = False,
-        dora: bool = False,
-        init: str = "lora",
-        lr_ratio: float = 1.0,
+        use_rslora: bool = False,
+        use_dora: bool = False,
+        init_lora_weights: str = "default",
+        loraplus_lr_ratio: float = 1.0,
     ) -> None:
         if r < 1:
-            raise ConfigError(f"adapter.r: got {r}, expected at least 1")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"adapter.dropout: got {dropout}, expected 0 or more and less than 1")
-        if not re.fullmatch(r"lora|olora|pissa(_niter_[1-9][0-9]*)?", init):
+            raise ConfigError(key="adapter.r", got=r, expected="at least 1")
+        if not 0 <= lora_dropout < 1:
             raise ConfigError(
-                f"adapter.init: got {init!r}, expected 'lora', 'pissa', 'pissa_niter_16' (or another number) or 'olora'"
+                key="adapter.lora_dropout", got=lora_dropout, expected="at least 0 and less than 1"
             )
-        if init != "lora" and dropout:
+        if not re.fullmatch(r"default|olora|pissa(_niter_[1-9][0-9]*)?", init_lora_weights):
             raise ConfigError(
-                f"adapter.dropout: got {dropout}, but with init={init!r} A and B hold the main part of the weights, which "
-                "would be dropped with the input; set dropout=0"
+                key="adapter.init_lora_weights",
+                got=init_lora_weights,
+                expected="'default', 'pissa', 'pissa_niter_16' (or another number) or 'olora'",
             )
-        if lr_ratio <= 0:
-            raise ConfigError(f"adapter.lr_ratio: got {lr_ratio}, expected more than 0 (1 is plain LoRA)")
+        if init_lora_weights != "default" and lora_dropout:
+            raise ConfigError(
+                key="adapter.lora_dropout",
+                got=lora_dropout,
+                expected=f"0 with init_lora_weights={init_lora_weights!r}, as A and B hold principal components",
+                fix="set adapter.lora_dropout=0",
+            )
+        if loraplus_lr_ratio <= 0:
+            raise ConfigError(
+                key="adapter.loraplus_lr_ratio",
+                got=loraplus_lr_ratio,
+                expected="more than 0 (1 is plain LoRA)",
+            )
         self.r = r
-        self.alpha = alpha
-        self.dropout = dropout
+        self.lora_alpha = lora_alpha
+        self.lora_dropout = lora_dropout
         self.target_modules = target_modules
         self.modules_to_save = modules_to_save
-        self.rslora = rslora
-        self.dora = dora
-        self.init = init
-        self.lr_ratio = lr_ratio
+        self.use_rslora = use_rslora
+        self.use_dora = use_dora
+        self.init_lora_weights = init_lora_weights
+        self.loraplus_lr_ratio = loraplus_lr_ratio
 
     @property
-    def splits(self) -> bool:
-        """Whether it begins with a part of the weights."""
-        return self.init != "lora"
+    def has_frozen_half(self) -> bool:
+        """Return whether half of A and B stays frozen (PiSSA and OLoRA)."""
+        return self.init_lora_weights != "default"
 
     @property
-    def _alpha_of_both(self) -> float:
-        return self.alpha * (math.sqrt(2) if self.rslora else 2)
+    def _doubled_alpha(self) -> float:
+        return self.lora_alpha * (math.sqrt(2) if self.use_rslora else 2)
 
     def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
         """Put an adapter on a model, freshly initialised as ``init`` says, so that it changes nothing yet.
@@ -109,17 +121,19 @@ class LoRA:
         """
         widen_head(model)
         # The scaling, alpha / r or alpha / sqrt(r), stays what it is with twice the rank.
-        rank, alpha = (2 * self.r, self._alpha_of_both) if self.splits else (self.r, self.alpha)
+        rank, alpha = (
+            (2 * self.r, self._doubled_alpha) if self.has_frozen_half else (self.r, self.lora_alpha)
+        )
         config = LoraConfig(
             # With SEQ_CLS, peft trains and saves the head too; it adds its name to the list.
             task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
             r=rank,
             lora_alpha=alpha,
-            lora_dropout=self.dropout,
+            lora_dropout=self.lora_dropout,
             target_modules=self.target_modules,
             modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
-            use_rslora=self.rslora,
-            use_dora=self.dora,
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
             trainable_token_indices=new_tokens or None,
         )
         if fused:
@@ -136,8 +150,8 @@ class LoRA:
                 adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(f"adapter: {error}") from error
-        if self.splits:
-            begin_with_weights(adapted, self.init, self.r)
+        if self.has_frozen_half:
+            init_lora_from_weights(adapted, self.init_lora_weights, self.r)
         return adapted
 
 

@@ -21,7 +21,7 @@ ADAPTER = "default"
 _HELD = "_xft_held"
 
 
-def begin_with_weights(model: PeftModel, init: str, rank: int) -> None:
+def init_lora_from_weights(model: PeftModel, init: str, rank: int) -> None:
     """Let a new adapter begin with a part of the weights.
 
     Args:

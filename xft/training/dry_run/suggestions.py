@@ -1,6 +1,5 @@
 """What to change where a run does not fit: keys of the config, as they are typed."""
 
-from xft.models import CausalLM
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.training.hooks import CheckpointHook, QuestionsHook, ValidationHook
@@ -18,9 +17,9 @@ def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
         Lines of ``KEY=VALUE`` for ``--cfg-options``, each with what it costs.
     """
     if kind in ("forward", "backward", "speed"):
-        return [*_smaller_portions(plan), *_cheaper_activations(recipe), *_smaller_model(recipe.model)]
+        return [*_smaller_portions(plan), *_cheaper_activations(recipe), *_smaller_model(recipe)]
     if kind == "optimizer":
-        return _smaller_state(recipe.model) or [*_smaller_portions(plan), *_smaller_model(recipe.model)]
+        return _smaller_state(recipe) or [*_smaller_portions(plan), *_smaller_model(recipe)]
     if kind == "validation":
         for name, hook in recipe.hooks.items():
             if isinstance(hook, ValidationHook) and hook.batch_size > 1:
@@ -35,7 +34,7 @@ def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
         for name, hook in recipe.hooks.items():
             if isinstance(hook, CheckpointHook) and hook.optimizer:
                 return [f"hooks.{name}.optimizer=False  (such a checkpoint cannot be resumed from)"]
-    return _smaller_model(recipe.model)
+    return _smaller_model(recipe)
 
 
 def _smaller_portions(plan: TrainingPlan | None) -> list[str]:
@@ -64,21 +63,21 @@ def _cheaper_activations(recipe: Recipe) -> list[str]:
     return ways
 
 
-def _smaller_state(model: CausalLM) -> list[str]:
-    if model.adapter is not None:
-        return [f"model.adapter.r={max(model.adapter.r // 2, 1)}  (a smaller adapter)"]
+def _smaller_state(recipe: Recipe) -> list[str]:
+    if recipe.adapter is not None:
+        return [f"adapter.r={max(recipe.adapter.r // 2, 1)}  (a smaller adapter)"]
     return [
-        "model.adapter=lora  (train an adapter: the optimizer then holds one or two weights in a hundred)",
+        "adapter=lora  (train an adapter: the optimizer then holds one or two weights in a hundred)",
         "optimizer.type=paged_adamw_8bit  (on a GPU: a quarter of the optimizer's state)",
     ]
 
 
-def _smaller_model(model: CausalLM) -> list[str]:
+def _smaller_model(recipe: Recipe) -> list[str]:
     ways = []
-    if model.adapter is None:
-        ways += _smaller_state(model)[:1]
-    elif model.quantization is None:
-        ways.append("model.quantization=nf4  (the frozen weights in 4 bits)")
-    if model.dtype == "float32":
+    if recipe.adapter is None:
+        ways += _smaller_state(recipe)[:1]
+    elif recipe.quantization is None:
+        ways.append("quantization=nf4  (the frozen weights in 4 bits)")
+    if recipe.model.dtype == "float32":
         ways.append("model.dtype=bfloat16  (weights of half the size)")
     return [*ways, "model.path=…  (a smaller model)", "a device with more memory, or several of them"]

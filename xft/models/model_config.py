@@ -1,0 +1,173 @@
+"""Configs of models: ``model=dict(type="causal_lm", ...)`` and ``type="reward_model"``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from xft.errors import ConfigError
+from xft.models.adapters.lora import LoRA
+from xft.models.forward_inputs import use_kernels
+from xft.models.fused_norm_mlp import fuse_modules
+from xft.models.hub import resolve_path
+from xft.models.loading import (
+    DType,
+    LoadedModel,
+    choose_dtype,
+    load_tokenizer,
+    load_weights,
+    resize_embeddings,
+)
+from xft.models.neftune import use_noise
+from xft.models.quantization import Quantization
+from xft.models.reward_head import Kind
+from xft.registry import register
+from xft.types import Tokenizer
+
+
+@register("model", "causal_lm")
+@dataclass
+class CausalLMConfig:
+    """A decoder that predicts the next token.
+
+    Args:
+        path: a model folder, ``xft://smollm2-135m-instruct``, or ``owner/name`` of the hub.
+        dtype: of the weights; ``auto`` is bf16 on hardware with native bf16 arithmetic, fp32 elsewhere.
+        attn_implementation: ``auto`` selects xft's attention for packed samples if the model supports it;
+            otherwise a name that transformers knows (``sdpa``, ``eager``, ``flash_attention_2``).
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more
+            time. ``auto`` recomputes just enough layers for the largest batch to fit; ``True`` all of them.
+        additional_special_tokens: special tokens to add to the tokenizer, with trainable embeddings.
+        tokenizer: a folder or hub name, if the tokenizer is not the model's own.
+        trust_remote_code: run Python code from the model folder. Read the code before you enable it.
+        fused_kernels: compute with :mod:`xft.kernels` where the model supports it; ``False`` uses only the
+            operations of transformers, peft and torch.
+        neftune_alpha: noise on the embeddings in training, uniform in ``±alpha / sqrt(L · d)`` for a sample of
+            L tokens and hidden size d (NEFTune, Jain et al. 2023, https://arxiv.org/abs/2310.05914, with 5 to
+            15); ``None`` adds no noise.
+
+    Raises:
+        ConfigError: ``neftune_alpha`` is not positive.
+    """
+
+    path: str
+    dtype: DType = "auto"
+    attn_implementation: str = "auto"
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    additional_special_tokens: list[str] | None = None
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+    fused_kernels: bool = True
+    neftune_alpha: float | None = None
+
+    kind: ClassVar[Kind] = "causal_lm"
+
+    def __post_init__(self) -> None:
+        if self.neftune_alpha is not None and self.neftune_alpha <= 0:
+            raise ConfigError(
+                key="model.neftune_alpha",
+                got=self.neftune_alpha,
+                expected="more than 0, or None for no noise",
+            )
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Load the tokenizer and add ``additional_special_tokens`` to it.
+
+        Raises:
+            ModelError: the tokenizer does not exist or cannot be read.
+        """
+        tokenizer = load_tokenizer(self.tokenizer or self.path, self.trust_remote_code)
+        if self.additional_special_tokens:
+            added = {"additional_special_tokens": self.additional_special_tokens}
+            tokenizer.add_special_tokens(added)  # type: ignore[attr-defined]
+        return tokenizer
+
+    def load(
+        self,
+        tokenizer: Tokenizer,
+        device: torch.device,
+        adapter: LoRA | None = None,
+        quantization: Quantization | None = None,
+    ) -> LoadedModel:
+        """Load the weights, resize the embeddings to the tokenizer, and attach the adapter.
+
+        Args:
+            tokenizer: the result of ``load_tokenizer``.
+            device: device of the weights.
+            adapter: adapter to train; ``None`` trains all weights.
+            quantization: quantization of the frozen weights; ``None`` loads them as they are saved.
+
+        Raises:
+            ModelError: the weights cannot be read.
+            ConfigError: adapter and quantization do not fit together, or the adapter names layers that the
+                model does not have.
+        """
+        check_quantization(adapter, quantization)
+        model = load_weights(
+            self.path,
+            choose_dtype(self.dtype, device),
+            attn_implementation=self.attn_implementation,
+            quantization=quantization,
+            device=device,
+            trust_remote_code=self.trust_remote_code,
+            kind=self.kind,
+        )
+        # peft saves this path as the base of the adapter: it must be valid from any working directory.
+        source = resolve_path(self.path)
+        model.name_or_path = str(Path(source).absolute()) if Path(source).is_dir() else source
+        self._configure(model)
+        resize_embeddings(model, tokenizer)
+        if self.gradient_checkpointing is True:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.fused_kernels:
+            fuse_modules(model)
+        if adapter is None:
+            return LoadedModel(model, tokenizer)
+        new_tokens = [
+            tokenizer.convert_tokens_to_ids(name) for name in self.additional_special_tokens or []
+        ]
+        return LoadedModel(adapter.apply(model, new_tokens, self.fused_kernels), tokenizer)
+
+    def _configure(self, model: PreTrainedModel) -> None:
+        use_noise(model, self.neftune_alpha)
+        use_kernels(model, self.fused_kernels)
+        model.config.use_cache = False
+
+
+@register("model", "reward_model")
+class RewardModelConfig(CausalLMConfig):
+    """A decoder with a scalar head, which gives each conversation one score.
+
+    Loaded and saved as ``AutoModelForSequenceClassification`` with one label. A language model as base gets a new
+    head, drawn from the seed; a reward model keeps its head. The arguments are those of
+    :class:`CausalLMConfig`. With an adapter, the head is fully trained too, in fp32.
+    """
+
+    kind: ClassVar[Kind] = "reward_model"
+
+
+def check_quantization(adapter: LoRA | None, quantization: Quantization | None) -> None:
+    """Check that an adapter can be trained on quantized weights.
+
+    Raises:
+        ConfigError: there is no adapter, or the adapter is initialized from the weights of the base.
+    """
+    if quantization is None:
+        return
+    if adapter is None:
+        raise ConfigError(
+            "quantization: quantized weights cannot be trained; add an adapter (adapter=dict(type='lora')), or set "
+            "quantization=None",
+            key="quantization",
+            got=type(quantization).__name__,
+        )
+    if adapter.has_frozen_half:
+        raise ConfigError(
+            f"adapter.init_lora_weights: {adapter.init_lora_weights!r} decomposes the weights of the base, and "
+            "quantized weights hold no numbers to decompose: quantizing the remainder would give another base than "
+            "the saved one; set quantization=None, or init_lora_weights='default'",
+            key="adapter.init_lora_weights",
+            got=adapter.init_lora_weights,
+        )

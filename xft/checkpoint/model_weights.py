@@ -4,20 +4,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xft.checkpoint.manifest import files_of
+from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.state_tree import to_host
 from xft.compat.peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from xft.errors import CheckpointError
 from xft.models.param_shapes import whole_bytes
-
-if TYPE_CHECKING:
-    from xft.strategies import SingleDevice
 
 _ADAPTER = "adapter_model.safetensors"
 
@@ -105,7 +103,7 @@ def estimate(model: nn.Module, optimizer: bool) -> int:
     return int(weights + (2 * trained if optimizer else 0))
 
 
-def load_weights_into(model: nn.Module, folder: Path, strategy: "SingleDevice | None" = None) -> None:
+def load_weights_into(model: nn.Module, folder: Path, strategy: Strategy | None = None) -> None:
     """Put the weights of a checkpoint into a model of the same shape. Only files that its manifest
     names are read.
 
@@ -147,9 +145,7 @@ def _read_whole(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _load_whole(
-    model: nn.Module, weights: Mapping[str, Tensor], strategy: "SingleDevice | None"
-) -> list[str]:
+def _load_whole(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strategy | None) -> list[str]:
     """Returns the names that do not match."""
     tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
     if strategy is None or not strategy.together:

@@ -7,24 +7,21 @@ any number of ranks can read it back, each what it wants.
 """
 
 import json
-import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, cat
+from torch import Tensor
 
 from xft.checkpoint import manifest
+from xft.checkpoint.protocol import Strategy
+from xft.checkpoint.sharded import ShardedTensorReader, ShardLocation
 from xft.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from xft.strategies import SingleDevice
 
 PAUSE = 0.05
 """Seconds between two looks for the shares of other ranks."""
@@ -115,45 +112,8 @@ class Share:
         return found
 
 
-class Pieces:
-    """A tensor that lies in several files. What is asked for is read, and nothing else.
-
-    Args:
-        name: of the tensor, in each file.
-        shape: of the whole.
-        places: file, where its piece begins in the whole as one flat row, and how many numbers it has.
-    """
-
-    def __init__(self, name: str, shape: Sequence[int], places: Sequence[tuple[Path, int, int]]) -> None:
-        self.name = name
-        self.shape = tuple(shape)
-        self.places = sorted((each for each in places if each[2]), key=lambda each: each[1])
-        ends = [0, *(begin + count for _, begin, count in self.places)]
-        if [begin for _, begin, _ in self.places] != ends[:-1] or ends[-1] != math.prod(self.shape):
-            raise ValueError(f"the pieces of {name} do not make a whole")
-
-    @property
-    def ndim(self) -> int:
-        """Dimensions of the whole."""
-        return len(self.shape)
-
-    def part(self, begin: int, end: int) -> Tensor:
-        """Some numbers of the whole as one flat row."""
-        found = []
-        for file, start, count in self.places:
-            first, last = max(begin, start), min(end, start + count)
-            if first < last:
-                with safe_open(file, "pt") as opened:
-                    found.append(opened.get_slice(self.name)[first - start : last - start])
-        return cat(found)
-
-    def whole(self) -> Tensor:
-        """All of it, in its shape."""
-        return self.part(0, math.prod(self.shape)).reshape(self.shape)
-
-
 def take_share(
-    strategy: "SingleDevice", step: int, shares: Mapping[str, tuple[int, Tensor]]
+    strategy: Strategy, step: int, shares: Mapping[str, tuple[int, Tensor]]
 ) -> tuple[Share | None, list[dict[str, list[int]]]]:
     """What this rank writes of a checkpoint. All ranks must call it.
 
@@ -194,7 +154,7 @@ def sweep(root: Path, current: Share | None) -> None:
 
 def reader(
     folder: Path, places: Sequence[Mapping[str, Sequence[int]]]
-) -> Callable[[str, Sequence[int]], Pieces]:
+) -> Callable[[str, Sequence[int]], ShardedTensorReader]:
     """Finds the tensors of a checkpoint that ranks have written in pieces, by name and shape.
 
     Args:
@@ -203,16 +163,12 @@ def reader(
     """
     files = [folder / file_of(rank, len(places)) for rank in range(len(places))]
 
-    def find(name: str, shape: Sequence[int]) -> Pieces:
+    def find(name: str, shape: Sequence[int]) -> ShardedTensorReader:
         spans = [(int(begin), int(count)) for begin, count in (each[name] for each in places)]
-        return Pieces(name, shape, [(file, *span) for file, span in zip(files, spans, strict=True)])
+        shards = [ShardLocation(file, *span) for file, span in zip(files, spans, strict=True)]
+        return ShardedTensorReader(name, shape, shards)
 
     return find
-
-
-def whole(value: Any) -> Any:
-    """What stands for a tensor in pieces, put together; all else as it is."""
-    return value.whole() if isinstance(value, Pieces) else value
 
 
 def _note_of(path: Path) -> Path:

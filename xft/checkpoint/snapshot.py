@@ -12,19 +12,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xft.checkpoint.model_weights import load_weights_into
+from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.shards import Share, reader
 from xft.checkpoint.state_tree import Shares, pack, set_random_state, unpack
 from xft.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from xft.strategies import SingleDevice
+from xft.models import unwrap
 
 STATE = "training_state.json"
 TENSORS = "training_state.safetensors"
@@ -85,7 +84,7 @@ def write_parts(parts: Mapping[str, bytes], folder: Path) -> None:
 
 
 def take_training(
-    strategy: "SingleDevice", ranks: Sequence[Any], optimizer: bool, reuse: Mapping[str, Tensor]
+    strategy: Strategy, ranks: Sequence[Any], optimizer: bool, reuse: Mapping[str, Tensor]
 ) -> tuple[Any, dict[str, Tensor], Shares]:
     """The state of a training but for the weights.
 
@@ -123,7 +122,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def put_back(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
+def put_back(folder: Path, strategy: Strategy) -> dict[str, Any]:
     """Put weights, optimizer, schedule and random numbers where a checkpoint was.
 
     Returns:
@@ -133,8 +132,6 @@ def put_back(folder: Path, strategy: "SingleDevice") -> dict[str, Any]:
         CheckpointError: the checkpoint is broken, belongs to another model, or holds no state of
             the optimizer.
     """
-    from xft.strategies import unwrap
-
     said = read_state(folder)
     try:
         shared = reader(folder, said.get("shares", []))
@@ -162,7 +159,7 @@ _BROKEN = (OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeE
 """What the readers of a broken file raise."""
 
 
-def _set_rate(strategy: "SingleDevice") -> None:
+def _set_rate(strategy: Strategy) -> None:
     """Put the learning rate where the schedule of this run has it. It is not that of the checkpoint
     when the run has been made longer."""
     schedule: Any = strategy.schedule

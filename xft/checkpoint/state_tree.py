@@ -12,7 +12,6 @@ together again by ``unpack``. Tensors go into a safetensors file, the rest into 
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -20,21 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Sharded:
-    """A tensor that ranks have in shares.
-
-    Attributes:
-        shape: of the whole.
-        begin: where this rank's share begins in the whole as one flat row.
-        share: ``(numbers,)``, on any device; empty where this rank has none.
-    """
-
-    shape: tuple[int, ...]
-    begin: int
-    share: Tensor
-
+from xft.checkpoint.sharded import TensorShard
 
 Shares = dict[str, tuple[int, Tensor]]
 """Of each tensor that ranks share, by its name: where this rank's share begins, and the share."""
@@ -54,7 +39,7 @@ def pack(
         tensors: receives a copy of each tensor on the host, by name.
         name: of the tree; the names of its tensors begin with it.
         reuse: copies of an earlier time, by name, that are written over; see ``to_host``.
-        shares: receives a copy of this rank's share of each ``Sharded`` tensor, by name.
+        shares: receives a copy of this rank's share of each ``TensorShard`` tensor, by name.
 
     Returns:
         What JSON can hold.
@@ -62,8 +47,8 @@ def pack(
     Raises:
         TypeError: something in the tree is of another kind.
     """
-    if isinstance(value, Sharded) and shares is not None:
-        shares[name] = value.begin, to_host(value.share, reuse.get(name))
+    if isinstance(value, TensorShard) and shares is not None:
+        shares[name] = value.offset, to_host(value.local, reuse.get(name))
         return {"sharded": name, "shape": list(value.shape)}
     if isinstance(value, Tensor):
         tensors[name] = to_host(value, reuse.get(name))

@@ -4,6 +4,10 @@
 they are installed, which takes a second or two. xft imports them only when a config asks for them.
 """
 
+import logging
+import time
+from typing import Any, NoReturn
+
 # transformers checks once whether DeepSpeed is installed. It must check before DeepSpeed is hidden.
 import transformers.integrations.deepspeed  # noqa: F401
 
@@ -15,4 +19,44 @@ with hidden("deepspeed", "bitsandbytes"):
     from mmengine.runner import BaseLoop, FlexibleRunner
     from mmengine.visualization import Visualizer
 
-__all__ = ["BaseLoop", "BaseStrategy", "FlexibleRunner", "Hook", "Visualizer"]
+__all__ = ["BaseLoop", "FlexibleRunner", "Hook", "StrategyBase", "Visualizer"]
+
+
+class StrategyBase(BaseStrategy):
+    """MMEngine's strategy without its environment setup, its logger and its checkpoints.
+
+    Subclasses set ``rank`` and ``world_size`` before they call this constructor.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # MMEngine registers global objects under this name and warns if a second run has the same.
+        self._experiment_name = f"{self.work_dir}@{time.time_ns()}"
+
+    def _setup_env(self, seed: int) -> None:
+        """Set the attributes that MMEngine's runner reads; seed nothing."""
+        self._launcher = "none"
+        self._distributed = self.world_size > 1
+        # MMEngine writes its logs to a folder of this name inside the run folder; xft writes one file.
+        self._timestamp = ""
+        self._seed = seed
+        self._randomness = {"seed": seed}
+
+    def build_logger(self, **_: Any) -> logging.Logger:
+        """Return a logger whose records reach ``train.log`` and not the terminal."""
+        logger = logging.getLogger("xft.runner")
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        return logger
+
+    def save_checkpoint(self, filename: str, **_: Any) -> NoReturn:
+        """Raise: checkpoints are written by ``xft.checkpoint``."""
+        raise NotImplementedError("checkpoints are written by xft.checkpoint")
+
+    def resume(self, filename: str, **_: Any) -> NoReturn:
+        """Raise: checkpoints are read by ``xft.checkpoint``."""
+        raise NotImplementedError("checkpoints are read by xft.checkpoint")
+
+    def load_checkpoint(self, filename: str, **_: Any) -> NoReturn:
+        """Raise: checkpoints are read by ``xft.checkpoint``."""
+        raise NotImplementedError("checkpoints are read by xft.checkpoint")

@@ -9,7 +9,7 @@ from xft.models.loading import LoadedModel
 from xft.models.model_config import CausalLMConfig, RewardModelConfig, check_quantization
 from xft.models.quantization import NF4, Int8, Quantization
 from xft.models.saved_model import Note, find_artifact, open_artifact, read_note, save_artifact
-from xft.models.training_model import TrainingModel, target_logits, target_loss
+from xft.models.training_model import TrainingModel, target_logits, target_loss, unwrap
 
 __all__ = [
     "NF4",
@@ -32,4 +32,5 @@ __all__ = [
     "save_artifact",
     "target_logits",
     "target_loss",
+    "unwrap",
 ]

@@ -36,6 +36,14 @@ class TrainingModel(nn.Module):
         return self.objective(self.model, batch)
 
 
+def unwrap(model: nn.Module) -> TrainingModel:
+    """Return the :class:`TrainingModel` inside the modules that wrap it, such as DDP's."""
+    inner: Any = model
+    while not isinstance(inner, TrainingModel):
+        inner = inner.module
+    return inner
+
+
 def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """The logits that predict trained tokens, and those tokens.
 

@@ -11,7 +11,7 @@ from xft.strategies.batching import Portions
 from xft.strategies.ddp import DDP
 from xft.strategies.deepspeed.config import read_option
 from xft.strategies.deepspeed.strategy import DeepSpeed
-from xft.strategies.single_device import Autocast, SingleDevice, unwrap
+from xft.strategies.single_device import Autocast, SingleDevice
 
 __all__ = [
     "DDP",
@@ -26,5 +26,4 @@ __all__ = [
     "run_on_devices",
     "seed_everything",
     "start_process_group",
-    "unwrap",
 ]

@@ -11,8 +11,9 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from xft.distributed.launch import TIMEOUT, start_process_group
+from xft.models import unwrap
 from xft.registry import register
-from xft.strategies.single_device import Autocast, SingleDevice, unwrap
+from xft.strategies.single_device import Autocast, SingleDevice
 from xft.types import SequenceGroup
 
 

@@ -1,23 +1,18 @@
 """One process, one device: what every strategy stands on."""
 
-import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from xft.checkpoint.shards import whole
-from xft.checkpoint.snapshot import put_back
-from xft.compat.mmengine import BaseStrategy
+from xft.checkpoint.sharded import materialize
+from xft.compat.mmengine import StrategyBase
 from xft.distributed.devices import choose_device, seed_everything
 from xft.errors import TrainingError
-from xft.models import TrainingModel
 from xft.optim.optimizers import leave_average, take_average
 from xft.registry import register
 from xft.strategies.batching import Portions
@@ -27,7 +22,7 @@ Autocast = Literal["bfloat16"]
 
 
 @register("strategy", "single")
-class SingleDevice(BaseStrategy):
+class SingleDevice(StrategyBase):
     """One process, one device.
 
     Args:
@@ -65,24 +60,7 @@ class SingleDevice(BaseStrategy):
         self.optimizer: torch.optim.Optimizer
         self.schedule: torch.optim.lr_scheduler.LRScheduler
         super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
-        # MMEngine keeps global objects under this name, and warns when a second run has the same.
-        self._experiment_name = f"{work_dir}@{time.time_ns()}"
-
-    def _setup_env(self, seed: int) -> None:
-        self._launcher = "none"
-        self._distributed = self.world_size > 1
-        # MMEngine puts its logs into a folder of this name inside the run folder; ours is one file.
-        self._timestamp = ""
-        self._seed = seed
-        self._randomness = {"seed": seed}
         seed_everything(seed, self.rank)
-
-    def build_logger(self, **_: Any) -> logging.Logger:
-        """A logger that writes to ``train.log`` only: what MMEngine's runner says of itself."""
-        logger = logging.getLogger("xft.runner")
-        logger.propagate = False
-        logger.setLevel(logging.INFO)
-        return logger
 
     @classmethod
     def check(cls, options: Mapping[str, Any], optimizer: Callable[..., torch.optim.Optimizer]) -> None:
@@ -221,7 +199,7 @@ class SingleDevice(BaseStrategy):
         Returns:
             ``groups``, each with what its weights are stepped with and their ``names``; and ``state``,
             for each name what the optimizer keeps of that weight, in the shape of the whole weight, or
-            this rank's share of it (:class:`~xft.checkpoint.state_tree.Sharded`).
+            this rank's share of it (:class:`~xft.checkpoint.sharded.TensorShard`).
         """
         names = [name for group in self._groups for name in group]
         state = self.optimizer.state_dict()["state"]
@@ -237,7 +215,7 @@ class SingleDevice(BaseStrategy):
         numbers = {name: at for at, name in enumerate(name for group in self._groups for name in group)}
         own = self.optimizer.state_dict()
         own["state"] = {
-            numbers[name]: {key: whole(value) for key, value in each.items() if key != "master"}
+            numbers[name]: {key: materialize(value) for key, value in each.items() if key != "master"}
             for name, each in tree["state"].items()
         }
         self.optimizer.load_state_dict(own)
@@ -273,27 +251,3 @@ class SingleDevice(BaseStrategy):
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in their order. All ranks must call it."""
         return [value]
-
-    def save_checkpoint(self, filename: str, **_: Any) -> None:
-        """Not in use: a checkpoint is a snapshot of the runner, written by a thread."""
-        raise NotImplementedError("checkpoints are written from Runner.snapshot")
-
-    def resume(self, filename: str, **_: Any) -> dict[str, Any]:
-        """Read back a checkpoint: weights, optimizer, schedule and random numbers.
-
-        Returns:
-            What the runner remembered in it.
-        """
-        return put_back(Path(filename), self)
-
-    def load_checkpoint(self, filename: str, **_: Any) -> dict[str, Any]:
-        """The same as ``resume``: a checkpoint of ours is always whole."""
-        return self.resume(filename)
-
-
-def unwrap(model: nn.Module) -> TrainingModel:
-    """The :class:`TrainingModel` inside whatever wraps it."""
-    inner: Any = model
-    while not isinstance(inner, TrainingModel):
-        inner = inner.module
-    return inner

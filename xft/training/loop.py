@@ -13,9 +13,10 @@ from xft.compat.mmengine import BaseLoop
 from xft.data.collate import lay_out
 from xft.errors import TrainingError
 from xft.evaluation.metrics import Tally
+from xft.models import unwrap
 from xft.objectives import count_targets
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice, unwrap
+from xft.strategies import SingleDevice
 from xft.types import Batch, Objective, Sample
 
 

@@ -19,8 +19,8 @@ from xft.compat.mmengine import FlexibleRunner, Hook, Visualizer
 from xft.errors import CheckpointError
 from xft.evaluation import Question
 from xft.loggers import Logger
-from xft.models import Note, TrainingModel, save_artifact
-from xft.strategies import SingleDevice, unwrap
+from xft.models import Note, TrainingModel, save_artifact, unwrap
+from xft.strategies import SingleDevice
 from xft.templates import BoundTemplate
 from xft.training.loop import TrainLoop
 from xft.training.resume import FREE, differences, fixed, stop_reason
@@ -149,7 +149,7 @@ class Runner(FlexibleRunner):
                 f"{folder}: was trained on other data, or in portions of another size, so its place in the "
                 "data is not known; start a new run with model.path or an adapter, or restore data and training"
             )
-        self.resumed = self.strategy.resume(str(folder))
+        self.resumed = snapshot.put_back(folder, self.strategy)
         self.state = self.resumed["hooks"]
         loop.step = self.resumed["step"]
         loop.tokens_seen = self.resumed["tokens_seen"]

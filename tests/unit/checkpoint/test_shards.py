@@ -2,15 +2,14 @@
 
 import json
 import threading
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from xft.checkpoint import manifest
-from xft.checkpoint.shards import Pieces, Share, file_of, reader, sweep
+from xft.checkpoint.shards import Share, file_of, sweep
 from xft.errors import CheckpointError
 
 
@@ -92,25 +91,3 @@ def test_what_is_left_of_saves_that_were_given_up_is_swept(tmp_path: Path) -> No
     assert current.folder(tmp_path).exists()
     sweep(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("cuts", [(0, 12), (0, 5, 12), (0, 1, 1, 7, 12)])
-def test_any_part_is_read_from_any_pieces(tmp_path: Path, cuts: tuple[int, ...]) -> None:
-    """One rank may have none of a tensor."""
-    whole = torch.arange(12.0)
-    places = []
-    for rank, (begin, end) in enumerate(pairwise(cuts)):
-        save_file({"m": whole[begin:end].clone()}, tmp_path / file_of(rank, len(cuts) - 1))
-        places.append({"m": [begin, end - begin]})
-    found = reader(tmp_path, places)("m", [3, 4])
-    assert found.ndim == 2
-    assert torch.equal(found.whole(), whole.reshape(3, 4))
-    for begin in range(12):
-        for end in range(begin + 1, 13):
-            assert torch.equal(found.part(begin, end), whole[begin:end])
-
-
-@pytest.mark.parametrize("spans", [[(0, 5)], [(0, 5), (6, 6)], [(0, 7), (5, 7)], []])
-def test_pieces_that_make_no_whole_are_refused(spans: list[tuple[int, int]]) -> None:
-    with pytest.raises(ValueError, match="the pieces of m do not make a whole"):
-        Pieces("m", [12], [(Path("file"), *span) for span in spans])

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from xft.checkpoint.shards import Pieces
-from xft.checkpoint.state_tree import Sharded
+from xft.checkpoint.sharded import ShardedTensorReader, TensorShard
 from xft.models.param_shapes import whole_shape
 from xft.optim.optimizers import averages
 
@@ -70,10 +69,10 @@ class Shares:
                 state[name][MASTER] = self._sharded_of(weight, None)
         return state
 
-    def _sharded_of(self, weight: Any, key: str | None) -> Sharded:
+    def _sharded_of(self, weight: Any, key: str | None) -> TensorShard:
         """This rank's share of the copy of a weight in full precision, or of a state of that name."""
         begin, end = self._span(weight)
-        return Sharded(tuple(whole_shape(weight)), begin, self._live(weight, key)[: end - begin])
+        return TensorShard(tuple(whole_shape(weight)), begin, self._live(weight, key)[: end - begin])
 
     def _span(self, weight: Any) -> tuple[int, int]:
         """Which numbers of a weight are this rank's."""
@@ -128,11 +127,15 @@ class Shares:
         if ours.data.shape == ours.ds_shape:
             ours.data.copy_(value)
 
-    def _set(self, weight: nn.Parameter, value: Tensor | Pieces, key: str | None) -> None:
+    def _set(self, weight: nn.Parameter, value: Tensor | ShardedTensorReader, key: str | None) -> None:
         begin, end = self._span(weight)
         if begin == end:
             return
-        part = value.part(begin, end) if isinstance(value, Pieces) else value.flatten()[begin:end]
+        part = (
+            value.read_range(begin, end)
+            if isinstance(value, ShardedTensorReader)
+            else value.flatten()[begin:end]
+        )
         if self._stage < 3:
             self._live(weight, key).copy_(part)
             return

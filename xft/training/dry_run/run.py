@@ -17,11 +17,10 @@ from xft.checkpoint.snapshot import STATE
 from xft.checkpoint.writer import Job, check_free, write_checkpoint
 from xft.data import Prepared
 from xft.data.collate import lay_out
-from xft.models import TrainingModel
+from xft.models import TrainingModel, unwrap
 from xft.objectives import count_targets
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import unwrap
 from xft.training.dry_run.estimate import Costs, forecast
 from xft.training.dry_run.largest_batch import largest, spread
 from xft.training.dry_run.profile import Meter

@@ -6,8 +6,8 @@ from typing import Any
 
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
+from xft.models import unwrap
 from xft.registry import register
-from xft.strategies import unwrap
 from xft.training.hooks.periodic import IntervalHook
 from xft.types import Sample
 from xft.utils import console

@@ -1,0 +1,85 @@
+"""Tensors that are split over ranks: one rank's shard, and a reader of shards from several files."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor, cat
+
+
+@dataclass(frozen=True)
+class TensorShard:
+    """This rank's contiguous range of a tensor that is split over ranks.
+
+    Attributes:
+        shape: shape of the full tensor.
+        offset: index of the shard's first element in the flattened full tensor.
+        local: ``(elements,)``, on any device; empty if this rank holds none of the tensor.
+    """
+
+    shape: tuple[int, ...]
+    offset: int
+    local: Tensor
+
+
+@dataclass(frozen=True)
+class ShardLocation:
+    """Where one shard of a tensor is stored.
+
+    Attributes:
+        file: a safetensors file.
+        offset: index of the shard's first element in the flattened full tensor.
+        numel: number of elements.
+    """
+
+    file: Path
+    offset: int
+    numel: int
+
+
+class ShardedTensorReader:
+    """Read a tensor, or a range of it, from the files that hold its shards.
+
+    Args:
+        name: name of the tensor in every file.
+        shape: shape of the full tensor.
+        shards: locations of all shards, in any order.
+
+    Raises:
+        ValueError: the shards do not cover the tensor exactly once.
+    """
+
+    def __init__(self, name: str, shape: Sequence[int], shards: Sequence[ShardLocation]) -> None:
+        self.name = name
+        self.shape = tuple(shape)
+        self.shards = sorted((shard for shard in shards if shard.numel), key=lambda shard: shard.offset)
+        ends = [0, *(shard.offset + shard.numel for shard in self.shards)]
+        if [shard.offset for shard in self.shards] != ends[:-1] or ends[-1] != math.prod(self.shape):
+            raise ValueError(f"the shards of {name} do not cover the tensor exactly once")
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions of the full tensor."""
+        return len(self.shape)
+
+    def read_range(self, start: int, stop: int) -> Tensor:
+        """Read elements ``start`` to ``stop`` of the flattened tensor, and no others."""
+        parts = []
+        for shard in self.shards:
+            first, last = max(start, shard.offset), min(stop, shard.offset + shard.numel)
+            if first < last:
+                with safe_open(shard.file, "pt") as file:
+                    parts.append(file.get_slice(self.name)[first - shard.offset : last - shard.offset])
+        return cat(parts)
+
+    def read(self) -> Tensor:
+        """Read the full tensor in its shape."""
+        return self.read_range(0, math.prod(self.shape)).reshape(self.shape)
+
+
+def materialize(value: Any) -> Any:
+    """Read the full tensor if ``value`` is a reader; return any other value unchanged."""
+    return value.read() if isinstance(value, ShardedTensorReader) else value

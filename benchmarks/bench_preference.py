@@ -214,7 +214,7 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens": [each["tokens"] for each in train],
         "seconds": [end - begin for begin, end in pairwise(times)],
         "val": val["loss"],
-        "accuracy": val["rewards/accuracy"],
+        "accuracy": val["rewards/accuracies"],
     }
 
 

@@ -10,6 +10,6 @@ with read_base():
     from ._base_.questions.everyday import *
     from ._base_.schedules.cosine import *
 
-objective = dict(type="dpo", beta=0.1, sft_weight=1.0)
+objective = dict(type="dpo", beta=0.1, nll_weight=1.0)
 training.update(epochs=2, batch_size=2, accumulation=1)
 optimizer.update(lr=1e-3)

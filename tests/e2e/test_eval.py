@@ -44,8 +44,8 @@ def test_it_finds_what_the_run_found_at_its_end(
 @pytest.mark.parametrize(
     "extra",
     [
-        "objective = dict(type='dpo', cached=True)\n",
-        "objective = dict(type='dpo', sft_weight=0.1)\nadapter = None\n",
+        "objective = dict(type='dpo', precompute_ref_log_probs=True)\n",
+        "objective = dict(type='dpo', nll_weight=0.1)\nadapter = None\n",
         "objective = 'kto'\ndata.update(type='judged', format='kto')\nhooks['validation'].update(batch_size=3)\n",
     ],
     ids=["dpo beside the adapter", "dpo beside a copy", "kto"],
@@ -68,7 +68,7 @@ def test_the_validation_of_preferences_is_that_of_the_run(
     first, *_, last = ({k: v for k, v in each.items() if k in found} for each in records(run, "val"))
     assert found == pytest.approx(last, rel=1e-4, abs=1e-6)
     assert found != pytest.approx(first, rel=1e-2)
-    assert {"rewards/chosen", "rewards/accuracy"} <= found.keys()
+    assert {"rewards/chosen", "rewards/accuracies"} <= found.keys()
     assert f"4 {'samples' if 'kto' in extra else 'pairs'}  loss" in capsys.readouterr().out
 
 
@@ -80,7 +80,7 @@ def test_the_validation_of_a_reward_model_is_that_of_the_run(
     found = json.loads(out.read_text())
     last = records(reward_run, "val")[-1]
     assert found == {"validation": pytest.approx({key: last[key] for key in found["validation"]}, rel=1e-4)}
-    assert {"loss", "rewards/margin", "rewards/accuracy"} <= found["validation"].keys()
+    assert {"loss", "rewards/margins", "rewards/accuracies"} <= found["validation"].keys()
     assert main(["eval", str(reward_run), "--data", str(reward_run.parent / "rows.jsonl")]) == 2
     assert "xft score" in capsys.readouterr().err
 

@@ -46,12 +46,12 @@ def test_objective_learns_and_is_validated(
     assert train[-1]["loss"] < train[0]["loss"]
     assert val[-1]["loss"] < val[0]["loss"]
     if objective != "kto":
-        assert train[-1]["rewards/margin"] > train[0]["rewards/margin"]
-        assert val[-1]["rewards/margin"] > val[0]["rewards/margin"]
+        assert train[-1]["rewards/margins"] > train[0]["rewards/margins"]
+        assert val[-1]["rewards/margins"] > val[0]["rewards/margins"]
     if objective == "dpo":
         # Before the first step the model is its reference: every reward is zero, the loss log 2.
         assert val[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
-        assert val[0]["rewards/margin"] == pytest.approx(0, abs=1e-5)
+        assert val[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
     assert (tmp_path / "run" / "final" / "adapter_model.safetensors").is_file()
 
 

@@ -42,11 +42,11 @@ def _plain(model: Any, tokenizer: Any) -> Scores:
 def test_it_learns_and_is_validated(reward_run: Path) -> None:
     train, val = (records(reward_run, each) for each in ("train", "val"))
     assert train[-1]["loss"] < train[0]["loss"]
-    assert val[-1]["rewards/margin"] > val[0]["rewards/margin"]
-    assert val[-1]["rewards/accuracy"] == 1.0
+    assert val[-1]["rewards/margins"] > val[0]["rewards/margins"]
+    assert val[-1]["rewards/accuracies"] == 1.0
     names = {each for each in val[-1] if "/" in each}
     assert names == {
-        *("rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy"),
+        *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
         *("length/chosen", "length/rejected"),
     }
     assert "perplexity" not in val[-1]

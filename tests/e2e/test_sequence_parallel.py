@@ -23,8 +23,9 @@ PAIRS = 'data.update(type="preference", format="preference")\n'
 EXTRA = {
     "lora": "optimizer.update(lr=1e-3)\n",
     "full": "adapter = None\nmodel.update(gradient_checkpointing=True)\noptimizer.update(lr=1e-3, weight_decay=0.1)\n",
-    "dpo": PAIRS + 'objective = dict(type="dpo", sft_weight=0.5)\n',
-    "cached": PAIRS + 'objective = dict(type="dpo", reference="copy", cached=True)\nadapter = None\n',
+    "dpo": PAIRS + 'objective = dict(type="dpo", nll_weight=0.5)\n',
+    "cached": PAIRS
+    + 'objective = dict(type="dpo", reference="frozen_copy", precompute_ref_log_probs=True)\nadapter = None\n',
     "kto": 'data.update(type="judged", format="kto")\nobjective = dict(type="kto")\n',
     "reward": PAIRS
     + 'model.update(type="reward_model")\nobjective = dict(type="reward")\nquestions = []\n',

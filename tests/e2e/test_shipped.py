@@ -55,7 +55,7 @@ def test_a_config_for_pairs_runs_on_a_large_model_with_only_its_paths_overridden
     assert main(["train", str(config), "--work-dir", str(run), "--cfg-options", *options]) == 0
     train = records(run, "train")
     assert len(train) >= 3
-    assert {"rewards/margin", "rewards/accuracy", "logps/chosen"} <= train[-1].keys()
+    assert {"rewards/margins", "rewards/accuracies", "logps/chosen"} <= train[-1].keys()
     assert (run / "final" / "adapter_model.safetensors").is_file()
 
 

@@ -58,7 +58,7 @@ def evaluate(
     Returns:
         ``loss`` (mean over the objective's targets; NaN where there are none), ``target_tokens``, the
         means of the objective's metrics, and ``perplexity``, the exponential of the negative
-        log-likelihood of a token: of the metric ``nll`` where the objective has one, of the loss
+        log-likelihood of a token: of the metric ``nll_loss`` where the objective has one, of the loss
         where its targets are tokens. Where it has neither there is no perplexity.
     """
     inner = getattr(model, "module", model)
@@ -78,7 +78,7 @@ def evaluate(
     found = tally.means(reduce_sum)
     targets = found.pop("targets")
     result = {"loss": math.nan, "target_tokens": tokens} | found
-    likelihood = result.get("nll", result["loss"] if targets == tokens else None)
+    likelihood = result.get("nll_loss", result["loss"] if targets == tokens else None)
     if likelihood is not None:
         result["perplexity"] = math.exp(min(likelihood, 700.0))
     return result

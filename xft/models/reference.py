@@ -76,8 +76,8 @@ class AdapterOff:
         """
         if not isinstance(model, PeftModel):
             raise ConfigError(
-                "objective.reference: got 'adapter_off', but the model has no adapter; "
-                "use 'copy', or the folder of a model"
+                "objective.reference: got 'disable_adapter', but the model has no adapter; "
+                "use 'frozen_copy', or the folder of a model"
             )
         with evaluating(model), model.disable_adapter():
             return score(model, batch).log_probs
@@ -129,12 +129,12 @@ class Cached:
         return torch.from_numpy(self.log_probs[places]).to(batch.input_ids.device)
 
 
-def make_reference(name: str, cached: bool, setup: Setup) -> Reference:
+def make_reference(name: str, precompute: bool, setup: Setup) -> Reference:
     """Make the reference that a config names.
 
     Args:
-        name: ``auto``, ``adapter_off``, ``copy``, or what ``open_artifact`` opens.
-        cached: take its log-probabilities now; then no second model stays in memory.
+        name: ``auto``, ``disable_adapter``, ``frozen_copy``, or what ``open_artifact`` opens.
+        precompute: take its log-probabilities now; then no second model stays in memory.
         setup: the run.
 
     Raises:
@@ -143,27 +143,27 @@ def make_reference(name: str, cached: bool, setup: Setup) -> Reference:
     """
     adapted = isinstance(setup.loaded.model, PeftModel)
     if name == "auto":
-        name = "adapter_off" if adapted else "copy"
-    if getattr(setup.ranks, "together", False) and name == "copy" and not cached:
+        name = "disable_adapter" if adapted else "frozen_copy"
+    if getattr(setup.ranks, "together", False) and name == "frozen_copy" and not precompute:
         raise ConfigError(
-            "objective.reference: got 'copy', but under ZeRO-3 no rank has the whole model to copy; set "
-            "objective.cached=True, which asks it ahead, train an adapter with reference='adapter_off', or give the "
+            "objective.reference: got 'frozen_copy', but under ZeRO-3 no rank has the whole model to copy; set "
+            "objective.precompute_ref_log_probs=True, train an adapter with reference='disable_adapter', or give the "
             "folder of a model"
         )
     reference: Reference
-    if name == "adapter_off":
+    if name == "disable_adapter":
         if not adapted:
             raise ConfigError(
-                "objective.reference: got 'adapter_off', but all weights are trained; use 'copy', or the "
+                "objective.reference: got 'disable_adapter', but all weights are trained; use 'frozen_copy', or the "
                 "folder of a model"
             )
         reference = AdapterOff()
-    elif name == "copy":
+    elif name == "frozen_copy":
         # What is only asked now, before the first step, needs no copy.
-        reference = Frozen(setup.loaded.model) if cached else Frozen(_freeze(setup.loaded.model))
+        reference = Frozen(setup.loaded.model) if precompute else Frozen(_freeze(setup.loaded.model))
     else:
         reference = Frozen(_open(name, setup))
-    return _cache(reference, setup) if cached else reference
+    return _cache(reference, setup) if precompute else reference
 
 
 def _freeze(model: nn.Module) -> nn.Module:

@@ -20,21 +20,19 @@ class CPO(PairObjective):
     Args:
         beta: scales the log-probability of an answer.
         label_smoothing: the share of the pairs that is taken to be the wrong way round.
-        sft_weight: of the negative log-likelihood.
+        cpo_alpha: of the negative log-likelihood.
     """
 
     beta: float = 0.1
     label_smoothing: float = 0.0
-    sft_weight: float = 1.0
+    cpo_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_numbers(
-            "cpo", beta=self.beta, label_smoothing=self.label_smoothing, sft_weight=self.sft_weight
-        )
+        check_numbers("cpo", beta=self.beta, label_smoothing=self.label_smoothing, cpo_alpha=self.cpo_alpha)
 
     def compare(self, pairs: Pairs) -> Compared:
         """Losses and rewards of pairs."""
         chosen, rejected = pairs.chosen.log_probs, pairs.rejected.log_probs
         losses = PAIR_LOSSES["sigmoid"](chosen, rejected, self.beta, self.label_smoothing)
-        losses = losses - self.sft_weight * pairs.chosen.mean
+        losses = losses - self.cpo_alpha * pairs.chosen.mean
         return Compared(losses, self.beta * chosen, self.beta * rejected)

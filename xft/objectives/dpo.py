@@ -36,24 +36,24 @@ class DPO:
             robust DPO.
         beta: how dear it is to leave the reference.
         label_smoothing: the share of the pairs that is taken to be the wrong way round.
-        length_normalised: divide log-ratios by the length of the answer; ``None`` does so for ``ipo``
+        length_normalized: divide log-ratios by the length of the answer; ``None`` does so for ``ipo``
             alone, as its authors do.
-        sft_weight: of the mean negative log-likelihood of the chosen answer's tokens, which is added
+        nll_weight: of the mean negative log-likelihood of the chosen answer's tokens, which is added
             (Pang et al. 2024, https://arxiv.org/abs/2404.19733).
-        reference: ``adapter_off``, ``copy`` (of the model as it is when the run begins), or a model: a
-            folder, a run, a name of the hub. ``auto`` is ``adapter_off`` where there is an adapter, and
-            ``copy`` where there is none.
-        cached: ask the reference for all answers before training begins, and keep what it says: one
-            forward pass less in a step, and no second model in memory.
+        reference: ``disable_adapter``, ``frozen_copy`` (of the model at the start of the run), or a model: a
+            folder, a run or a hub id. ``auto`` means ``disable_adapter`` if there is an adapter, else
+            ``frozen_copy``.
+        precompute_ref_log_probs: compute the log-probabilities of the reference once, before training begins.
+            This saves one forward pass per step and the memory of a second model.
     """
 
     loss: Loss = "sigmoid"
     beta: float = 0.1
     label_smoothing: float = 0.0
-    length_normalised: bool | None = None
-    sft_weight: float = 0.0
+    length_normalized: bool | None = None
+    nll_weight: float = 0.0
     reference: str = "auto"
-    cached: bool = False
+    precompute_ref_log_probs: bool = False
 
     learns_from: ClassVar[str] = "pairs"
 
@@ -63,7 +63,7 @@ class DPO:
                 f"objective.loss: no loss is called {self.loss!r}; {nearest(self.loss, PAIR_LOSSES)}"
             )
         check_numbers(
-            "dpo", beta=self.beta, label_smoothing=self.label_smoothing, sft_weight=self.sft_weight
+            "dpo", beta=self.beta, label_smoothing=self.label_smoothing, nll_weight=self.nll_weight
         )
         if self.label_smoothing and self.loss not in SMOOTHED:
             raise ConfigError(
@@ -73,7 +73,7 @@ class DPO:
 
     def prepare(self, setup: Setup) -> Referenced:
         """Load the reference, or ask it ahead."""
-        return Referenced(self, make_reference(self.reference, self.cached, setup))
+        return Referenced(self, make_reference(self.reference, self.precompute_ref_log_probs, setup))
 
     def count(self, batch: Batch) -> int:
         """How many pairs a batch has."""
@@ -92,10 +92,10 @@ class DPO:
         chosen = self._ratio(pairs.chosen, before[0])
         rejected = self._ratio(pairs.rejected, before[1])
         losses = PAIR_LOSSES[self.loss](chosen, rejected, self.beta, self.label_smoothing)
-        losses = losses - self.sft_weight * pairs.chosen.mean
+        losses = losses - self.nll_weight * pairs.chosen.mean
         return report(Compared(losses, self.beta * chosen, self.beta * rejected), pairs)
 
     def _ratio(self, answers: Answers, before: Tensor) -> Tensor:
-        normalised = self.loss == "ipo" if self.length_normalised is None else self.length_normalised
+        normalised = self.loss == "ipo" if self.length_normalized is None else self.length_normalized
         ratio = answers.log_probs - before
         return ratio / answers.lengths if normalised else ratio

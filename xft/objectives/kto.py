@@ -34,8 +34,8 @@ class KTO:
     own, so how a window is cut into batches matters a little.
 
     Metrics, means over the answers of their kind: ``rewards/chosen``, ``logps/chosen``,
-    ``length/chosen`` of wanted answers, ``…/rejected`` of the others; ``rewards/accuracy``: how
-    often an answer is on its side of :math:`\beta z`; ``nll`` of a token of the wanted answers; ``kl``,
+    ``length/chosen`` of wanted answers, ``…/rejected`` of the others; ``rewards/accuracies``: how
+    often an answer is on its side of :math:`\beta z`; ``nll_loss`` of a token of the wanted answers; ``kl``,
     which is :math:`z`; ``kl/estimated``: the share of the answers that had one.
 
     Args:
@@ -45,7 +45,8 @@ class KTO:
         undesirable_weight: of the others.
         kl: ``mismatched`` as above, or ``zero``: :math:`z` is 0, for half the time a step.
         reference: as in DPO.
-        cached: as in DPO; with ``kl='zero'`` alone, for mismatched answers are new each time.
+        precompute_ref_log_probs: as in DPO; requires ``kl='zero'``, because mismatched answers are new in each
+            batch.
     """
 
     beta: float = 0.1
@@ -53,7 +54,7 @@ class KTO:
     undesirable_weight: float = 1.0
     kl: Literal["mismatched", "zero"] = "mismatched"
     reference: str = "auto"
-    cached: bool = False
+    precompute_ref_log_probs: bool = False
 
     learns_from: ClassVar[str] = "labelled answers"
 
@@ -66,15 +67,17 @@ class KTO:
         )
         if self.kl not in ("mismatched", "zero"):
             raise ConfigError(f"objective.kl: got {self.kl!r}, expected 'mismatched' or 'zero'")
-        if self.cached and self.kl == "mismatched":
+        if self.precompute_ref_log_probs and self.kl == "mismatched":
             raise ConfigError(
-                "objective.cached: mismatched answers are new in each batch, so the reference cannot be asked "
-                "for them ahead; set kl='zero', or cached=False"
+                key="objective.precompute_ref_log_probs",
+                got=True,
+                expected="False with kl='mismatched', whose answers are new in each batch",
+                fix="set kl='zero', or precompute_ref_log_probs=False",
             )
 
     def prepare(self, setup: Setup) -> Referenced:
         """Load the reference, or ask it ahead."""
-        return Referenced(self, make_reference(self.reference, self.cached, setup))
+        return Referenced(self, make_reference(self.reference, self.precompute_ref_log_probs, setup))
 
     def count(self, batch: Batch) -> int:
         """How many answers a batch has."""
@@ -148,8 +151,8 @@ def _report(
             output.metrics[f"{name}/{side}"] = values[chosen].sum()
             output.weights[f"{name}/{side}"] = int(chosen.sum())
     wanted = desirable & present
-    output.metrics["nll"] = -log_probs[wanted].sum()
-    output.weights["nll"] = float(lengths[wanted].sum())
+    output.metrics["nll_loss"] = -log_probs[wanted].sum()
+    output.weights["nll_loss"] = float(lengths[wanted].sum())
 
 
 def _report_base(
@@ -164,7 +167,7 @@ def _report_base(
     height = torch.zeros((), device=rewards.device) if base is None else base
     right = torch.where(desirable, rewards > beta * height, rewards < beta * height)
     number = output.num_targets
-    output.metrics["rewards/accuracy"] = (right & present).sum()
+    output.metrics["rewards/accuracies"] = (right & present).sum()
     output.metrics["kl"] = height * number
     output.metrics["kl/estimated"] = torch.tensor(0 if base is None else number)
     output.weights["kl"] = 0 if base is None else number

@@ -75,10 +75,10 @@ class PairObjective(ABC):
     The loss is summed over pairs. Metrics, all of them means over pairs unless they say otherwise:
 
     - ``rewards/chosen``, ``rewards/rejected``: as the objective defines them;
-    - ``rewards/margin``: their difference; ``rewards/accuracy``: how often it is above zero;
+    - ``rewards/margins``: their difference; ``rewards/accuracies``: how often it is above zero;
     - ``logps/chosen``, ``logps/rejected``: log-probability of an answer;
     - ``length/chosen``, ``length/rejected``: its trained tokens;
-    - ``nll``: negative log-likelihood of a token of the chosen answers, the mean over tokens.
+    - ``nll_loss``: negative log-likelihood of a token of the chosen answers, the mean over tokens.
     """
 
     learns_from: ClassVar[str] = "pairs"
@@ -139,9 +139,9 @@ def report(compared: Compared, pairs: Pairs) -> LossOutput:
     metrics = sum_rewards(compared, pairs.chosen.lengths, pairs.rejected.lengths) | {
         "logps/chosen": pairs.chosen.log_probs.detach().sum(),
         "logps/rejected": pairs.rejected.log_probs.detach().sum(),
-        "nll": -pairs.chosen.log_probs.detach().sum(),
+        "nll_loss": -pairs.chosen.log_probs.detach().sum(),
     }
-    return LossOutput(compared.losses.sum(), len(pairs), metrics, {"nll": pairs.num_tokens})
+    return LossOutput(compared.losses.sum(), len(pairs), metrics, {"nll_loss": pairs.num_tokens})
 
 
 def sum_rewards(compared: Compared, chosen_lengths: Tensor, rejected_lengths: Tensor) -> dict[str, Tensor]:
@@ -157,8 +157,8 @@ def sum_rewards(compared: Compared, chosen_lengths: Tensor, rejected_lengths: Te
     return {
         "rewards/chosen": rewards[0].sum(),
         "rewards/rejected": rewards[1].sum(),
-        "rewards/margin": margin.sum(),
-        "rewards/accuracy": (margin > 0).sum(),
+        "rewards/margins": margin.sum(),
+        "rewards/accuracies": (margin > 0).sum(),
         "length/chosen": chosen_lengths.sum(),
         "length/rejected": rejected_lengths.sum(),
     }

@@ -28,7 +28,7 @@ class Reward:
     sees their difference alone. The formulas and their papers are in :mod:`xft.losses.reward`.
 
     There is no SFT term, for a scalar head gives no tokens. Metrics, means over pairs:
-    ``rewards/chosen`` and ``rewards/rejected`` (the scores), ``rewards/margin``, ``rewards/accuracy``,
+    ``rewards/chosen`` and ``rewards/rejected`` (the scores), ``rewards/margins``, ``rewards/accuracies``,
     ``length/chosen``, ``length/rejected``.
 
     Args:

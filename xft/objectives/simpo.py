@@ -21,18 +21,18 @@ class SimPO(PairObjective):
     Args:
         beta: scales the mean log-probability of an answer's tokens, 2 to 10 in the paper.
         gamma: by how much the chosen answer shall win; its authors begin with half of beta.
-        sft_weight: of the mean negative log-likelihood of the chosen answer, which is added.
+        nll_weight: of the mean negative log-likelihood of the chosen answer, which is added.
     """
 
     beta: float = 2.0
     gamma: float = 1.0
-    sft_weight: float = 0.0
+    nll_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        check_numbers("simpo", beta=self.beta, gamma=self.gamma, sft_weight=self.sft_weight)
+        check_numbers("simpo", beta=self.beta, gamma=self.gamma, nll_weight=self.nll_weight)
 
     def compare(self, pairs: Pairs) -> Compared:
         """Losses and rewards of pairs."""
         chosen, rejected = self.beta * pairs.chosen.mean, self.beta * pairs.rejected.mean
-        losses = -logsigmoid(chosen - rejected - self.gamma) - self.sft_weight * pairs.chosen.mean
+        losses = -logsigmoid(chosen - rejected - self.gamma) - self.nll_weight * pairs.chosen.mean
         return Compared(losses, chosen, rejected)

@@ -94,9 +94,9 @@ def _objective(recipe: Recipe, setup: Setup) -> Objective:
     began, it is loaded once more from where the run had it, under the same seed."""
     given = cast(Any, recipe.objective)
     names = {each.name for each in fields(given)} if is_dataclass(given) else set()
-    if "cached" in names:  # nothing is asked twice, so nothing is kept
-        given = replace(given, cached=False)
-    copied = ("copy",) if recipe.adapter is not None else ("copy", "auto")
+    if "precompute_ref_log_probs" in names:  # nothing is asked twice, so nothing is kept
+        given = replace(given, precompute_ref_log_probs=False)
+    copied = ("frozen_copy",) if recipe.adapter is not None else ("frozen_copy", "auto")
     if "reference" not in names or given.reference not in copied:
         return prepare_objective(given, setup)
     seed_everything(recipe.seed)

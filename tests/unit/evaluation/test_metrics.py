@@ -71,12 +71,12 @@ def test_validation_of_pairs_is_the_mean_over_all_pairs(batch_size: int, pad: in
     log_probs = plain_log_probs(model, pair_samples()).detach()
     chosen, rejected = log_probs[::2], log_probs[1::2]
     batches = validation_batches(pair_samples(), batch_size, 2, pad)
-    found = evaluate(TrainingModel(model, CPO(beta=0.2, sft_weight=0.0)), batches, CPU)
+    found = evaluate(TrainingModel(model, CPO(beta=0.2, cpo_alpha=0.0)), batches, CPU)
     expected = -torch.nn.functional.logsigmoid(0.2 * (chosen - rejected)).mean()
     assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
-    assert found["rewards/margin"] == pytest.approx(0.2 * float((chosen - rejected).mean()), rel=1e-4)
-    assert found["nll"] == pytest.approx(-float(chosen.sum()) / 14, rel=1e-5)
-    assert found["perplexity"] == pytest.approx(math.exp(found["nll"]))
+    assert found["rewards/margins"] == pytest.approx(0.2 * float((chosen - rejected).mean()), rel=1e-4)
+    assert found["nll_loss"] == pytest.approx(-float(chosen.sum()) / 14, rel=1e-5)
+    assert found["perplexity"] == pytest.approx(math.exp(found["nll_loss"]))
     assert found["target_tokens"] == 37
 
 

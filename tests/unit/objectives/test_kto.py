@@ -111,8 +111,8 @@ def test_metrics_by_hand() -> None:
         "logps/rejected": log_probs[1::2].mean(),
         "length/chosen": (5 + 6) / 2,
         "length/rejected": (4 + 9) / 2,
-        "nll": -log_probs[::2].sum() / 11,
-        "rewards/accuracy": ((ratios > 0) == torch.tensor([True, False, True, False])).double().mean(),
+        "nll_loss": -log_probs[::2].sum() / 11,
+        "rewards/accuracies": ((ratios > 0) == torch.tensor([True, False, True, False])).double().mean(),
     }
     for name, value in expected.items():
         assert _mean(output, name) == pytest.approx(float(value), rel=1e-3), name
@@ -152,6 +152,6 @@ def test_samples_without_labels_are_refused() -> None:
 
 def test_mismatched_answers_cannot_be_cached() -> None:
     with pytest.raises(ConfigError, match="kl='zero'"):
-        KTO(cached=True)
+        KTO(precompute_ref_log_probs=True)
     with pytest.raises(ConfigError, match=r"objective\.kl: got 'batch'"):
         KTO(kl="batch")  # type: ignore[arg-type]

@@ -42,9 +42,9 @@ def _cpo(chosen: Tensor, rejected: Tensor) -> Tensor:
 FREE: list[tuple[Objective, Callable[[Tensor, Tensor], Tensor]]] = [
     (ORPO(beta=0.5), _orpo),
     (SimPO(beta=2.0, gamma=1.0), _simpo),
-    (CPO(beta=0.2, sft_weight=0.5), _cpo),
+    (CPO(beta=0.2, cpo_alpha=0.5), _cpo),
 ]
-EVERY: list[Objective] = [*(each for each, _ in FREE), DPO(), DPO(loss="ipo", sft_weight=0.3)]
+EVERY: list[Objective] = [*(each for each, _ in FREE), DPO(), DPO(loss="ipo", nll_weight=0.3)]
 
 
 def _both() -> list[Batch]:
@@ -93,9 +93,9 @@ def test_swapping_chosen_and_rejected_turns_the_margin_around(objective: Objecti
     samples = pair_samples()
     swapped = [samples[each ^ 1] for each in range(len(samples))]
     there, back = (objective(model, collate_flat(each)) for each in (samples, swapped))
-    assert _mean(there, "rewards/margin") == pytest.approx(-_mean(back, "rewards/margin"), rel=1e-4)
-    assert abs(_mean(there, "rewards/margin")) > 1e-4
-    assert _mean(there, "rewards/accuracy") + _mean(back, "rewards/accuracy") == 1.0
+    assert _mean(there, "rewards/margins") == pytest.approx(-_mean(back, "rewards/margins"), rel=1e-4)
+    assert abs(_mean(there, "rewards/margins")) > 1e-4
+    assert _mean(there, "rewards/accuracies") + _mean(back, "rewards/accuracies") == 1.0
     for name in ("rewards", "logps", "length"):
         assert _mean(there, f"{name}/chosen") == pytest.approx(_mean(back, f"{name}/rejected"), rel=1e-4)
 
@@ -108,13 +108,13 @@ def test_metrics_by_hand() -> None:
     expected = {
         "rewards/chosen": 0.2 * chosen.mean(),
         "rewards/rejected": 0.2 * rejected.mean(),
-        "rewards/margin": 0.2 * (chosen - rejected).mean(),
-        "rewards/accuracy": (chosen > rejected).double().mean(),
+        "rewards/margins": 0.2 * (chosen - rejected).mean(),
+        "rewards/accuracies": (chosen > rejected).double().mean(),
         "logps/chosen": chosen.mean(),
         "logps/rejected": rejected.mean(),
         "length/chosen": (5 + 2 + 6 + 1) / 4,
         "length/rejected": (7 + 4 + 3 + 9) / 4,
-        "nll": -chosen.sum() / 14,
+        "nll_loss": -chosen.sum() / 14,
     }
     assert set(output.metrics) == set(expected)
     for name, value in expected.items():
@@ -199,7 +199,7 @@ def test_they_are_registered_and_say_what_they_learn_from() -> None:
         (lambda: ORPO(beta=0), "objective.beta: got 0, expected more than 0"),
         (lambda: SimPO(gamma=-1), "objective.gamma: got -1, expected 0 or more"),
         (lambda: CPO(label_smoothing=0.5), "objective.label_smoothing: got 0.5"),
-        (lambda: CPO(sft_weight=math.nan), "objective.sft_weight: got nan"),
+        (lambda: CPO(cpo_alpha=math.nan), "objective.cpo_alpha: got nan"),
         (lambda: DPO(loss="sigmoit"), "did you mean 'sigmoid'"),  # type: ignore[arg-type]
         (lambda: DPO(loss="ipo", label_smoothing=0.1), "which has no such term"),
     ],

@@ -80,7 +80,7 @@ def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra
 
 def test_the_copy_stays_when_the_model_moves_on() -> None:
     model = whole_model()
-    reference = make_reference("copy", False, _setup(model))
+    reference = make_reference("frozen_copy", False, _setup(model))
     batch = collate_flat(pair_samples())
     before = reference(model, batch)
     with torch.no_grad():
@@ -95,8 +95,8 @@ def test_the_copy_stays_when_the_model_moves_on() -> None:
 def test_auto_is_the_adapter_switched_off_or_a_copy() -> None:
     assert isinstance(make_reference("auto", False, _setup(adapted_model())), AdapterOff)
     assert isinstance(make_reference("auto", False, _setup(whole_model())), Frozen)
-    with pytest.raises(ConfigError, match="adapter_off"):
-        make_reference("adapter_off", False, _setup(whole_model()))
+    with pytest.raises(ConfigError, match="disable_adapter"):
+        make_reference("disable_adapter", False, _setup(whole_model()))
 
 
 @pytest.mark.parametrize("make", [adapted_model, whole_model])
@@ -104,7 +104,7 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
     """Rows are laid out otherwise when they are cached, so the last bits may differ."""
     model = make()
     setup = _setup(model)
-    live, kept = (make_reference("auto", cached, setup) for cached in (False, True))
+    live, kept = (make_reference("auto", precompute, setup) for precompute in (False, True))
     assert isinstance(kept, Cached)
     samples = pair_samples()
     for units in ([0, 1, 2, 3], [3, 1], [2]):
@@ -119,7 +119,8 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
 def test_what_no_rank_has_whole_is_not_copied_but_asked_ahead() -> None:
     setup = _setup(whole_model())
     with pytest.raises(
-        ConfigError, match=r"under ZeRO-3 no rank has the whole model .* objective\.cached=True"
+        ConfigError,
+        match=r"under ZeRO-3 no rank has the whole model .* objective\.precompute_ref_log_probs=True",
     ):
         make_reference("auto", False, Setup(setup.loaded, Alone(together=True), setup.batches))
     kept = make_reference("auto", True, Setup(setup.loaded, Alone(together=True), setup.batches))
@@ -167,7 +168,9 @@ def test_preparing_gives_an_objective_that_holds_its_reference() -> None:
     assert ready.count(collate_flat(pair_samples())) == 4
     assert prepare_objective(next_token, _setup(adapted_model())) is next_token
     model = adapted_model()
-    kept = prepare_objective(KTO(kl="zero", cached=True), _setup(model, judged_samples(), unit=1))
+    kept = prepare_objective(
+        KTO(kl="zero", precompute_ref_log_probs=True), _setup(model, judged_samples(), unit=1)
+    )
     live = KTO(kl="zero")(model, collate_flat(judged_samples()))
     got = kept(model, collate_flat(judged_samples()))
     assert float(got.loss_sum.detach()) == pytest.approx(float(live.loss_sum.detach()), rel=1e-5)

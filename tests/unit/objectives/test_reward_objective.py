@@ -140,8 +140,8 @@ def test_metrics_by_hand() -> None:
     expected = {
         "rewards/chosen": chosen.mean(),
         "rewards/rejected": rejected.mean(),
-        "rewards/margin": (chosen - rejected).mean(),
-        "rewards/accuracy": (chosen > rejected).double().mean(),
+        "rewards/margins": (chosen - rejected).mean(),
+        "rewards/accuracies": (chosen > rejected).double().mean(),
         "length/chosen": (5 + 2 + 6 + 1) / 4,
         "length/rejected": (7 + 4 + 3 + 9) / 4,
     }

@@ -75,7 +75,7 @@ def _figures(metrics: dict[str, float]) -> str:
     shown = [f"loss {metrics['loss']:.4f}"]
     if "perplexity" in metrics:
         shown.append(f"perplexity {metrics['perplexity']:.2f}")
-    for name, form in (("accuracy", ".1%"), ("rewards/accuracy", ".1%"), ("rewards/margin", ".3f")):
+    for name, form in (("accuracy", ".1%"), ("rewards/accuracies", ".1%"), ("rewards/margins", ".3f")):
         if name in metrics:
             shown.append(f"{name} {metrics[name]:{form}}")
     return "  ".join(shown)

@@ -4,7 +4,7 @@
     python benchmarks/bench_data.py --rows 50000 --tokenizer path/to/a/model
     python benchmarks/bench_data.py --growth --docs docs/performance.md
 
-Prints the rate of `xft prepare` and of the tokenizer's own batch call over the same texts, run in
+Prints the rate of `xft prepare-data` and of the tokenizer's own batch call over the same texts, run in
 turns on the same cores; the most memory that preparing took, workers included; the time to open
 the result again; the size of the files; and how long packing a million lengths takes. With `--growth`
 it prints a table of preparing alone, and of what a run does before its first step, from 100 rows on up to as
@@ -146,7 +146,7 @@ def _raw(folder: Path, path: str) -> None:
 
 
 def _prepare(folder: Path, path: str) -> None:
-    """What `xft prepare` does, from the file to the store and the splits."""
+    """What `xft prepare-data` does, from the file to the store and the splits."""
     import threading
 
     import psutil

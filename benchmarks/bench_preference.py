@@ -150,14 +150,14 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
     Returns:
         How many were read, are trained on and are validated on.
     """
-    from xft.config.build import build_slot
+    from xft.config.build import build_component
     from xft.data.sources import Reading, locate, parse
     from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
     tokenizer = CausalLMConfig(arguments.model).load_tokenizer()
     template = ChatTemplate().bind(tokenizer)
-    form = build_slot("format", arguments.format)
+    form = build_component("format", arguments.format)
 
     def length(messages: Sequence[Any]) -> int:
         return len(tokenizer(template.render(messages), add_special_tokens=False)["input_ids"])

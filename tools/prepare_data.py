@@ -1,4 +1,4 @@
-"""`xft prepare`, from a checkout."""
+"""`xft prepare-data`, from a checkout."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from xft.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["prepare", *sys.argv[1:]]))
+    sys.exit(main(["prepare-data", *sys.argv[1:]]))

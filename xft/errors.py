@@ -66,7 +66,7 @@ class EmptyAnswerError(DataError):
     reason = "an answer is empty"
 
 
-class SameAnswersError(DataError):
+class IdenticalAnswersError(DataError):
     """The chosen answer of a pair is the rejected one."""
 
     reason = "chosen and rejected are the same"
@@ -94,7 +94,7 @@ class TrainingError(XftError):
     exit_code = 6
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Say which known names are near ``name``, or list them all when none is.
 
     Args:

@@ -4,7 +4,7 @@ They are MMEngine registries, so that a component of the user's own package regi
 usual way (``@FORMATS.register_module()``) and any importable ``package.module.name`` is
 accepted without registering at all.
 
-``SLOTS`` says which registry a key of the config belongs to: the dict under ``adapter=`` is
+``REGISTRY_BY_KEY`` says which registry a key of the config belongs to: the dict under ``adapter=`` is
 looked up in ``ADAPTERS``. Where an entry is a function, or a registry is *deferred*, building
 it binds the arguments that the config gives and leaves the rest to the caller
 (:func:`functools.partial`): a map function still wants its row, an optimizer its parameters.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from xft.compat.yapf import import_yapf
-from xft.errors import ConfigError, nearest
+from xft.errors import ConfigError, did_you_mean
 
 import_yapf()
 
@@ -34,7 +34,7 @@ HOOKS = Registry("hook", scope="xft", locations=["xft.training"])
 LOGGERS = Registry("logger", scope="xft", locations=["xft.loggers"])
 SCORERS = Registry("scorer", scope="xft", locations=["xft.evaluation"])
 
-SLOTS: dict[str, Registry] = {
+REGISTRY_BY_KEY: dict[str, Registry] = {
     "model": MODELS,
     "adapter": ADAPTERS,
     "quantization": QUANTIZERS,
@@ -51,7 +51,7 @@ SLOTS: dict[str, Registry] = {
     "scorer": SCORERS,
 }
 
-DEFERRED = frozenset({"optimizer", "schedule", "strategy", "loggers"})
+PARTIAL_KEYS = frozenset({"optimizer", "schedule", "strategy", "loggers"})
 """Slots whose classes are not instantiated by ``build`` but bound: they want what the engine knows
 (the parameters, the number of steps, the work folder)."""
 
@@ -63,7 +63,7 @@ def register(slot: str, *aliases: str) -> Callable[[T], T]:
     """Register a class or function under one or more names: ``@register("format", "alpaca")``."""
 
     def keep(component: T) -> T:
-        SLOTS[slot].register_module(name=list(aliases), module=component)
+        REGISTRY_BY_KEY[slot].register_module(name=list(aliases), module=component)
         return component
 
     return keep
@@ -73,7 +73,7 @@ def resolve(slot: str, name: str) -> Callable[..., Any]:
     """Find the component that a config names.
 
     Args:
-        slot: the key of the config that it stands under, one of ``SLOTS``.
+        slot: the key of the config that it stands under, one of ``REGISTRY_BY_KEY``.
         name: a registered name, or ``package.module.name``.
 
     Returns:
@@ -82,18 +82,18 @@ def resolve(slot: str, name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: nothing of that name is registered or can be imported.
     """
-    registry = SLOTS[slot]
+    registry = REGISTRY_BY_KEY[slot]
     registry.import_from_location()
     if name in registry.module_dict:
         return registry.module_dict[name]
     if "." in name:
         return _import(slot, name)
-    raise ConfigError(f"{slot}: no {slot} is called {name!r}; {nearest(name, names(slot))}")
+    raise ConfigError(f"{slot}: no {slot} is called {name!r}; {did_you_mean(name, list_registered(slot))}")
 
 
-def names(slot: str) -> list[str]:
+def list_registered(slot: str) -> list[str]:
     """The registered names of a slot, sorted."""
-    registry = SLOTS[slot]
+    registry = REGISTRY_BY_KEY[slot]
     registry.import_from_location()
     return sorted(registry.module_dict)
 
@@ -107,7 +107,7 @@ def _import(slot: str, path: str) -> Callable[..., Any]:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{slot}: cannot import {path!r} ({error}); expected a registered name "
-            f"({', '.join(names(slot)) or 'none yet'}) or an importable package.module.name"
+            f"({', '.join(list_registered(slot)) or 'none yet'}) or an importable package.module.name"
         ) from error
     if not callable(found):
         raise ConfigError(f"{slot}: {path!r} is a {type(found).__name__}, expected a class or function")

@@ -111,7 +111,7 @@ def test_a_documented_command_ends_well(
         elif run.exists():  # an earlier page has trained into a folder of this name
             run.rename(tmp_path / "earlier")
         arguments = quicker(arguments, model)
-    elif command in ("inspect-data", "prepare"):
+    elif command in ("inspect-data", "prepare-data"):
         arguments += ["--cfg-options", f"model.path={model}"]
     else:
         for run in (Path(each) for each in arguments if each.startswith("runs/")):

@@ -80,7 +80,7 @@ def test_report_says_which_rows_do_not_fit_and_where_they_are(
 ) -> None:
     rows = write_bad_rows(tmp_path / "rows.jsonl")
     config = write_config(tmp_path / "c.py", tiny_model, rows)
-    command = ["prepare", str(config), "--cfg-options", "data.invalid=quarantine"]
+    command = ["prepare-data", str(config), "--cfg-options", "data.invalid=quarantine"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "27 rows read" in printed
@@ -136,6 +136,6 @@ def test_packing_is_reported_as_training_reports_it(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = json.loads((finished_run / "data_report.json").read_text(encoding="utf-8"))["packing"]
-    assert main(["prepare", str(finished_run.parent / "tiny.py")]) == 0
+    assert main(["prepare-data", str(finished_run.parent / "tiny.py")]) == 0
     line = f"packed into {found['rows']} rows of {found['capacity']} tokens, {found['fill']:.1%} full"
     assert line in capsys.readouterr().out.splitlines()

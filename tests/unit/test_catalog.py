@@ -10,7 +10,7 @@ import pytest
 from xft.commands.catalog import copy_config, listing, shipped_configs
 from xft.config import load_config
 from xft.errors import ConfigError
-from xft.registry import names, resolve
+from xft.registry import list_registered, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def test_each_component_has_a_description() -> None:
 def test_each_format_is_listed_with_a_row_that_it_takes() -> None:
     lines = listing("formats")
     heads = [number for number, each in enumerate(lines) if not each.startswith(" ")]
-    assert [lines[each].split()[0] for each in heads] == names("format")
+    assert [lines[each].split()[0] for each in heads] == list_registered("format")
     for begin, end in zip(heads, [*heads[1:], len(lines)], strict=True):
         name, arguments = lines[begin].split()[0], {}
         if len(lines[begin:end]) == 3:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
 COMMANDS = [
     *("train", "chat", "serve", "eval", "score", "convert", "report", "compare"),
-    *("inspect-data", "prepare", "check", "list", "copy", "doctor", "completion"),
+    *("inspect-data", "prepare-data", "check", "list", "copy", "doctor", "completion"),
 ]
 
 
@@ -130,7 +130,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "c.py", "--seed", "x"], "invalid int value: 'x'"),
         (["train", "c.py", "--launcher", "horse"], "invalid choice: 'horse'"),
         (["score", "run"], "FILE"),
-        (["chat", "run", "--bits", "3"], "invalid choice: 3"),
+        (["chat", "run", "--load-in-bits", "3"], "invalid choice: 3"),
         (["convert", "run", "out", "--dtype", "int8"], "invalid choice: 'int8'"),
         (["inspect-data", "c.py", "--split", "test"], "invalid choice: 'test'"),
         (["check", "c.py", "--cfg-options"], "expected at least one argument"),

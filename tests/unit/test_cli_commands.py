@@ -175,7 +175,7 @@ def test_chat_answers_each_prompt_once(
 
     monkeypatch.setattr(serving, "open_session", open_session)
     monkeypatch.setattr(serving, "talk", talk)
-    assert cli.main(["chat", "run", "--system", "Be brief.", "--bits", "4", "--prompt", "hi", "bye"]) == 0
+    assert cli.main(["chat", "run", "--system", "Be brief.", "--load-in-bits", "4", "--prompt", "hi", "bye"]) == 0
     assert capsys.readouterr().out == "HI!\nBYE!\n"
     assert seen == [
         {
@@ -209,7 +209,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     val = [sample([5, 6], [-100, 6])]
     asked: list[tuple[str, list[str]]] = []
 
-    def prepare(config: str, overrides: list[str], data_only: bool) -> tuple[Prepared, Letters, None]:
+    def prepare(config: str, overrides: list[str], safe_config: bool) -> tuple[Prepared, Letters, None]:
         asked.append((config, overrides))
         counts: Counter[str] = Counter()
         ledger = Ledger(rows_read=3, rows_trained=2, rows_validated=1, rows_dropped=counts)

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from xft import errors
-from xft.errors import XftError, nearest
+from xft.errors import XftError, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from xft.errors import XftError, nearest
         ("ConfigError", 2),
         ("DataError", 3),
         ("EmptyAnswerError", 3),
-        ("SameAnswersError", 3),
+        ("IdenticalAnswersError", 3),
         ("TemplateError", 3),
         ("ModelError", 4),
         ("CheckpointError", 5),
@@ -40,7 +40,7 @@ def test_every_mistake_is_in_the_table_above() -> None:
         "ConfigError",
         "DataError",
         "EmptyAnswerError",
-        "SameAnswersError",
+        "IdenticalAnswersError",
         "TemplateError",
         "ModelError",
         "CheckpointError",
@@ -63,15 +63,15 @@ def test_a_template_mistake_is_a_data_mistake() -> None:
     ],
 )
 def test_the_nearest_names_are_said(name: str, known: list[str], phrase: str) -> None:
-    assert nearest(name, known) == phrase
+    assert did_you_mean(name, known) == phrase
 
 
 def test_several_near_names_are_joined_by_or_nearest_first() -> None:
-    assert nearest("hook", ["loggers", "hooks", "hoook"]) in (
+    assert did_you_mean("hook", ["loggers", "hooks", "hoook"]) in (
         "did you mean 'hooks' or 'hoook'?",
         "did you mean 'hoook' or 'hooks'?",
     )
-    assert nearest("alpaca_map", ["alpaca_maps", "alpaca"]) == "did you mean 'alpaca_maps' or 'alpaca'?"
+    assert did_you_mean("alpaca_map", ["alpaca_maps", "alpaca"]) == "did you mean 'alpaca_maps' or 'alpaca'?"
 
 
 def test_error_from_parts_builds_message_and_keeps_parts() -> None:

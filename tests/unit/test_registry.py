@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xft.errors import ConfigError
-from xft.registry import DEFERRED, FORMATS, SLOTS, names, register, resolve
+from xft.registry import PARTIAL_KEYS, FORMATS, REGISTRY_BY_KEY, list_registered, register, resolve
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ],
 )
 def test_each_slot_knows_its_components(slot: str, shipped: list[str]) -> None:
-    known = names(slot)
+    known = list_registered(slot)
     assert set(shipped) <= set(known)
     assert known == sorted(known)
     assert all(callable(resolve(slot, each)) for each in known)
 
 
 def test_the_slots_are_all_in_the_table_above() -> None:
-    assert set(SLOTS) == {
+    assert set(REGISTRY_BY_KEY) == {
         "model",
         "adapter",
         "quantization",
@@ -63,16 +63,16 @@ def test_the_slots_are_all_in_the_table_above() -> None:
         "loggers",
         "scorer",
     }
-    assert set(SLOTS) >= DEFERRED
+    assert set(REGISTRY_BY_KEY) >= PARTIAL_KEYS
 
 
 def test_a_registry_belongs_to_one_slot() -> None:
     # A set of a mixture is a data set like any other.
-    assert max(Counter(id(each) for slot, each in SLOTS.items() if slot != "sets").values()) == 1
+    assert max(Counter(id(each) for slot, each in REGISTRY_BY_KEY.items() if slot != "sets").values()) == 1
 
 
 def test_every_component_says_in_its_docstring_what_it_is() -> None:
-    silent = [f"{slot}.{name}" for slot in SLOTS for name in names(slot) if not resolve(slot, name).__doc__]
+    silent = [f"{slot}.{name}" for slot in REGISTRY_BY_KEY for name in list_registered(slot) if not resolve(slot, name).__doc__]
     assert silent == []
 
 
@@ -86,7 +86,7 @@ def test_a_registered_function_is_found_under_each_of_its_names(monkeypatch: pyt
     assert own({"a": "b"}) == "b"
     assert resolve("format", "own_one") is own
     assert resolve("format", "own_two") is own
-    assert {"own_one", "own_two"} <= set(names("format"))
+    assert {"own_one", "own_two"} <= set(list_registered("format"))
 
 
 def test_the_usual_mmengine_decorator_registers_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_the_usual_mmengine_decorator_registers_too(monkeypatch: pytest.MonkeyPa
 
 
 def test_registering_a_name_twice_is_refused() -> None:
-    names("format")
+    list_registered("format")
     with pytest.raises(KeyError, match="alpaca"):
         register("format", "alpaca")(lambda row: row)
 

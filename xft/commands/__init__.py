@@ -21,7 +21,7 @@ COMMANDS: dict[str, Command] = {
     "report": REPORT,
     "compare": COMPARE,
     "inspect-data": INSPECT,
-    "prepare": PREPARE,
+    "prepare-data": PREPARE,
     "check": CHECK,
     "list": LIST,
     "copy": COPY,

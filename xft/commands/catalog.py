@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xft.config import dump_config, load_config
-from xft.errors import ConfigError, nearest
-from xft.registry import SLOTS, names, resolve
+from xft.errors import ConfigError, did_you_mean
+from xft.registry import REGISTRY_BY_KEY, list_registered, resolve
 from xft.utils import paths
 
 
@@ -28,9 +28,9 @@ def listing(what: str) -> list[str]:
     if what in ("configs", "config"):
         return _table({name: _docstring(file) for name, file in shipped_configs().items()})
     slot = kinds().get(what, what)
-    if slot not in SLOTS:
-        raise ConfigError(f"list: nothing is called {what!r}; {nearest(what, {*kinds(), 'configs'})}")
-    lines = _table({name: _summary(resolve(slot, name)) for name in names(slot)})
+    if slot not in REGISTRY_BY_KEY:
+        raise ConfigError(f"list: nothing is called {what!r}; {did_you_mean(what, {*kinds(), 'configs'})}")
+    lines = _table({name: _summary(resolve(slot, name)) for name in list_registered(slot)})
     return _with_examples(lines) if slot == "format" else lines
 
 
@@ -43,7 +43,7 @@ def copy_config(name: str, folder: str) -> Path:
     known = shipped_configs()
     key = Path(name).stem
     if key not in known:
-        raise ConfigError(f"copy: no config is called {name!r}; {nearest(key, known)}")
+        raise ConfigError(f"copy: no config is called {name!r}; {did_you_mean(key, known)}")
     target = Path(folder)
     if target.suffix != ".py":
         target = target / f"{key}.py"
@@ -60,7 +60,7 @@ def copy_config(name: str, folder: str) -> Path:
 
 def kinds() -> dict[str, str]:
     """The kinds of components, as English has them in the plural, to the key of the config they stand under."""
-    return {_plural(slot): slot for slot in SLOTS if slot != "sets"}  # the sets of a mixture are data
+    return {_plural(slot): slot for slot in REGISTRY_BY_KEY if slot != "sets"}  # the sets of a mixture are data
 
 
 def _plural(slot: str) -> str:

@@ -14,7 +14,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from xft.config import check, load_config, parse_overrides
     from xft.run_config.config import Recipe
 
-    config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.data_only)
+    config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.safe_config)
     check(config, Recipe, arguments.config)
     print(f"{arguments.config}: every key is known, and every value fits")
 

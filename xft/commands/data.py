@@ -1,4 +1,4 @@
-"""``xft inspect-data`` and ``xft prepare``: the data before they are trained on."""
+"""``xft inspect-data`` and ``xft prepare-data``: the data before they are trained on."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
     if arguments.html is not None:
         check_target(arguments.html)
-    prepared, tokenizer, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
+    prepared, tokenizer, recipe = prepare(arguments.config, arguments.cfg_options, arguments.safe_config)
     unit = prepared.unit
     num = (0 if arguments.html else 3) if arguments.num is None else max(arguments.num, 0)
     samples = (prepared.train if arguments.split == "train" else prepared.val)[: num * unit]
@@ -60,7 +60,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from xft.reporting.data_summary import totals
     from xft.reporting.inspect_samples import prepare
 
-    prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.data_only)
+    prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.safe_config)
     print("\n".join(totals(prepared, recipe)))
 
 
@@ -77,5 +77,5 @@ PREPARE = Command(
     "prepare the data ahead of a run, into the cache that the run will read",
     _add_prepare,
     _prepare,
-    examples=("xft prepare configs/smollm2_lora.py",),
+    examples=("xft prepare-data configs/smollm2_lora.py",),
 )

@@ -31,7 +31,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="answer without the adapter too, beside the answer with it",
     )
-    parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    parser.add_argument("--load-in-bits", type=int, choices=(4, 8), help="hold the base in so many bits")
     add_trust(parser)
 
 
@@ -44,7 +44,7 @@ def _chat(arguments: argparse.Namespace) -> None:
     session = open_session(
         arguments.path,
         adapter=arguments.adapter,
-        bits=arguments.bits,
+        bits=arguments.load_in_bits,
         system=arguments.system,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
@@ -69,7 +69,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", metavar="NAME", help="of the rows (default: by their columns)")
     parser.add_argument("--out", metavar="FILE", help="write the scores there, one JSON object a row")
-    parser.add_argument("--bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    parser.add_argument("--load-in-bits", type=int, choices=(4, 8), help="hold the base in so many bits")
     add_trust(parser)
 
 
@@ -81,7 +81,7 @@ def _score(arguments: argparse.Namespace) -> None:
         arguments.rows,
         format=arguments.format,
         out=arguments.out,
-        bits=arguments.bits,
+        bits=arguments.load_in_bits,
         trust_remote_code=arguments.trust_remote_code,
     ):
         print(line)

@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="override values of the config, e.g. data.max_length=1024 adapter.r=8",
     )
     parser.add_argument(
-        "--data-only",
+        "--safe-config",
         action="store_true",
         help="run nothing of the config: for one from somebody else, such as their run's config.py",
     )

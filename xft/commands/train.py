@@ -71,7 +71,7 @@ def _train(arguments: argparse.Namespace) -> int:
             config=arguments.config,
             work_dir=arguments.work_dir,
             overrides=arguments.cfg_options,
-            data_only=arguments.data_only,
+            safe_config=arguments.safe_config,
             resume=arguments.resume,
             seed=arguments.seed,
             launcher=arguments.launcher,

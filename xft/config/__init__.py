@@ -1,6 +1,6 @@
 """Configs: load them, override them, check them, build what they declare, write them down."""
 
-from xft.config.build import build, build_slot
+from xft.config.build import build, build_component
 from xft.config.check import check
 from xft.config.load import dump_config, load_config
 from xft.config.overrides import parse_overrides

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from xft.config.check import section_class, signature_of
-from xft.config.overrides import OPEN_SLOTS
+from xft.config.check import dataclass_of, signature_of
+from xft.config.overrides import NAMED_COLLECTIONS
 from xft.errors import ConfigError
-from xft.registry import DEFERRED, SLOTS, resolve
+from xft.registry import PARTIAL_KEYS, REGISTRY_BY_KEY, resolve
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ def build(config: Mapping[str, Any], root: Callable[..., T]) -> T:
     return _call("", root, config)
 
 
-def build_slot(slot: str, spec: str | Mapping[str, Any]) -> Any:
-    """Build one component, for instance ``build_slot("template", "chatml")``."""
+def build_component(slot: str, spec: str | Mapping[str, Any]) -> Any:
+    """Build one component, for instance ``build_component("template", "chatml")``."""
     return _build_component(slot, slot, spec)
 
 
@@ -48,15 +48,15 @@ def _call(path: str, target: Callable[..., T], values: Mapping[str, Any]) -> T:
 
 
 def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
-    if key in OPEN_SLOTS and isinstance(value, Mapping):
+    if key in NAMED_COLLECTIONS and isinstance(value, Mapping):
         return {
             name: _build_component(f"{path}.{name}", key, each)
             for name, each in value.items()
             if each is not None
         }
-    if key in SLOTS and key not in OPEN_SLOTS and isinstance(value, (str, Mapping)):
+    if key in REGISTRY_BY_KEY and key not in NAMED_COLLECTIONS and isinstance(value, (str, Mapping)):
         return _build_component(path, key, value)
-    if isinstance(value, Mapping) and (section := section_class(hint)) is not None:
+    if isinstance(value, Mapping) and (section := dataclass_of(hint)) is not None:
         return _call(path, section, value)
     return value
 
@@ -64,7 +64,7 @@ def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
 def _build_component(path: str, slot: str, spec: str | Mapping[str, Any]) -> Any:
     values = {"type": spec} if isinstance(spec, str) else dict(spec)
     target = resolve(slot, values.pop("type"))
-    if slot not in DEFERRED and inspect.isclass(target):
+    if slot not in PARTIAL_KEYS and inspect.isclass(target):
         return _call(path, target, values)
     return partial(
         target, **{key: _build_value(f"{path}.{key}", key, value) for key, value in values.items()}

@@ -12,9 +12,9 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
-from xft.config.overrides import OPEN_SLOTS
-from xft.errors import ConfigError, nearest
-from xft.registry import DEFERRED, SLOTS, resolve
+from xft.config.overrides import NAMED_COLLECTIONS
+from xft.errors import ConfigError, did_you_mean
+from xft.registry import PARTIAL_KEYS, REGISTRY_BY_KEY, resolve
 
 
 def check(config: Mapping[str, Any], root: Callable[..., Any], where: str = "config") -> None:
@@ -44,7 +44,7 @@ def _bind(path: str, values: Mapping[str, Any], target: Callable[..., Any], part
             continue
         if key not in named and not open_ended:
             hint = "" if path else "; helpers of your own begin with an underscore"
-            yield f"{full}: unknown key; {nearest(key, named)}{hint}"
+            yield f"{full}: unknown key; {did_you_mean(key, named)}{hint}"
             continue
         yield from _check_value(full, key, value, hints.get(key, Any))
     if not partial:
@@ -58,20 +58,20 @@ _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def _check_value(path: str, key: str, value: Any, hint: Any) -> Iterator[str]:
-    if key in OPEN_SLOTS and isinstance(value, Mapping):
+    if key in NAMED_COLLECTIONS and isinstance(value, Mapping):
         for name, each in value.items():
             if each is not None:
                 others = [other for other in value if other != name]
                 yield from _check_component(f"{path}.{name}", key, each, others)
-    elif key in SLOTS and key not in OPEN_SLOTS and isinstance(value, (str, Mapping)):
+    elif key in REGISTRY_BY_KEY and key not in NAMED_COLLECTIONS and isinstance(value, (str, Mapping)):
         yield from _check_component(path, key, value)
-    elif isinstance(value, Mapping) and (section := section_class(hint)) is not None:
+    elif isinstance(value, Mapping) and (section := dataclass_of(hint)) is not None:
         yield from _bind(path, value, section, partial=False)
     elif not matches(value, hint):
         yield f"{path}: got {value!r}, expected {_say(hint)}"
 
 
-def section_class(hint: Any) -> type | None:
+def dataclass_of(hint: Any) -> type | None:
     """The dataclass that a plain dict is bound to, where the annotation is one."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return next((each for each in options if inspect.isclass(each) and is_dataclass(each)), None)
@@ -84,7 +84,7 @@ def _check_component(path: str, slot: str, value: Any, beside: Collection[str] =
         return
     name = spec.get("type")
     if not isinstance(name, str):
-        near = nearest(path.rpartition(".")[2], beside)
+        near = did_you_mean(path.rpartition(".")[2], beside)
         hint = f"; {near}" if near.startswith("did you mean") else ""
         yield f"{path}: 'type' is missing; expected dict(type=..., ...){hint}"
         return
@@ -94,7 +94,7 @@ def _check_component(path: str, slot: str, value: Any, beside: Collection[str] =
     except (ConfigError, ValueError) as error:
         yield f"{path}.type: {error}"
         return
-    partial = slot in DEFERRED or not inspect.isclass(target)
+    partial = slot in PARTIAL_KEYS or not inspect.isclass(target)
     yield from _bind(path, spec, target, partial)
 
 

@@ -20,8 +20,8 @@ from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 from mmengine.config.lazy import LazyObject
 
-from xft.config.overrides import Overrides, apply_all, apply_known
-from xft.config.safe_load import read_literals
+from xft.config.overrides import Overrides, apply, apply_to_existing
+from xft.config.safe_load import safe_load
 from xft.errors import ConfigError
 from xft.utils import paths
 
@@ -29,14 +29,14 @@ ConfigDict = dict[str, Any]
 
 
 def load_config(
-    path: str | Path, overrides: Overrides | None = None, data_only: bool = False
+    path: str | Path, overrides: Overrides | None = None, safe_config: bool = False
 ) -> ConfigDict:
     """Run a config file, or read it as data.
 
     Args:
         path: a ``.py`` config file.
         overrides: dotted key to value, as ``parse_overrides`` returns them.
-        data_only: run nothing, and refuse what is not plain data (see :mod:`xft.config.safe_load`).
+        safe_config: run nothing, and refuse what is not plain data (see :mod:`xft.config.safe_load`).
 
     Returns:
         The config as plain data. Names that begin with an underscore are the file's own
@@ -52,13 +52,13 @@ def load_config(
         raise ConfigError(f"config: {_missing(file)}")
     if file.suffix != ".py":
         raise ConfigError(f"config: got {str(path)!r}, expected a Python config file (.py)")
-    if data_only:
-        values = read_literals(file, _parse(file))
+    if safe_config:
+        values = safe_load(file, _parse(file))
         wrong: list[str] = []
     else:
         values, wrong = _run(file, overrides)
     config = {key: value for key, value in values.items() if not key.startswith("_")}
-    apply_all(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
+    apply(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
     wrong += _not_plain("", config)
     if wrong:
         raise ConfigError(f"{file}: " + "\n".join(wrong))
@@ -165,7 +165,7 @@ def _overriding(overrides: Overrides) -> Iterator[None]:
 
 
 def _applier(scope: dict[str, Any], overrides: Overrides) -> Callable[[], None]:
-    return lambda: apply_known(scope, overrides)
+    return lambda: apply_to_existing(scope, overrides)
 
 
 def _foreign(filename: str) -> bool:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from copy import deepcopy
 from typing import Any
 
-from xft.errors import ConfigError, nearest
+from xft.errors import ConfigError, did_you_mean
 
 Overrides = Mapping[str, Any]
-_WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
-OPEN_SLOTS = ("hooks", "loggers", "sets")
+LITERAL_ALIASES: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+NAMED_COLLECTIONS = ("hooks", "loggers", "sets")
 """Dicts of named components: a new name may be added from the command line."""
-UNSAID = {"strategy": {"type": "single"}}
+IMPLICIT_DEFAULTS = {"strategy": {"type": "single"}}
 """What a config rarely says, and what it then is: its keys can be set all the same."""
 
 
@@ -44,16 +44,16 @@ def parse_overrides(options: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Read one value: a Python literal, one of the words of ``_WORDS``, or text."""
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+    """Read one value: a Python literal, one of the words of ``LITERAL_ALIASES``, or text."""
+    if text.lower() in LITERAL_ALIASES:
+        return LITERAL_ALIASES[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
-def apply_known(target: MutableMapping[str, Any], overrides: Overrides) -> None:
+def apply_to_existing(target: MutableMapping[str, Any], overrides: Overrides) -> None:
     """Set each override whose key exists in ``target`` by now. The others are left alone."""
     for key, value in overrides.items():
         *parents, last = key.split(".")
@@ -66,7 +66,7 @@ def apply_known(target: MutableMapping[str, Any], overrides: Overrides) -> None:
             holder[last] = deepcopy(value)
 
 
-def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
+def apply(target: dict[str, Any], overrides: Overrides) -> None:
     """Set every override. A last key that does not exist yet is made; whether its component
     takes it is for ``check`` to say.
 
@@ -74,12 +74,12 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
         ConfigError: paths that lead through nothing, all of them, with the nearest names.
     """
     wrong: list[str] = []
-    _say_unsaid(target, overrides)
+    _insert_implicit_defaults(target, overrides)
     for key, value in overrides.items():
         *parents, last = key.split(".")
         holder: Any = target
         for depth, part in enumerate(parents):
-            if depth == 1 and parents[0] in OPEN_SLOTS and isinstance(holder, dict):
+            if depth == 1 and parents[0] in NAMED_COLLECTIONS and isinstance(holder, dict):
                 holder.setdefault(part, {})
             found = _child(holder, part)
             if not isinstance(found, (dict, list)):
@@ -89,7 +89,7 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
                     wrong.append(f"--cfg-options {key}: {here} is {found!r}, which holds no keys")
                 else:
                     wrong.append(
-                        f"--cfg-options {key}: {here} is not in the config; {nearest(part, known)}"
+                        f"--cfg-options {key}: {here} is not in the config; {did_you_mean(part, known)}"
                     )
                 break
             holder = found
@@ -105,10 +105,10 @@ def apply_all(target: dict[str, Any], overrides: Overrides) -> None:
         raise ConfigError("\n".join(wrong))
 
 
-def _say_unsaid(target: dict[str, Any], overrides: Overrides) -> None:
+def _insert_implicit_defaults(target: dict[str, Any], overrides: Overrides) -> None:
     asked = {key.partition(".")[0] for key in overrides if "." in key}
-    for section in asked & UNSAID.keys():
-        target.setdefault(section, deepcopy(UNSAID[section]))
+    for section in asked & IMPLICIT_DEFAULTS.keys():
+        target.setdefault(section, deepcopy(IMPLICIT_DEFAULTS[section]))
 
 
 def _child(holder: Any, part: str) -> Any:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xft.config.overrides import OPEN_SLOTS
+from xft.config.overrides import NAMED_COLLECTIONS
 from xft.errors import ConfigError
-from xft.registry import SLOTS
+from xft.registry import REGISTRY_BY_KEY
 
 
-def read_literals(file: Path, tree: ast.Module) -> dict[str, Any]:
+def safe_load(file: Path, tree: ast.Module) -> dict[str, Any]:
     """Read a file of plain assignments, ``NAME = LITERAL``, as ``dump_config`` writes them.
 
     Args:
@@ -37,9 +37,9 @@ def read_literals(file: Path, tree: ast.Module) -> dict[str, Any]:
     wrong += _reaching("", values)
     if wrong:
         raise ConfigError(
-            f"{file}: --data-only\n"
+            f"{file}: --safe-config\n"
             + "\n".join(wrong)
-            + "\nleave --data-only out where you trust this file"
+            + "\nleave --safe-config out where you trust this file"
         )
     return values
 
@@ -54,7 +54,7 @@ def _reaching(path: str, values: Mapping[Any, Any]) -> Iterator[str]:
     """What leads out of the config to code that is not of xft."""
     for key, value in values.items():
         full = f"{path}.{key}" if path else str(key)
-        names_one = key == "type" or key in SLOTS or path.rpartition(".")[2] in OPEN_SLOTS
+        names_one = key == "type" or key in REGISTRY_BY_KEY or path.rpartition(".")[2] in NAMED_COLLECTIONS
         if isinstance(value, str) and names_one and "." in value:
             yield f"{full}: {value!r} would be imported, expected a registered name"
         elif key == "trust_remote_code" and value:

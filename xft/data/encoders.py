@@ -9,7 +9,7 @@ import numpy as np
 
 from xft.data.encoding import check_text, encode_dialogs, encode_texts, shorten, shorten_prompt
 from xft.data.row_encoder import Encoded, Task, TooLong
-from xft.errors import DataError, EmptyAnswerError, SameAnswersError
+from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
 from xft.types import ROLES, Conversation, Dialog, Judged, Message, Pair, Sample
 
 Outcome = Encoded | DataError | TooLong
@@ -174,7 +174,7 @@ def _fit(task: Task[Any], dialogs: Sequence[Dialog], turns: int, samples: list[S
     """The samples of a row where they fit, or with a shorter prompt where that is allowed."""
     assert task.template is not None
     if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
-        return SameAnswersError(
+        return IdenticalAnswersError(
             "the chosen and the rejected answer become the same tokens, so nothing is preferred"
         )
     length = max(map(len, samples))
@@ -199,7 +199,7 @@ def check_pair(pair: Pair) -> None:
     for answer in (pair.chosen, pair.rejected):
         check_turns([*pair.prompt, *answer])
     if _key(pair.chosen) == _key(pair.rejected):
-        raise SameAnswersError("the chosen and the rejected answer are the same, so nothing is preferred")
+        raise IdenticalAnswersError("the chosen and the rejected answer are the same, so nothing is preferred")
 
 
 def check_turns(messages: Conversation) -> None:

@@ -10,7 +10,7 @@ from xft.data.dataset_config import DataSet, Part, Prepared, refuse_overlap
 from xft.data.report import Ledger
 from xft.data.splits import ranks
 from xft.data.store import Samples
-from xft.errors import ConfigError, DataError, nearest
+from xft.errors import ConfigError, DataError, did_you_mean
 from xft.registry import register
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -50,7 +50,7 @@ class Mixture:
         for name, values in (("weights", self.weights or {}), ("epochs", self.epochs)):
             for key, value in values.items():
                 if key not in self.sets:
-                    raise ConfigError(f"data.{name}.{key}: no such set; {nearest(key, self.sets)}")
+                    raise ConfigError(f"data.{name}.{key}: no such set; {did_you_mean(key, self.sets)}")
                 if not 0 < value < math.inf:
                     raise ConfigError(f"data.{name}.{key}: got {value}, expected more than 0")
         if self.weights is not None and len(self.weights) < len(self.sets):

@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from xft.data.sources import Origin, Record, parse
 from xft.data.store import ROW, SAMPLE, FileName, digest, to_tokens
-from xft.errors import DataError, EmptyAnswerError, SameAnswersError, XftError
+from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError, XftError
 from xft.templates import BoundTemplate
 from xft.types import Row, Sample, Tokenizer
 
 Value = TypeVar("Value")
 OverLength = Literal["drop", "truncate", "error"]
 TOO_LONG = "longer than max_length"
-SET_ASIDE = tuple(each.reason for each in (DataError, EmptyAnswerError, SameAnswersError))
+SET_ASIDE = tuple(each.reason for each in (DataError, EmptyAnswerError, IdenticalAnswersError))
 """Why rows are set aside where ``invalid='quarantine'``."""
 
 

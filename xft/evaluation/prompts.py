@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xft.config.build import build_slot
+from xft.config.build import build_component
 from xft.errors import ConfigError
 from xft.evaluation.scorers import Scorer
 from xft.models import Generator
@@ -101,7 +101,7 @@ def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Ques
                     f"questions, number {number}: has a scorer, and no reference for it to score by"
                 )
             # A reference that the scorer cannot read is refused now, and not in the middle of a run.
-            build_slot("scorer", question.scorer)(Answer("", True, 0), question.reference)
+            build_component("scorer", question.scorer)(Answer("", True, 0), question.reference)
         questions.append(question)
     return questions
 
@@ -136,7 +136,7 @@ def ask(
     answers = generator.answer([each.conversation() for each in questions], max_new_tokens)
     asked = []
     for question, answer in zip(questions, answers, strict=True):
-        compare = scorer if question.scorer is None else build_slot("scorer", question.scorer)
+        compare = scorer if question.scorer is None else build_component("scorer", question.scorer)
         score = None if question.reference is None else compare(answer, question.reference)
         asked.append(Asked(question, answer.text, score, answer.stopped))
     return asked

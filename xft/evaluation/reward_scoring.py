@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import torch
 
-from xft.config import build_slot
+from xft.config import build_component
 from xft.data.collate import every_batch
 from xft.data.encoders import Conversations, Judgements, Preferences
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
@@ -164,7 +164,7 @@ def score_file(
         DataError: a row does not fit.
     """
     location = locate(rows)
-    made = None if format is None else build_slot("format", format)
+    made = None if format is None else build_component("format", format)
     if out is not None and Path(out).exists():
         raise ConfigError(f"--out: {out} exists; choose another file")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -117,7 +117,7 @@ def _training(run: Path) -> Iterator[str]:
         return
     yield from ["## Training", ""]
     try:
-        config = load_config(file, data_only=True)
+        config = load_config(file, safe_config=True)
     except ConfigError:
         yield from ["The config of the run has components of its own, which are not shown here.", ""]
         return

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from xft.errors import ConfigError, nearest
+from xft.errors import ConfigError, did_you_mean
 from xft.losses import PAIR_LOSSES
 from xft.models.reference import AdapterOff, Reference, Setup, make_reference
 from xft.objectives.paired import Answers, Compared, check_numbers, present_pairs, read_pairs, report
@@ -60,7 +60,7 @@ class DPO:
     def __post_init__(self) -> None:
         if self.loss not in PAIR_LOSSES:
             raise ConfigError(
-                f"objective.loss: no loss is called {self.loss!r}; {nearest(self.loss, PAIR_LOSSES)}"
+                f"objective.loss: no loss is called {self.loss!r}; {did_you_mean(self.loss, PAIR_LOSSES)}"
             )
         check_numbers(
             "dpo", beta=self.beta, label_smoothing=self.label_smoothing, nll_weight=self.nll_weight

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from xft.errors import ConfigError, nearest
+from xft.errors import ConfigError, did_you_mean
 from xft.losses import bradley_terry, focal, l2_penalty, log_barrier
 from xft.models.training_model import rate
 from xft.objectives.paired import Compared, check_numbers, index_pairs, present_pairs, sum_rewards
@@ -53,7 +53,7 @@ class Reward:
     def __post_init__(self) -> None:
         for key, value, known in (("loss", self.loss, LOSSES), ("penalty", self.penalty, PENALTIES)):
             if value not in known:
-                raise ConfigError(f"objective.{key}: no {key} is called {value!r}; {nearest(value, known)}")
+                raise ConfigError(f"objective.{key}: no {key} is called {value!r}; {did_you_mean(value, known)}")
         check_numbers("reward", margin=self.margin, gamma=self.gamma, penalty_weight=self.penalty_weight)
         if self.margin and self.loss == "focal":
             raise ConfigError(

@@ -84,19 +84,19 @@ class Reader:
 
 
 def prepare(
-    config: str, overrides: Sequence[str], data_only: bool = False
+    config: str, overrides: Sequence[str], safe_config: bool = False
 ) -> tuple[Prepared, Tokenizer, Recipe]:
     """Prepare the data of a config as training does, without the model's weights.
 
     Args:
         config: its file.
         overrides: ``KEY=VALUE`` texts.
-        data_only: run nothing of the config (see ``load_config``).
+        safe_config: run nothing of the config (see ``load_config``).
 
     Raises:
         XftError: something that the user can mend.
     """
-    values = load_config(config, parse_overrides(overrides), data_only)
+    values = load_config(config, parse_overrides(overrides), safe_config)
     check(values, Recipe, config)
     recipe = build(values, Recipe)
     recipe.data.locate()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xft.errors import nearest
+from xft.errors import did_you_mean
 from xft.serving.session import Session
 
 After = Literal["go on", "ask again", "leave"]
@@ -40,7 +40,7 @@ def obey(sessions: Sequence[Session], line: str) -> tuple[str, After]:
     """
     name, _, rest = line.partition(" ")
     if name not in COMMANDS:
-        return f"unknown command {name}; {nearest(name, COMMANDS)} /help shows what they do", "go on"
+        return f"unknown command {name}; {did_you_mean(name, COMMANDS)} /help shows what they do", "go on"
     return COMMANDS[name].run(sessions, rest.strip())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from xft.config import build, build_slot, check, load_config
+from xft.config import build, build_component, check, load_config
 from xft.data.sources import locate
 from xft.errors import ConfigError
 from xft.evaluation import ask, read_questions
@@ -71,7 +71,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         locate(options.data)  # what is not there is said before anything takes time
     if options.tasks:
         _check_harness()
-    config = load_config(folder / "config.py", data_only=not options.trust_config)
+    config = load_config(folder / "config.py", safe_config=not options.trust_config)
     check(config, Recipe, str(folder / "config.py"))
     recipe = build(config, Recipe)
     if recipe.model.kind == "reward_model" and (options.data is not None or options.tasks):
@@ -123,7 +123,7 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generato
         raise ConfigError("eval --data: the rows of the run have no format that is known; give --format")
     rows: list[Answered] = list(
         answer_rows(
-            generator, options.data, build_slot("format", given), options.max_new_tokens, options.limit
+            generator, options.data, build_component("format", given), options.max_new_tokens, options.limit
         )
     )
     metrics = metrics_of(rows)

@@ -9,7 +9,7 @@ from typing import Any
 from xft.checkpoint.directory import step_of
 from xft.checkpoint.snapshot import read_state
 from xft.config import build, check, load_config, parse_overrides
-from xft.config.overrides import UNSAID
+from xft.config.overrides import IMPLICIT_DEFAULTS
 from xft.distributed.launch import TIMEOUT
 from xft.distributed.peer_failure import lost_peers
 from xft.errors import ConfigError
@@ -46,7 +46,7 @@ class TrainOptions:
         config: the config file.
         work_dir: the run folder; see ``choose_work_dir``.
         overrides: ``KEY=VALUE`` texts.
-        data_only: run nothing of the config (see ``load_config``).
+        safe_config: run nothing of the config (see ``load_config``).
         resume: ``None`` starts anew; an empty text goes on from the newest good checkpoint of
             ``work_dir``; ``auto`` does that where there is a checkpoint, and else starts, in the
             same folder; anything else is a run folder or a checkpoint.
@@ -60,7 +60,7 @@ class TrainOptions:
     config: str
     work_dir: str | None = None
     overrides: list[str] = field(default_factory=list)
-    data_only: bool = False
+    safe_config: bool = False
     resume: str | None = None
     seed: int | None = None
     launcher: str = "none"
@@ -154,8 +154,8 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     overrides = parse_overrides(options.overrides)
     if options.seed is not None:
         overrides["seed"] = options.seed
-    config = load_config(options.config, overrides, options.data_only)
-    said = config.get("strategy", UNSAID["strategy"])
+    config = load_config(options.config, overrides, options.safe_config)
+    said = config.get("strategy", IMPLICIT_DEFAULTS["strategy"])
     strategy = dict(said) if isinstance(said, dict) else {"type": said}
     if options.deepspeed is not None:
         kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from xft.errors import ConfigError, nearest
+from xft.errors import ConfigError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SCHEME = "xft://"
@@ -18,7 +18,7 @@ def asset(name: str) -> Path:
     path = PACKAGE / "assets" / name
     if not path.is_file():
         known = [file.name for file in (PACKAGE / "assets").iterdir()]
-        raise ConfigError(f"{SCHEME}{name} is not shipped with xft; {nearest(name, known)}", got=name)
+        raise ConfigError(f"{SCHEME}{name} is not shipped with xft; {did_you_mean(name, known)}", got=name)
     return path
 
 

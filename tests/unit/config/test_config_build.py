@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xft.config import build, build_slot
+from xft.config import build, build_component
 from xft.data.formats import alpaca
 from xft.errors import ConfigError
 from xft.evaluation.scorers import exact
@@ -159,8 +159,8 @@ def test_the_config_is_not_changed_by_building(parts: ModuleType) -> None:
 
 def test_one_slot_can_be_built_alone() -> None:
     row = {"frage": "Add 1 and 2.", "output": "3"}
-    bound = build_slot("format", {"type": "alpaca", "instruction": "frage"})
+    bound = build_component("format", {"type": "alpaca", "instruction": "frage"})
     assert bound(row) == alpaca(row, instruction="frage")
     assert [each.content for each in bound(row)] == ["Add 1 and 2.", "3"]
     with pytest.raises(ConfigError, match="did you mean 'alpaca'"):
-        build_slot("format", "alpacca")
+        build_component("format", "alpacca")

@@ -17,7 +17,7 @@ def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) ->
     values = load_config(config)
     dumped = tmp_path / "config.py"
     dump_config(values, dumped)
-    assert load_config(dumped, data_only=True) == load_config(dumped) == values
+    assert load_config(dumped, safe_config=True) == load_config(dumped) == values
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_what_would_run_code_is_refused(tmp_path: Path, text: str, expected: lis
     file = tmp_path / "config.py"
     file.write_text(text.format(marker=str(marker)))
     with pytest.raises(ConfigError) as caught:
-        load_config(file, data_only=True)
+        load_config(file, safe_config=True)
     for each in expected:
         assert each in str(caught.value)
     assert not marker.exists()
@@ -50,12 +50,12 @@ def test_what_would_run_code_is_refused(tmp_path: Path, text: str, expected: lis
 def test_who_types_the_command_may_name_what_they_like(tmp_path: Path) -> None:
     file = tmp_path / "config.py"
     file.write_text('"""Plain."""\nobjective = "sft"\n_helper = 1\n')
-    assert load_config(file, {"objective": "mine.loss"}, data_only=True) == {"objective": "mine.loss"}
+    assert load_config(file, {"objective": "mine.loss"}, safe_config=True) == {"objective": "mine.loss"}
 
 
 def test_a_command_reads_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.py"
     file.write_text("import os\n")
-    for command in ("train", "check", "prepare", "inspect-data"):
-        assert main([command, str(file), "--data-only"]) == 2
+    for command in ("train", "check", "prepare-data", "inspect-data"):
+        assert main([command, str(file), "--safe-config"]) == 2
         assert "line 1 would have to be run" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xft.data import formats
 from xft.data.formats import EXAMPLES
 from xft.errors import DataError
-from xft.registry import names, resolve
+from xft.registry import list_registered, resolve
 from xft.types import ROLES, Dialog, Judged, Message, Pair, Row, ToolCall
 
 XTUNER = {
@@ -24,7 +24,7 @@ XTUNER = {
 
 
 def test_every_format_has_an_example() -> None:
-    assert set(EXAMPLES) == set(names("format"))
+    assert set(EXAMPLES) == set(list_registered("format"))
     assert set(EXAMPLES) >= XTUNER
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from xft.config.build import build_slot
+from xft.config.build import build_component
 from xft.data import formats
 from xft.errors import ConfigError, DataError
 from xft.types import Judged, Message, Pair, Row
@@ -43,7 +43,7 @@ NO = Message("assistant", "No.", True)
 )
 def test_columns_map_any_table(arguments: dict[str, str], expected: Any) -> None:
     assert formats.columns(ROW, **arguments) == expected
-    assert build_slot("format", {"type": "columns", **arguments})(ROW) == expected
+    assert build_component("format", {"type": "columns", **arguments})(ROW) == expected
 
 
 @pytest.mark.parametrize("empty", ["", None])

@@ -15,7 +15,7 @@ from xft.data import collate_flat, collate_padded
 from xft.errors import ConfigError
 from xft.objectives import CPO, DPO, ORPO, SimPO, count_targets, next_token
 from xft.objectives.paired import Compared, PairObjective, Pairs
-from xft.registry import names, resolve
+from xft.registry import list_registered, resolve
 from xft.types import Batch, LossOutput, Objective
 
 CHOSEN_LENGTHS = torch.tensor([5.0, 2.0, 6.0, 1.0], dtype=torch.float64)
@@ -185,7 +185,7 @@ def test_an_objective_without_a_count_counts_tokens() -> None:
 
 
 def test_they_are_registered_and_say_what_they_learn_from() -> None:
-    assert {"orpo", "dpo", "simpo", "cpo", "kto", "sft", "pretrain"} <= set(names("objective"))
+    assert {"orpo", "dpo", "simpo", "cpo", "kto", "sft", "pretrain"} <= set(list_registered("objective"))
     for name in ("orpo", "dpo", "simpo", "cpo"):
         made: Any = resolve("objective", name)()
         assert made.learns_from == "pairs"

@@ -72,7 +72,7 @@ def test_tokens_are_drawn_as_often_as_the_formula_says(generator: Generator) -> 
 
 
 def test_a_short_answer_does_not_wait_for_the_end_of_a_long_one(generator: Generator) -> None:
-    batcher = Batcher(max_batch=2, max_waiting=4)
+    batcher = Batcher(max_batch_size=2, max_queue_size=4)
     try:
         long, heard_long = _job(generator, max_tokens=1500, temperature=9.0, seed=1)
         short, heard_short = _job(generator, "b", max_tokens=3, temperature=9.0, seed=2)
@@ -98,7 +98,7 @@ def test_an_answer_that_was_interrupted_for_others_goes_on_as_if_it_had_not_been
 ) -> None:
     texts = []
     for disturb in (False, True):
-        batcher = Batcher(max_batch=4, max_waiting=9)
+        batcher = Batcher(max_batch_size=4, max_queue_size=9)
         try:
             job, heard = _job(generator, max_tokens=4 * SLICE, temperature=1.0, seed=7)
             batcher.submit([job])
@@ -122,7 +122,7 @@ def test_who_comes_when_too_many_wait_is_told_so_and_a_failure_is_told_to_all(
         raise RuntimeError("out of memory\nand more")
 
     monkeypatch.setattr(generator, "run", fail)
-    batcher = Batcher(max_batch=2, max_waiting=2)
+    batcher = Batcher(max_batch_size=2, max_queue_size=2)
     try:
         pairs = [_job(generator) for _ in range(3)]
         with pytest.raises(Full, match="2 may"):

@@ -7,7 +7,7 @@ from typing import Any
 from xft.data.formats.getters import list_of, misfit, text_of
 from xft.data.formats.messages import answer
 from xft.data.formats.single_turn import asked, joined
-from xft.errors import DataError, nearest
+from xft.errors import DataError, did_you_mean
 from xft.registry import register
 from xft.types import Message, Row
 
@@ -112,7 +112,7 @@ def _fill(value: Any, path: str, fill: Mapping[str, str]) -> Any:
         word = found[1]
         if word not in fill:
             raise DataError(
-                f"field {path}: got '{{{{{word}}}}}', which fill has no text for; {nearest(word, fill)}"
+                f"field {path}: got '{{{{{word}}}}}', which fill has no text for; {did_you_mean(word, fill)}"
             )
         if not isinstance(fill[word], str):
             raise misfit(f"fill[{word!r}]", fill[word], "text")

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 from xft.data.formats.getters import flag_of, misfit, missing, object_of, text_of
 from xft.data.formats.tool_calls import call_of, calls_of
-from xft.errors import DataError, nearest
+from xft.errors import DataError, did_you_mean
 from xft.types import Message, Role, ToolCall
 
 SWITCHES = ("weight", "loss", "train", "trainable")
@@ -194,7 +194,7 @@ def _role(turn: Mapping[str, Any], path: str, spelling: Spelling) -> Role | Lite
     speaker = text_of(turn, key, path)
     role = spelling.roles.get(speaker)
     if role is None:
-        hint = nearest(speaker, spelling.roles)
+        hint = did_you_mean(speaker, spelling.roles)
         raise DataError(f"field {path}.{key}: got {speaker!r:.80}, expected who speaks; {hint}")
     return role
 

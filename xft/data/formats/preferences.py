@@ -9,7 +9,7 @@ from dataclasses import replace
 from xft.data.formats.getters import flag_of, list_of, misfit, missing, number_of, text_of
 from xft.data.formats.messages import SHAREGPT, add_system, answer, read_turns
 from xft.data.formats.tool_calls import tools_of
-from xft.errors import DataError, SameAnswersError
+from xft.errors import DataError, IdenticalAnswersError
 from xft.registry import register
 from xft.types import Conversation, Judged, Message, Pair, Row
 
@@ -232,7 +232,7 @@ def _part(
             "prompt in a column of its own"
         )
     if count == len(better) == len(worse):
-        raise SameAnswersError(f"field {chosen}: is the same as {rejected}, so nothing is preferred")
+        raise IdenticalAnswersError(f"field {chosen}: is the same as {rejected}, so nothing is preferred")
     return _shown(better[:count]), better[count:], worse[count:]
 
 
@@ -264,7 +264,7 @@ def _pair(
     for field, said in zip(fields, (better, worse), strict=True):
         _check_parts(before, said, field)
     if len(better) == len(worse) and all(map(_same, better, worse)):
-        raise SameAnswersError(f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred")
+        raise IdenticalAnswersError(f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred")
     functions = tools_of(row, tools) if tools is not None else ()
     return Pair(before, better, worse, functions, _scores(row, scores))
 

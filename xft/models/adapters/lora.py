@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
-from xft.errors import ConfigError, ModelError, nearest
+from xft.errors import ConfigError, ModelError, did_you_mean
 from xft.models.adapters.fused_lora import fused_layer
 from xft.models.adapters.lora_init import init_lora_from_weights
 from xft.models.quantization import without_bitsandbytes
@@ -143,7 +143,7 @@ class LoRA:
         for name in [*asked, *(self.modules_to_save or [])]:
             if name.rpartition(".")[2] not in layers:
                 raise ConfigError(
-                    f"adapter: no layer of the model is called {name!r}; {nearest(name, layers)}"
+                    f"adapter: no layer of the model is called {name!r}; {did_you_mean(name, layers)}"
                 )
         try:
             with without_bitsandbytes():

@@ -32,13 +32,13 @@ class Batcher:
     """Answers what is asked, in a thread of its own.
 
     Args:
-        max_batch: the most answers at once.
-        max_waiting: the most that wait for their turn.
+        max_batch_size: the most answers at once.
+        max_queue_size: the most that wait for their turn.
     """
 
-    def __init__(self, max_batch: int, max_waiting: int) -> None:
-        self.max_batch = max_batch
-        self.max_waiting = max_waiting
+    def __init__(self, max_batch_size: int, max_queue_size: int) -> None:
+        self.max_batch_size = max_batch_size
+        self.max_queue_size = max_queue_size
         self._waiting: list[Job] = []
         self._news = Condition()
         self._ended = False
@@ -54,8 +54,8 @@ class Batcher:
             Full: too many wait already.
         """
         with self._news:
-            if len(self._waiting) + len(jobs) > self.max_waiting:
-                raise Full(f"{len(self._waiting)} answers wait already, and {self.max_waiting} may")
+            if len(self._waiting) + len(jobs) > self.max_queue_size:
+                raise Full(f"{len(self._waiting)} answers wait already, and {self.max_queue_size} may")
             self._waiting += jobs
             self._news.notify()
 
@@ -95,7 +95,7 @@ class Batcher:
                 self._news.wait()
                 self._news.wait(GATHER)
             first = self._waiting[0]
-            jobs = [each for each in self._waiting if each.generator is first.generator][: self.max_batch]
+            jobs = [each for each in self._waiting if each.generator is first.generator][: self.max_batch_size]
             self._waiting = [each for each in self._waiting if each not in jobs]
             return jobs
 
@@ -124,5 +124,5 @@ class Batcher:
     def _should_leave(self, generator: Generator, jobs: Sequence[Job]) -> bool:
         """Whether somebody waits whom the next call would take in."""
         with self._news:
-            room = sum(not each.done for each in jobs) < self.max_batch
+            room = sum(not each.done for each in jobs) < self.max_batch_size
             return any(room or each.generator is not generator for each in self._waiting)

@@ -26,12 +26,12 @@ class ServeOptions:
     Attributes:
         path: of what is served.
         adapter: put on it.
-        bits: hold the base in so many bits.
+        load_in_bits: bits per weight of the quantized base model, 4 or 8; ``None`` for the precision of training.
         name: of the model, for clients; by default that of the folder.
         host: address to listen at.
         port: 0 takes one that is free.
-        max_batch: the most answers at once.
-        max_waiting: the most that wait.
+        max_batch_size: the most answers at once.
+        max_queue_size: the most that wait.
         max_new_tokens: the most tokens of an answer, and how many it gets where a request does not say.
         temperature: where a request does not say.
         trust_remote_code: run Python code that lies beside the weights.
@@ -39,12 +39,12 @@ class ServeOptions:
 
     path: str
     adapter: str | None = None
-    bits: int | None = None
+    load_in_bits: int | None = None
     name: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
-    max_batch: int = 8
-    max_waiting: int = 64
+    max_batch_size: int = 8
+    max_queue_size: int = 64
     max_new_tokens: int = 1024
     temperature: float = 0.0
     trust_remote_code: bool = False
@@ -63,13 +63,13 @@ def serve(options: ServeOptions) -> None:
     session = open_session(
         options.path,
         adapter=options.adapter,
-        bits=options.bits,
+        bits=options.load_in_bits,
         trust_remote_code=options.trust_remote_code,
     )
     models = models_of(session, options.name or name_of(options.path))
-    batcher = Batcher(options.max_batch, options.max_waiting)
+    batcher = Batcher(options.max_batch_size, options.max_queue_size)
     context = context_of(session.generator)
-    limits = Limits(context, min(options.max_new_tokens, context), options.max_batch)
+    limits = Limits(context, min(options.max_new_tokens, context), options.max_batch_size)
     service = Service(models, batcher, limits, options.temperature)
     local = is_loopback(options.host)
     key = os.environ.get(KEY) or None

@@ -72,7 +72,16 @@ def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
 @pytest.fixture(scope="session")
 def address(talkative_run: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "xft.cli", "serve", str(talkative_run), "--port", "0"]
-    options = ["--name", "tiny", "--max-new-tokens", "400", "--max-batch-size", "4", "--max-queue-size", "12"]
+    options = [
+        "--name",
+        "tiny",
+        "--max-new-tokens",
+        "400",
+        "--max-batch-size",
+        "4",
+        "--max-queue-size",
+        "12",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, text=True, env=environment

@@ -175,7 +175,10 @@ def test_chat_answers_each_prompt_once(
 
     monkeypatch.setattr(serving, "open_session", open_session)
     monkeypatch.setattr(serving, "talk", talk)
-    assert cli.main(["chat", "run", "--system", "Be brief.", "--load-in-bits", "4", "--prompt", "hi", "bye"]) == 0
+    assert (
+        cli.main(["chat", "run", "--system", "Be brief.", "--load-in-bits", "4", "--prompt", "hi", "bye"])
+        == 0
+    )
     assert capsys.readouterr().out == "HI!\nBYE!\n"
     assert seen == [
         {

@@ -71,7 +71,9 @@ def test_several_near_names_are_joined_by_or_nearest_first() -> None:
         "did you mean 'hooks' or 'hoook'?",
         "did you mean 'hoook' or 'hooks'?",
     )
-    assert did_you_mean("alpaca_map", ["alpaca_maps", "alpaca"]) == "did you mean 'alpaca_maps' or 'alpaca'?"
+    assert (
+        did_you_mean("alpaca_map", ["alpaca_maps", "alpaca"]) == "did you mean 'alpaca_maps' or 'alpaca'?"
+    )
 
 
 def test_error_from_parts_builds_message_and_keeps_parts() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xft.errors import ConfigError
-from xft.registry import PARTIAL_KEYS, FORMATS, REGISTRY_BY_KEY, list_registered, register, resolve
+from xft.registry import FORMATS, PARTIAL_KEYS, REGISTRY_BY_KEY, list_registered, register, resolve
 
 
 @pytest.fixture
@@ -72,7 +72,12 @@ def test_a_registry_belongs_to_one_slot() -> None:
 
 
 def test_every_component_says_in_its_docstring_what_it_is() -> None:
-    silent = [f"{slot}.{name}" for slot in REGISTRY_BY_KEY for name in list_registered(slot) if not resolve(slot, name).__doc__]
+    silent = [
+        f"{slot}.{name}"
+        for slot in REGISTRY_BY_KEY
+        for name in list_registered(slot)
+        if not resolve(slot, name).__doc__
+    ]
     assert silent == []
 
 

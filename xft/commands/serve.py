@@ -15,7 +15,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes one that is free")
     parser.add_argument("--name", metavar="NAME", help="of the model, for clients (default: of the folder)")
-    parser.add_argument("--max-batch-size", type=int, default=8, metavar="N", help="the most answers at once")
+    parser.add_argument(
+        "--max-batch-size", type=int, default=8, metavar="N", help="the most answers at once"
+    )
     parser.add_argument("--max-queue-size", type=int, default=64, metavar="N", help="the most that wait")
     parser.add_argument(
         "--max-new-tokens", type=int, default=1024, metavar="N", help="the most tokens of an answer"

@@ -5,4 +5,4 @@ from xft.config.check import check
 from xft.config.load import dump_config, load_config
 from xft.config.overrides import parse_overrides
 
-__all__ = ["build", "build_slot", "check", "dump_config", "load_config", "parse_overrides"]
+__all__ = ["build", "build_component", "check", "dump_config", "load_config", "parse_overrides"]

@@ -199,7 +199,9 @@ def check_pair(pair: Pair) -> None:
     for answer in (pair.chosen, pair.rejected):
         check_turns([*pair.prompt, *answer])
     if _key(pair.chosen) == _key(pair.rejected):
-        raise IdenticalAnswersError("the chosen and the rejected answer are the same, so nothing is preferred")
+        raise IdenticalAnswersError(
+            "the chosen and the rejected answer are the same, so nothing is preferred"
+        )
 
 
 def check_turns(messages: Conversation) -> None:

@@ -53,7 +53,9 @@ class Reward:
     def __post_init__(self) -> None:
         for key, value, known in (("loss", self.loss, LOSSES), ("penalty", self.penalty, PENALTIES)):
             if value not in known:
-                raise ConfigError(f"objective.{key}: no {key} is called {value!r}; {did_you_mean(value, known)}")
+                raise ConfigError(
+                    f"objective.{key}: no {key} is called {value!r}; {did_you_mean(value, known)}"
+                )
         check_numbers("reward", margin=self.margin, gamma=self.gamma, penalty_weight=self.penalty_weight)
         if self.margin and self.loss == "focal":
             raise ConfigError(

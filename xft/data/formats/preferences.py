@@ -264,7 +264,9 @@ def _pair(
     for field, said in zip(fields, (better, worse), strict=True):
         _check_parts(before, said, field)
     if len(better) == len(worse) and all(map(_same, better, worse)):
-        raise IdenticalAnswersError(f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred")
+        raise IdenticalAnswersError(
+            f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred"
+        )
     functions = tools_of(row, tools) if tools is not None else ()
     return Pair(before, better, worse, functions, _scores(row, scores))
 

@@ -95,7 +95,9 @@ class Batcher:
                 self._news.wait()
                 self._news.wait(GATHER)
             first = self._waiting[0]
-            jobs = [each for each in self._waiting if each.generator is first.generator][: self.max_batch_size]
+            jobs = [each for each in self._waiting if each.generator is first.generator][
+                : self.max_batch_size
+            ]
             self._waiting = [each for each in self._waiting if each not in jobs]
             return jobs
 

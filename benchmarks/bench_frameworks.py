@@ -51,7 +51,12 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         "adapter": adapter,
         **job["options"],
         "data": data,
-        "training": {"epochs": 1, "batch_size": 1, "accumulation": 1, "min_steps_per_epoch": 0},
+        "training": {
+            "epochs": 1,
+            "micro_batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "min_steps_per_epoch": 0,
+        },
         "optimizer": {"type": "adamw", "lr": job["lr"]},
         "schedule": {"type": "constant", "warmup": 0},
         "hooks": {"clock": {"type": "benchmark_clock.Clock"}},

@@ -40,7 +40,7 @@ data = dict(
     type="preference", path={train!r}, val={val!r}, max_length={max_length}, packing=False, cache={cache!r}
 )
 objective = dict(type="dpo", beta={beta})
-training = dict(steps={steps}, batch_size={pairs}, clip=1.0, min_steps_per_epoch=0)
+training = dict(max_steps={steps}, micro_batch_size={pairs}, max_grad_norm=1.0, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr={lr})
 schedule = dict(type="constant", warmup=0)
 hooks = dict(

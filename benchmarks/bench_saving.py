@@ -28,7 +28,7 @@ OPTIONS = (
     "hooks.checkpoint.best=none",
     "data.val=none",
     f"hooks.checkpoint.interval={INTERVAL}",
-    f"training.steps={STEPS}",
+    f"training.max_steps={STEPS}",
 )
 SIZES = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 6}
 Times = tuple[list[float], list[float], list[bool]]

@@ -10,5 +10,5 @@ with read_base():
     from ._base_.schedules.cosine import *
 
 model.update(dtype="float32")
-training.update(epochs=6, batch_size=2, accumulation=1)
+training.update(epochs=6, micro_batch_size=2, gradient_accumulation_steps=1)
 optimizer.update(lr=3e-4)

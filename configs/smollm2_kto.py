@@ -12,4 +12,4 @@ with read_base():
 
 data.update(type="judged")  # a pair is two judgements
 objective = dict(type="kto", beta=0.1)
-training.update(batch_size=2, accumulation=1)
+training.update(micro_batch_size=2, gradient_accumulation_steps=1)

@@ -11,5 +11,5 @@ with read_base():
     from ._base_.schedules.cosine import *
 
 objective = dict(type="orpo", beta=0.1)
-training.update(epochs=2, batch_size=2, accumulation=1)
+training.update(epochs=2, micro_batch_size=2, gradient_accumulation_steps=1)
 optimizer.update(lr=1e-3)

@@ -9,5 +9,5 @@ with read_base():
     from ._base_.data.text import *
     from ._base_.schedules.cosine import *
 
-training.update(accumulation=1)
+training.update(gradient_accumulation_steps=1)
 optimizer.update(lr=5e-4)

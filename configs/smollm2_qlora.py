@@ -10,5 +10,5 @@ with read_base():
     from ._base_.schedules.cosine import *
 
 adapter.update(r=16, lora_alpha=32, lora_dropout=0.0)
-training.update(epochs=7, batch_size=2, accumulation=1)
+training.update(epochs=7, micro_batch_size=2, gradient_accumulation_steps=1)
 optimizer.update(lr=2e-3)

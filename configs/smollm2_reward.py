@@ -11,4 +11,4 @@ with read_base():
 
 model.update(type="reward_model")
 objective = dict(type="reward", penalty="l2")
-training.update(epochs=1, batch_size=2, accumulation=1)
+training.update(epochs=1, micro_batch_size=2, gradient_accumulation_steps=1)

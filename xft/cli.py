@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {_of_rank(arguments, error)}{error}", file=sys.stderr)
         return error.exit_code
     except MemoryError:
-        print("error: the memory is full; lower training.batch_size or data.max_length", file=sys.stderr)
+        print(
+            "error: the memory is full; lower training.micro_batch_size or data.max_length", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt as stop:
         # A signal that ended a run with a checkpoint brings the number of its own.

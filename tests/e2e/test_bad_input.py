@@ -147,7 +147,7 @@ def test_a_quarantine_counts_and_keeps_what_does_not_fit(tiny_run: Path, tmp_pat
     rows = tmp_path / "rows.jsonl"
     rows.write_text(rows.read_text() + '{"instruction": "no answer"}\n')
     arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run")]
-    assert main([*arguments, "--cfg-options", "data.invalid=quarantine", "training.steps=1"]) == 0
+    assert main([*arguments, "--cfg-options", "data.invalid=quarantine", "training.max_steps=1"]) == 0
     report = json.loads((tmp_path / "run" / "data_report.json").read_text())
     assert report["rows_read"] == 25
     assert report["rows_dropped"] == {"does not fit the format": 1}
@@ -159,7 +159,7 @@ def test_a_quarantine_counts_and_keeps_what_does_not_fit(tiny_run: Path, tmp_pat
 def test_a_loss_that_is_no_number_ends_the_run_with_the_step(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["optimizer.lr=1e30", "training.clip=none", "training.epochs=20"]
+    options = ["optimizer.lr=1e30", "training.max_grad_norm=none", "training.epochs=20"]
     arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]
     _fails(arguments, capsys, 6, ["the loss is nan", "step"])
 

@@ -90,7 +90,9 @@ def test_an_adapter_on_a_quantised_base_is_merged_into_that_base(
 ) -> None:
     tiny_run.write_text(tiny_run.read_text() + 'quantization = dict(type="nf4")\n')
     run, out = tmp_path / "run", tmp_path / "out"
-    assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.steps=2"]) == 0
+    assert (
+        main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.max_steps=2"]) == 0
+    )
     _convert(run, out, merged=True)
     merged = _logits(AutoModelForCausalLM.from_pretrained(out))
     quantised = _logits(open_artifact(str(run)).model)
@@ -185,7 +187,7 @@ def test_an_adapter_for_another_model_is_refused(
     config = json.loads((other / "config.json").read_text())
     assert config["model_type"] == "qwen3"
     rows = write_rows(tmp_path / "rows.jsonl", 8)
-    wide = write_config(tmp_path / "c.py", other, rows, "training.update(steps=1)\n")
+    wide = write_config(tmp_path / "c.py", other, rows, "training.update(max_steps=1)\n")
     options = ["--cfg-options", "adapter.target_modules=['q_proj']"]
     assert main(["train", str(wide), "--work-dir", str(tmp_path / "run"), *options]) == 0
     capsys.readouterr()

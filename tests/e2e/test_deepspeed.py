@@ -24,7 +24,7 @@ hooks.update(questions=None, progress=dict(type="progress", interval=8))
 hooks["checkpoint"].update(interval=3, keep=9, best=None)
 hooks["validation"].update(interval=6)
 data.update(packing=False, val=2)
-training.update(accumulation=4 // RANKS)
+training.update(gradient_accumulation_steps=4 // RANKS)
 """
 EXTRA = {
     # LoRA+, whose groups of weights have rates of their own.
@@ -130,7 +130,7 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
         f"model.path={large}",
         f"data.path={folder / 'rows.jsonl'}",
         "template=auto",
-        "training.steps=2",
+        "training.max_steps=2",
     ]
     jobs += [
         {

@@ -13,7 +13,7 @@ from helpers.tiny import save_tiny, write_config, write_rows
 from xft.cli import main
 
 QUICK = [
-    "training.steps=2",
+    "training.max_steps=2",
     "model.dtype=float32",
     "hooks.verify=none",
     "hooks.questions.max_new_tokens=2",

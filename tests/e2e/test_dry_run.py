@@ -78,7 +78,7 @@ def test_a_full_memory_ends_the_rehearsal_with_what_to_change(
     (tmp_path / "greedy.py").write_text(GREEDY, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     before = sorted(each.name for each in tmp_path.iterdir())
-    options = ["objective=greedy.loss", "training.batch_size=4"]
+    options = ["objective=greedy.loss", "training.micro_batch_size=4"]
     argv = [
         "train",
         str(tiny_run),
@@ -91,7 +91,7 @@ def test_a_full_memory_ends_the_rehearsal_with_what_to_change(
     assert main(argv) == 6
     err = capsys.readouterr().err
     assert "full in the part 'forward'" in err
-    assert "training.batch_size=2 training.accumulation=4" in err
+    assert "training.micro_batch_size=2 training.gradient_accumulation_steps=4" in err
     assert "model.gradient_checkpointing=True" in err
     assert "Traceback" not in err
     shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)

@@ -280,7 +280,7 @@ def test_secrets_of_the_environment_are_in_no_file_of_a_run(
     names = ("WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")
     for name in names:
         monkeypatch.setenv(name, f"secret-of-{name}-0123456789abcdef")
-    options = ("loggers.tensorboard.type=tensorboard", "training.steps=3")
+    options = ("loggers.tensorboard.type=tensorboard", "training.max_steps=3")
     assert train(tiny_run, tmp_path / "run", options=options) == 0
     files = [each for each in (tmp_path / "run").rglob("*") if each.is_file()]
     assert len(files) > 10

@@ -16,7 +16,7 @@ from helpers.tiny import ROOT, records
 TIMES = ("seconds", "per_second", "memory")
 OPTIONS = [
     "--cfg-options",
-    "training.steps=40",
+    "training.max_steps=40",
     "hooks.checkpoint.interval=15",
     "hooks.validation.interval=20",
 ]

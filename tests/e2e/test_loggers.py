@@ -15,7 +15,7 @@ def test_tensorboard_gets_the_curves_the_config_and_the_samples(tiny_run: Path, 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = tmp_path / "run"
-    options = ["loggers.tensorboard.type=tensorboard", "training.steps=3"]
+    options = ["loggers.tensorboard.type=tensorboard", "training.max_steps=3"]
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
@@ -35,7 +35,7 @@ def test_wandb_gets_the_curves_the_config_and_the_samples_as_a_table(
 ) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "run"
-    options = ["loggers.wandb.type=wandb", "loggers.wandb.project=tests", "training.steps=3"]
+    options = ["loggers.wandb.type=wandb", "loggers.wandb.project=tests", "training.max_steps=3"]
     options.append("loggers.wandb.mode=offline")
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
     folders = list((run / "wandb").glob("offline-run-*"))
@@ -58,12 +58,16 @@ def test_mlflow_gets_the_curves_the_config_the_data_report_and_the_samples(
     tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run, other = tmp_path / "run", tmp_path / "other.db"
-    options = ["loggers.mlflow.type=mlflow", "training.steps=2", f"loggers.mlflow.uri=sqlite:///{other}"]
+    options = [
+        "loggers.mlflow.type=mlflow",
+        "training.max_steps=2",
+        f"loggers.mlflow.uri=sqlite:///{other}",
+    ]
     argv = ["train", str(tiny_run), "--work-dir", str(run), "--cfg-options"]
     assert main([*argv, *options]) == 0
     captured = capfd.readouterr()
     assert not re.search("INFO|WARNING|alembic|database", captured.out + captured.err)
-    assert main([*argv, *options, "training.steps=3", "--resume"]) == 0
+    assert main([*argv, *options, "training.max_steps=3", "--resume"]) == 0
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{other}")
@@ -95,7 +99,11 @@ def test_a_server_that_is_not_there_is_said_before_the_run(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    options = ["loggers.mlflow.type=mlflow", "loggers.mlflow.uri=http://127.0.0.1:9", "training.steps=1"]
+    options = [
+        "loggers.mlflow.type=mlflow",
+        "loggers.mlflow.uri=http://127.0.0.1:9",
+        "training.max_steps=1",
+    ]
     argv = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]
     assert main(argv) == 2
     assert "loggers.mlflow: cannot start at http://127.0.0.1:9" in capsys.readouterr().err
@@ -117,7 +125,7 @@ def test_a_logger_that_is_not_installed_is_said_with_the_command(
         {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow.entities"}[name],
         None,
     )
-    options = [f"loggers.{name}.type={name}", "training.steps=1"]
+    options = [f"loggers.{name}.type={name}", "training.max_steps=1"]
     assert (
         main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 2
     )

@@ -22,7 +22,7 @@ EXTRA = """
 hooks.update(questions=None, validation=None)
 hooks["checkpoint"].update(interval=10)
 strategy = dict(type="deepspeed", zero=2, timeout_minutes=0.25)
-training.update(steps=600)
+training.update(max_steps=600)
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
@@ -99,7 +99,7 @@ def test_a_rank_that_is_killed_or_stalls_is_named_and_the_run_goes_on(
 
     before = newest(run)
     config.write_text(config.read_text() + 'strategy = dict(type="single")\n')
-    rest = ["--resume", "--cfg-options", f"training.steps={before + 2}"]
+    rest = ["--resume", "--cfg-options", f"training.max_steps={before + 2}"]
     assert main(["train", str(config), "--work-dir", str(run), *rest]) == 0
     assert [each["step"] for each in records(run, "train")] == list(range(1, before + 3))
 
@@ -169,10 +169,12 @@ def test_two_machines_give_the_losses_of_one_process(
 ) -> None:
     pytest.importorskip("deepspeed")
     rows = write_rows(tmp_path / "rows.jsonl", 14)
-    extra = "hooks.update(questions=None, validation=None)\ntraining.update(accumulation=4)\n"
+    extra = (
+        "hooks.update(questions=None, validation=None)\ntraining.update(gradient_accumulation_steps=4)\n"
+    )
     config = write_config(tmp_path / "c.py", tiny_model, rows, extra)
     assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
-    config.write_text(config.read_text() + "training.update(accumulation=2)\n")
+    config.write_text(config.read_text() + "training.update(gradient_accumulation_steps=2)\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
     command += ["--rdzv_backend=c10d", "--rdzv_endpoint=10.77.0.1:29400", "--rdzv_id=xft"]
     command += ["--max_restarts=0"]

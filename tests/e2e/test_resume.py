@@ -72,12 +72,17 @@ def test_a_changed_config_is_refused_with_what_changed(
 ) -> None:
     names = ("config.py", "metrics.jsonl", "samples.jsonl", "data_report.json")
     before = {name: (broken_off / name).read_bytes() for name in names}
-    options = ["--cfg-options", "optimizer.lr=1e-5", "data.val=0.2", "training.accumulation=1"]
+    options = [
+        "--cfg-options",
+        "optimizer.lr=1e-5",
+        "data.val=0.2",
+        "training.gradient_accumulation_steps=1",
+    ]
     assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume", *options]) == 5
     error = capsys.readouterr().err
     assert "optimizer.lr was 0.01, is 1e-05" in error
     assert "data.val was 0.1, is 0.2" in error
-    assert "training.accumulation was 2, is 1" in error
+    assert "training.gradient_accumulation_steps was 2, is 1" in error
     assert {name: (broken_off / name).read_bytes() for name in names} == before
 
 

@@ -99,7 +99,7 @@ def test_the_adapter_and_the_merged_model_score_alike_with_and_without_us(
     ["adapter = None\n", "model.update(dtype='bfloat16')\nquantization = dict(type='nf4')\n"],
 )
 def test_all_weights_and_a_quantised_base(how: str, tmp_path: Path, tiny_model: Path) -> None:
-    extra = f"{how}training.update(steps=3)\n"
+    extra = f"{how}training.update(max_steps=3)\n"
     config, run = write_reward_config(tmp_path, tiny_model, extra), tmp_path / "run"
     assert main(["train", str(config), "--work-dir", str(run)]) == 0
     whole = "adapter = None" in how

@@ -17,7 +17,7 @@ hooks.update(questions=dict(type="questions", max_new_tokens=4), progress=dict(t
 hooks["checkpoint"].update(interval=2, keep=9, best=None)
 hooks["validation"].update(interval=2)
 data.update(val=3, max_length=100)
-training.update(steps=4, accumulation=4 // GROUPS)
+training.update(max_steps=4, gradient_accumulation_steps=4 // GROUPS)
 """
 PAIRS = 'data.update(type="preference", format="preference")\n'
 EXTRA = {

@@ -65,7 +65,7 @@ def test_the_real_small_model_learns_from_the_shipped_pairs(
     config: str, smollm2_tokenizer: Any, tmp_path: Path
 ) -> None:
     """A few steps: what is preferred is told from what is not better than before."""
-    options = ["training.steps=4", "hooks.questions=none", "hooks.checkpoint.interval=100"]
+    options = ["training.max_steps=4", "hooks.questions=none", "hooks.checkpoint.interval=100"]
     options += ["hooks.validation.interval=4", "hooks.verify=none"]
     run = tmp_path / "run"
     file = str(CONFIGS / f"{config}.py")
@@ -83,7 +83,7 @@ def test_the_real_small_model_learns_from_the_shipped_pairs(
 def test_the_real_small_model_learns(config: str, smollm2_tokenizer: Any, tmp_path: Path) -> None:
     """The first five steps of each way of tuning: the validation loss falls by a fifth at least."""
     options = [
-        "training.steps=5",
+        "training.max_steps=5",
         "hooks.questions=none",
         "hooks.checkpoint.interval=100",
         "hooks.validation.interval=5",
@@ -111,7 +111,7 @@ def test_continued_pretraining_lowers_the_perplexity_of_held_out_real_text(
     )
     options = [
         f"data.path={few}",
-        "training.steps=10",
+        "training.max_steps=10",
         "data.val=0.2",
         "hooks.checkpoint.interval=100",
         "hooks.validation.interval=10",

@@ -72,7 +72,7 @@ def accumulated(folder: Path, model: Path, accumulation: int) -> list[tuple[floa
         model,
         rows,
         f"data.update(packing=False, val=None)\n"
-        f"training.update(epochs=2, batch_size={16 // accumulation}, accumulation={accumulation})\n",
+        f"training.update(epochs=2, micro_batch_size={16 // accumulation}, gradient_accumulation_steps={accumulation})\n",
     )
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
     return [(each["loss"], each["grad_norm"]) for each in records(folder / "run", "train")]
@@ -99,9 +99,9 @@ def test_accumulation_does_not_change_the_loss_of_an_epoch_of_one_step(
     ("rows", "extra"),
     [
         (2, "training.update(epochs=1)"),
-        (10, "training.update(epochs=1, accumulation=16, min_steps_per_epoch=4)"),
-        (10, "training.update(steps=1)"),
-        (10, "training.update(steps=3)\nschedule = dict(type='cosine', warmup=0.9)"),
+        (10, "training.update(epochs=1, gradient_accumulation_steps=16, min_steps_per_epoch=4)"),
+        (10, "training.update(max_steps=1)"),
+        (10, "training.update(max_steps=3)\nschedule = dict(type='cosine', warmup=0.9)"),
     ],
 )
 def test_small_data_always_works(tiny_model: Path, tmp_path: Path, rows: int, extra: str) -> None:
@@ -147,7 +147,7 @@ def test_early_stopping_ends_the_run_and_still_saves(tiny_run: Path, tmp_path: P
 def test_all_weights_are_trained_without_an_adapter(
     tiny_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    options = ["adapter=none", "training.steps=3", "optimizer.lr=0.001"]
+    options = ["adapter=none", "training.max_steps=3", "optimizer.lr=0.001"]
     assert (
         main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
     )
@@ -174,7 +174,9 @@ def test_added_tokens_get_embeddings_that_are_trained_and_saved(tiny_run: Path, 
     extra = 'model.update(additional_special_tokens=["<|num|>"])\nhooks.update(questions=None)\n'
     tiny_run.write_text(tiny_run.read_text() + extra)
     run = tmp_path / "run"
-    assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.steps=4"]) == 0
+    assert (
+        main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", "training.max_steps=4"]) == 0
+    )
     saved = load_file(run / "final" / "adapter_model.safetensors")
     deltas = [name for name in saved if "trainable_tokens" in name or "token_adapter" in name]
     assert deltas, sorted(saved)
@@ -185,7 +187,7 @@ def test_layers_saved_beside_the_adapter_are_trained_whole(
     tiny_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    options = ["adapter.modules_to_save=['norm']", "training.steps=2"]
+    options = ["adapter.modules_to_save=['norm']", "training.max_steps=2"]
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
     saved = load_file(run / "final" / "adapter_model.safetensors")
     name = next(each for each in saved if each.endswith("model.norm.weight"))
@@ -214,7 +216,7 @@ def test_components_of_the_users_own_package_are_found(
         "optimizer = dict(type='torch.optim.SGD', lr=0.1)\n"
     )
     tiny_run.write_text(tiny_run.read_text() + extra)
-    assert main(["train", str(tiny_run), "--work-dir", "run", "--cfg-options", "training.steps=2"]) == 0
+    assert main(["train", str(tiny_run), "--work-dir", "run", "--cfg-options", "training.max_steps=2"]) == 0
     import mine  # type: ignore[import-not-found]
 
     assert [step for step, _ in mine.seen] == [1, 2]
@@ -225,7 +227,7 @@ def test_without_a_work_dir_each_run_gets_a_folder_of_its_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert main(["train", str(tiny_run), "--cfg-options", "training.steps=1"]) == 0
+        assert main(["train", str(tiny_run), "--cfg-options", "training.max_steps=1"]) == 0
     assert (tmp_path / "runs" / "tiny" / "final").is_dir()
     assert (tmp_path / "runs" / "tiny-2" / "final").is_dir()
 

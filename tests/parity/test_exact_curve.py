@@ -22,7 +22,7 @@ from xft.types import Sample
 
 STEPS = 50
 EXTRA = """
-training.update(steps=50, accumulation=3, clip=0.5)
+training.update(max_steps=50, gradient_accumulation_steps=3, max_grad_norm=0.5)
 optimizer = dict(type='adamw', lr=1e-3, weight_decay=0.01)
 schedule = dict(type='cosine', warmup=5)
 hooks = dict(progress=dict(type='progress'))
@@ -128,18 +128,20 @@ def test_fifty_steps_are_those_of_a_loop_written_by_hand(
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_run(config: Path) -> None:
     """With dropout, and after something else has drawn random numbers in the same process."""
     dropout = "adapter.lora_dropout=0.1"
-    one = _train(config, "one", dropout, "training.steps=12")
+    one = _train(config, "one", dropout, "training.max_steps=12")
     torch.rand(1000)
     np.random.rand(10)
-    two = _train(config, "two", dropout, "training.steps=12")
+    two = _train(config, "two", dropout, "training.max_steps=12")
     assert _figures(one) == _figures(two)
     first, second = (
         load_file(config.parent / name / "final" / "adapter_model.safetensors") for name in ("one", "two")
     )
     assert all(torch.equal(second[name], each) for name, each in first.items())
-    assert _figures(one)[0] != _figures(_train(config, "three", dropout, "training.steps=1", "seed=1"))[0]
+    assert (
+        _figures(one)[0] != _figures(_train(config, "three", dropout, "training.max_steps=1", "seed=1"))[0]
+    )
     # Dropout did something, from the moment on at which B is no longer zero.
-    assert _figures(one)[9][0] != _figures(_train(config, "four", "training.steps=12"))[9][0]
+    assert _figures(one)[9][0] != _figures(_train(config, "four", "training.max_steps=12"))[9][0]
 
 
 def test_a_curve_in_bf16_with_kernels_is_that_without(config: Path) -> None:
@@ -147,7 +149,7 @@ def test_a_curve_in_bf16_with_kernels_is_that_without(config: Path) -> None:
 
     bf16 has 8 bits (0.4 %), and kernels round at other places than plain operations do; a mean over
     hundreds of tokens feels a tenth of it. The same kernels in fp32 are in the test above, to 1e-5."""
-    options = ("model.dtype=bfloat16", "training.steps=25")
+    options = ("model.dtype=bfloat16", "training.max_steps=25")
     ours, plain = (
         _figures(_train(config, f"bf16-{fused}", *options, f"model.fused_kernels={fused}"))
         for fused in (True, False)

@@ -13,7 +13,7 @@ from xft.version import __version__
 KINDS = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
 SHOWN = {
     "objective": ("type",),
-    "training": ("epochs", "steps", "batch_size", "accumulation", "clip"),
+    "training": ("epochs", "max_steps", "micro_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
     "optimizer": ("type", "lr", "weight_decay"),
     "schedule": ("type", "warmup"),
     "data": ("type", "format", "max_length", "packing", "val"),

@@ -17,35 +17,35 @@ from xft.types import Objective
 
 @dataclass
 class Training:
-    """How long and in which portions is trained.
+    """Length of the training and composition of a step.
 
     Args:
         epochs: passes over the training rows; the last step of a pass may be smaller.
-        steps: optimizer steps, in place of ``epochs``.
-        batch_size: rows in one forward pass; with packing, each row is filled with samples.
-        accumulation: forward passes on each rank in one optimizer step.
-        clip: the most that the gradient's norm may be; ``None`` does not clip.
-        min_steps_per_epoch: with little data, accumulation, rows and their length shrink so that
-            an epoch has at least so many steps, and a line says so; 0 leaves all as it is.
+        max_steps: number of optimizer steps, instead of ``epochs``.
+        micro_batch_size: rows per forward pass and rank; with packing, each row is filled with samples.
+        gradient_accumulation_steps: forward passes per optimizer step and rank.
+        max_grad_norm: maximum global norm of the gradient; ``None`` disables clipping.
+        min_steps_per_epoch: minimum number of optimizer steps per epoch. With little data, gradient
+            accumulation, micro-batch size and packed length are reduced to reach it, with a log line.
+            0 disables the reduction.
     """
 
     epochs: float = 3
-    steps: int | None = None
-    batch_size: int = 1
-    accumulation: int = 1
-    clip: float | None = 1.0
+    max_steps: int | None = None
+    micro_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    max_grad_norm: float | None = 1.0
     min_steps_per_epoch: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training.{name}: got {getattr(self, name)}, expected at least 1")
-        if self.clip is not None and self.clip <= 0:
-            raise ConfigError(f"training.clip: got {self.clip}, expected more than 0, or None")
-        if (self.steps is not None and self.steps < 1) or self.epochs <= 0:
-            raise ConfigError(
-                f"training: got epochs={self.epochs}, steps={self.steps}, expected more than 0"
-            )
+        for name in ("max_steps", "micro_batch_size", "gradient_accumulation_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(key=f"training.{name}", got=value, expected="at least 1")
+        for name in ("epochs", "max_grad_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(key=f"training.{name}", got=value, expected="more than 0")
 
 
 @dataclass

@@ -70,8 +70,8 @@ def make_plan(
     lengths = tuple(samples.lengths.reshape(-1, unit).sum(axis=1).tolist())
     wanted = BatchPlan(
         lengths,
-        batch_size=training.batch_size,
-        accumulation=training.accumulation,
+        batch_size=training.micro_batch_size,
+        accumulation=training.gradient_accumulation_steps,
         capacity=max_length if packing else None,
         seed=seed,
         world_size=world_size,
@@ -80,8 +80,8 @@ def make_plan(
     plan = _shrink(wanted, training.min_steps_per_epoch)
     notes = []
     for name, label in (
-        ("accumulation", "accumulation"),
-        ("batch_size", "batch_size"),
+        ("accumulation", "gradient_accumulation_steps"),
+        ("batch_size", "micro_batch_size"),
         ("capacity", "packed length"),
     ):
         before, after = getattr(wanted, name), getattr(plan, name)
@@ -92,7 +92,7 @@ def make_plan(
             f"few rows: {', '.join(notes)}, so that an epoch has {plan.steps_per_epoch} steps "
             f"instead of {wanted.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
         ]
-    steps = training.steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
+    steps = training.max_steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
     return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint())
 
 

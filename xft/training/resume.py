@@ -11,13 +11,13 @@ from xft.run_config.config import Training
 from xft.training.hooks import EarlyStoppingHook
 
 FREE_TO_CHANGE = ("hooks", "loggers", "questions", "work_dir", "strategy")
-"""Keys of a config that a resumed run may have otherwise. ``training.epochs`` and ``training.steps``
+"""Keys of a config that a resumed run may have otherwise. ``training.epochs`` and ``training.max_steps``
 are two more, and ``FREE_IN_DATA`` says which of a data set."""
 FREE_IN_DATA = ("path", "workers", "cache")
 """Where the rows lie and how they are prepared may change; that they are the same rows, the
 fingerprint says."""
 FREE = ", ".join(
-    [*FREE_TO_CHANGE, *(f"data.{each}" for each in FREE_IN_DATA), "training.epochs and training.steps"]
+    [*FREE_TO_CHANGE, *(f"data.{each}" for each in FREE_IN_DATA), "training.epochs and training.max_steps"]
 )
 """All of them, in words."""
 
@@ -27,7 +27,7 @@ def fixed(config: Any) -> dict[str, Any]:
     values = {key: value for key, value in config.to_dict().items() if key not in FREE_TO_CHANGE}
     values["data"] = _fixed_data(values["data"])
     training = values.get("training", {})
-    values["training"] = {key: each for key, each in training.items() if key not in ("epochs", "steps")}
+    values["training"] = {key: each for key, each in training.items() if key not in ("epochs", "max_steps")}
     plain: dict[str, Any] = json.loads(json.dumps(values, default=_name))
     return plain
 
@@ -96,7 +96,10 @@ def refit(
     fate = "begin with the seed" if world_size > before else "are let go"
     lines.append(f"the random numbers of {others} {fate}")
     fitted = replace(
-        training, accumulation=accumulation, batch_size=portions["batch_size"], min_steps_per_epoch=0
+        training,
+        gradient_accumulation_steps=accumulation,
+        micro_batch_size=portions["batch_size"],
+        min_steps_per_epoch=0,
     )
     return fitted, portions["capacity"] or pack_length, lines
 

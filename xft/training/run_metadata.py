@@ -49,7 +49,7 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
             "steps": plan.num_steps,
             "steps of an epoch": batches.steps_per_epoch,
             "rows at once": batches.batch_size,
-            "accumulation": batches.accumulation,
+            "gradient_accumulation_steps": batches.accumulation,
             "ranks": strategy.world_size,
             **({} if group is None else {"ranks that compute a batch together": group.size}),
             "tokens of a packed row": batches.capacity,

@@ -138,7 +138,9 @@ class Runner(FlexibleRunner):
         changed = differences(said.get("config"), fixed(self.cfg))
         # With other ranks, a step that stays what it was is accumulated of more or fewer portions.
         if changed := [
-            each for each in changed if not (same and each.startswith("training.accumulation "))
+            each
+            for each in changed
+            if not (same and each.startswith("training.gradient_accumulation_steps "))
         ]:
             raise CheckpointError(
                 f"{folder}: the config is not that of the checkpoint ({'; '.join(changed)}); a resumed run may "

@@ -94,7 +94,9 @@ class Parts:
             said = fit_activations(loaded, strategy, prepared.train, plan, prepared.unit, pad)
         model = TrainingModel(loaded.model, objective)
         batches = plan.batches
-        portions = Portions(batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.clip)
+        portions = Portions(
+            batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.max_grad_norm
+        )
         strategy.prepare(model, optimizer=optimizer, schedule=schedule, portions=portions)
         if strategy.together:
             # Until now no rank could have been asked anything: the model is in shares.
@@ -110,7 +112,9 @@ class Parts:
             note=_note(recipe, loaded),
             model=model,
         )
-        loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.clip, pad, prepared.unit)
+        loop = TrainLoop(
+            runner, strategy, prepared.train, plan, recipe.training.max_grad_norm, pad, prepared.unit
+        )
         return runner, loop, said
 
 

@@ -117,7 +117,7 @@ def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
         ("optimizer", 3),
         ("hooks", ["progress"]),
         ("training", {"epochs": None}),
-        ("training", {"batch_size": 1.5}),
+        ("training", {"micro_batch_size": 1.5}),
         ("data", {"type": "instruction", "path": "p", "over_length": "trim"}),
         ("data", {"type": "instruction", "path": {"a": 1}}),
         ("model", {"type": "causal_lm", "path": "p", "gradient_checkpointing": 1}),

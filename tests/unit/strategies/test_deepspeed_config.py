@@ -105,9 +105,9 @@ def test_all_contradictions_are_listed_with_both_values() -> None:
     assert lines == [
         "--deepspeed: ds.json: 11 contradictions",
         "curriculum_learning: xft trains without a curriculum; take it out",
-        "train_micro_batch_size_per_gpu: ds.json says 4, training.batch_size says 2",
+        "train_micro_batch_size_per_gpu: ds.json says 4, training.micro_batch_size says 2",
         "train_batch_size: ds.json says 32, training on 4 ranks says 64",
-        "gradient_clipping: ds.json says 0.5, training.clip says 1.0",
+        "gradient_clipping: ds.json says 0.5, training.max_grad_norm says 1.0",
         "bf16.enabled: ds.json says False, a model trained in bfloat16 under stage 2 says True",
         "gradient_allreduce_op: ds.json says 'sum', xft, which weighs by trained tokens itself, says 'mean'",
         "optimizer.type: ds.json says 'Lion', optimizer says 'AdamW'",

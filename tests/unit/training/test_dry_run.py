@@ -170,8 +170,11 @@ def test_smaller_portions_make_the_same_step() -> None:
             "forward", recipe, plan_of([5] * 64, 8, batch_size=size, accumulation=accumulation)
         )
         values = parse_overrides(first.partition("  (")[0].split())
-        assert values["training.batch_size"] < size
-        assert values["training.batch_size"] * values["training.accumulation"] == size * accumulation
+        assert values["training.micro_batch_size"] < size
+        assert (
+            values["training.micro_batch_size"] * values["training.gradient_accumulation_steps"]
+            == size * accumulation
+        )
 
 
 def test_scratch_is_gone_and_makes_no_run_folder(tmp_path: Path) -> None:

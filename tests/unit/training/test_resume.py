@@ -18,11 +18,15 @@ PORTIONS = {"world_size": 4, "window": 24, "batch_size": 2, "capacity": 512}
     ],
 )
 def test_a_step_stays_what_it_was(world_size: int, accumulation: int, line: str) -> None:
-    wanted = Training(batch_size=8, accumulation=16, clip=0.5)
+    wanted = Training(micro_batch_size=8, gradient_accumulation_steps=16, max_grad_norm=0.5)
     training, length, lines = refit(wanted, 1024, PORTIONS, world_size)
-    assert training.accumulation * world_size == PORTIONS["window"]
-    assert (training.accumulation, training.batch_size, length) == (accumulation, 2, 512)
-    assert (training.min_steps_per_epoch, training.clip) == (0, 0.5)
+    assert training.gradient_accumulation_steps * world_size == PORTIONS["window"]
+    assert (training.gradient_accumulation_steps, training.micro_batch_size, length) == (
+        accumulation,
+        2,
+        512,
+    )
+    assert (training.min_steps_per_epoch, training.max_grad_norm) == (0, 0.5)
     assert lines == [
         f"the run began on 4 ranks and goes on with {world_size}: accumulation 6 → {accumulation}, so that a "
         "step stays what it was",
@@ -31,7 +35,7 @@ def test_a_step_stays_what_it_was(world_size: int, accumulation: int, line: str)
 
 
 def test_on_the_same_ranks_the_config_stays_as_it_is() -> None:
-    wanted = Training(accumulation=16)
+    wanted = Training(gradient_accumulation_steps=16)
     assert refit(wanted, 1024, PORTIONS, 4) == (wanted, 1024, [])
 
 

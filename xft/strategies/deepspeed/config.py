@@ -192,11 +192,11 @@ def settle(values: Mapping[str, Any], facts: Facts, where: str) -> Settled:
 
 def _known(facts: Facts, stage: int) -> Iterator[tuple[str, Any, str, bool]]:
     """Dotted key, what it must be, where that is said, and whether another value is refused."""
-    yield "train_micro_batch_size_per_gpu", facts.batch_size, "training.batch_size", True
-    yield "gradient_accumulation_steps", facts.accumulation, "training.accumulation", True
+    yield "train_micro_batch_size_per_gpu", facts.batch_size, "training.micro_batch_size", True
+    yield "gradient_accumulation_steps", facts.accumulation, "training.gradient_accumulation_steps", True
     whole = facts.batch_size * facts.accumulation * facts.world_size
     yield "train_batch_size", whole, f"training on {facts.world_size} ranks", True
-    yield "gradient_clipping", float(facts.clip or 0), "training.clip", True
+    yield "gradient_clipping", float(facts.clip or 0), "training.max_grad_norm", True
     # Stage 0 shards nothing: it is what one device does, without copies in full precision.
     half = facts.dtype == "bfloat16" and stage > 0
     yield "bf16.enabled", half, f"a model trained in {facts.dtype} under stage {stage}", True

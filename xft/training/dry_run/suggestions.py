@@ -43,11 +43,11 @@ def _smaller_portions(plan: TrainingPlan | None) -> list[str]:
     size, accumulation = plan.batches.batch_size, plan.batches.accumulation
     if size % 2 == 0:
         return [
-            f"training.batch_size={size // 2} training.accumulation={accumulation * 2}  (the same step in "
+            f"training.micro_batch_size={size // 2} training.gradient_accumulation_steps={accumulation * 2}  (the same step in "
             "smaller portions, a little slower)"
         ]
     return [
-        f"training.batch_size=1 training.accumulation={accumulation * size}  (the same step, row by row)"
+        f"training.micro_batch_size=1 training.gradient_accumulation_steps={accumulation * size}  (the same step, row by row)"
     ]
 
 

@@ -25,7 +25,7 @@ OPTIONS = (
     "hooks.validation=none",
     "hooks.questions=none",
     "hooks.progress=none",
-    "hooks.checkpoint.best=none",
+    "hooks.checkpoint.monitor=none",
     "data.val=none",
     f"hooks.checkpoint.interval={INTERVAL}",
     f"training.max_steps={STEPS}",
@@ -60,7 +60,7 @@ def watch(config: Path, run: Path, wait: bool) -> Times:
         still.append(ended[0] - begun)
 
     CheckpointHook.after_step = timed  # type: ignore[method-assign]
-    options = [*OPTIONS, f"hooks.checkpoint.wait={wait}"]
+    options = [*OPTIONS, f"hooks.checkpoint.async_save={not wait}"]
     try:
         code = xft(["train", str(config), "--work-dir", str(run), "--cfg-options", *options])
     finally:

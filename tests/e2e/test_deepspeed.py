@@ -21,7 +21,7 @@ BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
 TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
 COMMON = """
 hooks.update(questions=None, progress=dict(type="progress", interval=8))
-hooks["checkpoint"].update(interval=3, keep=9, best=None)
+hooks["checkpoint"].update(interval=3, keep_last_n=9, monitor=None)
 hooks["validation"].update(interval=6)
 data.update(packing=False, val=2)
 training.update(gradient_accumulation_steps=4 // RANKS)
@@ -39,7 +39,7 @@ hooks.update(
     verify=dict(type="verify", how="inside"),
     guards=dict(type="guards"),
 )
-hooks["checkpoint"].update(best="loss")
+hooks["checkpoint"].update(monitor="loss")
 hooks["validation"].update(interval=1)
 """,
     "dropout": "adapter.update(lora_dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n",

@@ -15,7 +15,7 @@ from xft.checkpoint import writer
 from xft.cli import main
 
 TIMES = ("seconds", "per_second", "memory")
-OPTIONS = ["hooks.checkpoint.interval=3", "hooks.checkpoint.keep=9", "hooks.checkpoint.best=none"]
+OPTIONS = ["hooks.checkpoint.interval=3", "hooks.checkpoint.keep_last_n=9", "hooks.checkpoint.monitor=none"]
 HOOKS = """
 import os
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_resuming_passes_over_what_is_damaged_and_ends_as_the_run_that_was_not(
     assert "step_9 is damaged and passed over: adapter_model.safetensors has 0 bytes" in printed
     assert_same(run, whole)
     assert os.readlink(run / "checkpoints" / "last") == "step_12"
-    assert sorted(each.name for each in (run / "set_aside").iterdir()) == ["step_12", "step_9"]
+    assert sorted(each.name for each in (run / "superseded").iterdir()) == ["step_12", "step_9"]
 
 
 def test_an_older_checkpoint_that_is_named_leaves_the_newer_ones_behind(
@@ -109,7 +109,7 @@ def test_an_older_checkpoint_that_is_named_leaves_the_newer_ones_behind(
     shutil.copytree(whole, run, symlinks=True)
     assert train(whole.parent / "tiny.py", run, "--resume", str(run / "checkpoints" / "step_3")) == 0
     assert_same(run, whole)
-    assert sorted(each.name for each in (run / "set_aside").iterdir()) == ["step_12", "step_6", "step_9"]
+    assert sorted(each.name for each in (run / "superseded").iterdir()) == ["step_12", "step_6", "step_9"]
 
 
 def test_a_run_that_was_killed_before_its_end_is_ended_without_a_further_step(
@@ -178,7 +178,7 @@ def test_too_little_room_is_said_before_the_run_and_leaves_nothing(
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     assert train(tiny_run, tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "keep=9 there must be room for 11" in error
+    assert "keep_last_n=9 there must be room for 11" in error
     assert "100.0 kB" in error
     assert not (tmp_path / "run").exists()
 
@@ -223,7 +223,7 @@ def test_training_goes_on_through_a_full_disk(whole: Path, tmp_path: Path) -> No
         mount -t tmpfs -o size=64m none {room} || exit 77
         cd {tmp_path}
         {sys.executable} {ROOT}/tools/train.py {whole.parent}/tiny.py --work-dir {room}/run --cfg-options \
-            {" ".join(OPTIONS)} hooks.checkpoint.wait=True hooks.fill.type=filling.FillDisk hooks.fill.since=4 hooks.fill.until=8
+            {" ".join(OPTIONS)} hooks.checkpoint.async_save=False hooks.fill.type=filling.FillDisk hooks.fill.since=4 hooks.fill.until=8
         code=$?
         cp -a {room}/run {tmp_path}/run
         exit $code
@@ -247,7 +247,7 @@ def test_a_checkpoint_without_the_optimizer_is_smaller_and_not_resumed_from(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    assert train(tiny_run, run, options=("hooks.checkpoint.optimizer=False",)) == 0
+    assert train(tiny_run, run, options=("hooks.checkpoint.save_optimizer_state=False",)) == 0
     state = load_file(run / "checkpoints" / "step_9" / "training_state.safetensors")
     assert not any("optimizer" in name for name in state)
     assert train(tiny_run, run, "--resume", str(run / "checkpoints" / "step_9")) == 5
@@ -260,7 +260,7 @@ def test_hooks_are_called_before_the_copy_and_after_the_checkpoint_is_there(
 ) -> None:
     (tmp_path / f"watching_{wait}.py").write_text(HOOKS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    options = (f"hooks.watch.type=watching_{wait}.Watch", f"hooks.checkpoint.wait={wait}")
+    options = (f"hooks.watch.type=watching_{wait}.Watch", f"hooks.checkpoint.async_save={not wait}")
     assert train(tiny_run, tmp_path / "run", options=options) == 0
     seen = sys.modules[f"watching_{wait}"].Watch.seen
     assert [each for each in seen if each[0] == "before"] == [

@@ -115,7 +115,7 @@ def test_a_rank_that_is_killed_while_ranks_write_their_shares_costs_nothing(
     config = write_config(tmp_path / "c.py", tiny_model, write_rows(tmp_path / "rows.jsonl", 24), extra)
     run, whole = tmp_path / "run", tmp_path / "whole"
     process = start(config, run)
-    while not list(run.glob("checkpoints/.step_*.shares")):
+    while not list(run.glob("checkpoints/.step_*.shards")):
         assert process.poll() is None
         time.sleep(0.001)
     rank_of(process, 1).kill()

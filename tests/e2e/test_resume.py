@@ -18,7 +18,7 @@ def broken_off(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(tmp_path))
     tiny_run.write_text(
         tiny_run.read_text()
-        + "adapter.update(lora_dropout=0.2)\nhooks['checkpoint'].update(interval=3, keep=9)\n"
+        + "adapter.update(lora_dropout=0.2)\nhooks['checkpoint'].update(interval=3, keep_last_n=9)\n"
     )
     options = ["--cfg-options", "hooks.break_off.type=breaking.BreakOff", "hooks.break_off.at=7"]
     code = main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), *options])

@@ -46,7 +46,7 @@ def config(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.syspath_prepend(str(tmp_path))
     extra = (
         "hooks.update(verify=dict(type='verify'))\n"
-        "hooks['checkpoint'].update(interval=2, wait=True)\n"
+        "hooks['checkpoint'].update(interval=2, async_save=False)\n"
         "adapter.update(lora_dropout=0.2)\n"
     )
     tiny_run.write_text(tiny_run.read_text() + extra)
@@ -69,7 +69,7 @@ def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
         start(self, wanted)
 
     monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", note)
-    assert _train(config, "hooks.checkpoint.keep=1") == 0  # the first is gone before it is looked at
+    assert _train(config, "hooks.checkpoint.keep_last_n=1") == 0  # the first is gone before it is looked at
     out = capsys.readouterr().out
     assert "  step_2 is what was trained: reloaded, " in out
     assert "adapter norms ‖ΔW‖ of 14 layers: min " in out

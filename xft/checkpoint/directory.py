@@ -17,11 +17,11 @@ from xft.errors import CheckpointError
 from xft.utils import console
 
 LAST, BEST = "last", "best"
-SET_ASIDE = "set_aside"
+SUPERSEDED = "superseded"
 """Where checkpoints go that a run parted from: damaged ones, and those of a future that it left."""
 _STEP = re.compile(r"^step_(\d+)$")
 _LEFT_BY_A_KILL = re.compile(
-    r"^\.step_\d+\.(saving|gone|\d+\.shares)$|^\.(last|best)\.new$|^\.final(-.*|\.gone)$"
+    r"^\.step_\d+\.(tmp|trash|\d+\.shards)$|^\.(last|best)\.tmp$|^\.final(-.*|\.trash)$"
 )
 
 
@@ -83,7 +83,7 @@ def damage(folder: Path, unread: Iterable[str] = ()) -> str | None:
 
 def publish(temporary: Path, final: Path) -> None:
     """Give a finished folder, whose files are on the disk, its name."""
-    aside = final.with_name(f".{final.name}.gone")
+    aside = final.with_name(f".{final.name}.trash")
     if aside.exists():
         shutil.rmtree(aside)
     if final.exists():
@@ -96,7 +96,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 def link(folder: Path, name: str) -> None:
     """Point the link ``name`` beside a checkpoint at it, in one step."""
-    temporary = folder.parent / f".{name}.new"
+    temporary = folder.parent / f".{name}.tmp"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.name)
     os.replace(temporary, folder.parent / name)
@@ -109,7 +109,7 @@ def prune(root: Path, keep: int) -> None:
         name = f"step_{step}"
         if name not in linked:
             # Half of a folder must not have the name of a whole one.
-            gone = root / f".{name}.gone"
+            gone = root / f".{name}.trash"
             os.rename(root / name, gone)
             shutil.rmtree(gone)
 
@@ -154,7 +154,7 @@ def best_step(state: dict[str, Any]) -> int | None:
 
 def set_aside(folder: Path) -> Path:
     """Move a checkpoint out of the way, in place of an earlier one of that step. Returns where it is."""
-    where = folder.parent.parent / SET_ASIDE / folder.name
+    where = folder.parent.parent / SUPERSEDED / folder.name
     where.parent.mkdir(exist_ok=True)
     if where.exists():
         shutil.rmtree(where)

@@ -57,7 +57,7 @@ class Share:
 
     def folder(self, root: Path) -> Path:
         """Where ranks leave their files until the first one takes them."""
-        return root / f".{self.name}.shares"
+        return root / f".{self.name}.shards"
 
     def write(self, root: Path) -> None:
         """Write this rank's file, see that it is on the disk, and leave a note beside it. What goes wrong is
@@ -147,7 +147,7 @@ def sweep(root: Path, current: Share | None) -> None:
         root: the folder of the checkpoints.
         current: what is being written now, and stays.
     """
-    for each in root.glob(".step_*.shares"):
+    for each in root.glob(".step_*.shards"):
         if current is None or each != current.folder(root):
             shutil.rmtree(each, ignore_errors=True)
 
@@ -178,6 +178,6 @@ def _note_of(path: Path) -> Path:
 def _leave(path: Path, said: Mapping[str, Any]) -> None:
     """Leave a note, whole or not at all."""
     note = _note_of(path)
-    half = note.with_suffix(".half")
+    half = note.with_suffix(".tmp")
     half.write_text(json.dumps(said), encoding="utf-8")
     os.replace(half, note)

@@ -27,7 +27,7 @@ from xft.models import unwrap
 
 STATE = "training_state.json"
 TENSORS = "training_state.safetensors"
-_KEYS = {"step", "tokens_seen", "hooks", "training"}
+_KEYS = {"step", "tokens_seen", "hooks", "training", "data_fingerprint", "batching", "shards"}
 
 
 @dataclass
@@ -115,10 +115,17 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if not (isinstance(state, dict) and state.keys() >= _KEYS):
+        if not isinstance(state, dict):
             raise ValueError(f"got {state!r:.60}")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / STATE}: broken ({error})") from error
+    if missing := _KEYS - state.keys():
+        raise CheckpointError(
+            key=str(folder / STATE),
+            got=sorted(state),
+            expected=f"the keys {', '.join(sorted(missing))} too: the checkpoint has the format of another version of xft",
+            fix="Start a new run from its weights",
+        )
     return state
 
 
@@ -134,11 +141,11 @@ def put_back(folder: Path, strategy: Strategy) -> dict[str, Any]:
     """
     said = read_state(folder)
     try:
-        shared = reader(folder, said.get("shares", []))
+        shared = reader(folder, said["shards"])
         training = unpack(said["training"], load_file(folder / TENSORS), shared)
         if training["optimizer"] is None:
             raise CheckpointError(
-                f"{folder}: holds no state of the optimizer (hooks.checkpoint.optimizer=False), so the run cannot "
+                f"{folder}: holds no state of the optimizer (hooks.checkpoint.save_optimizer_state=False), so the run cannot "
                 "be gone on with; start a new run from its weights"
             )
         load_weights_into(unwrap(strategy.model).model, folder, strategy)

@@ -167,7 +167,7 @@ def write_checkpoint(job: Job, abandoned: threading.Event | None = None) -> Path
         OSError: the disk does not take it.
     """
     final = job.root / f"step_{job.snapshot.step}"
-    temporary = job.root / f".{final.name}.saving"
+    temporary = job.root / f".{final.name}.tmp"
     share = job.snapshot.share
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -232,7 +232,7 @@ def check_free(root: Path, size: int, keep: int) -> None:
     free = shutil.disk_usage(root).free
     if free + held < size * SPARE * (keep + 2):
         raise ConfigError(
-            f"hooks.checkpoint: a checkpoint takes about {format_bytes(size)}, and with keep={keep} there must be room "
+            f"hooks.checkpoint: a checkpoint takes about {format_bytes(size)}, and with keep_last_n={keep} there must be room "
             f"for {keep + 2}; the disk of {root} has {format_bytes(free + held)} for them. Free some, choose another "
-            "--work-dir, or set hooks.checkpoint.keep=1 or hooks.checkpoint.optimizer=False"
+            "--work-dir, or set hooks.checkpoint.keep_last_n=1 or hooks.checkpoint.save_optimizer_state=False"
         )

@@ -134,7 +134,7 @@ class Runner(FlexibleRunner):
             CheckpointError: it is broken, or of another model or other data.
         """
         said = snapshot.read_state(folder)
-        same = said.get("data") == loop.plan.fingerprint()
+        same = said["data_fingerprint"] == loop.plan.fingerprint()
         changed = differences(said.get("config"), fixed(self.cfg))
         # With other ranks, a step that stays what it was is accumulated of more or fewer portions.
         if changed := [
@@ -190,13 +190,13 @@ class Runner(FlexibleRunner):
             "step": loop.step,
             "tokens_seen": loop.tokens_seen,
             "stop_reason": loop.stop_reason,
-            "data": loop.plan.fingerprint(),
-            "portions": loop.plan.portions(),
+            "data_fingerprint": loop.plan.fingerprint(),
+            "batching": loop.plan.portions(),
             "config": fixed(self.cfg),
             "hooks": self._remembered(),
             "loggers": {type(each).__name__: each.position() for each in self.loggers},
             "training": training,
-            "shares": places,
+            "shards": places,
         }
         writer = model_weights.weights_writer(self.bare_model)
         parts = self._parts()

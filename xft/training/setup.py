@@ -180,7 +180,7 @@ def plan_run(
     training, pack_length = recipe.training, recipe.data.pack_length
     lines: list[str] = []
     if resume is not None:
-        portions = read_state(resume).get("portions", {"world_size": world_size, "window": None})
+        portions = read_state(resume)["batching"]
         training, pack_length, changed = refit(training, pack_length, portions, world_size)
         lines = [f"resuming from {resume}", *(f"note: {each}" for each in changed)]
     packing = _packing(recipe, loaded)

@@ -12,7 +12,15 @@ from xft.checkpoint.manifest import MANIFEST, files_of, seal
 from xft.checkpoint.snapshot import STATE, TENSORS
 from xft.errors import CheckpointError
 
-STATE_TEXT = {"step": 0, "tokens_seen": 0, "training": {}, "hooks": {}}
+STATE_TEXT = {
+    "step": 0,
+    "tokens_seen": 0,
+    "training": {},
+    "hooks": {},
+    "data_fingerprint": "",
+    "batching": {},
+    "shards": [],
+}
 
 
 def make(run: Path, *steps: int, best: int | None = None) -> Path:
@@ -142,7 +150,7 @@ def test_what_is_newer_than_the_checkpoint_that_a_run_goes_on_from_is_set_aside(
     tidy(run, root / "step_6")
     assert sorted(each.name for each in root.iterdir()) == ["best", "last", "step_4", "step_6"]
     assert (os.readlink(root / "last"), os.readlink(root / "best")) == ("step_6", "step_4")
-    assert sorted(each.name for each in (run / "set_aside").iterdir()) == ["step_10", "step_8"]
+    assert sorted(each.name for each in (run / "superseded").iterdir()) == ["step_10", "step_8"]
     assert len(said) == 2
     assert find_checkpoint(run).name == "step_6"
 
@@ -156,14 +164,14 @@ def test_a_best_one_that_is_gone_leaves_no_link_to_nothing(tmp_path: Path) -> No
 
 def test_what_a_kill_left_half_done_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
     run = make(tmp_path, 2)
-    left = ["checkpoints/.step_4.saving", "checkpoints/.step_1.gone", ".final-abc", ".final.gone"]
+    left = ["checkpoints/.step_4.tmp", "checkpoints/.step_1.trash", ".final-abc", ".final.trash"]
     for name in left:
         (run / name).mkdir()
         (run / name / "half").touch()
-    (run / "checkpoints" / ".last.new").symlink_to("step_2")
+    (run / "checkpoints" / ".last.tmp").symlink_to("step_2")
     others = [".lock", "notes.txt", "checkpoints/.hidden"]
     for name in others:
         (run / name).touch()
     tidy(run, None)
-    assert not any(os.path.lexists(run / name) for name in [*left, "checkpoints/.last.new"])
+    assert not any(os.path.lexists(run / name) for name in [*left, "checkpoints/.last.tmp"])
     assert all((run / name).exists() for name in [*others, "checkpoints/step_2"])

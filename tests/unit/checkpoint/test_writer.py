@@ -171,7 +171,9 @@ def test_too_little_room_is_said_with_numbers(tmp_path: Path, monkeypatch: pytes
         check_room(tmp_path, 4_000_000)
     # keep=1 needs room for three: 3 x 0.95 MB x 1.05 = 2.99 MB
     check_free(tmp_path, 950_000, keep=1)
-    with pytest.raises(ConfigError, match=r"about 950\.0 kB, and with keep=2 there must be room for 4"):
+    with pytest.raises(
+        ConfigError, match=r"about 950\.0 kB, and with keep_last_n=2 there must be room for 4"
+    ):
         check_free(tmp_path, 950_000, keep=2)
     (tmp_path / "held").write_bytes(bytes(1_000_000))  # what is there already will be pruned
     check_free(tmp_path, 950_000, keep=2)

@@ -159,7 +159,9 @@ def _time(costs: Costs) -> list[str]:
 def _disk(costs: Costs) -> list[str]:
     if not costs.checkpoint_bytes:
         return []
-    keep = next(each.keep for each in costs.recipe.hooks.values() if isinstance(each, CheckpointHook))
+    keep = next(
+        each.keep_last_n for each in costs.recipe.hooks.values() if isinstance(each, CheckpointHook)
+    )
     after = (keep + 1) * costs.checkpoint_bytes + costs.final_bytes
     return [
         f"disk      up to {format_bytes(after)} stay: {keep} checkpoints and the best one, {format_bytes(costs.checkpoint_bytes)} "

@@ -187,13 +187,13 @@ class Rehearsal:
         console.info("trying a checkpoint")
         root = directory.folder_of(runner.work_folder)
         with self.part("checkpoint", "copied, written, flushed and read back"):
-            snapshot = runner.snapshot(hook.optimizer)
+            snapshot = runner.snapshot(hook.save_optimizer_state)
             if isinstance(snapshot, Share):
                 snapshot.write(root)
             elif snapshot is not None:
                 root.mkdir(parents=True, exist_ok=True)
-                check_free(root, snapshot.size, hook.keep)
-                saved = write_checkpoint(Job(snapshot, root, hook.keep, False, runner.flush_loggers))
+                check_free(root, snapshot.size, hook.keep_last_n)
+                saved = write_checkpoint(Job(snapshot, root, hook.keep_last_n, False, runner.flush_loggers))
                 sizes = {each.name: each.stat().st_size for each in saved.rglob("*") if each.is_file()}
                 costs.checkpoint_bytes = sum(sizes.values())
                 costs.final_bytes = sum(

@@ -32,8 +32,10 @@ def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
                 ]
     if kind == "checkpoint":
         for name, hook in recipe.hooks.items():
-            if isinstance(hook, CheckpointHook) and hook.optimizer:
-                return [f"hooks.{name}.optimizer=False  (such a checkpoint cannot be resumed from)"]
+            if isinstance(hook, CheckpointHook) and hook.save_optimizer_state:
+                return [
+                    f"hooks.{name}.save_optimizer_state=False  (such a checkpoint cannot be resumed from)"
+                ]
     return _smaller_model(recipe)
 
 

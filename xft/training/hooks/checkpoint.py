@@ -26,13 +26,12 @@ class CheckpointHook(IntervalHook):
 
     Args:
         interval: steps between two checkpoints; ``None`` saves about five times in a run.
-        keep: how many of the newest are kept; the best is kept in any case.
-        best: the figure of the validation that says which is best; lower is better. ``None``
-            keeps no best one.
-        wait: whether training waits until a checkpoint is on the disk.
-        optimizer: whether the state of the optimizer is saved, two thirds of a checkpoint with
-            AdamW. A checkpoint without it cannot be resumed from. When a signal ends the run, it
-            is saved in any case.
+        keep_last_n: number of newest checkpoints to keep, in addition to the best one.
+        monitor: validation metric that selects the best checkpoint, lower is better; ``None`` selects none.
+        async_save: whether training continues while a checkpoint is written.
+        save_optimizer_state: whether the optimizer state is saved, two thirds of a checkpoint with AdamW.
+            Training cannot be resumed from a checkpoint without it. The checkpoint that is written
+            when a signal ends the run always contains it.
     """
 
     priority = "LOW"
@@ -40,18 +39,18 @@ class CheckpointHook(IntervalHook):
     def __init__(
         self,
         interval: int | None = None,
-        keep: int = 2,
-        best: Literal["loss", "perplexity"] | None = "loss",
-        wait: bool = False,
-        optimizer: bool = True,
+        keep_last_n: int = 2,
+        monitor: Literal["loss", "perplexity"] | None = "loss",
+        async_save: bool = True,
+        save_optimizer_state: bool = True,
     ) -> None:
         super().__init__(interval, times=5)
-        if keep < 1:
-            raise ConfigError(f"hooks.checkpoint.keep: got {keep}, expected at least 1")
-        self.keep = keep
-        self.best = best
-        self.wait = wait
-        self.optimizer = optimizer
+        if keep_last_n < 1:
+            raise ConfigError(key="hooks.checkpoint.keep_last_n", got=keep_last_n, expected="at least 1")
+        self.keep_last_n = keep_last_n
+        self.monitor = monitor
+        self.async_save = async_save
+        self.save_optimizer_state = save_optimizer_state
 
     def before_run(self, runner: Any) -> None:
         """Take up where a resumed run was, see that there is room, and listen to signals.
@@ -71,7 +70,7 @@ class CheckpointHook(IntervalHook):
         self._root = directory.folder_of(runner.work_folder)
         strategy = runner.strategy
         if strategy.rank == 0:
-            check_free(self._root, runner.checkpoint_size(self.optimizer), self.keep)
+            check_free(self._root, runner.checkpoint_size(self.save_optimizer_state), self.keep_last_n)
         self._saver = Saver()
         self._signals = Signals(shared=strategy.world_size > 1, quiet=strategy.rank != 0)
         self._stop_asked, self._save_asked = 0, False
@@ -80,9 +79,9 @@ class CheckpointHook(IntervalHook):
 
     def after_validation(self, runner: Any, metrics: dict[str, float]) -> None:
         """Remember whether the model is the best so far."""
-        if self.best is None or runner.train_loop.step == 0:
+        if self.monitor is None or runner.train_loop.step == 0:
             return
-        value, best = metrics[self.best], self._state["best_value"]
+        value, best = metrics[self.monitor], self._state["best_value"]
         if best is None or value < best:
             self._state |= {"best_value": value, "best_step": runner.train_loop.step}
             self._improved = True
@@ -99,7 +98,7 @@ class CheckpointHook(IntervalHook):
             self._stop(runner)
         due = self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None
         if due or self._save_asked or self._improved:
-            self._save(runner, self.wait, self.optimizer)
+            self._save(runner, not self.async_save, self.save_optimizer_state)
 
     def after_train(self, runner: Any) -> None:
         """See that the end of the run is saved.
@@ -110,7 +109,7 @@ class CheckpointHook(IntervalHook):
         self._finish(runner)
         step = runner.train_loop.step
         if self._saved != step:
-            self._save(runner, wait=True, optimizer=self.optimizer)
+            self._save(runner, wait=True, optimizer=self.save_optimizer_state)
         if self._saved != step:
             raise CheckpointError(
                 f"step_{step}, the last of the run, could not be saved ({self._reason}); mend that, and go on "
@@ -136,7 +135,7 @@ class CheckpointHook(IntervalHook):
         self._tried = dict(self._state)
         if isinstance(snapshot, Snapshot):
             best = self._state["best_step"] == step
-            self._saver.start(Job(snapshot, self._root, self.keep, best, runner.flush_loggers))
+            self._saver.start(Job(snapshot, self._root, self.keep_last_n, best, runner.flush_loggers))
         elif snapshot is not None:
             self._saver.start(ShareJob(snapshot, self._root, step))
         self._improved = self._save_asked = False

@@ -67,9 +67,9 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     from xft.training.activation_budget import expected
     from xft.types import Sample
     from xft.utils import system
-    from xft.utils.memory import keep_freed_memory
+    from xft.utils.memory import tune_glibc_malloc
 
-    keep_freed_memory()
+    tune_glibc_malloc()
     spec = CausalLMConfig(job["model"], dtype="bfloat16")
     adapter = LoRA(r=job["rank"], lora_alpha=2 * job["rank"])
     loaded = spec.load(spec.load_tokenizer(), torch.device("cpu"), adapter)
@@ -85,8 +85,8 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     base = adapted.get_base_model()
     make_again(base, job.get("again", 0))
     gc.collect()
-    system.forget_peak()
-    before = system.resident()
+    system.reset_peak_rss()
+    before = system.rss_bytes()
     read = {"wall": time.perf_counter, "cpu": time.process_time}[job["clock"]]
     seconds = 0.0
     for _ in range(2):
@@ -96,7 +96,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
         seconds = read() - begun
-    peak = system.peak_resident()
+    peak = system.peak_rss_bytes()
     # Last, as it takes memory too, and what it took would be free for the steps.
     make_again(base, 0)
     kept = measure_kept(adapted, base, batch)

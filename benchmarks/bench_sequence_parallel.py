@@ -20,9 +20,10 @@ from torch.autograd.graph import saved_tensors_hooks
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from xft.distributed import read_launcher, seed_everything, start_process_group  # noqa: E402
 from xft.models import PACKED, LoRA, TrainingModel  # noqa: E402
 from xft.objectives import next_token  # noqa: E402
-from xft.strategies import DDP, read_launcher, seed_everything, start_process_group  # noqa: E402
+from xft.strategies import DDP  # noqa: E402
 from xft.types import Batch  # noqa: E402
 from xft.utils import system  # noqa: E402
 
@@ -81,12 +82,12 @@ def measure(strategy: DDP, tokens: int) -> tuple[float, int, int]:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         else:
-            system.forget_peak()
-        before = torch.cuda.memory_allocated() if on_gpu else system.resident()
+            system.reset_peak_rss()
+        before = torch.cuda.memory_allocated() if on_gpu else system.rss_bytes()
         kept: dict[int, int] = {}
         with saved_tensors_hooks(partial(count, kept), lambda each: each):
             output = strategy.forward_backward(batch, 1 / tokens, True)
-        peak = torch.cuda.max_memory_allocated() if on_gpu else system.peak_resident()
+        peak = torch.cuda.max_memory_allocated() if on_gpu else system.peak_rss_bytes()
         strategy.step(1.0)
     return float(output.loss_sum.detach()) / output.num_targets, peak - before, sum(kept.values())
 

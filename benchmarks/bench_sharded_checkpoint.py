@@ -21,10 +21,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from estimate_zero_memory import FULL, LORA, Kind, Memory, memory  # noqa: E402
 
+from xft.distributed import read_launcher, seed_everything  # noqa: E402
 from xft.models import LoRA, TrainingModel  # noqa: E402
 from xft.models.param_shapes import whole_shape  # noqa: E402
 from xft.objectives import next_token  # noqa: E402
-from xft.strategies import DeepSpeed, Portions, read_launcher, seed_everything  # noqa: E402
+from xft.strategies import DeepSpeed, Portions  # noqa: E402
 from xft.types import Batch  # noqa: E402
 
 FULL_FP32 = Kind("full, fp32", 0, 4, 4)

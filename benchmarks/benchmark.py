@@ -180,7 +180,7 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     from xft.models import NF4, CausalLMConfig, LoRA, TrainingModel
     from xft.objectives import next_token
     from xft.templates import ChatTemplate
-    from xft.utils.memory import keep_freed_memory
+    from xft.utils.memory import tune_glibc_malloc
 
     spec = CausalLMConfig(job["model"], dtype=job["dtype"], **options.get("model", {}))
     quantization = NF4() if "quantization" in options else None
@@ -194,7 +194,7 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
         model(lay_out(samples, window)).loss_sum.backward()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         # The profiler undoes it: without this line a step spends a fifth of its time in page faults.
-        keep_freed_memory()
+        tune_glibc_malloc()
         model(lay_out(samples, windows[-1])).loss_sum.backward()
     print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
 

@@ -1,9 +1,8 @@
-"""The command line. ``xft --help`` imports nothing heavy: each command brings its own."""
+"""Parse the command line and run a command. Each command imports its own libraries, which keeps ``--help`` fast."""
 
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 from xft.commands import COMMANDS, completion
@@ -11,9 +10,7 @@ from xft.errors import TrainingError, XftError
 from xft.version import __version__
 
 INTERRUPTED = 130
-"""What a shell reports for Ctrl-C: 128 + SIGINT."""
-FIRST_SPEAKS = 2.0
-"""Seconds that other ranks keep a mistake to themselves."""
+"""Exit code that shells report for Ctrl-C: 128 + SIGINT."""
 FIRST_STEPS = """examples:
   xft copy smollm2_lora mine.py
   xft inspect-data mine.py
@@ -24,7 +21,7 @@ FIRST_STEPS = """examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``xft``."""
+    """Build the parser of ``xft``."""
     parser = argparse.ArgumentParser(
         prog="xft",
         description="Fine-tune language models from Python config files.",
@@ -33,21 +30,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xft {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, each in COMMANDS.items():
-        command = commands.add_parser(
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(
             name,
-            help=each.summary,
-            description=each.summary,
-            epilog=each.epilog,
+            help=command.summary,
+            description=command.summary,
+            epilog=command.epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        each.add(command)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.add(subparser)
+        subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 0, or that of the mistake that ended it."""
+    """Run a command and return its exit code."""
     parser = build_parser()
     if completion.ASKED in os.environ:
         completion.answer(parser)
@@ -57,55 +54,61 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console.setup()
     console.silence_libraries()
-    # Components of the user's own, named in a config, are found from where the command is typed.
+    # Config files may name components of the user's own modules in the current folder.
     sys.path.insert(0, os.getcwd())
     try:
-        done = COMMANDS[arguments.command].run(arguments)
+        exit_code = COMMANDS[arguments.command].run(arguments)
         sys.stdout.flush()
-        return done or 0
+        return exit_code or 0
     except XftError as error:
         if arguments.debug:
             raise
-        print(f"error: {_of_rank(arguments, error)}{error}", file=sys.stderr)
+        _print_error(arguments, str(error), names_rank=not isinstance(error, TrainingError))
         return error.exit_code
     except MemoryError:
-        print(
-            "error: the memory is full; lower training.micro_batch_size or data.max_length", file=sys.stderr
-        )
+        _print_error(arguments, "out of memory; lower training.micro_batch_size or data.max_length")
         return 1
-    except KeyboardInterrupt as stop:
-        # A signal that ended a run with a checkpoint brings the number of its own.
-        code: int | None = getattr(stop, "exit_code", None)
+    except KeyboardInterrupt as interrupt:
+        # Training that a signal has ended after a checkpoint sets an exit code of its own.
+        code: int | None = getattr(interrupt, "exit_code", None)
         if arguments.debug and code is None:
             raise
-        print(f"\n{stop}" if code is not None else "\ninterrupted", file=sys.stderr)
+        print(f"\n{interrupt}" if code is not None else "\ninterrupted", file=sys.stderr)
         return INTERRUPTED if code is None else code
     except BrokenPipeError:
-        # The reader of our output has left, as `xft list | head` does.
+        # The reader has closed the pipe, as in `xft list | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        # Whatever else fails is a fault of xft, of a component of the user's, or of the machine.
+        # A bug in xft or in a component of the user's, or a fault of the machine.
         if arguments.debug:
             raise
         first = (str(error).strip() or "no message").splitlines()[0]
-        print(f"error: {type(error).__name__}: {first} (--debug shows where)", file=sys.stderr)
+        _print_error(arguments, f"{type(error).__name__}: {first} (--debug shows the traceback)")
         return 1
 
 
-def _of_rank(arguments: argparse.Namespace, error: XftError) -> str:
-    """Which rank an error is of, where it is not the first one.
+def _print_error(arguments: argparse.Namespace, message: str, names_rank: bool = True) -> None:
+    """Print an error on stderr, once if several ranks raise the same one.
 
-    A mistake in config, data or model is most often found by all ranks. The first says it at once, and its launcher
-    ends the others before they do so too.
+    Args:
+        arguments: parsed command line.
+        message: text after ``error:``.
+        names_rank: whether a rank other than 0 adds its number; errors of the training itself concern all ranks.
     """
-    from xft.utils.system import rank_by
+    from xft.utils.system import rank_from_env
 
-    rank = rank_by(getattr(arguments, "launcher", "none"))
-    if rank == 0 or isinstance(error, TrainingError):
-        return ""
-    time.sleep(FIRST_SPEAKS)
-    return f"rank {rank}: "
+    launcher = getattr(arguments, "launcher", "none")
+    rank = rank_from_env(launcher)
+    line = f"error: {f'rank {rank}: ' if rank and names_rank else ''}{message}"
+    if launcher == "none":
+        print(line, file=sys.stderr)
+        return
+    from xft.distributed.error_report import report_once
+
+    with report_once(message) as is_first:
+        if is_first:
+            print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

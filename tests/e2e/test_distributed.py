@@ -41,8 +41,8 @@ def test_two_ranks_give_the_losses_of_one_process(tiny_model: Path, tmp_path: Pa
     assert done.stdout.count("score before") == 1  # only the first rank speaks
 
 
-def test_a_mistake_of_all_ranks_is_said_once(tiny_run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(tiny_run), "--num-devices", "2"]
+def test_train_config_error_on_all_ranks_prints_once(tiny_run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(tiny_run), "--nproc-per-node", "2"]
     command += ["--work-dir", str(tmp_path / "r"), "--cfg-options", "optimizer.lrr=1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
@@ -72,5 +72,5 @@ def test_without_deepspeed_a_line_says_how_to_get_it(
 def test_two_things_that_start_processes_are_refused(
     tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", str(tiny_run), "--launcher", "slurm", "--num-devices", "2"]) == 2
+    assert main(["train", str(tiny_run), "--launcher", "slurm", "--nproc-per-node", "2"]) == 2
     assert "--launcher slurm starts the processes; give one of the two" in capsys.readouterr().err

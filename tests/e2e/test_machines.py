@@ -29,7 +29,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 def start(config: Path, run: Path, *options: str) -> subprocess.Popen[str]:
     """Train on two devices of this machine, with the shorthand."""
-    arguments = [str(config), "--work-dir", str(run), "--num-devices", "2", *options]
+    arguments = [str(config), "--work-dir", str(run), "--nproc-per-node", "2", *options]
     return subprocess.Popen(
         [sys.executable, str(ROOT / "tools" / "train.py"), *arguments],
         stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ def test_a_rank_that_is_killed_or_stalls_is_named_and_the_run_goes_on(
     out, error = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGKILL
     assert "error: rank 1 of 2 is gone: it was killed" in error
-    assert "--resume goes on from the newest checkpoint" in error
+    assert "--resume continues from the newest checkpoint" in error
     assert "Traceback" not in error
     assert out.count("steps     600") == 1  # only the first rank speaks
 

@@ -65,7 +65,7 @@ class Runs:
         return {
             "config": str(self.config(kind, 4 // size)),
             "work_dir": str(self.folder / f"{kind}-{size}{''.join(more.values())}"),
-            "sequence_parallel": size,
+            "sequence_parallel_size": size,
             **more,
         }
 
@@ -128,12 +128,12 @@ def test_a_checkpoint_goes_on_without_the_others(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--sequence-parallel", "2"], "got 2 with 1 rank, expected"),
-        (["--sequence-parallel", "0"], "got 0 with 1 rank, expected"),
+        (["--sequence-parallel-size", "2"], "got 2 with 1 rank, expected"),
+        (["--sequence-parallel-size", "0"], "got 0 with 1 rank, expected"),
         # A config that is made for one device: the option makes of it what a launcher would.
         (
             [
-                "--sequence-parallel",
+                "--sequence-parallel-size",
                 "2",
                 "--cfg-options",
                 "strategy.type=single",

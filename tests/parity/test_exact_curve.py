@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
 from xft.cli import main
 from xft.config import build, load_config
+from xft.distributed import seed_everything
 from xft.models import LoRA
 from xft.run_config.config import Recipe
 from xft.run_config.plan import make_plan
-from xft.strategies import seed_everything
 from xft.types import Sample
 
 STEPS = 50

@@ -35,7 +35,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="what starts a process on each device: torchrun, srun or mpirun",
     )
     parser.add_argument(
-        "--num-devices",
+        "--nproc-per-node",
         type=int,
         metavar="N",
         help="train on N devices of this machine: starts torchrun for you",
@@ -46,7 +46,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="shard with DeepSpeed: zero1, zero2, zero3, zero2_offload, zero3_offload or a JSON file",
     )
     parser.add_argument(
-        "--sequence-parallel",
+        "--sequence-parallel-size",
         type=int,
         metavar="N",
         help="N neighbouring ranks compute each batch together, each a share of its tokens (Ulysses)",
@@ -54,15 +54,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    count = arguments.num_devices
+    count = arguments.nproc_per_node
     if count is not None and (count != 1 or arguments.launcher == "none"):
         if arguments.launcher != "none":
             raise ConfigError(
-                f"--num-devices {count}: --launcher {arguments.launcher} starts the processes; give one of the two"
+                f"--nproc-per-node {count}: --launcher {arguments.launcher} starts the processes; give one of the two"
             )
-        from xft.distributed.launch import run_on_devices
+        from xft.distributed.launch import spawn_local_ranks
 
-        return run_on_devices(count, arguments.argv)
+        return spawn_local_ranks(count, arguments.argv)
     with importing():
         from xft.training.train import TrainOptions, train
 
@@ -76,7 +76,7 @@ def _train(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             launcher=arguments.launcher,
             deepspeed=arguments.deepspeed,
-            sequence_parallel=arguments.sequence_parallel,
+            sequence_parallel_size=arguments.sequence_parallel_size,
             dry_run=arguments.dry_run,
         )
     )
@@ -92,6 +92,6 @@ TRAIN = Command(
         "xft train configs/smollm2_lora.py --dry-run",
         "xft train configs/smollm2_lora.py --cfg-options data.path=my_rows.jsonl",
         "xft train CONFIG --work-dir RUN --resume",
-        "xft train CONFIG --num-devices 8 --deepspeed zero2",
+        "xft train CONFIG --nproc-per-node 8 --deepspeed zero2",
     ),
 )

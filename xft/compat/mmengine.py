@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 # transformers checks once whether DeepSpeed is installed. It must check before DeepSpeed is hidden.
 import transformers.integrations.deepspeed  # noqa: F401
 
-from xft.utils.system import hidden
+from xft.utils.system import blocked_imports
 
-with hidden("deepspeed", "bitsandbytes"):
+with blocked_imports("deepspeed", "bitsandbytes"):
     from mmengine._strategy import BaseStrategy
     from mmengine.hooks import Hook
     from mmengine.runner import BaseLoop, FlexibleRunner

@@ -3,9 +3,9 @@
 Import peft from here outside :mod:`xft.models`, whose package imports this module first.
 """
 
-from xft.utils.system import hidden
+from xft.utils.system import blocked_imports
 
-with hidden("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
+with blocked_imports("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
 __all__ = ["PeftModel", "get_peft_model_state_dict", "set_peft_model_state_dict"]

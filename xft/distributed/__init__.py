@@ -1,12 +1,34 @@
-"""Sequence parallelism: ranks that share the tokens of a batch out between them."""
+"""Ranks: how they start, find each other, exchange data, and detect that one of them has failed."""
 
+from xft.distributed.devices import resolve_device, seed_everything
+from xft.distributed.launch import (
+    DEFAULT_TIMEOUT_MINUTES,
+    broadcast_object,
+    read_launcher,
+    spawn_local_ranks,
+    start_process_group,
+)
 from xft.distributed.sequence_parallel import (
-    add_up,
+    all_reduce_sum,
     check_sequence_parallel,
-    share_out,
-    to_heads,
-    to_tokens,
-    whole_length,
+    heads_to_seq,
+    padded_length,
+    seq_to_heads,
+    split_sequence,
 )
 
-__all__ = ["add_up", "check_sequence_parallel", "share_out", "to_heads", "to_tokens", "whole_length"]
+__all__ = [
+    "DEFAULT_TIMEOUT_MINUTES",
+    "all_reduce_sum",
+    "broadcast_object",
+    "check_sequence_parallel",
+    "heads_to_seq",
+    "padded_length",
+    "read_launcher",
+    "resolve_device",
+    "seed_everything",
+    "seq_to_heads",
+    "spawn_local_ranks",
+    "split_sequence",
+    "start_process_group",
+]

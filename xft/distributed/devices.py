@@ -1,4 +1,4 @@
-"""The device of this process, and the seed of its random numbers."""
+"""Choose the device of this process and seed its random number generators."""
 
 import os
 import random
@@ -10,26 +10,35 @@ from xft.errors import ConfigError
 
 
 def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed Python, NumPy and torch on every device. Ranks differ, so that their dropout does."""
+    """Seed Python, NumPy and torch on every device with ``seed + rank``, which gives each rank its own dropout."""
     random.seed(seed + rank)
     np.random.seed((seed + rank) % 2**32)
     torch.manual_seed(seed + rank)
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of this process: its own GPU where there is one, else the CPU.
+def resolve_device(name: str = "auto") -> torch.device:
+    """Return the device of this process.
+
+    Args:
+        name: ``auto`` (the GPU of this local rank, or else the CPU), or a torch device name. ``cuda`` without an index
+            is the GPU of this local rank.
 
     Raises:
-        ConfigError: a device is asked for that the machine does not have.
+        ConfigError: torch does not know the name, or finds no CUDA device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise ConfigError(f"strategy.device: got {name!r}, but torch finds no CUDA device; use 'auto'")
+            raise ConfigError(
+                key="strategy.device",
+                got=name,
+                expected="a device of this machine, where torch finds no CUDA device",
+                fix="set it to 'auto'",
+            )
         index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
         return torch.device("cuda", index)
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"strategy.device: got {name!r}, expected auto, cpu, cuda or mps") from error
+        raise ConfigError(key="strategy.device", got=name, expected="auto, cpu, cuda or mps") from error

@@ -1,4 +1,4 @@
-"""How ranks are started, and how they find each other."""
+"""Start ranks and join them in a process group."""
 
 import os
 import socket
@@ -16,36 +16,38 @@ from xft.errors import ConfigError
 from xft.utils.system import LAUNCHERS
 
 T = TypeVar("T")
-TIMEOUT = 30.0
-"""Minutes that a rank waits for the others, where nothing is said."""
+DEFAULT_TIMEOUT_MINUTES = 30.0
+"""Minutes that a collective waits for the other ranks."""
 
 
 def read_launcher(launcher: str) -> tuple[int, int]:
-    """Rank and number of ranks, as the launcher's environment says; torch's names for them are set.
+    """Return rank and world size from the launcher's environment, and set torch's variables for them.
 
     Raises:
-        ConfigError: the environment of that launcher is not there.
+        ConfigError: a variable of that launcher is not set.
     """
     if launcher == "none":
         return 0, 1
-    names, start = LAUNCHERS[launcher]
-    missing = [each for each in names if each not in os.environ]
+    names, command = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
     if missing:
         raise ConfigError(
-            f"--launcher {launcher}: the environment has no {', '.join(missing)}; start with `{start} ...`"
+            f"--launcher {launcher}: the environment has no {', '.join(missing)}; start with `{command} ...`",
+            key="--launcher",
+            got=launcher,
         )
-    for ours, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
-        os.environ[ours] = os.environ[theirs]
+    for torch_name, launcher_name in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+        os.environ[torch_name] = os.environ[launcher_name]
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def start_process_group(launcher: str, timeout_minutes: float = TIMEOUT) -> None:
-    """Join the other ranks, if that is not done yet: with NCCL where there are GPUs, else with gloo.
+def start_process_group(launcher: str, timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES) -> None:
+    """Join the process group unless this process has already joined it: NCCL with GPUs, gloo without.
 
-    Without a launcher, this process is the only rank.
+    Without a launcher, the group has this process alone.
 
     Raises:
-        ConfigError: the environment of the launcher is not there, or does not say where the first rank is.
+        ConfigError: the launcher's environment is incomplete, or the address of rank 0 cannot be found.
     """
     if distributed.is_initialized():
         return
@@ -54,8 +56,8 @@ def start_process_group(launcher: str, timeout_minutes: float = TIMEOUT) -> None
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     read_launcher(launcher)
     if "MASTER_ADDR" not in os.environ:
-        os.environ["MASTER_ADDR"] = find_first_machine(launcher)
-    # Two jobs on one machine must not meet.
+        os.environ["MASTER_ADDR"] = find_master_addr(launcher)
+    # Derived from the job, because two jobs on one machine need different ports.
     os.environ.setdefault("MASTER_PORT", str(20_000 + int(os.environ.get("SLURM_JOB_ID", "9500")) % 20_000))
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -63,65 +65,70 @@ def start_process_group(launcher: str, timeout_minutes: float = TIMEOUT) -> None
     distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
 
 
-def find_first_machine(launcher: str) -> str:
-    """The machine of the first rank, as the launcher's environment says.
+def find_master_addr(launcher: str) -> str:
+    """Return the host of rank 0 from the launcher's environment.
 
     Raises:
-        ConfigError: it does not say it.
+        ConfigError: the environment does not contain it.
     """
-    here = "127.0.0.1"
     if launcher == "mpi" and os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") != os.environ["WORLD_SIZE"]:
         raise ConfigError(
-            "--launcher mpi: the ranks are on several machines, and MPI does not say which has the first; hand it to "
-            "all of them with `mpirun -x MASTER_ADDR=MACHINE ...`"
+            "--launcher mpi: MPI does not tell several machines the address of rank 0; pass it to all of them "
+            "with `mpirun -x MASTER_ADDR=HOST ...`",
+            key="--launcher",
+            got=launcher,
         )
     if launcher != "slurm" or os.environ.get("SLURM_NNODES") == "1":
-        return here
+        return "127.0.0.1"
     nodes = os.environ.get("SLURM_STEP_NODELIST", os.environ.get("SLURM_JOB_NODELIST", ""))
     try:
-        # The list is in SLURM's own short form, such as node[1-3,7].
-        said = subprocess.run(
+        # scontrol expands SLURM's short form, such as node[1-3,7].
+        hosts = subprocess.run(
             ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
         ).stdout.split()
-        return said[0]
+        return hosts[0]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
         raise ConfigError(
-            f"--launcher slurm: `scontrol show hostnames {nodes}` does not say which machine has the first rank; set "
-            "MASTER_ADDR to it"
+            f"--launcher slurm: `scontrol show hostnames {nodes}` returns no host; set MASTER_ADDR to the host of "
+            "rank 0",
+            key="--launcher",
+            got=nodes,
         ) from error
 
 
-def agree_on(value: T) -> T:
-    """Take the first rank's value. All ranks must call it."""
+def broadcast_object(value: T) -> T:
+    """Return rank 0's value on every rank. Collective."""
     shared = [value]
     distributed.broadcast_object_list(shared, src=0)
     return shared[0]
 
 
-def run_on_devices(count: int, arguments: Sequence[str]) -> int:
-    """Start ``xft`` anew on each device of this machine with torchrun, and wait for the end.
+def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
+    """Run the command line on ``count`` ranks of this machine with torchrun's API, and wait for them.
 
     Args:
-        count: of devices, each with a process of its own.
-        arguments: of the command line.
+        count: number of ranks, one for each device.
+        arguments: command line without the program name.
 
     Returns:
-        The exit code of the rank that failed first; 0 where none did.
+        The exit code of the rank that failed first, or 0.
 
     Raises:
-        ConfigError: there are fewer devices.
-        KeyboardInterrupt: a signal has ended the run.
+        ConfigError: the machine has fewer devices.
+        KeyboardInterrupt: a signal ended the run.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    have = torch.cuda.device_count() if torch.cuda.is_available() else count
-    if not 1 <= count <= have:
-        raise ConfigError(f"--num-devices: got {count}, expected 1 to {have}, the devices of this machine")
-    root = str(Path(__file__).resolve().parents[3])
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else count
+    if not 1 <= count <= devices:
+        raise ConfigError(
+            key="--nproc-per-node", got=count, expected=f"1 to {devices}, the devices of this machine"
+        )
+    root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    # Otherwise each process would take every core for itself.
+    # By default, each process would start a thread for every core.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     config = LaunchConfig(
         min_nodes=1,
@@ -132,22 +139,22 @@ def run_on_devices(count: int, arguments: Sequence[str]) -> int:
         run_id="xft",
         max_restarts=0,
     )
-    command = ["-m", "xft.cli", *arguments, "--num-devices", "1", "--launcher", "pytorch"]
+    command = ["-m", "xft.cli", *arguments, "--nproc-per-node", "1", "--launcher", "pytorch"]
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         code = error.get_first_failure()[1].exitcode
-        # A process that a signal ended has the signal's number, negative; a shell says it so.
+        # Negative: ended by that signal. Shells report 128 + signal.
         return code if code >= 0 else 128 - code
     except SignalException as error:
-        stop = KeyboardInterrupt(f"ended by {error.sigval.name}")
-        stop.exit_code = 128 + error.sigval.value  # type: ignore[attr-defined]
-        raise stop from error
+        interrupt = KeyboardInterrupt(f"ended by {error.sigval.name}")
+        interrupt.exit_code = 128 + error.sigval.value  # type: ignore[attr-defined]
+        raise interrupt from error
     return 0
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
     return port

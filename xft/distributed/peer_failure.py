@@ -1,4 +1,4 @@
-"""A rank that is gone: the others must not wait for ever, and must say whom they miss."""
+"""Detect a failed peer: stop waiting in collectives, and report which ranks are missing."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -15,76 +15,86 @@ from torch import distributed
 
 from xft.errors import TrainingError
 
-PATIENCE = 5.0
-"""Seconds that a rank which has lost another waits for the rest to report."""
-_SIGNS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
-"""What gloo says; its errors have no class of their own."""
+SHUTDOWN_GRACE_S = 5.0
+"""Seconds that a rank waits for the reports of its peers after a collective has failed."""
+_CONNECTION_ERRORS = (
+    "gloo/transport",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Timed out waiting",
+)
+"""Parts of gloo's messages; gloo has no exception class of its own."""
+
+_Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 @contextmanager
-def lost_peers() -> Iterator[None]:
-    """Turn what a collective raises, when a rank has died or stalls, into a line that names the rank.
+def report_peer_failure() -> Iterator[None]:
+    """Translate the error of a collective whose peer has died or stalls into an error that names the rank.
 
-    A launcher that sees a rank die tells the others to end at once. They do, but not before they
-    have said why.
+    A launcher that sees a rank die sends SIGTERM to the others. While one of them is raising its error, SIGTERM is
+    ignored, which lets it print the reason.
 
     Raises:
-        TrainingError: a rank is gone.
+        TrainingError: a peer has failed.
     """
-    listens = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _end_unless_failing) if listens else None
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _exit_unless_unwinding) if in_main_thread else None
     try:
         yield
     except RuntimeError as error:
-        if not distributed.is_initialized() or not _is_lost(error):
-            _listen_as(before)
+        if not distributed.is_initialized() or not _is_connection_error(error):
+            _restore_handler(before)
             raise
-        raise TrainingError(_say(error)) from error
+        raise TrainingError(_describe(error)) from error
     except BaseException:
-        _listen_as(before)
+        _restore_handler(before)
         raise
-    _listen_as(before)
+    _restore_handler(before)
 
 
-def _listen_as(before: Any) -> None:
+def _restore_handler(before: _Handler) -> None:
     if before is not None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say(error: RuntimeError) -> str:
+def _describe(error: RuntimeError) -> str:
     ranks = distributed.get_world_size()
-    missing = _missing(ranks)
+    missing = _missing_ranks(ranks)
     who = f"rank {', '.join(map(str, missing))} of {ranks}" if missing else f"one of the {ranks} ranks"
-    # Without the place in gloo's code before it, and the advice behind it.
+    # Without the source location before the message and the advice after it.
     reason = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[0]).partition(". This is")[0]
     return (
         f"{who} is gone: it was killed, ended with an error of its own, or did not answer within "
-        f"strategy.timeout_minutes ({reason}); every rank ends here, and --resume goes on from the newest checkpoint"
+        f"strategy.timeout_minutes ({reason}); all ranks stop, and --resume continues from the newest checkpoint"
     )
 
 
-def _end_unless_failing(number: int, frame: FrameType | None) -> None:
+def _exit_unless_unwinding(number: int, frame: FrameType | None) -> None:
     if sys.exception() is None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
-def _is_lost(error: RuntimeError) -> bool:
-    return isinstance(error, distributed.DistError) or any(each in str(error) for each in _SIGNS)
+def _is_connection_error(error: RuntimeError) -> bool:
+    return isinstance(error, distributed.DistError) or any(
+        text in str(error) for text in _CONNECTION_ERRORS
+    )
 
 
-def _missing(ranks: int) -> list[int]:
-    """The ranks that do not report, asked for over the store that the ranks met at."""
-    own = distributed.get_rank()
+def _missing_ranks(ranks: int) -> list[int]:
+    """Return the ranks that do not report to the process group's store within ``SHUTDOWN_GRACE_S``."""
+    rank = distributed.get_rank()
+    keys = {peer: f"xft/peer_failure/{peer}" for peer in range(ranks)}
     try:
         store = distributed.distributed_c10d._get_default_store()
-        store.set(f"xft/lost/{own}", "here")
-        until = time.monotonic() + PATIENCE
-        missing = [each for each in range(ranks) if each != own]
-        while missing and time.monotonic() < until:
-            missing = [each for each in missing if not store.check([f"xft/lost/{each}"])]
+        store.set(keys.pop(rank), "alive")
+        deadline = time.monotonic() + SHUTDOWN_GRACE_S
+        while keys and time.monotonic() < deadline:
+            keys = {peer: key for peer, key in keys.items() if not store.check([key])}
+            # Polled, because a wait that times out makes torch log warnings of its own.
             time.sleep(0.05)
     except (RuntimeError, ValueError):
-        # The store is gone with the rank that kept it.
-        return [0] if own != 0 else []
-    return missing
+        # The store ended together with rank 0, which hosts it.
+        return [0] if rank != 0 else []
+    return list(keys)

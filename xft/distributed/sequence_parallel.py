@@ -1,11 +1,12 @@
-"""DeepSpeed-Ulysses (Jacobs et al. 2023, https://arxiv.org/abs/2309.14509).
+"""Split one batch over several ranks along the sequence: DeepSpeed-Ulysses (Jacobs et al. 2023,
+https://arxiv.org/abs/2309.14509).
 
-Every layer but attention treats each token by itself, so each rank of a group computes a share of the
-tokens. In attention tokens meet: an all-to-all before it gives each rank all tokens of a share of
-the heads, and one behind it gives each rank back all heads of its tokens.
+Every layer except attention processes tokens independently, which lets each rank of a group compute a slice of
+the sequence. Attention needs all tokens: an all-to-all before it exchanges a slice of the sequence with all heads for
+all tokens with a slice of the heads, and an all-to-all after it reverses the exchange.
 
-A batch is shared out in one piece: samples may lie across the cuts, and attention sees each of them
-whole. Where the tokens cannot be shared out evenly, a few are added behind, as a segment of their own.
+The whole packed row is split into equal slices. Samples may cross slice boundaries; attention still sees each
+sample completely. A length that is not a multiple of the group size is padded at the end with a segment of its own.
 """
 
 from math import gcd
@@ -20,103 +21,105 @@ from xft.errors import ConfigError
 from xft.types import SequenceGroup
 
 
-def whole_length(length: int, group: SequenceGroup) -> int:
-    """Tokens of a batch when they can be shared out evenly."""
+def padded_length(length: int, group: SequenceGroup) -> int:
+    """Round a sequence length up to a multiple of the group size."""
     return -(-length // group.size) * group.size
 
 
-def share_out(tensor: Tensor, group: SequenceGroup, fill: float = 0) -> Tensor:
-    """This rank's tokens.
+def split_sequence(tensor: Tensor, group: SequenceGroup, fill: float = 0) -> Tensor:
+    """Return this rank's slice of a sequence.
 
     Args:
-        tensor: ``(1, seq)``, the same on every rank of the group.
-        group: whose ranks share.
-        fill: of the tokens that are added behind.
+        tensor: ``(1, seq)``, identical on every rank of the group.
+        group: ranks that share the sequence.
+        fill: value of the padding.
 
     Returns:
-        ``(1, share)``; the shares of all ranks, one behind the other, are ``whole_length`` tokens.
+        ``(1, seq_local)``; the slices of all ranks, concatenated, have ``padded_length`` tokens.
     """
     length = tensor.shape[1]
-    whole = pad(tensor, (0, whole_length(length, group) - length), value=fill)
-    return whole.tensor_split(group.size, dim=1)[group.rank]
+    padded = pad(tensor, (0, padded_length(length, group) - length), value=fill)
+    return padded.tensor_split(group.size, dim=1)[group.rank]
 
 
-def to_heads(states: Tensor, group: SequenceGroup) -> Tensor:
-    """From all heads of this rank's tokens to all tokens of its heads.
+def seq_to_heads(states: Tensor, group: SequenceGroup) -> Tensor:
+    """Exchange all heads of this rank's tokens for all tokens of this rank's heads.
 
     Args:
-        states: ``(1, heads, share, head_dim)``. Heads that are fewer than ranks, or that ranks cannot
-            share evenly, are repeated as often as it takes (key and value heads, which groups of query
-            heads have in common).
-        group: whose ranks share.
+        states: ``(1, heads, seq_local, head_dim)``. Heads are repeated if their number is not a multiple of the group
+            size (key and value heads of grouped-query attention).
+        group: ranks that share the sequence.
 
     Returns:
-        ``(1, heads / ranks, share * ranks, head_dim)``.
+        ``(1, heads / ranks, seq_local * ranks, head_dim)``.
     """
     heads = states.shape[1]
     states = states.repeat_interleave(group.size // gcd(heads, group.size), dim=1)
-    sent = states[0].unflatten(0, (group.size, -1))  # (ranks, heads, share, head_dim)
-    return _exchange(sent, group).transpose(0, 1).flatten(1, 2)[None]
+    pieces = states[0].unflatten(0, (group.size, -1))  # (ranks, heads, seq_local, head_dim)
+    return _all_to_all(pieces, group).transpose(0, 1).flatten(1, 2)[None]
 
 
-def to_tokens(states: Tensor, group: SequenceGroup) -> Tensor:
-    """From all tokens of this rank's heads to all heads of its tokens.
+def heads_to_seq(states: Tensor, group: SequenceGroup) -> Tensor:
+    """Exchange all tokens of this rank's heads for all heads of this rank's tokens.
 
     Args:
-        states: ``(1, share * ranks, heads / ranks, head_dim)``, as attention gives it.
-        group: whose ranks share.
+        states: ``(1, seq_local * ranks, heads / ranks, head_dim)``, the layout that attention returns.
+        group: ranks that share the sequence.
 
     Returns:
-        ``(1, share, heads, head_dim)``.
+        ``(1, seq_local, heads, head_dim)``.
     """
-    sent = states[0].unflatten(0, (group.size, -1))  # (ranks, share, heads, head_dim)
-    return _exchange(sent, group).transpose(0, 1).flatten(1, 2)[None]
+    pieces = states[0].unflatten(0, (group.size, -1))  # (ranks, seq_local, heads, head_dim)
+    return _all_to_all(pieces, group).transpose(0, 1).flatten(1, 2)[None]
 
 
-def add_up(tensor: Tensor, group: SequenceGroup | None) -> Tensor:
-    """The sum over the ranks of a group, of which each has a part.
+def all_reduce_sum(tensor: Tensor, group: SequenceGroup | None) -> Tensor:
+    """Sum a tensor over the ranks of a group.
 
-    What is made of the sum is the same on every rank, and a gradient with respect to it is handed on as
-    it is, to this rank's part alone: gradients of weights are added up over all ranks afterwards, where
-    each part counts once.
+    The backward pass is the identity. Every rank computes the same function of the sum, and parameter gradients
+    are summed over all ranks afterwards, where each summand counts once.
 
     Args:
-        tensor: of any shape.
-        group: whose ranks have the parts; ``None`` gives the tensor back.
+        tensor: this rank's summand, of any shape.
+        group: ranks that share the sequence; ``None`` returns the tensor unchanged.
     """
     if group is None:
         return tensor
-    total: Tensor = _AddUp.apply(tensor, group)
+    total: Tensor = _AllReduceSum.apply(tensor, group)
     return total
 
 
 def check_sequence_parallel(config: Any, packs: bool, size: int) -> None:
-    """See that a model's tokens can be shared out.
+    """Check that a model can be trained with sequence parallelism.
 
     Args:
-        config: of the model, as transformers has it.
-        packs: whether its attention keeps samples apart that stand one behind the other.
-        size: ranks in a group.
+        config: model config of transformers.
+        packs: whether the model's attention keeps packed samples separate.
+        size: number of ranks in a group.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: the model needs padded rows, or its attention heads are not a multiple of ``size``.
     """
+    key = "strategy.sequence_parallel_size"
     if not packs:
         raise ConfigError(
-            "strategy.sequence_parallel_size: the model needs its samples padded, each in a row of its own, and only "
-            "samples that stand one behind the other can be shared out; leave the key out"
+            key=key,
+            got=size,
+            expected="1, because this model needs one padded row per sample, and only packed rows can be split",
+            fix="leave the key out",
         )
     heads = config.get_text_config().num_attention_heads
     if heads % size:
-        fitting = [each for each in range(1, heads + 1) if heads % each == 0]
+        divisors = [number for number in range(1, heads + 1) if heads % number == 0]
         raise ConfigError(
-            f"strategy.sequence_parallel_size: got {size}, and the model has {heads} attention heads, which must be "
-            f"shared evenly; take one of {', '.join(map(str, fitting))}"
+            key=key,
+            got=size,
+            expected=f"a divisor of the model's {heads} attention heads: {', '.join(map(str, divisors))}",
         )
 
 
-class _Exchange(Function):
-    """Give each rank its piece, and take one from each; the same with gradients, the other way."""
+class _AllToAll(Function):
+    """Send piece ``i`` to rank ``i`` and receive one piece from each rank; gradients travel the same way back."""
 
     @staticmethod
     def forward(ctx: Any, pieces: Tensor, group: SequenceGroup) -> Tensor:
@@ -127,10 +130,10 @@ class _Exchange(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _Exchange.apply(gradients[0], ctx.group), None
+        return _AllToAll.apply(gradients[0], ctx.group), None
 
 
-class _AddUp(Function):
+class _AllReduceSum(Function):
     @staticmethod
     def forward(ctx: Any, part: Tensor, group: SequenceGroup) -> Tensor:
         total = part.clone()
@@ -142,6 +145,6 @@ class _AddUp(Function):
         return gradients[0], None
 
 
-def _exchange(pieces: Tensor, group: SequenceGroup) -> Tensor:
-    received: Tensor = _Exchange.apply(pieces, group)
+def _all_to_all(pieces: Tensor, group: SequenceGroup) -> Tensor:
+    received: Tensor = _AllToAll.apply(pieces, group)
     return received

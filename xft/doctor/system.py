@@ -31,7 +31,7 @@ def system() -> Iterator[Finding]:
         f"{platform.python_version()} in {sys.prefix}",
         "use Python 3.11 or newer: python3.11 -m venv .venv" if old else "",
     )
-    yield Finding(part, "processor", "ok", f"{host.processor()}; {platform.system()} {platform.release()}")
+    yield Finding(part, "processor", "ok", f"{host.cpu_name()}; {platform.system()} {platform.release()}")
     yield _memory(part)
     yield _disk(part, "disk", Path.cwd(), "where runs are written")
 

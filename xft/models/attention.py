@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from xft.distributed import to_heads, to_tokens
+from xft.distributed import heads_to_seq, seq_to_heads
 from xft.kernels import block_attention
 from xft.types import SequenceGroup
 
@@ -74,7 +74,7 @@ def packed_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if sequence is not None:
-        query, key, value = (to_heads(each, sequence) for each in (query, key, value))
+        query, key, value = (seq_to_heads(each, sequence) for each in (query, key, value))
     if sum(segment_lengths) != query.shape[2]:
         raise ValueError(f"segments of {sum(segment_lengths)} tokens in a batch of {query.shape[2]}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -85,7 +85,7 @@ def packed_attention(
         found = found[None].transpose(1, 2)
     else:
         found = _by_segment(query, key, value, segment_lengths, scale, sliding_window, dropout)
-    return found if sequence is None else to_tokens(found, sequence), None
+    return found if sequence is None else heads_to_seq(found, sequence), None
 
 
 def _by_segment(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from xft.distributed import share_out, whole_length
+from xft.distributed import padded_length, split_sequence
 from xft.kernels.shapes import MULTIPLE
 from xft.models.attention import PACKED, placeholder_mask
 from xft.models.neftune import noisy_embeddings
@@ -46,11 +46,11 @@ def model_inputs(model: nn.Module, batch: Batch, whole: bool = False) -> dict[st
         "use_cache": False,
     }
     if group is not None:
-        behind = whole_length(sum(lengths), group) - sum(lengths)
+        behind = padded_length(sum(lengths), group) - sum(lengths)
         lengths = [*lengths, behind] if behind else lengths
         arguments |= {
-            "input_ids": share_out(batch.input_ids, group),
-            "position_ids": share_out(batch.position_ids, group),
+            "input_ids": split_sequence(batch.input_ids, group),
+            "position_ids": split_sequence(batch.position_ids, group),
             "sequence": group,
         }
     elif whole and lengths and uses_kernels(model):
@@ -75,7 +75,7 @@ def predictions(batch: Batch) -> tuple[Tensor, Tensor]:
     following = torch.full_like(batch.labels, IGNORE_INDEX)
     following[:, :-1] = batch.labels[:, 1:]
     if batch.sequence is not None:
-        following = share_out(following, batch.sequence, IGNORE_INDEX)
+        following = split_sequence(following, batch.sequence, IGNORE_INDEX)
     keep = following != IGNORE_INDEX
     return keep, following[keep]
 
@@ -86,7 +86,7 @@ def own_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
     places, group = batch.target_places, batch.sequence
     begin, before = 0, 0
     if group is not None:
-        share = whole_length(batch.labels.shape[1], group) // group.size
+        share = padded_length(batch.labels.shape[1], group) // group.size
         begin = group.rank * share
         before = int((places < begin).sum())
         places = places[before : before + int((places[before:] < begin + share).sum())]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from xft.distributed import share_out
+from xft.distributed import split_sequence
 from xft.errors import ConfigError
 from xft.types import Batch
 
@@ -64,7 +64,7 @@ def noisy_embeddings(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tenso
     embeddings: Tensor = base.get_input_embeddings()(input_ids)
     lengths = _lengths(batch)
     if batch.sequence is not None:
-        lengths = share_out(lengths, batch.sequence, float("inf"))
+        lengths = split_sequence(lengths, batch.sequence, float("inf"))
     lengths = pad(lengths, (0, embeddings.shape[1] - lengths.shape[1]), value=float("inf"))
     scale = alpha / (lengths * embeddings.shape[-1]).sqrt()
     noise = torch.rand(embeddings.shape, dtype=torch.float32, device=embeddings.device) * 2 - 1

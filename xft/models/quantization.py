@@ -10,7 +10,7 @@ from peft.import_utils import is_bnb_4bit_available, is_bnb_available
 from transformers import BitsAndBytesConfig
 
 from xft.registry import register
-from xft.utils.system import hidden
+from xft.utils.system import blocked_imports
 
 
 @register("quantization", "nf4")
@@ -67,7 +67,7 @@ def without_bitsandbytes() -> Iterator[None]:
     if "bitsandbytes" in sys.modules:
         yield
         return
-    with hidden("bitsandbytes"):
+    with blocked_imports("bitsandbytes"):
         _ask_again()
         try:
             yield

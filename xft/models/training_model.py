@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, distributed, nn
 
-from xft.distributed import add_up
+from xft.distributed import all_reduce_sum
 from xft.kernels import head_cross_entropy, head_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.activation_checkpointing import in_mode
@@ -87,7 +87,7 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         loss, correct = head_cross_entropy(*_in_one_type(states, targets, *weights))
     group = batch.sequence
     count = len(targets) if group is None else len(batch.target_places)
-    return add_up(loss, group), add_up(correct, group), count
+    return all_reduce_sum(loss, group), all_reduce_sum(correct, group), count
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def score(model: nn.Module, batch: Batch) -> Scores:
     """
     counts = batch.sample_targets
     own = _target_log_probs(model, batch)
-    return Scores(add_up(sum_by_sample(own, own_counts(batch, len(own))), batch.sequence), counts)
+    return Scores(all_reduce_sum(sum_by_sample(own, own_counts(batch, len(own))), batch.sequence), counts)
 
 
 def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
@@ -171,7 +171,7 @@ def rate(model: nn.Module, batch: Batch) -> Tensor:
     begin = batch.sequence.rank * len(states)
     here = ((last >= begin) & (last < begin + len(states))).nonzero()[:, 0]
     own = base.score(states[last[here] - begin])[:, 0]
-    return add_up(own.new_zeros(len(last)).index_put((here,), own), batch.sequence)
+    return all_reduce_sum(own.new_zeros(len(last)).index_put((here,), own), batch.sequence)
 
 
 @contextmanager

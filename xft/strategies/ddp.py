@@ -10,7 +10,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xft.distributed.launch import TIMEOUT, start_process_group
+from xft.distributed.launch import DEFAULT_TIMEOUT_MINUTES, start_process_group
 from xft.models import unwrap
 from xft.registry import register
 from xft.strategies.single_device import Autocast, SingleDevice
@@ -41,7 +41,7 @@ class Distributed(SingleDevice):
         device: str = "auto",
         autocast: Autocast | None = None,
         launcher: str = "pytorch",
-        timeout_minutes: float = TIMEOUT,
+        timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES,
         sequence_parallel_size: int = 1,
     ) -> None:
         start_process_group(launcher, timeout_minutes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xft.checkpoint.sharded import materialize
 from xft.compat.mmengine import StrategyBase
-from xft.distributed.devices import choose_device, seed_everything
+from xft.distributed.devices import resolve_device, seed_everything
 from xft.errors import TrainingError
 from xft.optim.optimizers import leave_average, take_average
 from xft.registry import register
@@ -55,7 +55,7 @@ class SingleDevice(StrategyBase):
     def __init__(
         self, work_dir: str, seed: int, device: str = "auto", autocast: Autocast | None = None
     ) -> None:
-        self.device = choose_device(device)
+        self.device = resolve_device(device)
         self._autocast = getattr(torch, autocast) if autocast is not None else None
         self.optimizer: torch.optim.Optimizer
         self.schedule: torch.optim.lr_scheduler.LRScheduler

@@ -15,7 +15,7 @@ from xft.models.forward_inputs import uses_kernels
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
 from xft.utils.console import format_bytes
-from xft.utils.memory import available
+from xft.utils.memory import available_bytes
 
 PROBE = 256
 """Tokens of the sample that is tried, where there is one as long."""
@@ -128,7 +128,7 @@ def _room(device: torch.device) -> int:
     """Bytes that this rank may take."""
     # Ranks of one machine share its memory; GPUs have each their own.
     ranks = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return available(device) // ranks
+    return available_bytes(device) // ranks
 
 
 def _rest(loaded: LoadedModel, tokens: int) -> int:

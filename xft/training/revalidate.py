@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import torch
 
+from xft.distributed import seed_everything
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import Frozen, Setup
 from xft.objectives import Referenced, prepare_objective
 from xft.run_config.config import Recipe
-from xft.strategies import seed_everything
 from xft.templates import BoundTemplate
 from xft.training.hooks.validation import ValidationHook
 from xft.training.setup import choose_strategy

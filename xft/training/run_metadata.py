@@ -57,7 +57,7 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
         },
         "machine": {
             "device": _device(strategy.device),
-            "processor": system.processor(),
+            "processor": system.cpu_name(),
             "memory": console.format_bytes(total),
             "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
         },

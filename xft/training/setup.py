@@ -11,7 +11,7 @@ import torch
 from xft.checkpoint.snapshot import read_state
 from xft.data import Prepared
 from xft.data.collate import every_batch
-from xft.distributed import check_sequence_parallel
+from xft.distributed import check_sequence_parallel, resolve_device, seed_everything
 from xft.errors import ConfigError
 from xft.evaluation.prompts import Question
 from xft.loggers import Logger
@@ -23,7 +23,7 @@ from xft.objectives import prepare_objective
 from xft.optim.optimizers import check_schedule, make_optimizer
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan, make_plan
-from xft.strategies import DDP, Portions, SingleDevice, choose_device, seed_everything
+from xft.strategies import DDP, Portions, SingleDevice
 from xft.templates import BoundTemplate
 from xft.training.activation_budget import fit_activations
 from xft.training.loop import TrainLoop
@@ -31,7 +31,7 @@ from xft.training.resume import refit
 from xft.training.run_dir import log_to
 from xft.training.runner import Runner
 from xft.types import Tokenizer
-from xft.utils.memory import keep_freed_memory
+from xft.utils.memory import tune_glibc_malloc
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,14 @@ def count_groups(keywords: Mapping[str, Any], world_size: int) -> int:
     if size < 1 or world_size % size:
         raise ConfigError(
             f"strategy.sequence_parallel_size: got {size} with {world_size} rank{'s' if world_size > 1 else ''}, expected "
-            "a size of groups that they can be put into; start as many with --num-devices or torchrun"
+            "a size of groups that they can be put into; start as many with --nproc-per-node or torchrun"
         )
     return world_size // size
 
 
 def device_of(keywords: Mapping[str, Any]) -> torch.device:
     """The device of this process, as the config says it."""
-    return choose_device(keywords.get("device", "auto"))
+    return resolve_device(keywords.get("device", "auto"))
 
 
 def load_model(
@@ -161,7 +161,7 @@ def load_model(
     """Load the model, with the same weights on every rank, those of a new adapter included."""
     device = device_of(keywords)
     if device.type == "cpu":
-        keep_freed_memory()
+        tune_glibc_malloc()
     seed_everything(recipe.seed)
     dtype = choose_dtype(recipe.model.dtype, device)
     with kind.loading(dtype, recipe.quantization is not None, launcher, keywords):

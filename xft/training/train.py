@@ -10,8 +10,8 @@ from xft.checkpoint.directory import step_of
 from xft.checkpoint.snapshot import read_state
 from xft.config import build, check, load_config, parse_overrides
 from xft.config.overrides import IMPLICIT_DEFAULTS
-from xft.distributed.launch import TIMEOUT
-from xft.distributed.peer_failure import lost_peers
+from xft.distributed import DEFAULT_TIMEOUT_MINUTES, broadcast_object, read_launcher, start_process_group
+from xft.distributed.peer_failure import report_peer_failure
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.models.reward_head import is_reward_model
@@ -19,7 +19,7 @@ from xft.reporting import REPORT
 from xft.reporting.run_summary import banner, labelled
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice, agree_on, read_launcher, read_option, start_process_group
+from xft.strategies import SingleDevice, read_option
 from xft.training.dry_run import Rehearsal, scratch
 from xft.training.hooks.verify import expect_live, verify_final
 from xft.training.resume import stop_reason
@@ -53,7 +53,7 @@ class TrainOptions:
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         deepspeed: a name of ``xft.strategies.deepspeed.strategy.NAMES``, or a JSON file.
-        sequence_parallel: how many ranks compute each batch together; ``None`` is what the config says.
+        sequence_parallel_size: how many ranks compute each batch together; ``None`` is what the config says.
         dry_run: rehearse the run, say what it will take, and leave nothing behind.
     """
 
@@ -65,7 +65,7 @@ class TrainOptions:
     seed: int | None = None
     launcher: str = "none"
     deepspeed: str | None = None
-    sequence_parallel: int | None = None
+    sequence_parallel_size: int | None = None
     dry_run: bool = False
 
 
@@ -81,7 +81,7 @@ def train(options: TrainOptions) -> Path:
     Raises:
         XftError: something that the user can mend.
     """
-    with lost_peers():
+    with report_peer_failure():
         return _train(options)
 
 
@@ -104,8 +104,8 @@ def _train(options: TrainOptions) -> Path:
     prepared = recipe.data.prepare(tokenizer, template)
     if kind.distributed:
         # Not earlier: however long the data takes, no rank waits for another in vain.
-        start_process_group(options.launcher, keywords.get("timeout_minutes", TIMEOUT))
-        work_dir, resume = agree_on((work_dir, resume))
+        start_process_group(options.launcher, keywords.get("timeout_minutes", DEFAULT_TIMEOUT_MINUTES))
+        work_dir, resume = broadcast_object((work_dir, resume))
     rehearsal = Rehearsal(recipe, device_of(keywords)) if options.dry_run else None
     with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
         loaded = load_model(recipe, tokenizer, template, kind, keywords, options.launcher)
@@ -161,10 +161,14 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
         kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")
         before = {key: strategy[key] for key in kept if key in strategy}
         config["strategy"] = strategy = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
-    if options.sequence_parallel is not None:
+    if options.sequence_parallel_size is not None:
         # One device shares nothing out; ranks do so in the way that a launcher chooses for them anyway.
         shared = {"type": "ddp"} if strategy.get("type") == "single" else {}
-        config["strategy"] = {**strategy, **shared, "sequence_parallel_size": options.sequence_parallel}
+        config["strategy"] = {
+            **strategy,
+            **shared,
+            "sequence_parallel_size": options.sequence_parallel_size,
+        }
     check(config, Recipe, options.config)
     return config
 
@@ -173,7 +177,7 @@ def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> 
     """Put together what a run is made of, in a folder that is gone afterwards, and rehearse it."""
     rehearsal.plan = parts.plan
     with scratch(work_dir, rank) as own:
-        strategy = parts.start(agree_on(own) if parts.kind.distributed else own)
+        strategy = parts.start(broadcast_object(own) if parts.kind.distributed else own)
         with rehearsal.part("start", "the objective's reference, the optimizer"):
             runner, loop, memory = parts.assemble(strategy)
         shown = banner(parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir)

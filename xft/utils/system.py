@@ -1,4 +1,4 @@
-"""The machine below a run: its memory, and what is installed on it."""
+"""Inspect the machine: memory, CPU, launcher environment, library versions."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ LIBRARIES = (
     "accelerate",
     "deepspeed",
 )
-"""What the numbers of a run depend on."""
+"""Libraries that the results of a run depend on."""
 LAUNCHERS = {
     "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun --nproc_per_node N"),
     "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
@@ -28,12 +28,12 @@ LAUNCHERS = {
         "mpirun -n N",
     ),
 }
-"""What each launcher calls rank, number of ranks and rank on its machine; and how it is typed."""
+"""For each launcher: its variables for rank, world size and local rank, and its command."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def host_memory() -> tuple[int, int]:
-    """Memory of the host in bytes: all of it, and what may still be taken. The limit of a container counts.
+    """Return total and available memory of the host in bytes, within the limit of the container.
 
     Raises:
         ImportError: psutil is not installed.
@@ -44,27 +44,27 @@ def host_memory() -> tuple[int, int]:
     total, free = int(memory.total), int(memory.available)
     limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
     if limit is not None and used is not None and limit < total:
-        # Pages of files are given back before a process is killed.
+        # The kernel reclaims the page cache before it kills a process.
         used -= _from_table(_CGROUP / "memory.stat", "inactive_file", 1)
         total, free = limit, min(free, max(limit - used, 0))
     return total, free
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds now; the most that it has held where that is not known."""
-    return _from_table(Path("/proc/self/status"), "VmRSS:", 1024) or peak_resident()
+def rss_bytes() -> int:
+    """Return the resident set size of this process in bytes; its peak on systems without ``/proc``."""
+    return _from_table(Path("/proc/self/status"), "VmRSS:", 1024) or peak_rss_bytes()
 
 
-def peak_resident() -> int:
-    """The most bytes of memory that this process has held since it began, or since ``forget_peak``."""
+def peak_rss_bytes() -> int:
+    """Return the peak resident set size in bytes since the process started or ``reset_peak_rss`` was called."""
     if high := _from_table(Path("/proc/self/status"), "VmHWM:", 1024):
         return high
-    # Kilobytes, but for macOS.
+    # In kilobytes, except on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def forget_peak() -> bool:
-    """Let ``peak_resident`` begin anew from what is held now; whether the system can do that."""
+def reset_peak_rss() -> bool:
+    """Reset ``peak_rss_bytes`` to the current value. Return whether the system supports it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -73,58 +73,54 @@ def forget_peak() -> bool:
 
 
 @contextmanager
-def hidden(*names: str) -> Iterator[None]:
-    """Let libraries seem not to be installed under ``with``, unless they have been imported already.
+def blocked_imports(*names: str) -> Iterator[None]:
+    """Make imports of these libraries fail inside the context, unless they are already imported.
 
-    Some libraries import others wherever they are installed, whether they will be used or not, which may take
-    longer than everything else.
+    Some libraries import every optional dependency that is installed, which can dominate the start-up time.
     """
-    absent = [each for each in names if each not in sys.modules]
+    absent = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for each in absent:
-            del sys.modules[each]
+        for name in absent:
+            del sys.modules[name]
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that the numbers of a run depend on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        if (version := version_of(name)) is not None:
-            found[name] = version
-    return found
+    """Return the versions of Python and of the installed libraries that the results of a run depend on."""
+    installed = {name: version for name in LIBRARIES if (version := version_of(name)) is not None}
+    return {"python": platform.python_version(), **installed}
 
 
 def version_of(name: str) -> str | None:
-    """The version of a distribution, without importing it; ``None`` where it is not installed."""
+    """Return the version of a distribution without importing it, or ``None`` if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def processor() -> str:
-    """The name of the processor, and how many cores this process may use."""
-    named = [
+def cpu_name() -> str:
+    """Return the CPU's name and the number of cores that this process may use."""
+    model_names = [
         line.partition(":")[2].strip()
         for line in _lines(Path("/proc/cpuinfo"))
         if line.startswith(("model name", "Model"))
     ]
-    name = named[0] if named else platform.processor() or platform.machine()
-    count = cores()
+    name = model_names[0] if model_names else platform.processor() or platform.machine()
+    count = available_cpus()
     return f"{name}, {count} core{'s' if count != 1 else ''}"
 
 
-def rank_by(launcher: str) -> int:
-    """The rank of this process, as the environment of its launcher says; 0 where it says none."""
+def rank_from_env(launcher: str) -> int:
+    """Return this process's rank from the environment of its launcher; 0 without a launcher."""
     names, _ = LAUNCHERS.get(launcher, (("",), ""))
     return int(os.environ.get(names[0], "0"))
 
 
-def cores() -> int:
-    """How many cores this process may use."""
+def available_cpus() -> int:
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

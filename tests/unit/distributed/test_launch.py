@@ -1,10 +1,11 @@
-"""How ranks find the first of them."""
+"""Find the host of rank 0."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from xft.distributed.launch import find_first_machine
+from xft.distributed.launch import find_master_addr, read_launcher, spawn_local_ranks
 from xft.errors import ConfigError
 
 SCONTROL = """#!/bin/sh
@@ -16,7 +17,7 @@ echo node4
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder of commands, and a launcher's variables, none of them set yet."""
+    """Put a fake ``scontrol`` on the path, and unset the launchers' variables."""
     for name in ("SLURM_NNODES", "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "OMPI_COMM_WORLD_LOCAL_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "4")
@@ -27,27 +28,55 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("variable", ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"])
-def test_slurm_is_asked_for_its_first_machine(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_find_master_addr_slurm_returns_first_host(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv(variable, "node[3-4]")
-    assert find_first_machine("slurm") == "node3"
+    assert find_master_addr("slurm") == "node3"
 
 
-def test_slurm_that_does_not_say_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_master_addr_slurm_without_host_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv("SLURM_STEP_NODELIST", "elsewhere")
-    with pytest.raises(ConfigError, match=r"hostnames elsewhere` does not say .* set MASTER_ADDR"):
-        find_first_machine("slurm")
+    with pytest.raises(ConfigError, match="set MASTER_ADDR") as error:
+        find_master_addr("slurm")
+    assert (error.value.key, error.value.got) == ("--launcher", "elsewhere")
 
 
-def test_ranks_of_one_machine_are_here(monkeypatch: pytest.MonkeyPatch, environment: Path) -> None:
+def test_find_master_addr_single_machine_is_localhost(
+    monkeypatch: pytest.MonkeyPatch, environment: Path
+) -> None:
     (environment / "scontrol").unlink()
     monkeypatch.setenv("SLURM_NNODES", "1")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "4")
-    assert {find_first_machine(each) for each in ("pytorch", "slurm", "mpi")} == {"127.0.0.1"}
+    assert {find_master_addr(each) for each in ("pytorch", "slurm", "mpi")} == {"127.0.0.1"}
 
 
-def test_mpi_on_several_machines_must_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_master_addr_mpi_on_several_machines_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
-    with pytest.raises(ConfigError, match="mpirun -x MASTER_ADDR=MACHINE"):
-        find_first_machine("mpi")
+    with pytest.raises(ConfigError, match="mpirun -x MASTER_ADDR=HOST"):
+        find_master_addr("mpi")
+
+
+def test_read_launcher_without_its_environment_names_the_missing_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(ConfigError, match="SLURM_PROCID") as error:
+        read_launcher("slurm")
+    assert error.value.got == "slurm"
+
+
+def test_read_launcher_sets_the_variables_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    for name, value in (("SLURM_PROCID", "5"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "1")):
+        monkeypatch.setenv(name, value)
+    assert read_launcher("slurm") == (5, 8)
+    assert os.environ["LOCAL_RANK"] == "1"
+    assert read_launcher("none") == (0, 1)
+
+
+def test_spawn_local_ranks_rejects_zero() -> None:
+    with pytest.raises(ConfigError) as error:
+        spawn_local_ranks(0, [])
+    assert (error.value.key, error.value.got) == ("--nproc-per-node", 0)

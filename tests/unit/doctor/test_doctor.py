@@ -168,8 +168,8 @@ def test_colour_changes_no_word() -> None:
 def test_memory_is_what_the_system_says() -> None:
     total, free = host.host_memory()
     assert 0 < free <= total <= psutil.virtual_memory().total
-    assert host.resident() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
-    assert host.peak_resident() >= host.resident() * 0.95
+    assert host.rss_bytes() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
+    assert host.peak_rss_bytes() >= host.rss_bytes() * 0.95
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,11 +181,11 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_peak_that_is_forgotten_begins_anew() -> None:
-    if not host.forget_peak():
+    if not host.reset_peak_rss():
         pytest.skip("this system does not let a process forget its peak of memory")
     block = bytearray(200_000_000)
     block[::4096] = b"x" * len(block[::4096])
-    high = host.peak_resident()
+    high = host.peak_rss_bytes()
     del block
-    assert host.forget_peak()
-    assert host.peak_resident() < high - 100_000_000
+    assert host.reset_peak_rss()
+    assert host.peak_rss_bytes() < high - 100_000_000

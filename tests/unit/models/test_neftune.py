@@ -11,7 +11,7 @@ from helpers.tiny import save_tiny
 from transformers.integrations.neftune import neftune_post_forward_hook
 
 from xft.data import collate_flat, collate_padded
-from xft.distributed import share_out
+from xft.distributed import split_sequence
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, TrainingModel
 from xft.models.neftune import noisy_embeddings, use_noise
@@ -77,7 +77,7 @@ def test_ranks_that_share_a_batch_out_give_each_token_the_noise_of_its_sample(sa
     found = []
     for rank in range(4):
         group = SequenceGroup(rank, 4, None)
-        ids = share_out(whole.input_ids, group)
+        ids = split_sequence(whole.input_ids, group)
         noisy = noisy_embeddings(model, replace(whole, sequence=group), ids)
         assert noisy is not None
         found.append((noisy - model.get_input_embeddings()(ids)).detach())

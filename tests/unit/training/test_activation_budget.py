@@ -47,7 +47,7 @@ def loaded() -> Any:
 def _fit(monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: Any = None) -> tuple[int, str]:
     """How many layers are made again with so much memory beside the state, and what is said."""
     trained = sum(each.numel() for each in loaded.model.parameters())
-    monkeypatch.setattr(activation_budget, "available", lambda _: room + STATE * trained)
+    monkeypatch.setattr(activation_budget, "available_bytes", lambda _: room + STATE * trained)
     monkeypatch.setattr(activation_budget, "most_for", lambda *_: 0)
     monkeypatch.setattr(activation_budget, "FIXED", 0)
     rows = _Rows(300, 20, 500)
@@ -89,7 +89,7 @@ def test_a_model_in_shares_makes_every_layer_again(monkeypatch: pytest.MonkeyPat
 
 
 def test_ranks_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation_budget, "available", lambda _: 8000)
+    monkeypatch.setattr(activation_budget, "available_bytes", lambda _: 8000)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert activation_budget._room(torch.device("cpu")) == 2000
     assert activation_budget._room(torch.device("cuda")) == 8000

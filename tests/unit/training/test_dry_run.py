@@ -100,7 +100,7 @@ def test_the_peak_is_that_of_the_part() -> None:
         pass
     small, large, after = (each.peak for each in meter.parts)
     assert large - small == pytest.approx(300e6, rel=0.1)
-    if module.system.forget_peak():
+    if module.system.reset_peak_rss():
         assert after < large - 200e6
     assert meter.peak.kind == "backward"
 
@@ -199,7 +199,7 @@ def test_a_rehearsal_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_system_without_resettable_peaks_gives_upper_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.system, "forget_peak", lambda: False)
+    monkeypatch.setattr(module.system, "reset_peak_rss", lambda: False)
     meter = Meter(CPU, lambda kind: [])
     for kind in ("forward", "backward"):
         with meter.part(kind, ""):

@@ -25,18 +25,22 @@ def strategy(folder: Path, said: str, **options: Any) -> Any:
     ("said", "options", "expected"),
     [
         ("", {}, None),
-        ("", {"sequence_parallel": 2}, {"type": "ddp", "sequence_parallel_size": 2}),
-        ("strategy = 'single'", {"sequence_parallel": 2}, {"type": "ddp", "sequence_parallel_size": 2}),
-        ("strategy = 'ddp'", {"sequence_parallel": 2}, {"type": "ddp", "sequence_parallel_size": 2}),
+        ("", {"sequence_parallel_size": 2}, {"type": "ddp", "sequence_parallel_size": 2}),
+        (
+            "strategy = 'single'",
+            {"sequence_parallel_size": 2},
+            {"type": "ddp", "sequence_parallel_size": 2},
+        ),
+        ("strategy = 'ddp'", {"sequence_parallel_size": 2}, {"type": "ddp", "sequence_parallel_size": 2}),
         (
             "",
-            {"sequence_parallel": 2, "overrides": ["strategy.device=cpu"]},
+            {"sequence_parallel_size": 2, "overrides": ["strategy.device=cpu"]},
             {"type": "ddp", "device": "cpu", "sequence_parallel_size": 2},
         ),
         ("strategy = 'ddp'", {"deepspeed": "zero2"}, {"type": "deepspeed", "zero": 2}),
         (
             "strategy = dict(device='cpu')",
-            {"sequence_parallel": 2, "deepspeed": "zero3"},
+            {"sequence_parallel_size": 2, "deepspeed": "zero3"},
             {"type": "deepspeed", "zero": 3, "device": "cpu", "sequence_parallel_size": 2},
         ),
         (
@@ -52,7 +56,7 @@ def test_flags_change_what_they_name_and_keep_the_rest(
     assert strategy(tmp_path, said, **options) == expected
 
 
-@pytest.mark.parametrize("options", [{}, {"sequence_parallel": 2}])
+@pytest.mark.parametrize("options", [{}, {"sequence_parallel_size": 2}])
 def test_a_strategy_without_a_type_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="strategy: 'type' is missing"):
         strategy(tmp_path, "strategy = dict(device='cpu')", **options)

@@ -1,4 +1,4 @@
-"""What a step frees stays with the process: counted in page faults, by a process of its own."""
+"""Memory settings, measured by the page faults of a subprocess."""
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ from xft.utils import memory
 
 SCRIPT = """
 import resource, runpy, sys
-keep_freed_memory = runpy.run_path(sys.argv[2])["keep_freed_memory"]
+tune_glibc_malloc = runpy.run_path(sys.argv[2])["tune_glibc_malloc"]
 if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+    assert tune_glibc_malloc()
 import numpy as np
 def step():
     blocks = [np.ones(2**21) for _ in range(8)]   # 16 MiB each
@@ -25,8 +25,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc is asked")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_tune_glibc_malloc_keeps_freed_memory_for_the_next_step() -> None:
     faults = {}
     for how in ("keep", "leave"):
         command = [sys.executable, "-c", SCRIPT, how, str(memory.__file__)]
@@ -36,6 +36,6 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD"])
-def test_settings_of_the_user_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_tune_glibc_malloc_respects_user_settings(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
-    assert not memory.keep_freed_memory()
+    assert not memory.tune_glibc_malloc()

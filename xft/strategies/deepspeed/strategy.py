@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from xft.distributed.launch import TIMEOUT, start_process_group
+from xft.distributed.launch import DEFAULT_TIMEOUT_MINUTES, start_process_group
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
 from xft.optim.optimizers import make_optimizer
@@ -54,7 +54,7 @@ class DeepSpeed(Distributed):
         device: str = "auto",
         autocast: Autocast | None = None,
         launcher: str = "pytorch",
-        timeout_minutes: float = TIMEOUT,
+        timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES,
         sequence_parallel_size: int = 1,
         zero: Literal[0, 1, 2, 3] | None = None,
         offload: Offload = "none",
@@ -91,14 +91,14 @@ class DeepSpeed(Distributed):
         Quantised weights are read whole by every rank, and shared out after: bitsandbytes must see
         a weight as a whole to quantise it.
         """
-        start_process_group(launcher, options.get("timeout_minutes", TIMEOUT))
+        start_process_group(launcher, options.get("timeout_minutes", DEFAULT_TIMEOUT_MINUTES))
         asked = read_asked(options.get("zero"), options.get("offload", "none"), options.get("json"))
         if stage_of(asked) != 3 or quantised:
             yield
             return
         from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-        join_ranks(options.get("timeout_minutes", TIMEOUT))
+        join_ranks(options.get("timeout_minutes", DEFAULT_TIMEOUT_MINUTES))
         kept = HfDeepSpeedConfig(
             {
                 "train_micro_batch_size_per_gpu": 1,

@@ -10,7 +10,7 @@ import torch
 
 from xft.errors import TrainingError
 from xft.utils import system
-from xft.utils.memory import available
+from xft.utils.memory import available_bytes
 
 Advice = Callable[[str], list[str]]
 """From the kind of a part to what may be changed so that it needs less, a line each."""
@@ -103,22 +103,22 @@ class Meter:
 
     def available(self) -> int:
         """Bytes that may still be taken."""
-        return available(self.device)
+        return available_bytes(self.device)
 
     def held(self) -> int:
         """Bytes that are held now."""
-        return torch.cuda.memory_allocated(self.device) if self.on_gpu else system.resident()
+        return torch.cuda.memory_allocated(self.device) if self.on_gpu else system.rss_bytes()
 
     def _begin(self, kind: str) -> None:
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            system.forget_peak()
+            system.reset_peak_rss()
         self._kind, self._begun = kind, time.perf_counter()
 
     def _held(self) -> int:
-        return torch.cuda.max_memory_allocated(self.device) if self.on_gpu else system.peak_resident()
+        return torch.cuda.max_memory_allocated(self.device) if self.on_gpu else system.peak_rss_bytes()
 
     def _complaint(self, text: str) -> str:
         where = torch.cuda.get_device_name(self.device) if self.on_gpu else "memory of this machine"

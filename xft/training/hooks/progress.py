@@ -76,7 +76,7 @@ class ProgressHook(IntervalHook):
 
 def _memory(device: torch.device) -> int:
     """The most bytes that were held so far: of the GPU, or of this process."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else system.peak_resident()
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else system.peak_rss_bytes()
 
 
 def _epoch(loop: Any) -> float:

@@ -230,7 +230,7 @@ def test_a_shipped_config_is_sharded_by_one_flag(runs: Runs, name: str) -> None:
 
 def test_a_checkpoint_of_shared_weights_is_exported_as_it_is(runs: Runs, tmp_path: Path) -> None:
     checkpoint = runs.folder / "full-3" / "checkpoints" / "step_3"
-    convert(str(checkpoint), str(tmp_path / "out"), fresh=False)
+    convert(str(checkpoint), str(tmp_path / "out"), subprocess=False)
     one = load_file(runs.folder / "full" / "checkpoints" / "step_3" / "model.safetensors")
     two = load_file(tmp_path / "out" / "model.safetensors")
     assert one.keys() == two.keys()

@@ -70,7 +70,7 @@ def test_a_run_that_is_resumed_is_bit_equal_and_what_is_saved_is_what_was_traine
     assert all(torch.equal(one[name], two[name]) for name in one)
     losses = [each["loss"] for each in records(whole, "train")]
     assert losses[-1] < losses[0] - 0.1
-    assert "is what was trained: reloaded, the logits are the same" in (whole / "train.log").read_text()
+    assert "is what was trained: reloaded, logits are identical" in (whole / "train.log").read_text()
     # What was validated last is what another process finds in the folder.
     found = evaluate_run(EvalOptions(str(whole)))["validation"]
     assert found["loss"] == pytest.approx(records(whole, "val")[-1]["loss"], rel=1e-6)
@@ -81,10 +81,10 @@ def test_pissa_is_served_from_the_original_base_and_merged_into_it(
 ) -> None:
     run = train("pissa", "run", 'hooks.update(verify=dict(type="verify"), questions=None)\n')
     log = (run / "train.log").read_text()
-    assert "reloaded and compared with the live model: the logits are the same" in log
+    assert "reloaded and compared with the live model: logits are identical" in log
     config = json.loads((run / "final" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["init_lora_weights"]) == (8, 16, True)
-    convert(str(run), str(tmp_path / "out"), merged=True, fresh=False)
+    convert(str(run), str(tmp_path / "out"), merged=True, subprocess=False)
     ids = torch.arange(40, 70)[None]
     with torch.no_grad():
         adapted = open_artifact(str(run)).model(input_ids=ids).logits

@@ -81,10 +81,10 @@ def test_the_adapter_and_the_merged_model_score_alike_with_and_without_us(
     adapted = PeftModel.from_pretrained(base, str(reward_run / "final"))
     assert _plain(adapted, tokenizer) == [pytest.approx(each, abs=1e-4) for each in expected]
 
-    convert(str(reward_run), str(tmp_path / "merged"), merged=True, fresh=False)
+    convert(str(reward_run), str(tmp_path / "merged"), merged=True, subprocess=False)
     said = capsys.readouterr().out
-    assert "merged against the adapter, over 6 answers of xft's own: KL " in said
-    assert "the same answer of two is the better one in 100.0% of the pairs" in said
+    assert "merged vs. adapter over 6 built-in answers: KL " in said
+    assert "same preference in 100.0% of pairs" in said
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert merged.config.num_labels == 1
     plain = AutoTokenizer.from_pretrained(tmp_path / "merged")
@@ -103,7 +103,7 @@ def test_all_weights_and_a_quantised_base(how: str, tmp_path: Path, tiny_model: 
     config, run = write_reward_config(tmp_path, tiny_model, extra), tmp_path / "run"
     assert main(["train", str(config), "--work-dir", str(run)]) == 0
     whole = "adapter = None" in how
-    convert(str(run), str(tmp_path / "out"), merged=not whole, fresh=False)
+    convert(str(run), str(tmp_path / "out"), merged=not whole, subprocess=False)
     rows = tmp_path / "rows.jsonl"
     expected = _scored(run, rows, tmp_path / "run.jsonl")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype=torch.float32)

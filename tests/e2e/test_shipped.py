@@ -37,7 +37,7 @@ def test_a_config_for_a_large_model_runs_with_only_its_paths_overridden(
     assert len(train) >= 3
     assert (run / "final" / "adapter_model.safetensors").is_file()
     assert main(["chat", str(run), "--prompt", "Hi", "--max-new-tokens", "2"]) == 0
-    convert(str(run), str(tmp_path / "out"), merged=True, fresh=False)
+    convert(str(run), str(tmp_path / "out"), merged=True, subprocess=False)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.model_type == family
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from xft import export
 from xft.cli import INTERRUPTED, main
-from xft.export import verify_subprocess
+from xft.export.verify import launcher
 from xft.training import hooks
 
 MEDDLING = """
@@ -62,13 +62,13 @@ def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []
-    start = verify_subprocess.FreshProcess.__init__
+    start = launcher.VerifySubprocess.__init__
 
     def note(self: Any, wanted: Any) -> None:
         looked_at.append(wanted.path)
         start(self, wanted)
 
-    monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", note)
+    monkeypatch.setattr(launcher.VerifySubprocess, "__init__", note)
     assert _train(config, "hooks.checkpoint.keep_last_n=1") == 0  # the first is gone before it is looked at
     out = capsys.readouterr().out
     assert "  step_2 is what was trained: reloaded, " in out
@@ -117,7 +117,7 @@ def test_a_checkpoint_that_is_not_what_was_trained_ends_the_run(
     options = ["hooks.meddle.type=meddling.Meddle", "hooks.meddle.factor=0.9", f"hooks.verify.how={how}"]
     assert _train(config, *options) == 5
     captured = capsys.readouterr()
-    assert "error: step_2: the adapter that was saved is not the live one" in captured.err
+    assert "error: step_2: ‖ΔW‖ of layer " in captured.err
     assert captured.err.count("\n") == 1
     assert "reloaded and compared" not in captured.out
     assert not (config.parent / "run" / "final").exists()
@@ -143,7 +143,7 @@ def test_an_empty_adapter_is_not_a_result(
     monkeypatch.setattr(runner, "save_artifact", save_zeros)
     assert _train(config, "hooks.verify.how=inside") == 5
     captured = capsys.readouterr()
-    assert "the adapter that was saved is not the live one" in captured.err
+    assert "‖ΔW‖ of layer " in captured.err
     assert "reloaded and compared" not in captured.out
     assert not (config.parent / "run" / "final").exists()
 
@@ -163,10 +163,10 @@ def test_a_killed_verification_does_not_end_the_training(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine may have no room for a second model. The end of the run is another matter."""
-    monkeypatch.setattr(verify_subprocess, "START", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(launcher, "BOOTSTRAP", "import os; os.kill(os.getpid(), 9)")
     assert _train(config) == 5
     captured = capsys.readouterr()
-    assert "was killed by signal 9; it needs room for a second model; training goes on" in captured.out
+    assert "was killed by signal 9; it needs memory for a second model; training goes on" in captured.out
     assert "step 12/12" in captured.out
     assert "or set hooks.verify.how='inside'" in captured.err
     assert "reloaded and compared" not in captured.out
@@ -174,14 +174,14 @@ def test_a_killed_verification_does_not_end_the_training(
 
 def test_a_run_that_is_broken_off_leaves_no_process(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    start = verify_subprocess.FreshProcess.__init__
+    start = launcher.VerifySubprocess.__init__
 
     def note(self: Any, wanted: Any) -> None:
         start(self, wanted)
         started.append(self)
 
-    monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", note)
-    monkeypatch.setattr(verify_subprocess, "START", "import time; time.sleep(600)")
+    monkeypatch.setattr(launcher.VerifySubprocess, "__init__", note)
+    monkeypatch.setattr(launcher, "BOOTSTRAP", "import time; time.sleep(600)")
     assert _train(config, "hooks.interrupt.type=meddling.Interrupt") == INTERRUPTED
     (only,) = started
     assert only.is_done()
@@ -228,7 +228,7 @@ def test_the_end_is_compared_inside_where_the_config_says_so(
     def refuse(*_: Any) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(verify_subprocess.FreshProcess, "__init__", refuse)
+    monkeypatch.setattr(launcher.VerifySubprocess, "__init__", refuse)
     assert _train(config, "hooks.verify.how=inside") == 0
     note = json.loads((config.parent / "run" / "final" / "xft.json").read_text())
     assert note["dtype"] == "float32"

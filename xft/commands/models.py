@@ -119,7 +119,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
     if arguments.push is not None:
         push.check_push(
-            arguments.push, arguments.source, whole=arguments.merge or arguments.gguf is not None
+            arguments.push, arguments.source, merged=arguments.merge or arguments.gguf is not None
         )
     comparison = convert(
         arguments.source,

@@ -1,4 +1,4 @@
-"""The model card: ``README.md`` of an export, with what was trained on what, and what came of it."""
+"""Write the model card of an export: base model, data, training settings and results."""
 
 import html
 import json
@@ -10,8 +10,8 @@ from xft.config import load_config
 from xft.errors import CheckpointError, ConfigError
 from xft.version import __version__
 
-KINDS = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
-SHOWN = {
+LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
+SHOWN_KEYS = {
     "objective": ("type",),
     "training": ("epochs", "max_steps", "micro_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
     "optimizer": ("type", "lr", "weight_decay"),
@@ -19,68 +19,70 @@ SHOWN = {
     "data": ("type", "format", "max_length", "packing", "val"),
     "template": ("type",),
 }
-"""The keys of a config that are shown; nothing else of it, since a value may be a secret, or a path."""
-_QUESTIONS = 10
+"""Config keys shown in a card. All others are hidden, since a value may be a secret or a path."""
+_MAX_PROMPTS = 10
 
 
 def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> None:
     """Write the card of an export.
 
     Args:
-        folder: the export.
-        source: what was exported; the run it belongs to is looked for around it.
-        base: what it was trained from, as the config had it.
-        kind: of ``KINDS``.
+        folder: of the export.
+        source: exported run, checkpoint or model; its run folder is searched in the parent folders.
+        base: base model, as written in the config.
+        kind: key of ``LIBRARIES``.
         name: of the model.
 
     Raises:
-        CheckpointError: a record of the run is broken.
+        CheckpointError: a file of the run is malformed.
     """
-    run = run_of(source)
-    shown = public_name(base)
-    lines = [*_front(shown, kind), f"# {_text(name)}", "", *_about(shown, kind)]
+    run = find_run(source)
+    base_name = public_name(base)
+    lines = [*_front_matter(base_name, kind), f"# {_escape(name)}", "", *_about(base_name, kind)]
     if run is not None:
         try:
             lines += [*_data(run), *_training(run), *_results(run)]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CheckpointError(
-                f"{run}: cannot read the records of the run for the model card ({type(error).__name__}: {error})"
+                f"{run}: cannot read the run for the model card ({type(error).__name__}: {error})",
+                key=str(run),
             ) from error
     lines += _use(kind)
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run_of(source: Path) -> Path | None:
-    """The run folder that a saved model lies in."""
-    here = source.resolve()
-    return next((each for each in (here, *here.parents[:3]) if (each / "data_report.json").is_file()), None)
+def find_run(source: Path) -> Path | None:
+    """Return the run folder that contains a saved model, if any."""
+    path = source.resolve()
+    folders = (path, *path.parents[:3])
+    return next((folder for folder in folders if (folder / "data_report.json").is_file()), None)
 
 
-def name_of_run(source: str) -> str:
-    """What an export is called: as its run, or as the folder that was exported."""
+def run_name(source: str) -> str:
+    """Return the name of the run that contains ``source``, else the name of its own folder."""
     path = Path(source)
-    return (run_of(path) or path.resolve()).name
+    return (find_run(path) or path.resolve()).name
 
 
 def public_name(base: str) -> str:
-    """The name of a model without the folders that it lies in on this machine."""
+    """Return the name of a model without local folders."""
     path = Path(base).expanduser()
     return path.name if path.is_absolute() or base.startswith((".", "~")) else base
 
 
 def is_on_hub(base: str) -> bool:
-    """Whether a name is one of the hub, and not of a folder or of xft's own."""
+    """Whether a name is a hub id rather than a local folder or an ``xft://`` model."""
     return (
         base.count("/") == 1 and "://" not in base and public_name(base) == base and not Path(base).exists()
     )
 
 
-def _front(base: str, kind: str) -> list[str]:
+def _front_matter(base: str, kind: str) -> list[str]:
     model = [f"base_model: {json.dumps(base)}"] if is_on_hub(base) else []
     tags = ["  - xft", *(["  - lora"] if kind == "adapter" else [])]
     return [
         "---",
-        f"library_name: {KINDS[kind]}",
+        f"library_name: {LIBRARIES[kind]}",
         *model,
         "pipeline_tag: text-generation",
         "tags:",
@@ -91,10 +93,10 @@ def _front(base: str, kind: str) -> list[str]:
 
 
 def _about(base: str, kind: str) -> list[str]:
-    what = {"adapter": "A LoRA adapter for", "model": "A whole model, from", "gguf": "A GGUF file, from"}[
+    noun = {"adapter": "A LoRA adapter for", "model": "A full model based on", "gguf": "A GGUF file of"}[
         kind
     ]
-    return [f"{what} `{base}`, fine-tuned with xft {__version__}.", ""]
+    return [f"{noun} `{base}`, fine-tuned with xft {__version__}.", ""]
 
 
 def _data(run: Path) -> Iterator[str]:
@@ -102,12 +104,12 @@ def _data(run: Path) -> Iterator[str]:
     dropped = sum(report["rows_dropped"].values())
     yield from ["## Data", ""]
     yield (
-        f"{report['rows_read']:,} rows read: {report['rows_trained']:,} trained on, {report['rows_validated']:,} "
-        f"validated on, {dropped:,} dropped."
+        f"{report['rows_read']:,} rows read: {report['rows_trained']:,} train, {report['rows_validated']:,} val, "
+        f"{dropped:,} dropped."
     )
-    for name, each in report.get("splits", {}).items():
-        if each.get("samples"):
-            yield f"{name}: {each['tokens']:,} tokens, {each['target_tokens']:,} of them trained on or scored."
+    for name, split in report.get("splits", {}).items():
+        if split.get("samples"):
+            yield f"{name}: {split['tokens']:,} tokens, {split['target_tokens']:,} of them targets."
     yield ""
 
 
@@ -119,20 +121,20 @@ def _training(run: Path) -> Iterator[str]:
     try:
         config = load_config(file, safe_config=True)
     except ConfigError:
-        yield from ["The config of the run has components of its own, which are not shown here.", ""]
+        yield from ["The config of the run contains custom components, which are not shown.", ""]
         return
     yield from ["| | |", "|---|---|"]
-    for key, value in _shown(config):
-        yield f"| {key} | {_text(str(value))} |"
+    for key, value in _shown_values(config):
+        yield f"| {key} | {_escape(str(value))} |"
     yield ""
 
 
-def _shown(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _shown_values(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     adapter = config.get("adapter") or {}
     for key in ("type", "r", "lora_alpha", "lora_dropout"):
         if key in adapter:
             yield f"adapter.{key}", adapter[key]
-    for part, keys in SHOWN.items():
+    for part, keys in SHOWN_KEYS.items():
         values = config.get(part)
         if isinstance(values, str):
             yield part, values
@@ -147,32 +149,32 @@ def _results(run: Path) -> Iterator[str]:
     yield from ["## Results", ""]
     records = _lines(run / "metrics.jsonl")
     for split, names in (("val", ("loss", "perplexity")), ("questions", ("score",))):
-        rows = [each for each in records if each.get("split") == split]
+        rows = [record for record in records if record.get("split") == split]
         if rows:
             first, last = rows[0], rows[-1]
             for name in names:
                 if first.get(name) is not None and last.get(name) is not None:
-                    of = f" of {last['questions']}" if split == "questions" else ""
-                    what = "sample questions, score" if split == "questions" else f"validation {name}"
+                    total = f" of {last['questions']}" if split == "questions" else ""
+                    label = "sample questions, score" if split == "questions" else f"validation {name}"
                     yield (
-                        f"- {what}: {first[name]:.4g} at step {first['step']}, {last[name]:.4g} at step "
-                        f"{last['step']}{of}"
+                        f"- {label}: {first[name]:.4g} at step {first['step']}, {last[name]:.4g} at step "
+                        f"{last['step']}{total}"
                     )
     yield ""
-    asked = _lines(run / "samples.jsonl")
-    if asked:
-        before = {each["question"]: each["answer"] for each in asked if each["step"] == asked[0]["step"]}
+    rows = _lines(run / "samples.jsonl")
+    if rows:
+        before = {row["question"]: row["answer"] for row in rows if row["step"] == rows[0]["step"]}
         yield from ["| question | before | after |", "|---|---|---|"]
-        for each in [row for row in asked if row["step"] == asked[-1]["step"]][:_QUESTIONS]:
-            cells = (each["question"], before.get(each["question"], ""), each["answer"])
-            yield "| " + " | ".join(_text(cell) for cell in cells) + " |"
+        for row in [row for row in rows if row["step"] == rows[-1]["step"]][:_MAX_PROMPTS]:
+            cells = (row["question"], before.get(row["question"], ""), row["answer"])
+            yield "| " + " | ".join(_escape(cell) for cell in cells) + " |"
         yield ""
 
 
 def _lines(file: Path) -> list[Any]:
     if not file.is_file():
         return []
-    return [json.loads(each) for each in file.read_text(encoding="utf-8").splitlines() if each.strip()]
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _use(kind: str) -> list[str]:
@@ -182,15 +184,15 @@ def _use(kind: str) -> list[str]:
         "gguf": ["ollama create my-model -f Modelfile", "llama-server --model model.gguf --jinja"],
     }[kind]
     note = (
-        "The chat template and the tokens at which an answer ends are in the files."
+        "The files contain the chat template and the stop tokens."
         if kind != "gguf"
-        else ("The tokenizer, the chat template and the token at which an answer ends are in `model.gguf`.")
+        else "`model.gguf` contains the tokenizer, the chat template and the stop token."
     )
     return ["## Use", "", "In this folder:", "", "```bash", *commands, "```", "", note]
 
 
-def _text(text: str, length: int = 300) -> str:
-    """A stranger's text in a cell of a table: no markup, no line, no bar."""
+def _escape(text: str, length: int = 300) -> str:
+    """Escape untrusted text for a table cell: no markup, line break or column separator."""
     short = " ".join(text.split())
     short = short if len(short) <= length else short[: length - 1] + "…"
-    return html.escape(short, quote=False).translate({ord(each): f"\\{each}" for each in r"\`*_[]|#!"})
+    return html.escape(short, quote=False).translate({ord(char): f"\\{char}" for char in r"\`*_[]|#!"})

@@ -1,4 +1,4 @@
-"""From a run to a Hugging Face folder."""
+"""Convert a run to a Hugging Face folder or a GGUF file."""
 
 import shutil
 import tempfile
@@ -10,14 +10,25 @@ import torch
 
 from xft.compat.peft import PeftModel
 from xft.errors import ConfigError
-from xft.export.adapter_norms import adapter_norms, check_learnt, summarise, trains_more
-from xft.export.card import name_of_run, write_card
-from xft.export.gguf import FILE, TYPES, check_family, check_gguf, write_gguf
-from xft.export.gguf_vocab import read_vocabulary
-from xft.export.merge_check import NOTICEABLE, Limits, compare_merged, divergence, limits, read_probes
+from xft.export.card import run_name, write_card
+from xft.export.gguf import DTYPES, MODEL_FILE, check_gguf, check_supported, read_vocabulary, write_gguf
 from xft.export.ollama import modelfile
-from xft.export.verify import Comparison, verify_artifact
-from xft.export.verify_worker import logits_of
+from xft.export.verify import Comparison, verify_saved_model
+from xft.export.verify.adapter_norms import (
+    adapter_norms,
+    check_adapter_nonzero,
+    summarize_norms,
+    trains_other_params,
+)
+from xft.export.verify.merge_check import (
+    NOTICEABLE_FRACTION,
+    Tolerance,
+    compare_merged,
+    mean_kl,
+    merge_tolerance,
+    read_probes,
+)
+from xft.export.verify.worker import compute_logits
 from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
 from xft.models.adapters.lora import is_adapter, kind_of_adapter, load_adapter, merge
 from xft.models.loading import choose_dtype, load_weights, resize_embeddings
@@ -34,60 +45,68 @@ def convert(
     dtype: str | None = None,
     max_shard_size: str = "5GB",
     trust_remote_code: bool = False,
-    fresh: bool = True,
+    subprocess: bool = True,
     gguf: str | None = None,
 ) -> Comparison:
-    """Write a run, a checkpoint or an adapter as plain ``peft`` or ``transformers`` reads it, or as GGUF.
+    """Write a run, a checkpoint or an adapter in the format of ``peft`` or ``transformers``, or as GGUF.
 
     Args:
-        source: what to export.
-        out: a folder that does not exist yet, or is empty.
-        merged: fold an adapter into its base and write a whole model.
-        dtype: of the weights that are written; by default as in training.
+        source: run folder, checkpoint, adapter or model.
+        out: a folder that does not exist or is empty.
+        merged: merge an adapter into its base and write a full model.
+        dtype: of the written weights; the training dtype by default.
         max_shard_size: of a file of weights.
-        trust_remote_code: run Python code that lies beside the weights.
-        fresh: whether what was written is opened in a fresh process to verify it.
-        gguf: of ``TYPES`` in :mod:`xft.export.gguf`: write a whole model as one file in that type.
+        trust_remote_code: run Python code of the model's folder.
+        subprocess: verify the export in a new process.
+        gguf: key of ``DTYPES`` in :mod:`xft.export.gguf`; write a full model as one file of that type.
 
     Returns:
-        How near what was written is to what was opened: a merged model to the adapter on its base,
-        on the sample questions of the run.
+        Distance of the export from the source. A merged model is compared with the adapter on its
+        base, on the sample questions of the run.
 
     Raises:
         ConfigError: ``out`` is in use, or ``source`` cannot be written in that way.
-        CheckpointError: what was written does not give what was opened; nothing is left of it.
+        CheckpointError: the export differs from the source; the export is removed.
     """
     target = Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"OUT: {out} exists and is not empty; choose another folder")
+        raise ConfigError(
+            key="OUT", got=str(out), expected="a new or empty folder", fix="choose another folder"
+        )
     if gguf is not None and (merged or dtype is not None):
-        raise ConfigError("--gguf: it merges by itself, and names the type; leave --merge and --dtype out")
-    export = _open(source, merged, dtype, gguf, max_shard_size, trust_remote_code, fresh)
+        raise ConfigError(
+            key="--gguf",
+            got="--merge or --dtype in addition",
+            expected="neither, since --gguf merges and sets the dtype",
+        )
+    export = _open(source, merged, dtype, gguf, max_shard_size, trust_remote_code, subprocess)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     except OSError as error:
-        raise ConfigError(f"OUT: cannot make {out} ({error.strerror})") from error
-    made.chmod(0o755)
+        raise ConfigError(
+            f"OUT: cannot create {out} ({error.strerror})", key="OUT", got=str(out)
+        ) from error
+    folder.chmod(0o755)
     try:
         if gguf is not None:
-            comparison = _write_gguf(export, made, gguf, target.name)
+            comparison = _write_gguf(export, folder, gguf, target.name)
         else:
-            comparison = _write_merged(export, made, dtype) if merged else _write_plain(export, made)
-        kind = "gguf" if gguf is not None else "adapter" if is_adapter(made) else "model"
+            comparison = _write_merged(export, folder, dtype) if merged else _write_plain(export, folder)
+        kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
         base = export.note.base if export.note is not None else _name(export.loaded)
-        write_card(made, Path(source), base, kind, name_of_run(source))
+        write_card(folder, Path(source), base, kind, run_name(source))
         if target.exists():
             target.rmdir()
-        made.rename(target)
+        folder.rename(target)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return comparison
 
 
 @dataclass(frozen=True)
 class _Export:
-    """What is written: the opened model, and how."""
+    """Loaded model and options of an export."""
 
     source: str
     loaded: LoadedModel
@@ -95,20 +114,20 @@ class _Export:
     note: Note | None
     max_shard_size: str
     trust_remote_code: bool
-    fresh: bool
+    subprocess: bool
 
     def write(self, model: Any, note: Note, folder: Path) -> Comparison:
-        """Write a model, and see that what was written gives what it gives."""
+        """Write a model and compare the written model with it."""
         tokenizer = self.loaded.tokenizer
         save_artifact(model, tokenizer, self.template, note, folder, max_shard_size=self.max_shard_size)
-        return verify_artifact(
+        return verify_saved_model(
             folder,
             model,
             tokenizer,
             self.template,
             torch.device("cpu"),
             trust_remote_code=self.trust_remote_code,
-            fresh=self.fresh,
+            subprocess=self.subprocess,
         )
 
 
@@ -119,111 +138,120 @@ def _open(
     gguf: str | None,
     max_shard_size: str,
     trust_remote_code: bool,
-    fresh: bool,
+    subprocess: bool,
 ) -> _Export:
-    """Open what is to be written, and refuse what cannot be written in that way."""
+    """Load the source and refuse options that do not apply to it."""
     folder = find_artifact(Path(source))
     note = read_note(folder)
     if gguf is not None and not is_adapter(folder):
-        dtype = _type_name(TYPES.get(gguf, torch.float32))
-    # Whatever dtype is wished for is loaded, never cast to: casting a model as a whole would round
-    # buffers too, the frequencies of its rotary embedding among them.
+        dtype = _dtype_name(DTYPES.get(gguf, torch.float32))
+    # The dtype is passed to loading, never cast to: casting a model would round its buffers too, such
+    # as the frequencies of the rotary embedding.
     loaded = open_artifact(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
     if merged and not isinstance(loaded.model, PeftModel):
-        raise ConfigError(f"--merge: {source} is a whole model already; leave --merge out")
+        raise ConfigError(
+            key="--merge", got=f"a full model, {source}", expected="an adapter", fix="leave out --merge"
+        )
     if dtype is not None and not merged and isinstance(loaded.model, PeftModel):
-        raise ConfigError("--dtype: an adapter is exported as it is; --merge makes a whole model of it")
+        raise ConfigError(
+            key="--dtype",
+            got="an adapter without --merge",
+            expected="a full model",
+            fix="add --merge, or leave out --dtype to export the adapter unchanged",
+        )
     if norms := adapter_norms(loaded.model):
-        check_learnt(norms, trains_more(loaded.model), source)
-        console.info(summarise(norms))
+        check_adapter_nonzero(norms, trains_other_params(loaded.model), source)
+        console.info(summarize_norms(norms))
     template = _template(loaded)
     if gguf is not None:
-        check_family(loaded.base, loaded.tokenizer, gguf)
-    return _Export(source, loaded, template, note, max_shard_size, trust_remote_code, fresh)
+        check_supported(loaded.base, loaded.tokenizer, gguf)
+    return _Export(source, loaded, template, note, max_shard_size, trust_remote_code, subprocess)
 
 
-def _write_plain(export: _Export, made: Path) -> Comparison:
-    dtype = _type_name(export.loaded.base.dtype)
+def _write_plain(export: _Export, folder: Path) -> Comparison:
+    dtype = _dtype_name(export.loaded.base.dtype)
     note = replace(export.note or Note(_name(export.loaded), dtype), dtype=dtype)
-    return export.write(export.loaded.model, note, made)
+    return export.write(export.loaded.model, note, folder)
 
 
-def _write_gguf(export: _Export, made: Path, kind: str, name: str) -> Comparison:
-    """Write the whole model as one file, and compare what another reader makes of it."""
-    whole: Any = export.loaded.model
-    if isinstance(whole, PeftModel):
-        whole, _ = _merge(export, _type_name(TYPES[kind]))
-    tokenizer, template, file = export.loaded.tokenizer, export.template, made / FILE
-    write_gguf(whole, tokenizer, template, kind, file, name)
+def _write_gguf(export: _Export, folder: Path, gguf_type: str, name: str) -> Comparison:
+    """Write the full model as one GGUF file and verify it with the reader of transformers."""
+    model: Any = export.loaded.model
+    if isinstance(model, PeftModel):
+        model, _ = _merge(export, _dtype_name(DTYPES[gguf_type]))
+    tokenizer, template, file = export.loaded.tokenizer, export.template, folder / MODEL_FILE
+    write_gguf(model, tokenizer, template, gguf_type, file, name)
     probes, _ = read_probes(Path(export.source), tokenizer, template)
-    comparison = check_gguf(file, whole, tokenizer, template, kind, probes)
-    bos = read_vocabulary(tokenizer, whole.get_input_embeddings().weight.shape[0]).bos
-    text, told = modelfile(template, FILE, bos)
-    (made / "Modelfile").write_text(text, encoding="utf-8")
-    if not told:
+    comparison = check_gguf(file, model, tokenizer, template, gguf_type, probes)
+    add_bos = read_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0]).add_bos
+    text, has_template = modelfile(template, MODEL_FILE, add_bos)
+    (folder / "Modelfile").write_text(text, encoding="utf-8")
+    if not has_template:
         console.info(
-            "warning: Ollama's template language cannot say this chat template; Modelfile is without one"
+            "warning: the chat template cannot be expressed in Ollama's template language; Modelfile has none"
         )
     return comparison
 
 
-def _write_merged(export: _Export, made: Path, dtype: str | None) -> Comparison:
+def _write_merged(export: _Export, folder: Path, dtype: str | None) -> Comparison:
     """Write the merged model."""
-    whole, comparison = _merge(export, dtype)
-    export.write(whole, Note(_name(export.loaded), _type_name(whole.dtype)), made)
+    model, comparison = _merge(export, dtype)
+    export.write(model, Note(_name(export.loaded), _dtype_name(model.dtype)), folder)
     return comparison
 
 
 def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
-    """Merge into plain weights, and compare with the adapter on the base that it was trained on."""
+    """Merge into unquantized weights and compare with the adapter on its training base."""
     loaded: Any = export.loaded
     note = export.note
     scored = is_reward_model(loaded.model)
-    probes, said = read_probes(Path(export.source), loaded.tokenizer, export.template, scored)
-    expected = [logits_of(loaded.model, each) for each in probes]
+    probes, description = read_probes(Path(export.source), loaded.tokenizer, export.template, scored)
+    expected = [compute_logits(loaded.model, rows) for rows in probes]
     with loaded.model.disable_adapter():
-        effect = divergence(expected, [logits_of(loaded.model, each) for each in probes])
-    trained, bits = loaded.base.dtype, note.bits if note is not None else None
-    wanted = choose_dtype(dtype or (note.dtype if note is not None else "auto"), torch.device("cpu"))
-    allowed = limits(trained, wanted, bits=bits)
-    whole: Any = merge(_on_plain_base(export, wanted))
-    whole.config.use_cache = True
+        effect = mean_kl(expected, [compute_logits(loaded.model, rows) for rows in probes])
+    bits = note.bits if note is not None else None
+    target = choose_dtype(dtype or (note.dtype if note is not None else "auto"), torch.device("cpu"))
+    tolerance = merge_tolerance(loaded.base.dtype, target, bits=bits)
+    model: Any = merge(_on_unquantized_base(export, target))
+    model.config.use_cache = True
     if scored:
-        choose_padding(whole, loaded.tokenizer, None)
-    # Compared before it is written: large folders take long.
-    got = [logits_of(whole, each) for each in probes]
-    comparison = compare_merged(expected, got, allowed, export.source, scored)
-    for line in _measured(comparison, effect, allowed, said):
+        choose_padding(model, loaded.tokenizer, None)
+    # Compared before writing, which takes long for large models.
+    actual = [compute_logits(model, rows) for rows in probes]
+    comparison = compare_merged(expected, actual, tolerance, export.source, scored)
+    for line in _merge_lines(comparison, effect, tolerance, description):
         console.info(line)
-    return whole, comparison
+    return model, comparison
 
 
-def _measured(found: Comparison, effect: float, allowed: Limits, said: str) -> list[str]:
-    """Lines on how near a merged model is, beside how far the adapter takes the base at all."""
-    least = "" if found.scored else f" (at least {allowed.agreement:.0%})"
+def _merge_lines(
+    comparison: Comparison, effect: float, tolerance: Tolerance, description: str
+) -> list[str]:
+    """Format the distance of a merged model from the adapter, and the adapter's own effect."""
+    limit = "" if comparison.scored else f" (limit {tolerance.agreement:.0%})"
     lines = [
-        f"merged against the adapter, over {said}: KL {found.divergence:.2g} nats (at most "
-        f"{allowed.divergence:g}; the adapter itself makes {effect:.2g}), {found.agreed(1)}{least}"
+        f"merged vs. adapter over {description}: KL {comparison.kl:.2g} nats (limit {tolerance.kl:g}; adapter "
+        f"vs. base {effect:.2g}), {comparison.describe_agreement(1)}{limit}"
     ]
-    if found.divergence > NOTICEABLE * effect:
+    if comparison.kl > NOTICEABLE_FRACTION * effect:
         lines.append(
-            "warning: the rounding of the merged weights is not small beside what the adapter does; --dtype float32 "
-            "rounds less, and the adapter on its base rounds nothing"
+            "warning: the rounding error of the merged weights is large compared to the adapter's effect; "
+            "--dtype float32 reduces it, and an unmerged adapter avoids it"
         )
     return lines
 
 
-def _on_plain_base(export: _Export, dtype: torch.dtype) -> Any:
-    """The adapter on a base that is not quantised, in the type that is written.
+def _on_unquantized_base(export: _Export, dtype: torch.dtype) -> Any:
+    """Load the adapter on an unquantized base in the written dtype.
 
-    A quantised base is dequantised, not replaced by the original weights: the adapter has learnt to
-    make up for the rounding of the base that it was trained on.
+    A quantized base is dequantized, not replaced by the original weights: training fitted the adapter
+    to the rounding error of its base.
     """
     source, loaded, note, trusts = export.source, export.loaded, export.note, export.trust_remote_code
     if note is None or note.bits is None:
         if loaded.base.dtype == dtype:
             return loaded.model
-        return open_artifact(source, dtype=_type_name(dtype), trust_remote_code=trusts).model
+        return open_artifact(source, dtype=_dtype_name(dtype), trust_remote_code=trusts).model
     base: Any = load_weights(
         note.base,
         choose_dtype(note.dtype, torch.device("cpu")),
@@ -241,7 +269,7 @@ def _name(loaded: LoadedModel) -> str:
     return str(loaded.base.name_or_path)
 
 
-def _type_name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

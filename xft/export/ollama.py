@@ -1,8 +1,8 @@
-"""A ``Modelfile``, with which Ollama runs a GGUF file.
+"""Write a ``Modelfile`` that runs a GGUF file with Ollama.
 
-Ollama does not read Jinja: what a chat template does with plain turns is found out by rendering some,
-written down in Ollama's own template language, and held against the chat template on other turns. A
-template that does more than put texts around turns cannot be written so, and that is said.
+Ollama does not read Jinja. The texts around turns are found by rendering plain turns, written in
+Ollama's template language, and checked against the chat template on other turns. A template that does
+more than surround turns with text cannot be expressed, and the Modelfile then has none.
 """
 
 from collections.abc import Sequence
@@ -12,86 +12,96 @@ from xft.errors import TemplateError
 from xft.templates import BoundTemplate
 from xft.types import Message
 
-_S, _U, _A, _V = "\ue000system\ue001", "\ue000user\ue001", "\ue000answer\ue001", "\ue000next\ue001"
+_SYSTEM, _USER, _ANSWER, _USER_2 = (
+    "\ue000system\ue001",
+    "\ue000user\ue001",
+    "\ue000answer\ue001",
+    "\ue000next\ue001",
+)
 
 
 @dataclass(frozen=True)
-class Around:
-    """What a chat template puts around turns.
+class TurnAffixes:
+    """Texts that a chat template puts around turns.
 
     Attributes:
-        start: before all.
-        default: in the place of a system turn, where there is none.
-        system: before and behind a system turn.
-        user: before and behind a user's turn.
-        answer: before and behind an answer.
-        trims: whether white space at the ends of a turn is taken away, which Ollama's language cannot say.
+        start: before the first turn.
+        default_system: in place of a missing system turn.
+        system: before and after a system turn.
+        user: before and after a user turn.
+        assistant: before and after an assistant turn.
+        trims: whether white space around a turn is stripped, which Ollama's language cannot express.
     """
 
     start: str
-    default: str
+    default_system: str
     system: tuple[str, str]
     user: tuple[str, str]
-    answer: tuple[str, str]
+    assistant: tuple[str, str]
     trims: bool = False
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The text of turns, up to where the next answer begins."""
-        around = {"system": self.system, "user": self.user, "assistant": self.answer}
-        text = self.start + ("" if messages[0].role == "system" else self.default)
-        for each in messages:
-            before, behind = around[each.role]
-            text += before + each.content + behind
-        return text + self.answer[0]
+        """Render turns and the header of the next assistant turn."""
+        affixes = {"system": self.system, "user": self.user, "assistant": self.assistant}
+        text = self.start + ("" if messages[0].role == "system" else self.default_system)
+        for message in messages:
+            prefix, suffix = affixes[message.role]
+            text += prefix + message.content + suffix
+        return text + self.assistant[0]
 
 
-def find_around(template: BoundTemplate, bos_is_added: bool = False) -> Around | None:
-    """What a chat template puts around turns, or ``None`` where it does something else too.
+def find_affixes(template: BoundTemplate, bos_is_added: bool = False) -> TurnAffixes | None:
+    """Return the texts that a chat template puts around turns, or ``None`` if it does more than that.
 
     Args:
         template: the chat template.
         bos_is_added: as in ``modelfile``.
     """
     try:
-        return _find(template, bos_is_added)
+        return _find_affixes(template, bos_is_added)
     except (TemplateError, ValueError):
-        return None  # no system turns, or turns that are moved, cut or left out
+        return None  # no system turns, or turns are moved, cut or dropped
 
 
-def _find(template: BoundTemplate, bos_is_added: bool) -> Around | None:
-    turns = [Message("system", _S), Message("user", _U), Message("assistant", _A), Message("user", _V)]
-    head, rest = template.render(turns, generation=True).split(_S)
-    behind_system, rest = rest.split(_U)
-    behind_user, rest = rest.split(_A)
-    behind_answer, tail = rest.split(_V)
+def _find_affixes(template: BoundTemplate, bos_is_added: bool) -> TurnAffixes | None:
+    turns = [
+        Message("system", _SYSTEM),
+        Message("user", _USER),
+        Message("assistant", _ANSWER),
+        Message("user", _USER_2),
+    ]
+    head, rest = template.render(turns, generation=True).split(_SYSTEM)
+    after_system, rest = rest.split(_USER)
+    after_user, rest = rest.split(_ANSWER)
+    after_answer, tail = rest.split(_USER_2)
     header = template.header
-    if not behind_user.endswith(header) or tail != behind_user:
+    if not after_user.endswith(header) or tail != after_user:
         return None
-    user_behind = behind_user.removesuffix(header)
-    plain = template.render(turns[1:2], generation=True).split(_U)[0]
+    user_suffix = after_user.removesuffix(header)
+    plain = template.render(turns[1:2], generation=True).split(_USER)[0]
     bos = str(getattr(template.tokenizer, "bos_token", None) or "")
-    # SmolLM2's BOS is what opens each of its turns: then it is a part of them, unless readers add it.
-    own = bos_is_added or bos not in header
-    start = bos if bos and own and head.startswith(bos) and plain.startswith(bos) else ""
+    # SmolLM2's BOS token also opens each turn: it then belongs to the turns, unless readers add it.
+    is_separate = bos_is_added or bos not in header
+    start = bos if bos and is_separate and head.startswith(bos) and plain.startswith(bos) else ""
     plain = plain.removeprefix(start)
-    # Whatever is the same before every user's turn may be called its own; what closes a turn is not.
-    common = _common_end(_common_end(behind_system, behind_answer), plain)
-    before_user = common.rpartition(template.end_of_turn)[2].lstrip()
-    found = Around(
+    # Text common to all user turns belongs to the user prefix, except the end of the previous turn.
+    common = _common_suffix(_common_suffix(after_system, after_answer), plain)
+    user_prefix = common.rpartition(template.end_of_turn)[2].lstrip()
+    affixes = TurnAffixes(
         start,
-        plain.removesuffix(before_user),
-        (head.removeprefix(start), behind_system.removesuffix(before_user)),
-        (before_user, user_behind),
-        (header, behind_answer.removesuffix(before_user)),
+        plain.removesuffix(user_prefix),
+        (head.removeprefix(start), after_system.removesuffix(user_prefix)),
+        (user_prefix, user_suffix),
+        (header, after_answer.removesuffix(user_prefix)),
     )
-    tries = [turns[1:2], turns[:2], turns[1:], turns]
-    if any(found.render(each) != template.render(each, generation=True) for each in tries):
+    conversations = [turns[1:2], turns[:2], turns[1:], turns]
+    if any(affixes.render(part) != template.render(part, generation=True) for part in conversations):
         return None
-    wide = [Message("user", f" {_U}\n")]
-    return replace(found, trims=found.render(wide) != template.render(wide, generation=True))
+    padded = [Message("user", f" {_USER}\n")]
+    return replace(affixes, trims=affixes.render(padded) != template.render(padded, generation=True))
 
 
-def _common_end(left: str, right: str) -> str:
+def _common_suffix(left: str, right: str) -> str:
     size = 0
     while size < min(len(left), len(right)) and left[-size - 1] == right[-size - 1]:
         size += 1
@@ -99,51 +109,53 @@ def _common_end(left: str, right: str) -> str:
 
 
 def modelfile(template: BoundTemplate | None, gguf: str, bos_is_added: bool) -> tuple[str, bool]:
-    """The text of a ``Modelfile``.
+    """Return the text of a ``Modelfile``.
 
     Args:
         template: the chat template; ``None`` for raw text.
-        gguf: the file's name.
-        bos_is_added: whether readers of the file put BOS before each text themselves.
+        gguf: name of the GGUF file.
+        bos_is_added: whether readers of the file prepend BOS to each text.
 
     Returns:
-        The text, and whether the chat template is in it.
+        The text, and whether it contains the chat template.
     """
     lines = [f"FROM ./{gguf}"]
     if template is None:
         return "\n".join([*lines, 'TEMPLATE """{{ .Prompt }}"""', ""]), True
-    around = find_around(template, bos_is_added)
-    if around is None or '"""' in "".join([around.default, *around.system, *around.user, *around.answer]):
+    affixes = find_affixes(template, bos_is_added)
+    if affixes is None or '"""' in "".join(
+        [affixes.default_system, *affixes.system, *affixes.user, *affixes.assistant]
+    ):
         lines.append(
-            "# The chat template does more than Ollama's template language is told here: ask llama.cpp's"
+            "# The chat template cannot be expressed in Ollama's template language. Use llama.cpp's server with"
         )
-        lines.append("# server with --jinja, which reads it from the file, or write a TEMPLATE by hand.")
+        lines.append("# --jinja, which reads the template from the GGUF file, or write a TEMPLATE by hand.")
     else:
-        if around.trims:
+        if affixes.trims:
             lines.append(
-                "# The chat template also takes white space at the ends of a turn away; this does not."
+                "# Unlike the chat template, this TEMPLATE does not strip white space around a turn."
             )
-        lines.append(f'TEMPLATE """{_go(around, bos_is_added)}"""')
-    lines += [f'PARAMETER stop "{each}"' for each in template.stop_tokens]
-    return "\n".join([*lines, ""]), around is not None
+        lines.append(f'TEMPLATE """{_to_go_template(affixes, bos_is_added)}"""')
+    lines += [f'PARAMETER stop "{token}"' for token in template.stop_tokens]
+    return "\n".join([*lines, ""]), affixes is not None
 
 
-def _go(around: Around, bos_is_added: bool) -> str:
-    """In Go's template language, as Ollama has it."""
-    start = "" if bos_is_added else _quote(around.start)
-    default = _quote(around.default)
+def _to_go_template(affixes: TurnAffixes, bos_is_added: bool) -> str:
+    """Return the affixes as a Go template of Ollama."""
+    start = "" if bos_is_added else _quote(affixes.start)
+    default = _quote(affixes.default_system)
     if default:
         default = '{{ if ne (index .Messages 0).Role "system" }}' + default + "{{ end }}"
     roles = (
-        ("if", "system", around.system),
-        ("else if", "user", around.user),
-        ("else if", "assistant", around.answer),
+        ("if", "system", affixes.system),
+        ("else if", "user", affixes.user),
+        ("else if", "assistant", affixes.assistant),
     )
     turns = "".join(
         f'{{{{ {word} eq .Role "{role}" }}}}{_quote(pair[0])}{{{{ .Content }}}}{_quote(pair[1])}'
         for word, role, pair in roles
     )
-    return f"{start}{default}{{{{ range .Messages }}}}{turns}{{{{ end }}}}{{{{ end }}}}{_quote(around.answer[0])}"
+    return f"{start}{default}{{{{ range .Messages }}}}{turns}{{{{ end }}}}{{{{ end }}}}{_quote(affixes.assistant[0])}"
 
 
 def _quote(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Put an export on a hub: the one thing here that sends something away, and only when it is asked for."""
+"""Upload an export to a hub. No other module of xft sends data to a server."""
 
 import json
 from pathlib import Path
@@ -9,28 +9,30 @@ from xft.models.adapters.lora import base_of_adapter, is_adapter
 from xft.models.saved_model import NOTE, find_artifact, read_note
 
 
-def check_push(name: str, source: str, whole: bool) -> None:
-    """Refuse what others could not use, before anything is written.
+def check_push(name: str, source: str, merged: bool) -> None:
+    """Refuse uploads that others could not use, before anything is written.
 
     Args:
         name: ``owner/name`` on the hub.
-        source: what will be exported.
-        whole: whether an adapter in it is merged.
+        source: run or model to export.
+        merged: whether an adapter is merged into its base.
 
     Raises:
-        ConfigError: the name is none of a hub, or an adapter's base is a folder of this machine.
+        ConfigError: the name is not a hub id, or an adapter's base model is a local folder.
     """
     if name.count("/") != 1 or not all(name.split("/")) or name != name.strip():
-        raise ConfigError(f"--push: got {name!r}, expected owner/name")
+        raise ConfigError(key="--push", got=name, expected="OWNER/NAME")
     folder = find_artifact(Path(source))
-    if whole or not is_adapter(folder):
+    if merged or not is_adapter(folder):
         return
     note = read_note(folder)
     base = note.base if note is not None else base_of_adapter(folder)
     if not is_on_hub(base):
         raise ConfigError(
-            f"--push: the adapter belongs on {Path(base).name!r}, which is on no hub, so nobody else could use it; "
-            "--merge makes a whole model of it"
+            key="--push",
+            got=f"an adapter of {Path(base).name!r}, which is not on a hub",
+            expected="an adapter whose base model others can download",
+            fix="add --merge to upload a full model",
         )
 
 
@@ -38,31 +40,31 @@ def push(folder: Path, name: str, public: bool = False) -> str:
     """Upload an export.
 
     Args:
-        folder: what ``convert`` wrote.
-        name: ``owner/name``; it is made where it is not there.
-        public: whether everybody may see it, where it is made.
+        folder: written by ``convert``.
+        name: ``owner/name``; created if it does not exist.
+        public: create a public repository.
 
     Returns:
-        Where it is.
+        URL of the repository.
 
     Raises:
-        CheckpointError: the hub does not take it; the folder stays as it is.
+        CheckpointError: the upload failed; the folder is unchanged.
     """
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     api = HfApi()
-    # Our note of a whole model has nothing that its config does not say but a folder of this machine.
+    # The metadata of a full model adds only a local path to the information in its config.
     note = read_note(folder)
-    private_parts = [NOTE] if note is not None and not is_on_hub(note.base) else []
+    private_files = [NOTE] if note is not None and not is_on_hub(note.base) else []
     try:
         api.create_repo(name, private=not public, exist_ok=True)
-        found = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=name,
             folder_path=folder,
-            commit_message="Upload of xft",
-            ignore_patterns=private_parts,
+            commit_message="Upload with xft",
+            ignore_patterns=private_files,
         )
     except (
         HfHubHTTPError,
@@ -72,9 +74,11 @@ def push(folder: Path, name: str, public: bool = False) -> str:
         OSError,
         json.JSONDecodeError,
     ) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"--push: the hub does not take {name} ({first}); the export is in {folder}, and `hf auth login` or "
-            "HF_TOKEN says who you are"
+            f"--push: cannot upload {name} ({reason}). The export is in {folder}; log in with `hf auth login` or "
+            "set HF_TOKEN",
+            key="--push",
+            got=name,
         ) from error
-    return str(getattr(found, "repo_url", None) or name)
+    return str(getattr(commit, "repo_url", None) or name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from xft.errors import ConfigError
-from xft.export.adapter_norms import adapter_norms
+from xft.export.verify.adapter_norms import adapter_norms
 from xft.models import NF4, LoRA, check_quantization
 from xft.models.loading import LoadedModel
 from xft.optim.optimizers import adamw, leave_average, make_optimizer, schedule_free_adamw, take_average

@@ -8,19 +8,20 @@ from typing import Any, Literal
 
 from xft.compat.mmengine import Hook
 from xft.errors import CheckpointError, ConfigError
-from xft.export.adapter_norms import summarise
 from xft.export.verify import (
     Comparison,
-    Expected,
-    expect,
-    fresh_device,
-    judge,
-    look_aside,
-    tolerance_on,
-    verify_artifact,
-    wanted,
+    ReferenceOutputs,
+    VerificationSkipped,
+    VerifySubprocess,
+    check_result,
+    inspect_in_process,
+    logit_tolerance,
+    make_request,
+    reference_outputs,
+    verification_device,
+    verify_saved_model,
 )
-from xft.export.verify_subprocess import FreshProcess, NotLookedAt
+from xft.export.verify.adapter_norms import summarize_norms
 from xft.registry import register
 from xft.utils import console
 
@@ -51,8 +52,8 @@ class VerifyHook(Hook):
     def before_run(self, runner: Any) -> None:
         """Begin with nothing verified yet."""
         self._verified = runner.strategy.rank != 0
-        self._taken: tuple[int, Expected] | None = None
-        self._process: FreshProcess | None = None
+        self._taken: tuple[int, ReferenceOutputs] | None = None
+        self._process: VerifySubprocess | None = None
         self._copy: Path | None = None
         self._tolerance = 0.0
         if runner.strategy.rank == 0:
@@ -85,7 +86,7 @@ class VerifyHook(Hook):
             return  # the weights of that step are gone: the next checkpoint is looked at
         try:
             self._begin(runner, folder, self._taken[1])
-        except NotLookedAt as error:
+        except VerificationSkipped as error:
             self._give_up(error)
 
     def after_train_iter(
@@ -108,19 +109,19 @@ class VerifyHook(Hook):
         if self._process is not None:
             self._hear()
 
-    def _begin(self, runner: Any, folder: Path, expected: Expected) -> None:
+    def _begin(self, runner: Any, folder: Path, expected: ReferenceOutputs) -> None:
         self._name = folder.name
         device = runner.strategy.device
         trusts = trusts_remote_code(runner)
         if self.how == "inside":
-            found = look_aside(wanted(folder, expected, device, trusts))
-            self._say(judge(found, expected, self._name, learnt=False))
+            found = inspect_in_process(make_request(folder, expected, device, trusts))
+            self._say(check_result(found, expected, self._name, require_nonzero=False))
             return
         # Beside a training, which may need more memory in a later step, a second model needs more room.
-        where = fresh_device(runner.bare_model, device, spare=2.0)
-        self._tolerance = tolerance_on(where, device)
+        where = verification_device(runner.bare_model, device, headroom=2.0)
+        self._tolerance = logit_tolerance(where, device)
         self._copy = link(folder, runner.work_folder)
-        self._process = FreshProcess(wanted(self._copy, expected, where, trusts))
+        self._process = VerifySubprocess(make_request(self._copy, expected, where, trusts))
 
     def _hear(self) -> None:
         assert self._process is not None
@@ -128,8 +129,10 @@ class VerifyHook(Hook):
         process, self._process = self._process, None
         try:
             found = process.result(self.timeout)
-            self._say(judge(found, self._taken[1], self._name, self._tolerance, learnt=False))
-        except NotLookedAt as error:
+            self._say(
+                check_result(found, self._taken[1], self._name, self._tolerance, require_nonzero=False)
+            )
+        except VerificationSkipped as error:
             self._give_up(error)
         finally:
             self._end()
@@ -137,31 +140,31 @@ class VerifyHook(Hook):
     def _say(self, comparison: Comparison) -> None:
         self._verified, self._taken = True, None
         console.info(f"  {self._name} is what was trained: reloaded, {comparison}")
-        if comparison.norms and not any(comparison.norms.values()):
+        if comparison.adapter_norms and not any(comparison.adapter_norms.values()):
             console.info(f"warning: the adapter in {self._name} is zero still: nothing was learnt so far")
-        elif 0 in comparison.norms.values():
-            console.info(f"warning: {summarise(comparison.norms)}")
+        elif 0 in comparison.adapter_norms.values():
+            console.info(f"warning: {summarize_norms(comparison.adapter_norms)}")
 
-    def _give_up(self, error: NotLookedAt) -> None:
+    def _give_up(self, error: VerificationSkipped) -> None:
         self._verified, self._taken = True, None
         console.info(f"warning: {error}; training goes on, and the end of the run is verified again")
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.end()
+            self._process.close()
             self._process = None
         if self._copy is not None:
             shutil.rmtree(self._copy, ignore_errors=True)
             self._copy = None
 
 
-def expect_live(runner: Any) -> Expected:
+def expect_live(runner: Any) -> ReferenceOutputs:
     """What the model gives as it is now. All ranks must call it where they share weights out."""
     strategy = runner.strategy
-    return expect(runner.bare_model, runner.tokenizer, runner.template, strategy.gathered)
+    return reference_outputs(runner.bare_model, runner.tokenizer, runner.template, strategy.gathered)
 
 
-def verify_final(runner: Any, folder: Path, expected: Expected) -> Comparison:
+def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Comparison:
     """Compare the last model of a run with the live one, in the way that the hook ``verify`` says.
 
     Without that hook, the saved model is loaded in this process.
@@ -177,22 +180,22 @@ def verify_final(runner: Any, folder: Path, expected: Expected) -> Comparison:
     hook = next((each for each in runner.hooks if isinstance(each, VerifyHook)), None)
     options: dict[str, Any] = {} if hook is None else {"timeout": hook.timeout}
     try:
-        comparison = verify_artifact(
+        comparison = verify_saved_model(
             folder,
             runner.bare_model,
             runner.tokenizer,
             runner.template,
             runner.strategy.device,
             trust_remote_code=trusts_remote_code(runner),
-            fresh=hook is not None and hook.how == "process",
-            expected=expected,
+            subprocess=hook is not None and hook.how == "process",
+            reference=expected,
             **options,
         )
-    except NotLookedAt as error:
+    except VerificationSkipped as error:
         raise CheckpointError(f"{error}; or set hooks.verify.how='inside'") from error
-    if comparison.norms:
+    if comparison.adapter_norms:
         console.info("")
-        console.info(summarise(comparison.norms))
+        console.info(summarize_norms(comparison.adapter_norms))
     return comparison
 
 

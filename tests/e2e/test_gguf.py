@@ -120,19 +120,21 @@ def sentencepiece_like() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "cut"),
+    ("name", "pre"),
     [("llama3_tokenizer", "llama-bpe"), ("qwen3_tokenizer", "qwen2"), ("internlm2_tokenizer", "default")],
 )
-def test_the_way_in_which_official_tokenizers_cut_texts_is_known(
-    name: str, cut: str, request: pytest.FixtureRequest
+def test_read_vocabulary_knows_the_pre_tokenizer_of_official_tokenizers(
+    name: str, pre: str, request: pytest.FixtureRequest
 ) -> None:
     tokenizer = request.getfixturevalue(name)
-    found = read_vocabulary(tokenizer, len(tokenizer) + 8)
-    assert found.cut == cut
-    assert found.tokens[-8:] == [f"[PAD{index}]" for index in range(len(tokenizer), len(tokenizer) + 8)]
+    vocabulary = read_vocabulary(tokenizer, len(tokenizer) + 8)
+    assert vocabulary.pre == pre
+    assert vocabulary.tokens[-8:] == [
+        f"[PAD{index}]" for index in range(len(tokenizer), len(tokenizer) + 8)
+    ]
     for token in ("a", "<|im_start|>" if "llama3" not in name else "<|eot_id|>"):
-        assert found.tokens[tokenizer.convert_tokens_to_ids(token)] == token
-    assert bool(found.merges) != bool(found.scores)
+        assert vocabulary.tokens[tokenizer.convert_tokens_to_ids(token)] == token
+    assert bool(vocabulary.merges) != bool(vocabulary.scores)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("f16", 2), ("bf16", 2), ("q8_0", 34 / 32)])

@@ -12,20 +12,20 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     del arguments
-    from xft.doctor import BROKEN, examine, shown
+    from xft.doctor import format_findings, run_checks
     from xft.utils.console import use_color
 
-    findings = examine()
-    print("\n".join(shown(findings, use_color())), flush=True)
-    broken = [each.name for each in findings if each.level == BROKEN]
+    findings = run_checks()
+    print("\n".join(format_findings(findings, use_color())), flush=True)
+    broken = [finding.name for finding in findings if finding.level == "broken"]
     if broken:
-        raise XftError(f"{len(broken)} of these must be mended before a run: {', '.join(broken)}")
-    warned = [each.name for each in findings if each.level == "warning"]
-    print("\nready to train" + (f"; look at: {', '.join(warned)}" if warned else ""))
+        raise XftError(f"{len(broken)} of the checks failed, fix before training: {', '.join(broken)}")
+    warnings = [finding.name for finding in findings if finding.level == "warning"]
+    print("\nready to train" + (f"; check: {', '.join(warnings)}" if warnings else ""))
 
 
 DOCTOR = Command(
-    "see what is installed, what is missing, and the command that mends it",
+    "check the installation and print the command that fixes each problem",
     _add,
     _run,
     examples=("xft doctor",),

@@ -1,10 +1,10 @@
-"""``xft doctor``: what is there, what is missing, and the command that mends it.
+"""``xft doctor``: check the installation, and print the command that fixes each problem.
 
-Nothing heavy is imported into this process: versions are read from what pip wrote down, and libraries
-are tried in a process of their own, which may fail in any way.
+Heavy libraries are never imported here: versions are read from package metadata, and imports are tried in
+a subprocess. ``python -m torch.utils.collect_env`` lists the full environment.
 """
 
-from xft.doctor.checks import BROKEN, Finding, Level
-from xft.doctor.report import examine, shown
+from xft.doctor.checks import Finding, Level
+from xft.doctor.report import format_findings, run_checks
 
-__all__ = ["BROKEN", "Finding", "Level", "examine", "shown"]
+__all__ = ["Finding", "Level", "format_findings", "run_checks"]

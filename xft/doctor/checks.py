@@ -1,27 +1,23 @@
-"""What the doctor says of one thing."""
+"""Result of one check."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["ok", "absent", "warning", "broken"]
-BROKEN: Level = "broken"
+Level = Literal["ok", "warning", "broken"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing.
+    """Result of one check.
 
     Attributes:
-        part: the heading that it stands under.
-        name: of the thing.
-        level: ``ok``; ``absent`` is something optional that is not there; a ``warning`` may go well;
-            with something ``broken``, no run can.
-        text: what was found.
-        mend: what to do: a command, or a sentence; empty where nothing is to be done.
+        name: of the checked item.
+        level: ``ok``; ``warning`` if a run may fail; ``broken`` if no run can start.
+        text: state of the item.
+        fix: command or sentence that fixes it; empty if there is nothing to fix.
     """
 
-    part: str
     name: str
     level: Level
     text: str
-    mend: str = ""
+    fix: str = ""

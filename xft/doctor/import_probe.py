@@ -1,7 +1,7 @@
-"""Tries libraries, and prints what became of it as a JSON object a line.
+"""Import libraries and print the result of each as one JSON object per line.
 
-It runs in a process of its own, as a text given to the interpreter: what it tries may end that
-process. Before each library it says which one comes, so that one that kills it is known.
+This source text is run by a new interpreter, since an import may end the process. The name of each library
+is printed before its import, which identifies one that crashes.
 """
 
 import importlib
@@ -10,54 +10,45 @@ import sys
 from typing import Any
 
 
-def say(**values: object) -> None:
-    """Print a line at once."""
+def emit(**values: object) -> None:
+    """Print a line and flush it."""
     sys.__stdout__.write(json.dumps(values) + "\n")  # type: ignore[union-attr]
     sys.__stdout__.flush()  # type: ignore[union-attr]
 
 
 def try_imports(modules: list[str]) -> None:
-    """Import each, and say how it went."""
+    """Import each module and print its error, if any."""
     for name in modules:
-        say(begin=name)
+        emit(begin=name)
         try:
             importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the doctor says it
+        except Exception as error:  # noqa: BLE001 - any error of a library is a result
             text = str(error).strip() or "no message"
-            say(name=name, error=f"{type(error).__name__}: {text.splitlines()[0]}")
+            emit(name=name, error=f"{type(error).__name__}: {text.splitlines()[0]}")
         else:
-            say(name=name, error="")
+            emit(name=name, error="")
 
 
-def devices() -> None:
-    """Say what torch can compute on, and whether in bf16."""
-    say(begin="the devices")
+def report_devices() -> None:
+    """Print the GPUs that torch can use, and the platform it was built for."""
+    emit(begin="devices")
     import torch
 
-    say(
-        cuda=torch.version.cuda,
-        hip=torch.version.hip,
-        mps=torch.backends.mps.is_available(),
-        cpu_bf16=bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-        devices=[_device(torch, each) for each in range(torch.cuda.device_count())],
+    emit(
+        backend=torch.version.cuda or torch.version.hip,
+        devices=[_device(torch, index) for index in range(torch.cuda.device_count())],
     )
 
 
-def _device(torch: Any, number: int) -> dict[str, Any]:
-    free, total = torch.cuda.mem_get_info(number)
-    major, minor = torch.cuda.get_device_capability(number)
-    return {
-        "name": torch.cuda.get_device_name(number),
-        "free": free,
-        "total": total,
-        "capability": f"{major}.{minor}",
-        "bf16": major >= 8 or torch.version.hip is not None,
-    }
+def _device(torch: Any, index: int) -> dict[str, Any]:
+    free, total = torch.cuda.mem_get_info(index)
+    major, _ = torch.cuda.get_device_capability(index)
+    bf16 = major >= 8 or torch.version.hip is not None
+    return {"name": torch.cuda.get_device_name(index), "free": free, "total": total, "bf16": bf16}
 
 
 if __name__ == "__main__":
-    sys.stdout = sys.stderr  # what libraries print when they are imported is none of ours
-    wanted = sys.argv[1:]
-    try_imports(wanted)
+    sys.stdout = sys.stderr  # keep output of imported libraries out of the JSON lines
+    try_imports(sys.argv[1:])
     if "torch" in sys.modules:
-        devices()
+        report_devices()

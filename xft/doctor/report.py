@@ -1,63 +1,53 @@
-"""The whole examination, and how it is printed."""
+"""Run all checks and format their findings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from xft.doctor import libraries, system
+from xft.doctor import imports, system, versions
 from xft.doctor.checks import Finding
-from xft.doctor.version_ranges import ranges
-from xft.utils.console import BOLD, GRAY, GREEN, RED, YELLOW, colorize
+from xft.utils.console import BOLD, GREEN, RED, YELLOW, colorize
 
-_SIGNS = {"ok": "✓", "absent": "–", "warning": "!", "broken": "✗"}
-_COLOURS = {"ok": GREEN, "absent": GRAY, "warning": YELLOW, "broken": RED}
+_SIGNS = {"ok": "✓", "warning": "!", "broken": "✗"}
+_COLORS = {"ok": GREEN, "warning": YELLOW, "broken": RED}
+Probe = Callable[[Sequence[str]], list[dict[str, Any]]]
 
 
-def examine(probe: Callable[[Sequence[str]], list[dict[str, Any]]] = libraries.probe) -> list[Finding]:
-    """Look at everything.
+def run_checks(probe: Probe = imports.probe_imports) -> list[Finding]:
+    """Run all checks.
 
     Args:
-        probe: tries to import modules, in another process.
+        probe: imports modules in a subprocess.
     """
-    return [*system.system(), *_libraries(probe), *system.folders()]
+    return [*system.check_host(), *_check_libraries(probe), system.check_bundled_model()]
 
 
-def _libraries(probe: Callable[[Sequence[str]], list[dict[str, Any]]]) -> list[Finding]:
+def _check_libraries(probe: Probe) -> Iterator[Finding]:
     try:
-        groups = ranges()
-        found = libraries.judge_versions(groups)
-        modules = libraries.modules_of(groups)
+        groups = versions.read_ranges()
+        findings = versions.check_versions(groups)
+        modules = imports.runtime_modules(groups)
     except LookupError as error:
-        return [Finding("libraries", "xft", "broken", str(error), "pip install -e . in the checkout")]
+        yield Finding("xft", "broken", str(error), "pip install -e . in the checkout")
+        return
     except ImportError:
-        return [
-            Finding(
-                "libraries",
-                "packaging",
-                "broken",
-                "not installed: versions cannot be judged",
-                "pip install packaging",
-            )
-        ]
-    tried = probe(modules)
-    found += libraries.judge_imports(tried, found)
-    for each in tried:
-        if "devices" in each:
-            found += system.devices(each)
-    # What is imported comes after what is optional, and stands with the other libraries.
-    return sorted(found, key=lambda each: ("libraries", "optional", "devices").index(each.part))
+        text = "not installed: versions cannot be compared"
+        yield Finding("packaging", "broken", text, "pip install packaging")
+        return
+    records = probe(modules)
+    yield from findings
+    yield from imports.check_imports(records, findings)
+    for record in records:
+        if "devices" in record:
+            yield from system.check_devices(record)
 
 
-def shown(findings: Sequence[Finding], colour: bool) -> list[str]:
-    """Lines for the terminal: a heading for each part, what was found, and below it what mends it."""
-    width = max(len(each.name) for each in findings)
+def format_findings(findings: Sequence[Finding], color: bool) -> list[str]:
+    """Format one line per finding, and a line below with its fix, if any."""
+    width = max(len(finding.name) for finding in findings)
     lines: list[str] = []
-    part = ""
-    for each in findings:
-        if each.part != part:
-            part = each.part
-            lines += [*([""] if lines else []), colorize(part, BOLD, colour)]
-        sign = colorize(_SIGNS[each.level], _COLOURS[each.level], colour)
-        lines.append(f"  {sign} {each.name:<{width}}  {each.text}")
-        if each.mend:
-            lines.append(f"    {'':<{width}}  → {colorize(each.mend, BOLD, colour)}")
+    for finding in findings:
+        sign = colorize(_SIGNS[finding.level], _COLORS[finding.level], color)
+        lines.append(f"{sign} {finding.name:<{width}}  {finding.text}")
+        if finding.fix:
+            lines.append(f"  {'':<{width}}  → {colorize(finding.fix, BOLD, color)}")
     return lines

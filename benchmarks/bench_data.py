@@ -160,7 +160,7 @@ def _prepare(folder: Path, path: str) -> None:
     template = ChatTemplate().bind(tokenizer)
     cache = folder / "cache"
     shutil.rmtree(cache, ignore_errors=True)
-    data = InstructionData(str(folder / "rows.jsonl"), cache=str(cache))
+    data = InstructionData(str(folder / "rows.jsonl"), cache_dir=str(cache))
     process, most, done = psutil.Process(), 0, threading.Event()
 
     def watch() -> None:

@@ -44,8 +44,8 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     adapter = {"type": "lora", "r": job["rank"], "lora_alpha": 2 * job["rank"]}
     model = {"type": "causal_lm", "path": job["model"], "dtype": job["dtype"]}
     model |= {"gradient_checkpointing": job["checkpointing"], **job["options"].pop("model", {})}
-    data = {"type": "instruction", "path": job["rows"], "format": "alpaca", "val": None}
-    data |= {"max_length": job["length"], "packing": True, "workers": 1}
+    data = {"type": "instruction", "path": job["rows"], "format": "alpaca", "val_split": None}
+    data |= {"max_length": job["length"], "packing": True, "num_workers": 1}
     keys: dict[str, Any] = {
         "model": model,
         "adapter": adapter,

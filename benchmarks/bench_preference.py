@@ -37,7 +37,7 @@ CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype="bfloat16")
 adapter = dict(type="lora", r={rank}, lora_alpha={alpha})
 data = dict(
-    type="preference", path={train!r}, val={val!r}, max_length={max_length}, packing=False, cache={cache!r}
+    type="preference", path={train!r}, val_split={val!r}, max_length={max_length}, packing=False, cache_dir={cache!r}
 )
 objective = dict(type="dpo", beta={beta})
 training = dict(max_steps={steps}, micro_batch_size={pairs}, max_grad_norm=1.0, min_steps_per_epoch=0)

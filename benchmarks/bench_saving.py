@@ -26,7 +26,7 @@ OPTIONS = (
     "hooks.questions=none",
     "hooks.progress=none",
     "hooks.checkpoint.monitor=none",
-    "data.val=none",
+    "data.val_split=none",
     f"hooks.checkpoint.interval={INTERVAL}",
     f"training.max_steps={STEPS}",
 )

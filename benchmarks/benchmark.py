@@ -118,7 +118,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
     for name, part in zip(("train", "validation"), parts, strict=True):
         file = folder / f"{name}.json"
         file.write_text(json.dumps(part), encoding="utf-8")
-        data = InstructionData(str(file), max_length=arguments.length, val=None, workers=1)
+        data = InstructionData(str(file), max_length=arguments.length, val_split=None, num_workers=1)
         encoded.append(data.prepare(tokenizer, template).train)
     model = spec.load(tokenizer, torch.device("cpu")).model
     job = {
@@ -185,7 +185,7 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     spec = CausalLMConfig(job["model"], dtype=job["dtype"], **options.get("model", {}))
     quantization = NF4() if "quantization" in options else None
     tokenizer = spec.load_tokenizer()
-    data = InstructionData(job["rows"], max_length=job["length"], val=None, workers=1)
+    data = InstructionData(job["rows"], max_length=job["length"], val_split=None, num_workers=1)
     samples = data.prepare(tokenizer, ChatTemplate().bind(tokenizer)).train
     loaded = spec.load(tokenizer, torch.device("cpu"), LoRA(r=job["rank"]), quantization)
     model = TrainingModel(loaded.model, next_token).train()

@@ -12,7 +12,7 @@ LORA = 'dict(type="lora", r=4, lora_alpha=8, lora_dropout=0.2)'
 CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype="float32")
 adapter = {adapter}
-data = dict(type="instruction", path={rows!r}, format="alpaca", max_length=128, val=4, workers=1)
+data = dict(type="instruction", path={rows!r}, format="alpaca", max_length=128, val_split=4, num_workers=1)
 training = dict(max_steps=12, micro_batch_size=1, gradient_accumulation_steps=2, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr=1e-3)
 hooks = dict(

@@ -10,6 +10,6 @@ with read_base():
     from ._base_.questions.everyday import *
     from ._base_.schedules.cosine import *
 
-data.update(type="judged")  # a pair is two judgements
+data.update(type="unpaired_preference")  # a pair gives two labeled answers
 objective = dict(type="kto", beta=0.1)
 training.update(micro_batch_size=2, gradient_accumulation_steps=1)

@@ -40,7 +40,7 @@ REGISTRY_BY_KEY: dict[str, Registry] = {
     "quantization": QUANTIZERS,
     "template": TEMPLATES,
     "data": DATASETS,
-    "sets": DATASETS,
+    "datasets": DATASETS,
     "format": FORMATS,
     "objective": OBJECTIVES,
     "optimizer": OPTIMIZERS,

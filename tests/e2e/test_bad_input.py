@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, str, int, list[str]]] = {
         3,
         ["got 3 (int)", "expected text"],
     ),
-    "one row": ("rows.jsonl", json.dumps(GOOD), 3, ["data.val=None"]),
+    "one row": ("rows.jsonl", json.dumps(GOOD), 3, ["data.val_split=None"]),
     "not an object": ("rows.jsonl", "[1, 2]\n", 3, ["rows.jsonl:1", "expected an object"]),
     "not UTF-8": ("rows.csv", "instruction,output\n\udcff,b\n", 3, ["is not UTF-8"]),
 }
@@ -147,7 +147,7 @@ def test_a_quarantine_counts_and_keeps_what_does_not_fit(tiny_run: Path, tmp_pat
     rows = tmp_path / "rows.jsonl"
     rows.write_text(rows.read_text() + '{"instruction": "no answer"}\n')
     arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run")]
-    assert main([*arguments, "--cfg-options", "data.invalid=quarantine", "training.max_steps=1"]) == 0
+    assert main([*arguments, "--cfg-options", "data.on_invalid=quarantine", "training.max_steps=1"]) == 0
     report = json.loads((tmp_path / "run" / "data_report.json").read_text())
     assert report["rows_read"] == 25
     assert report["rows_dropped"] == {"does not fit the format": 1}

@@ -23,7 +23,7 @@ COMMON = """
 hooks.update(questions=None, progress=dict(type="progress", interval=8))
 hooks["checkpoint"].update(interval=3, keep_last_n=9, monitor=None)
 hooks["validation"].update(interval=6)
-data.update(packing=False, val=2)
+data.update(packing=False, val_split=2)
 training.update(gradient_accumulation_steps=4 // RANKS)
 """
 EXTRA = {

@@ -24,7 +24,7 @@ def _run(config: Path, run: Path, ranks: int, *options: str) -> subprocess.Compl
 def test_two_ranks_give_the_losses_of_one_process(tiny_model: Path, tmp_path: Path) -> None:
     """13 rows in windows of 4: in the last window of an epoch the ranks have unequally much to do."""
     rows = write_rows(tmp_path / "rows.jsonl", 15)
-    extra = "data.update(packing=False, val=2)\ntraining.update(gradient_accumulation_steps=4)\n"
+    extra = "data.update(packing=False, val_split=2)\ntraining.update(gradient_accumulation_steps=4)\n"
     config = write_config(tmp_path / "c.py", tiny_model, rows, extra)
     assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
     config.write_text(config.read_text() + "training.update(gradient_accumulation_steps=2)\n")

@@ -46,7 +46,7 @@ def test_it_finds_what_the_run_found_at_its_end(
     [
         "objective = dict(type='dpo', precompute_ref_log_probs=True)\n",
         "objective = dict(type='dpo', nll_weight=0.1)\nadapter = None\n",
-        "objective = 'kto'\ndata.update(type='judged', format='kto')\nhooks['validation'].update(batch_size=3)\n",
+        "objective = 'kto'\ndata.update(type='unpaired_preference', format='kto')\nhooks['validation'].update(batch_size=3)\n",
     ],
     ids=["dpo beside the adapter", "dpo beside a copy", "kto"],
 )
@@ -58,7 +58,9 @@ def test_the_validation_of_preferences_is_that_of_the_run(
         {**each, "completion": each["chosen" if number % 2 else "rejected"], "label": bool(number % 2)}
         for number, each in enumerate(PAIR_ROWS)
     ]
-    kind = "data.update(type='preference', format='preference', val=4)\nmodel.update(dtype='float32')\n"
+    kind = (
+        "data.update(type='preference', format='preference', val_split=4)\nmodel.update(dtype='float32')\n"
+    )
     rows = write_json_lines(tmp_path / "rows.jsonl", pairs)
     config = write_config(tmp_path / "c.py", tiny_model, rows, kind + extra)
     run, out = tmp_path / "run", tmp_path / "found.json"

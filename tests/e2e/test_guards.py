@@ -15,7 +15,7 @@ from xft.cli import main
 
 MARKED = 7
 EXTRA = """
-data.update(packing=False, val=2)
+data.update(packing=False, val_split=2)
 training.update(epochs=1)
 hooks.update(guards=dict(type='guards'), watch=dict(type='blowing.Watch'))
 """

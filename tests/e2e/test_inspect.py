@@ -59,7 +59,7 @@ def test_real_data_passes_whole_and_the_books_close(
     if not (SHARED / "data" / file).is_file():
         pytest.skip(f"{file} is absent: no real data stand beside this checkout")
     config = write_config(tmp_path / "c.py", "xft://smollm2-135m-instruct", SHARED / "data" / file)
-    options = [*options, "data.max_length=2048", "data.val=0.05"]
+    options = [*options, "data.max_length=2048", "data.val_split=0.05"]
     assert main(["inspect-data", str(config), "--num", "1", "--cfg-options", *options]) == 0
     printed = capsys.readouterr().out
     assert f"{rows:,} rows read" in printed
@@ -80,7 +80,7 @@ def test_report_says_which_rows_do_not_fit_and_where_they_are(
 ) -> None:
     rows = write_bad_rows(tmp_path / "rows.jsonl")
     config = write_config(tmp_path / "c.py", tiny_model, rows)
-    command = ["prepare-data", str(config), "--cfg-options", "data.invalid=quarantine"]
+    command = ["prepare-data", str(config), "--cfg-options", "data.on_invalid=quarantine"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "27 rows read" in printed
@@ -100,7 +100,7 @@ def test_page_is_written_and_holds_what_json_gives(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_config(tmp_path / "c.py", tiny_model, write_bad_rows(tmp_path / "rows.jsonl"))
-    options = ["--cfg-options", "data.invalid=quarantine"]
+    options = ["--cfg-options", "data.on_invalid=quarantine"]
     assert main(["inspect-data", str(config), "--html", str(tmp_path / "p.html"), *options]) == 0
     printed = capsys.readouterr().out
     assert "27 rows read" in printed

@@ -24,14 +24,14 @@ def rows(tmp_path: Path) -> dict[str, Path]:
         for side in ("chosen", "rejected")
     ]
     files = {}
-    for name, made in (("preference", pairs), ("judged", single)):
+    for name, made in (("preference", pairs), ("unpaired_preference", single)):
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text("".join(json.dumps(each) + "\n" for each in made), encoding="utf-8")
     return files
 
 
 def config(folder: Path, model: Path, rows: dict[str, Path], objective: str, extra: str = "") -> Path:
-    kind, form = ("judged", "kto") if objective == "kto" else ("preference", "preference")
+    kind, form = ("unpaired_preference", "kto") if objective == "kto" else ("preference", "preference")
     lines = f"data.update(type={kind!r}, format={form!r})\nobjective = {objective!r}\n{extra}"
     return write_config(folder / f"{objective}.py", model, rows[kind], lines)
 
@@ -73,7 +73,7 @@ def test_resumed_run_is_bit_equal(tmp_path: Path, tiny_model: Path, rows: dict[s
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize(("objective", "kind"), [("sft", "preference"), ("orpo", "judged")])
+@pytest.mark.parametrize(("objective", "kind"), [("sft", "preference"), ("orpo", "unpaired_preference")])
 def test_objective_and_data_of_different_kinds_are_refused(
     objective: str,
     kind: str,
@@ -82,7 +82,7 @@ def test_objective_and_data_of_different_kinds_are_refused(
     rows: dict[str, Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    form = "kto" if kind == "judged" else kind
+    form = "kto" if kind == "unpaired_preference" else kind
     extra = f"data.update(type={kind!r}, format={form!r})\nobjective = {objective!r}\n"
     file = write_config(tmp_path / "c.py", tiny_model, rows[kind], extra)
     assert main(["train", str(file), "--work-dir", str(tmp_path / "run")]) == 2

@@ -75,13 +75,13 @@ def test_a_changed_config_is_refused_with_what_changed(
     options = [
         "--cfg-options",
         "optimizer.lr=1e-5",
-        "data.val=0.2",
+        "data.val_split=0.2",
         "training.gradient_accumulation_steps=1",
     ]
     assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume", *options]) == 5
     error = capsys.readouterr().err
     assert "optimizer.lr was 0.01, is 1e-05" in error
-    assert "data.val was 0.1, is 0.2" in error
+    assert "data.val_split was 0.1, is 0.2" in error
     assert "training.gradient_accumulation_steps was 2, is 1" in error
     assert {name: (broken_off / name).read_bytes() for name in names} == before
 

@@ -16,7 +16,7 @@ COMMON = """
 hooks.update(questions=dict(type="questions", max_new_tokens=4), progress=dict(type="progress", interval=8))
 hooks["checkpoint"].update(interval=2, keep_last_n=9, monitor=None)
 hooks["validation"].update(interval=2)
-data.update(val=3, max_length=100)
+data.update(val_split=3, max_length=100)
 training.update(max_steps=4, gradient_accumulation_steps=4 // GROUPS)
 """
 PAIRS = 'data.update(type="preference", format="preference")\n'
@@ -26,7 +26,7 @@ EXTRA = {
     "dpo": PAIRS + 'objective = dict(type="dpo", nll_weight=0.5)\n',
     "cached": PAIRS
     + 'objective = dict(type="dpo", reference="frozen_copy", precompute_ref_log_probs=True)\nadapter = None\n',
-    "kto": 'data.update(type="judged", format="kto")\nobjective = dict(type="kto")\n',
+    "kto": 'data.update(type="unpaired_preference", format="kto")\nobjective = dict(type="kto")\n',
     "reward": PAIRS
     + 'model.update(type="reward_model")\nobjective = dict(type="reward")\nquestions = []\n',
 }

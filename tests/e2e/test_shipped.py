@@ -112,7 +112,7 @@ def test_continued_pretraining_lowers_the_perplexity_of_held_out_real_text(
     options = [
         f"data.path={few}",
         "training.max_steps=10",
-        "data.val=0.2",
+        "data.val_split=0.2",
         "hooks.checkpoint.interval=100",
         "hooks.validation.interval=10",
     ]

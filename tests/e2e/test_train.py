@@ -33,8 +33,8 @@ def test_a_run_leaves_the_files_that_everything_else_reads(finished_run: Path) -
     assert {"step", "question", "answer", "reference", "score", "stopped"} <= samples[0].keys()
     assert {each["step"] for each in samples} >= {0, train[-1]["step"]}
     report = json.loads((finished_run / "data_report.json").read_text())
-    assert report["rows_read"] == 24 == report["rows_trained"] + report["rows_validated"]
-    assert 1 <= report["rows_validated"] <= 6
+    assert report["rows_read"] == 24 == report["rows_train"] + report["rows_val"]
+    assert 1 <= report["rows_val"] <= 6
     last = train[-1]["step"]
     assert os.readlink(finished_run / "checkpoints" / "last") == f"step_{last}"
     assert (finished_run / "checkpoints" / "best").is_symlink()
@@ -71,7 +71,7 @@ def accumulated(folder: Path, model: Path, accumulation: int) -> list[tuple[floa
         folder / "c.py",
         model,
         rows,
-        f"data.update(packing=False, val=None)\n"
+        f"data.update(packing=False, val_split=None)\n"
         f"training.update(epochs=2, micro_batch_size={16 // accumulation}, gradient_accumulation_steps={accumulation})\n",
     )
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0

@@ -89,7 +89,7 @@ def comparable_records(run: Path) -> list[dict[str, Any]]:
 CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype="float32")
 adapter = dict(type="lora", r=4, lora_alpha=8)
-data = dict(type="instruction", path={data!r}, format="alpaca", max_length=128, val=0.1)
+data = dict(type="instruction", path={data!r}, format="alpaca", max_length=128, val_split=0.1)
 training = dict(epochs=2, micro_batch_size=1, gradient_accumulation_steps=2, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr=1e-2)
 hooks = dict(

@@ -37,7 +37,7 @@ def test_every_row_of_a_real_set_is_kept(file: str, shared: Path, qwen3_tokenize
     }
     prepared = prepare(by_file.get(file, InstructionData(path, max_length=16384)), qwen3_tokenizer)
     ledger = prepared.ledger
-    assert ledger.rows_read == ledger.rows_trained + ledger.rows_validated == ROWS[file]
+    assert ledger.rows_read == ledger.rows_train + ledger.rows_val == ROWS[file]
     assert not ledger.rows_dropped
     assert not ledger.quarantined
     for samples in (prepared.train, prepared.val):
@@ -49,7 +49,7 @@ def test_calls_and_results_of_tools_are_where_the_official_template_has_them(
     shared: Path, qwen3_tokenizer: Any
 ) -> None:
     path = str(shared / "data" / "glaive_toolcall_en_demo.json")
-    data = InstructionData(path, formats.sharegpt, max_length=16384, val=None)
+    data = InstructionData(path, formats.sharegpt, max_length=16384, val_split=None)
     calls = results = 0
     for sample in prepare(data, qwen3_tokenizer).train:
         trained = qwen3_tokenizer.decode(sample.labels[sample.labels != IGNORE_INDEX])
@@ -72,7 +72,7 @@ def test_packing_fills_rows_of_real_samples(
 ) -> None:
     tokenizer = request.getfixturevalue(name)
     path = str(shared / "data" / "alpaca_en_demo.json")
-    lengths = prepare(InstructionData(path, val=None), tokenizer).train.lengths.tolist()
+    lengths = prepare(InstructionData(path, val_split=None), tokenizer).train.lengths.tolist()
     rows = pack(lengths, 2048)
     assert sorted(each for row in rows for each in row) == list(range(999))
     assert fill(lengths, rows, 2048) >= 0.97

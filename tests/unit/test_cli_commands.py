@@ -215,7 +215,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     def prepare(config: str, overrides: list[str], safe_config: bool) -> tuple[Prepared, Letters, None]:
         asked.append((config, overrides))
         counts: Counter[str] = Counter()
-        ledger = Ledger(rows_read=3, rows_trained=2, rows_validated=1, rows_dropped=counts)
+        ledger = Ledger(rows_read=3, rows_train=2, rows_val=1, rows_dropped=counts)
         return Prepared(train, val, ledger), Letters(), None
 
     monkeypatch.setattr(inspect_samples, "prepare", prepare)

@@ -27,8 +27,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("adapter", ["lora"]),
         ("quantization", ["int8", "nf4"]),
         ("template", ["auto", "chatml"]),
-        ("data", ["instruction", "judged", "mixture", "preference", "text"]),
-        ("sets", ["instruction", "judged", "mixture", "preference", "text"]),
+        ("data", ["instruction", "mixture", "preference", "text", "unpaired_preference"]),
+        ("datasets", ["instruction", "mixture", "preference", "text", "unpaired_preference"]),
         ("format", ["alpaca", "openai", "sharegpt", "text", "xtuner"]),
         ("objective", ["pretrain", "sft"]),
         ("optimizer", ["adamw", "paged_adamw_8bit"]),
@@ -53,7 +53,7 @@ def test_the_slots_are_all_in_the_table_above() -> None:
         "quantization",
         "template",
         "data",
-        "sets",
+        "datasets",
         "format",
         "objective",
         "optimizer",
@@ -68,7 +68,9 @@ def test_the_slots_are_all_in_the_table_above() -> None:
 
 def test_a_registry_belongs_to_one_slot() -> None:
     # A set of a mixture is a data set like any other.
-    assert max(Counter(id(each) for slot, each in REGISTRY_BY_KEY.items() if slot != "sets").values()) == 1
+    assert (
+        max(Counter(id(each) for slot, each in REGISTRY_BY_KEY.items() if slot != "datasets").values()) == 1
+    )
 
 
 def test_every_component_says_in_its_docstring_what_it_is() -> None:

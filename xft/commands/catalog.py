@@ -61,8 +61,8 @@ def copy_config(name: str, folder: str) -> Path:
 def kinds() -> dict[str, str]:
     """The kinds of components, as English has them in the plural, to the key of the config they stand under."""
     return {
-        _plural(slot): slot for slot in REGISTRY_BY_KEY if slot != "sets"
-    }  # the sets of a mixture are data
+        _plural(slot): slot for slot in REGISTRY_BY_KEY if slot != "datasets"
+    }  # those of a mixture are data
 
 
 def _plural(slot: str) -> str:

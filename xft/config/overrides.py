@@ -15,7 +15,7 @@ from xft.errors import ConfigError, did_you_mean
 
 Overrides = Mapping[str, Any]
 LITERAL_ALIASES: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
-NAMED_COLLECTIONS = ("hooks", "loggers", "sets")
+NAMED_COLLECTIONS = ("hooks", "loggers", "datasets")
 """Dicts of named components: a new name may be added from the command line."""
 IMPLICIT_DEFAULTS = {"strategy": {"type": "single"}}
 """What a config rarely says, and what it then is: its keys can be set all the same."""

@@ -3,7 +3,7 @@
 from xft.data import formats
 from xft.data.collate import collate_flat, collate_padded
 from xft.data.dataset_config import DataSet, Prepared
-from xft.data.dataset_kinds import InstructionData, JudgedData, PreferenceData, TextData
+from xft.data.dataset_kinds import InstructionData, PreferenceData, TextData, UnpairedPreferenceData
 from xft.data.mixture import Mixture
 from xft.data.report import Ledger
 from xft.data.sampler import BatchPlan
@@ -13,13 +13,13 @@ __all__ = [
     "BatchPlan",
     "DataSet",
     "InstructionData",
-    "JudgedData",
     "Ledger",
     "Mixture",
     "PreferenceData",
     "Prepared",
     "Samples",
     "TextData",
+    "UnpairedPreferenceData",
     "collate_flat",
     "collate_padded",
     "formats",

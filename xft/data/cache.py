@@ -57,7 +57,7 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
     except OSError as error:
         raise DataError(
             f"the cache folder {root} cannot be used ({error.strerror or error}); "
-            "free some space, or set data.cache or $XFT_CACHE to another folder"
+            "free some space, or set data.cache_dir or $XFT_CACHE to another folder"
         ) from error
     return Store(final)
 
@@ -80,7 +80,7 @@ def _make(root: Path, key: str, make: Callable[[Path], None]) -> None:
 
 
 def default_root() -> Path:
-    """Where stores are kept unless ``data.cache`` says otherwise."""
+    """Where stores are kept unless ``data.cache_dir`` says otherwise."""
     return paths.cache_dir() / "data"
 
 

@@ -54,32 +54,32 @@ class DataSet(ABC):
         max_length: the most tokens that one sample may have.
         packing: put whole samples side by side into rows of ``max_length`` tokens. They never see
             each other, and none is split.
-        val: what is validated on: a share, a number of rows, a file, or ``None``.
+        val_split: what is validated on: a share, a number of rows, a file, or ``None``.
         split: which split of a hub data set to take.
         split_seed: chooses the validation rows, apart from the training's seed.
         group_by: a column; rows with the same value in it stay in the same split.
-        duplicates: whether rows that become the same tokens as an earlier one are kept.
-        invalid: a row that does not fit is an ``error``, or is counted and set aside.
+        on_duplicate: whether rows that become the same tokens as an earlier one are kept.
+        on_invalid: a row that does not fit is an ``error``, or is counted and set aside.
         template: the chat template of these rows, where it is another than the config's.
         streaming: read a hub data set as a stream, without downloading all of it first.
-        workers: processes that prepare; ``None`` takes one a core.
-        cache: the folder of prepared data; ``None`` takes ``data`` in xft's cache folder.
+        num_workers: processes that prepare; ``None`` takes one a core.
+        cache_dir: the folder of prepared data; ``None`` takes ``data`` in xft's cache folder.
     """
 
     path: str | list[str]
     format: Callable[..., Any] = alpaca
     max_length: int = 2048
     packing: bool = True
-    val: Validation = 0.05
+    val_split: Validation = 0.05
     split: str = "train"
     split_seed: int = 0
     group_by: str | None = None
-    duplicates: Literal["keep", "drop"] = "keep"
-    invalid: Literal["error", "quarantine"] = "error"
+    on_duplicate: Literal["keep", "drop"] = "keep"
+    on_invalid: Literal["error", "quarantine"] = "error"
     template: ChatTemplate | None = None
     streaming: bool = False
-    workers: int | None = None
-    cache: str | None = None
+    num_workers: int | None = None
+    cache_dir: str | None = None
 
     uses_template: ClassVar[bool] = True
     unit: ClassVar[int] = 1
@@ -88,14 +88,14 @@ class DataSet(ABC):
     def __post_init__(self) -> None:
         if self.max_length < 8:
             raise ConfigError(f"data.max_length: got {self.max_length}, expected at least 8 tokens")
-        if isinstance(self.val, (int, float)) and not (
-            0 <= self.val < (1 if isinstance(self.val, float) else math.inf)
+        if isinstance(self.val_split, (int, float)) and not (
+            0 <= self.val_split < (1 if isinstance(self.val_split, float) else math.inf)
         ):
             raise ConfigError(
-                f"data.val: got {self.val}, expected a share below 1, a number of rows, a file, or None"
+                f"data.val_split: got {self.val_split}, expected a share below 1, a number of rows, a file, or None"
             )
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"data.workers: got {self.workers}, expected at least 1")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ConfigError(f"data.num_workers: got {self.num_workers}, expected at least 1")
         self.paths = [self.path] if isinstance(self.path, str) else list(self.path)
         if not self.paths or not all(each.partition("#")[0] for each in self.paths):
             raise ConfigError(f"data.path: got {self.path!r}, expected at least one file")
@@ -111,7 +111,7 @@ class DataSet(ABC):
         Raises:
             ConfigError: one does not.
         """
-        for path in [*self.paths, *([self.val] if isinstance(self.val, str) else [])]:
+        for path in [*self.paths, *([self.val_split] if isinstance(self.val_split, str) else [])]:
             locate(path)
 
     @abstractmethod
@@ -133,34 +133,34 @@ class DataSet(ABC):
         task = self.task(tokenizer, template)
         ledger = Ledger()
         train = self._read(self.paths, task, ledger)
-        val = self._read([self.val], task, ledger) if isinstance(self.val, str) else []
+        val = self._read([self.val_split], task, ledger) if isinstance(self.val_split, str) else []
         self.refuse_losses(ledger, train)
-        if isinstance(self.val, str) and not any(len(rows) for _, rows in val):
+        if isinstance(self.val_split, str) and not any(len(rows) for _, rows in val):
             raise DataError(
-                f"{self.val}: no row is left to validate on; data.val=None trains without validation"
+                f"{self.val_split}: no row is left to validate on; data.val_split=None trains without validation"
             )
-        if isinstance(self.val, (int, float)) and self.val:
-            train, val = self._part_off(train, self.val)
+        if isinstance(self.val_split, (int, float)) and self.val_split:
+            train, val = self._part_off(train, self.val_split)
         prepared = Prepared(Samples(train), Samples(val), ledger, self.unit)
-        ledger.rows_trained = sum(len(rows) for _, rows in train)
-        ledger.rows_validated = sum(len(rows) for _, rows in val)
+        ledger.rows_train = sum(len(rows) for _, rows in train)
+        ledger.rows_val = sum(len(rows) for _, rows in val)
         refuse_overlap(prepared)
         ledger.close(prepared.train, prepared.val)
         return prepared
 
     def _read(self, paths: Sequence[str], task: Task[Any], ledger: Ledger) -> list[Part]:
         """All rows of some sources, without exact duplicates where these are not wanted."""
-        root = default_root() if self.cache is None else Path(self.cache).expanduser()
+        root = default_root() if self.cache_dir is None else Path(self.cache_dir).expanduser()
         stores: list[Store] = []
         for path in paths:
-            order = Order(locate(path), self.split, self.streaming, self.split_seed, self.workers, root)
+            order = Order(locate(path), self.split, self.streaming, self.split_seed, self.num_workers, root)
             stores.append(prepare(order, task))
             ledger.enter(stores[-1])
         digests = np.concatenate([each.rows["tokens"] for each in stores])
         first = first_of_each(digests)
         repeated = len(digests) - len(first)
         ledger.exact_duplicates += repeated
-        if self.duplicates == "keep" or not repeated:
+        if self.on_duplicate == "keep" or not repeated:
             return [(each, np.arange(len(each.rows))) for each in stores]
         ledger.rows_dropped["exact duplicate"] += repeated
         return _divide(stores, first)
@@ -189,24 +189,26 @@ class ChatData(DataSet):
     """What data sets of conversations share: rows may be too long.
 
     Args:
-        max_hurt: refuse to start when a larger share of the rows is dropped or cut for length.
+        max_overlong_fraction: refuse to start when a larger share of the rows is dropped or cut for length.
     """
 
-    max_hurt: float = field(default=0.1, kw_only=True)
+    max_overlong_fraction: float = field(default=0.1, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.max_hurt <= 1:
-            raise ConfigError(f"data.max_hurt: got {self.max_hurt}, expected a share from 0 to 1")
+        if not 0 <= self.max_overlong_fraction <= 1:
+            raise ConfigError(
+                f"data.max_overlong_fraction: got {self.max_overlong_fraction}, expected a share from 0 to 1"
+            )
 
     def refuse_losses(self, ledger: Ledger, train: Sequence[Part]) -> None:
-        """Refuse to start when more than ``max_hurt`` of the rows are too long."""
+        """Refuse to start when more than ``max_overlong_fraction`` of the rows are too long."""
         hurt = ledger.rows_dropped[TOO_LONG] + ledger.rows_truncated
-        if hurt > self.max_hurt * ledger.rows_read:
+        if hurt > self.max_overlong_fraction * ledger.rows_read:
             raise DataError(
                 f"data.max_length={self.max_length} hurts {hurt} of {ledger.rows_read} rows "
-                f"({hurt / ledger.rows_read:.0%}), more than data.max_hurt={self.max_hurt:.0%}; lengths in "
-                f"tokens: {ledger.length_summary()}; raise data.max_length, or allow it with data.max_hurt"
+                f"({hurt / ledger.rows_read:.0%}), more than data.max_overlong_fraction={self.max_overlong_fraction:.0%}; lengths in "
+                f"tokens: {ledger.length_summary()}; raise data.max_length, or allow it with data.max_overlong_fraction"
             )
         super().refuse_losses(ledger, train)
 

@@ -19,18 +19,24 @@ class InstructionData(ChatData):
     """Rows of questions and answers. Only answers are trained.
 
     Args:
-        over_length: what becomes of a longer conversation: ``drop`` it; ``truncate`` it: whole
+        on_overlong: what becomes of a longer conversation: ``drop`` it; ``truncate`` it: whole
             exchanges of a chat, the oldest first, then the content of the longest turn, never a
             header or an end-of-turn token; or stop with an ``error``.
     """
 
     format: Callable[..., Any] = alpaca
-    over_length: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
+    on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
 
     def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
         """Conversations are rendered and encoded."""
         return Conversations(
-            self.format, template, tokenizer, self.max_length, self.over_length, self.invalid, self.group_by
+            self.format,
+            template,
+            tokenizer,
+            self.max_length,
+            self.on_overlong,
+            self.on_invalid,
+            self.group_by,
         )
 
 
@@ -49,7 +55,12 @@ class TextData(DataSet):
     def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
         """Documents are cut into chunks."""
         return Documents(
-            self.format, None, tokenizer, self.max_length, invalid=self.invalid, group_by=self.group_by
+            self.format,
+            None,
+            tokenizer,
+            self.max_length,
+            on_invalid=self.on_invalid,
+            group_by=self.group_by,
         )
 
 
@@ -61,42 +72,54 @@ class PreferenceData(ChatData):
     ``max_length`` holds for each of the two; a packed row holds whole pairs, and twice as much.
 
     Args:
-        over_length: what becomes of a pair that is longer with either answer: ``drop`` it;
+        on_overlong: what becomes of a pair that is longer with either answer: ``drop`` it;
             ``truncate`` its prompt: whole exchanges, the oldest first, the same for both answers, or
             drop it where that is not enough; or stop with an ``error``. An answer is never cut: a
             shortened one is not the one that was preferred.
     """
 
     format: Callable[..., Any] = preference
-    over_length: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
+    on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
     unit: ClassVar[int] = 2
     gives: ClassVar[str] = "pairs"
 
     def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
         """Both answers are encoded behind the prompt."""
         return Preferences(
-            self.format, template, tokenizer, self.max_length, self.over_length, self.invalid, self.group_by
+            self.format,
+            template,
+            tokenizer,
+            self.max_length,
+            self.on_overlong,
+            self.on_invalid,
+            self.group_by,
         )
 
 
-@register("data", "judged")
+@register("data", "unpaired_preference")
 @dataclass
-class JudgedData(ChatData):
+class UnpairedPreferenceData(ChatData):
     """Answers with a single label, wanted or not (KTO).
 
     A row that the format reads as a pair is two of them: the chosen answer is wanted, the rejected one
     is not. Both stay in the same split.
 
     Args:
-        over_length: as in :class:`PreferenceData`.
+        on_overlong: as in :class:`PreferenceData`.
     """
 
     format: Callable[..., Any] = kto
-    over_length: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
+    on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
     gives: ClassVar[str] = "labelled answers"
 
     def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
         """Each answer is encoded behind its prompt."""
         return Judgements(
-            self.format, template, tokenizer, self.max_length, self.over_length, self.invalid, self.group_by
+            self.format,
+            template,
+            tokenizer,
+            self.max_length,
+            self.on_overlong,
+            self.on_invalid,
+            self.group_by,
         )

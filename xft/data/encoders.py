@@ -45,7 +45,7 @@ class Conversations(Task[Dialog]):
         length = len(result)
         if length <= self.max_length:
             return Encoded([result], length, unknown=self.has_unknown(result.text, [result.input_ids]))
-        if self.over_length == "truncate":
+        if self.on_overlong == "truncate":
             cut = shorten(dialog, self.template, self.tokenizer, self.max_length)
             if cut is not None:
                 return Encoded([cut], length, True, self.has_unknown(cut.text, [cut.input_ids]))
@@ -180,7 +180,7 @@ def _fit(task: Task[Any], dialogs: Sequence[Dialog], turns: int, samples: list[S
     length = max(map(len, samples))
     cut = length > task.max_length
     if cut:
-        if task.over_length != "truncate":
+        if task.on_overlong != "truncate":
             return TooLong(length)
         shorter = shorten_prompt(dialogs, turns, task.template, task.tokenizer, task.max_length)
         if shorter is None:
@@ -213,7 +213,7 @@ def check_turns(messages: Conversation) -> None:
     if messages is None or isinstance(messages, (str, dict, Pair, Judged)):
         raise DataError(
             f"the format gives {messages!r:.60}, expected messages; raw text is for data type='text', "
-            "pairs for type='preference', single labels for type='judged'"
+            "pairs for type='preference', single labels for type='unpaired_preference'"
         )
     if not all(
         isinstance(each, Message) and each.role in ROLES and isinstance(each.content, str)

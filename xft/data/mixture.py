@@ -26,71 +26,74 @@ class Mixture:
     Each is prepared as if it were alone: with its own format, template, length and validation
     rows. What is validated on is the validation rows of all of them.
 
-    Without ``weights``, each gives every one of its rows as often as ``epochs`` says. With them,
+    Without ``weights``, each gives every one of its rows as often as ``max_epochs_per_dataset`` says. With them,
     the rows of an epoch are shared out in these proportions, and there are as many as can be had
-    without any set giving its rows more often than its ``epochs``. Which rows give a part of an
+    without any set giving its rows more often than its ``max_epochs_per_dataset``. Which rows give a part of an
     epoch follows from what they say and from ``seed``.
 
     Args:
-        sets: the data sets, by name.
+        datasets: the data sets, by name.
         weights: the share of each set in the training rows, relative to one another.
-        epochs: how often the rows of a set may stand in one epoch of the mixture; 1 where nothing
+        max_epochs_per_dataset: how often the rows of a set may stand in one epoch of the mixture; 1 where nothing
             is said, and not necessarily a whole number.
         seed: chooses rows where a part of a set is taken.
     """
 
-    sets: Mapping[str, DataSet]
+    datasets: Mapping[str, DataSet]
     weights: Mapping[str, float] | None = None
-    epochs: Mapping[str, float] = field(default_factory=dict)
+    max_epochs_per_dataset: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.sets:
-            raise ConfigError("data.sets: got none, expected at least one data set")
-        for name, values in (("weights", self.weights or {}), ("epochs", self.epochs)):
+        if not self.datasets:
+            raise ConfigError("data.datasets: got none, expected at least one data set")
+        for name, values in (
+            ("weights", self.weights or {}),
+            ("max_epochs_per_dataset", self.max_epochs_per_dataset),
+        ):
             for key, value in values.items():
-                if key not in self.sets:
-                    raise ConfigError(f"data.{name}.{key}: no such set; {did_you_mean(key, self.sets)}")
+                if key not in self.datasets:
+                    raise ConfigError(f"data.{name}.{key}: no such set; {did_you_mean(key, self.datasets)}")
                 if not 0 < value < math.inf:
                     raise ConfigError(f"data.{name}.{key}: got {value}, expected more than 0")
-        if self.weights is not None and len(self.weights) < len(self.sets):
-            missing = ", ".join(each for each in self.sets if each not in self.weights)
+        if self.weights is not None and len(self.weights) < len(self.datasets):
+            missing = ", ".join(each for each in self.datasets if each not in self.weights)
             raise ConfigError(f"data.weights: no weight is given for {missing}")
-        if len({(each.gives, each.packing) for each in self.sets.values()}) > 1:
+        if len({(each.gives, each.packing) for each in self.datasets.values()}) > 1:
             raise ConfigError(
-                "data.sets: sets of different kinds (pairs, labelled answers, others), or packed and unpacked "
+                "data.datasets: sets of different kinds (pairs, labelled answers, others), or packed and unpacked "
                 "ones, cannot be mixed"
             )
 
     @property
     def gives(self) -> str:
         """What the sets hold: ``samples``, ``pairs`` or ``labelled answers``."""
-        return next(iter(self.sets.values())).gives
+        return next(iter(self.datasets.values())).gives
 
     @property
     def unit(self) -> int:
         """Neighbouring samples that belong together."""
-        return next(iter(self.sets.values())).unit
+        return next(iter(self.datasets.values())).unit
 
     @property
     def packing(self) -> bool:
         """Whether the sets are packed."""
-        return next(iter(self.sets.values())).packing
+        return next(iter(self.datasets.values())).packing
 
     @property
     def max_length(self) -> int:
         """The most tokens that a sample of any set may have."""
-        return max(each.max_length for each in self.sets.values())
+        return max(each.max_length for each in self.datasets.values())
 
     @property
     def pack_length(self) -> int:
         """Tokens in a packed row."""
-        return max(each.pack_length for each in self.sets.values())
+        return max(each.pack_length for each in self.datasets.values())
 
     @property
     def uses_template(self) -> bool:
         """Whether any set holds conversations."""
-        return any(each.uses_template for each in self.sets.values())
+        return any(each.uses_template for each in self.datasets.values())
 
     def locate(self) -> None:
         """Check that every source of every set exists.
@@ -98,7 +101,7 @@ class Mixture:
         Raises:
             ConfigError: one does not.
         """
-        for each in self.sets.values():
+        for each in self.datasets.values():
             each.locate()
 
     def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Prepared:
@@ -111,17 +114,17 @@ class Mixture:
         train: list[Part] = []
         val: list[Part] = []
         prepared: dict[str, Prepared] = {}
-        for name, data in self.sets.items():
+        for name, data in self.datasets.items():
             try:
                 prepared[name] = data.prepare(tokenizer, template)
             except DataError as error:
-                raise DataError(f"data.sets.{name}: {error}") from error
+                raise DataError(f"data.datasets.{name}: {error}") from error
         shares = self._shares({name: _count(each) for name, each in prepared.items()})
         for name, each in prepared.items():
             taken = _take(each.train.parts, shares[name], self.seed)
             left = _count(each) - len({(id(store), row) for store, rows in taken for row in rows.tolist()})
             if left:
-                each.ledger.rows_trained -= left
+                each.ledger.rows_train -= left
                 each.ledger.rows_dropped[LEFT_OUT] += left
             ledger.add(each.ledger)
             train += taken
@@ -134,7 +137,7 @@ class Mixture:
 
     def _shares(self, counts: Mapping[str, int]) -> dict[str, float]:
         """How often each set gives its rows in an epoch of the mixture."""
-        most = {name: float(self.epochs.get(name, 1)) for name in counts}
+        most = {name: float(self.max_epochs_per_dataset.get(name, 1)) for name in counts}
         if self.weights is None:
             return most
         total = min(most[name] * count / self.weights[name] for name, count in counts.items())

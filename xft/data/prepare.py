@@ -78,7 +78,7 @@ def _key(order: Order, task: Task[Any]) -> str:
             of_callable(task.format),
             of_tokenizer(task.tokenizer),
             None if template is None else (template.source, day),
-            (type(task).__name__, task.max_length, task.over_length, task.invalid, task.group_by),
+            (type(task).__name__, task.max_length, task.on_overlong, task.on_invalid, task.group_by),
         ]
     )
 
@@ -226,7 +226,7 @@ def _in_processes(task: Task[Any], portions: Iterator[list[Record]], workers: in
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise DataError(
-            "a process that prepared data was killed, most likely for want of memory; set data.workers=1"
+            "a process that prepared data was killed, most likely for want of memory; set data.num_workers=1"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

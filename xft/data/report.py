@@ -22,8 +22,8 @@ class Ledger:
         rows_available: rows that the sources hold; more than ``rows_read`` where the config takes
             some of them (``rows.jsonl#500``).
         rows_read: rows that the sources gave.
-        rows_trained: rows in the training split.
-        rows_validated: rows in the validation split.
+        rows_train: rows in the training split.
+        rows_val: rows in the validation split.
         rows_dropped: reason to number of rows.
         rows_truncated: rows that were cut and kept.
         rows_with_special_tokens: rows that spell a special token, which becomes that token.
@@ -40,8 +40,8 @@ class Ledger:
 
     rows_available: int = 0
     rows_read: int = 0
-    rows_trained: int = 0
-    rows_validated: int = 0
+    rows_train: int = 0
+    rows_val: int = 0
     rows_dropped: Counter[str] = field(default_factory=Counter)
     rows_truncated: int = 0
     rows_with_special_tokens: int = 0
@@ -78,8 +78,8 @@ class Ledger:
         for name in (
             "rows_available",
             "rows_read",
-            "rows_trained",
-            "rows_validated",
+            "rows_train",
+            "rows_val",
             "rows_truncated",
             "rows_with_special_tokens",
             "rows_with_unknown_characters",
@@ -97,7 +97,7 @@ class Ledger:
     def close(self, train: Samples, val: Samples) -> None:
         """Describe the splits, and check that the books close."""
         gone = self.rows_dropped.total()
-        kept = self.rows_trained + self.rows_validated
+        kept = self.rows_train + self.rows_val
         assert self.rows_read == kept + gone, f"{self.rows_read} rows read, {kept} kept, {gone} dropped"
         self.splits = {"train": describe(train), "val": describe(val)}
 
@@ -113,8 +113,8 @@ class Ledger:
         return {
             "rows_available": self.rows_available,
             "rows_read": self.rows_read,
-            "rows_trained": self.rows_trained,
-            "rows_validated": self.rows_validated,
+            "rows_train": self.rows_train,
+            "rows_val": self.rows_val,
             "rows_dropped": dict(self.rows_dropped),
             "rows_truncated": self.rows_truncated,
             "rows_with_special_tokens": self.rows_with_special_tokens,
@@ -123,7 +123,7 @@ class Ledger:
             "exact_duplicates": self.exact_duplicates,
             "near_duplicates": self.near_duplicates,
             "near_duplicate_examples": [
-                {"row": later, "repeats": earlier, "common": round(share, 3)}
+                {"row": later, "repeats": earlier, "jaccard": round(share, 3)}
                 for earlier, later, share in self.near_examples
             ],
             "quarantined": self.quarantined,

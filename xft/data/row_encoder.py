@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 OverLength = Literal["drop", "truncate", "error"]
 TOO_LONG = "longer than max_length"
 SET_ASIDE = tuple(each.reason for each in (DataError, EmptyAnswerError, IdenticalAnswersError))
-"""Why rows are set aside where ``invalid='quarantine'``."""
+"""Why rows are set aside where ``on_invalid='quarantine'``."""
 
 
 @dataclass
@@ -92,8 +92,8 @@ class Task(ABC, Generic[Value]):
         template: how conversations are rendered; ``None`` for raw text.
         tokenizer: of the model that will be trained.
         max_length: the most tokens that a sample may have.
-        over_length: what becomes of a longer one.
-        invalid: what becomes of a row that does not fit.
+        on_overlong: what becomes of a longer one.
+        on_invalid: what becomes of a row that does not fit.
         group_by: the column whose value keeps rows in one split.
     """
 
@@ -101,8 +101,8 @@ class Task(ABC, Generic[Value]):
     template: BoundTemplate | None
     tokenizer: Tokenizer
     max_length: int
-    over_length: OverLength = "drop"
-    invalid: Literal["error", "quarantine"] = "error"
+    on_overlong: OverLength = "drop"
+    on_invalid: Literal["error", "quarantine"] = "error"
     group_by: str | None = None
 
     def __post_init__(self) -> None:
@@ -139,7 +139,7 @@ class Task(ABC, Generic[Value]):
         """Do the work for some records.
 
         Raises:
-            DataError: a row does not fit, and ``invalid`` says that this is an error.
+            DataError: a row does not fit, and ``on_invalid`` says that this is an error.
         """
         work = _Work(self, len(records))
         places: list[tuple[Origin, Row]] = []
@@ -237,9 +237,11 @@ class _Work:
 
     def reject(self, origin: Origin, raw: Any, error: DataError, located: bool = False) -> None:
         """Stop at a row that does not fit, or set it aside, as the config says."""
-        if self.task.invalid == "error":
+        if self.task.on_invalid == "error":
             where = "" if located else f"{origin}: "
-            raise DataError(f"{where}{error} (data.invalid='quarantine' sets such rows aside)") from error
+            raise DataError(
+                f"{where}{error} (data.on_invalid='quarantine' sets such rows aside)"
+            ) from error
         self.dropped[error.reason] += 1
         kept = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
         self.quarantined.append(
@@ -256,10 +258,10 @@ class _Work:
         if isinstance(result, DataError):
             raise result
         if isinstance(result, TooLong):
-            if self.task.over_length == "error":
+            if self.task.on_overlong == "error":
                 raise _Stop(
                     f"{origin}: got {result.args[0]} tokens, expected at most data.max_length={self.task.max_length}; "
-                    "raise it, or set data.over_length to 'drop' or 'truncate'"
+                    "raise it, or set data.on_overlong to 'drop' or 'truncate'"
                 )
             self.dropped[TOO_LONG] += 1
             self.too_long.append(result.args[0])

@@ -36,8 +36,8 @@ def split(rows: npt.NDArray[Any], val: int | float, seed: int) -> tuple[I64, I64
     if len(groups) < 2 or wanted >= len(rows):
         raise DataError(
             f"got {len(rows)} rows, {len(groups)} of them different, expected at least {wanted + 1}: "
-            f"{wanted} to validate on and one to train on; add rows, or lower data.val "
-            "(data.val=None trains without validation)"
+            f"{wanted} to validate on and one to train on; add rows, or lower data.val_split "
+            "(data.val_split=None trains without validation)"
         )
     if isinstance(val, int):
         chosen = _lowest(sizes, val)

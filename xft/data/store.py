@@ -117,7 +117,7 @@ class StoreWriter:
     def write_books(self, books: dict[str, Any]) -> None:
         """Write the books of the preparation."""
         text = json.dumps({"files": self.files, **books}, indent=1)
-        (self.folder / "books.json").write_text(text, encoding="utf-8")
+        (self.folder / "stats.json").write_text(text, encoding="utf-8")
 
 
 class DamagedStore(DataError):
@@ -146,7 +146,7 @@ class Store:
             self.rows = np.load(folder / "rows.npy")
             self.samples = np.load(folder / "samples.npy")
             self.too_long = np.load(folder / "too_long.npy")
-            self.books: dict[str, Any] = json.loads((folder / "books.json").read_text(encoding="utf-8"))
+            self.books: dict[str, Any] = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
             size = (folder / "tokens.bin").stat().st_size
         except (OSError, ValueError, EOFError) as error:
             raise DamagedStore(str(error)) from error

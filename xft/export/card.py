@@ -16,7 +16,7 @@ SHOWN_KEYS = {
     "training": ("epochs", "max_steps", "micro_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
     "optimizer": ("type", "lr", "weight_decay"),
     "schedule": ("type", "warmup"),
-    "data": ("type", "format", "max_length", "packing", "val"),
+    "data": ("type", "format", "max_length", "packing", "val_split"),
     "template": ("type",),
 }
 """Config keys shown in a card. All others are hidden, since a value may be a secret or a path."""
@@ -104,7 +104,7 @@ def _data(run: Path) -> Iterator[str]:
     dropped = sum(report["rows_dropped"].values())
     yield from ["## Data", ""]
     yield (
-        f"{report['rows_read']:,} rows read: {report['rows_trained']:,} train, {report['rows_validated']:,} val, "
+        f"{report['rows_read']:,} rows read: {report['rows_train']:,} train, {report['rows_val']:,} val, "
         f"{dropped:,} dropped."
     )
     for name, split in report.get("splits", {}).items():

@@ -90,7 +90,9 @@ class KTO:
     def against(self, reference: Reference, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch, summed over its answers."""
         if batch.desirable is None:
-            raise ValueError("got a batch without labels, expected samples of data.type='judged'")
+            raise ValueError(
+                "got a batch without labels, expected samples of data.type='unpaired_preference'"
+            )
         base = self._base(reference, model, batch)
         known = reference(model, batch)
         scores = score(model, batch)

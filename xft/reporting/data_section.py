@@ -29,8 +29,8 @@ def rows(ledger: dict[str, Any]) -> list[tuple[str, str]]:
     """What became of the rows; the books close."""
     counted = [
         ("rows_read", "rows read"),
-        ("rows_trained", "to train on"),
-        ("rows_validated", "to validate on"),
+        ("rows_train", "to train on"),
+        ("rows_val", "to validate on"),
     ]
     out = [(ledger.get(key, 0), phrase) for key, phrase in counted]
     out += [
@@ -112,5 +112,5 @@ def _examples(ledger: dict[str, Any]) -> Iterator[Markup]:
         yield folded(f"Set aside: {len(found)} examples", table(found, ("where", "why", "row"), "long"))
     near = ledger.get("near_duplicate_examples", [])[:_SHOWN]
     if near:
-        repeated = [(each["row"], each["repeats"], f"{each['common']:.0%}") for each in near]
+        repeated = [(each["row"], each["repeats"], f"{each['jaccard']:.0%}") for each in near]
         yield folded("Near duplicates", table(repeated, ("row", "repeats", "in common"), "long"))

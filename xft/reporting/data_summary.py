@@ -94,7 +94,7 @@ def row_counts(ledger: Ledger) -> list[tuple[int, str]]:
     out = [(ledger.rows_read, "rows read")]
     if ledger.rows_available > ledger.rows_read:
         out = [(ledger.rows_read, f"rows read, of {ledger.rows_available:,} that the sources hold")]
-    out += [(ledger.rows_trained, "to train on"), (ledger.rows_validated, "to validate on")]
+    out += [(ledger.rows_train, "to train on"), (ledger.rows_val, "to validate on")]
     out += [(count, f"dropped: {reason}") for reason, count in ledger.rows_dropped.items() if count]
     if ledger.rows_truncated:
         out.append((ledger.rows_truncated, "of these cut to length"))

@@ -71,7 +71,7 @@ def _data(recipe: Recipe, prepared: Prepared, plan: TrainingPlan) -> list[str]:
     return [
         *labelled(
             "rows",
-            f"{ledger.rows_read:,} read = {ledger.rows_trained:,} to train on + {ledger.rows_validated:,} to "
+            f"{ledger.rows_read:,} read = {ledger.rows_train:,} to train on + {ledger.rows_val:,} to "
             f"validate on{dropped}{cut}",
         ),
         *labelled(

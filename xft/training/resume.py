@@ -13,7 +13,7 @@ from xft.training.hooks import EarlyStoppingHook
 FREE_TO_CHANGE = ("hooks", "loggers", "questions", "work_dir", "strategy")
 """Keys of a config that a resumed run may have otherwise. ``training.epochs`` and ``training.max_steps``
 are two more, and ``FREE_IN_DATA`` says which of a data set."""
-FREE_IN_DATA = ("path", "workers", "cache")
+FREE_IN_DATA = ("path", "num_workers", "cache_dir")
 """Where the rows lie and how they are prepared may change; that they are the same rows, the
 fingerprint says."""
 FREE = ", ".join(
@@ -40,8 +40,8 @@ def _name(value: Any) -> str:
 
 def _fixed_data(data: dict[str, Any]) -> dict[str, Any]:
     kept = {key: each for key, each in data.items() if key not in FREE_IN_DATA}
-    if isinstance(kept.get("sets"), dict):
-        kept["sets"] = {name: _fixed_data(each) for name, each in kept["sets"].items()}
+    if isinstance(kept.get("datasets"), dict):
+        kept["datasets"] = {name: _fixed_data(each) for name, each in kept["datasets"].items()}
     return kept
 
 

@@ -4,7 +4,7 @@ data = dict(
     type="instruction",
     format="alpaca",
     max_length=2048,
-    over_length="drop",
+    on_overlong="drop",
     packing=True,
-    val=0.05,
+    val_split=0.05,
 )

@@ -4,7 +4,7 @@ data = dict(
     type="preference",
     format="preference",
     max_length=1024,
-    over_length="drop",
+    on_overlong="drop",
     packing=True,
-    val=0.05,
+    val_split=0.05,
 )

@@ -118,7 +118,7 @@ def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
         ("hooks", ["progress"]),
         ("training", {"epochs": None}),
         ("training", {"micro_batch_size": 1.5}),
-        ("data", {"type": "instruction", "path": "p", "over_length": "trim"}),
+        ("data", {"type": "instruction", "path": "p", "on_overlong": "trim"}),
         ("data", {"type": "instruction", "path": {"a": 1}}),
         ("model", {"type": "causal_lm", "path": "p", "gradient_checkpointing": 1}),
         ("optimizer", {"type": "adamw", "betas": 0.9}),

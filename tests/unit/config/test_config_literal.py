@@ -32,7 +32,7 @@ def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) ->
         ("hooks = dict(a=1)\n", ["line 1 would have to be run"]),
         ("hooks = {{'a': {{'type': 'os.system', 'command': 'true'}}}}\n", ["hooks.a.type: 'os.system'"]),
         ("hooks = {{'a': 'os.system'}}\n", ["hooks.a: 'os.system' would be imported"]),
-        ("data = {{'sets': [{{'type': 'os.system'}}]}}\n", ["data.sets.0.type: 'os.system'"]),
+        ("data = {{'datasets': [{{'type': 'os.system'}}]}}\n", ["data.datasets.0.type: 'os.system'"]),
         ("model = {{'trust_remote_code': True}}\n", ["model.trust_remote_code: would run code"]),
     ],
 )

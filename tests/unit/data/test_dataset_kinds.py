@@ -67,7 +67,7 @@ def set_aside(ledger: Ledger) -> list[dict[str, Any]]:
 def assert_closed(ledger: Ledger, read: int) -> None:
     """Rows read are rows trained on, validated on and dropped."""
     assert ledger.rows_read == read
-    assert ledger.rows_trained + ledger.rows_validated + sum(ledger.rows_dropped.values()) == read
+    assert ledger.rows_train + ledger.rows_val + sum(ledger.rows_dropped.values()) == read
 
 
 # The way of a row
@@ -76,7 +76,7 @@ def assert_closed(ledger: Ledger, read: int) -> None:
 def test_rows_become_samples_in_the_order_of_the_files(tmp_path: Path, chatml: BoundTemplate) -> None:
     first = write(tmp_path, [qa(0), qa(1)], "a.jsonl")
     second = write(tmp_path, [qa(2)], "b.jsonl")
-    prepared = prepare(InstructionData([second, first], val=None), chatml)
+    prepared = prepare(InstructionData([second, first], val_split=None), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in (2, 0, 1)]
     assert len(prepared.val) == 0
     assert_closed(prepared.ledger, 3)
@@ -87,13 +87,13 @@ def test_format_may_be_any_function_of_a_row(tmp_path: Path, chatml: BoundTempla
         return [Message("user", row["ask"]), Message("assistant", row["say"], trained=True)]
 
     path = write(tmp_path, [{"ask": "x", "say": "y"}])
-    prepared = prepare(InstructionData(path, format=mine, val=None), chatml)
+    prepared = prepare(InstructionData(path, format=mine, val_split=None), chatml)
     assert texts(prepared.train) == [chatml_text("x", "y")]
 
 
 def test_more_rows_than_one_chunk_keep_their_order(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [qa(number) for number in range(2500)])
-    prepared = prepare(InstructionData(path, val=None), chatml)
+    prepared = prepare(InstructionData(path, val_split=None), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in range(2500)]
 
 
@@ -108,8 +108,8 @@ def test_raw_text_as_format_of_instructions_is_refused(tmp_path: Path, chatml: B
 
 def split(path: str, template: BoundTemplate, **arguments: Any) -> tuple[list[str], list[str]]:
     prepared = prepare(InstructionData(path, **arguments), template)
-    assert prepared.ledger.rows_trained == len(prepared.train)
-    assert prepared.ledger.rows_validated == len(prepared.val)
+    assert prepared.ledger.rows_train == len(prepared.train)
+    assert prepared.ledger.rows_val == len(prepared.val)
     return texts(prepared.train), texts(prepared.val)
 
 
@@ -128,7 +128,7 @@ def test_validation_is_the_share_or_number_asked_for_and_at_least_one(
     tmp_path: Path, chatml: BoundTemplate, val: float, rows: int, expected: tuple[int, int]
 ) -> None:
     written = [qa(number) for number in range(rows)]
-    train, held = split(write(tmp_path, written), chatml, val=val)
+    train, held = split(write(tmp_path, written), chatml, val_split=val)
     assert expected[0] <= len(held) <= expected[1]
     assert Counter(train + held) == Counter(chatml_text(f"q{i}", f"a{i}") for i in range(rows))
 
@@ -140,7 +140,7 @@ def test_validation_is_on_by_default(tmp_path: Path, chatml: BoundTemplate) -> N
 
 
 def test_no_validation_trains_on_every_row(tmp_path: Path, chatml: BoundTemplate) -> None:
-    train, held = split(write(tmp_path, [qa(0)]), chatml, val=None)
+    train, held = split(write(tmp_path, [qa(0)]), chatml, val_split=None)
     assert (len(train), held) == (1, [])
 
 
@@ -148,25 +148,25 @@ def test_split_is_the_same_each_time_and_another_for_another_seed(
     tmp_path: Path, chatml: BoundTemplate
 ) -> None:
     path = write(tmp_path, [qa(number) for number in range(60)])
-    first = split(path, chatml, val=0.2)
-    assert split(path, chatml, val=0.2) == first
-    assert set(split(path, chatml, val=0.2, split_seed=1)[1]) != set(first[1])
+    first = split(path, chatml, val_split=0.2)
+    assert split(path, chatml, val_split=0.2) == first
+    assert set(split(path, chatml, val_split=0.2, split_seed=1)[1]) != set(first[1])
 
 
 def test_split_does_not_depend_on_the_order_of_rows_or_keys(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [qa(number) for number in range(60)]
     shuffled = [dict(reversed(row.items())) for row in rows]
     random.Random(0).shuffle(shuffled)
-    _, held = split(write(tmp_path, rows), chatml, val=0.2)
-    _, held_of_shuffled = split(write(tmp_path, shuffled, "b.jsonl"), chatml, val=0.2)
+    _, held = split(write(tmp_path, rows), chatml, val_split=0.2)
+    _, held_of_shuffled = split(write(tmp_path, shuffled, "b.jsonl"), chatml, val_split=0.2)
     assert set(held) == set(held_of_shuffled)
 
 
 def test_rows_held_out_stay_so_when_rows_are_added(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [qa(number) for number in range(60)]
-    train, held = split(write(tmp_path, rows), chatml, val=0.2)
+    train, held = split(write(tmp_path, rows), chatml, val_split=0.2)
     more = [*rows[30:], *(qa(number) for number in range(60, 600)), *rows[:30]]
-    train_of_more, held_of_more = split(write(tmp_path, more, "b.jsonl"), chatml, val=0.2)
+    train_of_more, held_of_more = split(write(tmp_path, more, "b.jsonl"), chatml, val_split=0.2)
     assert set(held) <= set(held_of_more)
     assert set(train) <= set(train_of_more)
 
@@ -175,7 +175,7 @@ def test_duplicates_stay_together_so_that_the_splits_are_disjoint(
     tmp_path: Path, chatml: BoundTemplate
 ) -> None:
     rows = [qa(number % 20) for number in range(100)]
-    train, held = split(write(tmp_path, rows), chatml, val=10)
+    train, held = split(write(tmp_path, rows), chatml, val_split=10)
     assert not set(train) & set(held)
     assert set(Counter(train).values()) == set(Counter(held).values()) == {5}
     assert len(held) == 10
@@ -194,15 +194,15 @@ def test_splits_of_real_rows_are_disjoint_by_content(shared: Path, smollm2_token
 def test_validation_file_is_read_encoded_and_counted(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [qa(0), qa(1), qa(2)])
     val = write(tmp_path, [qa(7), qa(8)], "val.jsonl")
-    prepared = prepare(InstructionData(path, val=val), chatml)
+    prepared = prepare(InstructionData(path, val_split=val), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in (0, 1, 2)]
     assert texts(prepared.val) == [chatml_text(f"q{i}", f"a{i}") for i in (7, 8)]
-    assert (prepared.ledger.rows_trained, prepared.ledger.rows_validated) == (3, 2)
+    assert (prepared.ledger.rows_train, prepared.ledger.rows_val) == (3, 2)
     assert_closed(prepared.ledger, 5)
 
 
 def test_one_row_with_validation_is_refused_with_the_way_out(tmp_path: Path, chatml: BoundTemplate) -> None:
-    with pytest.raises(DataError, match=r"got 1 rows, .* expected at least 2.*data\.val=None"):
+    with pytest.raises(DataError, match=r"got 1 rows, .* expected at least 2.*data\.val_split=None"):
         prepare(InstructionData(write(tmp_path, [qa(0)])), chatml)
 
 
@@ -213,7 +213,7 @@ def test_validation_that_leaves_nothing_to_train_on_is_refused(
     with pytest.raises(
         DataError, match=r"got 5 rows, 5 of them different, expected at least 6: 5 to validate on"
     ):
-        prepare(InstructionData(path, val=5), chatml)
+        prepare(InstructionData(path, val_split=5), chatml)
 
 
 def test_rows_that_are_all_the_same_cannot_be_split(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -224,8 +224,8 @@ def test_rows_that_are_all_the_same_cannot_be_split(tmp_path: Path, chatml: Boun
 
 @pytest.mark.parametrize("val", [-1, -0.1, 1.0, 1.5])
 def test_validation_out_of_range_is_refused(val: float) -> None:
-    with pytest.raises(ConfigError, match=r"data\.val: got .*expected a share below 1"):
-        InstructionData("rows.jsonl", val=val)
+    with pytest.raises(ConfigError, match=r"data\.val_split: got .*expected a share below 1"):
+        InstructionData("rows.jsonl", val_split=val)
 
 
 def test_arguments_out_of_range_are_refused() -> None:
@@ -238,7 +238,7 @@ def test_arguments_out_of_range_are_refused() -> None:
 def test_locate_checks_every_source_before_reading(tmp_path: Path) -> None:
     good = write(tmp_path, [qa(0)])
     InstructionData(good).locate()
-    for arguments in ({"path": [good, f"{good}x.json"]}, {"path": good, "val": f"{good}x.json"}):
+    for arguments in ({"path": [good, f"{good}x.json"]}, {"path": good, "val_split": f"{good}x.json"}):
         with pytest.raises(ConfigError, match=r"x\.json does not exist"):
             InstructionData(**arguments).locate()  # type: ignore[arg-type]
 
@@ -261,7 +261,7 @@ def test_row_that_does_not_fit_is_an_error_with_its_line(
     with pytest.raises(DataError) as caught:
         prepare(InstructionData(path), chatml)
     assert str(caught.value).startswith(f"{path}:3: {said}")
-    assert "data.invalid='quarantine'" in str(caught.value)
+    assert "data.on_invalid='quarantine'" in str(caught.value)
 
 
 @pytest.mark.parametrize(("bad", "said"), BAD_ROWS)
@@ -269,7 +269,7 @@ def test_row_that_does_not_fit_is_set_aside_where_asked_for(
     tmp_path: Path, chatml: BoundTemplate, bad: Row, said: str
 ) -> None:
     path = write(tmp_path, [qa(0), bad, qa(1), qa(2)])
-    prepared = prepare(InstructionData(path, val=None, invalid="quarantine"), chatml)
+    prepared = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in (0, 1, 2)]
     [quarantined] = set_aside(prepared.ledger)
     assert (quarantined["file"], quarantined["line"], quarantined["row"]) == (path, 2, bad)
@@ -284,7 +284,7 @@ def test_row_of_a_json_list_that_is_set_aside_can_be_found_again(
     file = tmp_path / "rows.json"
     bad = {"instruction": "q"}
     file.write_text(json.dumps([qa(0), qa(1), bad, qa(2)]), encoding="utf-8")
-    ledger = prepare(InstructionData(str(file), val=None, invalid="quarantine"), chatml).ledger
+    ledger = prepare(InstructionData(str(file), val_split=None, on_invalid="quarantine"), chatml).ledger
     assert bad in set_aside(ledger)[0].values()
     [reported] = ledger.to_dict()["quarantined"]
     assert reported["file"] == str(file)
@@ -319,7 +319,7 @@ def test_conversation_that_the_template_refuses_is_set_aside(tmp_path: Path, byt
     source = "{% if messages[0]['content'] == 'q1' %}{{ raise_exception('not q1') }}{% endif %}"
     template = ChatTemplate(source + SOURCES["chatml"]).bind(byte_tokenizer)
     path = write(tmp_path, [qa(number) for number in range(3)])
-    prepared = prepare(InstructionData(path, val=None, invalid="quarantine"), template)
+    prepared = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), template)
     assert texts(prepared.train) == [chatml_text("q0", "a0"), chatml_text("q2", "a2")]
     [quarantined] = prepared.ledger.quarantined
     assert quarantined["line"] == 2
@@ -328,7 +328,7 @@ def test_conversation_that_the_template_refuses_is_set_aside(tmp_path: Path, byt
 
 def test_row_with_a_lone_surrogate_is_set_aside(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [qa(0), qa(1, "\ud800"), qa(2)])
-    prepared = prepare(InstructionData(path, val=None, invalid="quarantine"), chatml)
+    prepared = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), chatml)
     assert len(prepared.train) == 2
     assert [each["line"] for each in prepared.ledger.quarantined] == [2]
 
@@ -338,7 +338,7 @@ def test_file_of_which_no_row_fits_is_refused_with_the_reasons(
 ) -> None:
     path = write(tmp_path, [{"x": 1}, {"y": 2}])
     with pytest.raises(DataError, match=r"no row is left of 2 \(2 does not fit the format\)"):
-        prepare(InstructionData(path, invalid="quarantine"), chatml)
+        prepare(InstructionData(path, on_invalid="quarantine"), chatml)
 
 
 # Rows that are too long
@@ -354,7 +354,7 @@ def long_and_short(folder: Path) -> str:
 def test_longer_rows_are_dropped_and_counted(
     tmp_path: Path, chatml: BoundTemplate, max_length: int, dropped: int
 ) -> None:
-    data = InstructionData(long_and_short(tmp_path), max_length=max_length, val=None)
+    data = InstructionData(long_and_short(tmp_path), max_length=max_length, val_split=None)
     prepared = prepare(data, chatml)
     assert len(prepared.train) == 10 - dropped
     assert prepared.ledger.rows_dropped.total() == dropped
@@ -364,7 +364,7 @@ def test_longer_rows_are_dropped_and_counted(
 
 
 def test_longer_rows_are_cut_and_counted(tmp_path: Path, chatml: BoundTemplate) -> None:
-    data = InstructionData(long_and_short(tmp_path), max_length=40, over_length="truncate", val=None)
+    data = InstructionData(long_and_short(tmp_path), max_length=40, on_overlong="truncate", val_split=None)
     prepared = prepare(data, chatml)
     cut = prepared.train[-1]
     assert texts([cut]) == [chatml_text("q9", "x" * 17)]
@@ -379,29 +379,31 @@ def test_longer_rows_are_cut_and_counted(tmp_path: Path, chatml: BoundTemplate) 
 def test_longer_row_is_an_error_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = long_and_short(tmp_path)
     with pytest.raises(DataError, match=r"rows\.jsonl:10: got 60 tokens.*data\.max_length=40"):
-        prepare(InstructionData(path, max_length=40, over_length="error"), chatml)
+        prepare(InstructionData(path, max_length=40, on_overlong="error"), chatml)
 
 
-@pytest.mark.parametrize("over_length", ["drop", "truncate"])
+@pytest.mark.parametrize("on_overlong", ["drop", "truncate"])
 def test_losing_too_many_rows_is_refused_with_their_lengths(
-    tmp_path: Path, chatml: BoundTemplate, over_length: Any
+    tmp_path: Path, chatml: BoundTemplate, on_overlong: Any
 ) -> None:
     # 21 rows of 30, 31, ... 50 tokens: the median is 40, and 19 of 20 steps up stands 49.
     rows = [{"instruction": "q", "output": "x" * (8 + number)} for number in range(21)]
     path = write(tmp_path, rows)
     with pytest.raises(DataError) as caught:
-        prepare(InstructionData(path, max_length=47, over_length=over_length), chatml)
+        prepare(InstructionData(path, max_length=47, on_overlong=on_overlong), chatml)
     message = str(caught.value)
     assert "3 of 21 rows" in message
     assert "p50 = 40, p95 = 49, max = 50" in message
     assert "data.max_length=47" in message
-    assert "data.max_hurt" in message
+    assert "data.max_overlong_fraction" in message
 
 
 def test_losing_as_many_rows_as_allowed_is_taken(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [{"instruction": "q", "output": "x" * (8 + number)} for number in range(20)]
     path = write(tmp_path, rows)
-    prepared = prepare(InstructionData(path, max_length=47, max_hurt=0.1, val=None), chatml)
+    prepared = prepare(
+        InstructionData(path, max_length=47, max_overlong_fraction=0.1, val_split=None), chatml
+    )
     assert len(prepared.train) == 18
 
 
@@ -413,7 +415,7 @@ def test_losing_every_row_is_refused_even_where_loss_is_allowed(
     if val == "file":
         val = write(tmp_path, [qa(0)], "val.jsonl")
     with pytest.raises(DataError, match="no row is left"):
-        prepare(InstructionData(path, max_length=40, max_hurt=1.0, val=val), chatml)
+        prepare(InstructionData(path, max_length=40, max_overlong_fraction=1.0, val_split=val), chatml)
 
 
 # Raw text
@@ -422,10 +424,10 @@ def test_losing_every_row_is_refused_even_where_loss_is_allowed(
 def test_documents_are_trained_whole(tmp_path: Path, byte_tokenizer: Any) -> None:
     documents = ["x" * 7, "y" * 40]
     path = write(tmp_path, [{"text": each} for each in documents])
-    prepared = TextData(path, max_length=16, val=None).prepare(byte_tokenizer, None)
+    prepared = TextData(path, max_length=16, val_split=None).prepare(byte_tokenizer, None)
     assert [len(each) for each in prepared.train] == [9, 16, 16, 12]
     assert sum(each.num_targets for each in prepared.train) == 7 + 1 + 40 + 1
-    assert prepared.ledger.rows_trained == 2
+    assert prepared.ledger.rows_train == 2
     assert_closed(prepared.ledger, 2)
 
 
@@ -438,7 +440,7 @@ def test_document_that_is_no_text_is_refused_or_set_aside(
     path = write(tmp_path, [{"text": "x"}, row, {"text": "y"}])
     with pytest.raises(DataError, match=r"rows\.jsonl:2: .*expected text"):
         TextData(path).prepare(byte_tokenizer, None)
-    prepared = TextData(path, val=None, invalid="quarantine").prepare(byte_tokenizer, None)
+    prepared = TextData(path, val_split=None, on_invalid="quarantine").prepare(byte_tokenizer, None)
     assert len(prepared.train) == 2
     assert [each["row"] for each in set_aside(prepared.ledger)] == [row]
     assert_closed(prepared.ledger, 3)
@@ -446,7 +448,7 @@ def test_document_that_is_no_text_is_refused_or_set_aside(
 
 def test_document_with_a_lone_surrogate_is_set_aside(tmp_path: Path, byte_tokenizer: Any) -> None:
     path = write(tmp_path, [{"text": "x"}, {"text": "\ud800"}, {"text": "y"}])
-    prepared = TextData(path, val=None, invalid="quarantine").prepare(byte_tokenizer, None)
+    prepared = TextData(path, val_split=None, on_invalid="quarantine").prepare(byte_tokenizer, None)
     assert [each["line"] for each in prepared.ledger.quarantined] == [2]
 
 
@@ -455,7 +457,7 @@ def test_chunks_of_a_document_are_all_trained_on_or_all_validated_on(
 ) -> None:
     letters = "abcdefghij"
     path = write(tmp_path, [{"text": letter * 40} for letter in letters])
-    prepared = TextData(path, max_length=16, val=3).prepare(byte_tokenizer, None)
+    prepared = TextData(path, max_length=16, val_split=3).prepare(byte_tokenizer, None)
 
     def letters_of(samples: Iterable[Sample]) -> set[str]:
         return {letter for each in samples for letter in byte_tokenizer.decode(each.input_ids)} & {*letters}
@@ -467,13 +469,13 @@ def test_chunks_of_a_document_are_all_trained_on_or_all_validated_on(
 def test_real_documents_are_trained_token_by_token(shared: Path, smollm2_tokenizer: Any) -> None:
     file = shared / "data" / "c4_demo.jsonl"
     documents = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
-    prepared = TextData(str(file), max_length=256, val=0.1).prepare(smollm2_tokenizer, None)
+    prepared = TextData(str(file), max_length=256, val_split=0.1).prepare(smollm2_tokenizer, None)
     tokens = sum(len(ids) for ids in smollm2_tokenizer(documents)["input_ids"])
     samples = [*prepared.train, *prepared.val]
     assert sum(each.num_targets for each in samples) == tokens + len(documents)
     assert max(len(each) for each in samples) == 256
-    assert prepared.ledger.rows_trained + prepared.ledger.rows_validated == 300
-    assert 10 <= prepared.ledger.rows_validated <= 51
+    assert prepared.ledger.rows_train + prepared.ledger.rows_val == 300
+    assert 10 <= prepared.ledger.rows_val <= 51
 
 
 # The ledger
@@ -483,7 +485,7 @@ def test_books_of_real_rows_close_and_count_every_token(shared: Path, smollm2_to
     file = shared / "data" / "alpaca_en_demo.json"
     rows = json.loads(file.read_text(encoding="utf-8"))
     template = ChatTemplate().bind(smollm2_tokenizer)
-    data = InstructionData(str(file), max_length=256, max_hurt=1.0, val=0.1)
+    data = InstructionData(str(file), max_length=256, max_overlong_fraction=1.0, val_split=0.1)
     prepared = data.prepare(smollm2_tokenizer, template)
     references = [
         smollm2_tokenizer.apply_chat_template(
@@ -509,10 +511,10 @@ def test_books_of_real_rows_close_and_count_every_token(shared: Path, smollm2_to
 
 def test_report_is_plain_data_without_the_rows_set_aside(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [qa(0), qa(1), {"secret": "row"}])
-    report = prepare(InstructionData(path, invalid="quarantine"), chatml).ledger.to_dict()
+    report = prepare(InstructionData(path, on_invalid="quarantine"), chatml).ledger.to_dict()
     again = json.loads(json.dumps(report))
     assert again == report
-    assert (again["rows_read"], again["rows_trained"], again["rows_validated"]) == (3, 1, 1)
+    assert (again["rows_read"], again["rows_train"], again["rows_val"]) == (3, 1, 1)
     assert sum(again["rows_dropped"].values()) == 1
     assert [each["line"] for each in again["quarantined"]] == [3]
     assert "row" not in again["quarantined"][0]
@@ -520,13 +522,13 @@ def test_report_is_plain_data_without_the_rows_set_aside(tmp_path: Path, chatml:
 
 def test_books_that_do_not_close_stop_the_run() -> None:
     with pytest.raises(AssertionError, match="3 rows read, 2 kept, 0 dropped"):
-        Ledger(rows_read=3, rows_trained=1, rows_validated=1).close(Samples([]), Samples([]))
+        Ledger(rows_read=3, rows_train=1, rows_val=1).close(Samples([]), Samples([]))
 
 
 def test_figures_of_a_split_by_hand(tmp_path: Path, chatml: BoundTemplate) -> None:
     # 23, 24 and 30 tokens, of which answer and end of turn are 2, 3 and 9.
     rows = [{"instruction": "q", "output": each} for each in ("a", "bc", "12345678")]
-    figures = describe(prepare(InstructionData(write(tmp_path, rows), val=None), chatml).train)
+    figures = describe(prepare(InstructionData(write(tmp_path, rows), val_split=None), chatml).train)
     assert (figures["samples"], figures["tokens"], figures["target_tokens"]) == (3, 77, 14)
     assert figures["target_share"] == round(14 / 77, 4)
     assert (figures["length"]["p50"], figures["length"]["p95"], figures["length"]["max"]) == (24, 29, 30)
@@ -566,7 +568,11 @@ def test_any_rows_are_kept_or_dropped_and_kept_ones_decode_to_their_text(
     kept = [row for row in fitting if length(row) <= max_length]
     with TemporaryDirectory() as folder:
         data = InstructionData(
-            write(Path(folder), rows), max_length=max_length, max_hurt=1.0, val=None, invalid="quarantine"
+            write(Path(folder), rows),
+            max_length=max_length,
+            max_overlong_fraction=1.0,
+            val_split=None,
+            on_invalid="quarantine",
         )
         if not kept:
             with pytest.raises(DataError):
@@ -593,14 +599,16 @@ def test_any_split_is_disjoint_and_loses_no_row(
 ) -> None:
     template = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
     with TemporaryDirectory() as folder:
-        data = InstructionData(write(Path(folder), [qa(key) for key in keys]), val=val, split_seed=seed)
+        data = InstructionData(
+            write(Path(folder), [qa(key) for key in keys]), val_split=val, split_seed=seed
+        )
         refused = ""
         try:
             prepared = data.prepare(byte_tokenizer, template)
         except DataError as error:
             refused = str(error)
     if refused:
-        assert "data.val" in refused
+        assert "data.val_split" in refused
         return
     train, held = texts(prepared.train), texts(prepared.val)
     assert train

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import normalizers
 
-from xft.data import JudgedData, PreferenceData, formats
+from xft.data import PreferenceData, UnpairedPreferenceData, formats
 from xft.errors import DataError
 from xft.reporting.data_summary import totals
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
@@ -61,7 +61,9 @@ def test_a_long_prompt_loses_its_oldest_exchanges_for_both_answers(
     tmp_path: Path, chatml: BoundTemplate, max_length: int, kept: int
 ) -> None:
     path = write(tmp_path, [LONG])
-    data = PreferenceData(path, max_length=max_length, over_length="truncate", max_hurt=1, val=None)
+    data = PreferenceData(
+        path, max_length=max_length, on_overlong="truncate", max_overlong_fraction=1, val_split=None
+    )
     prepared = data.prepare(chatml.tokenizer, chatml)
     prompt = [SYSTEM, *LONG["prompt"][1:][4 - 2 * kept :]]
     expected = [
@@ -78,7 +80,9 @@ def test_a_long_prompt_loses_its_oldest_exchanges_for_both_answers(
 
 def test_an_answer_is_never_cut(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [LONG, pair(0)])
-    data = PreferenceData(path, max_length=HEAD + LAST - 1, over_length="truncate", max_hurt=1, val=None)
+    data = PreferenceData(
+        path, max_length=HEAD + LAST - 1, on_overlong="truncate", max_overlong_fraction=1, val_split=None
+    )
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert len(prepared.train) == 2
     assert prepared.ledger.rows_dropped == {"longer than max_length": 1}
@@ -89,14 +93,18 @@ def test_turns_of_an_answer_are_not_cut_either(tmp_path: Path, chatml: BoundTemp
     later = chat("a", "b" * 30, "c", "d" * 30)
     row = {"chosen": later, "rejected": [later[0], {"role": "assistant", "content": "x"}]}
     data = PreferenceData(
-        write(tmp_path, [row, pair(0)]), max_length=80, over_length="truncate", max_hurt=1, val=None
+        write(tmp_path, [row, pair(0)]),
+        max_length=80,
+        on_overlong="truncate",
+        max_overlong_fraction=1,
+        val_split=None,
     )
     assert data.prepare(chatml.tokenizer, chatml).ledger.rows_dropped == {"longer than max_length": 1}
 
 
 def test_a_long_pair_stops_the_run_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [pair(0), LONG])
-    data = PreferenceData(path, max_length=100, over_length="error", val=None)
+    data = PreferenceData(path, max_length=100, on_overlong="error", val_split=None)
     with pytest.raises(DataError, match=rf":2: got {HEAD + 2 * EXCHANGE + LAST} tokens, expected at most"):
         data.prepare(chatml.tokenizer, chatml)
 
@@ -105,7 +113,13 @@ def test_a_judged_answer_may_lose_the_beginning_of_its_prompt(
     tmp_path: Path, chatml: BoundTemplate
 ) -> None:
     row = {"prompt": chat("a" * 30, "b" * 30, "c"), "completion": "yes", "label": False}
-    data = JudgedData(write(tmp_path, [row]), max_length=60, over_length="truncate", max_hurt=1, val=None)
+    data = UnpairedPreferenceData(
+        write(tmp_path, [row]),
+        max_length=60,
+        on_overlong="truncate",
+        max_overlong_fraction=1,
+        val_split=None,
+    )
     [sample] = data.prepare(chatml.tokenizer, chatml).train
     expected = "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
     assert chatml.tokenizer.decode(sample.input_ids) == expected
@@ -114,17 +128,17 @@ def test_a_judged_answer_may_lose_the_beginning_of_its_prompt(
 
 def test_a_pair_is_two_judgements_in_the_same_split(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [pair(number) for number in range(20)])
-    data = JudgedData(path, format=formats.preference, val=4)
+    data = UnpairedPreferenceData(path, format=formats.preference, val_split=4)
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert (prepared.unit, len(prepared.train), len(prepared.val)) == (1, 32, 8)
     for samples in (prepared.train, prepared.val):
         assert [each.desirable for each in samples] == [True, False] * (len(samples) // 2)
-    same = PreferenceData(path, val=4).prepare(chatml.tokenizer, chatml)
+    same = PreferenceData(path, val_split=4).prepare(chatml.tokenizer, chatml)
     assert texts(same.train, chatml.tokenizer) == texts(prepared.train, chatml.tokenizer)
-    assert prepared.ledger.rows_read == prepared.ledger.rows_trained + prepared.ledger.rows_validated == 20
+    assert prepared.ledger.rows_read == prepared.ledger.rows_train + prepared.ledger.rows_val == 20
 
 
-@pytest.mark.parametrize("kind", [PreferenceData, JudgedData])
+@pytest.mark.parametrize("kind", [PreferenceData, UnpairedPreferenceData])
 def test_pairs_that_teach_nothing_are_counted_by_their_reason(
     tmp_path: Path, chatml: BoundTemplate, kind: Any
 ) -> None:
@@ -136,7 +150,7 @@ def test_pairs_that_teach_nothing_are_counted_by_their_reason(
         pair(7, rejected=""),
         {"prompt": "q", "chosen": "yes"},
     ]
-    data = kind(write(tmp_path, rows), format=formats.preference, invalid="quarantine", val=1)
+    data = kind(write(tmp_path, rows), format=formats.preference, on_invalid="quarantine", val_split=1)
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert prepared.ledger.rows_dropped == {
         "chosen and rejected are the same": 2,
@@ -158,7 +172,7 @@ def test_answers_that_become_the_same_tokens_are_refused(
     template = ChatTemplate(SOURCES["chatml"]).bind(tokenizer)
     path = write(tmp_path, [pair(0, chosen="caf\u00e9", rejected="cafe\u0301")])
     with pytest.raises(DataError, match="rejected answer become the same tokens"):
-        PreferenceData(path, val=None).prepare(tokenizer, template)
+        PreferenceData(path, val_split=None).prepare(tokenizer, template)
 
 
 SCORES = [
@@ -172,12 +186,12 @@ SCORES = [
 ]
 
 
-@pytest.mark.parametrize("kind", [PreferenceData, JudgedData])
+@pytest.mark.parametrize("kind", [PreferenceData, UnpairedPreferenceData])
 def test_rows_whose_scores_contradict_them_are_counted_and_kept(
     tmp_path: Path, chatml: BoundTemplate, kind: Any
 ) -> None:
     rows = [pair(number, **scores) for number, scores in enumerate(SCORES)]
-    data = kind(write(tmp_path, rows), format=formats.preference, val=None)
+    data = kind(write(tmp_path, rows), format=formats.preference, val_split=None)
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert len(prepared.train) == 2 * len(SCORES)
     assert prepared.ledger.rows_chosen_scored_lower == 3

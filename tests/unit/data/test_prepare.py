@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from xft.data import InstructionData, JudgedData, Mixture, PreferenceData, TextData, formats
+from xft.data import InstructionData, Mixture, PreferenceData, TextData, UnpairedPreferenceData, formats
 from xft.data import prepare as preparing
 from xft.data.mixture import LEFT_OUT
 from xft.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def test_processes_give_what_one_gives_in_the_same_order(tmp_path: Path, chatml:
 
     def prepared(workers: int) -> Any:
         data = InstructionData(
-            path, invalid="quarantine", workers=workers, cache=str(tmp_path / f"cache{workers}")
+            path, on_invalid="quarantine", num_workers=workers, cache_dir=str(tmp_path / f"cache{workers}")
         )
         return data.prepare(chatml.tokenizer, chatml)
 
@@ -70,7 +70,7 @@ def test_processes_stop_at_the_first_bad_row_of_the_file(tmp_path: Path, chatml:
     rows = [qa(number) if number not in (50, 120) else {} for number in range(200)]
     path = write(tmp_path / "rows.jsonl", rows)
     with pytest.raises(DataError, match=r"rows\.jsonl:51: field instruction: is missing"):
-        InstructionData(path, workers=2).prepare(chatml.tokenizer, chatml)
+        InstructionData(path, num_workers=2).prepare(chatml.tokenizer, chatml)
 
 
 @pytest.mark.usefixtures("always_parallel")
@@ -85,7 +85,7 @@ def test_process_that_is_killed_ends_in_a_clear_error(tmp_path: Path, chatml: Bo
     path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(50)])
     cache = tmp_path / "cache"
     with pytest.raises(DataError, match="was killed, most likely for want of memory"):
-        InstructionData(path, deadly, workers=2, cache=str(cache)).prepare(chatml.tokenizer, chatml)
+        InstructionData(path, deadly, num_workers=2, cache_dir=str(cache)).prepare(chatml.tokenizer, chatml)
     assert [each for each in cache.iterdir() if each.is_dir()] == []
 
 
@@ -98,7 +98,7 @@ def test_format_of_the_users_that_fails_names_file_and_row(tmp_path: Path, chatm
         DataError,
         match=r"rows\.jsonl:2: the format 'mine' raises KeyError: 'say' \(the row has 'ask', 'tell'",
     ):
-        InstructionData(path, mine, val=None).prepare(chatml.tokenizer, chatml)
+        InstructionData(path, mine, val_split=None).prepare(chatml.tokenizer, chatml)
 
 
 def test_changed_template_or_file_never_meets_a_stale_store(tmp_path: Path, byte_tokenizer: Any) -> None:
@@ -106,7 +106,9 @@ def test_changed_template_or_file_never_meets_a_stale_store(tmp_path: Path, byte
 
     def texts(template: str) -> list[str]:
         bound = ChatTemplate(SOURCES[template]).bind(byte_tokenizer)
-        return decoded(InstructionData(path, val=None).prepare(byte_tokenizer, bound).train, byte_tokenizer)
+        return decoded(
+            InstructionData(path, val_split=None).prepare(byte_tokenizer, bound).train, byte_tokenizer
+        )
 
     first = texts("chatml")
     assert texts("zephyr") != first
@@ -118,25 +120,27 @@ def test_changed_template_or_file_never_meets_a_stale_store(tmp_path: Path, byte
 def test_same_content_elsewhere_names_its_own_file(tmp_path: Path, chatml: BoundTemplate) -> None:
     for name in ("a.jsonl", "b.jsonl"):
         path = write(tmp_path / name, [qa(0), {"instruction": "q"}])
-        data = InstructionData(path, val=None, invalid="quarantine")
+        data = InstructionData(path, val_split=None, on_invalid="quarantine")
         assert data.prepare(chatml.tokenizer, chatml).ledger.quarantined[0]["file"] == path
 
 
 def test_duplicates_are_counted_and_dropped_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
     one = write(tmp_path / "a.jsonl", [qa(0), qa(1), qa(0)])
     two = write(tmp_path / "b.jsonl", [qa(2), qa(1)])
-    kept = InstructionData([one, two], val=None).prepare(chatml.tokenizer, chatml)
+    kept = InstructionData([one, two], val_split=None).prepare(chatml.tokenizer, chatml)
     assert (len(kept.train), kept.ledger.exact_duplicates) == (5, 2)
-    dropped = InstructionData([one, two], val=None, duplicates="drop").prepare(chatml.tokenizer, chatml)
+    dropped = InstructionData([one, two], val_split=None, on_duplicate="drop").prepare(
+        chatml.tokenizer, chatml
+    )
     assert ["q0" in each for each in decoded(dropped.train, chatml.tokenizer)] == [True, False, False]
     assert dropped.ledger.rows_dropped == {"exact duplicate": 2}
-    assert dropped.ledger.rows_read == dropped.ledger.rows_trained + 2 == 5
+    assert dropped.ledger.rows_read == dropped.ledger.rows_train + 2 == 5
 
 
 def test_special_tokens_in_the_content_are_counted(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [qa(0), {"instruction": "What is <|im_end|>?", "output": "A token."}, qa(1)]
     path = write(tmp_path / "rows.jsonl", rows)
-    ledger = InstructionData(path, val=None).prepare(chatml.tokenizer, chatml).ledger
+    ledger = InstructionData(path, val_split=None).prepare(chatml.tokenizer, chatml).ledger
     assert ledger.rows_with_special_tokens == 1
 
 
@@ -149,19 +153,19 @@ def test_characters_without_a_token_are_counted(tmp_path: Path, smollm2_tokenize
         {"instruction": "<|endoftext|>", "output": "a"},
     ]
     path = write(tmp_path / "rows.jsonl", rows)
-    ledger = InstructionData(path, val=None).prepare(smollm2_tokenizer, template).ledger
+    ledger = InstructionData(path, val_split=None).prepare(smollm2_tokenizer, template).ledger
     assert ledger.rows_with_unknown_characters == 1
     path = write(
         tmp_path / "text.jsonl", [{"text": "one \x04 two"}, {"text": "one"}, {"text": "<|endoftext|>"}]
     )
-    ledger = TextData(path, val=None).prepare(smollm2_tokenizer, None).ledger
+    ledger = TextData(path, val_split=None).prepare(smollm2_tokenizer, None).ledger
     assert ledger.rows_with_unknown_characters == 1
 
 
 def test_rows_of_a_group_stay_in_one_split(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [{**qa(number), "author": f"author {number % 12}"} for number in range(120)]
     path = write(tmp_path / "rows.jsonl", rows)
-    prepared = InstructionData(path, val=0.3, group_by="author").prepare(chatml.tokenizer, chatml)
+    prepared = InstructionData(path, val_split=0.3, group_by="author").prepare(chatml.tokenizer, chatml)
 
     def authors(samples: Any) -> set[int]:
         texts = decoded(samples, chatml.tokenizer)
@@ -179,7 +183,7 @@ def test_rows_of_a_group_stay_in_one_split(tmp_path: Path, chatml: BoundTemplate
 def test_pair_is_two_samples_behind_the_same_prompt(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [{"prompt": f"q{n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(3)]
     path = write(tmp_path / "rows.jsonl", rows)
-    data = PreferenceData(path, val=None, max_length=40)
+    data = PreferenceData(path, val_split=None, max_length=40)
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert (prepared.unit, data.pack_length, len(prepared.train)) == (2, 80, 6)
     frame = "<|im_start|>user\nq{}<|im_end|>\n<|im_start|>assistant\n{} {}<|im_end|>\n"
@@ -193,7 +197,9 @@ def test_pair_is_two_samples_behind_the_same_prompt(tmp_path: Path, chatml: Boun
 def test_pair_with_a_long_answer_goes_as_a_whole(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b" * number} for number in (1, 60)]
     path = write(tmp_path / "rows.jsonl", rows)
-    prepared = PreferenceData(path, val=None, max_length=40, max_hurt=0.5).prepare(chatml.tokenizer, chatml)
+    prepared = PreferenceData(path, val_split=None, max_length=40, max_overlong_fraction=0.5).prepare(
+        chatml.tokenizer, chatml
+    )
     assert len(prepared.train) == 2
     assert prepared.ledger.rows_dropped == {"longer than max_length": 1}
 
@@ -201,7 +207,7 @@ def test_pair_with_a_long_answer_goes_as_a_whole(tmp_path: Path, chatml: BoundTe
 def test_conversation_is_no_pair(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path / "rows.jsonl", [qa(0)])
     with pytest.raises(DataError, match=r"expected a pair of a chosen and a rejected answer"):
-        PreferenceData(path, formats.alpaca, val=None).prepare(chatml.tokenizer, chatml)
+        PreferenceData(path, formats.alpaca, val_split=None).prepare(chatml.tokenizer, chatml)
 
 
 def test_answer_with_a_label_keeps_it(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -210,7 +216,7 @@ def test_answer_with_a_label_keeps_it(tmp_path: Path, chatml: BoundTemplate) -> 
         {"prompt": "q", "completion": "b", "label": False},
     ]
     path = write(tmp_path / "rows.jsonl", rows)
-    prepared = JudgedData(path, val=None).prepare(chatml.tokenizer, chatml)
+    prepared = UnpairedPreferenceData(path, val_split=None).prepare(chatml.tokenizer, chatml)
     assert [each.desirable for each in prepared.train] == [True, False]
 
 
@@ -227,7 +233,7 @@ def mix(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., tuple[Counter[st
 
     def make(counts: dict[str, int], **arguments: Any) -> tuple[Counter[str], Any]:
         sets = {
-            name: InstructionData(write(tmp_path / f"{name}.jsonl", numbered(name, count)), val=None)
+            name: InstructionData(write(tmp_path / f"{name}.jsonl", numbered(name, count)), val_split=None)
             for name, count in counts.items()
         }
         prepared = Mixture(sets, **arguments).prepare(chatml.tokenizer, chatml)
@@ -238,16 +244,16 @@ def mix(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., tuple[Counter[st
 
 
 def test_mixture_without_weights_holds_every_row_as_often_as_wanted(mix: Callable[..., Any]) -> None:
-    counts, prepared = mix({"a": 10, "b": 40}, epochs={"a": 2.5})
+    counts, prepared = mix({"a": 10, "b": 40}, max_epochs_per_dataset={"a": 2.5})
     assert counts == {"a": 25, "b": 40}
-    assert prepared.ledger.rows_trained == prepared.ledger.rows_read == 50
+    assert prepared.ledger.rows_train == prepared.ledger.rows_read == 50
 
 
 def test_mixture_keeps_its_weights_and_counts_what_is_left_out(mix: Callable[..., Any]) -> None:
     counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 1})
     assert counts == {"a": 10, "b": 10}
     assert prepared.ledger.rows_dropped == {LEFT_OUT: 30}
-    counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 3}, epochs={"a": 4})
+    counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 3}, max_epochs_per_dataset={"a": 4})
     # b gives all of its 40 rows, a third as many come from a: 13 rows, which is one pass and three more.
     assert counts == {"a": 13, "b": 40}
     assert prepared.ledger.rows_dropped == {}
@@ -256,25 +262,27 @@ def test_mixture_keeps_its_weights_and_counts_what_is_left_out(mix: Callable[...
 def test_sets_have_templates_and_validation_of_their_own(tmp_path: Path, byte_tokenizer: Any) -> None:
     chat = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
     sets = {
-        "one": InstructionData(write(tmp_path / "a.jsonl", numbered("a", 20)), val=4),
+        "one": InstructionData(write(tmp_path / "a.jsonl", numbered("a", 20)), val_split=4),
         "two": InstructionData(
-            write(tmp_path / "b.jsonl", numbered("b", 20)), val=2, template=ChatTemplate(SOURCES["zephyr"])
+            write(tmp_path / "b.jsonl", numbered("b", 20)),
+            val_split=2,
+            template=ChatTemplate(SOURCES["zephyr"]),
         ),
-        "raw": TextData(write(tmp_path / "c.jsonl", [{"text": "once"}]), val=None),
+        "raw": TextData(write(tmp_path / "c.jsonl", [{"text": "once"}]), val_split=None),
     }
     prepared = Mixture(sets).prepare(byte_tokenizer, chat)
     texts = decoded(prepared.train, byte_tokenizer)
     assert [each.startswith("<|im_start|>user\na") for each in texts] == [True] * 16 + [False] * 19
     assert all(each.startswith("<|user|>\nb") for each in texts[16:34])
     assert len(prepared.val) == 6
-    assert prepared.ledger.rows_read == 41 == prepared.ledger.rows_trained + prepared.ledger.rows_validated
+    assert prepared.ledger.rows_read == 41 == prepared.ledger.rows_train + prepared.ledger.rows_val
 
 
 def test_what_one_set_trains_on_another_may_not_validate_on(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = numbered("a", 20)
     sets = {
-        "one": InstructionData(write(tmp_path / "a.jsonl", rows), val=None),
-        "two": InstructionData(write(tmp_path / "b.jsonl", rows[:10]), val=2),
+        "one": InstructionData(write(tmp_path / "a.jsonl", rows), val_split=None),
+        "two": InstructionData(write(tmp_path / "b.jsonl", rows[:10]), val_split=2),
     }
     with pytest.raises(DataError, match=r"b\.jsonl:\d+: 2 of 2 validation rows are trained on too"):
         Mixture(sets).prepare(chatml.tokenizer, chatml)
@@ -286,8 +294,10 @@ def test_mistakes_of_a_mixture_are_refused() -> None:
         Mixture(sets, weights={"one": 1, "tow": 1})
     with pytest.raises(ConfigError, match=r"data\.weights: no weight is given for two"):
         Mixture(sets, weights={"one": 1})
-    with pytest.raises(ConfigError, match=r"data\.epochs\.one: got 0, expected more than 0"):
-        Mixture(sets, epochs={"one": 0})
+    with pytest.raises(
+        ConfigError, match=r"data\.max_epochs_per_dataset\.one: got 0, expected more than 0"
+    ):
+        Mixture(sets, max_epochs_per_dataset={"one": 0})
     with pytest.raises(ConfigError, match="cannot be mixed"):
         Mixture({**sets, "pairs": PreferenceData("c.jsonl")})
 
@@ -308,13 +318,18 @@ def test_conversation_of_ten_thousand_turns_is_taken_or_cut(tmp_path: Path, chat
         {"role": ("user", "assistant")[number % 2], "content": str(number)} for number in range(10_000)
     ]
     path = write(tmp_path / "rows.jsonl", [{"messages": turns}])
-    whole = InstructionData(path, formats.openai, max_length=10**6, val=None)
+    whole = InstructionData(path, formats.openai, max_length=10**6, val_split=None)
     [sample] = whole.prepare(chatml.tokenizer, chatml).train
     text = chatml.tokenizer.decode(sample.input_ids)
     assert text.count("<|im_end|>") == 10_000
     assert int((sample.labels == chatml.tokenizer.convert_tokens_to_ids("<|im_end|>")).sum()) == 5_000
     cut = InstructionData(
-        path, formats.openai, max_length=300, over_length="truncate", max_hurt=1.0, val=None
+        path,
+        formats.openai,
+        max_length=300,
+        on_overlong="truncate",
+        max_overlong_fraction=1.0,
+        val_split=None,
     )
     [sample] = cut.prepare(chatml.tokenizer, chatml).train
     text = chatml.tokenizer.decode(sample.input_ids)
@@ -325,8 +340,8 @@ def test_conversation_of_ten_thousand_turns_is_taken_or_cut(tmp_path: Path, chat
 
 def test_line_of_fifty_megabytes_is_a_row_like_any_other(tmp_path: Path, byte_tokenizer: Any) -> None:
     path = write(tmp_path / "rows.jsonl", [{"blob": "x" * 50_000_000, "text": "x"}, {"text": "y"}])
-    prepared = TextData(path, val=None).prepare(byte_tokenizer, None)
-    assert prepared.ledger.rows_trained == 2
+    prepared = TextData(path, val_split=None).prepare(byte_tokenizer, None)
+    assert prepared.ledger.rows_train == 2
 
 
 # What a hostile or careless user brings
@@ -352,9 +367,11 @@ def test_whatever_a_format_gives_closes_the_books(
 
     path = write(tmp_path / "rows.jsonl", [{"n": number} for number in range(3000)])
     ledger = (
-        InstructionData(path, mine, val=None, invalid="quarantine").prepare(chatml.tokenizer, chatml).ledger
+        InstructionData(path, mine, val_split=None, on_invalid="quarantine")
+        .prepare(chatml.tokenizer, chatml)
+        .ledger
     )
-    assert (ledger.rows_read, ledger.rows_trained) == (3000, 2999)
+    assert (ledger.rows_read, ledger.rows_train) == (3000, 2999)
     assert said in ledger.quarantined[0]["reason"]
 
 
@@ -364,7 +381,7 @@ def test_format_may_yield_its_messages(tmp_path: Path, chatml: BoundTemplate) ->
         yield Message("assistant", row["output"], True)
 
     path = write(tmp_path / "rows.jsonl", [qa(0)])
-    assert len(InstructionData(path, mine, val=None).prepare(chatml.tokenizer, chatml).train) == 1
+    assert len(InstructionData(path, mine, val_split=None).prepare(chatml.tokenizer, chatml).train) == 1
 
 
 def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -383,14 +400,14 @@ def test_validation_file_of_which_nothing_is_left_is_refused(tmp_path: Path, cha
     path = write(tmp_path / "rows.jsonl", [qa(0)])
     val = write(tmp_path / "val.jsonl", [{"x": 1}])
     with pytest.raises(DataError, match=r"val\.jsonl: no row is left to validate on"):
-        InstructionData(path, val=val, invalid="quarantine").prepare(chatml.tokenizer, chatml)
+        InstructionData(path, val_split=val, on_invalid="quarantine").prepare(chatml.tokenizer, chatml)
 
 
 def test_validation_file_shares_no_group_and_no_words(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path / "rows.jsonl", [{**qa(0), "author": "x"}, {**qa(1), "author": "y"}])
     val = write(tmp_path / "val.jsonl", [{**qa(2), "author": "y"}])
     with pytest.raises(DataError, match=r"val\.jsonl:1: 1 of 1 validation rows are trained on too"):
-        InstructionData(path, val=val, group_by="author").prepare(chatml.tokenizer, chatml)
+        InstructionData(path, val_split=val, group_by="author").prepare(chatml.tokenizer, chatml)
 
 
 def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -406,13 +423,19 @@ def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path, chatml: B
 @pytest.mark.parametrize("seed", [-1, 2**70])
 def test_any_seed_splits(tmp_path: Path, chatml: BoundTemplate, seed: int) -> None:
     path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(9)])
-    prepared = InstructionData(path, val=3, split_seed=seed).prepare(chatml.tokenizer, chatml)
+    prepared = InstructionData(path, val_split=3, split_seed=seed).prepare(chatml.tokenizer, chatml)
     assert len(prepared.val) == 3
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"val": float("nan")}, {"max_hurt": float("nan")}, {"max_hurt": 1.5}, {"path": ""}, {"path": "#5"}],
+    [
+        {"val_split": float("nan")},
+        {"max_overlong_fraction": float("nan")},
+        {"max_overlong_fraction": 1.5},
+        {"path": ""},
+        {"path": "#5"},
+    ],
 )
 def test_values_without_a_meaning_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="expected"):
@@ -436,7 +459,7 @@ def slow(row):
 
 tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])
 template = ChatTemplate(SOURCES["chatml"]).bind(tokenizer)
-InstructionData(sys.argv[2], slow, workers=2, cache=sys.argv[3]).prepare(tokenizer, template)
+InstructionData(sys.argv[2], slow, num_workers=2, cache_dir=sys.argv[3]).prepare(tokenizer, template)
 """
 
 
@@ -464,7 +487,12 @@ def test_chat_of_many_turns_is_cut_in_few_steps(tmp_path: Path, byte_tokenizer: 
     turns.append({"role": "assistant", "content": "done"})
     path = write(tmp_path / "rows.jsonl", [{"messages": turns}])
     data = InstructionData(
-        path, formats.openai, max_length=20_000, over_length="truncate", max_hurt=1.0, val=None
+        path,
+        formats.openai,
+        max_length=20_000,
+        on_overlong="truncate",
+        max_overlong_fraction=1.0,
+        val_split=None,
     )
     [sample] = data.prepare(byte_tokenizer, ChatTemplate(SOURCES["qwen3"]).bind(byte_tokenizer)).train
     assert 19_000 < len(sample) <= 20_000

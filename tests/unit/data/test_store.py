@@ -222,10 +222,10 @@ def test_key_of_a_tokenizer_follows_its_tokens(make_byte_tokenizer: Any) -> None
 def test_books_hold_any_text(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path)
     writer.close({"reason": "\ud800 ü"})
-    assert json.loads((tmp_path / "books.json").read_text())["reason"] == "\ud800 ü"
+    assert json.loads((tmp_path / "stats.json").read_text())["reason"] == "\ud800 ü"
 
 
-@pytest.mark.parametrize("name", ["rows.npy", "samples.npy", "tokens.bin", "too_long.npy", "books.json"])
+@pytest.mark.parametrize("name", ["rows.npy", "samples.npy", "tokens.bin", "too_long.npy", "stats.json"])
 @pytest.mark.parametrize("damage", ["missing", "half"])
 def test_damaged_store_is_seen_and_made_again(tmp_path: Path, name: str, damage: str) -> None:
     samples = [[make([(each, True), (each + 1, True)])] for each in range(50)]

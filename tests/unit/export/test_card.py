@@ -27,8 +27,8 @@ def run(tmp_path: Path) -> Path:
     (run / "config.py").write_text(CONFIG)
     report = {
         "rows_read": 1200,
-        "rows_trained": 1100,
-        "rows_validated": 60,
+        "rows_train": 1100,
+        "rows_val": 60,
         "rows_dropped": {"too long": 40},
     }
     (run / "data_report.json").write_text(json.dumps(report))

@@ -146,7 +146,7 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None
 
 
 def test_samples_without_labels_are_refused() -> None:
-    with pytest.raises(ValueError, match="judged"):
+    with pytest.raises(ValueError, match="unpaired_preference"):
         KTO()(adapted_model(), collate_flat(_mismatched()))
 
 

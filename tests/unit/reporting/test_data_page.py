@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xft.data import InstructionData, JudgedData, PreferenceData, Prepared, formats
+from xft.data import InstructionData, PreferenceData, Prepared, UnpairedPreferenceData, formats
 from xft.errors import ConfigError
 from xft.reporting import data_page
 from xft.reporting.data_page import check_target, write_page
@@ -71,7 +71,7 @@ def prepare(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., Prepared]:
 
     def make(rows: list[Row], kind: Any = InstructionData, **options: Any) -> Prepared:
         path = write(tmp_path / "rows.jsonl", rows)
-        data = kind(path, cache=str(tmp_path / "cache"), **options)
+        data = kind(path, cache_dir=str(tmp_path / "cache"), **options)
         prepared: Prepared = data.prepare(chatml.tokenizer, chatml)
         return prepared
 
@@ -104,7 +104,7 @@ def assert_shows(side: dict[str, Any], sample: Sample, tokenizer: Any) -> None:
 def test_page_holds_every_sample_as_it_is_trained(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    prepared = prepare(numbered(12), val=3)
+    prepared = prepare(numbered(12), val_split=3)
     assert write_page(tmp_path / "p.html", "mine.py", prepared, byte_tokenizer) == [tmp_path / "p.html"]
     parsed = Parsed(tmp_path / "p.html")
     assert parsed.text.count("mine.py") == 2
@@ -121,7 +121,7 @@ def test_page_holds_every_sample_as_it_is_trained(
 def test_only_tokens_of_the_template_are_marked_special(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    write_page(tmp_path / "p.html", "p", prepare(numbered(3), val=1), byte_tokenizer)
+    write_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
     side = Parsed(tmp_path / "p.html").data["embedded"]["train"][0]["sides"][0]
     special = [text for mark, text, ids in side["runs"] if mark & 2 and len(ids) == 1]
     assert special == ["<|im_start|>", "<|im_end|>"] * (len(special) // 2)
@@ -134,9 +134,11 @@ def test_nothing_of_a_row_is_markup(
 ) -> None:
     plain = tmp_path / "plain.html"
     bad: list[Row] = [{"x": HOSTILE}, {"x": "y"}]
-    write_page(plain, "p", prepare([*numbered(4), *bad[1:]], val=1, invalid="quarantine"), byte_tokenizer)
+    write_page(
+        plain, "p", prepare([*numbered(4), *bad[1:]], val_split=1, on_invalid="quarantine"), byte_tokenizer
+    )
     rows = [*numbered(3), {"instruction": HOSTILE, "output": HOSTILE}, *bad[:1]]
-    prepared = prepare(rows, val=1, invalid="quarantine", split_seed=1)
+    prepared = prepare(rows, val_split=1, on_invalid="quarantine", split_seed=1)
     write_page(tmp_path / "p.html", HOSTILE, prepared, byte_tokenizer)
     parsed = Parsed(tmp_path / "p.html")
 
@@ -156,7 +158,7 @@ def test_nothing_of_a_row_is_markup(
 def test_no_script_runs_but_the_page_s_own_and_no_network_is_asked(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    write_page(tmp_path / "p.html", "p", prepare(numbered(3), val=1), byte_tokenizer)
+    write_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
     parsed = Parsed(tmp_path / "p.html")
     [policy] = [a["content"] for t, a in parsed.tags if t == "meta" and a.get("http-equiv")]
     rules = dict(each.strip().split(" ", 1) for each in str(policy).split(";"))
@@ -175,7 +177,9 @@ def test_script_of_the_page_can_be_parsed(
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed: nothing here can parse JavaScript")
-    files = write_page(tmp_path / "p.html", "p", prepare(numbered(3), val=1), byte_tokenizer, embedded=0)
+    files = write_page(
+        tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer, embedded=0
+    )
     script = tmp_path / "page.js"
     script.write_text(Parsed(files[0]).scripts[1], encoding="utf-8")
     for each in [script, *files[1:]]:
@@ -194,7 +198,7 @@ def loaded(file: Path) -> tuple[str, list[Any]]:
 def test_many_samples_stand_in_files_beside_the_page(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    prepared = prepare(numbered(25), val=5)
+    prepared = prepare(numbered(25), val_split=5)
     write_page(tmp_path / "whole.html", "p", prepared, byte_tokenizer)
     target = tmp_path / "a page.html"
     files = write_page(target, "p", prepared, byte_tokenizer, embedded=24, portion=8)
@@ -229,7 +233,7 @@ def test_files_of_long_samples_hold_fewer_of_them(
     byte_tokenizer: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    prepared = prepare(numbered(10), val=0)
+    prepared = prepare(numbered(10), val_split=0)
     longest = int(prepared.train.lengths.max())
     monkeypatch.setattr(data_page, "_PORTION_TOKENS", 3 * longest)
     _, *files = write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer, embedded=0)
@@ -241,7 +245,7 @@ def test_chosen_stands_beside_rejected(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     rows = [{"prompt": f"q{at}", "chosen": f"yes {at}", "rejected": f"no {at}"} for at in range(6)]
-    prepared = prepare(rows, PreferenceData, format=formats.preference, val=2)
+    prepared = prepare(rows, PreferenceData, format=formats.preference, val_split=2)
     write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
     data = Parsed(tmp_path / "p.html").data
     assert data["unit"] == 2
@@ -261,7 +265,7 @@ def test_judged_answers_say_how_they_were_judged(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     rows = [{"prompt": f"q{at}", "completion": f"a{at}", "label": at % 2 == 0} for at in range(4)]
-    prepared = prepare(rows, JudgedData, format=formats.kto, val=0)
+    prepared = prepare(rows, UnpairedPreferenceData, format=formats.kto, val_split=0)
     write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
     for item in Parsed(tmp_path / "p.html").data["embedded"]["train"]:
         [side] = item["sides"]
@@ -272,7 +276,7 @@ def test_judged_answers_say_how_they_were_judged(
 def test_nothing_but_an_earlier_page_is_overwritten(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    prepared = prepare(numbered(3), val=1)
+    prepared = prepare(numbered(3), val_split=1)
     with pytest.raises(ConfigError, match=r"--html: .*rows.jsonl exists and is not a page of inspect-data"):
         write_page(tmp_path / "rows.jsonl", "p", prepared, byte_tokenizer)
     with pytest.raises(ConfigError, match="expected a file in a folder that exists"):

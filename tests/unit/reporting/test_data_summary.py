@@ -56,8 +56,8 @@ def test_books_are_told_with_examples_and_places() -> None:
     ledger = Ledger(
         rows_available=5000,
         rows_read=1020,
-        rows_trained=1000,
-        rows_validated=10,
+        rows_train=1000,
+        rows_val=10,
         rows_dropped=Counter({"longer than max_length": 4, "does not fit the format": 6}),
         rows_truncated=2,
         rows_with_special_tokens=7,
@@ -99,7 +99,7 @@ def test_books_are_told_with_examples_and_places() -> None:
 
 
 def test_of_rows_without_fault_nothing_is_said_but_their_number() -> None:
-    ledger = Ledger(rows_available=3, rows_read=3, rows_trained=2, rows_validated=1)
+    ledger = Ledger(rows_available=3, rows_read=3, rows_train=2, rows_val=1)
     assert totals(Prepared(NOTHING, NOTHING, ledger)) == [
         "        3 rows read",
         "        2 to train on",
@@ -117,7 +117,7 @@ def counted(tmp_path: Path, byte_tokenizer: Any) -> tuple[Prepared, InstructionD
     rows = [{"instruction": "q", "output": letter * n} for n in (3, 13, 23) for letter in "ab"]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
-    data = InstructionData(str(path), max_length=64, val=0, cache=str(tmp_path / "cache"))
+    data = InstructionData(str(path), max_length=64, val_split=0, cache_dir=str(tmp_path / "cache"))
     template = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
     return data.prepare(byte_tokenizer, template), data
 

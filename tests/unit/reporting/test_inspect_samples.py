@@ -29,7 +29,7 @@ def test_texts_of_the_runs_are_the_text_of_the_sample(
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
-    data = InstructionData(str(path), val=None, cache=str(tmp_path / "cache"))
+    data = InstructionData(str(path), val_split=None, cache_dir=str(tmp_path / "cache"))
     for sample in data.prepare(tokenizer, template).train:
         runs = Reader(tokenizer).runs(sample)
         whole = tokenizer.decode(

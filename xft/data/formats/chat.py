@@ -126,7 +126,7 @@ def llava(row: Row, conversations: str = "conversations") -> list[Message]:
     """LLaVA instruction mixes (``llava_v1_5_mix665k``): ShareGPT turns of human and gpt, the rows without an image.
 
     Only text is trained here. A row that has an image, or a question with ``<image>`` in it, does
-    not fit: with ``data.invalid='quarantine'`` it is kept aside and counted, and the text rows of the mix are
+    not fit: with ``data.on_invalid='quarantine'`` it is kept aside and counted, and the text rows of the mix are
     trained on.
 
     Example:
@@ -136,7 +136,7 @@ def llava(row: Row, conversations: str = "conversations") -> list[Message]:
         if row.get(name):
             raise DataError(
                 f"field {name}: got {shown(row[name])}, expected a row of text alone: images are not trained; "
-                "data.invalid='quarantine' puts such rows aside"
+                "data.on_invalid='quarantine' puts such rows aside"
             )
     turns = read_turns(list_of(row, conversations), conversations, SHAREGPT)
     for number, turn in enumerate(turns, 1):

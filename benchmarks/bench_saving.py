@@ -23,7 +23,7 @@ from tiny_run import write_inputs
 INTERVAL, STEPS = 8, 31
 OPTIONS = (
     "hooks.validation=none",
-    "hooks.questions=none",
+    "hooks.sample_generation=none",
     "hooks.progress=none",
     "hooks.checkpoint.monitor=none",
     "data.val_split=none",

@@ -209,7 +209,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, default=24, help="rows behind those, to validate on")
     parser.add_argument("--model", default="xft://smollm2-135m-instruct")
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--length", type=int, default=1024, help="tokens of a packed row")
+    parser.add_argument("--length", type=int, default=1024, help="pack_length")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument(

@@ -6,7 +6,7 @@
 A run is killed with SIGKILL: somewhere in a step, a validation, a save, the preparation of its
 data ..., or at a single call to the system (fsync, rename, unlink ...), or at any time at all. It
 is started again with ``--resume auto``, and killed again, until it is let live. Then its weights,
-its optimizer, ``metrics.jsonl`` and ``samples.jsonl`` must be, bit for bit, those of the run that was
+its optimizer, ``metrics.jsonl`` and ``generations.jsonl`` must be, bit for bit, those of the run that was
 never killed. Which moments are chosen follows from the seed; the last digits of a time do not.
 
 The process imports everything once and forks a child for every start.
@@ -33,7 +33,7 @@ from crash_points import PHASES, Aim, Points
 from tiny_run import write_inputs
 
 ADAPTER, WHOLE = "adapter", "all weights"
-TIMES = ("seconds", "per_second", "memory")
+TIMES = ("seconds", "per_second", "peak_memory_bytes")
 """Ends of the names of figures that no two runs have in common."""
 AGAIN = 0.6
 """How likely a run that was killed is killed again."""
@@ -149,7 +149,7 @@ def _difference(run: Path, reference: Path) -> str | None:
     if _figures(run) != _figures(reference):
         return "metrics.jsonl differs"
     last = Path("checkpoints", os.readlink(reference / "checkpoints" / "last"))
-    names = [last / "training_state.safetensors", Path("samples.jsonl")]
+    names = [last / "training_state.safetensors", Path("generations.jsonl")]
     names += [each.relative_to(reference) for each in (reference / "final").glob("*.safetensors")]
     for name in names:
         if (run / name).read_bytes() != (reference / name).read_bytes():

@@ -18,7 +18,7 @@ optimizer = dict(type="adamw", lr=1e-3)
 hooks = dict(
     progress=dict(type="progress"),
     validation=dict(type="validation", interval=3),
-    questions=dict(type="questions", interval=6, max_new_tokens=4),
+    sample_generation=dict(type="sample_generation", interval=6, max_new_tokens=4),
     checkpoint=dict(type="checkpoint", interval=4),
 )
 loggers = dict(jsonl=dict(type="jsonl"))

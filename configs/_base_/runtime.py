@@ -2,10 +2,10 @@
 
 seed = 0
 hooks = dict(
-    guards=dict(type="guards"),
+    training_health=dict(type="training_health"),
     progress=dict(type="progress"),
     validation=dict(type="validation"),
-    questions=dict(type="questions"),
+    sample_generation=dict(type="sample_generation"),
     checkpoint=dict(type="checkpoint"),
     verify=dict(type="verify"),
 )

@@ -18,9 +18,9 @@ from xft.export import convert
 STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3), "int8": (3,)}
 NO_NUMBERS = [("blown", 3), ("nan", 2), ("nan", 3)]
 BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
 COMMON = """
-hooks.update(questions=None, progress=dict(type="progress", interval=8))
+hooks.update(sample_generation=None, progress=dict(type="progress", interval=8))
 hooks["checkpoint"].update(interval=3, keep_last_n=9, monitor=None)
 hooks["validation"].update(interval=6)
 data.update(packing=False, val_split=2)
@@ -34,10 +34,10 @@ EXTRA = {
     "int8": 'quantization = dict(type="int8")\n',
     "hooks": """
 hooks.update(
-    questions=dict(type="questions", max_new_tokens=4),
+    sample_generation=dict(type="sample_generation", max_new_tokens=4),
     early_stopping=dict(type="early_stopping", patience=3, min_delta=100),
-    verify=dict(type="verify", how="inside"),
-    guards=dict(type="guards"),
+    verify=dict(type="verify", mode="in_process"),
+    training_health=dict(type="training_health"),
 )
 hooks["checkpoint"].update(monitor="loss")
 hooks["validation"].update(interval=1)
@@ -46,9 +46,9 @@ hooks["validation"].update(interval=1)
     "pissa": 'adapter.update(init_lora_weights="pissa")\n',
     "muon": 'optimizer = dict(type="muon")\n',
     "average": 'optimizer = dict(type="schedule_free_adamw")\nschedule = "constant"\n',
-    "blown": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
+    "blown": 'hooks["training_health"] = dict(type="training_health", on_nonfinite="skip")\n'
     'objective = dict(type="blowing.blow", token=TOKEN, kind="gradient")\n',
-    "nan": 'hooks["guards"] = dict(type="guards", nonfinite="skip")\n'
+    "nan": 'hooks["training_health"] = dict(type="training_health", on_nonfinite="skip")\n'
     'objective = dict(type="blowing.blow", token=TOKEN, kind="loss")\n',
 }
 
@@ -137,7 +137,7 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
             "config": str(ROOT / "configs" / "internlm_qlora.py"),
             "work_dir": str(folder / f"shipped-{name}"),
             "deepspeed": name,
-            "overrides": [*paths, "hooks.verify=none", "hooks.questions=none"],
+            "overrides": [*paths, "hooks.verify=none", "hooks.sample_generation=none"],
         }
         for name in ("zero2", "zero3_offload")
     ]
@@ -206,7 +206,7 @@ def test_hooks_see_on_shared_weights_what_they_see_on_one_device(runs: Runs) -> 
     one, two = (records(runs.folder / name, "val") for name in ("hooks", "hooks-3"))
     assert [each["step"] for each in two] == [each["step"] for each in one] == [0, 1, 2, 3]
     assert [each["loss"] for each in two] == pytest.approx([each["loss"] for each in one], rel=1e-5)
-    asked = [(runs.folder / name / "samples.jsonl").read_text() for name in ("hooks", "hooks-3")]
+    asked = [(runs.folder / name / "generations.jsonl").read_text() for name in ("hooks", "hooks-3")]
     assert asked[0] == asked[1] != ""
     for name in ("hooks", "hooks-3"):
         log = (runs.folder / name / "train.log").read_text()

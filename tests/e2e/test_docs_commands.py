@@ -16,8 +16,8 @@ QUICK = [
     "training.max_steps=2",
     "model.dtype=float32",
     "hooks.verify=none",
-    "hooks.questions.max_new_tokens=2",
-    "hooks.questions.interval=2",
+    "hooks.sample_generation.max_new_tokens=2",
+    "hooks.sample_generation.interval=2",
     "hooks.validation.interval=2",
 ]
 """What makes a shipped config a run of a second; the model is put in place beside these."""
@@ -147,7 +147,7 @@ model = dict(type="my_package.Shallow", path={model!r}, layers=1, dtype="float32
 data.update(format=dict(type="my_package.tickets", answer="solution"), packing=False)
 objective = dict(type="my_package.Smoothed", epsilon=0.2)
 hooks["target"] = dict(type="my_package.Target", loss=1e9)
-hooks["questions"].update(scorer="my_package.starts_with")
+hooks["sample_generation"].update(scorer="my_package.starts_with")
 """
     config = write_config(
         tmp_path / "mine.py", tiny_model, tmp_path / "tickets.jsonl", extra.format(model=str(tiny_model))

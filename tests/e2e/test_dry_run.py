@@ -12,7 +12,7 @@ from xft.cli import main
 from xft.training import activation_budget
 
 GREEDY = "def loss(model, batch):\n    import torch\n    model(input_ids=batch.input_ids)\n    torch.empty(10**15)\n"
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
 
 
 def figures(run: Path) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def test_a_rehearsal_foretells_the_run_and_leaves_nothing(
     steps = len(records(finished_run, "train"))
     assert number(r"([\d,]+) steps \d", said) == steps
     assert number(r"(\d+) validations", said) == len(records(finished_run, "val"))
-    assert number(r"questions (\d+) times", said) == len(records(finished_run, "questions"))
+    assert number(r"questions (\d+) times", said) == len(records(finished_run, "generation"))
     # The longest micro-batch of the run has at least half the tokens of its largest step of two.
     most = max(each["tokens"] for each in records(finished_run, "train"))
     assert most / 2 <= number(r"\nforward .*B +(\d+) tokens", said) <= 128

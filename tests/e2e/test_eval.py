@@ -28,7 +28,7 @@ def test_it_finds_what_the_run_found_at_its_end(
     last = records(finished_run, "val")[-1]
     for name in ("loss", "perplexity", "accuracy"):
         assert found["validation"][name] == pytest.approx(last[name], rel=1e-5)
-    samples = [json.loads(each) for each in (finished_run / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(each) for each in (finished_run / "generations.jsonl").read_text().splitlines()]
     assert found["questions"] == [{k: v for k, v in each.items() if k != "step"} for each in samples[-2:]]
     assert found["data"]["metrics"]["rows"] == 2
     session = open_session(str(finished_run), max_new_tokens=6)

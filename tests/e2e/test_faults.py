@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from xft.checkpoint import writer
 from xft.cli import main
 
-TIMES = ("seconds", "per_second", "memory")
+TIMES = ("seconds", "per_second", "peak_memory_bytes")
 OPTIONS = ["hooks.checkpoint.interval=3", "hooks.checkpoint.keep_last_n=9", "hooks.checkpoint.monitor=none"]
 HOOKS = """
 import os
@@ -63,7 +63,7 @@ def train(config: Path, run: Path, *arguments: str, options: tuple[str, ...] = (
 
 def assert_same(run: Path, other: Path) -> None:
     assert figures(run) == figures(other)
-    assert (run / "samples.jsonl").read_text() == (other / "samples.jsonl").read_text()
+    assert (run / "generations.jsonl").read_text() == (other / "generations.jsonl").read_text()
     name = Path("final") / "adapter_model.safetensors"
     assert (run / name).read_bytes() == (other / name).read_bytes()
 

@@ -17,7 +17,7 @@ MARKED = 7
 EXTRA = """
 data.update(packing=False, val_split=2)
 training.update(epochs=1)
-hooks.update(guards=dict(type='guards'), watch=dict(type='blowing.Watch'))
+hooks.update(training_health=dict(type='training_health'), watch=dict(type='blowing.Watch'))
 """
 
 
@@ -63,7 +63,7 @@ def test_a_step_that_is_not_finite_ends_the_run_and_names_its_rows(
 
 
 def test_rows_are_named_without_the_hook_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _train(config, "hooks.guards=none") == 6
+    assert _train(config, "hooks.training_health=none") == 6
     assert f"(rows: {config.parent / 'rows.jsonl'}:{MARKED})" in capsys.readouterr().err
 
 
@@ -71,7 +71,7 @@ def test_rows_are_named_without_the_hook_too(config: Path, capsys: pytest.Captur
 def test_a_step_can_be_left_out_and_the_weights_stay_what_they_were(
     config: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    assert _train(config, "hooks.guards.nonfinite=skip", f"objective.kind={kind}") == 0
+    assert _train(config, "hooks.training_health.on_nonfinite=skip", f"objective.kind={kind}") == 0
     out = capsys.readouterr().out
     assert "warning: step" in out
     assert f"rows.jsonl:{MARKED}" in out
@@ -92,7 +92,11 @@ def test_a_step_can_be_left_out_and_the_weights_stay_what_they_were(
 def test_too_many_steps_left_out_in_a_row_end_the_run(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["hooks.guards.nonfinite=skip", "hooks.guards.max_skips=2", "objective.token=none"]
+    options = [
+        "hooks.training_health.on_nonfinite=skip",
+        "hooks.training_health.max_skipped_steps=2",
+        "objective.token=none",
+    ]
     assert _train(config, *options) == 6
     captured = capsys.readouterr()
     assert captured.out.count("is left out") == 2
@@ -127,7 +131,7 @@ def test_a_run_that_learnt_nothing_does_not_say_that_it_succeeded(
 
 def test_two_ranks_leave_out_the_same_step(config: Path) -> None:
     """The row is on one rank only; both must agree, or they wait for each other for ever."""
-    extra = "hooks['guards'].update(nonfinite='skip')\nhooks['validation'] = None\n"
+    extra = "hooks['training_health'].update(on_nonfinite='skip')\nhooks['validation'] = None\n"
     config.write_text(config.read_text() + extra)
     train = [str(config), "--launcher", "pytorch", "--work-dir", str(config.parent / "run")]
     done = run_on_ranks(2, ROOT / "tools" / "train.py", *train, paths=(config.parent,), timeout=120)

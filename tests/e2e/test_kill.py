@@ -13,7 +13,7 @@ import pytest
 from helpers.forked import run_on_ranks, torchrun
 from helpers.tiny import ROOT, records
 
-TIMES = ("seconds", "per_second", "memory")
+TIMES = ("seconds", "per_second", "peak_memory_bytes")
 OPTIONS = [
     "--cfg-options",
     "training.max_steps=40",
@@ -75,7 +75,7 @@ def finish(config: Path, run: Path, *arguments: str, ranks: int = 1) -> str:
 
 def assert_same(run: Path, other: Path) -> None:
     assert figures(run) == figures(other)
-    assert (run / "samples.jsonl").read_text() == (other / "samples.jsonl").read_text()
+    assert (run / "generations.jsonl").read_text() == (other / "generations.jsonl").read_text()
     name = Path("final") / "adapter_model.safetensors"
     assert (run / name).read_bytes() == (other / name).read_bytes()
 

@@ -86,7 +86,7 @@ def test_mlflow_gets_the_curves_the_config_the_data_report_and_the_samples(
     assert json.loads((folder / "data_report.json").read_text())["rows_read"] == 24
     assert "max_length" in (folder / "config.py").read_text()
     table = json.loads((folder / "samples.json").read_text())
-    lines = (run / "samples.jsonl").read_text().splitlines()
+    lines = (run / "generations.jsonl").read_text().splitlines()
     columns = {name: at for at, name in enumerate(table["columns"])}
     asked = {
         (each[columns["step"]], each[columns["question"]], each[columns["answer"]])

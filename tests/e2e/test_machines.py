@@ -19,7 +19,7 @@ from helpers.tiny import ROOT, records, write_config, write_rows
 from xft.cli import main
 
 EXTRA = """
-hooks.update(questions=None, validation=None)
+hooks.update(sample_generation=None, validation=None)
 hooks["checkpoint"].update(interval=10)
 strategy = dict(type="deepspeed", zero=2, timeout_minutes=0.25)
 training.update(max_steps=600)
@@ -169,9 +169,7 @@ def test_two_machines_give_the_losses_of_one_process(
 ) -> None:
     pytest.importorskip("deepspeed")
     rows = write_rows(tmp_path / "rows.jsonl", 14)
-    extra = (
-        "hooks.update(questions=None, validation=None)\ntraining.update(gradient_accumulation_steps=4)\n"
-    )
+    extra = "hooks.update(sample_generation=None, validation=None)\ntraining.update(gradient_accumulation_steps=4)\n"
     config = write_config(tmp_path / "c.py", tiny_model, rows, extra)
     assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
     config.write_text(config.read_text() + "training.update(gradient_accumulation_steps=2)\n")

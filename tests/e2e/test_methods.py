@@ -61,7 +61,7 @@ def test_a_run_that_is_resumed_is_bit_equal_and_what_is_saved_is_what_was_traine
     train: Callable[..., Path], method: str
 ) -> None:
     """Between step 6, which is saved, and step 7, in which the run breaks off, it is validated and asked."""
-    whole = train(method, "whole", 'hooks.update(verify=dict(type="verify", how="inside"))\n')
+    whole = train(method, "whole", 'hooks.update(verify=dict(type="verify", mode="in_process"))\n')
     broken = train(method, "broken", BREAKS, code=INTERRUPTED)
     train(method, "broken", "", "--resume")
     assert comparable_records(broken) == comparable_records(whole)
@@ -79,7 +79,7 @@ def test_a_run_that_is_resumed_is_bit_equal_and_what_is_saved_is_what_was_traine
 def test_pissa_is_served_from_the_original_base_and_merged_into_it(
     train: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = train("pissa", "run", 'hooks.update(verify=dict(type="verify"), questions=None)\n')
+    run = train("pissa", "run", 'hooks.update(verify=dict(type="verify"), sample_generation=None)\n')
     log = (run / "train.log").read_text()
     assert "reloaded and compared with the live model: logits are identical" in log
     config = json.loads((run / "final" / "adapter_config.json").read_text())
@@ -95,7 +95,7 @@ def test_pissa_is_served_from_the_original_base_and_merged_into_it(
 def test_a_schedule_free_run_does_not_depend_on_when_it_is_looked_at(train: Callable[..., Path]) -> None:
     """Looking at it moves the weights to their average; what is trained must not see that."""
     often = train("schedule-free", "often", "hooks['validation'].update(interval=1)\n")
-    never = train("schedule-free", "never", "hooks.update(validation=None, questions=None)\n")
+    never = train("schedule-free", "never", "hooks.update(validation=None, sample_generation=None)\n")
 
     def figures(run: Path) -> list[tuple[Any, ...]]:
         return [(each["loss"], each["grad_norm"]) for each in records(run, "train")]

@@ -24,7 +24,7 @@ def test_a_run_ends_with_its_report(finished_run: Path) -> None:
     steps = len(records(finished_run, "train"))
     assert f"Finished after {steps} steps" in page
     assert page.count('class="chart"') >= 6
-    for line in (finished_run / "samples.jsonl").read_text().splitlines():
+    for line in (finished_run / "generations.jsonl").read_text().splitlines():
         assert f"step {json.loads(line)['step']}" in page
     environment = json.loads((finished_run / "environment.json").read_text())
     import torch

@@ -37,8 +37,8 @@ def test_the_resumed_run_is_bit_equal_to_the_uninterrupted_one(
     expected = load_file(tmp_path / "whole" / "final" / "adapter_model.safetensors")
     assert got.keys() == expected.keys()
     assert all(torch.equal(got[name], expected[name]) for name in expected)
-    asked = (broken_off / "samples.jsonl").read_text()
-    assert asked == (tmp_path / "whole" / "samples.jsonl").read_text()
+    asked = (broken_off / "generations.jsonl").read_text()
+    assert asked == (tmp_path / "whole" / "generations.jsonl").read_text()
 
 
 def test_a_checkpoint_can_be_named_and_goes_on_in_another_folder(
@@ -70,7 +70,7 @@ def test_a_finished_run_is_not_resumed(
 def test_a_changed_config_is_refused_with_what_changed(
     broken_off: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("config.py", "metrics.jsonl", "samples.jsonl", "data_report.json")
+    names = ("config.py", "metrics.jsonl", "generations.jsonl", "data_report.json")
     before = {name: (broken_off / name).read_bytes() for name in names}
     options = [
         "--cfg-options",

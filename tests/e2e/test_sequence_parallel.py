@@ -13,7 +13,7 @@ from helpers.tiny import records, write_config, write_rows
 from xft.cli import main
 
 COMMON = """
-hooks.update(questions=dict(type="questions", max_new_tokens=4), progress=dict(type="progress", interval=8))
+hooks.update(sample_generation=dict(type="sample_generation", max_new_tokens=4), progress=dict(type="progress", interval=8))
 hooks["checkpoint"].update(interval=2, keep_last_n=9, monitor=None)
 hooks["validation"].update(interval=2)
 data.update(val_split=3, max_length=100)
@@ -107,9 +107,9 @@ def test_ranks_together_give_the_numbers_of_one_process(runs: Runs, kind: str, n
     )
     assert "ranks compute each batch together" in (many / "train.log").read_text()
     plan = json.loads((many / "environment.json").read_text(encoding="utf-8"))["plan"]
-    assert (plan["ranks"], plan["ranks that compute a batch together"]) == (4, int(name[len(kind) + 1]))
+    assert (plan["ranks"], plan["sequence_parallel_size"]) == (4, int(name[len(kind) + 1]))
     if kind != "reward":
-        asked = [(run / "samples.jsonl").read_text() for run in (one, many)]
+        asked = [(run / "generations.jsonl").read_text() for run in (one, many)]
         assert asked[0] == asked[1] != ""
 
 

@@ -26,7 +26,7 @@ def test_what_was_trained_is_listed_and_so_is_what_it_was_trained_on(client: Ope
 def test_the_greedy_answer_is_that_of_the_chat_and_of_the_run_itself(
     client: OpenAI, talkative_run: Path, talkative_model: Path
 ) -> None:
-    rows = [json.loads(each) for each in (talkative_run / "samples.jsonl").read_text().splitlines()]
+    rows = [json.loads(each) for each in (talkative_run / "generations.jsonl").read_text().splitlines()]
     assert {each["question"] for each in rows} == {"Say number 3", "Who are you?"}
     chat = open_session(str(talkative_run), max_new_tokens=4)
     base = open_session(str(talkative_model), max_new_tokens=4)

@@ -49,7 +49,7 @@ def test_a_config_for_pairs_runs_on_a_large_model_with_only_its_paths_overridden
     rows = tmp_path / "pairs.jsonl"
     pairs = [{"prompt": f"Say {n}", "chosen": f"{n}.", "rejected": f"No {n}."} for n in range(30)]
     rows.write_text("".join(json.dumps(each) + "\n" for each in pairs), encoding="utf-8")
-    options = [f"model.path={model}", f"data.path={rows}", "hooks.verify.how=inside"]
+    options = [f"model.path={model}", f"data.path={rows}", "hooks.verify.mode=in_process"]
     run = tmp_path / "run"
     config = CONFIGS / f"internlm_{objective}.py"
     assert main(["train", str(config), "--work-dir", str(run), "--cfg-options", *options]) == 0
@@ -65,7 +65,7 @@ def test_the_real_small_model_learns_from_the_shipped_pairs(
     config: str, smollm2_tokenizer: Any, tmp_path: Path
 ) -> None:
     """A few steps: what is preferred is told from what is not better than before."""
-    options = ["training.max_steps=4", "hooks.questions=none", "hooks.checkpoint.interval=100"]
+    options = ["training.max_steps=4", "hooks.sample_generation=none", "hooks.checkpoint.interval=100"]
     options += ["hooks.validation.interval=4", "hooks.verify=none"]
     run = tmp_path / "run"
     file = str(CONFIGS / f"{config}.py")
@@ -84,7 +84,7 @@ def test_the_real_small_model_learns(config: str, smollm2_tokenizer: Any, tmp_pa
     """The first five steps of each way of tuning: the validation loss falls by a fifth at least."""
     options = [
         "training.max_steps=5",
-        "hooks.questions=none",
+        "hooks.sample_generation=none",
         "hooks.checkpoint.interval=100",
         "hooks.validation.interval=5",
     ]

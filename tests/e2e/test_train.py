@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from xft.cli import main
 from xft.config import load_config
 
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
 
 
 def _figures(run: Path) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def test_a_run_leaves_the_files_that_everything_else_reads(finished_run: Path) -
     assert wanted <= train[0].keys()
     assert next(each["step"] for each in records(finished_run, "val")) == 0
     assert train[-1]["loss"] < train[0]["loss"]
-    samples = [json.loads(line) for line in (finished_run / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(line) for line in (finished_run / "generations.jsonl").read_text().splitlines()]
     assert {"step", "question", "answer", "reference", "score", "stopped"} <= samples[0].keys()
     assert {each["step"] for each in samples} >= {0, train[-1]["step"]}
     report = json.loads((finished_run / "data_report.json").read_text())
@@ -171,7 +171,7 @@ def test_nf4_is_trained_for_real_on_the_cpu(tiny_run: Path, tmp_path: Path) -> N
 def test_added_tokens_get_embeddings_that_are_trained_and_saved(tiny_run: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(rows.read_text().replace("Number", "<|num|>"))
-    extra = 'model.update(additional_special_tokens=["<|num|>"])\nhooks.update(questions=None)\n'
+    extra = 'model.update(additional_special_tokens=["<|num|>"])\nhooks.update(sample_generation=None)\n'
     tiny_run.write_text(tiny_run.read_text() + extra)
     run = tmp_path / "run"
     assert (

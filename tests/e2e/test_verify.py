@@ -98,8 +98,8 @@ def _number(text: str) -> bool:
 
 def test_verifying_changes_no_bit_of_the_training(config: Path) -> None:
     assert _train(config, "hooks.verify=none", run="without") == 0
-    for how in ("inside", "process"):
-        assert _train(config, f"hooks.verify.how={how}", run=how) == 0
+    for how in ("in_process", "subprocess"):
+        assert _train(config, f"hooks.verify.mode={how}", run=how) == 0
         for split in ("train", "val"):
             one, two = (records(config.parent / each, split) for each in ("without", how))
             assert [each["loss"] for each in one] == [each["loss"] for each in two]
@@ -110,11 +110,11 @@ def test_verifying_changes_no_bit_of_the_training(config: Path) -> None:
         assert all(torch.equal(weights[1][name], each) for name, each in weights[0].items())
 
 
-@pytest.mark.parametrize("how", ["process", "inside"])
+@pytest.mark.parametrize("how", ["subprocess", "in_process"])
 def test_a_checkpoint_that_is_not_what_was_trained_ends_the_run(
     config: Path, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
-    options = ["hooks.meddle.type=meddling.Meddle", "hooks.meddle.factor=0.9", f"hooks.verify.how={how}"]
+    options = ["hooks.meddle.type=meddling.Meddle", "hooks.meddle.factor=0.9", f"hooks.verify.mode={how}"]
     assert _train(config, *options) == 5
     captured = capsys.readouterr()
     assert "error: step_2: ‖ΔW‖ of layer " in captured.err
@@ -141,7 +141,7 @@ def test_an_empty_adapter_is_not_a_result(
             save_file({name: torch.zeros_like(each) for name, each in load_file(file).items()}, file)
 
     monkeypatch.setattr(runner, "save_artifact", save_zeros)
-    assert _train(config, "hooks.verify.how=inside") == 5
+    assert _train(config, "hooks.verify.mode=in_process") == 5
     captured = capsys.readouterr()
     assert "‖ΔW‖ of layer " in captured.err
     assert "reloaded and compared" not in captured.out
@@ -153,7 +153,7 @@ def test_a_first_checkpoint_without_any_learning_is_said_and_no_error(
 ) -> None:
     """A warm-up begins with a learning rate of zero."""
     config.write_text(config.read_text() + "schedule = dict(type='cosine', warmup=6)\n")
-    assert _train(config, "hooks.verify.how=inside", "hooks.checkpoint.interval=1") == 0
+    assert _train(config, "hooks.verify.mode=in_process", "hooks.checkpoint.interval=1") == 0
     assert (
         "warning: the adapter in step_1 is zero still: nothing was learnt so far" in capsys.readouterr().out
     )
@@ -168,7 +168,7 @@ def test_a_killed_verification_does_not_end_the_training(
     captured = capsys.readouterr()
     assert "was killed by signal 9; it needs memory for a second model; training goes on" in captured.out
     assert "step 12/12" in captured.out
-    assert "or set hooks.verify.how='inside'" in captured.err
+    assert "or set hooks.verify.mode='in_process'" in captured.err
     assert "reloaded and compared" not in captured.out
 
 
@@ -193,10 +193,10 @@ def test_the_shipped_configs_guard_and_verify() -> None:
 
     root = Path(export.__file__).parents[2]
     found = load_config(root / "configs" / "smollm2_lora.py")["hooks"]
-    assert found["guards"]["type"] == "guards"
+    assert found["training_health"]["type"] == "training_health"
     assert found["verify"]["type"] == "verify"
-    assert hooks.VerifyHook().how == "process"
-    assert hooks.GuardsHook().nonfinite == "stop"
+    assert hooks.VerifyHook().mode == "subprocess"
+    assert hooks.TrainingHealthHook().on_nonfinite == "stop"
 
 
 def test_secrets_of_the_environment_are_written_nowhere(
@@ -209,7 +209,7 @@ def test_secrets_of_the_environment_are_written_nowhere(
     }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    assert _train(config, "hooks.verify.how=inside") == 0
+    assert _train(config, "hooks.verify.mode=in_process") == 0
     assert main(["convert", str(config.parent / "run"), str(tmp_path / "out"), "--merge"]) == 0
     captured = capsys.readouterr()
     written = [each for each in tmp_path.rglob("*") if each.is_file()]
@@ -229,6 +229,6 @@ def test_the_end_is_compared_inside_where_the_config_says_so(
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(launcher.VerifySubprocess, "__init__", refuse)
-    assert _train(config, "hooks.verify.how=inside") == 0
+    assert _train(config, "hooks.verify.mode=in_process") == 0
     note = json.loads((config.parent / "run" / "final" / "xft.json").read_text())
     assert note["dtype"] == "float32"

@@ -72,7 +72,11 @@ def write_run(
     records: list[dict[str, Any]] = [{"step": 0, "split": "val", "loss": 4.0, "perplexity": 54.6}]
     for step, loss in enumerate(losses, 1):
         values = {"loss": loss, "lr": 1e-3 / step, "grad_norm": loss, "tokens": 100, "target_tokens": 40}
-        speed = {"tokens_per_second": 50.0, "target_tokens_per_second": 20.0, "memory": 10**9 + step}
+        speed = {
+            "tokens_per_second": 50.0,
+            "target_tokens_per_second": 20.0,
+            "peak_memory_bytes": 10**9 + step,
+        }
         records.append({"step": step, "split": "train", **values, **speed})
     records.append({"step": len(losses), "split": "val", "loss": 2.0, "perplexity": 7.39})
     samples = []

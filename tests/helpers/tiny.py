@@ -78,7 +78,7 @@ def records(run: Path, split: str | None = None) -> list[dict[str, Any]]:
     return [each for each in found if split in (None, each["split"])]
 
 
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "memory")
+TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
 
 
 def comparable_records(run: Path) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ optimizer = dict(type="adamw", lr=1e-2)
 hooks = dict(
     progress=dict(type="progress"),
     validation=dict(type="validation"),
-    questions=dict(type="questions", max_new_tokens=4),
+    sample_generation=dict(type="sample_generation", max_new_tokens=4),
     checkpoint=dict(type="checkpoint"),
 )
 loggers = dict(jsonl=dict(type="jsonl"))

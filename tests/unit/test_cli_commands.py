@@ -69,7 +69,7 @@ def test_check_takes_a_new_hook_and_a_new_logger_by_name(capsys: pytest.CaptureF
         "hooks.early_stopping.type=early_stopping",
         "hooks.early_stopping.patience=2",
         "loggers.tensorboard.type=tensorboard",
-        "hooks.questions=none",
+        "hooks.sample_generation=none",
     ]
     assert cli.main(["check", LORA, "--cfg-options", *options]) == 0
     wrong = [*options[:1], "hooks.early_stopping.patiense=2"]

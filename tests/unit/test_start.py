@@ -52,7 +52,7 @@ def test_a_lora_run_imports_no_more_than_it_uses(tmp_path: Path, byte_tokenizer:
     """From the command to the verified end, with an adapter that peft makes, saves, loads and merges; those
     libraries are installed, and others import them wherever they are."""
     model = save_tiny(tmp_path / "tiny", "llama", byte_tokenizer)
-    extra = 'hooks.update(verify=dict(type="verify", how="inside"))\ntemplate = "chatml"\ntraining.update(max_steps=2)\n'
+    extra = 'hooks.update(verify=dict(type="verify", mode="in_process"))\ntemplate = "chatml"\ntraining.update(max_steps=2)\n'
     config = write_config(tmp_path / "c.py", model, write_rows(tmp_path / "rows.jsonl", 8), extra)
     run = tmp_path / "run"
     assert _imported(UNUSED, "train", str(config), "--work-dir", str(run)) == []

@@ -52,7 +52,7 @@ class Asked:
     stopped: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """A record of ``samples.jsonl``, without the step."""
+        """A record of ``generations.jsonl``, without the step."""
         return {
             "system": self.question.system,
             "question": self.question.question,

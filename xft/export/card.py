@@ -148,20 +148,20 @@ def _shown_values(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _results(run: Path) -> Iterator[str]:
     yield from ["## Results", ""]
     records = _lines(run / "metrics.jsonl")
-    for split, names in (("val", ("loss", "perplexity")), ("questions", ("score",))):
+    for split, names in (("val", ("loss", "perplexity")), ("generation", ("score",))):
         rows = [record for record in records if record.get("split") == split]
         if rows:
             first, last = rows[0], rows[-1]
             for name in names:
                 if first.get(name) is not None and last.get(name) is not None:
-                    total = f" of {last['questions']}" if split == "questions" else ""
-                    label = "sample questions, score" if split == "questions" else f"validation {name}"
+                    total = f" of {last['num_scored']}" if split == "generation" else ""
+                    label = "sample questions, score" if split == "generation" else f"validation {name}"
                     yield (
                         f"- {label}: {first[name]:.4g} at step {first['step']}, {last[name]:.4g} at step "
                         f"{last['step']}{total}"
                     )
     yield ""
-    rows = _lines(run / "samples.jsonl")
+    rows = _lines(run / "generations.jsonl")
     if rows:
         before = {row["question"]: row["answer"] for row in rows if row["step"] == rows[0]["step"]}
         yield from ["| question | before | after |", "|---|---|---|"]

@@ -17,7 +17,7 @@ from xft.utils import console
 
 @register("loggers", "jsonl")
 class JsonLines(Logger):
-    """``metrics.jsonl`` and ``samples.jsonl`` in the run folder, a JSON object a line; a figure that is
+    """``metrics.jsonl`` and ``generations.jsonl`` in the run folder, a JSON object a line; a figure that is
     not finite is ``null``.
 
     Args:
@@ -38,7 +38,7 @@ class JsonLines(Logger):
         self._write("metrics", values)
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append to ``samples.jsonl``."""
+        """Append to ``generations.jsonl``."""
         for row in rows:
             self._write("samples", {"step": step, **row})
 

@@ -22,7 +22,7 @@ class RunFolder:
     Attributes:
         path: the folder.
         metrics: the records of ``metrics.jsonl``.
-        samples: those of ``samples.jsonl``.
+        samples: those of ``generations.jsonl``.
         ledger: ``data_report.json``.
         environment: ``environment.json``.
         config_text: ``config.py``.
@@ -100,7 +100,7 @@ def read_run(path: str | Path) -> RunFolder:
     return RunFolder(
         path=folder,
         metrics=[each for each in _lines(folder / "metrics.jsonl") if _is_record(each)],
-        samples=[each for each in _lines(folder / "samples.jsonl") if _is_answer(each)],
+        samples=[each for each in _lines(folder / "generations.jsonl") if _is_answer(each)],
         ledger=_object(folder / "data_report.json"),
         environment=_object(folder / ENVIRONMENT),
         config_text=_read(folder / "config.py"),

@@ -21,7 +21,7 @@ from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
 from xft.models import Generator, LoadedModel, open_artifact
 from xft.run_config.config import Recipe
-from xft.training.hooks.sample_generation import QuestionsHook
+from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import line_of, validate_again
 from xft.utils import console
 
@@ -105,7 +105,7 @@ def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
     questions = read_questions(recipe.questions)
     if not questions:
         return []
-    hook = next((each for each in recipe.hooks.values() if isinstance(each, QuestionsHook)), None)
+    hook = next((each for each in recipe.hooks.values() if isinstance(each, SampleGenerationHook)), None)
     scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
     asked = ask(generator, questions, scorer, most)
     score, scored = total_score(asked)

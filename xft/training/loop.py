@@ -206,7 +206,7 @@ class TrainLoop(BaseLoop):
             raise TrainingError(
                 f"step {self.step + 1}: {reason} (rows: {shorten(rows)}); lower optimizer.lr, or look at these rows "
                 "with `xft inspect-data`. The last checkpoint is from before it, and "
-                "hooks.guards.nonfinite='skip' leaves such steps out"
+                "hooks.training_health.on_nonfinite='skip' leaves such steps out"
             )
         # The rate at a step depends on its number alone, whatever was left out before it.
         self.strategy.schedule.step()

@@ -17,7 +17,7 @@ _LOGGERS = ("xft", "xft.runner")
 MARKS = (
     "config.py",
     "metrics.jsonl",
-    "samples.jsonl",
+    "generations.jsonl",
     "data_report.json",
     "quarantine.jsonl",
     "train.log",

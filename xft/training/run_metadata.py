@@ -47,12 +47,12 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
     values = {
         "plan": {
             "steps": plan.num_steps,
-            "steps of an epoch": batches.steps_per_epoch,
-            "rows at once": batches.batch_size,
+            "steps_per_epoch": batches.steps_per_epoch,
+            "micro_batch_size": batches.batch_size,
             "gradient_accumulation_steps": batches.accumulation,
             "ranks": strategy.world_size,
-            **({} if group is None else {"ranks that compute a batch together": group.size}),
-            "tokens of a packed row": batches.capacity,
+            **({} if group is None else {"sequence_parallel_size": group.size}),
+            "pack_length": batches.capacity,
             "seed": batches.seed,
         },
         "machine": {

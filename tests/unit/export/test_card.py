@@ -34,13 +34,13 @@ def run(tmp_path: Path) -> Path:
     (run / "data_report.json").write_text(json.dumps(report))
     rows: list[dict[str, Any]] = [
         {"step": 0, "split": "val", "loss": 2.5},
-        {"step": 0, "split": "questions", "score": 1, "questions": 3},
+        {"step": 0, "split": "generation", "score": 1, "num_scored": 3},
         {"step": 9, "split": "val", "loss": 1.25},
-        {"step": 9, "split": "questions", "score": 3, "questions": 3},
+        {"step": 9, "split": "generation", "score": 3, "num_scored": 3},
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = [(0, "no"), (9, "<script>x</script> | [a](b)\n# yes")]
-    (run / "samples.jsonl").write_text(
+    (run / "generations.jsonl").write_text(
         "".join(
             json.dumps({"step": step, "question": "Q?", "answer": answer}) + "\n" for step, answer in asked
         )

@@ -22,7 +22,7 @@ STEP: dict[str, Any] = {
     "target_tokens_per_second": 700.0,
     "epoch": 1.5,
     "eta_seconds": 75.0,
-    "memory": 2_300_000_000,
+    "peak_memory_bytes": 2_300_000_000,
 }
 
 
@@ -53,7 +53,7 @@ def test_everything_is_in_few_lines_that_fit(width: int) -> None:
         100,
         [answer(f"question {at} {'long ' * 40}", f"answer {at} {'word ' * 40}", at % 2) for at in range(9)],
     )
-    view.record({"step": 100, "split": "questions", "score": 4.0, "questions": 9})
+    view.record({"step": 100, "split": "generation", "score": 4.0, "num_scored": 9})
     text = shown(view, on)
     lines = text.splitlines()
     assert len(lines) <= 16

@@ -40,7 +40,7 @@ def assert_obeys_nobody(page: Parsed) -> None:
 
 def test_everything_of_a_run_is_in_its_page(tmp_path: Path) -> None:
     losses: list[float | None] = [4.0, 3.0, None, 2.0, 1.5, 1.2, 1.1, 1.05, 1.0]
-    plan = {"steps": 9, "rows at once": 2}
+    plan = {"steps": 9, "micro_batch_size": 2}
     run = write_run(tmp_path / "mine", losses, ASKED, plan=plan, versions={"torch": "2.13.0"})
     (run / "train.log").write_text(
         "2026-01-01 10:00:00,000 warning: the loss of step 2 is <b>high</b>\n"
@@ -50,7 +50,7 @@ def test_everything_of_a_run_is_in_its_page(tmp_path: Path) -> None:
     assert_obeys_nobody(page)
     assert page.text.count("the loss of step 2 is <b>high</b>") == 1
     assert "Finished after 9 steps" in page.text
-    for wanted in ("mine", "2.13.0", "seed = 0", "rows at once"):
+    for wanted in ("mine", "2.13.0", "seed = 0", "micro_batch_size"):
         assert wanted in page.text
     titles = [each.partition(" (")[0] for each in page.by_class["chart"]]
     for title in ("Loss", "Perplexity", "Learning rate", "Norm of the gradient", "Throughput", "Memory"):

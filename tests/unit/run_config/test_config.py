@@ -19,9 +19,9 @@ from xft.templates import ChatTemplate
 from xft.training.hooks import (
     CheckpointHook,
     EarlyStoppingHook,
-    GuardsHook,
     ProgressHook,
-    QuestionsHook,
+    SampleGenerationHook,
+    TrainingHealthHook,
     ValidationHook,
     VerifyHook,
 )
@@ -98,11 +98,11 @@ def test_the_qlora_config_becomes_these_objects() -> None:
     assert quantization.double_quant is True
     assert isinstance(recipe.data, InstructionData)
     kinds = {
-        "guards": GuardsHook,
+        "training_health": TrainingHealthHook,
         "verify": VerifyHook,
         "progress": ProgressHook,
         "validation": ValidationHook,
-        "questions": QuestionsHook,
+        "sample_generation": SampleGenerationHook,
         "checkpoint": CheckpointHook,
     }
     assert {name: type(hook) for name, hook in recipe.hooks.items()} == kinds
@@ -120,9 +120,16 @@ def test_the_pretraining_config_trains_every_token_of_a_text() -> None:
 
 def test_hooks_are_added_and_removed_from_the_command_line() -> None:
     overrides = {"hooks.early_stopping.type": "early_stopping", "hooks.early_stopping.patience": 2}
-    config = load_config(CONFIGS / "smollm2_lora.py", {**overrides, "hooks.questions": None})
+    config = load_config(CONFIGS / "smollm2_lora.py", {**overrides, "hooks.sample_generation": None})
     hooks = build(config, Recipe).hooks
-    assert list(hooks) == ["guards", "progress", "validation", "checkpoint", "verify", "early_stopping"]
+    assert list(hooks) == [
+        "training_health",
+        "progress",
+        "validation",
+        "checkpoint",
+        "verify",
+        "early_stopping",
+    ]
     stopping = hooks["early_stopping"]
     assert isinstance(stopping, EarlyStoppingHook)
     assert stopping.patience == 2

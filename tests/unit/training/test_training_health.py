@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from xft.errors import ConfigError, TrainingError
-from xft.training.hooks.training_health import GuardsHook, Moves, some_of
+from xft.training.hooks.training_health import Moves, TrainingHealthHook, some_of
 from xft.training.loop import shorten
 from xft.utils import console
 
@@ -31,14 +31,14 @@ def _runner(model: nn.Module | None = None, steps: int = 100, rate: float = 1.0)
     return SimpleNamespace(state={}, bare_model=model or nn.Linear(4, 4), train_loop=loop)
 
 
-def _begin(runner: Any, **options: Any) -> GuardsHook:
-    hook = GuardsHook(**options)
+def _begin(runner: Any, **options: Any) -> TrainingHealthHook:
+    hook = TrainingHealthHook(**options)
     hook.before_run(runner)
     hook.before_train(runner)
     return hook
 
 
-def _step(hook: GuardsHook, runner: Any, **outputs: float) -> None:
+def _step(hook: TrainingHealthHook, runner: Any, **outputs: float) -> None:
     runner.train_loop.step += 1
     figures = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, **outputs}
     hook.after_train_iter(runner, runner.train_loop.step - 1, outputs=figures)
@@ -59,11 +59,11 @@ def test_a_loss_above_four_times_the_median_is_said_with_its_rows(said: list[str
 def test_a_loss_is_compared_with_the_newest_ones(said: list[str]) -> None:
     """After four nines among the last eight the median is 5, and 9 is less than four times that."""
     runner = _runner(steps=5)
-    hook = _begin(runner, spike_window=8)
+    hook = _begin(runner, loss_spike_window=8)
     for loss in [1.0] * 20 + [9.0] * 8:
         _step(hook, runner, loss=loss)
     assert [each.split()[5] for each in said] == ["21", "22", "23", "24"]
-    assert runner.state["guards"]["losses"] == [9.0] * 8
+    assert runner.state["training_health"]["losses"] == [9.0] * 8
 
 
 def test_only_so_many_spikes_are_said(said: list[str]) -> None:
@@ -71,7 +71,7 @@ def test_only_so_many_spikes_are_said(said: list[str]) -> None:
     hook = _begin(runner)
     for loss in [1.0] * 20 + [9.0] * 8:
         _step(hook, runner, loss=loss)
-    assert runner.state["guards"]["spikes"] == 8
+    assert runner.state["training_health"]["spikes"] == 8
     assert len(said) == 5
     assert said[-1].endswith("spikes after this one are not said")
 
@@ -140,7 +140,7 @@ class _Model(nn.Module):
         return ((self.tokens(ids) @ self.fine) @ self.coarse.float()).sum()
 
 
-def _train(model: nn.Module, hook: GuardsHook, runner: Any, rate: float, steps: int) -> None:
+def _train(model: nn.Module, hook: TrainingHealthHook, runner: Any, rate: float, steps: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -195,7 +195,7 @@ def test_some_of_a_weight_is_a_copy_spread_over_all_of_it() -> None:
 
 def test_steps_are_left_out_up_to_so_many_in_a_row(said: list[str]) -> None:
     runner = _runner()
-    hook = _begin(runner, nonfinite="skip", max_skips=2)
+    hook = _begin(runner, on_nonfinite="skip", max_skipped_steps=2)
     for expected in (1, 2):
         hook.after_nonfinite(runner, reason="the loss is nan", rows=["rows.jsonl:7"])
         assert runner.train_loop.forgiven
@@ -217,11 +217,17 @@ def test_by_default_nothing_is_forgiven() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_skips": -1}, {"spike_factor": 1.0}, {"spike_window": 2}, {"first_steps": 0}]
+    "options",
+    [
+        {"max_skipped_steps": -1},
+        {"loss_spike_factor": 1.0},
+        {"loss_spike_window": 2},
+        {"num_sanity_steps": 0},
+    ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"hooks\.guards\.{next(iter(options))}: got"):
-        GuardsHook(**options)
+    with pytest.raises(ConfigError, match=rf"hooks\.training_health\.{next(iter(options))}: got"):
+        TrainingHealthHook(**options)
 
 
 def test_many_rows_are_counted() -> None:

@@ -64,7 +64,7 @@ def read_probes(
 ) -> tuple[list[list[list[int]]], str]:
     """Build the inputs of the comparison: the run's sample questions with their last answers.
 
-    They are read from ``samples.jsonl`` of the run folder, which is data; the run's config would be
+    They are read from ``generations.jsonl`` of the run folder, which is data; the run's config would be
     code. Without that file the probe prompt of xft is used, with several answers for a reward model.
 
     Args:
@@ -96,7 +96,7 @@ def read_probes(
 
 def _answered_prompts(source: Path, template: BoundTemplate) -> list[str]:
     folders = [source, *source.resolve().parents][:4]
-    files = (folder / "samples.jsonl" for folder in folders)
+    files = (folder / "generations.jsonl" for folder in folders)
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return []

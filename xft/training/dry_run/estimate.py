@@ -11,8 +11,8 @@ from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.training.dry_run.profile import Meter, size_of
 from xft.training.dry_run.suggestions import advice
-from xft.training.hooks import CheckpointHook, QuestionsHook, ValidationHook
-from xft.training.hooks.periodic import IntervalHook
+from xft.training.hooks import CheckpointHook, SampleGenerationHook, ValidationHook
+from xft.training.hooks.periodic import PeriodicHook
 from xft.utils.console import format_bytes, format_duration
 
 TIGHT = 0.08
@@ -24,7 +24,7 @@ _SHOWN = {
     "backward": "backward",
     "optimizer": "optimizer step",
     "validation": "validation batch",
-    "questions": "sample questions",
+    "generation": "sample questions",
     "checkpoint": "checkpoint",
 }
 
@@ -77,7 +77,7 @@ class Costs:
         steps = self.plan.num_steps / self.plan.batches.steps_per_epoch
         return float(self.prepared.ledger.splits["train"]["tokens"] * steps)
 
-    def times(self, kind: type[IntervalHook]) -> int:
+    def times(self, kind: type[PeriodicHook]) -> int:
         """How often a hook acts in the steps of the run."""
         steps = self.plan.num_steps
         for hook in self.recipe.hooks.values():
@@ -142,12 +142,12 @@ def _time(costs: Costs) -> list[str]:
     training += steps * costs.meter.seconds("optimizer")
     # Both are done before the first step too.
     validations = costs.times(ValidationHook) + 1 if costs.validation_seconds else 0
-    askings = costs.times(QuestionsHook) + 1 if costs.meter.seconds("questions") else 0
+    askings = costs.times(SampleGenerationHook) + 1 if costs.meter.seconds("generation") else 0
     saves = costs.times(CheckpointHook)
     spent = [
         (training, f"{steps:,} steps"),
         (validations * costs.validation_seconds, f"{validations} validations"),
-        (askings * costs.meter.seconds("questions"), f"the sample questions {askings} times"),
+        (askings * costs.meter.seconds("generation"), f"the sample questions {askings} times"),
         (saves * costs.meter.seconds("checkpoint"), f"{saves} checkpoints"),
     ]
     said = ", ".join(f"{text} {format_duration(seconds)}" for seconds, text in spent if seconds)

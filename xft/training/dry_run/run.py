@@ -25,7 +25,7 @@ from xft.training.dry_run.estimate import Costs, forecast
 from xft.training.dry_run.largest_batch import largest, spread
 from xft.training.dry_run.profile import Meter
 from xft.training.dry_run.suggestions import advice
-from xft.training.hooks import CheckpointHook, QuestionsHook, ValidationHook
+from xft.training.hooks import CheckpointHook, SampleGenerationHook, ValidationHook
 from xft.training.loop import TrainLoop
 from xft.training.runner import Runner
 from xft.training.signals import Stopped
@@ -172,7 +172,7 @@ class Rehearsal:
         )
 
     def _questions(self, runner: Runner) -> None:
-        hook = next((each for each in runner.hooks if isinstance(each, QuestionsHook)), None)
+        hook = next((each for each in runner.hooks if isinstance(each, SampleGenerationHook)), None)
         if hook is None or not runner.questions or runner.template is None or runner.strategy.rank != 0:
             return
         console.info("trying the sample questions")

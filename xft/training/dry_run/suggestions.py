@@ -2,7 +2,7 @@
 
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
-from xft.training.hooks import CheckpointHook, QuestionsHook, ValidationHook
+from xft.training.hooks import CheckpointHook, SampleGenerationHook, ValidationHook
 
 
 def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
@@ -26,7 +26,7 @@ def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
                 return [f"hooks.{name}.batch_size={hook.batch_size // 2}  (slower validation)"]
     if kind == "questions":
         for name, hook in recipe.hooks.items():
-            if isinstance(hook, QuestionsHook):
+            if isinstance(hook, SampleGenerationHook):
                 return [
                     f"hooks.{name}.max_new_tokens={max(hook.max_new_tokens // 2, 1)}, or fewer questions"
                 ]

@@ -16,17 +16,17 @@ the config under ``hooks``. The runner calls further moments, on all ranks and i
 from xft.training.hooks.checkpoint import CheckpointHook
 from xft.training.hooks.early_stopping import EarlyStoppingHook
 from xft.training.hooks.progress import ProgressHook
-from xft.training.hooks.sample_generation import QuestionsHook
-from xft.training.hooks.training_health import GuardsHook
+from xft.training.hooks.sample_generation import SampleGenerationHook
+from xft.training.hooks.training_health import TrainingHealthHook
 from xft.training.hooks.validation import ValidationHook
 from xft.training.hooks.verify import VerifyHook, expect_live, verify_final
 
 __all__ = [
     "CheckpointHook",
     "EarlyStoppingHook",
-    "GuardsHook",
     "ProgressHook",
-    "QuestionsHook",
+    "SampleGenerationHook",
+    "TrainingHealthHook",
     "ValidationHook",
     "VerifyHook",
     "expect_live",

@@ -9,7 +9,7 @@ from xft.checkpoint.snapshot import Snapshot
 from xft.checkpoint.writer import Job, Saved, Saver, ShareJob, check_free
 from xft.errors import CheckpointError, ConfigError
 from xft.registry import register
-from xft.training.hooks.periodic import IntervalHook
+from xft.training.hooks.periodic import PeriodicHook
 from xft.training.signals import Signals, Stopped
 from xft.utils import console
 
@@ -18,7 +18,7 @@ ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 @register("hooks", "checkpoint")
-class CheckpointHook(IntervalHook):
+class CheckpointHook(PeriodicHook):
     """Saves at intervals and at the end, after each better validation, and when a signal asks for it.
 
     A save copies the training into the memory of the host; a thread writes it while training goes

@@ -4,7 +4,7 @@ from xft.compat.mmengine import Hook
 from xft.errors import ConfigError
 
 
-class IntervalHook(Hook):
+class PeriodicHook(Hook):
     """Acts every ``interval`` steps, and at the last step.
 
     Args:

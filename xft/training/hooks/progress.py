@@ -7,13 +7,13 @@ import torch
 
 from xft.registry import register
 from xft.reporting import progress_display
-from xft.training.hooks.periodic import IntervalHook
+from xft.training.hooks.periodic import PeriodicHook
 from xft.utils import console, system
 from xft.utils.console import format_duration
 
 
 @register("hooks", "progress")
-class ProgressHook(IntervalHook):
+class ProgressHook(PeriodicHook):
     """Records every step, and prints a line for some.
 
     Args:

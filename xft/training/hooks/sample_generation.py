@@ -8,12 +8,12 @@ from xft.evaluation.prompts import total_score
 from xft.evaluation.scorers import Scorer, contains
 from xft.models import Generator, adds_nothing
 from xft.registry import register
-from xft.training.hooks.periodic import IntervalHook
+from xft.training.hooks.periodic import PeriodicHook
 from xft.utils import console
 
 
-@register("hooks", "questions")
-class QuestionsHook(IntervalHook):
+@register("hooks", "sample_generation")
+class SampleGenerationHook(PeriodicHook):
     """Asks the sample questions of the config before the first step, at intervals and at the end.
 
     Args:
@@ -37,9 +37,9 @@ class QuestionsHook(IntervalHook):
         """Ask what the run begins with; a resumed run remembers what it said."""
         if runner.train_loop.step == 0:
             self.first = self._ask(runner)
-            runner.state["questions"] = [each.to_dict() for each in self.first]
+            runner.state["sample_generation"] = [each.to_dict() for each in self.first]
         else:
-            kept = [Asked.from_dict(each) for each in runner.state.get("questions", [])]
+            kept = [Asked.from_dict(each) for each in runner.state.get("sample_generation", [])]
             self.first = kept if [each.question for each in kept] == runner.questions else []
 
     def after_train_iter(
@@ -66,7 +66,7 @@ class QuestionsHook(IntervalHook):
             logger.samples(step, [each.to_dict() for each in asked])
         score, scored = total_score(asked)
         if scored:
-            runner.record("questions", score=score, questions=scored)
+            runner.record("generation", score=score, num_scored=scored)
             console.info(f"  sample questions at step {step}: score {score:g} of {scored}")
         return asked
 

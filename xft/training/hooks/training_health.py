@@ -23,8 +23,8 @@ gradient yet."""
 MOST_ZERO_STEPS = 3
 
 
-@register("hooks", "guards")
-class GuardsHook(Hook):
+@register("hooks", "training_health")
+class TrainingHealthHook(Hook):
     """Says what cannot be meant, names the rows, and stops where nothing can be learnt.
 
     Watched in every step: a loss or a gradient that is not finite, and a loss far above those
@@ -32,45 +32,45 @@ class GuardsHook(Hook):
     weights that do not move.
 
     Args:
-        nonfinite: what becomes of a step whose loss or gradient is not finite. ``stop`` ends the
+        on_nonfinite: what becomes of a step whose loss or gradient is not finite. ``stop`` ends the
             run; ``skip`` leaves the weights as they are and goes on.
-        max_skips: steps in a row that may be left out; one more ends the run.
-        spike_factor: a loss above this multiple of the median is said; ``None`` says none.
-        spike_window: how many losses before it the median is of.
-        first_steps: how many steps are the first.
+        max_skipped_steps: steps in a row that may be left out; one more ends the run.
+        loss_spike_factor: a loss above this multiple of the median is said; ``None`` says none.
+        loss_spike_window: how many losses before it the median is of.
+        num_sanity_steps: how many steps are the first.
     """
 
     priority = "HIGH"
 
     def __init__(
         self,
-        nonfinite: Literal["stop", "skip"] = "stop",
-        max_skips: int = 3,
-        spike_factor: float | None = 4.0,
-        spike_window: int = 50,
-        first_steps: int = 10,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
+        max_skipped_steps: int = 3,
+        loss_spike_factor: float | None = 4.0,
+        loss_spike_window: int = 50,
+        num_sanity_steps: int = 10,
     ) -> None:
         for name, value, least in (
-            ("max_skips", max_skips, 0),
-            ("spike_window", spike_window, FEWEST_LOSSES),
-            ("first_steps", first_steps, MOST_ZERO_STEPS),
+            ("max_skipped_steps", max_skipped_steps, 0),
+            ("loss_spike_window", loss_spike_window, FEWEST_LOSSES),
+            ("num_sanity_steps", num_sanity_steps, MOST_ZERO_STEPS),
         ):
             if value < least:
-                raise ConfigError(f"hooks.guards.{name}: got {value}, expected at least {least}")
-        if spike_factor is not None and spike_factor <= 1:
+                raise ConfigError(f"hooks.training_health.{name}: got {value}, expected at least {least}")
+        if loss_spike_factor is not None and loss_spike_factor <= 1:
             raise ConfigError(
-                f"hooks.guards.spike_factor: got {spike_factor}, expected more than 1, or None"
+                f"hooks.training_health.loss_spike_factor: got {loss_spike_factor}, expected more than 1, or None"
             )
-        self.nonfinite = nonfinite
-        self.max_skips = max_skips
-        self.spike_factor = spike_factor
-        self.spike_window = spike_window
-        self.first_steps = first_steps
+        self.on_nonfinite = on_nonfinite
+        self.max_skipped_steps = max_skipped_steps
+        self.loss_spike_factor = loss_spike_factor
+        self.loss_spike_window = loss_spike_window
+        self.num_sanity_steps = num_sanity_steps
 
     def before_run(self, runner: Any) -> None:
         """Take up where a resumed run was."""
         fresh: dict[str, Any] = {"skipped": 0, "in_a_row": 0, "spikes": 0, "losses": []}
-        self._state: dict[str, Any] = runner.state.setdefault("guards", fresh)
+        self._state: dict[str, Any] = runner.state.setdefault("training_health", fresh)
         self._zero_rates = self._zero_gradients = 0
         self._moves: Moves | None = None
 
@@ -86,7 +86,9 @@ class GuardsHook(Hook):
         if loop.step == 0:
             strategy = loop.strategy
             # The rate that is recorded, which is that of the first group.
-            self._moves = Moves(model, strategy.schedule.base_lrs[0], self.first_steps, strategy.sample)
+            self._moves = Moves(
+                model, strategy.schedule.base_lrs[0], self.num_sanity_steps, strategy.sample
+            )
 
     def after_nonfinite(self, runner: Any, reason: str, rows: list[str]) -> None:
         """Leave a step out, where the config wants that.
@@ -94,13 +96,13 @@ class GuardsHook(Hook):
         Raises:
             TrainingError: too many in a row were left out.
         """
-        if self.nonfinite == "stop":
+        if self.on_nonfinite == "stop":
             return
         state, step = self._state, runner.train_loop.step + 1
-        if state["in_a_row"] >= self.max_skips:
+        if state["in_a_row"] >= self.max_skipped_steps:
             raise TrainingError(
                 f"step {step}: {reason} (rows: {shorten(rows)}), after {state['in_a_row']} steps in a row that were "
-                "left out for the like; lower optimizer.lr, or raise hooks.guards.max_skips"
+                "left out for the like; lower optimizer.lr, or raise hooks.training_health.max_skipped_steps"
             )
         state["in_a_row"] += 1
         state["skipped"] += 1
@@ -121,7 +123,7 @@ class GuardsHook(Hook):
             return
         self._state["in_a_row"] = 0
         self._watch_spikes(runner, outputs["loss"])
-        if runner.train_loop.step <= self.first_steps:
+        if runner.train_loop.step <= self.num_sanity_steps:
             self._watch_rate(runner, outputs["lr"])
             self._watch_gradient(runner, outputs["grad_norm"])
         if self._moves is not None and self._moves.is_due(outputs["lr"]):
@@ -136,12 +138,12 @@ class GuardsHook(Hook):
 
     def _watch_spikes(self, runner: Any, loss: float) -> None:
         state, before = self._state, self._state["losses"]
-        if self.spike_factor is not None and len(before) >= FEWEST_LOSSES:
+        if self.loss_spike_factor is not None and len(before) >= FEWEST_LOSSES:
             usual = median(before)
-            if usual > 0 and loss > self.spike_factor * usual:
+            if usual > 0 and loss > self.loss_spike_factor * usual:
                 state["spikes"] += 1
                 self._say_spike(runner, loss, usual)
-        state["losses"] = [*before, loss][-self.spike_window :]
+        state["losses"] = [*before, loss][-self.loss_spike_window :]
 
     def _say_spike(self, runner: Any, loss: float, usual: float) -> None:
         if self._state["spikes"] > MOST_SPIKES_SAID:
@@ -156,7 +158,7 @@ class GuardsHook(Hook):
     def _watch_rate(self, runner: Any, rate: float) -> None:
         loop = runner.train_loop
         self._zero_rates += rate == 0
-        steps = min(self.first_steps, loop.plan.num_steps)
+        steps = min(self.num_sanity_steps, loop.plan.num_steps)
         if loop.step == steps == self._zero_rates:
             console.info(
                 f"warning: the learning rate was 0 in the first {steps} steps, which taught nothing; look at "

@@ -8,13 +8,13 @@ from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import unwrap
 from xft.registry import register
-from xft.training.hooks.periodic import IntervalHook
+from xft.training.hooks.periodic import PeriodicHook
 from xft.types import Sample
 from xft.utils import console
 
 
 @register("hooks", "validation")
-class ValidationHook(IntervalHook):
+class ValidationHook(PeriodicHook):
     """Evaluates the validation split before the first step, at intervals and at the end.
 
     Args:

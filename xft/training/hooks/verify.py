@@ -36,17 +36,19 @@ class VerifyHook(Hook):
     looked at beside the training; if it is not what was trained, the run ends.
 
     Args:
-        how: ``process`` loads in a fresh process, which can have nothing from this one but what is
-            in the folder; ``inside`` loads in this one, some seconds faster, while training waits.
+        mode: ``subprocess`` loads in a fresh process, which can have nothing from this one but what is
+            in the folder; ``in_process`` loads in this one, some seconds faster, while training waits.
         timeout_minutes: how long the fresh process may take.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, how: Literal["process", "inside"] = "process", timeout_minutes: float = 30) -> None:
+    def __init__(
+        self, mode: Literal["subprocess", "in_process"] = "subprocess", timeout_minutes: float = 30
+    ) -> None:
         if timeout_minutes <= 0:
             raise ConfigError(f"hooks.verify.timeout_minutes: got {timeout_minutes}, expected more than 0")
-        self.how = how
+        self.mode = mode
         self.timeout = 60.0 * timeout_minutes
 
     def before_run(self, runner: Any) -> None:
@@ -113,7 +115,7 @@ class VerifyHook(Hook):
         self._name = folder.name
         device = runner.strategy.device
         trusts = trusts_remote_code(runner)
-        if self.how == "inside":
+        if self.mode == "in_process":
             found = inspect_in_process(make_request(folder, expected, device, trusts))
             self._say(check_result(found, expected, self._name, require_nonzero=False))
             return
@@ -187,12 +189,12 @@ def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Compa
             runner.template,
             runner.strategy.device,
             trust_remote_code=trusts_remote_code(runner),
-            subprocess=hook is not None and hook.how == "process",
+            subprocess=hook is not None and hook.mode == "subprocess",
             reference=expected,
             **options,
         )
     except VerificationSkipped as error:
-        raise CheckpointError(f"{error}; or set hooks.verify.how='inside'") from error
+        raise CheckpointError(f"{error}; or set hooks.verify.mode='in_process'") from error
     if comparison.adapter_norms:
         console.info("")
         console.info(summarize_norms(comparison.adapter_norms))

@@ -54,7 +54,7 @@ def test_read_probes_uses_the_last_answers_of_the_run(tmp_path: Path, byte_token
         {"step": 9, "question": "Who?", "answer": "late"},
         {"step": 9, "system": "Be brief.", "question": "What?", "answer": "this"},
     ]
-    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "generations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tmp_path / "checkpoints" / "step_9"
     folder.mkdir(parents=True)
     for source in (tmp_path, folder):
@@ -77,7 +77,7 @@ def test_read_probes_without_questions_uses_the_probe_prompt(tmp_path: Path, byt
 
 
 def test_read_probes_of_malformed_file_is_an_error(tmp_path: Path, byte_tokenizer: Any) -> None:
-    file = tmp_path / "samples.jsonl"
+    file = tmp_path / "generations.jsonl"
     file.write_text('{"step": 1}\n')
     template = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
     with pytest.raises(CheckpointError) as error:

@@ -114,7 +114,7 @@ def test_small_data_always_works(tiny_model: Path, tmp_path: Path, rows: int, ex
         assert len(train) == int(extra.split("steps=")[1][0])
     if "min_steps" in extra:
         assert len(train) >= 4
-        assert "accumulation 16 →" in (tmp_path / "run" / "train.log").read_text()
+        assert "gradient_accumulation_steps 16 →" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_keep_says_how_many_checkpoints_stay_beside_the_best(tiny_run: Path, tmp_path: Path) -> None:

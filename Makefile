@@ -55,7 +55,7 @@ seeds: $(VENV)/.installed
 	for seed in 0 1 2; do \
 		$(BIN)/python tools/train.py configs/$(CONFIG).py --seed $$seed --work-dir runs/$(CONFIG)-$$seed || exit 1; \
 	done
-	grep -H '"questions"' runs/$(CONFIG)-[0-9]/metrics.jsonl
+	grep -H '"generation"' runs/$(CONFIG)-[0-9]/metrics.jsonl
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -32,7 +32,7 @@ def test_a_run_ends_with_its_report(finished_run: Path) -> None:
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["plan"]["steps"] == steps
     assert environment["machine"]["device"] == "cpu"
-    assert all(each["memory"] > 10**8 for each in records(finished_run, "train"))
+    assert all(each["peak_memory_bytes"] > 10**8 for each in records(finished_run, "train"))
 
 
 def test_what_the_report_says_to_paste_works(

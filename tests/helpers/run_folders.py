@@ -94,7 +94,7 @@ def write_run(
                     "stopped": True,
                 }
             )
-    for name, lines in (("metrics", records), ("samples", samples)):
+    for name, lines in (("metrics", records), ("generations", samples)):
         text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lines)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     (folder / "config.py").write_text(config, encoding="utf-8")

@@ -34,7 +34,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("optimizer", ["adamw", "paged_adamw_8bit"]),
         ("schedule", ["constant", "cosine", "linear"]),
         ("strategy", ["single"]),
-        ("hooks", ["checkpoint", "early_stopping", "progress", "questions", "validation"]),
+        ("hooks", ["checkpoint", "early_stopping", "progress", "sample_generation", "validation"]),
         ("loggers", ["jsonl", "tensorboard", "wandb"]),
         ("scorer", ["contains", "exact", "f1", "structured"]),
     ],

@@ -92,11 +92,11 @@ def _curves(runs: Sequence[RunFolder], names: Sequence[str]) -> Markup:
         ("Training loss", "train", "loss", ""),
         ("Validation loss", "val", "loss", ""),
         ("Accuracy of the validation", "val", "accuracy", ""),
-        ("Score of the sample questions", "questions", "score", ""),
+        ("Score of the sample questions", "generation", "score", ""),
         ("Learning rate", "train", "lr", ""),
         ("Norm of the gradient", "train", "grad_norm", ""),
         ("Throughput", "train", "tokens_per_second", "tokens/s"),
-        ("Memory, at most so far", "train", "memory", "bytes"),
+        ("Memory, at most so far", "train", "peak_memory_bytes", "bytes"),
     ):
         lines = []
         for slot, (run, name) in enumerate(zip(runs, names, strict=True)):

@@ -80,8 +80,8 @@ class LiveView(Logger):
                 self._losses = [*self._losses[-_HISTORY:], values["loss"]]
         elif values["split"] == "val" and "loss" in values:
             self._vals.append((values["step"], values["loss"]))
-        elif values["split"] == "questions":
-            self._score = f": {values['score']:g} of {values['questions']:g}"
+        elif values["split"] == "generation":
+            self._score = f": {values['score']:g} of {values['num_scored']:g}"
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take up the newest answers. Their score comes after them."""
@@ -156,9 +156,9 @@ class LiveView(Logger):
         last = self._last
         said = [
             f"lr {last['lr']:.2e}",
-            f"grad {last['grad_norm']:.2f}",
+            f"grad_norm {last['grad_norm']:.2f}",
             f"{last['tokens_per_second']:,.0f} tok/s, {last['target_tokens_per_second']:,.0f} trained",
-            f"memory {console.format_bytes(last['memory'])}",
+            f"memory {console.format_bytes(last['peak_memory_bytes'])}",
         ]
         return [Text("   ".join(said), no_wrap=True, overflow="ellipsis")]
 

@@ -17,10 +17,18 @@ from xft.utils.console import format_bytes
 REPORT = "report.html"
 MARK = "xft report"
 _CHARTED = frozenset(
-    {"loss", "lr", "grad_norm", "tokens_per_second", "target_tokens_per_second", "memory", "epoch"}
+    {
+        "loss",
+        "lr",
+        "grad_norm",
+        "tokens_per_second",
+        "target_tokens_per_second",
+        "peak_memory_bytes",
+        "epoch",
+    }
 )
 _UNCHARTED = frozenset(
-    {"tokens", "target_tokens", "eta_seconds", "skipped", "perplexity", "score", "questions"}
+    {"tokens", "target_tokens", "eta_seconds", "skipped", "perplexity", "score", "num_scored"}
 )
 _SMOOTHED = 25
 """A line of fewer points is shown as it is."""
@@ -134,8 +142,8 @@ def facts(run: RunFolder) -> Iterator[tuple[str, str, str]]:
             number(val[-1][1] or 0.0),
             f"from {number(val[0][1] or 0.0)}; best {number(best or 0.0)} at step {step:,.0f}",
         )
-    score = present(run.points("questions", "score"))
-    scored = present(run.points("questions", "questions"))
+    score = present(run.points("generation", "score"))
+    scored = present(run.points("generation", "num_scored"))
     if score and scored:
         yield "sample questions", f"{score[-1][1]:g} of {scored[-1][1]:g}", f"{score[0][1]:g} before"
     rates = [value for _, value in run.points("train", "tokens_per_second") if value is not None]
@@ -151,7 +159,7 @@ def facts(run: RunFolder) -> Iterator[tuple[str, str, str]]:
             number(total / seconds if seconds else rates[-1]),
             f"{total:,} tokens in all",
         )
-    memory = [value for _, value in run.points("train", "memory") if value is not None]
+    memory = [value for _, value in run.points("train", "peak_memory_bytes") if value is not None]
     if memory:
         yield "memory", format_bytes(max(memory)), "at most"
     left_out = sum(1 for each in run.metrics if each.get("skipped"))
@@ -199,7 +207,7 @@ def curves(run: RunFolder) -> Markup:
         if name not in _CHARTED | _UNCHARTED:
             lines = loss_lines(of("train", name), "training", 0)
             drawn.append(chart(name, [*lines, Series("validation", of("val", name), 1, dots=True)]))
-    score = of("questions", "score")
+    score = of("generation", "score")
     drawn += [
         # One asking makes no line, and the table of the questions says it.
         chart(
@@ -218,7 +226,7 @@ def curves(run: RunFolder) -> Markup:
             ],
             "tokens/s",
         ),
-        chart("Memory, at most so far", [Series("memory", of("train", "memory"), 5)], "bytes"),
+        chart("Memory, at most so far", [Series("memory", of("train", "peak_memory_bytes"), 5)], "bytes"),
     ]
     return joined(drawn)
 

@@ -59,7 +59,7 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
             "device": _device(strategy.device),
             "processor": system.cpu_name(),
             "memory": console.format_bytes(total),
-            "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "started_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         },
         "versions": {"xft": __version__, **system.versions()},
     }

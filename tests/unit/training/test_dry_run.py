@@ -146,7 +146,7 @@ def test_shared_memory_is_counted_once() -> None:
 def test_every_advice_can_be_typed_as_it_stands(leaf: Path) -> None:
     recipe = build(load_config(leaf), Recipe)
     plan = plan_of([5] * 64, 8, batch_size=6, accumulation=2)
-    kinds = ("model", "start", "forward", "backward", "optimizer", "validation", "questions", "checkpoint")
+    kinds = ("model", "start", "forward", "backward", "optimizer", "validation", "generation", "checkpoint")
     typed = 0
     for kind in kinds:
         lines = advice(kind, recipe, plan)

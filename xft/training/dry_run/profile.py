@@ -22,7 +22,7 @@ class Part:
 
     Attributes:
         kind: ``model``, ``start``, ``forward``, ``backward``, ``optimizer``, ``validation``,
-            ``questions`` or ``checkpoint``.
+            ``generation`` or ``checkpoint``.
         text: what it was, for a person.
         seconds: how long it took.
         peak: the most bytes that were held while it went on: of the GPU, or of this process.

@@ -177,7 +177,7 @@ class Rehearsal:
             return
         console.info("trying the sample questions")
         text = f"{len(runner.questions)} questions, {hook.max_new_tokens} new tokens at most"
-        with self.part("questions", text):
+        with self.part("generation", text):
             hook.answers(runner)
 
     def _save(self, runner: Runner, costs: Costs) -> None:

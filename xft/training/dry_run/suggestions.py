@@ -24,7 +24,7 @@ def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
         for name, hook in recipe.hooks.items():
             if isinstance(hook, ValidationHook) and hook.batch_size > 1:
                 return [f"hooks.{name}.batch_size={hook.batch_size // 2}  (slower validation)"]
-    if kind == "questions":
+    if kind == "generation":
         for name, hook in recipe.hooks.items():
             if isinstance(hook, SampleGenerationHook):
                 return [

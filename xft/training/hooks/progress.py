@@ -57,7 +57,9 @@ class ProgressHook(PeriodicHook):
         eta = (time.perf_counter() - self._begun) / self._steps * left
         record = {key: value for key, value in outputs.items() if key != "seconds"}
         memory = _memory(runner.strategy.device)
-        runner.record("train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), memory=memory)
+        runner.record(
+            "train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), peak_memory_bytes=memory
+        )
         if self.is_due(loop.step, loop.plan.num_steps):
             console.info(self._line(loop, eta), terminal=not self._drawn)
             self._since.clear()
@@ -70,7 +72,7 @@ class ProgressHook(PeriodicHook):
         width = len(str(loop.plan.num_steps))
         return (
             f"step {loop.step:>{width}}/{loop.plan.num_steps}  epoch {_epoch(loop):.2f}  loss {loss:.4f}  "
-            f"lr {last['lr']:.2e}  grad {last['grad_norm']:.2f}  {rate:,.0f} tok/s  {format_duration(eta)} left"
+            f"lr {last['lr']:.2e}  grad_norm {last['grad_norm']:.2f}  {rate:,.0f} tok/s  ETA {format_duration(eta)}"
         )
 
 

@@ -76,7 +76,7 @@ def measure(strategy: DDP, tokens: int) -> tuple[float, int, int]:
     that it kept for the backward pass."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 8192, (1, tokens), generator=generator)
-    batch = Batch(ids, ids.clone(), torch.arange(tokens)[None], segment_lengths=[tokens])
+    batch = Batch(ids, ids.clone(), torch.arange(tokens)[None], seq_lens=[tokens])
     on_gpu = strategy.device.type == "cuda"
     for _ in range(2):  # the first step loads what no later one does
         if on_gpu:

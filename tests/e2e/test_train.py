@@ -204,7 +204,7 @@ def test_components_of_the_users_own_package_are_found(
         "from xft.types import Message\n"
         "seen = []\n"
         "def swap(row, prefix=''):\n"
-        "    return [Message('user', prefix + row['instruction']), Message('assistant', row['output'], trained=True)]\n"
+        "    return [Message('user', prefix + row['instruction']), Message('assistant', row['output'], is_target=True)]\n"
         "class Count(Hook):\n"
         "    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):\n"
         "        seen.append((runner.iter, outputs['loss']))\n"

@@ -7,7 +7,7 @@ import pytest
 from xft.data.encoding import encode_dialogs, tokenize
 from xft.errors import TemplateError
 from xft.templates import SOURCES, ChatTemplate
-from xft.types import IGNORE_INDEX, Dialog, Message
+from xft.types import IGNORE_INDEX, Conversation, Message
 
 TOKENIZERS = ("internlm2_tokenizer", "llama3_tokenizer", "qwen3_tokenizer")
 QUESTION = Message("user", "Where is it?")
@@ -28,7 +28,7 @@ def test_training_begins_where_the_prompt_ends(
     except TemplateError:
         pytest.skip(f"{template} needs a token that {name} has not")
     [sample] = encode_dialogs(
-        [Dialog([QUESTION, Message("assistant", "Paris is big.", True)])], bound, tokenizer
+        [Conversation([QUESTION, Message("assistant", "Paris is big.", True)])], bound, tokenizer
     )
     assert not isinstance(sample, TemplateError)
     prompt = tokenize(tokenizer, [bound.render([QUESTION], generation=True)])[0].ids

@@ -14,7 +14,7 @@ from xft.data.encoding import encode_dialogs
 from xft.data.formats import alpaca
 from xft.errors import DataError
 from xft.templates import SOURCES, ChatTemplate
-from xft.types import IGNORE_INDEX, Conversation, Dialog, Message, Sample
+from xft.types import IGNORE_INDEX, Conversation, Message, Messages, Sample
 
 NO_THOUGHT = "<think>\n\n</think>\n\n"
 LLAMA3_OPENED = "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -32,15 +32,15 @@ class Family:
     answer: Callable[[str, bool], str]
     tail: str
 
-    def encode(self, conversations: list[Conversation]) -> list[Sample]:
+    def encode(self, conversations: list[Messages]) -> list[Sample]:
         """Encode with the tokenizer's own template. An error fails the test."""
         template = ChatTemplate().bind(self.tokenizer)
-        samples = encode_dialogs([Dialog(each) for each in conversations], template, self.tokenizer)
+        samples = encode_dialogs([Conversation(each) for each in conversations], template, self.tokenizer)
         errors = [each for each in samples if isinstance(each, DataError)]
         assert not errors, errors[0]
         return [each for each in samples if isinstance(each, Sample)]
 
-    def reference(self, conversation: Conversation, **options: Any) -> list[int]:
+    def reference(self, conversation: Messages, **options: Any) -> list[int]:
         """The ids that transformers gives."""
         return self.tokenizer.apply_chat_template(
             as_dicts(conversation), tokenize=True, return_dict=False, **options
@@ -67,7 +67,7 @@ def family(request: pytest.FixtureRequest) -> Family:
     return Family(tokenizer, lambda text, last: f"{text.strip()}<|eot_id|>", LLAMA3_OPENED)
 
 
-def as_dicts(conversation: Conversation) -> list[dict[str, str]]:
+def as_dicts(conversation: Messages) -> list[dict[str, str]]:
     return [{"role": each.role, "content": each.content} for each in conversation]
 
 
@@ -108,7 +108,7 @@ HAND_MADE: dict[str, list[Message]] = {
 }
 
 
-def alpaca_rows(shared: Path, name: str, count: int | None = None) -> list[Conversation]:
+def alpaca_rows(shared: Path, name: str, count: int | None = None) -> list[Messages]:
     file = shared / "data" / name
     if not file.is_file():
         pytest.skip(f"{file} is absent")
@@ -116,14 +116,14 @@ def alpaca_rows(shared: Path, name: str, count: int | None = None) -> list[Conve
 
 
 @pytest.fixture
-def alpaca_en(shared: Path) -> list[Conversation]:
+def alpaca_en(shared: Path) -> list[Messages]:
     rows = alpaca_rows(shared, "alpaca_en_demo.json")
     assert len(rows) == 999
     return rows
 
 
 @pytest.fixture
-def alpaca_zh(shared: Path) -> list[Conversation]:
+def alpaca_zh(shared: Path) -> list[Messages]:
     return alpaca_rows(shared, "alpaca_zh_demo.json", 100)
 
 
@@ -134,7 +134,7 @@ def spans(sample: Sample) -> list[tuple[int, int]]:
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
 
 
-def assert_single_turn(family: Family, conversation: Conversation, sample: Sample) -> None:
+def assert_single_turn(family: Family, conversation: Messages, sample: Sample) -> None:
     [(begin, end)] = spans(sample)
     ids = sample.input_ids
     assert ids[:begin].tolist() == family.reference(conversation[:-1], add_generation_prompt=True)
@@ -144,14 +144,14 @@ def assert_single_turn(family: Family, conversation: Conversation, sample: Sampl
 
 
 def test_ids_of_alpaca_en_are_those_of_apply_chat_template(
-    family: Family, alpaca_en: list[Conversation]
+    family: Family, alpaca_en: list[Messages]
 ) -> None:
     for conversation, sample in zip(alpaca_en, family.encode(alpaca_en), strict=True):
         assert sample.input_ids.tolist() == family.reference(conversation)
 
 
 def test_ids_of_alpaca_zh_are_those_of_apply_chat_template(
-    family: Family, alpaca_zh: list[Conversation]
+    family: Family, alpaca_zh: list[Messages]
 ) -> None:
     for conversation, sample in zip(alpaca_zh, family.encode(alpaca_zh), strict=True):
         assert sample.input_ids.tolist() == family.reference(conversation)
@@ -164,14 +164,14 @@ def test_ids_of_hand_made_conversations_are_those_of_apply_chat_template(family:
 
 
 def test_alpaca_en_trains_the_answer_behind_the_inference_prompt(
-    family: Family, alpaca_en: list[Conversation]
+    family: Family, alpaca_en: list[Messages]
 ) -> None:
     for conversation, sample in zip(alpaca_en, family.encode(alpaca_en), strict=True):
         assert_single_turn(family, conversation, sample)
 
 
 def test_alpaca_zh_trains_the_answer_behind_the_inference_prompt(
-    family: Family, alpaca_zh: list[Conversation]
+    family: Family, alpaca_zh: list[Messages]
 ) -> None:
     for conversation, sample in zip(alpaca_zh, family.encode(alpaca_zh), strict=True):
         assert_single_turn(family, conversation, sample)
@@ -185,14 +185,14 @@ def test_every_trained_answer_is_a_span_of_its_own_that_ends_its_turn(family: Fa
     expected = [
         family.answer(each.content, index == last)
         for index, each in enumerate(conversation)
-        if each.trained
+        if each.is_target
     ]
     trained = [family.decode(sample.input_ids[begin:end]) for begin, end in spans(sample)]
     assert trained == expected
 
 
 def test_joined_text_of_a_sample_is_the_text_of_the_template(family: Family) -> None:
-    conversations: list[Conversation] = list(HAND_MADE.values())
+    conversations: list[Messages] = list(HAND_MADE.values())
     for conversation, sample in zip(conversations, family.encode(conversations), strict=True):
         assert sample.text == family.tokenizer.apply_chat_template(
             as_dicts(conversation), tokenize=False, return_dict=False
@@ -207,7 +207,7 @@ def test_num_targets_counts_answer_tokens_and_one_end_of_turn_each(smollm2_token
 
 
 def test_encoding_in_a_batch_equals_encoding_alone(family: Family) -> None:
-    conversations: list[Conversation] = list(HAND_MADE.values())
+    conversations: list[Messages] = list(HAND_MADE.values())
     for conversation, sample in zip(conversations, family.encode(conversations), strict=True):
         [alone] = family.encode([conversation])
         np.testing.assert_array_equal(sample.input_ids, alone.input_ids)
@@ -245,7 +245,7 @@ THOUGHT_LAST = [
     ],
 )
 def test_qwen3_trains_the_reasoning_that_its_template_shows_and_no_other(
-    qwen3_tokenizer: Any, conversation: Conversation, expected: list[str]
+    qwen3_tokenizer: Any, conversation: Messages, expected: list[str]
 ) -> None:
     family = Family(qwen3_tokenizer, lambda text, last: text, "\n")
     [sample] = family.encode([conversation])
@@ -254,7 +254,7 @@ def test_qwen3_trains_the_reasoning_that_its_template_shows_and_no_other(
 
 
 def test_llama3_chat_gives_the_official_text_of_alpaca_and_of_hand_made_conversations(
-    llama3_tokenizer: Any, alpaca_en: list[Conversation]
+    llama3_tokenizer: Any, alpaca_en: list[Messages]
 ) -> None:
     ours = ChatTemplate(SOURCES["llama3_chat"]).bind(llama3_tokenizer)
     for conversation in [*HAND_MADE.values(), *alpaca_en[:200]]:
@@ -270,7 +270,8 @@ def test_llama3_chat_trains_what_the_official_template_trains(llama3_tokenizer: 
     assert ours.end_of_turn == official.end_of_turn == "<|eot_id|>"
     for conversation in HAND_MADE.values():
         [left, right] = [
-            encode_dialogs([Dialog(conversation)], each, llama3_tokenizer)[0] for each in (ours, official)
+            encode_dialogs([Conversation(conversation)], each, llama3_tokenizer)[0]
+            for each in (ours, official)
         ]
         assert isinstance(left, Sample)
         assert isinstance(right, Sample)

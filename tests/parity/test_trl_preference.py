@@ -78,7 +78,7 @@ def _ours(objective: Callable[[Any, Batch], LossOutput], batch: Batch, model: An
     output = objective(model, batch)
     (output.loss_sum / output.num_targets).backward()
     means = {
-        name: float(value) / (output.weights.get(name, output.num_targets) or 1)
+        name: float(value) / (output.metric_denominators.get(name, output.num_targets) or 1)
         for name, value in output.metrics.items()
     }
     return float(output.loss_sum.detach()) / output.num_targets, _gradients(model), means

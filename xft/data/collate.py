@@ -60,7 +60,7 @@ def collate_flat(samples: Sequence[Sample]) -> Batch:
     sample predicts it.
 
     Returns:
-        A batch of shape ``(1, sum of lengths)`` with ``segment_lengths``.
+        A batch of shape ``(1, sum of lengths)`` with ``seq_lens``.
     """
     labels = [np.array(each.labels, dtype=np.int64) for each in samples]
     for each in labels:
@@ -69,9 +69,9 @@ def collate_flat(samples: Sequence[Sample]) -> Batch:
         input_ids=_row([each.input_ids for each in samples]),
         labels=_row(labels),
         position_ids=_row([np.arange(len(each)) for each in samples]),
-        segment_lengths=[len(each) for each in samples],
+        seq_lens=[len(each) for each in samples],
         desirable=_desirable(samples),
-        digests=_digests(samples),
+        sample_hashes=_digests(samples),
     )
 
 
@@ -101,7 +101,7 @@ def collate_padded(samples: Sequence[Sample], pad_token_id: int) -> Batch:
         positions,
         attention_mask=mask,
         desirable=_desirable(samples),
-        digests=_digests(samples),
+        sample_hashes=_digests(samples),
     )
 
 

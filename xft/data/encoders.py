@@ -10,17 +10,17 @@ import numpy as np
 from xft.data.encoding import check_text, encode_dialogs, encode_texts, shorten, shorten_prompt
 from xft.data.row_encoder import Encoded, Task, TooLong
 from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
-from xft.types import ROLES, Conversation, Dialog, Judged, Message, Pair, Sample
+from xft.types import ROLES, Conversation, Message, Messages, PreferencePair, Sample, UnpairedExample
 
 Outcome = Encoded | DataError | TooLong
 
 
-class Conversations(Task[Dialog]):
+class Conversations(Task[Conversation]):
     """Questions and answers; a row is one sample, in which the answers are trained."""
 
-    def accept(self, value: Any) -> Dialog:
-        """Messages, or a :class:`Dialog` of them, with an answer to learn."""
-        dialog = value if isinstance(value, Dialog) else Dialog(value)
+    def accept(self, value: Any) -> Conversation:
+        """Messages, or a :class:`Conversation` of them, with an answer to learn."""
+        dialog = value if isinstance(value, Conversation) else Conversation(value)
         if isinstance(dialog.messages, Iterator):
             dialog = replace(dialog, messages=list(dialog.messages))
         check_turns(dialog.messages)
@@ -28,17 +28,17 @@ class Conversations(Task[Dialog]):
             raise DataError(f"the format gives the tools {dialog.tools!r:.60}, expected a list of objects")
         return dialog
 
-    def contents(self, value: Dialog) -> Iterable[str]:
+    def contents(self, value: Conversation) -> Iterable[str]:
         """Who says what."""
         return _said(value.messages, value.tools)
 
-    def encode(self, values: Sequence[Dialog]) -> list[Outcome]:
+    def encode(self, values: Sequence[Conversation]) -> list[Outcome]:
         """Encode; cut or drop what is too long."""
         assert self.template is not None
         results = encode_dialogs(values, self.template, self.tokenizer)
         return [self._fit(value, each) for value, each in zip(values, results, strict=True)]
 
-    def _fit(self, dialog: Dialog, result: Sample | DataError) -> Outcome:
+    def _fit(self, dialog: Conversation, result: Sample | DataError) -> Outcome:
         assert self.template is not None
         if isinstance(result, DataError):
             return result
@@ -78,12 +78,12 @@ class Documents(Task[str]):
         return Encoded(chunks, length, unknown=self.has_unknown(text, ids))
 
 
-class Preferences(Task[Pair]):
+class Preferences(Task[PreferencePair]):
     """Pairs of a better and a worse answer; a row is two samples, the chosen one first."""
 
-    def accept(self, value: Any) -> Pair:
-        """A :class:`Pair` whose answers differ."""
-        if not isinstance(value, Pair):
+    def accept(self, value: Any) -> PreferencePair:
+        """A :class:`PreferencePair` whose answers differ."""
+        if not isinstance(value, PreferencePair):
             raise DataError(
                 f"the format gives a {type(value).__name__}, expected a pair of a chosen and a rejected answer; "
                 "conversations are for data type='instruction'"
@@ -91,30 +91,30 @@ class Preferences(Task[Pair]):
         check_pair(value)
         return value
 
-    def contents(self, value: Pair) -> Iterable[str]:
+    def contents(self, value: PreferencePair) -> Iterable[str]:
         """Prompt and both answers."""
         return _compared(value)
 
-    def contradicts(self, value: Pair) -> bool:
+    def contradicts(self, value: PreferencePair) -> bool:
         """Whether the rejected answer has the higher score."""
         return _reversed(value)
 
-    def encode(self, values: Sequence[Pair]) -> list[Outcome]:
+    def encode(self, values: Sequence[PreferencePair]) -> list[Outcome]:
         """Encode both answers, each behind the prompt."""
         return _encode_behind(self, [(each, (each.chosen, each.rejected)) for each in values])
 
 
-class Judgements(Task[Judged | Pair]):
+class Judgements(Task[UnpairedExample | PreferencePair]):
     """Answers with a label, wanted or not; a row is one sample that knows its label.
 
     A pair is two judgements: the chosen answer is wanted, the rejected one is not.
     """
 
-    def accept(self, value: Any) -> Judged | Pair:
-        """A :class:`Judged` answer, or a :class:`Pair`."""
-        if isinstance(value, Pair):
+    def accept(self, value: Any) -> UnpairedExample | PreferencePair:
+        """A :class:`UnpairedExample` answer, or a :class:`PreferencePair`."""
+        if isinstance(value, PreferencePair):
             check_pair(value)
-        elif isinstance(value, Judged):
+        elif isinstance(value, UnpairedExample):
             check_turns([*value.prompt, *value.answer])
         else:
             raise DataError(
@@ -123,22 +123,22 @@ class Judgements(Task[Judged | Pair]):
             )
         return value
 
-    def contents(self, value: Judged | Pair) -> Iterable[str]:
+    def contents(self, value: UnpairedExample | PreferencePair) -> Iterable[str]:
         """Prompt, answer and label; of a pair, prompt and both answers."""
-        if isinstance(value, Pair):
+        if isinstance(value, PreferencePair):
             return _compared(value)
-        return (*_said(value.prompt, value.tools), str(value.desirable), *_said(value.answer))
+        return (*_said(value.prompt, value.tools), str(value.label), *_said(value.answer))
 
-    def contradicts(self, value: Judged | Pair) -> bool:
+    def contradicts(self, value: UnpairedExample | PreferencePair) -> bool:
         """Whether a pair's rejected answer has the higher score."""
-        return isinstance(value, Pair) and _reversed(value)
+        return isinstance(value, PreferencePair) and _reversed(value)
 
-    def encode(self, values: Sequence[Judged | Pair]) -> list[Outcome]:
+    def encode(self, values: Sequence[UnpairedExample | PreferencePair]) -> list[Outcome]:
         """Encode each answer behind its prompt."""
         results = _encode_behind(self, [(each, _answers(each)) for each in values])
         for value, result in zip(values, results, strict=True):
             if isinstance(result, Encoded):
-                labels = (True, False) if isinstance(value, Pair) else (value.desirable,)
+                labels = (True, False) if isinstance(value, PreferencePair) else (value.label,)
                 result.samples = [
                     replace(sample, desirable=label)
                     for sample, label in zip(result.samples, labels, strict=True)
@@ -146,17 +146,18 @@ class Judgements(Task[Judged | Pair]):
         return results
 
 
-def _answers(value: Judged | Pair) -> tuple[Conversation, ...]:
-    return (value.chosen, value.rejected) if isinstance(value, Pair) else (value.answer,)
+def _answers(value: UnpairedExample | PreferencePair) -> tuple[Messages, ...]:
+    return (value.chosen, value.rejected) if isinstance(value, PreferencePair) else (value.answer,)
 
 
 def _encode_behind(
-    task: Task[Any], values: Sequence[tuple[Pair | Judged, tuple[Conversation, ...]]]
+    task: Task[Any], values: Sequence[tuple[PreferencePair | UnpairedExample, tuple[Messages, ...]]]
 ) -> list[Outcome]:
     """Encode the answers of each row, each behind the prompt; a row fits as a whole or not at all."""
     assert task.template is not None
     rows = [
-        [Dialog([*value.prompt, *answer], value.tools) for answer in answers] for value, answers in values
+        [Conversation([*value.prompt, *answer], value.tools) for answer in answers]
+        for value, answers in values
     ]
     encoded = iter(encode_dialogs([each for row in rows for each in row], task.template, task.tokenizer))
     outcomes: list[Outcome] = []
@@ -170,7 +171,7 @@ def _encode_behind(
     return outcomes
 
 
-def _fit(task: Task[Any], dialogs: Sequence[Dialog], turns: int, samples: list[Sample]) -> Outcome:
+def _fit(task: Task[Any], dialogs: Sequence[Conversation], turns: int, samples: list[Sample]) -> Outcome:
     """The samples of a row where they fit, or with a shorter prompt where that is allowed."""
     assert task.template is not None
     if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
@@ -190,7 +191,7 @@ def _fit(task: Task[Any], dialogs: Sequence[Dialog], turns: int, samples: list[S
     return Encoded(samples, length, cut, unknown)
 
 
-def check_pair(pair: Pair) -> None:
+def check_pair(pair: PreferencePair) -> None:
     """Check that both answers of a pair can be learned, and differ.
 
     Raises:
@@ -204,13 +205,13 @@ def check_pair(pair: Pair) -> None:
         )
 
 
-def check_turns(messages: Conversation) -> None:
+def check_turns(messages: Messages) -> None:
     """Check that turns are a conversation with something to learn in it.
 
     Raises:
         DataError: with the turn that is wrong.
     """
-    if messages is None or isinstance(messages, (str, dict, Pair, Judged)):
+    if messages is None or isinstance(messages, (str, dict, PreferencePair, UnpairedExample)):
         raise DataError(
             f"the format gives {messages!r:.60}, expected messages; raw text is for data type='text', "
             "pairs for type='preference', single labels for type='unpaired_preference'"
@@ -220,30 +221,30 @@ def check_turns(messages: Conversation) -> None:
         for each in _listed(messages)
     ):
         raise DataError(f"the format gives {messages!r:.100}, expected Messages of {', '.join(ROLES)}")
-    answers = [each for each in messages if each.trained]
+    answers = [each for each in messages if each.is_target]
     if not answers:
         raise DataError("the row has no answer to learn (no trained turn of the assistant)")
     if any(not each.content.strip() and not each.tool_calls for each in answers):
         raise EmptyAnswerError("an answer is empty, so there is nothing to learn from the row")
     first = next((each for each in messages if each.role != "system"), answers[0])
-    if first.role != "user" and first.trained:
+    if first.role != "user" and first.is_target:
         raise DataError("the first turn is the assistant's, expected a turn of the user that it answers")
     for before, after in pairwise(messages):
         if before.role == after.role and after.role != "tool":
             raise DataError(f"two turns of the {after.role} in a row")
 
 
-def _reversed(pair: Pair) -> bool:
+def _reversed(pair: PreferencePair) -> bool:
     return pair.scores is not None and pair.scores[0] < pair.scores[1]
 
 
-def _compared(pair: Pair) -> Iterator[str]:
+def _compared(pair: PreferencePair) -> Iterator[str]:
     yield from _said(pair.prompt, pair.tools)
     yield from ("chosen", *_said(pair.chosen))
     yield from ("rejected", *_said(pair.rejected))
 
 
-def _said(messages: Conversation, tools: Iterable[Any] = ()) -> Iterator[str]:
+def _said(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
     for tool in tools:
         yield repr(tool)
     for each in messages:
@@ -258,5 +259,5 @@ def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else [None]
 
 
-def _key(messages: Conversation) -> list[tuple[Any, ...]]:
+def _key(messages: Messages) -> list[tuple[Any, ...]]:
     return [(each.role, each.content.strip(), each.reasoning, each.tool_calls) for each in messages]

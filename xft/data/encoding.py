@@ -15,13 +15,13 @@ import numpy as np
 
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import BoundTemplate
-from xft.types import IGNORE_INDEX, Dialog, Sample, Segment, Tokenizer
+from xft.types import IGNORE_INDEX, Conversation, Sample, Segment, Tokenizer
 
 _PENDING = DataError("not encoded yet")
 
 
 def encode_dialogs(
-    dialogs: Sequence[Dialog], template: BoundTemplate, tokenizer: Tokenizer
+    dialogs: Sequence[Conversation], template: BoundTemplate, tokenizer: Tokenizer
 ) -> list[Sample | DataError]:
     """Encode conversations, in one batch.
 
@@ -86,7 +86,7 @@ def _label(segments: Sequence[Segment], text: str, encoding: Any, bos: int | Non
     position = 0
     for segment in segments:
         stop = position + len(segment.text)
-        if segment.trained:
+        if segment.is_target:
             first, last = _tokens_between(encoding, position, stop)
             labels[first : last + 1] = ids[first : last + 1]
         position = stop
@@ -131,7 +131,7 @@ def check_text(text: str) -> None:
 
 
 def shorten(
-    dialog: Dialog, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
+    dialog: Conversation, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
 ) -> Sample | None:
     """Cut a conversation until it fits.
 
@@ -161,7 +161,11 @@ def shorten(
 
 
 def shorten_prompt(
-    dialogs: Sequence[Dialog], turns: int, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
+    dialogs: Sequence[Conversation],
+    turns: int,
+    template: BoundTemplate,
+    tokenizer: Tokenizer,
+    max_length: int,
 ) -> list[Sample] | None:
     """Cut the prompt that several conversations begin with until all of them fit.
 
@@ -191,19 +195,19 @@ def shorten_prompt(
     return [each for each in encode_dialogs(cut, template, tokenizer) if isinstance(each, Sample)]
 
 
-def _length(dialog: Dialog, template: BoundTemplate, tokenizer: Tokenizer) -> float:
+def _length(dialog: Conversation, template: BoundTemplate, tokenizer: Tokenizer) -> float:
     sample = encode_dialogs([dialog], template, tokenizer)[0]
     return math.inf if isinstance(sample, DataError) else len(sample)
 
 
-def _exchanges(dialog: Dialog) -> list[int]:
+def _exchanges(dialog: Conversation) -> list[int]:
     """Where the exchanges of a chat begin, each with a turn of the user, up to the last that has an
     answer to learn."""
-    learnt = max((at for at, each in enumerate(dialog.messages) if each.trained), default=-1)
+    learnt = max((at for at, each in enumerate(dialog.messages) if each.is_target), default=-1)
     return [at for at, each in enumerate(dialog.messages) if each.role == "user" and at <= learnt]
 
 
-def _without(dialog: Dialog, count: int) -> Dialog:
+def _without(dialog: Conversation, count: int) -> Conversation:
     """The conversation without its ``count`` oldest exchanges. The system turn stays."""
     if not count:
         return dialog
@@ -212,7 +216,7 @@ def _without(dialog: Dialog, count: int) -> Dialog:
     return replace(dialog, messages=[*dialog.messages[:head], *dialog.messages[begin:]])
 
 
-def _cut_longest(dialog: Dialog, excess: int, tokenizer: Tokenizer) -> Dialog | None:
+def _cut_longest(dialog: Conversation, excess: int, tokenizer: Tokenizer) -> Conversation | None:
     """The conversation with ``excess`` tokens less, cut from the ends of the longest contents: all
     that are longer than a certain length are cut to it."""
     encodings = tokenize(tokenizer, [each.content for each in dialog.messages])

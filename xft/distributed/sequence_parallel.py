@@ -18,15 +18,15 @@ from torch.autograd import Function
 from torch.nn.functional import pad
 
 from xft.errors import ConfigError
-from xft.types import SequenceGroup
+from xft.types import SequenceParallelGroup
 
 
-def padded_length(length: int, group: SequenceGroup) -> int:
+def padded_length(length: int, group: SequenceParallelGroup) -> int:
     """Round a sequence length up to a multiple of the group size."""
     return -(-length // group.size) * group.size
 
 
-def split_sequence(tensor: Tensor, group: SequenceGroup, fill: float = 0) -> Tensor:
+def split_sequence(tensor: Tensor, group: SequenceParallelGroup, fill: float = 0) -> Tensor:
     """Return this rank's slice of a sequence.
 
     Args:
@@ -42,7 +42,7 @@ def split_sequence(tensor: Tensor, group: SequenceGroup, fill: float = 0) -> Ten
     return padded.tensor_split(group.size, dim=1)[group.rank]
 
 
-def seq_to_heads(states: Tensor, group: SequenceGroup) -> Tensor:
+def seq_to_heads(states: Tensor, group: SequenceParallelGroup) -> Tensor:
     """Exchange all heads of this rank's tokens for all tokens of this rank's heads.
 
     Args:
@@ -59,7 +59,7 @@ def seq_to_heads(states: Tensor, group: SequenceGroup) -> Tensor:
     return _all_to_all(pieces, group).transpose(0, 1).flatten(1, 2)[None]
 
 
-def heads_to_seq(states: Tensor, group: SequenceGroup) -> Tensor:
+def heads_to_seq(states: Tensor, group: SequenceParallelGroup) -> Tensor:
     """Exchange all tokens of this rank's heads for all heads of this rank's tokens.
 
     Args:
@@ -73,7 +73,7 @@ def heads_to_seq(states: Tensor, group: SequenceGroup) -> Tensor:
     return _all_to_all(pieces, group).transpose(0, 1).flatten(1, 2)[None]
 
 
-def all_reduce_sum(tensor: Tensor, group: SequenceGroup | None) -> Tensor:
+def all_reduce_sum(tensor: Tensor, group: SequenceParallelGroup | None) -> Tensor:
     """Sum a tensor over the ranks of a group.
 
     The backward pass is the identity. Every rank computes the same function of the sum, and parameter gradients
@@ -122,10 +122,10 @@ class _AllToAll(Function):
     """Send piece ``i`` to rank ``i`` and receive one piece from each rank; gradients travel the same way back."""
 
     @staticmethod
-    def forward(ctx: Any, pieces: Tensor, group: SequenceGroup) -> Tensor:
+    def forward(ctx: Any, pieces: Tensor, group: SequenceParallelGroup) -> Tensor:
         ctx.group = group
         received = torch.empty_like(pieces, memory_format=torch.contiguous_format)
-        distributed.all_to_all_single(received, pieces.contiguous(), group=group.handle)
+        distributed.all_to_all_single(received, pieces.contiguous(), group=group.process_group)
         return received
 
     @staticmethod
@@ -135,9 +135,9 @@ class _AllToAll(Function):
 
 class _AllReduceSum(Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, group: SequenceGroup) -> Tensor:
+    def forward(ctx: Any, part: Tensor, group: SequenceParallelGroup) -> Tensor:
         total = part.clone()
-        distributed.all_reduce(total, group=group.handle)
+        distributed.all_reduce(total, group=group.process_group)
         return total
 
     @staticmethod
@@ -145,6 +145,6 @@ class _AllReduceSum(Function):
         return gradients[0], None
 
 
-def _all_to_all(pieces: Tensor, group: SequenceGroup) -> Tensor:
+def _all_to_all(pieces: Tensor, group: SequenceParallelGroup) -> Tensor:
     received: Tensor = _AllToAll.apply(pieces, group)
     return received

@@ -10,7 +10,7 @@ from xft.data.sources import Reading, locate, parse
 from xft.errors import DataError
 from xft.evaluation.text_metrics import compare_texts
 from xft.models import Generator
-from xft.types import Dialog, Message
+from xft.types import Conversation, Message
 
 PORTION = 16
 """Rows that are answered at once."""
@@ -58,7 +58,7 @@ def answer_rows(
         turns: list[Sequence[Message]] = []
         for origin, raw in portion:
             try:
-                dialog: Dialog = task.accept(format(parse(origin, raw)))
+                dialog: Conversation = task.accept(format(parse(origin, raw)))
                 if dialog.tools or dialog.messages[-1].role != "assistant":
                     raise DataError("expected turns without tools, the last of which is an answer")
             except DataError as error:

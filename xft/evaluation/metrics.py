@@ -28,7 +28,7 @@ class Tally:
         self._targets += output.num_targets
         for name, value in output.metrics.items():
             self._values.setdefault(name, []).append(value.detach())
-            weight = output.weights.get(name, output.num_targets)
+            weight = output.metric_denominators.get(name, output.num_targets)
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def means(self, reduce_sum: Callable[[Sequence[float]], list[float]] = list) -> dict[str, float]:

@@ -19,7 +19,7 @@ from xft.errors import ConfigError, DataError, ModelError
 from xft.models import LoadedModel, open_artifact
 from xft.models.training_model import evaluating, rate
 from xft.templates import BoundTemplate
-from xft.types import Conversation, Judged, Pair, Row, Sample
+from xft.types import Messages, PreferencePair, Row, Sample, UnpairedExample
 
 PORTION = 256
 """Rows that are read, encoded and scored at a time."""
@@ -90,7 +90,10 @@ class Rater:
         config: Any = loaded.base.config
         most = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 10**9)
         shared = (self.format, template, loaded.tokenizer, most)
-        self._tasks: dict[type, Task[Any]] = {Pair: Preferences(*shared), Judged: Judgements(*shared)}
+        self._tasks: dict[type, Task[Any]] = {
+            PreferencePair: Preferences(*shared),
+            UnpairedExample: Judgements(*shared),
+        }
         self._other: Task[Any] = Conversations(*shared)
 
     def rate(self, location: Location) -> Iterator[Rated]:
@@ -205,10 +208,10 @@ def by_columns(row: Row) -> Any:
     )
 
 
-def _continuations(value: Any) -> list[Conversation]:
-    if isinstance(value, Pair):
+def _continuations(value: Any) -> list[Messages]:
+    if isinstance(value, PreferencePair):
         return [value.chosen, value.rejected]
-    return [value.answer if isinstance(value, Judged) else value.messages]
+    return [value.answer if isinstance(value, UnpairedExample) else value.messages]
 
 
 def _lines(rated: Iterator[Rated], out: TextIO | None) -> Iterator[str]:

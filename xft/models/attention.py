@@ -22,7 +22,7 @@ from transformers.masking_utils import sdpa_mask
 
 from xft.distributed import heads_to_seq, seq_to_heads
 from xft.kernels import block_attention
-from xft.types import SequenceGroup
+from xft.types import SequenceParallelGroup
 
 PACKED = "xft_packed"
 
@@ -40,9 +40,9 @@ def packed_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    segment_lengths: Sequence[int] | None = None,
+    seq_lens: Sequence[int] | None = None,
     kernels: bool = False,
-    sequence: SequenceGroup | None = None,
+    sequence: SequenceParallelGroup | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each segment of a flat batch.
@@ -58,7 +58,7 @@ def packed_attention(
         dropout: probability, in training.
         scaling: factor of the scores; one over the root of ``head_dim`` by default.
         sliding_window: how many tokens back a token sees, itself included.
-        segment_lengths: lengths that add up to ``seq``, of all ranks that share the tokens out.
+        seq_lens: lengths that add up to ``seq``, of all ranks that share the tokens out.
         kernels: whether ``xft.kernels`` and ``varlen_attn`` of torch may be used.
         sequence: the ranks that share the tokens out.
         kwargs: passed on where there are no segments.
@@ -69,22 +69,22 @@ def packed_attention(
     Raises:
         ValueError: the lengths do not add up to ``seq``.
     """
-    if segment_lengths is None:
+    if seq_lens is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if sequence is not None:
         query, key, value = (seq_to_heads(each, sequence) for each in (query, key, value))
-    if sum(segment_lengths) != query.shape[2]:
-        raise ValueError(f"segments of {sum(segment_lengths)} tokens in a batch of {query.shape[2]}")
+    if sum(seq_lens) != query.shape[2]:
+        raise ValueError(f"segments of {sum(seq_lens)} tokens in a batch of {query.shape[2]}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if kernels and dropout == 0 and _has_varlen(query):
-        found = _varlen(query, key, value, segment_lengths, scale, sliding_window)
-    elif kernels and dropout == 0 and _in_blocks(query, segment_lengths):
-        found = block_attention(query[0], key[0], value[0], scale, sliding_window, segment_lengths)
+        found = _varlen(query, key, value, seq_lens, scale, sliding_window)
+    elif kernels and dropout == 0 and _in_blocks(query, seq_lens):
+        found = block_attention(query[0], key[0], value[0], scale, sliding_window, seq_lens)
         found = found[None].transpose(1, 2)
     else:
-        found = _by_segment(query, key, value, segment_lengths, scale, sliding_window, dropout)
+        found = _by_segment(query, key, value, seq_lens, scale, sliding_window, dropout)
     return found if sequence is None else heads_to_seq(found, sequence), None
 
 

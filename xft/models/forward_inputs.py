@@ -38,7 +38,7 @@ def model_inputs(model: nn.Module, batch: Batch, whole: bool = False) -> dict[st
         whole: whether some tokens may stand behind a flat batch, in a segment of their own, where that suits
             kernels.
     """
-    group, lengths = batch.sequence, batch.segment_lengths
+    group, lengths = batch.sequence, batch.seq_lens
     arguments: dict[str, Any] = {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
@@ -64,7 +64,7 @@ def model_inputs(model: nn.Module, batch: Batch, whole: bool = False) -> dict[st
     config: Any = model.config
     if lengths and config._attn_implementation == PACKED:
         arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
-        arguments["segment_lengths"] = lengths
+        arguments["seq_lens"] = lengths
         arguments["kernels"] = uses_kernels(model)
     return arguments
 
@@ -83,7 +83,7 @@ def predictions(batch: Batch) -> tuple[Tensor, Tensor]:
 def own_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
     """Places and ids of the trained tokens that are predicted from this rank's share of the batch, and how many of
     the batch come before them. The places are counted from the beginning of the share."""
-    places, group = batch.target_places, batch.sequence
+    places, group = batch.target_positions, batch.sequence
     begin, before = 0, 0
     if group is not None:
         share = padded_length(batch.labels.shape[1], group) // group.size
@@ -95,7 +95,7 @@ def own_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
 
 def own_counts(batch: Batch, number: int) -> list[int]:
     """How many of this rank's ``number`` targets each sample has."""
-    counts = batch.sample_targets
+    counts = batch.targets_per_sample
     if batch.sequence is None:
         return counts
     _, _, before = own_targets(batch)

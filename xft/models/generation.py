@@ -11,7 +11,7 @@ from torch import nn
 
 from xft.errors import ModelError
 from xft.templates import BoundTemplate
-from xft.types import Conversation, Tokenizer
+from xft.types import Messages, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Generator:
 
     def answer(
         self,
-        conversations: Sequence[Conversation],
+        conversations: Sequence[Messages],
         max_new_tokens: int = 128,
         temperature: float = 0.0,
         batch_size: int = 16,
@@ -88,7 +88,7 @@ class Generator:
         return answers
 
     def stream(
-        self, conversation: Conversation, max_new_tokens: int = 512, temperature: float = 0.0
+        self, conversation: Messages, max_new_tokens: int = 512, temperature: float = 0.0
     ) -> Iterator[str]:
         """Answer one conversation piece by piece.
 
@@ -159,7 +159,7 @@ class Generator:
         mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
         return self._generate(ids, mask, max_new_tokens, temperature, **options)
 
-    def encode(self, conversation: Conversation) -> list[int]:
+    def encode(self, conversation: Messages) -> list[int]:
         """The ids of a conversation, up to where the answer begins."""
         text = self.template.render(conversation, generation=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

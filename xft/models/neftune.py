@@ -74,9 +74,9 @@ def noisy_embeddings(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tenso
 def _lengths(batch: Batch) -> Tensor:
     """``(batch, seq)`` in fp32: the length of the sample that each token belongs to; infinite for padding."""
     ids = batch.input_ids
-    if batch.segment_lengths:
+    if batch.seq_lens:
         # Made on the host, so that the device is not waited for.
-        lengths = torch.tensor(batch.segment_lengths)
+        lengths = torch.tensor(batch.seq_lens)
         each = lengths.repeat_interleave(lengths).float().view(ids.shape)
         return each.to(ids.device, non_blocking=True)
     if batch.attention_mask is None:

@@ -119,7 +119,7 @@ class Cached:
         Raises:
             TrainingError: an answer is none of those that were kept.
         """
-        wanted = np.asarray(batch.digests, dtype=np.uint64)
+        wanted = np.asarray(batch.sample_hashes, dtype=np.uint64)
         places = np.searchsorted(self.digests, wanted).clip(max=len(self.digests) - 1)
         if len(wanted) != batch.num_samples or not np.array_equal(self.digests[places], wanted):
             raise TrainingError(
@@ -214,7 +214,7 @@ def _cache(reference: Reference, setup: Setup) -> Cached:
     for batch in _dealt(setup.batches(), ranks.data_rank, ranks.data_world_size):
         with ranks.autocast():
             found = reference(model, ranks.place(batch))
-        known.update(zip(batch.digests, found.tolist(), strict=True))
+        known.update(zip(batch.sample_hashes, found.tolist(), strict=True))
     for each in ranks.gather(known):
         known.update(each)
     digests = np.asarray(sorted(known), dtype=np.uint64)

@@ -86,7 +86,7 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         states, targets = _target_states(parts[0], model, batch)
         loss, correct = head_cross_entropy(*_in_one_type(states, targets, *weights))
     group = batch.sequence
-    count = len(targets) if group is None else len(batch.target_places)
+    count = len(targets) if group is None else len(batch.target_positions)
     return all_reduce_sum(loss, group), all_reduce_sum(correct, group), count
 
 
@@ -119,7 +119,7 @@ def score(model: nn.Module, batch: Batch) -> Scores:
         model: a causal language model of transformers, with or without an adapter.
         batch: flat or padded.
     """
-    counts = batch.sample_targets
+    counts = batch.targets_per_sample
     own = _target_log_probs(model, batch)
     return Scores(all_reduce_sum(sum_by_sample(own, own_counts(batch, len(own))), batch.sequence), counts)
 

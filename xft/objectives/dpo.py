@@ -77,7 +77,7 @@ class DPO:
 
     def count(self, batch: Batch) -> int:
         """How many pairs a batch has."""
-        return len(present_pairs(batch.sample_targets))
+        return len(present_pairs(batch.targets_per_sample))
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch against the model with its adapter off; others want ``prepare``."""

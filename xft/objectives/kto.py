@@ -81,7 +81,7 @@ class KTO:
 
     def count(self, batch: Batch) -> int:
         """How many answers a batch has."""
-        return sum(1 for each in batch.sample_targets if each)
+        return sum(1 for each in batch.targets_per_sample if each)
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch against the model with its adapter off; others want ``prepare``."""
@@ -151,10 +151,10 @@ def _report(
     for side, chosen in (("chosen", desirable & present), ("rejected", ~desirable & present)):
         for name, values in (("rewards", rewards), ("logps", log_probs), ("length", lengths)):
             output.metrics[f"{name}/{side}"] = values[chosen].sum()
-            output.weights[f"{name}/{side}"] = int(chosen.sum())
+            output.metric_denominators[f"{name}/{side}"] = int(chosen.sum())
     wanted = desirable & present
     output.metrics["nll_loss"] = -log_probs[wanted].sum()
-    output.weights["nll_loss"] = float(lengths[wanted].sum())
+    output.metric_denominators["nll_loss"] = float(lengths[wanted].sum())
 
 
 def _report_base(
@@ -172,4 +172,4 @@ def _report_base(
     output.metrics["rewards/accuracies"] = (right & present).sum()
     output.metrics["kl"] = height * number
     output.metrics["kl/estimated"] = torch.tensor(0 if base is None else number)
-    output.weights["kl"] = 0 if base is None else number
+    output.metric_denominators["kl"] = 0 if base is None else number

@@ -85,7 +85,7 @@ class PairObjective(ABC):
 
     def count(self, batch: Batch) -> int:
         """How many pairs a batch has."""
-        return len(present_pairs(batch.sample_targets))
+        return len(present_pairs(batch.targets_per_sample))
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch, summed over its pairs."""

@@ -69,12 +69,12 @@ class Reward:
 
     def count(self, batch: Batch) -> int:
         """How many pairs a batch has."""
-        return len(present_pairs(batch.sample_targets))
+        return len(present_pairs(batch.targets_per_sample))
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch, summed over its pairs."""
         scores = rate(model, batch)
-        counts = batch.sample_targets
+        counts = batch.targets_per_sample
         lengths = torch.tensor(counts, device=scores.device, dtype=scores.dtype)
         chosen, rejected = index_pairs(counts, scores.device)
         compared = self._compare(scores[chosen], scores[rejected])

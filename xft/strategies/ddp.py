@@ -14,7 +14,7 @@ from xft.distributed.launch import DEFAULT_TIMEOUT_MINUTES, start_process_group
 from xft.models import unwrap
 from xft.registry import register
 from xft.strategies.single_device import Autocast, SingleDevice
-from xft.types import SequenceGroup
+from xft.types import SequenceParallelGroup
 
 
 class Distributed(SingleDevice):
@@ -53,7 +53,7 @@ class Distributed(SingleDevice):
         self.data_world_size = self.world_size // size
         if size > 1:
             handle, _ = distributed.new_subgroups(size, timeout=timedelta(minutes=timeout_minutes))
-            self.sequence = SequenceGroup(place, size, handle)
+            self.sequence = SequenceParallelGroup(place, size, handle)
         super().__init__(work_dir, seed, device, autocast)
         self._launcher = launcher
 

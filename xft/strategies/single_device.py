@@ -16,7 +16,7 @@ from xft.errors import TrainingError
 from xft.optim.optimizers import leave_average, take_average
 from xft.registry import register
 from xft.strategies.batching import Portions
-from xft.types import Batch, LossOutput, SequenceGroup
+from xft.types import Batch, LossOutput, SequenceParallelGroup
 
 Autocast = Literal["bfloat16"]
 
@@ -47,7 +47,7 @@ class SingleDevice(StrategyBase):
     world_size = 1
     data_rank = 0
     data_world_size = 1
-    sequence: SequenceGroup | None = None
+    sequence: SequenceParallelGroup | None = None
     timeout_minutes = 0.0
     distributed = False
     together = False

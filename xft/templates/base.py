@@ -32,7 +32,7 @@ from xft.templates.jinja_env import (
 )
 from xft.templates.render_cache import MAX_TURNS, Plans, shape, values_of
 from xft.templates.spans import find_spans
-from xft.types import Conversation, Message, Segment, Tokenizer, ToolCall, Tools
+from xft.types import Message, Messages, Segment, Tokenizer, ToolCall, Tools
 
 _MARK = "\ue000answer\ue001"
 _QUESTION = Message("user", "question")
@@ -134,7 +134,7 @@ class BoundTemplate:
         closers = [each for each in self._turn.closers if pieces[1].text.endswith(each)]
         return tuple(dict.fromkeys((self.stop_token, *closers)))
 
-    def render(self, messages: Conversation, generation: bool = False, tools: Tools = ()) -> str:
+    def render(self, messages: Messages, generation: bool = False, tools: Tools = ()) -> str:
         """The text of a conversation.
 
         Args:
@@ -149,7 +149,7 @@ class BoundTemplate:
         plain = check_messages(messages, tools)
         return self._checked(messages, plain, generation)
 
-    def segments(self, messages: Conversation, tools: Tools = ()) -> list[Segment]:
+    def segments(self, messages: Messages, tools: Tools = ()) -> list[Segment]:
         """Cut the text of a conversation into trained and untrained pieces.
 
         The trained piece of an answer runs from behind the header to the end-of-turn token,
@@ -181,7 +181,7 @@ class BoundTemplate:
         full = self._checked(messages, offered)
         return self._plans.make(messages, offered, full, key) or self._marked(messages, offered, full)
 
-    def _prepared(self, messages: Conversation) -> Conversation:
+    def _prepared(self, messages: Messages) -> Messages:
         """The conversation with its reasoning where the template looks for it."""
         if self._renderer.reads_reasoning or not _reasons(messages):
             return messages
@@ -190,10 +190,10 @@ class BoundTemplate:
             for each in messages
         ]
 
-    def _text(self, messages: Conversation, tools: Sequence[Any] = (), generation: bool = False) -> str:
+    def _text(self, messages: Messages, tools: Sequence[Any] = (), generation: bool = False) -> str:
         return self._renderer.text(as_turns(messages), tools, generation)
 
-    def _checked(self, messages: Conversation, tools: Sequence[Any], generation: bool = False) -> str:
+    def _checked(self, messages: Messages, tools: Sequence[Any], generation: bool = False) -> str:
         text = self._text(messages, tools, generation)
         if tools:
             # Whether tools are shown follows from who speaks; it is looked at once for each way.
@@ -210,7 +210,7 @@ class BoundTemplate:
         check_shown(text, messages, tools)
         return text
 
-    def _marked(self, messages: Conversation, tools: Sequence[Any], full: str) -> list[Segment]:
+    def _marked(self, messages: Messages, tools: Sequence[Any], full: str) -> list[Segment]:
         """The segments of a conversation whose rendering cannot be traced."""
         spans = find_spans(full, messages, lambda marked: self._text(marked, tools), self._turn)
         segments: list[Segment] = []
@@ -222,7 +222,7 @@ class BoundTemplate:
         return [each for each in segments if each.text]
 
 
-def _reasons(messages: Conversation) -> bool:
+def _reasons(messages: Messages) -> bool:
     for each in messages:  # noqa: SIM110 - three times as fast as any(), in the innermost path
         if each.reasoning:
             return True

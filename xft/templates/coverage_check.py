@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.types import Conversation, Message
+from xft.types import Message, Messages
 
 
-def check_shown(text: str, messages: Conversation, tools: Sequence[Any]) -> None:
+def check_shown(text: str, messages: Messages, tools: Sequence[Any]) -> None:
     """Refuse a text in which something is missing.
 
     White space around a content may be stripped, a tool's result may be written as JSON, and
@@ -44,7 +44,7 @@ def check_shown(text: str, messages: Conversation, tools: Sequence[Any]) -> None
             raise TemplateError(f"tools: the chat template does not show {name!r}; name another template")
 
 
-def _missing(text: str, messages: Conversation) -> int | None:
+def _missing(text: str, messages: Messages) -> int | None:
     """The first turn that is not in the text, each place counting for one turn only.
 
     Turns stand in their order almost always. Where they do not (a template that puts the system

@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from xft.errors import TemplateError
-from xft.types import Conversation, Message, Tools
+from xft.types import Message, Messages, Tools
 
 Turn = dict[str, Any]
 """A message as a template sees it."""
@@ -185,9 +185,7 @@ class Renderer:
         return self._moment.strftime(layout)
 
 
-def as_turns(
-    messages: Conversation, text: Callable[[int, str], Any] = lambda at, value: value
-) -> list[Turn]:
+def as_turns(messages: Messages, text: Callable[[int, str], Any] = lambda at, value: value) -> list[Turn]:
     """Messages as templates know them: the format that transformers documents under "Tool use".
 
     Args:
@@ -217,7 +215,7 @@ def as_turns(
     return turns
 
 
-def check_messages(messages: Conversation, tools: Tools) -> list[Any]:
+def check_messages(messages: Messages, tools: Tools) -> list[Any]:
     """Refuse what no template can mean.
 
     Returns:
@@ -231,7 +229,7 @@ def check_messages(messages: Conversation, tools: Tools) -> list[Any]:
         raise TemplateError("the conversation is empty, expected at least one turn")
     for at, each in enumerate(messages):
         if each.role != "assistant":
-            what = "trained" if each.trained else "given reasoning" if each.reasoning else ""
+            what = "trained" if each.is_target else "given reasoning" if each.reasoning else ""
             if what or each.tool_calls:
                 raise TemplateError(
                     f"turn {at + 1}: only the assistant's turns can be {what or 'given tool calls'}, "

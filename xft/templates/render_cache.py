@@ -15,7 +15,7 @@ from xft.templates.delimiters import Turn
 from xft.templates.jinja_env import Renderer, as_turns
 from xft.templates.symbolic_render import written
 from xft.templates.symbolic_values import Arguments, Hole, Part, Question, Text, Trace, answerer
-from xft.types import Conversation, Message, Segment
+from xft.types import Message, Messages, Segment
 
 Filler = Callable[[Any], str] | None
 MAX_TURNS = 64
@@ -98,7 +98,7 @@ class Plans:
         return True, node
 
     def make(
-        self, messages: Conversation, tools: Sequence[Any], full: str, key: tuple[Any, ...] | None
+        self, messages: Messages, tools: Sequence[Any], full: str, key: tuple[Any, ...] | None
     ) -> list[Segment] | None:
         """Make the plan of a conversation, and keep it under ``key`` if that is given.
 
@@ -145,20 +145,20 @@ class Plans:
         way[0].ways[way[1]] = plan
 
 
-def values_of(messages: Conversation) -> list[Any]:
+def values_of(messages: Messages) -> list[Any]:
     """The texts of a conversation, as plans number them: contents, reasonings, then the name and the
     arguments of each tool call."""
     calls = [part for each in messages for call in each.tool_calls for part in (call.name, call.arguments)]
     return [each.content for each in messages] + [each.reasoning for each in messages] + calls
 
 
-def _owners(messages: Conversation) -> list[int]:
+def _owners(messages: Messages) -> list[int]:
     """For each of :func:`values_of`, the number of its message."""
     numbers = list(range(len(messages)))
     return numbers * 2 + [at for at, each in enumerate(messages) for _ in each.tool_calls for _ in (0, 1)]
 
 
-def _symbolic(messages: Conversation, trace: Trace) -> list[dict[str, Any]]:
+def _symbolic(messages: Messages, trace: Trace) -> list[dict[str, Any]]:
     turns = as_turns(messages)
     index = 2 * len(messages)
     for at, turn in enumerate(turns):
@@ -173,7 +173,7 @@ def _symbolic(messages: Conversation, trace: Trace) -> list[dict[str, Any]]:
     return turns
 
 
-def _plan(parts: list[Part], messages: Conversation, turn: Turn) -> Plan | None:
+def _plan(parts: list[Part], messages: Messages, turn: Turn) -> Plan | None:
     holes = [each for each in parts if isinstance(each, Hole)]
     gaps: list[list[str]] = [[]]
     for each in parts:
@@ -194,7 +194,7 @@ def _plan(parts: list[Part], messages: Conversation, turn: Turn) -> Plan | None:
 
 
 def _cuts(
-    owners: list[int], gaps: list[str], messages: Conversation, turn: Turn
+    owners: list[int], gaps: list[str], messages: Messages, turn: Turn
 ) -> list[tuple[int, int]] | None:
     """Where trained pieces begin and end, by turns: the number of a gap, and a place in it."""
     first: dict[int, int] = {}
@@ -207,7 +207,7 @@ def _cuts(
         last[owner] = place
     cuts: list[tuple[int, int]] = []
     for at, message in enumerate(messages):
-        if message.trained:
+        if message.is_target:
             if at not in first or at in apart:
                 return None  # it stands nowhere, or in two places
             begin, end = first[at], last[at] + 1
@@ -230,7 +230,7 @@ def _pieces(gaps: list[str], cuts: list[tuple[int, int]]) -> list[tuple[str, int
     return pieces
 
 
-def _is_complete(holes: list[Hole], messages: Conversation) -> bool:
+def _is_complete(holes: list[Hole], messages: Messages) -> bool:
     whole = {each.index for each in holes if all(_only_strips(*step) for step in each.steps)}
     shown = {each.index for each in holes}
     count = 2 * len(messages)
@@ -244,4 +244,4 @@ def _only_strips(step: str, characters: Any) -> bool:
 
 def shape(messages: Sequence[Message]) -> tuple[Any, ...]:
     """Under what the plan of a conversation without tools and tool calls is kept."""
-    return tuple([part for each in messages for part in (each.role, each.trained, not each.reasoning)])
+    return tuple([part for each in messages for part in (each.role, each.is_target, not each.reasoning)])

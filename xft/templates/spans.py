@@ -12,13 +12,13 @@ from itertools import islice
 
 from xft.errors import TemplateError
 from xft.templates.delimiters import Turn
-from xft.types import Conversation, Message, ToolCall
+from xft.types import Message, Messages, ToolCall
 
-Render = Callable[[Conversation], str]
+Render = Callable[[Messages], str]
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
-def find_spans(full: str, messages: Conversation, render: Render, turn: Turn) -> list[tuple[int, int]]:
+def find_spans(full: str, messages: Messages, render: Render, turn: Turn) -> list[tuple[int, int]]:
     """Where the trained pieces of a text begin and end.
 
     Args:
@@ -30,7 +30,7 @@ def find_spans(full: str, messages: Conversation, render: Render, turn: Turn) ->
     Raises:
         TemplateError: an answer cannot be found, is not opened or not closed.
     """
-    trained = [at for at, each in enumerate(messages) if each.trained]
+    trained = [at for at, each in enumerate(messages) if each.is_target]
     first, last = _strangers(messages)
     mark = f"{first}answer{last}"
     said = _all_at_once(full, messages, trained, render, first, last)
@@ -53,7 +53,7 @@ def find_spans(full: str, messages: Conversation, render: Render, turn: Turn) ->
     return spans
 
 
-def _strangers(messages: Conversation) -> tuple[str, str]:
+def _strangers(messages: Messages) -> tuple[str, str]:
     """Two characters that stand nowhere in a conversation."""
     said: set[str] = set()
     for each in messages:
@@ -65,7 +65,7 @@ def _strangers(messages: Conversation) -> tuple[str, str]:
 
 
 def _all_at_once(
-    full: str, messages: Conversation, trained: Sequence[int], render: Render, first: str, last: str
+    full: str, messages: Messages, trained: Sequence[int], render: Render, first: str, last: str
 ) -> list[tuple[int, int]] | None:
     """Replace all answers by marks and lay the fixed text between them along the text.
 
@@ -114,13 +114,13 @@ def _forms(content: str) -> Iterator[str]:
     yield content.rpartition("</think>")[2].strip()
 
 
-def _one(full: str, messages: Conversation, at: int, render: Render, mark: str) -> tuple[int, int]:
+def _one(full: str, messages: Messages, at: int, render: Render, mark: str) -> tuple[int, int]:
     """Where what turn ``at`` says begins and ends in ``full``: where the text differs from the one
     in which something else is said."""
     marked = list(messages)
     said = messages[at]
     calls = tuple(ToolCall(call.name, {mark: mark}, call.id) for call in said.tool_calls)
-    marked[at] = Message(said.role, mark, said.trained, mark if said.reasoning else "", calls, said.name)
+    marked[at] = Message(said.role, mark, said.is_target, mark if said.reasoning else "", calls, said.name)
     other = render(marked)
     begin = _common_prefix(full, other)
     return begin, len(full) - _common_prefix(full[begin:][::-1], other[begin:][::-1])

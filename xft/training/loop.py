@@ -129,7 +129,7 @@ class TrainLoop(BaseLoop):
         window = self.plan.batches.window(*self._place_of(step), self.strategy.data_rank)
         batches = [lay_out(self.samples, each, self.unit, self.pad_token_id) for each in window]
         # What is pinned a GPU fetches by itself; the host does not wait for it.
-        return [each.pinned() for each in batches] if self.strategy.device.type == "cuda" else batches
+        return [each.pin_memory() for each in batches] if self.strategy.device.type == "cuda" else batches
 
     def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
         begun = time.perf_counter()

@@ -29,7 +29,7 @@ def test_flat_batch_by_hand(samples: list[Sample]) -> None:
     assert batch.input_ids.tolist() == [[11, 12, EOS, 21, 22, 23, 24, EOS, 31]]
     assert batch.labels.tolist() == [[IG, 12, EOS, IG, 22, IG, 24, EOS, IG]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 3, 4, 0]]
-    assert batch.segment_lengths == [3, 5, 1]
+    assert batch.seq_lens == [3, 5, 1]
     assert batch.attention_mask is None
 
 
@@ -47,7 +47,7 @@ def test_padded_batch_by_hand_where_padding_is_eos(samples: list[Sample]) -> Non
     ]
     assert batch.attention_mask is not None
     assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]
-    assert batch.segment_lengths == []
+    assert batch.seq_lens == []
 
 
 def test_padded_positions_restart_with_each_row(samples: list[Sample]) -> None:
@@ -111,7 +111,7 @@ def test_units_are_laid_out_with_their_samples_side_by_side(pairs: list[Sample],
     assert rows(batch) == [[40, 41], [50, 51], [0, 1, 2, 3], [10, 11]]
     assert (batch.attention_mask is None) == (pad is None)
     assert batch.num_samples == 4
-    assert batch.sample_targets == [1, 1, 3, 1]
+    assert batch.targets_per_sample == [1, 1, 3, 1]
 
 
 @pytest.mark.parametrize("unit", [1, 2])
@@ -119,7 +119,7 @@ def test_no_units_are_a_whole_unit_without_targets(pairs: list[Sample], unit: in
     batch = lay_out(pairs, [], unit)
     assert batch.num_samples == unit
     assert batch.num_targets == 0
-    assert batch.sample_targets == [0] * unit
+    assert batch.targets_per_sample == [0] * unit
     assert lay_out(pairs, [0], unit).num_targets > 0
 
 
@@ -146,23 +146,23 @@ def test_labels_of_answers_travel_with_them(samples: list[Sample]) -> None:
         moved = batch.to(torch.device("meta"))
         assert moved.desirable is not None
         assert moved.desirable.device.type == "meta"
-        assert moved.digests == batch.digests
+        assert moved.sample_hashes == batch.sample_hashes
     assert collate_flat(samples).desirable is None
 
 
 def test_digests_stand_for_ids_and_labels_alone(samples: list[Sample]) -> None:
     """They do not depend on layout or order, nor on the type of the ids."""
     flat, padded = collate_flat(samples), collate_padded(samples[::-1], 0)
-    assert len(set(flat.digests)) == 3
-    assert flat.digests == padded.digests[::-1]
+    assert len(set(flat.sample_hashes)) == 3
+    assert flat.sample_hashes == padded.sample_hashes[::-1]
     wide = [Sample(each.input_ids.astype(np.int64), each.labels.astype(np.int64)) for each in samples]
-    assert collate_flat(wide).digests == flat.digests
+    assert collate_flat(wide).sample_hashes == flat.sample_hashes
     other = sample([11, 12, EOS], [IG, IG, EOS])
-    assert collate_flat([other]).digests[0] not in flat.digests
+    assert collate_flat([other]).sample_hashes[0] not in flat.sample_hashes
 
 
 def test_split_leaves_padding_out_by_position(samples: list[Sample]) -> None:
     batch = collate_padded(samples, pad_token_id=EOS)
     assert rows(batch) == [[11, 12, EOS], [21, 22, 23, 24, EOS], [31]]
     assert rows(collate_flat(samples)) == rows(batch)
-    assert batch.sample_targets == collate_flat(samples).sample_targets == [2, 3, 0]
+    assert batch.targets_per_sample == collate_flat(samples).targets_per_sample == [2, 3, 0]

@@ -84,7 +84,7 @@ def test_rows_become_samples_in_the_order_of_the_files(tmp_path: Path, chatml: B
 
 def test_format_may_be_any_function_of_a_row(tmp_path: Path, chatml: BoundTemplate) -> None:
     def mine(row: Row) -> list[Message]:
-        return [Message("user", row["ask"]), Message("assistant", row["say"], trained=True)]
+        return [Message("user", row["ask"]), Message("assistant", row["say"], is_target=True)]
 
     path = write(tmp_path, [{"ask": "x", "say": "y"}])
     prepared = prepare(InstructionData(path, format=mine, val_split=None), chatml)

@@ -15,7 +15,7 @@ from xft.data.encoding import encode_dialogs, encode_texts
 from xft.data.encoding import shorten as shorten_dialog
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.types import IGNORE_INDEX, Conversation, Dialog, Message, Sample
+from xft.types import IGNORE_INDEX, Conversation, Message, Messages, Sample
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FRAME = 21
@@ -36,16 +36,16 @@ def talk(question: str, answer: str, *, trained: bool = True) -> list[Message]:
     return [Message("user", question), Message("assistant", answer, trained)]
 
 
-def encode(conversation: Conversation, template: BoundTemplate) -> Sample:
-    [sample] = encode_dialogs([Dialog(conversation)], template, template.tokenizer)
+def encode(conversation: Messages, template: BoundTemplate) -> Sample:
+    [sample] = encode_dialogs([Conversation(conversation)], template, template.tokenizer)
     assert isinstance(sample, Sample), sample
     return sample
 
 
 def shorten(
-    conversation: Conversation, template: BoundTemplate, tokenizer: Any, max_length: int
+    conversation: Messages, template: BoundTemplate, tokenizer: Any, max_length: int
 ) -> Sample | None:
-    return shorten_dialog(Dialog(conversation), template, tokenizer, max_length)
+    return shorten_dialog(Conversation(conversation), template, tokenizer, max_length)
 
 
 def encode_text(text: str, tokenizer: Any, max_length: int) -> list[Sample]:
@@ -93,14 +93,16 @@ def test_error_of_one_conversation_leaves_the_others(byte_tokenizer: Any) -> Non
     template = ChatTemplate(source).bind(byte_tokenizer)
     good = talk("q", "abc")
     results = encode_dialogs(
-        [Dialog(each) for each in (good, [Message("system", "s"), *good], good)], template, byte_tokenizer
+        [Conversation(each) for each in (good, [Message("system", "s"), *good], good)],
+        template,
+        byte_tokenizer,
     )
     assert [type(each) for each in results] == [Sample, TemplateError, Sample]
 
 
 def test_text_that_begins_with_bos_twice_is_refused(byte_tokenizer: Any) -> None:
     template = ChatTemplate("{{ bos_token + bos_token }}" + SOURCES["chatml"]).bind(byte_tokenizer)
-    [error] = encode_dialogs([Dialog(talk("q", "a"))], template, byte_tokenizer)
+    [error] = encode_dialogs([Conversation(talk("q", "a"))], template, byte_tokenizer)
     assert isinstance(error, TemplateError)
     assert "beginning-of-text token twice" in str(error)
 
@@ -116,7 +118,7 @@ def test_lone_surrogate_is_an_error_of_its_row_alone(chatml: BoundTemplate) -> N
     r"""JSON may hold ``"\ud800"``, which is no text that a tokenizer takes."""
     good = talk("q", "a")
     results = encode_dialogs(
-        [Dialog(each) for each in (good, talk("q", "\ud800"), good)], chatml, chatml.tokenizer
+        [Conversation(each) for each in (good, talk("q", "\ud800"), good)], chatml, chatml.tokenizer
     )
     assert isinstance(results[0], Sample)
     assert isinstance(results[1], DataError)

@@ -14,7 +14,7 @@ from xft.data import formats
 from xft.data.formats import EXAMPLES
 from xft.errors import DataError
 from xft.registry import list_registered, resolve
-from xft.types import ROLES, Dialog, Judged, Message, Pair, Row, ToolCall
+from xft.types import ROLES, Conversation, Message, PreferencePair, Row, ToolCall, UnpairedExample
 
 XTUNER = {
     *("alpaca", "alpaca_zh", "oasst1", "openai", "code_alpaca", "colors", "crime_kg_assistant"),
@@ -48,8 +48,8 @@ def conversation(value: Sequence[Message]) -> None:
         assert isinstance(each, Message)
         assert each.role in ROLES
         assert all(isinstance(text, str) for text in (each.content, each.reasoning, each.name))
-        assert isinstance(each.trained, bool)
-        assert each.role == "assistant" or not (each.trained or each.reasoning or each.tool_calls)
+        assert isinstance(each.is_target, bool)
+        assert each.role == "assistant" or not (each.is_target or each.reasoning or each.tool_calls)
         for call in each.tool_calls:
             assert isinstance(call, ToolCall)
             assert isinstance(call.arguments, dict)
@@ -63,16 +63,16 @@ def valid(value: Any) -> None:
     for tool in getattr(value, "tools", ()):
         assert tool["type"] == "function"
         assert isinstance(tool["function"]["name"], str)
-    if isinstance(value, (Pair, Judged)):
-        answers = (value.chosen, value.rejected) if isinstance(value, Pair) else (value.answer,)
+    if isinstance(value, (PreferencePair, UnpairedExample)):
+        answers = (value.chosen, value.rejected) if isinstance(value, PreferencePair) else (value.answer,)
         conversation(value.prompt)
-        assert not any(each.trained for each in value.prompt)
+        assert not any(each.is_target for each in value.prompt)
         assert value.prompt[-1].role in ("user", "tool")
         for each in answers:
             conversation(each)
             assert each[0].role == "assistant"
     else:
-        conversation(value.messages if isinstance(value, Dialog) else value)
+        conversation(value.messages if isinstance(value, Conversation) else value)
 
 
 KEYS = sorted(
@@ -147,9 +147,9 @@ REAL = [
 
 
 def trained(value: Any) -> int:
-    if isinstance(value, Pair):
+    if isinstance(value, PreferencePair):
         value = value.chosen
-    return sum(each.trained for each in (value.messages if isinstance(value, Dialog) else value))
+    return sum(each.is_target for each in (value.messages if isinstance(value, Conversation) else value))
 
 
 @pytest.mark.parametrize(("name", "function", "count", "answers"), REAL)
@@ -177,8 +177,8 @@ def test_calls_of_real_data_are_those_that_its_text_says(shared: Path) -> None:
     count = 0
     for row in data:
         value = formats.sharegpt(row)
-        messages = value.messages if isinstance(value, Dialog) else value
-        tools = value.tools if isinstance(value, Dialog) else ()
+        messages = value.messages if isinstance(value, Conversation) else value
+        tools = value.tools if isinstance(value, Conversation) else ()
         assert [each["function"] for each in tools] == json.loads(row["tools"])
         for turn, message in zip(row["conversations"], messages, strict=True):
             if turn["from"] == "function_call":

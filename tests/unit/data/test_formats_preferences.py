@@ -6,7 +6,7 @@ import pytest
 
 from xft.data import formats
 from xft.errors import DataError
-from xft.types import Judged, Message, Pair, Row
+from xft.types import Message, PreferencePair, Row, UnpairedExample
 
 ASK = Message("user", "What color is the sky?")
 BLUE = Message("assistant", "It is blue.", True)
@@ -38,8 +38,10 @@ TRL = [
 
 @pytest.mark.parametrize("row", TRL)
 def test_a_pair_is_the_same_in_every_form(row: Row) -> None:
-    assert formats.preference(row) == Pair([ASK], [BLUE], [GREEN])
-    assert formats.preference({**row, "system": "Be brief."}) == Pair([SYSTEM, ASK], [BLUE], [GREEN])
+    assert formats.preference(row) == PreferencePair([ASK], [BLUE], [GREEN])
+    assert formats.preference({**row, "system": "Be brief."}) == PreferencePair(
+        [SYSTEM, ASK], [BLUE], [GREEN]
+    )
 
 
 def test_the_common_turns_of_two_conversations_are_shown_and_not_trained() -> None:
@@ -49,7 +51,9 @@ def test_the_common_turns_of_two_conversations_are_shown_and_not_trained() -> No
         "rejected": [*map(said, before), {"role": "assistant", "content": "Paint."}],
     }
     shown = [SYSTEM, ASK, Message("assistant", "It is blue.", False), Message("user", "Why?")]
-    expected = Pair(shown, [Message("assistant", "Light.", True)], [Message("assistant", "Paint.", True)])
+    expected = PreferencePair(
+        shown, [Message("assistant", "Light.", True)], [Message("assistant", "Paint.", True)]
+    )
     assert formats.preference(row) == expected
     assert formats.orpo_dpo_mix_40k({**row, "prompt": "anything", "question": "else"}) == expected
 
@@ -59,7 +63,7 @@ def test_conversations_that_part_early_keep_all_that_follows() -> None:
         "chosen": [said(ASK), said(BLUE), said(ASK), said(BLUE)],
         "rejected": [said(ASK), said(GREEN), said(ASK), said(GREEN)],
     }
-    assert formats.preference(row) == Pair([ASK], [BLUE, ASK, BLUE], [GREEN, ASK, GREEN])
+    assert formats.preference(row) == PreferencePair([ASK], [BLUE, ASK, BLUE], [GREEN, ASK, GREEN])
 
 
 def test_a_pair_carries_functions() -> None:
@@ -70,7 +74,7 @@ def test_a_pair_carries_functions() -> None:
 def test_columns_of_a_pair_can_be_renamed() -> None:
     row = {"q": "What color is the sky?", "a": "It is blue.", "b": "It is green.", "s": "Be brief."}
     value = formats.preference(row, prompt="q", chosen="a", rejected="b", system="s")
-    assert value == Pair([SYSTEM, ASK], [BLUE], [GREEN])
+    assert value == PreferencePair([SYSTEM, ASK], [BLUE], [GREEN])
 
 
 @pytest.mark.parametrize(
@@ -126,14 +130,16 @@ def test_a_sharegpt_pair_may_have_a_system_text_and_earlier_turns() -> None:
         "rejected": "It is green.",
     }
     shown = [SYSTEM, ASK, Message("assistant", "It is blue.", False), ASK]
-    assert formats.sharegpt_preference({**row, "system": "Be brief."}) == Pair(shown, [BLUE], [GREEN])
+    assert formats.sharegpt_preference({**row, "system": "Be brief."}) == PreferencePair(
+        shown, [BLUE], [GREEN]
+    )
     with pytest.raises(DataError, match="expected of the user or a tool"):
         formats.sharegpt_preference({**row, "conversations": turns[:2]})
 
 
 def test_an_empty_system_text_of_intel_orca_is_none() -> None:
     row = {"system": "", "question": ASK.content, "chosen": "It is blue.", "rejected": "It is green."}
-    assert formats.intel_orca_dpo(row) == Pair([ASK], [BLUE], [GREEN])
+    assert formats.intel_orca_dpo(row) == PreferencePair([ASK], [BLUE], [GREEN])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +159,7 @@ def test_an_empty_system_text_of_intel_orca_is_none() -> None:
     ],
 )
 def test_a_judged_answer_is_the_same_in_every_form(row: Row) -> None:
-    assert formats.kto(row) == Judged([ASK], [BLUE], desirable=True)
+    assert formats.kto(row) == UnpairedExample([ASK], [BLUE], label=True)
     assert formats.kto({**row, "system": "Be brief."}).prompt == [SYSTEM, ASK]
 
 

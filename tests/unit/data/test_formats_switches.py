@@ -36,7 +36,7 @@ def openai_turn(**turn: Any) -> Message:
     ],
 )
 def test_a_switch_says_whether_an_answer_is_trained(key: str, value: Any, trained: bool) -> None:
-    assert openai_turn(**{key: value}).trained is trained
+    assert openai_turn(**{key: value}).is_target is trained
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from xft.config.build import build_component
 from xft.data import formats
 from xft.errors import ConfigError, DataError
-from xft.types import Judged, Message, Pair, Row
+from xft.types import Message, PreferencePair, Row, UnpairedExample
 
 ROW = {
     "title": "Sky",
@@ -31,12 +31,12 @@ NO = Message("assistant", "No.", True)
         ({"user": "body", "assistant": "reply", "system_text": "Be brief."}, [SYSTEM, ASK, YES]),
         ({"user": "{title}\n{body}", "assistant": "{reply}"}, [Message("user", "Sky\nIs it blue?"), YES]),
         ({"user": "{{{title}}} {{", "assistant": "reply"}, [Message("user", "{Sky} {"), YES]),
-        ({"user": "body", "chosen": "reply", "rejected": "other"}, Pair([ASK], [YES], [NO])),
+        ({"user": "body", "chosen": "reply", "rejected": "other"}, PreferencePair([ASK], [YES], [NO])),
         (
             {"user": "body", "chosen": "reply", "rejected": "other", "system": "rules"},
-            Pair([SYSTEM, ASK], [YES], [NO]),
+            PreferencePair([SYSTEM, ASK], [YES], [NO]),
         ),
-        ({"user": "body", "assistant": "reply", "label": "good"}, Judged([ASK], [YES], True)),
+        ({"user": "body", "assistant": "reply", "label": "good"}, UnpairedExample([ASK], [YES], True)),
         ({"text": "{title}: {body}"}, "Sky: Is it blue?"),
         ({"text": "body"}, "Is it blue?"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from xft.data import formats
 from xft.errors import DataError
-from xft.types import Dialog, Message, Row, ToolCall
+from xft.types import Conversation, Message, Row, ToolCall
 
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"name": "weather", "description": "Rain?", "parameters": {"type": "object", "properties": {}}}
@@ -63,7 +63,7 @@ def test_the_older_function_call_and_its_result() -> None:
             "functions": [TOOL],
         }
     )
-    assert isinstance(value, Dialog)
+    assert isinstance(value, Conversation)
     assert value.messages[1].tool_calls == (ToolCall("clock", {}),)
     assert value.messages[2] == Message("tool", "noon", name="clock")
     assert value.tools == (WRAPPED,)
@@ -72,7 +72,7 @@ def test_the_older_function_call_and_its_result() -> None:
 @pytest.mark.parametrize("tools", [[TOOL], [WRAPPED], f"[{TOOL}]".replace("'", '"')])
 def test_functions_are_described_bare_or_wrapped_or_as_json(tools: Any) -> None:
     value = formats.openai({"messages": [USER], "tools": tools})
-    assert value == Dialog([Message("user", "Hi")], (WRAPPED,))
+    assert value == Conversation([Message("user", "Hi")], (WRAPPED,))
 
 
 @pytest.mark.parametrize("tools", [None, [], "", "[]", " "])

@@ -19,7 +19,7 @@ from xft.data import prepare as preparing
 from xft.data.mixture import LEFT_OUT
 from xft.errors import ConfigError, DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.types import IGNORE_INDEX, Dialog, Message, Row
+from xft.types import IGNORE_INDEX, Conversation, Message, Row
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_process_that_is_killed_ends_in_a_clear_error(tmp_path: Path, chatml: Bo
 
 def test_format_of_the_users_that_fails_names_file_and_row(tmp_path: Path, chatml: BoundTemplate) -> None:
     def mine(row: Row) -> list[Message]:
-        return [Message("user", row["ask"]), Message("assistant", row["say"], trained=True)]
+        return [Message("user", row["ask"]), Message("assistant", row["say"], is_target=True)]
 
     path = write(tmp_path / "rows.jsonl", [{"ask": "a", "say": "b"}, {"ask": "c", "tell": "d"}])
     with pytest.raises(
@@ -353,7 +353,10 @@ def test_line_of_fifty_megabytes_is_a_row_like_any_other(tmp_path: Path, byte_to
         ([Message("system", "x", True)], "the first turn"),
         ([Message("user", 5), Message("assistant", "a", True)], "expected Messages"),  # type: ignore[arg-type]
         ([Message("user", "q"), Message("assistant", None, True)], "expected Messages"),  # type: ignore[arg-type]
-        (Dialog([Message("user", "q"), Message("assistant", "a", True)], 5), "expected a list of objects"),  # type: ignore[arg-type]
+        (
+            Conversation([Message("user", "q"), Message("assistant", "a", True)], 5),
+            "expected a list of objects",
+        ),  # type: ignore[arg-type]
         (7, "expected Messages"),
     ],
 )

@@ -17,11 +17,11 @@ from xft.distributed import (
     split_sequence,
 )
 from xft.errors import ConfigError
-from xft.types import SequenceGroup
+from xft.types import SequenceParallelGroup
 
 
-def groups(size: int) -> list[SequenceGroup]:
-    return [SequenceGroup(rank, size, None) for rank in range(size)]
+def groups(size: int) -> list[SequenceParallelGroup]:
+    return [SequenceParallelGroup(rank, size, None) for rank in range(size)]
 
 
 def config(heads: int) -> Any:
@@ -47,7 +47,7 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
     def together(function: Any, states: list[Tensor]) -> list[Tensor]:
         sent: list[Tensor] = []
 
-        def collect(pieces: Tensor, _: SequenceGroup) -> Tensor:
+        def collect(pieces: Tensor, _: SequenceParallelGroup) -> Tensor:
             sent.append(pieces)
             return pieces
 
@@ -55,7 +55,7 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> Any:
         for each, group in zip(states, groups(len(states)), strict=True):
             function(each, group)
 
-        def hand_out(_: Tensor, group: SequenceGroup) -> Tensor:
+        def hand_out(_: Tensor, group: SequenceParallelGroup) -> Tensor:
             return torch.stack([each[group.rank] for each in sent])
 
         monkeypatch.setattr(sequence_parallel, "_all_to_all", hand_out)
@@ -91,7 +91,7 @@ def test_seq_to_heads_gives_each_rank_the_key_heads_of_its_query_heads(
 def test_all_reduce_sum_backward_is_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "all_reduce", lambda tensor, group: tensor.mul_(3))
     part = torch.tensor([2.0, 5.0], requires_grad=True)
-    total = all_reduce_sum(part, SequenceGroup(0, 3, None))
+    total = all_reduce_sum(part, SequenceParallelGroup(0, 3, None))
     assert total.tolist() == [6.0, 15.0]
     (total * torch.tensor([1.0, 10.0])).sum().backward()
     assert part.grad is not None

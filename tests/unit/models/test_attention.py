@@ -85,7 +85,7 @@ def test_a_sliding_window_is_kept_within_a_segment() -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, 10, 4, dtype=torch.float64) for _ in range(3))
     got, _ = packed_attention(
-        torch.nn.Identity(), query, key, value, None, sliding_window=3, segment_lengths=[7, 3]
+        torch.nn.Identity(), query, key, value, None, sliding_window=3, seq_lens=[7, 3]
     )
     position = torch.arange(10)
     segment = torch.tensor([0] * 7 + [1] * 3)
@@ -99,7 +99,7 @@ def test_a_sliding_window_is_kept_within_a_segment() -> None:
 def test_lengths_that_do_not_add_up_are_refused() -> None:
     tensor = torch.randn(1, 2, 5, 4)
     with pytest.raises(ValueError, match="segments of 4 tokens in a batch of 5"):
-        packed_attention(torch.nn.Identity(), tensor, tensor, tensor, None, segment_lengths=[1, 3])
+        packed_attention(torch.nn.Identity(), tensor, tensor, tensor, None, seq_lens=[1, 3])
 
 
 def test_attention_that_never_hears_of_segments_fails_instead_of_leaking() -> None:
@@ -122,7 +122,7 @@ def test_kernels_give_the_attention_of_torch_in_bf16(window: int | None, trainin
     def run(dtype: torch.dtype, kernels: bool) -> torch.Tensor:
         inputs = [each.to(dtype) for each in (query, key, value)]
         return packed_attention(
-            module, *inputs, None, sliding_window=window, segment_lengths=lengths, kernels=kernels
+            module, *inputs, None, sliding_window=window, seq_lens=lengths, kernels=kernels
         )[0].double()
 
     exact = run(torch.float64, False)

@@ -17,7 +17,7 @@ from xft.models import CausalLMConfig, LoRA, TrainingModel
 from xft.models.neftune import noisy_embeddings, use_noise
 from xft.models.training_model import evaluating, target_loss
 from xft.objectives import next_token
-from xft.types import Sample, SequenceGroup
+from xft.types import Sample, SequenceParallelGroup
 
 WIDTH = 64
 LENGTHS = (7, 90, 24)
@@ -76,7 +76,7 @@ def test_ranks_that_share_a_batch_out_give_each_token_the_noise_of_its_sample(sa
     model, whole = _load(saved), collate_flat(_samples())
     found = []
     for rank in range(4):
-        group = SequenceGroup(rank, 4, None)
+        group = SequenceParallelGroup(rank, 4, None)
         ids = split_sequence(whole.input_ids, group)
         noisy = noisy_embeddings(model, replace(whole, sequence=group), ids)
         assert noisy is not None

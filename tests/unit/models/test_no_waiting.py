@@ -36,9 +36,9 @@ def test_a_step_never_waits_for_the_device(objective: Any, monkeypatch: pytest.M
 def test_a_batch_that_went_to_a_device_knows_what_the_host_knew() -> None:
     for batch in (collate_flat(pair_samples()), collate_padded(pair_samples(), 0)):
         there = batch.to(META)
-        assert there.sample_targets == batch.sample_targets == [5, 7, 2, 4, 6, 3, 1, 9]
-        assert there.target_places.shape == (sum(batch.sample_targets),)
-        targets = batch.labels.flatten()[batch.target_places + 1]
+        assert there.targets_per_sample == batch.targets_per_sample == [5, 7, 2, 4, 6, 3, 1, 9]
+        assert there.target_positions.shape == (sum(batch.targets_per_sample),)
+        targets = batch.labels.flatten()[batch.target_positions + 1]
         assert torch.equal(targets, batch.labels[:, 1:][batch.labels[:, 1:] != -100])
 
 

@@ -63,7 +63,7 @@ def test_loss_is_the_formula_of_log_ratios_to_the_model_without_its_adapter(
 
 
 def _mean(output: LossOutput, name: str) -> float:
-    return float(output.metrics[name]) / output.weights.get(name, output.num_targets)
+    return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
 def test_rewards_are_scaled_log_ratios() -> None:

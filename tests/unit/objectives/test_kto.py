@@ -95,7 +95,7 @@ def test_loss_is_the_formula(padded: bool, swapped: bool, kl: Any) -> None:
 
 
 def _mean(output: LossOutput, name: str) -> float:
-    return float(output.metrics[name]) / output.weights.get(name, output.num_targets)
+    return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
 def test_metrics_by_hand() -> None:
@@ -123,11 +123,11 @@ def test_one_answer_alone_has_no_estimate_and_says_so() -> None:
     output = KTO(beta=B)(model, collate_flat(judged_samples()[:1]))
     ratio = _ratios(model, judged_samples()[:1])
     assert float(output.loss_sum.detach()) == pytest.approx(float(1 - torch.sigmoid(B * ratio)), rel=1e-4)
-    assert output.weights["kl"] == 0
+    assert output.metric_denominators["kl"] == 0
     assert float(output.metrics["kl/estimated"]) == 0.0
     # No answer is of the other kind, and none is counted.
-    assert output.weights["rewards/rejected"] == 0
-    assert output.weights["rewards/chosen"] == 1
+    assert output.metric_denominators["rewards/rejected"] == 0
+    assert output.metric_denominators["rewards/chosen"] == 1
 
 
 def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None:
@@ -137,9 +137,9 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None
     empty = KTO()(model, batch)
     assert count_targets(KTO(), batch) == empty.num_targets == 0
     assert set(empty.metrics) == set(full.metrics)
-    assert set(empty.weights) == set(full.weights)
+    assert set(empty.metric_denominators) == set(full.metric_denominators)
     assert float(empty.loss_sum.detach()) == 0.0
-    assert not any(float(each) for each in [*empty.metrics.values(), *empty.weights.values()])
+    assert not any(float(each) for each in [*empty.metrics.values(), *empty.metric_denominators.values()])
     model.zero_grad()
     empty.loss_sum.backward()
     assert all(each.grad is not None for each in model.parameters() if each.requires_grad)

@@ -157,7 +157,7 @@ def test_an_answer_that_was_not_cached_is_refused() -> None:
     with pytest.raises(TrainingError, match="knows 4 answers"):
         kept(model, collate_flat(pair_samples()[2:6]))
     batch = collate_flat(pair_samples()[:2])
-    batch.digests = []
+    batch.sample_hashes = []
     with pytest.raises(TrainingError, match="knows 4 answers"):
         kept(model, batch)
 

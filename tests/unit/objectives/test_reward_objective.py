@@ -129,7 +129,7 @@ def test_loss_is_the_formula_summed_over_pairs_in_both_layouts(
 
 
 def _mean(output: LossOutput, name: str) -> float:
-    return float(output.metrics[name]) / output.weights.get(name, output.num_targets)
+    return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
 def test_metrics_by_hand() -> None:

@@ -75,7 +75,7 @@ def test_a_saved_conversation_is_a_row_that_can_be_trained_on(tmp_path: Path) ->
     _talk(["/system Short.", "a", f"/save {file}", "/reset", "ü", f"/save {file}"])
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     first, second = (openai(each) for each in rows)
-    turns = [(each.role, each.content, each.trained) for each in first]
+    turns = [(each.role, each.content, each.is_target) for each in first]
     assert turns == [("system", "Short.", False), ("user", "a", False), ("assistant", "new A", True)]
     assert second[1].content == "ü"
 

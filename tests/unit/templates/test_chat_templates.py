@@ -12,8 +12,8 @@ from xft.types import Message, Segment
 
 SYSTEM = Message("system", "Be brief.")
 QUESTION = Message("user", "Hi")
-ANSWER = Message("assistant", "Hello!", trained=True)
-AGAIN = [Message("user", "Bye"), Message("assistant", "See you.", trained=True)]
+ANSWER = Message("assistant", "Hello!", is_target=True)
+AGAIN = [Message("user", "Bye"), Message("assistant", "See you.", is_target=True)]
 CONVERSATION = [QUESTION, ANSWER, *AGAIN]
 
 CHATML_TURNS = (
@@ -98,7 +98,7 @@ def test_header_end_of_turn_and_stop_token_are_found(name: str, byte_tokenizer: 
 def test_trained_pieces_are_answers_with_their_end_of_turn(name: str, byte_tokenizer: Any) -> None:
     segments = bind(name, byte_tokenizer).segments([SYSTEM, *CONVERSATION])
     assert "".join(each.text for each in segments) == WITH_SYSTEM[name]
-    trained = [each.text for each in segments if each.trained]
+    trained = [each.text for each in segments if each.is_target]
     assert trained == [f"Hello!{ENDS[name]}", f"See you.{ENDS[name]}"]
 
 
@@ -137,8 +137,10 @@ def test_conversation_without_trained_turns_has_no_trained_piece(byte_tokenizer:
     ],
 )
 def test_any_answer_text_is_found_whole(content: str, byte_tokenizer: Any) -> None:
-    conversation = [QUESTION, Message("assistant", content, trained=True)]
-    trained = [each.text for each in bind("chatml", byte_tokenizer).segments(conversation) if each.trained]
+    conversation = [QUESTION, Message("assistant", content, is_target=True)]
+    trained = [
+        each.text for each in bind("chatml", byte_tokenizer).segments(conversation) if each.is_target
+    ]
     assert trained == [f"{content}<|im_end|>"]
 
 
@@ -151,23 +153,23 @@ def test_any_answer_text_is_found_whole_where_the_template_always_opens_an_answe
 ) -> None:
     """As the official Llama 3 template does: there is then no header to look for."""
     template = ChatTemplate(ALWAYS_OPENED).bind(byte_tokenizer)
-    conversation = [QUESTION, Message("assistant", content, trained=True)]
-    trained = [each.text for each in template.segments(conversation) if each.trained]
+    conversation = [QUESTION, Message("assistant", content, is_target=True)]
+    trained = [each.text for each in template.segments(conversation) if each.is_target]
     assert trained == [f"{content}<|im_end|>"]
 
 
 @pytest.mark.parametrize(
     "conversation",
     [
-        [Message("user", "Hi", trained=True), ANSWER],
-        [QUESTION, Message("assistant", "Hello!"), Message("user", "Bye", trained=True), AGAIN[1]],
+        [Message("user", "Hi", is_target=True), ANSWER],
+        [QUESTION, Message("assistant", "Hello!"), Message("user", "Bye", is_target=True), AGAIN[1]],
     ],
 )
 def test_turn_of_the_user_is_never_trained(conversation: list[Message], byte_tokenizer: Any) -> None:
     """Of Message: "Only an assistant's turn can be" trained. A user's own format may say otherwise."""
     template = bind("chatml", byte_tokenizer)
     try:
-        trained = [each.text for each in template.segments(conversation) if each.trained]
+        trained = [each.text for each in template.segments(conversation) if each.is_target]
     except DataError:
         return
     answers = [f"{each.content}<|im_end|>" for each in conversation if each.role == "assistant"]

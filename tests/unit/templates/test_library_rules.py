@@ -15,7 +15,7 @@ SYSTEM = Message("system", "Be brief.")
 TURNS = [
     turn
     for number in range(3)
-    for turn in (Message("user", f"{number}?"), Message("assistant", f"{number}!", trained=True))
+    for turn in (Message("user", f"{number}?"), Message("assistant", f"{number}!", is_target=True))
 ]
 STOPS = (
     "<|im_end|>",
@@ -108,7 +108,7 @@ def test_pieces_joined_are_the_text_and_trained_pieces_end_with_the_end_of_turn(
     template = bind(name)
     segments = template.segments(TURNS)
     assert "".join(each.text for each in segments) == template.render(TURNS)
-    trained = [each.text for each in segments if each.trained]
+    trained = [each.text for each in segments if each.is_target]
     assert len(trained) == 3
     for number, text in enumerate(trained):
         assert text.endswith(f"{number}!{template.end_of_turn}")
@@ -140,8 +140,8 @@ def test_white_space_around_an_answer_hides_no_end_of_turn(
     name: str, bind: Callable[[str], BoundTemplate]
 ) -> None:
     template = bind(name)
-    segments = template.segments([TURNS[0], Message("assistant", "\n Yes. \n", trained=True)])
-    (trained,) = [each.text for each in segments if each.trained]
+    segments = template.segments([TURNS[0], Message("assistant", "\n Yes. \n", is_target=True)])
+    (trained,) = [each.text for each in segments if each.is_target]
     assert "Yes." in trained
     assert trained.endswith(template.end_of_turn)
 
@@ -194,21 +194,21 @@ def test_tools_and_calls_are_refused_where_there_is_no_place(name: str, tokenize
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_reasoning_is_learned_before_the_answer(name: str, bind: Callable[[str], BoundTemplate]) -> None:
-    answer = Message("assistant", "It is 2.", trained=True, reasoning="One and one.")
+    answer = Message("assistant", "It is 2.", is_target=True, reasoning="One and one.")
     segments = bind(name).segments([TURNS[0], answer])
-    (trained,) = [each.text for each in segments if each.trained]
+    (trained,) = [each.text for each in segments if each.is_target]
     assert 0 <= trained.index("One and one.") < trained.index("It is 2.")
 
 
 @pytest.mark.parametrize("name", sorted(WITH_TOOLS))
 def test_a_call_is_learned_with_its_end_of_turn(name: str, bind: Callable[[str], BoundTemplate]) -> None:
     template = bind(name)
-    call = Message("assistant", "", trained=True, tool_calls=(ToolCall("add", {"first": 1}),))
-    answer = Message("assistant", "It is 2.", trained=True)
+    call = Message("assistant", "", is_target=True, tool_calls=(ToolCall("add", {"first": 1}),))
+    answer = Message("assistant", "It is 2.", is_target=True)
     turns = [TURNS[0], call, Message("tool", "2", name="add"), answer]
     segments = template.segments(turns, tools=[TOOL])
     assert "".join(each.text for each in segments) == template.render(turns, tools=[TOOL])
-    called, answered = (each.text for each in segments if each.trained)
+    called, answered = (each.text for each in segments if each.is_target)
     assert '"name": "add"' in called
     assert '{"first": 1}' in called
     assert called.endswith(template.end_of_turn)

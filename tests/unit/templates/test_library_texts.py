@@ -16,9 +16,9 @@ SYSTEM = Message("system", "Be brief.")
 QUESTION = Message("user", "Hi")
 TURNS = [
     QUESTION,
-    Message("assistant", "Hello!", trained=True),
+    Message("assistant", "Hello!", is_target=True),
     Message("user", "Bye"),
-    Message("assistant", "See you.", trained=True),
+    Message("assistant", "See you.", is_target=True),
 ]
 TEXTS = {**OFFICIAL, **XTUNER}
 WITH_SYSTEM = [name for name, text in TEXTS.items() if text.system is not None]
@@ -71,7 +71,7 @@ def test_trained_pieces(name: str, bind: Callable[[str], BoundTemplate]) -> None
     """The space that Llama 2 and Mistral write before an answer may be learned with it or not."""
     segments = bind(name).segments(TURNS)
     assert "".join(each.text for each in segments) == TEXTS[name].multi
-    learned = [each.text for each in segments if each.trained]
+    learned = [each.text for each in segments if each.is_target]
     if TEXTS[name] in (LLAMA2, MISTRAL):
         learned = [each.removeprefix(" ") for each in learned]
     assert learned == list(TEXTS[name].trained)

@@ -85,7 +85,7 @@ def said(message: Message) -> str:
 def spans_of(segments: list[Segment]) -> list[tuple[int, int]]:
     found, position = [], 0
     for each in segments:
-        if each.trained:
+        if each.is_target:
             found.append((position, position + len(each.text)))
         position += len(each.text)
     return found
@@ -133,7 +133,7 @@ def test_plan_of_one_conversation_serves_another_of_the_same_shape(
     template: BoundTemplate, one: list[Message], texts: list[str]
 ) -> None:
     other = [
-        Message(each.role, text, each.trained) for each, text in zip(one, texts[: len(one)], strict=True)
+        Message(each.role, text, each.is_target) for each, text in zip(one, texts[: len(one)], strict=True)
     ]
     fresh = BoundTemplate(template.tokenizer, template.source)
     try:
@@ -171,7 +171,7 @@ def test_time_grows_with_the_number_of_turns_and_not_with_its_square(
         ]
         began = time.process_time()
         segments = template.segments(turns)
-        assert sum(each.trained for each in segments) == rounds
+        assert sum(each.is_target for each in segments) == rounds
         return time.process_time() - began
 
     seconds(500)
@@ -192,8 +192,8 @@ def test_template_with_macros_goes_by_marks(byte_tokenizer: Any, messages: list[
     template = ChatTemplate(MACRO).bind(byte_tokenizer)
     segments = template.segments(messages)
     assert "".join(each.text for each in segments) == official(template, messages)
-    trained = [each.text for each in segments if each.trained]
-    assert trained == [f"{each.content.strip()}<|im_end|>" for each in messages if each.trained]
+    trained = [each.text for each in segments if each.is_target]
+    assert trained == [f"{each.content.strip()}<|im_end|>" for each in messages if each.is_target]
 
 
 def test_many_turns_of_a_template_with_macros_take_two_renderings(
@@ -205,7 +205,7 @@ def test_many_turns_of_a_template_with_macros_take_two_renderings(
         template, "_text", lambda *given, **options: count.append(1) or render(*given, **options)
     )
     turns = [each for _ in range(200) for each in (Message("user", "x"), Message("assistant", " y ", True))]
-    assert sum(each.trained for each in template.segments(turns)) == 200
+    assert sum(each.is_target for each in template.segments(turns)) == 200
     assert len(count) == 2
 
 
@@ -268,7 +268,7 @@ def test_whatever_a_template_looks_at_the_text_is_that_of_apply_chat_template(
             continue
         segments = template.segments(messages)
         assert "".join(each.text for each in segments) == expected, content
-        assert [each.text for each in segments if each.trained] == ["Hello!<|im_end|>"]
+        assert [each.text for each in segments if each.is_target] == ["Hello!<|im_end|>"]
     assert set(refused) < set(SYSTEMS)
 
 

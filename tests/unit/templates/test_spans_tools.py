@@ -8,7 +8,7 @@ import pytest
 
 from xft.errors import TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.types import Conversation, Message, ToolCall, Tools
+from xft.types import Message, Messages, ToolCall, Tools
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -36,10 +36,10 @@ def qwen3(qwen3_tokenizer: Any) -> BoundTemplate:
     return ChatTemplate().bind(qwen3_tokenizer)
 
 
-def trained(template: BoundTemplate, messages: Conversation, tools: Tools = ()) -> list[str]:
+def trained(template: BoundTemplate, messages: Messages, tools: Tools = ()) -> list[str]:
     segments = template.segments(messages, tools)
     assert "".join(each.text for each in segments) == template.render(messages, tools=tools)
-    return [each.text for each in segments if each.trained]
+    return [each.text for each in segments if each.is_target]
 
 
 def test_tools_are_shown_and_the_call_is_trained(qwen3: BoundTemplate) -> None:

@@ -11,7 +11,7 @@ from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, answer, read
 from xft.data.formats.tool_calls import tools_of
 from xft.errors import DataError
 from xft.registry import register
-from xft.types import Dialog, Message, Row
+from xft.types import Conversation, Message, Row
 
 
 @register("format", "openai")
@@ -21,7 +21,7 @@ def openai(
     system: str = "system",
     tools: str = "tools",
     split_think: bool = True,
-) -> list[Message] | Dialog:
+) -> list[Message] | Conversation:
     """OpenAI: ``messages`` of role and content, with tool calls and reasoning; ``tools`` beside them.
 
     ``developer`` is ``system``, ``function`` is ``tool``. ``tools`` (or the older ``functions``)
@@ -42,7 +42,7 @@ def openai(
     if system in row:
         add_system(turns, text_of(row, system, optional=True), system)
     described = tools_of(row, tools) or tools_of(row, "functions")
-    return Dialog(turns, described) if described else turns
+    return Conversation(turns, described) if described else turns
 
 
 @register("format", "sharegpt")
@@ -52,7 +52,7 @@ def sharegpt(
     system: str = "system",
     tools: str = "tools",
     split_think: bool = True,
-) -> list[Message] | Dialog:
+) -> list[Message] | Conversation:
     """ShareGPT: ``conversations`` of from and value, with function calls; ``system`` and ``tools`` beside them.
 
     Turns may be spelled role and content instead. The user is ``human``, ``user`` or
@@ -74,7 +74,7 @@ def sharegpt(
     if system in row:
         add_system(turns, text_of(row, system, optional=True), system)
     described = tools_of(row, tools)
-    return Dialog(turns, described) if described else turns
+    return Conversation(turns, described) if described else turns
 
 
 @register("format", "xtuner")

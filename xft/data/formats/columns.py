@@ -8,7 +8,7 @@ from xft.data.formats.messages import answer
 from xft.data.formats.single_turn import asked
 from xft.errors import ConfigError, DataError
 from xft.registry import register
-from xft.types import Judged, Message, Pair, Row
+from xft.types import Message, PreferencePair, Row, UnpairedExample
 
 Pieces = tuple[tuple[str, str | None], ...]
 """A text template: literal text and the column behind it, one after the other."""
@@ -26,7 +26,7 @@ def columns(
     text: str = "",
     system_text: str = "",
     split_think: bool = True,
-) -> list[Message] | Pair | Judged | str:
+) -> list[Message] | PreferencePair | UnpairedExample | str:
     r"""Any table: say which column is the user's turn and which the assistant's; no code needed.
 
     Each argument is the name of a column, or a text with names in braces,
@@ -73,7 +73,7 @@ def columns(
         return turns
     if row.get(label) is None:
         raise missing(row, label, expected="true or false")
-    return Judged(turns[:-1], turns[-1:], flag_of(row[label], label))
+    return UnpairedExample(turns[:-1], turns[-1:], flag_of(row[label], label))
 
 
 _NAMES = ("user", "assistant", "chosen", "rejected", "label", "text")
@@ -88,11 +88,11 @@ def _say(given: tuple[bool, ...]) -> str:
     return ", ".join([name for name, there in zip(_NAMES, given, strict=True) if there])
 
 
-def _pair(question: str, better: str, worse: str, rules: str, split: bool) -> Pair:
+def _pair(question: str, better: str, worse: str, rules: str, split: bool) -> PreferencePair:
     if better == worse:
         raise DataError("the chosen and the rejected answer are the same, so nothing is preferred")
     before = [*asked(question, "", rules)][:-1]
-    return Pair(before, [answer(better, split)], [answer(worse, split)])
+    return PreferencePair(before, [answer(better, split)], [answer(worse, split)])
 
 
 def _rules(template: str, row: Row) -> str:

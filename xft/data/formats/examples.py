@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xft.data.formats.single_turn import ARXIV, COLORIST, SQL
-from xft.types import Conversation, Dialog, Judged, Message, Pair, Row, ToolCall
+from xft.types import Conversation, Message, Messages, PreferencePair, Row, ToolCall, UnpairedExample
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Example:
     """
 
     row: Row
-    result: Conversation | Dialog | Pair | Judged | str
+    result: Messages | Conversation | PreferencePair | UnpairedExample | str
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -30,26 +30,26 @@ def _user(text: str) -> Message:
 
 
 def _answer(text: str) -> Message:
-    return Message("assistant", text, trained=True)
+    return Message("assistant", text, is_target=True)
 
 
 _BRIEF = Message("system", "Be brief.")
 _HELLO = [_user("Hi"), _answer("Hello")]
 _SKY = [_user("Is the sky blue?")]
-_PAIR = Pair(_SKY, [_answer("Yes.")], [_answer("No.")])
+_PAIR = PreferencePair(_SKY, [_answer("Yes.")], [_answer("No.")])
 _WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
 _TOOLS = ({"type": "function", "function": _WEATHER},)
 _CALL = ToolCall("weather", {"city": "Oslo"})
 
 
-def _ask_weather(call: ToolCall, name: str = "") -> Dialog:
+def _ask_weather(call: ToolCall, name: str = "") -> Conversation:
     turns = [
         _user("Rain in Oslo?"),
-        Message("assistant", "", trained=True, tool_calls=(call,)),
+        Message("assistant", "", is_target=True, tool_calls=(call,)),
         Message("tool", "dry", name=name),
         _answer("No."),
     ]
-    return Dialog(turns, _TOOLS)
+    return Conversation(turns, _TOOLS)
 
 
 _OPENAI_ROW = {
@@ -116,11 +116,11 @@ EXAMPLES: dict[str, Example] = {
     ),
     "intel_orca_dpo": Example(
         {"system": "Be brief.", "question": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."},
-        Pair([_BRIEF, *_SKY], [_answer("Yes.")], [_answer("No.")]),
+        PreferencePair([_BRIEF, *_SKY], [_answer("Yes.")], [_answer("No.")]),
     ),
     "kto": Example(
         {"prompt": "Is the sky blue?", "completion": "No.", "label": False},
-        Judged(_SKY, [_answer("No.")], desirable=False),
+        UnpairedExample(_SKY, [_answer("No.")], label=False),
     ),
     "law_reference": Example(
         {"question": "盗窃罪怎么判？", "answer": "依照刑法。", "reference": ["刑法第二百六十四条"]},

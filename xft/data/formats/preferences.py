@@ -11,7 +11,7 @@ from xft.data.formats.messages import SHAREGPT, add_system, answer, read_turns
 from xft.data.formats.tool_calls import tools_of
 from xft.errors import DataError, IdenticalAnswersError
 from xft.registry import register
-from xft.types import Conversation, Judged, Message, Pair, Row
+from xft.types import Message, Messages, PreferencePair, Row, UnpairedExample
 
 _SCORES = (
     ("chosen_score", "rejected_score"),
@@ -33,7 +33,7 @@ def preference(
     chosen_score: str = "chosen_score",
     rejected_score: str = "rejected_score",
     split_think: bool = True,
-) -> Pair:
+) -> PreferencePair:
     """Preference pairs: ``prompt``, ``chosen`` and ``rejected``, each a text or a list of messages.
 
     These are TRL's forms. Without a prompt, or where ``chosen`` and ``rejected`` begin with the
@@ -78,7 +78,7 @@ def sharegpt_preference(
     system: str = "system",
     tools: str = "tools",
     split_think: bool = True,
-) -> Pair:
+) -> PreferencePair:
     """ShareGPT preference pairs: ``conversations``, and a ``chosen`` and a ``rejected`` turn to end them.
 
     This is LLaMA-Factory's form. ``system`` and ``tools`` may stand beside, as in ``sharegpt``.
@@ -103,7 +103,7 @@ def intel_orca_dpo(
     chosen: str = "chosen",
     rejected: str = "rejected",
     system: str = "system",
-) -> Pair:
+) -> PreferencePair:
     """Intel Orca pairs (``Intel/orca_dpo_pairs``): ``system``, ``question``, ``chosen`` and ``rejected`` texts.
 
     An empty system text is none.
@@ -118,7 +118,7 @@ def intel_orca_dpo(
 
 
 @register("format", "orpo_dpo_mix_40k")
-def orpo_dpo_mix_40k(row: Row, chosen: str = "chosen", rejected: str = "rejected") -> Pair:
+def orpo_dpo_mix_40k(row: Row, chosen: str = "chosen", rejected: str = "rejected") -> PreferencePair:
     """ORPO-DPO mix (``mlabonne/orpo-dpo-mix-40k``): two whole conversations, ``chosen`` and ``rejected``.
 
     What both have in common becomes the prompt. XTuner takes all but the last turn of ``chosen``,
@@ -145,7 +145,7 @@ def kto(
     system: str = "system",
     tools: str = "tools",
     split_think: bool = True,
-) -> Judged:
+) -> UnpairedExample:
     """KTO: ``prompt`` and ``completion`` (texts or messages), or ``conversations``, with a ``label``.
 
     The label is true where the answer is wanted, and may stand in ``kto_tag`` instead. A whole
@@ -175,11 +175,11 @@ def kto(
     else:
         turns = read_turns(list_of(row, conversations), conversations, SHAREGPT, split=split_think)
         # What is judged is the last turn, whatever a switch says of it.
-        before, said = _shown(turns[:-1]), [replace(turns[-1], trained=turns[-1].role == "assistant")]
+        before, said = _shown(turns[:-1]), [replace(turns[-1], is_target=turns[-1].role == "assistant")]
         held = conversations
     add_system(before, text_of(row, system, optional=True), system)
     _check_parts(before, said, held)
-    return Judged(before, said, _label(row, label, kto_tag), tools_of(row, tools))
+    return UnpairedExample(before, said, _label(row, label, kto_tag), tools_of(row, tools))
 
 
 def _label(row: Row, label: str, other: str) -> bool:
@@ -236,7 +236,7 @@ def _part(
     return _shown(better[:count]), better[count:], worse[count:]
 
 
-def _agree(row: Row, field: str, before: Conversation, split: bool) -> None:
+def _agree(row: Row, field: str, before: Messages, split: bool) -> None:
     """Check that a prompt says what two whole conversations have in common."""
     value = row[field]
     if isinstance(value, str):
@@ -260,7 +260,7 @@ def _pair(
     tools: str | None,
     fields: tuple[str, str],
     scores: tuple[str, str] = _SCORES[0],
-) -> Pair:
+) -> PreferencePair:
     for field, said in zip(fields, (better, worse), strict=True):
         _check_parts(before, said, field)
     if len(better) == len(worse) and all(map(_same, better, worse)):
@@ -268,7 +268,7 @@ def _pair(
             f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred"
         )
     functions = tools_of(row, tools) if tools is not None else ()
-    return Pair(before, better, worse, functions, _scores(row, scores))
+    return PreferencePair(before, better, worse, functions, _scores(row, scores))
 
 
 def _scores(row: Row, named: tuple[str, str]) -> tuple[float, float] | None:
@@ -292,9 +292,9 @@ def _check_parts(before: Sequence[Message], said: Sequence[Message], field: str)
 
 
 def _same(one: Message, other: Message) -> bool:
-    return one is other or replace(one, trained=False) == replace(other, trained=False)
+    return one is other or replace(one, is_target=False) == replace(other, is_target=False)
 
 
 def _shown(messages: Sequence[Message]) -> list[Message]:
     """The same turns, none of them trained."""
-    return [replace(each, trained=False) if each.trained else each for each in messages]
+    return [replace(each, is_target=False) if each.is_target else each for each in messages]

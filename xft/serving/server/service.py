@@ -16,7 +16,7 @@ from xft.models import Generator
 from xft.serving.server.batcher import Batcher, Full
 from xft.serving.server.protocol import ApiError, Asked, ChatAsked, TextAsked, Usage, Writer, error_body
 from xft.serving.server.requests import Event, Finish, Job, Sampling
-from xft.types import Dialog
+from xft.types import Conversation
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Service:
         generator = self._model(asked.model)
         try:
             turns = openai({"messages": asked.messages})
-            if isinstance(turns, Dialog) or turns[-1].role not in ("user", "tool"):
+            if isinstance(turns, Conversation) or turns[-1].role not in ("user", "tool"):
                 raise ApiError(400, "messages: the last turn must be the user's", param="messages")
             prompt = generator.encode(turns)
         except DataError as error:

@@ -1,0 +1,41 @@
+"""Data types that packages exchange: messages, samples, batches, losses."""
+
+from xft.types.batch import Batch, SequenceParallelGroup
+from xft.types.chat import (
+    ROLES,
+    Conversation,
+    Message,
+    Messages,
+    PreferencePair,
+    Role,
+    Row,
+    Segment,
+    Tokenizer,
+    ToolCall,
+    Tools,
+    UnpairedExample,
+)
+from xft.types.loss import LossOutput, Objective
+from xft.types.sample import IGNORE_INDEX, IntArray, Sample
+
+__all__ = [
+    "IGNORE_INDEX",
+    "ROLES",
+    "Batch",
+    "Conversation",
+    "IntArray",
+    "LossOutput",
+    "Message",
+    "Messages",
+    "Objective",
+    "PreferencePair",
+    "Role",
+    "Row",
+    "Sample",
+    "Segment",
+    "SequenceParallelGroup",
+    "Tokenizer",
+    "ToolCall",
+    "Tools",
+    "UnpairedExample",
+]

@@ -63,7 +63,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     from xft.models import CausalLMConfig, LoRA, TrainingModel
     from xft.models.activation_checkpointing import make_again, measure_kept
     from xft.objectives import next_token
-    from xft.optim.optimizers import adamw, parameter_groups
+    from xft.optim import adamw, param_groups
     from xft.training.activation_budget import expected
     from xft.types import Sample
     from xft.utils import system
@@ -74,7 +74,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     adapter = LoRA(r=job["rank"], lora_alpha=2 * job["rank"])
     loaded = spec.load(spec.load_tokenizer(), torch.device("cpu"), adapter)
     model = TrainingModel(loaded.model, next_token).train()
-    optimizer = adamw(parameter_groups(model))
+    optimizer = adamw(param_groups(model))
     numbers = np.random.default_rng(0)
     rows = [
         numbers.integers(5, 40_000, job["context"]).astype(np.int32)

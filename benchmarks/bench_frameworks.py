@@ -58,7 +58,7 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
             "min_steps_per_epoch": 0,
         },
         "optimizer": {"type": "adamw", "lr": job["lr"]},
-        "schedule": {"type": "constant", "warmup": 0},
+        "lr_scheduler": {"type": "constant", "warmup_steps": 0},
         "hooks": {"clock": {"type": "benchmark_clock.Clock"}},
         "questions": [],
     }

@@ -42,7 +42,7 @@ data = dict(
 objective = dict(type="dpo", beta={beta})
 training = dict(max_steps={steps}, micro_batch_size={pairs}, max_grad_norm=1.0, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr={lr})
-schedule = dict(type="constant", warmup=0)
+lr_scheduler = dict(type="constant", warmup_steps=0)
 hooks = dict(
     clock=dict(type="bench_clock.Clock"),
     progress=dict(type="progress"),

@@ -36,8 +36,8 @@ def main(tokens: int, out: str | None) -> None:
         strategy = DDP(folder, 0, sequence_parallel_size=ranks)
         model = make_model()
         optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-        strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, schedule=schedule)
+        lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+        strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, lr_scheduler=lr_scheduler)
         found = [strategy.gather(each) for each in measure(strategy, tokens)]
         loss, needed, kept = found[0][0], max(found[1]), max(found[2])
         strategy.close()

@@ -103,11 +103,11 @@ def held(model: nn.Module, stage: int) -> Memory:
         )
         strategy = DeepSpeed(folder, 0, json=str(file))
         optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+        lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
         strategy.prepare(
             TrainingModel(model, next_token),
             optimizer=optimizer,
-            schedule=schedule,
+            lr_scheduler=lr_scheduler,
             portions=Portions(1, 1, 10, None),
         )
         ids = torch.arange(16)[None]

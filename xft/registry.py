@@ -28,7 +28,7 @@ DATASETS = Registry("data", scope="xft", locations=["xft.data"])
 FORMATS = Registry("format", scope="xft", locations=["xft.data"])
 OBJECTIVES = Registry("objective", scope="xft", locations=["xft.objectives"])
 OPTIMIZERS = Registry("optimizer", scope="xft", locations=["xft.optim"])
-SCHEDULES = Registry("schedule", scope="xft", locations=["xft.optim"])
+LR_SCHEDULERS = Registry("lr_scheduler", scope="xft", locations=["xft.optim"])
 STRATEGIES = Registry("strategy", scope="xft", locations=["xft.strategies"])
 HOOKS = Registry("hook", scope="xft", locations=["xft.training"])
 LOGGERS = Registry("logger", scope="xft", locations=["xft.loggers"])
@@ -44,14 +44,14 @@ REGISTRY_BY_KEY: dict[str, Registry] = {
     "format": FORMATS,
     "objective": OBJECTIVES,
     "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
+    "lr_scheduler": LR_SCHEDULERS,
     "strategy": STRATEGIES,
     "hooks": HOOKS,
     "loggers": LOGGERS,
     "scorer": SCORERS,
 }
 
-PARTIAL_KEYS = frozenset({"optimizer", "schedule", "strategy", "loggers"})
+PARTIAL_KEYS = frozenset({"optimizer", "lr_scheduler", "strategy", "loggers"})
 """Slots whose classes are not instantiated by ``build`` but bound: they want what the engine knows
 (the parameters, the number of steps, the work folder)."""
 

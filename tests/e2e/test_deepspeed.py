@@ -45,7 +45,7 @@ hooks["validation"].update(interval=1)
     "dropout": "adapter.update(lora_dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n",
     "pissa": 'adapter.update(init_lora_weights="pissa")\n',
     "muon": 'optimizer = dict(type="muon")\n',
-    "average": 'optimizer = dict(type="schedule_free_adamw")\nschedule = "constant"\n',
+    "average": 'optimizer = dict(type="schedule_free_adamw")\nlr_scheduler = "constant"\n',
     "blown": 'hooks["training_health"] = dict(type="training_health", on_nonfinite="skip")\n'
     'objective = dict(type="blowing.blow", token=TOKEN, kind="gradient")\n',
     "nan": 'hooks["training_health"] = dict(type="training_health", on_nonfinite="skip")\n'

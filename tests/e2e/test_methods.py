@@ -23,7 +23,7 @@ METHODS = {
 model.update(neftune_alpha=5.0, gradient_checkpointing=True)
 adapter.update(loraplus_lr_ratio=8, lora_dropout=0.1)
 optimizer.update(lr=5e-3, weight_decay=0.1)
-schedule = dict(type="cosine", warmup=3)
+lr_scheduler = dict(type="cosine", warmup_steps=3)
 """,
     "pissa": 'adapter.update(init_lora_weights="pissa_niter_16", loraplus_lr_ratio=2)\noptimizer.update(lr=1e-2)\n',
     "dora": "adapter.update(use_dora=True)\n",
@@ -33,7 +33,7 @@ optimizer = dict(type="muon", lr=1e-2, weight_decay=0.1)
 """,
     "schedule-free": """
 optimizer = dict(type="schedule_free_adamw", lr=1e-2, weight_decay=0.1)
-schedule = dict(type="constant", warmup=3)
+lr_scheduler = dict(type="constant", warmup_steps=3)
 """,
 }
 SAVES = "hooks['checkpoint'].update(interval=3, keep_last_n=9)\n"
@@ -109,6 +109,6 @@ def test_a_schedule_free_run_does_not_depend_on_when_it_is_looked_at(train: Call
 def test_a_schedule_that_falls_is_refused_before_a_folder_is_made(
     train: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train("schedule-free", "falls", 'schedule = "cosine"\n', code=2)
-    assert "averages its weights in place of a falling learning rate" in capsys.readouterr().err
+    run = train("schedule-free", "falls", 'lr_scheduler = "cosine"\n', code=2)
+    assert "averages weights instead of decaying the rate" in capsys.readouterr().err
     assert not (run / "config.py").exists()

@@ -101,7 +101,7 @@ def test_accumulation_does_not_change_the_loss_of_an_epoch_of_one_step(
         (2, "training.update(epochs=1)"),
         (10, "training.update(epochs=1, gradient_accumulation_steps=16, min_steps_per_epoch=4)"),
         (10, "training.update(max_steps=1)"),
-        (10, "training.update(max_steps=3)\nschedule = dict(type='cosine', warmup=0.9)"),
+        (10, "training.update(max_steps=3)\nlr_scheduler = dict(type='cosine', warmup_ratio=0.9)"),
     ],
 )
 def test_small_data_always_works(tiny_model: Path, tmp_path: Path, rows: int, extra: str) -> None:

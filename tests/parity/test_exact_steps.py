@@ -85,8 +85,8 @@ def _one_step(
     assert plan.batches.steps_per_epoch == 1
     strategy = SingleDevice(work_dir=str(tmp_path), seed=0, device="cpu")
     optimizer = Recorder(model)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-    strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, schedule=schedule)
+    lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, lr_scheduler=lr_scheduler)
     records: list[dict[str, Any]] = []
 
     def call_hook(name: str, **values: Any) -> None:

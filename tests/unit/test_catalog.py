@@ -49,7 +49,7 @@ def test_the_column_of_descriptions_is_straight() -> None:
         ("data", "instruction"),
         ("objectives", "sft"),
         ("optimizers", "adamw"),
-        ("schedules", "cosine"),
+        ("lr_schedulers", "cosine"),
         ("scorers", "exact"),
         ("strategy", "single"),
         ("strategies", "single"),

@@ -24,7 +24,7 @@ class Strategy(Protocol):
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
     device: torch.device
     timeout_minutes: float
     together: bool

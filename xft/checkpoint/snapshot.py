@@ -99,7 +99,7 @@ def take_training(
     """
     tree = {
         "optimizer": strategy.optimizer_state() if optimizer else None,
-        "schedule": strategy.schedule.state_dict(),
+        "lr_scheduler": strategy.lr_scheduler.state_dict(),
         "random": ranks,
     }
     tensors: dict[str, Tensor] = {}
@@ -151,7 +151,7 @@ def put_back(folder: Path, strategy: Strategy) -> dict[str, Any]:
         load_weights_into(unwrap(strategy.model).model, folder, strategy)
         strategy.after_loading()
         strategy.load_optimizer_state(training["optimizer"])
-        strategy.schedule.load_state_dict(training["schedule"])
+        strategy.lr_scheduler.load_state_dict(training["lr_scheduler"])
         _set_rate(strategy)
         ranks = training["random"]
         if strategy.rank < len(ranks):
@@ -169,11 +169,11 @@ _BROKEN = (OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeE
 def _set_rate(strategy: Strategy) -> None:
     """Put the learning rate where the schedule of this run has it. It is not that of the checkpoint
     when the run has been made longer."""
-    schedule: Any = strategy.schedule
+    lr_scheduler: Any = strategy.lr_scheduler
     rates = [
-        base * rate(schedule.last_epoch)
-        for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        base * rate(lr_scheduler.last_epoch)
+        for base, rate in zip(lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
     ]
     for group, rate in zip(strategy.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    schedule._last_lr = rates
+    lr_scheduler._last_lr = rates

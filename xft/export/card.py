@@ -15,7 +15,7 @@ SHOWN_KEYS = {
     "objective": ("type",),
     "training": ("epochs", "max_steps", "micro_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
     "optimizer": ("type", "lr", "weight_decay"),
-    "schedule": ("type", "warmup"),
+    "lr_scheduler": ("type", "warmup_ratio", "warmup_steps"),
     "data": ("type", "format", "max_length", "packing", "val_split"),
     "template": ("type",),
 }

@@ -1,5 +1,30 @@
 """Optimizers, learning-rate schedulers and parameter groups."""
 
-from xft.optim import optimizers
+# Importing the modules registers their components.
+from xft.optim.optimizers import adamw, adamw_8bit, build_optimizer, muon, paged_adamw_8bit
+from xft.optim.param_groups import param_groups
+from xft.optim.schedule_free import (
+    check_lr_scheduler,
+    is_schedule_free,
+    schedule_free_adamw,
+    to_eval_mode,
+    to_train_mode,
+)
+from xft.optim.schedulers import constant, cosine, linear
 
-__all__ = ["optimizers"]
+__all__ = [
+    "adamw",
+    "adamw_8bit",
+    "build_optimizer",
+    "check_lr_scheduler",
+    "constant",
+    "cosine",
+    "is_schedule_free",
+    "linear",
+    "muon",
+    "paged_adamw_8bit",
+    "param_groups",
+    "schedule_free_adamw",
+    "to_eval_mode",
+    "to_train_mode",
+]

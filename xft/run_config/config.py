@@ -9,7 +9,7 @@ from xft.data import DataSet, Mixture
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, Quantization, check_quantization
 from xft.objectives import next_token
-from xft.optim.optimizers import adamw, cosine
+from xft.optim import adamw, cosine
 from xft.strategies import SingleDevice
 from xft.templates import ChatTemplate
 from xft.types import Objective
@@ -61,7 +61,7 @@ class Recipe:
         objective: what it is trained to do.
         training: how long, in which portions.
         optimizer: how weights are changed.
-        schedule: how the learning rate goes.
+        lr_scheduler: learning rate as a function of the step.
         strategy: on which devices; chosen by the launcher where the config does not say.
         hooks: what happens beside the steps, by name; ``None`` under a name removes it.
         loggers: where figures go, by name.
@@ -78,7 +78,7 @@ class Recipe:
     objective: Objective = next_token
     training: Training = field(default_factory=Training)
     optimizer: Callable[..., Any] = adamw
-    schedule: Callable[..., Any] = cosine
+    lr_scheduler: Callable[..., Any] = cosine
     strategy: Callable[..., Any] = SingleDevice
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     loggers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

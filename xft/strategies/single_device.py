@@ -13,7 +13,7 @@ from xft.checkpoint.sharded import materialize
 from xft.compat.mmengine import StrategyBase
 from xft.distributed.devices import resolve_device, seed_everything
 from xft.errors import TrainingError
-from xft.optim.optimizers import leave_average, take_average
+from xft.optim import to_eval_mode, to_train_mode
 from xft.registry import register
 from xft.strategies.batching import Portions
 from xft.types import Batch, LossOutput, SequenceParallelGroup
@@ -58,7 +58,7 @@ class SingleDevice(StrategyBase):
         self.device = resolve_device(device)
         self._autocast = getattr(torch, autocast) if autocast is not None else None
         self.optimizer: torch.optim.Optimizer
-        self.schedule: torch.optim.lr_scheduler.LRScheduler
+        self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler
         super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
         seed_everything(seed, self.rank)
 
@@ -89,7 +89,7 @@ class SingleDevice(StrategyBase):
         model: nn.Module,
         *,
         optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         portions: Portions | None = None,
     ) -> None:
         """Take over what is trained, and wrap the model where ranks must meet.
@@ -100,7 +100,7 @@ class SingleDevice(StrategyBase):
             schedule: of the optimizer.
             portions: of the run; not every strategy wants to know them.
         """
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
         self.model = self._wrap(model)
@@ -131,7 +131,7 @@ class SingleDevice(StrategyBase):
             scale: what the summed loss is multiplied by before the gradient is taken.
             last: whether the optimizer steps after it.
         """
-        leave_average(self.optimizer)
+        to_train_mode(self.optimizer)
         with self._meet(last):
             with self.autocast():
                 output: LossOutput = self.model(self.place(batch))
@@ -157,15 +157,15 @@ class SingleDevice(StrategyBase):
                 f"the norm of the gradient is {norm}, and the weights were left as they are"
             )
         self.optimizer.step()
-        take_average(self.optimizer)
-        self.schedule.step()
+        to_eval_mode(self.optimizer)
+        self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def discard(self) -> None:
         """Forget the gradients of this window."""
         self.optimizer.zero_grad(set_to_none=True)
-        take_average(self.optimizer)
+        to_eval_mode(self.optimizer)
 
     def describe(self) -> list[str]:
         """Lines for the terminal about what is not plain."""

@@ -133,7 +133,7 @@ class TrainLoop(BaseLoop):
 
     def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
         begun = time.perf_counter()
-        lr = self.strategy.schedule.get_last_lr()[0]
+        lr = self.strategy.lr_scheduler.get_last_lr()[0]
         objective = self._objective
         own = [
             sum(count_targets(objective, each) for each in batches),
@@ -209,7 +209,7 @@ class TrainLoop(BaseLoop):
                 "hooks.training_health.on_nonfinite='skip' leaves such steps out"
             )
         # The rate at a step depends on its number alone, whatever was left out before it.
-        self.strategy.schedule.step()
+        self.strategy.lr_scheduler.step()
 
 
 def shorten(rows: Sequence[str], most: int = 8) -> str:

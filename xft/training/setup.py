@@ -20,7 +20,7 @@ from xft.models.loading import choose_dtype
 from xft.models.reference import Setup
 from xft.models.reward_head import choose_padding, is_reward_model
 from xft.objectives import prepare_objective
-from xft.optim.optimizers import check_schedule, make_optimizer
+from xft.optim import build_optimizer, check_lr_scheduler
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan, make_plan
 from xft.strategies import DDP, Portions, SingleDevice
@@ -74,9 +74,9 @@ class Parts:
         """
         recipe, loaded, prepared, plan = self.recipe, self.loaded, self.prepared, self.plan
         ratio = recipe.adapter.loraplus_lr_ratio if recipe.adapter is not None else 1.0
-        optimizer = make_optimizer(recipe.optimizer, loaded.model, ratio)
-        schedule = recipe.schedule(optimizer, plan.num_steps)
-        check_schedule(optimizer, schedule, plan.num_steps)
+        optimizer = build_optimizer(recipe.optimizer, loaded.model, ratio)
+        lr_scheduler = recipe.lr_scheduler(optimizer, plan.num_steps)
+        check_lr_scheduler(optimizer, lr_scheduler, plan.num_steps)
         pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
         setup = Setup(
             loaded,
@@ -97,7 +97,7 @@ class Parts:
         portions = Portions(
             batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.max_grad_norm
         )
-        strategy.prepare(model, optimizer=optimizer, schedule=schedule, portions=portions)
+        strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, portions=portions)
         if strategy.together:
             # Until now no rank could have been asked anything: the model is in shares.
             model.objective = prepare_objective(objective, setup)

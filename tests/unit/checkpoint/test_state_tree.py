@@ -70,11 +70,11 @@ def test_a_second_copy_takes_the_memory_of_the_first_where_it_fits() -> None:
     assert torch.equal(second["live.grown"], torch.ones(4))
 
 
-def _train(parameter: Tensor, optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> None:
+def _train(parameter: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any, steps: int) -> None:
     for _ in range(steps):
         parameter.grad = torch.sin(parameter.detach() * 7)
         optimizer.step()
-        schedule.step()
+        lr_scheduler.step()
 
 
 def _fresh() -> tuple[Tensor, torch.optim.Optimizer, Any]:
@@ -84,20 +84,20 @@ def _fresh() -> tuple[Tensor, torch.optim.Optimizer, Any]:
 
 
 def test_adamw_goes_on_bit_equally(tmp_path: Path) -> None:
-    whole, optimizer, schedule = _fresh()
-    _train(whole, optimizer, schedule, 9)
-    first, optimizer, schedule = _fresh()
-    _train(first, optimizer, schedule, 4)
-    kept = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    whole, optimizer, lr_scheduler = _fresh()
+    _train(whole, optimizer, lr_scheduler, 9)
+    first, optimizer, lr_scheduler = _fresh()
+    _train(first, optimizer, lr_scheduler, 4)
+    kept = {"optimizer": optimizer.state_dict(), "lr_scheduler": lr_scheduler.state_dict()}
     back = through_files(kept, tmp_path)
-    second, optimizer, schedule = _fresh()
+    second, optimizer, lr_scheduler = _fresh()
     with torch.no_grad():
         second.copy_(first)
     optimizer.load_state_dict(back["optimizer"])
-    schedule.load_state_dict(back["schedule"])
-    _train(second, optimizer, schedule, 5)
+    lr_scheduler.load_state_dict(back["lr_scheduler"])
+    _train(second, optimizer, lr_scheduler, 5)
     assert torch.equal(second, whole)
-    assert schedule.get_last_lr() == [1e-2 / 10]
+    assert lr_scheduler.get_last_lr() == [1e-2 / 10]
 
 
 def test_every_generator_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from xft.errors import ConfigError
 from xft.export.verify.adapter_norms import adapter_norms
 from xft.models import NF4, LoRA, check_quantization
 from xft.models.loading import LoadedModel
-from xft.optim.optimizers import adamw, leave_average, make_optimizer, schedule_free_adamw, take_average
+from xft.optim import adamw, build_optimizer, schedule_free_adamw, to_eval_mode, to_train_mode
 from xft.reporting.run_summary import _count
 
 IDS = torch.arange(5, 45).view(2, 20)
@@ -87,7 +87,7 @@ def test_a_training_is_that_of_peft_and_what_is_saved_belongs_on_the_original_ba
         reference.save_pretrained(tmp_path / "begun")
         reference.peft_config["default"].init_lora_weights = init
     expected = _train(reference, torch.optim.AdamW(reference.parameters(), lr=3e-3, weight_decay=0))
-    assert _train(model, make_optimizer(adamw_at(3e-3), model)) == pytest.approx(expected, rel=2e-5)
+    assert _train(model, build_optimizer(adamw_at(3e-3), model)) == pytest.approx(expected, rel=2e-5)
     assert expected[-1] < expected[0]
     model.save_pretrained(tmp_path / "ours")
     reloaded = PeftModel.from_pretrained(base, tmp_path / "ours").eval()
@@ -147,7 +147,7 @@ def test_a_model_begins_as_its_base_and_is_it_with_the_adapter_off(saved: Path, 
     with torch.no_grad():
         expected = base(input_ids=IDS).logits.float()
         torch.testing.assert_close(model(input_ids=IDS).logits.float(), expected, rtol=0, atol=3e-2)
-    _train(model, make_optimizer(adamw_at(3e-3), model))
+    _train(model, build_optimizer(adamw_at(3e-3), model))
     with torch.no_grad(), model.disable_adapter():
         torch.testing.assert_close(model(input_ids=IDS).logits.float(), expected, rtol=0, atol=3e-2)
     assert all(norm > 1e-4 for norm in adapter_norms(model).values())
@@ -162,10 +162,10 @@ def test_whatever_steps_the_trained_half_the_other_one_stays(saved: Path, make: 
     options: dict[str, Any] = {} if make is torch.optim.SGD else {"weight_decay": 0.0}
     if make == "schedule_free_adamw":
         make = schedule_free_adamw
-    optimizer = make_optimizer(lambda groups: make(groups, lr=1e-2, **options), model, lr_ratio=2)
-    leave_average(optimizer)
+    optimizer = build_optimizer(lambda groups: make(groups, lr=1e-2, **options), model, loraplus_lr_ratio=2)
+    to_train_mode(optimizer)
     _train(model, optimizer)
-    take_average(optimizer)
+    to_eval_mode(optimizer)
     for name, each in model.named_parameters():
         if "lora_" in name:
             dim = 0 if "lora_A" in name else 1
@@ -196,5 +196,6 @@ def test_what_cannot_hold_is_refused(saved: Path) -> None:
     with pytest.raises(ConfigError, match="embed_tokens is a Embedding; name other target_modules"):
         _ours(saved, init_lora_weights="pissa", target_modules=["embed_tokens"])
     model = _ours(saved, init_lora_weights="pissa")
-    with pytest.raises(ConfigError, match="held where it is, and would shrink"):
-        make_optimizer(lambda groups: adamw(groups, weight_decay=0.1), model)
+    with pytest.raises(ConfigError) as decayed:
+        build_optimizer(lambda groups: adamw(groups, weight_decay=0.1), model)
+    assert (decayed.value.key, decayed.value.got) == ("optimizer.weight_decay", 0.1)

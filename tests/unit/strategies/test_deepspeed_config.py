@@ -112,8 +112,8 @@ def test_all_contradictions_are_listed_with_both_values() -> None:
         "gradient_allreduce_op: ds.json says 'sum', xft, which weighs by trained tokens itself, says 'mean'",
         "optimizer.type: ds.json says 'Lion', optimizer says 'AdamW'",
         "optimizer.params.lr: ds.json says 0.001, optimizer.lr says 0.0002",
-        "scheduler.type: ds.json says 'WarmupDecayLR', schedule says 'WarmupCosineLR'",
-        "scheduler.params.warmup_num_steps: ds.json says 10, schedule.warmup says 3",
+        "scheduler.type: ds.json says 'WarmupDecayLR', lr_scheduler says 'WarmupCosineLR'",
+        "scheduler.params.warmup_num_steps: ds.json says 10, lr_scheduler.warmup_steps says 3",
         "zero_optimization.sub_group_size: 'auto' is nothing that xft fills in here",
         "let the config say it, and write 'auto' here",
     ]
@@ -125,7 +125,7 @@ def test_all_contradictions_are_listed_with_both_values() -> None:
 def test_a_schedule_is_known_by_its_shape(quarter: float, kind: str) -> None:
     values = {"scheduler": {"type": kind}, "zero_optimization": {"stage": 1}}
     settle(values, replace(FACTS, quarter=quarter), "ds.json")
-    with pytest.raises(ConfigError, match="schedule says"):
+    with pytest.raises(ConfigError, match="lr_scheduler says"):
         settle({**values, "scheduler": {"type": "OneCycle"}}, replace(FACTS, quarter=quarter), "ds.json")
 
 

@@ -8,7 +8,7 @@ import torch
 from bitsandbytes.optim import AdamW8bit
 
 from xft.errors import ConfigError
-from xft.optim.optimizers import adamw, muon, schedule_free_adamw
+from xft.optim import adamw, muon, schedule_free_adamw
 from xft.strategies.deepspeed.strategy import DeepSpeed
 
 pytest.importorskip("deepspeed")

@@ -25,7 +25,9 @@ def _runner(model: nn.Module | None = None, steps: int = 100, rate: float = 1.0)
         step=0,
         forgiven=False,
         plan=SimpleNamespace(num_steps=steps),
-        strategy=SimpleNamespace(schedule=SimpleNamespace(base_lrs=[rate]), sample=lambda weight: weight),
+        strategy=SimpleNamespace(
+            lr_scheduler=SimpleNamespace(base_lrs=[rate]), sample=lambda weight: weight
+        ),
         rows=lambda: ["rows.jsonl:7"],
     )
     return SimpleNamespace(state={}, bare_model=model or nn.Linear(4, 4), train_loop=loop)

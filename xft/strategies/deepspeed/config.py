@@ -212,11 +212,11 @@ def _known(facts: Facts, stage: int) -> Iterator[tuple[str, Any, str, bool]]:
             yield f"optimizer.params.{name}", value, f"optimizer.{name}", True
     highest = facts.optimizer.get("lr")
     kind = min(_SHAPES, key=lambda each: abs(_SHAPES[each] - facts.quarter))
-    yield "scheduler.type", kind, "schedule", True
+    yield "scheduler.type", kind, "lr_scheduler", True
     yield "scheduler.params.total_num_steps", facts.num_steps, "training", True
-    yield "scheduler.params.warmup_num_steps", facts.warmup, "schedule.warmup", True
+    yield "scheduler.params.warmup_num_steps", facts.warmup, "lr_scheduler.warmup_steps", True
     yield "scheduler.params.warmup_max_lr", highest, "optimizer.lr", True
-    yield "scheduler.params.warmup_min_lr", 0, "schedule", True
+    yield "scheduler.params.warmup_min_lr", 0, "lr_scheduler", True
     zero = "zero_optimization"
     # Buckets beyond what there is to reduce would be memory that nothing uses.
     yield f"{zero}.reduce_bucket_size", max(1, min(facts.trained, 200_000_000)), "", False

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from xft.checkpoint.sharded import ShardedTensorReader, TensorShard
 from xft.models.param_shapes import whole_shape
-from xft.optim.optimizers import averages
+from xft.optim import is_schedule_free
 
 MASTER = "master"
 """The name of the fp32 copy of a weight that is trained in 16 bits."""
@@ -20,7 +20,7 @@ def why_whole(optimizer: torch.optim.Optimizer) -> str | None:
     kind = type(optimizer)
     if kind.__module__.startswith("bitsandbytes"):
         return f"the state of {kind.__name__} is quantised in blocks and cannot be shared out"
-    if averages(optimizer):
+    if is_schedule_free(optimizer):
         return (
             f"{kind.__name__} moves the weights between what it steps and their average, of which ZeRO has copies "
             "that would not follow"

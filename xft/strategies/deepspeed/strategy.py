@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from xft.distributed.launch import DEFAULT_TIMEOUT_MINUTES, start_process_group
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
-from xft.optim.optimizers import make_optimizer
+from xft.optim import build_optimizer
 from xft.registry import register
 from xft.strategies.batching import Portions
 from xft.strategies.ddp import Distributed
@@ -77,7 +77,7 @@ class DeepSpeed(Distributed):
         import_deepspeed()
         stage_of(read_asked(options.get("zero"), options.get("offload", "none"), options.get("json")))
         # Of what class it is shows when it is made.
-        made = make_optimizer(optimizer, nn.ParameterList([torch.zeros(1, 1)]))
+        made = build_optimizer(optimizer, nn.ParameterList([torch.zeros(1, 1)]))
         if (reason := why_whole(made)) is not None:
             raise ConfigError(f"optimizer: {reason}; take 'adamw' with DeepSpeed")
 
@@ -118,7 +118,7 @@ class DeepSpeed(Distributed):
         model: nn.Module,
         *,
         optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         portions: Portions | None = None,
     ) -> None:
         """Take over what is trained, and share it out.
@@ -129,7 +129,7 @@ class DeepSpeed(Distributed):
         assert portions is not None
         assert isinstance(model, TrainingModel)
         deepspeed = join_ranks(self.timeout_minutes)
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
         self.settled = settle(self._asked, self._facts(model, portions), self._where)
@@ -155,7 +155,7 @@ class DeepSpeed(Distributed):
             key: first[key] for key in ("betas", "eps", "weight_decay") if key in first
         }
         hyper["lr"] = first.get("initial_lr", first["lr"])
-        rate = self.schedule.lr_lambdas[0]  # type: ignore[attr-defined]
+        rate = self.lr_scheduler.lr_lambdas[0]  # type: ignore[attr-defined]
         steps = portions.num_steps
         warmup = next((each for each in range(steps) if rate(each) >= 1), 0)
         trained = [each for each in model.parameters() if each.requires_grad]
@@ -208,7 +208,7 @@ class DeepSpeed(Distributed):
             raise TrainingError(
                 f"the norm of the gradient is {norm}, and the weights were left as they are"
             )
-        self.schedule.step()
+        self.lr_scheduler.step()
         return norm
 
     def discard(self) -> None:

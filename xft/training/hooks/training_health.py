@@ -87,7 +87,7 @@ class TrainingHealthHook(Hook):
             strategy = loop.strategy
             # The rate that is recorded, which is that of the first group.
             self._moves = Moves(
-                model, strategy.schedule.base_lrs[0], self.num_sanity_steps, strategy.sample
+                model, strategy.lr_scheduler.base_lrs[0], self.num_sanity_steps, strategy.sample
             )
 
     def after_nonfinite(self, runner: Any, reason: str, rows: list[str]) -> None:
@@ -162,7 +162,7 @@ class TrainingHealthHook(Hook):
         if loop.step == steps == self._zero_rates:
             console.info(
                 f"warning: the learning rate was 0 in the first {steps} steps, which taught nothing; look at "
-                "optimizer.lr and schedule.warmup"
+                "optimizer.lr and lr_scheduler.warmup_steps"
             )
 
     def _watch_gradient(self, runner: Any, norm: float) -> None:

@@ -59,7 +59,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from xft.data import collate_flat
+    from xft.data import collate_padding_free
     from xft.models import CausalLMConfig, LoRA, TrainingModel
     from xft.models.activation_checkpointing import make_again, measure_kept
     from xft.objectives import next_token
@@ -80,7 +80,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         numbers.integers(5, 40_000, job["context"]).astype(np.int32)
         for _ in range(job["tokens"] // job["context"])
     ]
-    batch = collate_flat([Sample(each, each.copy()) for each in rows])
+    batch = collate_padding_free([Sample(each, each.copy()) for each in rows])
     adapted: Any = model.model
     base = adapted.get_base_model()
     make_again(base, job.get("again", 0))

@@ -151,8 +151,7 @@ def _prepare(folder: Path, path: str) -> None:
 
     import psutil
 
-    from xft.data import BatchPlan, InstructionData
-    from xft.data.collate import lay_out
+    from xft.data import BatchPlan, Collator, InstructionData
     from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
@@ -184,7 +183,7 @@ def _prepare(folder: Path, path: str) -> None:
     again = time.perf_counter() - begun
     begun = time.perf_counter()
     plan = BatchPlan(tuple(prepared.train.lengths.tolist()), capacity=2048)
-    lay_out(prepared.train, plan.epoch(0)[0])
+    Collator().collate(prepared.train, plan.epoch(0)[0])
     begin = time.perf_counter() - begun
     disk = sum(each.stat().st_size for each in cache.rglob("*") if each.is_file())
     tokens = int(prepared.train.lengths.sum() + prepared.val.lengths.sum())

@@ -175,8 +175,7 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     """Print the operations of a step of xft by the time that they take themselves."""
     import torch
 
-    from xft.data import BatchPlan, InstructionData
-    from xft.data.collate import lay_out
+    from xft.data import BatchPlan, Collator, InstructionData
     from xft.models import NF4, CausalLMConfig, LoRA, TrainingModel
     from xft.objectives import next_token
     from xft.templates import ChatTemplate
@@ -191,11 +190,11 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     model = TrainingModel(loaded.model, next_token).train()
     windows = BatchPlan(tuple(samples.lengths.tolist()), capacity=job["length"]).epoch(0)[:3]
     for window in windows[:2]:
-        model(lay_out(samples, window)).loss_sum.backward()
+        model(Collator().collate(samples, window)).loss_sum.backward()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         # The profiler undoes it: without this line a step spends a fifth of its time in page faults.
         tune_glibc_malloc()
-        model(lay_out(samples, windows[-1])).loss_sum.backward()
+        model(Collator().collate(samples, windows[-1])).loss_sum.backward()
     print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
 
 

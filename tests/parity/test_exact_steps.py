@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from xft.data import BatchPlan
+from xft.data import BatchPlan, Collator
 from xft.models import PACKED, TrainingModel
 from xft.objectives import next_token
 from xft.run_config.plan import TrainingPlan
@@ -77,7 +77,7 @@ def _one_step(
     tmp_path: Any,
     samples: list[Sample],
     model: Any,
-    pad: int | None = None,
+    collator: Collator | None = None,
     **portions: Any,
 ) -> tuple[float, dict[str, Tensor], dict[str, Any]]:
     """One optimizer step over all samples. Returns its loss, its gradients and the loop's record."""
@@ -93,7 +93,9 @@ def _one_step(
         if name == "after_train_iter":
             records.append(values["outputs"])
 
-    loop = TrainLoop(SimpleNamespace(call_hook=call_hook), strategy, samples, plan, None, pad)
+    loop = TrainLoop(
+        SimpleNamespace(call_hook=call_hook), strategy, samples, plan, None, collator or Collator()
+    )
     torch.manual_seed(5)  # of the dropout
     loop.run()
     return records[0]["loss"], optimizer.gradients[0], records[0]
@@ -152,7 +154,7 @@ def test_packed_is_unpacked(tmp_path: Any, samples: list[Sample], capacity: int)
     assert _distance(alone[1], packed[1]) < 1e-6
     eager = _model()
     eager.set_attn_implementation("eager")
-    padded = _one_step(tmp_path, samples, eager, pad=0, batch_size=16)
+    padded = _one_step(tmp_path, samples, eager, Collator(1, "padded", 0), batch_size=16)
     assert packed[0] == pytest.approx(padded[0], rel=1e-6)
     assert _distance(padded[1], packed[1]) < 2e-6
 

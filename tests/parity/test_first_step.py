@@ -11,7 +11,7 @@ from helpers.tiny import save_tiny, tiny_config
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.models import NF4, PACKED, LoRA, TrainingModel
 from xft.objectives import next_token
 from xft.types import IGNORE_INDEX, Sample
@@ -67,7 +67,7 @@ def test_any_window_gives_the_step_of_plain_transformers_and_peft(family: str, g
     loss = 0.0
     start = 0
     for size in groups:
-        output = training(collate_flat(samples[start : start + size]))
+        output = training(collate_padding_free(samples[start : start + size]))
         (output.loss_sum / targets).backward()
         loss += float(output.loss_sum) / targets
         start += size
@@ -87,7 +87,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
-        TrainingModel(model, next_token)(collate_flat(samples)).loss_sum.backward()
+        TrainingModel(model, next_token)(collate_padding_free(samples)).loss_sum.backward()
         found.append(_gradients(model))
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
@@ -97,7 +97,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 def test_accuracy_counts_the_tokens_that_are_ranked_first() -> None:
     samples = _samples()
     model = _peft_model("llama", PACKED)
-    output = next_token(model, collate_flat(samples))
+    output = next_token(model, collate_padding_free(samples))
     correct = 0
     for sample in samples:
         ids = torch.from_numpy(sample.input_ids.astype(np.int64))[None]
@@ -123,7 +123,7 @@ def _plain(model: Any) -> Any:
 
 def _ours(model: Any) -> Any:
     targets = sum(each.num_targets for each in _samples())
-    return TrainingModel(model, next_token)(collate_flat(_samples())).loss_sum / targets
+    return TrainingModel(model, next_token)(collate_padding_free(_samples())).loss_sum / targets
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from helpers.preferences import (
 )
 from torch import Tensor
 
-from xft.data import collate_flat
+from xft.data import collate_padding_free
 from xft.models.reference import Frozen
 from xft.objectives import CPO, DPO, KTO, ORPO, Reward, SimPO
 from xft.types import Batch, LossOutput
@@ -120,7 +120,8 @@ def test_dpo(ours: dict[str, Any], theirs: dict[str, Any], byte_tokenizer: Any, 
     loss = trainer._compute_loss(trainer.model, _pairs_for_dpo(trainer), False)
     objective, reference = DPO(beta=0.3, **ours), Frozen(_reference())
     step = _ours(
-        lambda model, batch: objective.against(reference, model, batch), collate_flat(pair_samples())
+        lambda model, batch: objective.against(reference, model, batch),
+        collate_padding_free(pair_samples()),
     )
     _agree(step, loss, trainer)
     logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
@@ -148,7 +149,8 @@ def test_dpo_with_an_sft_term_where_both_weigh_alike(byte_tokenizer: Any, tmp_pa
     loss = trainer._compute_loss(trainer.model, trainer.data_collator(rows), False)
     objective, reference = DPO(beta=0.3, nll_weight=0.7), Frozen(_reference())
     step = _ours(
-        lambda model, batch: objective.against(reference, model, batch), collate_flat(pair_samples()[:2])
+        lambda model, batch: objective.against(reference, model, batch),
+        collate_padding_free(pair_samples()[:2]),
     )
     _agree(step, loss, trainer)
 
@@ -169,7 +171,7 @@ def test_dpo_of_an_adapter_against_its_base(byte_tokenizer: Any, tmp_path: Path)
     missing = trainer.model.load_state_dict(model.state_dict(), strict=True)
     assert not missing.missing_keys
     loss = trainer._compute_loss(trainer.model, _pairs_for_dpo(trainer), False)
-    output = DPO()(model, collate_flat(pair_samples()))
+    output = DPO()(model, collate_padding_free(pair_samples()))
     (output.loss_sum / 4).backward()
     _agree((float(output.loss_sum.detach()) / 4, _gradients(model), {}), loss, trainer)
 
@@ -210,7 +212,7 @@ def test_orpo(byte_tokenizer: Any, tmp_path: Path) -> None:
     rows = [(prompt[:1], chosen, rejected) for prompt, chosen, rejected in texts()]
     loss, metrics = _step_of(trainer, rows)
     samples = [sample(prompt, answer) for prompt, *both in rows for answer in both]
-    step = _ours(ORPO(beta=0.4), collate_flat(samples))
+    step = _ours(ORPO(beta=0.4), collate_padding_free(samples))
     _agree(step, loss, trainer)
     _agree_on_metrics(step[2], metrics)
 
@@ -228,7 +230,9 @@ def test_cpo(smoothing: float, byte_tokenizer: Any, tmp_path: Path) -> None:
         label_smoothing=smoothing,
     )
     loss, metrics = _step_of(trainer, texts())
-    step = _ours(CPO(beta=0.2, cpo_alpha=0.6, label_smoothing=smoothing), collate_flat(pair_samples()))
+    step = _ours(
+        CPO(beta=0.2, cpo_alpha=0.6, label_smoothing=smoothing), collate_padding_free(pair_samples())
+    )
     _agree(step, loss, trainer)
     _agree_on_metrics(step[2], metrics)
 
@@ -247,7 +251,7 @@ def test_simpo(nll_weight: float, byte_tokenizer: Any, tmp_path: Path) -> None:
         cpo_alpha=nll_weight,
     )
     loss, metrics = _step_of(trainer, texts())
-    step = _ours(SimPO(beta=2.0, gamma=1.0, nll_weight=nll_weight), collate_flat(pair_samples()))
+    step = _ours(SimPO(beta=2.0, gamma=1.0, nll_weight=nll_weight), collate_padding_free(pair_samples()))
     _agree(step, loss, trainer)
     _agree_on_metrics(step[2], metrics)
 
@@ -279,7 +283,8 @@ def test_kto(ours: Any, theirs: str, reference_seed: int, byte_tokenizer: Any, t
     objective = KTO(beta=0.3, desirable_weight=1.5 if ours == "mismatched" else 1.0, kl=ours)
     reference = Frozen(whole_model(reference_seed, attention="eager"))
     step = _ours(
-        lambda model, batch: objective.against(reference, model, batch), collate_flat(judged_samples())
+        lambda model, batch: objective.against(reference, model, batch),
+        collate_padding_free(judged_samples()),
     )
     _agree(step, loss, trainer)
     logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
@@ -310,7 +315,7 @@ def test_reward(margin: float | None, adapted: bool, byte_tokenizer: Any, tmp_pa
         for prompt, chosen, rejected in texts()
     ]
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(rows))
-    step = _ours(Reward(margin=margin or 0.0), collate_flat(pair_samples()), mine)
+    step = _ours(Reward(margin=margin or 0.0), collate_padding_free(pair_samples()), mine)
     _agree(step, loss, trainer)
     logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
     assert step[2]["rewards/margins"] == pytest.approx(logged["margin"], rel=1e-4)

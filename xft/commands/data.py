@@ -29,7 +29,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     if arguments.html is not None:
         check_target(arguments.html)
     prepared, tokenizer, recipe = prepare(arguments.config, arguments.cfg_options, arguments.safe_config)
-    unit = prepared.unit
+    unit = prepared.samples_per_example
     num = (0 if arguments.html else 3) if arguments.num is None else max(arguments.num, 0)
     samples = (prepared.train if arguments.split == "train" else prepared.val)[: num * unit]
     if arguments.json:

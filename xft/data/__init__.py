@@ -1,7 +1,7 @@
 """Data: rows are read, mapped to conversations, encoded, packed and laid out in batches."""
 
 from xft.data import formats
-from xft.data.collate import collate_flat, collate_padded
+from xft.data.collate import Collator, collate_padded, collate_padding_free
 from xft.data.dataset_config import DataSet, Prepared
 from xft.data.dataset_kinds import InstructionData, PreferenceData, TextData, UnpairedPreferenceData
 from xft.data.mixture import Mixture
@@ -11,6 +11,7 @@ from xft.data.store import Samples
 
 __all__ = [
     "BatchPlan",
+    "Collator",
     "DataSet",
     "InstructionData",
     "Ledger",
@@ -20,7 +21,7 @@ __all__ = [
     "Samples",
     "TextData",
     "UnpairedPreferenceData",
-    "collate_flat",
     "collate_padded",
+    "collate_padding_free",
     "formats",
 ]

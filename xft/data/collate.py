@@ -1,90 +1,142 @@
-"""Lay samples out in a batch: flat, without padding, or padded."""
+"""Lay samples out as batches: concatenated without padding, or padded."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 import torch
 
 from xft.data.store import digest
-from xft.types import IGNORE_INDEX, Batch, Sample
+from xft.types import IGNORE_INDEX, Batch, Sample, Tokenizer
+
+Layout = Literal["padding_free", "padded"]
 
 
-def lay_out(
-    samples: Sequence[Sample], units: Sequence[int], unit: int = 1, pad_token_id: int | None = None
-) -> Batch:
-    """Make a batch of some units of a split.
+@dataclass(frozen=True)
+class Collator:
+    """Lay samples out as batches.
 
-    Args:
-        samples: the split.
-        units: which units, in their order. Where there are none, the batch is the first unit with
-            no token trained: what a rank that nothing is left for computes, with no weight.
-        unit: how many neighbouring samples a unit has: 2 for preference pairs, which so stand side
-            by side, the chosen answer first.
-        pad_token_id: pads a row to the longest; ``None`` lays the samples out flat.
+    An *example* is what an epoch shuffles as a whole: one sample, or the two of a preference pair
+    (chosen first), which a split stores next to each other. With ``samples_per_example=2``,
+    ``collate(samples, [3, 0])`` lays out samples 6, 7, 0 and 1, in this order.
+
+    Attributes:
+        samples_per_example: 2 for preference pairs, else 1.
+        layout: ``padding_free`` concatenates samples in one row (see :func:`collate_padding_free`);
+            ``padded`` gives each a row of its own (see :func:`collate_padded`).
+        pad_token_id: id of padding; needed by ``padded`` only.
     """
-    chosen = [samples[unit * each + part] for each in units or [0] for part in range(unit)]
-    batch = collate_flat(chosen) if pad_token_id is None else collate_padded(chosen, pad_token_id)
-    if not units:
-        batch.labels.fill_(IGNORE_INDEX)
-    return batch
+
+    samples_per_example: int = 1
+    layout: Layout = "padding_free"
+    pad_token_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout == "padded" and self.pad_token_id is None:
+            raise ValueError("layout 'padded' needs a pad_token_id")
+
+    @classmethod
+    def for_model(cls, tokenizer: Tokenizer, supports_packing: bool, samples_per_example: int = 1) -> Self:
+        """Choose the layout that a model can process.
+
+        Args:
+            tokenizer: of the model.
+            supports_packing: whether the model keeps concatenated samples apart.
+            samples_per_example: as in the class.
+        """
+        if supports_packing:
+            return cls(samples_per_example)
+        return cls(samples_per_example, "padded", tokenizer.pad_token_id or 0)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the layout is ``padded``."""
+        return self.layout == "padded"
+
+    def collate(self, samples: Sequence[Sample], examples: Sequence[int]) -> Batch:
+        """Lay out some examples of a split.
+
+        Args:
+            samples: the split.
+            examples: indices of examples, in order. If empty, returns the first example with all
+                labels masked: a dummy batch for ranks that ran out of data.
+        """
+        size = self.samples_per_example
+        chosen = [samples[size * example + offset] for example in examples or [0] for offset in range(size)]
+        if self.pad_token_id is None or not self.is_padded:
+            batch = collate_padding_free(chosen)
+        else:
+            batch = collate_padded(chosen, self.pad_token_id)
+        if not examples:
+            batch.labels.fill_(IGNORE_INDEX)
+        return batch
+
+    def iter_batches(self, samples: Sequence[Sample], max_tokens: int = 4096) -> Iterator[Batch]:
+        """Lay out every example of a split once, in order.
+
+        Args:
+            samples: the split.
+            max_tokens: limit for a batch, padding included; a single longer example exceeds it.
+        """
+        size = self.samples_per_example
+        pending: list[int] = []
+        longest = 0
+        for example in range(len(samples) // size):
+            length = max(len(samples[size * example + offset]) for offset in range(size))
+            longest = max(longest, length)
+            if pending and longest * size * (len(pending) + 1) > max_tokens:
+                yield self.collate(samples, pending)
+                pending, longest = [], length
+            pending.append(example)
+        if pending:
+            yield self.collate(samples, pending)
 
 
-def every_batch(
-    samples: Sequence[Sample], unit: int = 1, pad_token_id: int | None = None, tokens: int = 4096
-) -> Iterator[Batch]:
-    """Lay every unit of a split out once, in order.
+def collate_padding_free(samples: Sequence[Sample]) -> Batch:
+    """Concatenate samples in one row, without padding.
 
-    Args:
-        samples: the split.
-        unit: as in :func:`lay_out`.
-        pad_token_id: as in :func:`lay_out`.
-        tokens: at most so many in a batch, unless a single unit has more.
-    """
-    waiting: list[int] = []
-    longest = 0
-    for number in range(len(samples) // unit):
-        length = max(len(samples[unit * number + part]) for part in range(unit))
-        longest = max(longest, length)
-        if waiting and longest * unit * (len(waiting) + 1) > tokens:
-            yield lay_out(samples, waiting, unit, pad_token_id)
-            waiting, longest = [], length
-        waiting.append(number)
-    if waiting:
-        yield lay_out(samples, waiting, unit, pad_token_id)
+    Positions restart with each sample. The first label of each is masked: no token of the same
+    sample predicts it. Two samples ``[5, 6, 7]`` and ``[8, 9]``, all targets, become::
 
+        input_ids        [[   5, 6, 7,    8, 9]]
+        labels           [[-100, 6, 7, -100, 9]]
+        position_ids     [[   0, 1, 2,    0, 1]]
+        seq_lens         [3, 2]
 
-def collate_flat(samples: Sequence[Sample]) -> Batch:
-    """Put samples one behind the other in a single row.
-
-    Positions restart with each sample, and the first label of each is ignored: nothing in the
-    sample predicts it.
+    (≈ transformers ``DataCollatorWithFlattening``)
 
     Returns:
-        A batch of shape ``(1, sum of lengths)`` with ``seq_lens``.
+        A batch of shape ``(1, sum of lengths)``.
     """
-    labels = [np.array(each.labels, dtype=np.int64) for each in samples]
-    for each in labels:
-        each[0] = IGNORE_INDEX
+    labels = [np.array(sample.labels, dtype=np.int64) for sample in samples]
+    for sample_labels in labels:
+        sample_labels[0] = IGNORE_INDEX
     return Batch(
-        input_ids=_row([each.input_ids for each in samples]),
+        input_ids=_row([sample.input_ids for sample in samples]),
         labels=_row(labels),
-        position_ids=_row([np.arange(len(each)) for each in samples]),
-        seq_lens=[len(each) for each in samples],
+        position_ids=_row([np.arange(len(sample)) for sample in samples]),
+        seq_lens=[len(sample) for sample in samples],
         desirable=_desirable(samples),
-        sample_hashes=_digests(samples),
+        sample_hashes=_sample_hashes(samples),
     )
 
 
 def collate_padded(samples: Sequence[Sample], pad_token_id: int) -> Batch:
-    """Put each sample in a row of its own, padded on the right.
+    """Give each sample a row, padded on the right.
 
-    Padding is masked by position, never by id: the padding token may well be the one that ends
-    an answer.
+    Padding is masked by position, never by id: the padding token may also end an answer. Two
+    samples ``[5, 6, 7]`` and ``[8, 9]``, all targets, become with ``pad_token_id=0``::
+
+        input_ids       [[   5, 6, 7], [   8, 9,    0]]
+        labels          [[-100, 6, 7], [-100, 9, -100]]
+        position_ids    [[   0, 1, 2], [   0, 1,    2]]
+        attention_mask  [[   1, 1, 1], [   1, 1,    0]]
 
     Returns:
-        A batch of shape ``(number of samples, longest)`` with an ``attention_mask``.
+        A batch of shape ``(number of samples, longest)``.
     """
-    shape = (len(samples), max(len(each) for each in samples))
+    shape = (len(samples), max(len(sample) for sample in samples))
     input_ids = torch.full(shape, pad_token_id, dtype=torch.long)
     labels = torch.full(shape, IGNORE_INDEX, dtype=torch.long)
     mask = torch.zeros(shape, dtype=torch.long)
@@ -101,19 +153,19 @@ def collate_padded(samples: Sequence[Sample], pad_token_id: int) -> Batch:
         positions,
         attention_mask=mask,
         desirable=_desirable(samples),
-        sample_hashes=_digests(samples),
+        sample_hashes=_sample_hashes(samples),
     )
 
 
 def _desirable(samples: Sequence[Sample]) -> torch.Tensor | None:
-    marks = [each.desirable for each in samples if each.desirable is not None]
-    return torch.tensor(marks) if len(marks) == len(samples) else None
+    labels = [sample.desirable for sample in samples if sample.desirable is not None]
+    return torch.tensor(labels) if len(labels) == len(samples) else None
 
 
-def _digests(samples: Sequence[Sample]) -> list[int]:
+def _sample_hashes(samples: Sequence[Sample]) -> list[int]:
     return [
-        digest(each.input_ids.astype(np.int32).tobytes(), each.labels.astype(np.int32).tobytes())
-        for each in samples
+        digest(sample.input_ids.astype(np.int32).tobytes(), sample.labels.astype(np.int32).tobytes())
+        for sample in samples
     ]
 
 

@@ -34,13 +34,13 @@ class Prepared:
         train: what is trained on.
         val: what is validated on; may be empty.
         ledger: the books.
-        unit: how many neighbouring samples belong together: 2 for preference pairs.
+        samples_per_example: neighboring samples that form one example: 2 for preference pairs, else 1.
     """
 
     train: Samples
     val: Samples
     ledger: Ledger
-    unit: int = 1
+    samples_per_example: int = 1
 
 
 @dataclass
@@ -82,7 +82,7 @@ class DataSet(ABC):
     cache_dir: str | None = None
 
     uses_template: ClassVar[bool] = True
-    unit: ClassVar[int] = 1
+    samples_per_example: ClassVar[int] = 1
     gives: ClassVar[str] = "samples"
 
     def __post_init__(self) -> None:
@@ -102,8 +102,8 @@ class DataSet(ABC):
 
     @property
     def pack_length(self) -> int:
-        """Tokens in a packed row: it holds the longest unit."""
-        return self.max_length * self.unit
+        """Tokens in a packed row: it holds the longest example."""
+        return self.max_length * self.samples_per_example
 
     def locate(self) -> None:
         """Check that every source exists, before anything slow is done.
@@ -141,7 +141,7 @@ class DataSet(ABC):
             )
         if isinstance(self.val_split, (int, float)) and self.val_split:
             train, val = self._part_off(train, self.val_split)
-        prepared = Prepared(Samples(train), Samples(val), ledger, self.unit)
+        prepared = Prepared(Samples(train), Samples(val), ledger, self.samples_per_example)
         ledger.rows_train = sum(len(rows) for _, rows in train)
         ledger.rows_val = sum(len(rows) for _, rows in val)
         refuse_overlap(prepared)

@@ -80,7 +80,7 @@ class PreferenceData(ChatData):
 
     format: Callable[..., Any] = preference
     on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
-    unit: ClassVar[int] = 2
+    samples_per_example: ClassVar[int] = 2
     gives: ClassVar[str] = "pairs"
 
     def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:

@@ -71,9 +71,9 @@ class Mixture:
         return next(iter(self.datasets.values())).gives
 
     @property
-    def unit(self) -> int:
-        """Neighbouring samples that belong together."""
-        return next(iter(self.datasets.values())).unit
+    def samples_per_example(self) -> int:
+        """Neighboring samples that form one example."""
+        return next(iter(self.datasets.values())).samples_per_example
 
     @property
     def packing(self) -> bool:
@@ -130,7 +130,7 @@ class Mixture:
             train += taken
             val += each.val.parts
         ledger.exact_duplicates += _shared(prepared.values())
-        out = Prepared(Samples(train), Samples(val), ledger, self.unit)
+        out = Prepared(Samples(train), Samples(val), ledger, self.samples_per_example)
         refuse_overlap(out)
         ledger.close(out.train, out.val)
         return out

@@ -105,7 +105,7 @@ class BatchPlan:
         return mine + [[] for _ in range(count - len(mine))]
 
 
-def in_order(lengths: Sequence[int], batch_size: int) -> list[MicroBatch]:
+def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[MicroBatch]:
     """Micro-batches without shuffling, for validation: neighbours in length stand together."""
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

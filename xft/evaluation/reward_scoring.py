@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import torch
 
 from xft.config import build_component
-from xft.data.collate import every_batch
+from xft.data import Collator
 from xft.data.encoders import Conversations, Judgements, Preferences
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
 from xft.data.row_encoder import Task, TooLong
@@ -131,11 +131,11 @@ class Rater:
         return found.samples
 
     def _score(self, samples: Sequence[Sample]) -> list[float]:
-        model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        pad = None if self.loaded.packs else tokenizer.pad_token_id or 0
+        model = self.loaded.model
+        collator = Collator.for_model(self.loaded.tokenizer, self.loaded.packs)
         scores: list[float] = []
         with evaluating(model):
-            for batch in every_batch(samples, pad_token_id=pad):
+            for batch in collator.iter_batches(samples):
                 scores += rate(model, batch.to(self.loaded.base.device)).tolist()
         return scores
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
-from xft.data.collate import lay_out
-from xft.data.sampler import in_order
+from xft.data import Collator
+from xft.data.sampler import length_sorted_batches
 from xft.evaluation.metrics import Tally
 from xft.models import TrainingModel
 from xft.types import Batch, Sample
@@ -15,30 +15,28 @@ from xft.types import Batch, Sample
 def validation_batches(
     samples: Sequence[Sample],
     batch_size: int,
-    unit: int = 1,
-    pad_token_id: int | None = None,
+    collator: Collator,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """One rank's share of the validation split, in the units of its data.
+    """One rank's share of the validation split.
 
-    All ranks get equally many batches: one that nothing is left for gets a batch without targets,
-    for it must keep in step with the others.
+    Every rank yields the same number of batches, so that collectives stay matched: a rank that runs
+    out of data yields a batch without targets.
 
     Args:
         samples: the split.
-        batch_size: units at once; neighbours in length stand together.
-        unit: how many neighbouring samples belong together.
-        pad_token_id: as in ``lay_out``.
+        batch_size: examples in a batch, which are of similar length.
+        collator: lays the batches out.
         rank: of this process.
         world_size: how many ranks share the split.
     """
-    lengths = [len(each) for each in samples]
-    sizes = [sum(lengths[start : start + unit]) for start in range(0, len(lengths), unit)]
-    batches = in_order(sizes, batch_size)
+    size = collator.samples_per_example
+    lengths = [len(sample) for sample in samples]
+    example_lengths = [sum(lengths[start : start + size]) for start in range(0, len(lengths), size)]
+    batches = length_sorted_batches(example_lengths, batch_size)
     for number in range(rank, -(-len(batches) // world_size) * world_size, world_size):
-        units = batches[number] if number < len(batches) else []
-        yield lay_out(samples, units, unit, pad_token_id)
+        yield collator.collate(samples, batches[number] if number < len(batches) else [])
 
 
 def evaluate(
@@ -51,7 +49,7 @@ def evaluate(
 
     Args:
         model: a :class:`TrainingModel`, or one wrapped.
-        batches: this rank's share of the validation split, laid out in the units of its data.
+        batches: this rank's share of the validation split.
         device: where the model is.
         reduce_sum: adds numbers up over all ranks.
 

@@ -124,7 +124,7 @@ class Cached:
         if len(wanted) != batch.num_samples or not np.array_equal(self.digests[places], wanted):
             raise TrainingError(
                 f"the cached reference knows {len(self.digests)} answers, and not all of a batch of "
-                f"{batch.num_samples}; batches must come from xft.data.lay_out, with the samples of this run"
+                f"{batch.num_samples}; batches must come from xft.data.Collator, with the samples of this run"
             )
         return torch.from_numpy(self.log_probs[places]).to(batch.input_ids.device)
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.losses import kto
 from xft.models.reference import AdapterOff, Reference, Setup, make_reference
@@ -139,7 +139,7 @@ def mismatch(batch: Batch) -> Batch | None:
         ids = torch.cat([prompt, answer])
         marks = torch.cat([labels[: len(prompt)], theirs[len(theirs) - len(answer) :]])
         samples.append(Sample(ids.cpu().numpy(), marks.cpu().numpy()))
-    mixed = collate_flat(samples) if batch.attention_mask is None else collate_padded(samples, 0)
+    mixed = collate_padding_free(samples) if batch.attention_mask is None else collate_padded(samples, 0)
     return replace(mixed, sequence=batch.sequence).to(batch.input_ids.device)
 
 

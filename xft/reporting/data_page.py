@@ -101,16 +101,16 @@ def write_page(
     path = check_target(target)
     reader = Reader(tokenizer)
     splits = {"train": prepared.train, "val": prepared.val}
-    rows = sum(len(each) for each in splits.values()) // prepared.unit
+    rows = sum(len(each) for each in splits.values()) // prepared.samples_per_example
     tokens = sum(int(each.lengths.sum()) for each in splits.values())
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as room:
             folder = Path(room) / "samples"
             with tqdm(total=rows, unit="row", desc="writing samples", disable=None, leave=False) as bar:
                 if rows <= embedded and tokens <= _EMBEDDED_TOKENS:
-                    data = _embed(splits, prepared.unit, reader, bar)
+                    data = _embed(splits, prepared.samples_per_example, reader, bar)
                 else:
-                    data = _spread(splits, prepared.unit, reader, bar, folder, portion)
+                    data = _spread(splits, prepared.samples_per_example, reader, bar, folder, portion)
             data["folder"] = quote(_beside(path).name)
             page = Path(room) / "page"
             page.write_bytes(_fill(title, prepared, recipe, data).encode("utf-8", "backslashreplace"))

@@ -79,7 +79,12 @@ def packed(prepared: Prepared, recipe: Recipe) -> Packed | None:
     if not recipe.data.packing:
         return None
     plan = make_plan(
-        prepared.train, recipe.training, recipe.data.pack_length, True, recipe.seed, unit=prepared.unit
+        prepared.train,
+        recipe.training,
+        recipe.data.pack_length,
+        True,
+        recipe.seed,
+        samples_per_example=prepared.samples_per_example,
     )
     batches = plan.batches
     assert batches.capacity is not None

@@ -48,7 +48,7 @@ def make_plan(
     packing: bool,
     seed: int,
     world_size: int = 1,
-    unit: int = 1,
+    samples_per_example: int = 1,
     padded: bool = False,
 ) -> TrainingPlan:
     """Plan a run.
@@ -64,10 +64,10 @@ def make_plan(
         packing: whether rows are packed.
         seed: of the order.
         world_size: ranks that share an epoch.
-        unit: neighbouring samples that stay together; what is planned with are these units.
+        samples_per_example: as in :class:`~xft.data.Collator`; examples are what is planned.
         padded: whether the samples of a batch are padded to the longest.
     """
-    lengths = tuple(samples.lengths.reshape(-1, unit).sum(axis=1).tolist())
+    lengths = tuple(samples.lengths.reshape(-1, samples_per_example).sum(axis=1).tolist())
     wanted = BatchPlan(
         lengths,
         batch_size=training.micro_batch_size,

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from xft.data import Samples
-from xft.data.collate import lay_out
+from xft.data import Collator, Samples
 from xft.kernels.logit_chunks import MOST_LOGITS, MOST_WIDE, most_for
 from xft.models import LoadedModel
 from xft.models.activation_checkpointing import Kept, checkpointed_layers, make_again, measure_kept
@@ -39,8 +38,7 @@ def fit_activations(
     strategy: SingleDevice,
     samples: Samples,
     plan: TrainingPlan,
-    unit: int,
-    pad: int | None,
+    collator: Collator,
 ) -> str:
     """Choose how many layers make their activations again in the backward pass, so that the largest batch fits.
 
@@ -51,8 +49,7 @@ def fit_activations(
         strategy: of the run.
         samples: the training split.
         plan: of the run.
-        unit: neighbouring samples that stay together.
-        pad: the padding token of a model that wants its samples padded.
+        collator: of the run.
 
     Returns:
         What to say of it; nothing where everything is kept.
@@ -66,12 +63,12 @@ def fit_activations(
         make_again(base, count)
         return f"{count} of {count} layers make their activations again in the backward pass"
     device = base.device
-    lengths = samples.lengths.reshape(-1, unit)
+    lengths = samples.lengths.reshape(-1, collator.samples_per_example)
     longest = _probe(lengths.sum(axis=1).tolist())
     make_again(base, 0)
-    kept = measure_kept(loaded.model, base, lay_out(samples, [longest], unit, pad).to(device))
+    kept = measure_kept(loaded.model, base, collator.collate(samples, [longest]).to(device))
     together = strategy.world_size // strategy.data_world_size
-    tokens = -(-largest_tokens(lengths, plan, pad is not None) // together)
+    tokens = -(-largest_tokens(lengths, plan, collator.is_padded) // together)
     room = _room(device) - _rest(loaded, tokens)
     needed = [expected(kept, tokens, each) for each in range(count + 1)]
     own = next((each for each, size in enumerate(needed) if size <= room), count)
@@ -102,7 +99,7 @@ def largest_tokens(lengths: Any, plan: TrainingPlan, padded: bool) -> int:
     """Tokens of a micro-batch at most, padding included.
 
     Args:
-        lengths: ``(units, samples of a unit)``.
+        lengths: ``(examples, samples per example)``.
         plan: of the run.
         padded: whether every sample is padded to the longest of its batch.
     """
@@ -115,7 +112,7 @@ def largest_tokens(lengths: Any, plan: TrainingPlan, padded: bool) -> int:
 
 
 def _probe(lengths: Sequence[int]) -> int:
-    """The shortest unit that is long enough to say something, or else the longest."""
+    """The shortest example that is long enough to say something, or else the longest."""
     enough = [each for each in range(len(lengths)) if lengths[each] >= PROBE]
     return (
         min(enough, key=lengths.__getitem__)

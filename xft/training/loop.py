@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xft.compat.mmengine import BaseLoop
-from xft.data.collate import lay_out
+from xft.data import Collator
 from xft.errors import TrainingError
 from xft.evaluation.metrics import Tally
 from xft.models import unwrap
@@ -33,9 +33,7 @@ class TrainLoop(BaseLoop):
         samples: the training split.
         plan: in which portions.
         clip: the most that the gradient's norm may be.
-        pad_token_id: pads batches of models that cannot take samples one behind the other;
-            ``None`` lays them out flat.
-        unit: neighbouring samples that stay together; the plan is of these units.
+        collator: lays the micro-batches out; the plan is of its examples.
 
     Attributes:
         stop_reason: set by a hook to end the run after this step.
@@ -49,16 +47,14 @@ class TrainLoop(BaseLoop):
         samples: Sequence[Sample],
         plan: TrainingPlan,
         clip: float | None,
-        pad_token_id: int | None = None,
-        unit: int = 1,
+        collator: Collator,
     ) -> None:
         super().__init__(runner, dataloader=samples)
         self.strategy = strategy
         self.samples = samples
         self.plan = plan
         self.clip = clip
-        self.pad_token_id = pad_token_id
-        self.unit = unit
+        self.collator = collator
         self.step = 0
         self.stop_reason: str | None = None
         self.forgiven = False
@@ -112,9 +108,11 @@ class TrainLoop(BaseLoop):
         ranks = range(self.strategy.data_world_size)
         if wanted is None:
             wanted = [(rank, each) for rank in ranks for each in range(len(self._window(rank)))]
-        units = sorted({unit for rank, each in wanted for unit in self._window(rank)[each]})
+        examples = sorted({example for rank, each in wanted for example in self._window(rank)[each]})
         name = getattr(self.samples, "origin", "sample {}".format)
-        return list(dict.fromkeys(name(self.unit * each) for each in units))
+        return list(
+            dict.fromkeys(name(self.collator.samples_per_example * example) for example in examples)
+        )
 
     def _window(self, rank: int) -> list[list[int]]:
         epoch, position = self._place
@@ -127,7 +125,7 @@ class TrainLoop(BaseLoop):
     def _batches(self, step: int) -> list[Batch]:
         """The micro-batches of a step on this rank; a function of the step's number alone."""
         window = self.plan.batches.window(*self._place_of(step), self.strategy.data_rank)
-        batches = [lay_out(self.samples, each, self.unit, self.pad_token_id) for each in window]
+        batches = [self.collator.collate(self.samples, examples) for examples in window]
         # What is pinned a GPU fetches by itself; the host does not wait for it.
         return [each.pin_memory() for each in batches] if self.strategy.device.type == "cuda" else batches
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 
+from xft.data import Collator
 from xft.distributed import seed_everything
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
@@ -73,18 +74,18 @@ def validate_again(
     hook = next(
         (each for each in recipe.hooks.values() if isinstance(each, ValidationHook)), ValidationHook()
     )
-    pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
+    collator = Collator.for_model(loaded.tokenizer, loaded.packs, prepared.samples_per_example)
 
     def batches() -> Iterator[Any]:
-        return validation_batches(prepared.val, hook.batch_size, prepared.unit, pad)
+        return validation_batches(prepared.val, hook.batch_size, collator)
 
     setup = Setup(loaded, ranks, batches, recipe.model.trust_remote_code)
     model = TrainingModel(loaded.model, _objective(recipe, setup))
     with ranks.autocast():
         metrics = evaluate(model, batches(), device)
     figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    count = len(prepared.val) // prepared.unit
-    what = "pairs" if prepared.unit == 2 else "samples"
+    count = len(prepared.val) // prepared.samples_per_example
+    what = "pairs" if prepared.samples_per_example == 2 else "samples"
     console.info(f"validation  {count:,} {what}  {line_of(figures)}")
     return figures
 

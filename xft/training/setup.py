@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from xft.checkpoint.snapshot import read_state
-from xft.data import Prepared
-from xft.data.collate import every_batch
+from xft.data import Collator, Prepared
 from xft.distributed import check_sequence_parallel, resolve_device, seed_everything
 from xft.errors import ConfigError
 from xft.evaluation.prompts import Question
@@ -77,13 +76,11 @@ class Parts:
         optimizer = build_optimizer(recipe.optimizer, loaded.model, ratio)
         lr_scheduler = recipe.lr_scheduler(optimizer, plan.num_steps)
         check_lr_scheduler(optimizer, lr_scheduler, plan.num_steps)
-        pad = None if loaded.packs else loaded.tokenizer.pad_token_id or 0
+        collator = Collator.for_model(loaded.tokenizer, loaded.packs, prepared.samples_per_example)
         setup = Setup(
             loaded,
             strategy,
-            lambda: chain(
-                *(every_batch(each, prepared.unit, pad) for each in (prepared.train, prepared.val))
-            ),
+            lambda: chain(collator.iter_batches(prepared.train), collator.iter_batches(prepared.val)),
             recipe.model.trust_remote_code,
         )
         objective = recipe.objective
@@ -91,7 +88,7 @@ class Parts:
             objective = prepare_objective(objective, setup)
         said = ""
         if recipe.model.gradient_checkpointing == "auto":
-            said = fit_activations(loaded, strategy, prepared.train, plan, prepared.unit, pad)
+            said = fit_activations(loaded, strategy, prepared.train, plan, collator)
         model = TrainingModel(loaded.model, objective)
         batches = plan.batches
         portions = Portions(
@@ -112,9 +109,7 @@ class Parts:
             note=_note(recipe, loaded),
             model=model,
         )
-        loop = TrainLoop(
-            runner, strategy, prepared.train, plan, recipe.training.max_grad_norm, pad, prepared.unit
-        )
+        loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.max_grad_norm, collator)
         return runner, loop, said
 
 
@@ -191,7 +186,7 @@ def plan_run(
         packing,
         recipe.seed,
         world_size,
-        prepared.unit,
+        prepared.samples_per_example,
         padded=not loaded.packs,
     )
     return plan, lines

@@ -130,7 +130,7 @@ def test_a_pair_is_two_judgements_in_the_same_split(tmp_path: Path, chatml: Boun
     path = write(tmp_path, [pair(number) for number in range(20)])
     data = UnpairedPreferenceData(path, format=formats.preference, val_split=4)
     prepared = data.prepare(chatml.tokenizer, chatml)
-    assert (prepared.unit, len(prepared.train), len(prepared.val)) == (1, 32, 8)
+    assert (prepared.samples_per_example, len(prepared.train), len(prepared.val)) == (1, 32, 8)
     for samples in (prepared.train, prepared.val):
         assert [each.desirable for each in samples] == [True, False] * (len(samples) // 2)
     same = PreferenceData(path, val_split=4).prepare(chatml.tokenizer, chatml)

@@ -185,7 +185,7 @@ def test_pair_is_two_samples_behind_the_same_prompt(tmp_path: Path, chatml: Boun
     path = write(tmp_path / "rows.jsonl", rows)
     data = PreferenceData(path, val_split=None, max_length=40)
     prepared = data.prepare(chatml.tokenizer, chatml)
-    assert (prepared.unit, data.pack_length, len(prepared.train)) == (2, 80, 6)
+    assert (prepared.samples_per_example, data.pack_length, len(prepared.train)) == (2, 80, 6)
     frame = "<|im_start|>user\nq{}<|im_end|>\n<|im_start|>assistant\n{} {}<|im_end|>\n"
     assert decoded(prepared.train, chatml.tokenizer) == [
         frame.format(number, word, number) for number in range(3) for word in ("good", "bad")

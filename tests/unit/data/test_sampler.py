@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xft.data.sampler import BatchPlan, in_order
+from xft.data.sampler import BatchPlan, length_sorted_batches
 
 LENGTHS = (5, 3, 8, 2, 7, 7, 1, 4, 6, 9, 2, 3, 8, 5, 10, 1, 1, 4, 6, 2, 3)
 
@@ -136,8 +136,8 @@ def test_fewer_samples_than_ranks_make_one_step() -> None:
 
 
 def test_in_order_puts_neighbours_in_length_together() -> None:
-    assert in_order([5, 1, 4, 1, 9], 2) == [[1, 3], [2, 0], [4]]
-    assert in_order([], 2) == []
+    assert length_sorted_batches([5, 1, 4, 1, 9], 2) == [[1, 3], [2, 0], [4]]
+    assert length_sorted_batches([], 2) == []
 
 
 def test_rows_of_like_length_are_padded_together() -> None:

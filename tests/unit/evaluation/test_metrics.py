@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
 
+from xft.data import Collator
 from xft.evaluation import evaluate
 from xft.evaluation.metrics import Tally
 from xft.evaluation.validation import validation_batches
@@ -53,7 +54,9 @@ def test_nothing_at_all_has_no_loss() -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_every_pair_is_validated_once_and_all_ranks_have_equally_many_batches(ranks: int) -> None:
-    shares = [list(validation_batches(pair_samples(), 3, 2, None, rank, ranks)) for rank in range(ranks)]
+    shares = [
+        list(validation_batches(pair_samples(), 3, Collator(2), rank, ranks)) for rank in range(ranks)
+    ]
     assert len({len(each) for each in shares}) == 1
     seen = []
     for batch in (batch for share in shares for batch in share):
@@ -65,12 +68,12 @@ def test_every_pair_is_validated_once_and_all_ranks_have_equally_many_batches(ra
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-@pytest.mark.parametrize("pad", [None, 0])
-def test_validation_of_pairs_is_the_mean_over_all_pairs(batch_size: int, pad: int | None) -> None:
+@pytest.mark.parametrize("collator", [Collator(2), Collator(2, "padded", 0)])
+def test_validation_of_pairs_is_the_mean_over_all_pairs(batch_size: int, collator: Collator) -> None:
     model = whole_model()
     log_probs = plain_log_probs(model, pair_samples()).detach()
     chosen, rejected = log_probs[::2], log_probs[1::2]
-    batches = validation_batches(pair_samples(), batch_size, 2, pad)
+    batches = validation_batches(pair_samples(), batch_size, collator)
     found = evaluate(TrainingModel(model, CPO(beta=0.2, cpo_alpha=0.0)), batches, CPU)
     expected = -torch.nn.functional.logsigmoid(0.2 * (chosen - rejected)).mean()
     assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
@@ -85,7 +88,7 @@ def test_validation_of_tokens_is_what_it_was() -> None:
     model = whole_model()
     samples = pair_samples()
     expected = -float(plain_log_probs(model, samples).sum().detach()) / 37
-    found = evaluate(TrainingModel(model, next_token), validation_batches(samples, 3), CPU)
+    found = evaluate(TrainingModel(model, next_token), validation_batches(samples, 3, Collator()), CPU)
     correct = 0
     for each in samples:
         ids = torch.from_numpy(each.input_ids.astype(np.int64))
@@ -101,20 +104,26 @@ def test_an_objective_whose_loss_is_no_likelihood_has_no_perplexity() -> None:
     def answers(model: Any, batch: Any) -> LossOutput:
         return LossOutput(torch.tensor(3.0), batch.num_samples)
 
-    found = evaluate(TrainingModel(whole_model(), answers), validation_batches(pair_samples(), 8, 2), CPU)
+    found = evaluate(
+        TrainingModel(whole_model(), answers), validation_batches(pair_samples(), 8, Collator(2)), CPU
+    )
     assert found == {"loss": 3 / 8, "target_tokens": 37}
 
 
 @pytest.mark.parametrize("objective", [ORPO(), DPO()])
 def test_the_model_is_left_as_it_was(objective: Any) -> None:
     training = TrainingModel(adapted_model(dropout=0.5), objective).train()
-    first, second = (evaluate(training, validation_batches(pair_samples(), 2, 2), CPU) for _ in range(2))
+    first, second = (
+        evaluate(training, validation_batches(pair_samples(), 2, Collator(2)), CPU) for _ in range(2)
+    )
     assert first == second
     assert all(each.training for each in training.modules())
 
 
 def test_nothing_to_validate_on_has_no_loss() -> None:
     nothing = Sample(np.arange(3, dtype=np.int32), np.full(3, IGNORE_INDEX, dtype=np.int32))
-    found = evaluate(TrainingModel(whole_model(), next_token), validation_batches([nothing], 1), CPU)
+    found = evaluate(
+        TrainingModel(whole_model(), next_token), validation_batches([nothing], 1, Collator()), CPU
+    )
     assert math.isnan(found["loss"])
     assert found["target_tokens"] == 0

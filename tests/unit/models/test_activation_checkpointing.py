@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from xft.data import collate_flat
+from xft.data import collate_padding_free
 from xft.models import PACKED, TrainingModel
 from xft.models.activation_checkpointing import checkpointed_layers, make_again, measure_kept
 from xft.objectives import next_token
@@ -33,7 +33,7 @@ def _model(dropout: float = 0.0) -> Any:
 def _batch(*lengths: int) -> Batch:
     generator = np.random.default_rng(0)
     ids = [generator.integers(3, 300, each).astype(np.int32) for each in lengths]
-    return collate_flat([Sample(each, each.copy()) for each in ids])
+    return collate_padding_free([Sample(each, each.copy()) for each in ids])
 
 
 class _Alive(TorchDispatchMode):

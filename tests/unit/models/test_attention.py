@@ -9,7 +9,7 @@ import torch
 from helpers.tiny import tiny_config
 from transformers import AutoModelForCausalLM
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.models import PACKED, target_logits
 from xft.models.attention import _has_varlen, _varlen_attn, packed_attention, placeholder_mask
 from xft.types import IGNORE_INDEX, Sample
@@ -42,7 +42,7 @@ def test_packed_samples_give_loss_and_gradient_of_each_alone(family: str) -> Non
         model.zero_grad()
         total = torch.zeros((), dtype=torch.float64)
         for group in groups:
-            logits, targets = target_logits(model, collate_flat(group))
+            logits, targets = target_logits(model, collate_padding_free(group))
             total = total + torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
         total.backward()
         return total.detach(), [each.grad.clone() for each in model.parameters() if each.grad is not None]
@@ -56,8 +56,8 @@ def test_packed_samples_give_loss_and_gradient_of_each_alone(family: str) -> Non
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_other_attention_keeps_packed_samples_apart_too(attention: str) -> None:
     samples = _samples([6, 9, 4])
-    logits, _ = target_logits(_model("llama", attention), collate_flat(samples))
-    expected, _ = target_logits(_model("llama", PACKED), collate_flat(samples))
+    logits, _ = target_logits(_model("llama", attention), collate_padding_free(samples))
+    expected, _ = target_logits(_model("llama", PACKED), collate_padding_free(samples))
     # eager attention takes its softmax in fp32, whatever the type of the rest
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
 
@@ -65,7 +65,7 @@ def test_other_attention_keeps_packed_samples_apart_too(attention: str) -> None:
 def test_flat_and_padded_layouts_give_the_same_targets() -> None:
     samples = _samples([6, 9, 4])
     model = _model("qwen3")
-    flat, flat_targets = target_logits(model, collate_flat(samples))
+    flat, flat_targets = target_logits(model, collate_padding_free(samples))
     padded, padded_targets = target_logits(model, collate_padded(samples, pad_token_id=0))
     assert torch.equal(flat_targets, padded_targets)
     torch.testing.assert_close(flat, padded, rtol=1e-9, atol=1e-9)
@@ -74,9 +74,9 @@ def test_flat_and_padded_layouts_give_the_same_targets() -> None:
 def test_a_changed_neighbour_changes_nothing() -> None:
     first, second = _samples([8, 8])
     model = _model("llama")
-    before, _ = target_logits(model, collate_flat([first, second]))
+    before, _ = target_logits(model, collate_padding_free([first, second]))
     other = Sample((second.input_ids + 1).astype(np.int32), second.labels)
-    after, _ = target_logits(model, collate_flat([first, other]))
+    after, _ = target_logits(model, collate_padding_free([first, other]))
     assert torch.equal(before[: first.num_targets], after[: first.num_targets])
     assert not torch.allclose(before[first.num_targets :], after[first.num_targets :])
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
-from xft.data import collate_flat
+from xft.data import collate_padding_free
 from xft.kernels import rms_norm_reference
 from xft.models import NF4, LoRA, TrainingModel, forward_inputs
 from xft.models.adapters.fused_lora import FusedLinear
@@ -50,7 +50,7 @@ def _batch(lengths: Sequence[int] = (9, 30, 4, 21)) -> Any:
         labels = ids.copy()
         labels[: length // 3] = -100
         samples.append(Sample(ids, labels))
-    return collate_flat(samples)
+    return collate_padding_free(samples)
 
 
 def _step(model: Any, batch: Any = None) -> tuple[float, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from helpers.models import load_model
 from helpers.tiny import save_tiny
 from transformers.integrations.neftune import neftune_post_forward_hook
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.distributed import split_sequence
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, TrainingModel
@@ -40,7 +40,7 @@ def _samples(lengths: tuple[int, ...] = LENGTHS) -> list[Sample]:
 
 
 def test_the_noise_of_a_sample_alone_is_that_of_transformers(saved: Path) -> None:
-    model, batch = _load(saved), collate_flat(_samples((30,)))
+    model, batch = _load(saved), collate_padding_free(_samples((30,)))
     torch.manual_seed(5)
     got = noisy_embeddings(model, batch, batch.input_ids)
     embed = model.get_input_embeddings()
@@ -55,7 +55,7 @@ def test_the_noise_of_a_sample_alone_is_that_of_transformers(saved: Path) -> Non
 def test_each_sample_has_the_noise_of_its_own_length(saved: Path, lay: str) -> None:
     """Evenly within ``5 / sqrt(L · 64)``: nothing beyond, a variance of a third of its square, a mean of zero."""
     model = _load(saved)
-    batch = collate_flat(_samples()) if lay == "flat" else collate_padded(_samples(), 0)
+    batch = collate_padding_free(_samples()) if lay == "flat" else collate_padded(_samples(), 0)
     plain = model.get_input_embeddings()(batch.input_ids)
     noisy = noisy_embeddings(model, batch, batch.input_ids)
     assert noisy is not None
@@ -73,7 +73,7 @@ def test_each_sample_has_the_noise_of_its_own_length(saved: Path, lay: str) -> N
 
 def test_ranks_that_share_a_batch_out_give_each_token_the_noise_of_its_sample(saved: Path) -> None:
     """Also where a sample lies across a cut; and none to what is added behind."""
-    model, whole = _load(saved), collate_flat(_samples())
+    model, whole = _load(saved), collate_padding_free(_samples())
     found = []
     for rank in range(4):
         group = SequenceParallelGroup(rank, 4, None)
@@ -93,7 +93,7 @@ def test_ranks_that_share_a_batch_out_give_each_token_the_noise_of_its_sample(sa
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"adapter": None}], ids=str)
 def test_a_step_is_that_of_the_model_with_noisy_embeddings(saved: Path, options: dict[str, Any]) -> None:
     """Loss and gradients against transformers' own forward pass, sample by sample, given the same embeddings."""
-    model, batch = _load(saved, **options), collate_flat(_samples())
+    model, batch = _load(saved, **options), collate_padding_free(_samples())
     torch.manual_seed(6)
     embeddings = noisy_embeddings(model, batch, batch.input_ids)
     assert embeddings is not None
@@ -120,7 +120,7 @@ def test_a_step_is_that_of_the_model_with_noisy_embeddings(saved: Path, options:
 
 
 def test_validation_and_an_adapter_that_is_off_see_no_noise(saved: Path) -> None:
-    model, plain, batch = _load(saved), _load(saved, neftune_alpha=None), collate_flat(_samples())
+    model, plain, batch = _load(saved), _load(saved, neftune_alpha=None), collate_padding_free(_samples())
     with evaluating(model), evaluating(plain):
         assert torch.equal(target_loss(model, batch)[0], target_loss(plain, batch)[0])
         with model.disable_adapter():

@@ -11,7 +11,7 @@ import torch
 from helpers.preferences import adapted_model, pair_samples
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.models import TrainingModel
 from xft.objectives import DPO, ORPO, next_token
 
@@ -21,7 +21,7 @@ META = torch.device("meta")
 @pytest.mark.parametrize("objective", [next_token, DPO(), ORPO()], ids=["sft", "dpo", "orpo"])
 def test_a_step_never_waits_for_the_device(objective: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples one behind the other; of padded ones transformers itself asks whether there is any padding."""
-    batch = collate_flat(pair_samples())
+    batch = collate_padding_free(pair_samples())
     model = TrainingModel(adapted_model(), objective).train()
     model(batch)  # whether its logits are the head's is asked once
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # knows no such device
@@ -34,7 +34,7 @@ def test_a_step_never_waits_for_the_device(objective: Any, monkeypatch: pytest.M
 
 
 def test_a_batch_that_went_to_a_device_knows_what_the_host_knew() -> None:
-    for batch in (collate_flat(pair_samples()), collate_padded(pair_samples(), 0)):
+    for batch in (collate_padding_free(pair_samples()), collate_padded(pair_samples(), 0)):
         there = batch.to(META)
         assert there.targets_per_sample == batch.targets_per_sample == [5, 7, 2, 4, 6, 3, 1, 9]
         assert there.target_positions.shape == (sum(batch.targets_per_sample),)
@@ -85,7 +85,7 @@ def test_no_tensor_grows_with_the_square_of_the_context_or_with_tokens_times_voc
             .int()
             .numpy()
         )
-        batch = collate_flat([Sample(ids, ids.copy())] * 2)
+        batch = collate_padding_free([Sample(ids, ids.copy())] * 2)
         model(batch).loss_sum.backward()
         largest = 0
         with Watch():

@@ -9,7 +9,7 @@ from helpers.preferences import adapted_model, pair_samples, plain_log_probs, wh
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.models.reference import Frozen
 from xft.objectives import DPO
@@ -56,7 +56,7 @@ def test_loss_is_the_formula_of_log_ratios_to_the_model_without_its_adapter(
         ratios = ratios / LENGTHS
     losses = formula(ratios[::2], ratios[1::2]) - nll_weight * (log_probs / LENGTHS)[::2]
     objective = DPO(beta=B, nll_weight=nll_weight, **arguments)
-    for batch in (collate_flat(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)):
+    for batch in (collate_padding_free(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)):
         output = objective(model, batch)
         assert output.num_targets == 4
         assert float(output.loss_sum.detach()) == pytest.approx(float(losses.sum().detach()), rel=1e-4)
@@ -69,7 +69,7 @@ def _mean(output: LossOutput, name: str) -> float:
 def test_rewards_are_scaled_log_ratios() -> None:
     model = adapted_model()
     ratios, _ = _ratios(model)
-    output = DPO(beta=B)(model, collate_flat(pair_samples()))
+    output = DPO(beta=B)(model, collate_padding_free(pair_samples()))
     assert _mean(output, "rewards/chosen") == pytest.approx(
         B * float(ratios[::2].mean().detach()), rel=1e-3
     )
@@ -86,7 +86,7 @@ def test_a_fresh_adapter_has_no_margin(loss: Any) -> None:
     for name, each in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.zeros_(each)
-    output = DPO(loss=loss)(model, collate_flat(pair_samples()))
+    output = DPO(loss=loss)(model, collate_padding_free(pair_samples()))
     expected = {"sigmoid": 0.6931472, "kto_pair": 0.5, "nca_pair": 2 * 0.6931472}[loss]
     assert float(output.loss_sum.detach()) / 4 == pytest.approx(expected, rel=1e-6)
     assert _mean(output, "rewards/chosen") == 0.0
@@ -100,7 +100,7 @@ def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
         before = plain_log_probs(reference.model, pair_samples())
         ratios = plain_log_probs(model, pair_samples()) - before
     expected = -logsigmoid(B * (ratios[::2] - ratios[1::2])).sum()
-    output = DPO(beta=B).against(reference, model, collate_flat(pair_samples()))
+    output = DPO(beta=B).against(reference, model, collate_padding_free(pair_samples()))
     assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-4)
     output.loss_sum.backward()
     assert all(each.grad is None for each in reference.model.parameters())
@@ -108,4 +108,4 @@ def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
 
 def test_a_whole_model_without_a_reference_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no adapter"):
-        DPO()(whole_model(), collate_flat(pair_samples()))
+        DPO()(whole_model(), collate_padding_free(pair_samples()))

@@ -7,8 +7,7 @@ import pytest
 import torch
 from helpers.preferences import adapted_model, judged_samples, plain_log_probs, sample, texts, whole_model
 
-from xft.data import collate_flat, collate_padded
-from xft.data.collate import lay_out
+from xft.data import Collator, collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.models.reference import Frozen
 from xft.objectives import KTO, count_targets
@@ -35,7 +34,7 @@ def _mismatched() -> list[Sample]:
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_each_prompt_is_given_the_answer_of_its_neighbour(padded: bool) -> None:
-    batch = collate_padded(judged_samples(), 5) if padded else collate_flat(judged_samples())
+    batch = collate_padded(judged_samples(), 5) if padded else collate_padding_free(judged_samples())
     mixed = mismatch(batch)
     assert mixed is not None
     ids, labels = mixed.split(mixed.input_ids), mixed.split(mixed.labels)
@@ -49,7 +48,7 @@ def test_what_is_not_trained_within_an_answer_stays_untrained() -> None:
     X = IGNORE_INDEX
     first = Sample(_array([4, 5, 7, 8, 1, 2, 9]), _array([X, X, 7, 8, X, X, 9]), desirable=True)
     second = Sample(_array([6, 3]), _array([X, 3]), desirable=False)
-    mixed = mismatch(collate_flat([first, second]))
+    mixed = mismatch(collate_padding_free([first, second]))
     assert mixed is not None
     assert mixed.input_ids.tolist() == [[4, 5, 3, 6, 7, 8, 1, 2, 9]]
     assert mixed.labels.tolist() == [[X, X, 3, X, 7, 8, X, X, 9]]
@@ -84,7 +83,7 @@ def test_loss_is_the_formula(padded: bool, swapped: bool, kl: Any) -> None:
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0])
     weights = torch.tensor([2.0, 0.5, 2.0, 0.5])
     expected = (weights * (1 - torch.sigmoid(signs * B * (ratios - base)))).sum()
-    batch = collate_padded(judged_samples(), 0) if padded else collate_flat(judged_samples())
+    batch = collate_padded(judged_samples(), 0) if padded else collate_padding_free(judged_samples())
     objective = KTO(beta=B, desirable_weight=2.0, undesirable_weight=0.5, kl=kl)
     output = objective.against(reference, model, batch)
     assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-4)
@@ -103,7 +102,7 @@ def test_metrics_by_hand() -> None:
     samples = judged_samples()
     ratios = _ratios(model, samples)
     log_probs = plain_log_probs(model, samples).detach()
-    output = KTO(beta=B, kl="zero")(model, collate_flat(samples))
+    output = KTO(beta=B, kl="zero")(model, collate_padding_free(samples))
     expected = {
         "rewards/chosen": B * ratios[::2].mean(),
         "rewards/rejected": B * ratios[1::2].mean(),
@@ -120,7 +119,7 @@ def test_metrics_by_hand() -> None:
 
 def test_one_answer_alone_has_no_estimate_and_says_so() -> None:
     model = adapted_model()
-    output = KTO(beta=B)(model, collate_flat(judged_samples()[:1]))
+    output = KTO(beta=B)(model, collate_padding_free(judged_samples()[:1]))
     ratio = _ratios(model, judged_samples()[:1])
     assert float(output.loss_sum.detach()) == pytest.approx(float(1 - torch.sigmoid(B * ratio)), rel=1e-4)
     assert output.metric_denominators["kl"] == 0
@@ -132,8 +131,8 @@ def test_one_answer_alone_has_no_estimate_and_says_so() -> None:
 
 def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None:
     model = adapted_model()
-    batch = lay_out(judged_samples(), [])
-    full = KTO()(model, collate_flat(judged_samples()))
+    batch = Collator().collate(judged_samples(), [])
+    full = KTO()(model, collate_padding_free(judged_samples()))
     empty = KTO()(model, batch)
     assert count_targets(KTO(), batch) == empty.num_targets == 0
     assert set(empty.metrics) == set(full.metrics)
@@ -147,7 +146,7 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None
 
 def test_samples_without_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="unpaired_preference"):
-        KTO()(adapted_model(), collate_flat(_mismatched()))
+        KTO()(adapted_model(), collate_padding_free(_mismatched()))
 
 
 def test_mismatched_answers_cannot_be_cached() -> None:

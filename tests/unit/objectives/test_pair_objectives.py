@@ -11,7 +11,7 @@ from helpers.preferences import adapted_model, pair_samples, plain_log_probs, wh
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.objectives import CPO, DPO, ORPO, SimPO, count_targets, next_token
 from xft.objectives.paired import Compared, PairObjective, Pairs
@@ -48,7 +48,7 @@ EVERY: list[Objective] = [*(each for each, _ in FREE), DPO(), DPO(loss="ipo", nl
 
 
 def _both() -> list[Batch]:
-    return [collate_flat(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
+    return [collate_padding_free(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
 
 
 @pytest.mark.parametrize(("objective", "formula"), FREE)
@@ -72,7 +72,7 @@ def test_any_cut_into_batches_gives_the_same_gradient(objective: Objective) -> N
         model = adapted_model()
         start = 0
         for size in sizes:
-            objective(model, collate_flat(samples[start : start + 2 * size])).loss_sum.backward()
+            objective(model, collate_padding_free(samples[start : start + 2 * size])).loss_sum.backward()
             start += 2 * size
         return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
 
@@ -92,7 +92,7 @@ def test_swapping_chosen_and_rejected_turns_the_margin_around(objective: Objecti
     model = adapted_model()
     samples = pair_samples()
     swapped = [samples[each ^ 1] for each in range(len(samples))]
-    there, back = (objective(model, collate_flat(each)) for each in (samples, swapped))
+    there, back = (objective(model, collate_padding_free(each)) for each in (samples, swapped))
     assert _mean(there, "rewards/margins") == pytest.approx(-_mean(back, "rewards/margins"), rel=1e-4)
     assert abs(_mean(there, "rewards/margins")) > 1e-4
     assert _mean(there, "rewards/accuracies") + _mean(back, "rewards/accuracies") == 1.0
@@ -104,7 +104,7 @@ def test_metrics_by_hand() -> None:
     model = whole_model()
     log_probs = plain_log_probs(model, pair_samples()).detach()
     chosen, rejected = log_probs[::2], log_probs[1::2]
-    output = CPO(beta=0.2)(model, collate_flat(pair_samples()))
+    output = CPO(beta=0.2)(model, collate_padding_free(pair_samples()))
     expected = {
         "rewards/chosen": 0.2 * chosen.mean(),
         "rewards/rejected": 0.2 * rejected.mean(),
@@ -124,9 +124,9 @@ def test_metrics_by_hand() -> None:
 @pytest.mark.parametrize("objective", EVERY)
 def test_a_batch_without_targets_has_no_weight_and_the_names_of_others(objective: Objective) -> None:
     model = adapted_model()
-    full = objective(model, collate_flat(pair_samples()))
+    full = objective(model, collate_padding_free(pair_samples()))
     for number in (1, 2):  # also half a pair
-        batch = collate_flat(pair_samples()[:number])
+        batch = collate_padding_free(pair_samples()[:number])
         batch.labels.fill_(-100)
         assert count_targets(objective, batch) == 0
         empty = objective(model, batch)
@@ -143,9 +143,9 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others(objective
 @pytest.mark.parametrize("objective", EVERY)
 def test_half_a_pair_is_refused(objective: Objective) -> None:
     with pytest.raises(ValueError, match="pairs of neighbours"):
-        count_targets(objective, collate_flat(pair_samples()[:3]))
+        count_targets(objective, collate_padding_free(pair_samples()[:3]))
     with pytest.raises(ValueError, match="pairs of neighbours"):
-        objective(adapted_model(), collate_flat(pair_samples()[:3]))
+        objective(adapted_model(), collate_padding_free(pair_samples()[:3]))
 
 
 @pytest.mark.parametrize("objective", EVERY)
@@ -153,10 +153,10 @@ def test_what_the_prompt_is_made_of_matters_and_its_labels_do_not(objective: Obj
     """The first answers are the same under another prompt: the loss changes. Lengths do not."""
     model = adapted_model()
     samples = pair_samples()
-    before = objective(model, collate_flat(samples[:2]))
+    before = objective(model, collate_padding_free(samples[:2]))
     for each in samples[:2]:
         each.input_ids[0] = 55
-    after = objective(model, collate_flat(samples[:2]))
+    after = objective(model, collate_padding_free(samples[:2]))
     assert float(after.loss_sum) != float(before.loss_sum)
     assert _mean(after, "length/chosen") == _mean(before, "length/chosen") == 5
 
@@ -174,13 +174,13 @@ def test_an_objective_of_the_users_own_needs_its_formula_alone() -> None:
     log_probs = plain_log_probs(model, pair_samples()).detach()
     means = log_probs[::2] / CHOSEN_LENGTHS, log_probs[1::2] / REJECTED_LENGTHS
     expected = torch.clamp(1 - 0.1 * (means[0] - means[1]), min=0).sum()
-    output = Hinge()(model, collate_flat(pair_samples()))
+    output = Hinge()(model, collate_padding_free(pair_samples()))
     assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-5)
     assert Hinge().learns_from == "pairs"
 
 
 def test_an_objective_without_a_count_counts_tokens() -> None:
-    batch = collate_flat(pair_samples())
+    batch = collate_padding_free(pair_samples())
     assert count_targets(next_token, batch) == batch.num_targets == int(np.sum([5, 7, 2, 4, 6, 3, 1, 9]))
 
 

@@ -11,8 +11,7 @@ import torch
 from helpers.preferences import adapted_model, judged_samples, pair_samples, whole_model
 from peft import LoraConfig, get_peft_model
 
-from xft.data import collate_flat
-from xft.data.collate import every_batch, lay_out
+from xft.data import Collator, collate_padding_free
 from xft.errors import ConfigError, TrainingError, XftError
 from xft.models import LoadedModel
 from xft.models.reference import AdapterOff, Cached, Frozen, Setup, _dealt, make_reference
@@ -40,11 +39,13 @@ class Alone:
         return [value, *self.others]
 
 
-def _setup(model: Any, samples: list[Sample] | None = None, unit: int = 2, tokenizer: Any = None) -> Setup:
+def _setup(
+    model: Any, samples: list[Sample] | None = None, samples_per_example: int = 2, tokenizer: Any = None
+) -> Setup:
     chosen = pair_samples() if samples is None else samples
 
     def batches() -> Iterator[Batch]:
-        return every_batch(chosen, unit, tokens=40)
+        return Collator(samples_per_example).iter_batches(chosen, max_tokens=40)
 
     return Setup(LoadedModel(model, tokenizer), Alone(), batches)
 
@@ -61,7 +62,7 @@ def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra
     if "modules_to_save" in extra:
         base.config.tie_word_embeddings = False
         base.lm_head.weight = torch.nn.Parameter(base.lm_head.weight.detach().clone())
-    batch = collate_flat(pair_samples())
+    batch = collate_padding_free(pair_samples())
     expected = Frozen(base)(base, batch)
     config = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM", **extra)
     model = get_peft_model(base, config).train()
@@ -81,7 +82,7 @@ def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra
 def test_the_copy_stays_when_the_model_moves_on() -> None:
     model = whole_model()
     reference = make_reference("frozen_copy", False, _setup(model))
-    batch = collate_flat(pair_samples())
+    batch = collate_padding_free(pair_samples())
     before = reference(model, batch)
     with torch.no_grad():
         for each in model.parameters():
@@ -108,10 +109,10 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
     assert isinstance(kept, Cached)
     samples = pair_samples()
     for units in ([0, 1, 2, 3], [3, 1], [2]):
-        for pad in (None, 0):
-            batch = lay_out(samples, units, 2, pad)
+        for collator in (Collator(2), Collator(2, "padded", 0)):
+            batch = collator.collate(samples, units)
             torch.testing.assert_close(kept(model, batch), live(model, batch), rtol=1e-5, atol=1e-5)
-    batch = collate_flat(samples)
+    batch = collate_padding_free(samples)
     losses = [float(DPO(beta=0.3).against(each, model, batch).loss_sum.detach()) for each in (live, kept)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -153,10 +154,10 @@ def test_ranks_share_the_work_of_caching() -> None:
 def test_an_answer_that_was_not_cached_is_refused() -> None:
     model = adapted_model()
     kept = make_reference("auto", True, _setup(model, pair_samples()[:4]))
-    kept(model, collate_flat(pair_samples()[:4]))
+    kept(model, collate_padding_free(pair_samples()[:4]))
     with pytest.raises(TrainingError, match="knows 4 answers"):
-        kept(model, collate_flat(pair_samples()[2:6]))
-    batch = collate_flat(pair_samples()[:2])
+        kept(model, collate_padding_free(pair_samples()[2:6]))
+    batch = collate_padding_free(pair_samples()[:2])
     batch.sample_hashes = []
     with pytest.raises(TrainingError, match="knows 4 answers"):
         kept(model, batch)
@@ -165,14 +166,15 @@ def test_an_answer_that_was_not_cached_is_refused() -> None:
 def test_preparing_gives_an_objective_that_holds_its_reference() -> None:
     ready = prepare_objective(DPO(), _setup(adapted_model()))
     assert isinstance(ready, Referenced)
-    assert ready.count(collate_flat(pair_samples())) == 4
+    assert ready.count(collate_padding_free(pair_samples())) == 4
     assert prepare_objective(next_token, _setup(adapted_model())) is next_token
     model = adapted_model()
     kept = prepare_objective(
-        KTO(kl="zero", precompute_ref_log_probs=True), _setup(model, judged_samples(), unit=1)
+        KTO(kl="zero", precompute_ref_log_probs=True),
+        _setup(model, judged_samples(), samples_per_example=1),
     )
-    live = KTO(kl="zero")(model, collate_flat(judged_samples()))
-    got = kept(model, collate_flat(judged_samples()))
+    live = KTO(kl="zero")(model, collate_padding_free(judged_samples()))
+    got = kept(model, collate_padding_free(judged_samples()))
     assert float(got.loss_sum.detach()) == pytest.approx(float(live.loss_sum.detach()), rel=1e-5)
 
 
@@ -187,9 +189,9 @@ def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> N
     with torch.no_grad():
         for each in policy.model.parameters():
             each.mul_(1.1)
-    setup = Setup(policy, Alone(), lambda: every_batch(pair_samples(), 2))
+    setup = Setup(policy, Alone(), lambda: Collator(2).iter_batches(pair_samples()))
     reference = make_reference(str(folder), False, setup)
-    batch = collate_flat(pair_samples())
+    batch = collate_padding_free(pair_samples())
     expected = Frozen(opened.model)(opened.model, batch)
     torch.testing.assert_close(reference(policy.model, batch), expected)
     assert not torch.allclose(Frozen(policy.model)(policy.model, batch), expected)

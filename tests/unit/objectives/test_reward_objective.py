@@ -10,7 +10,7 @@ import torch
 from helpers.preferences import adapted_reward_model, pair_samples, plain_scores, reward_model
 from torch import Tensor
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.models.training_model import rate
 from xft.objectives import Reward, count_targets
@@ -21,7 +21,7 @@ MAKERS = [reward_model, adapted_reward_model]
 
 
 def _both() -> list[Batch]:
-    return [collate_flat(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
+    return [collate_padding_free(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -50,7 +50,10 @@ def test_the_head_is_trained_beside_an_adapter_and_no_other_whole_layer() -> Non
 def test_the_scalar_head_gives_what_the_head_of_transformers_gives(family: str) -> None:
     ours, bare = reward_model(family=family), reward_model(family=family, bare=True)
     torch.testing.assert_close(
-        rate(ours, collate_flat(pair_samples())), plain_scores(bare, pair_samples()), rtol=1e-5, atol=1e-5
+        rate(ours, collate_padding_free(pair_samples())),
+        plain_scores(bare, pair_samples()),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
@@ -66,24 +69,26 @@ def test_the_last_token_is_read_whatever_its_id_and_label() -> None:
     model.config.pad_token_id = 299  # for transformers, which goes by ids
     expected = plain_scores(model, samples)
     scored = reward_model()
-    for batch in (collate_flat(samples), collate_padded(samples, pad_token_id=0)):
+    for batch in (collate_padding_free(samples), collate_padded(samples, pad_token_id=0)):
         torch.testing.assert_close(rate(scored, batch), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_other_samples_of_a_flat_batch_have_no_say() -> None:
     model = reward_model()
-    alone = rate(model, collate_flat(pair_samples()[2:3]))
-    torch.testing.assert_close(alone, rate(model, collate_flat(pair_samples()))[2:3], rtol=1e-5, atol=1e-5)
+    alone = rate(model, collate_padding_free(pair_samples()[2:3]))
+    torch.testing.assert_close(
+        alone, rate(model, collate_padding_free(pair_samples()))[2:3], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_scores_are_in_fp32_also_where_the_model_is_in_bf16_or_autocast() -> None:
     """Of two answers that bf16 cannot tell apart, one is still the better."""
     half = reward_model().to(torch.bfloat16)
-    scores = rate(half, collate_flat(pair_samples()))
+    scores = rate(half, collate_padding_free(pair_samples()))
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.bfloat16().float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        scores = rate(reward_model(), collate_flat(pair_samples()))
+        scores = rate(reward_model(), collate_padding_free(pair_samples()))
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.bfloat16().float())
 
@@ -136,7 +141,7 @@ def test_metrics_by_hand() -> None:
     model = reward_model()
     scores = plain_scores(model, pair_samples()).detach()
     chosen, rejected = scores[::2], scores[1::2]
-    output = Reward(penalty="l2")(model, collate_flat(pair_samples()))
+    output = Reward(penalty="l2")(model, collate_padding_free(pair_samples()))
     expected = {
         "rewards/chosen": chosen.mean(),
         "rewards/rejected": rejected.mean(),
@@ -157,7 +162,7 @@ def test_any_cut_into_batches_gives_the_same_gradient() -> None:
         model = adapted_reward_model()
         start = 0
         for size in sizes:
-            Reward()(model, collate_flat(samples[start : start + 2 * size])).loss_sum.backward()
+            Reward()(model, collate_padding_free(samples[start : start + 2 * size])).loss_sum.backward()
             start += 2 * size
         return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
 
@@ -169,9 +174,9 @@ def test_any_cut_into_batches_gives_the_same_gradient() -> None:
 
 def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None:
     model = adapted_reward_model()
-    full = Reward()(model, collate_flat(pair_samples()))
+    full = Reward()(model, collate_padding_free(pair_samples()))
     for number in (1, 2):  # also half a pair
-        batch = collate_flat(pair_samples()[:number])
+        batch = collate_padding_free(pair_samples()[:number])
         batch.labels.fill_(-100)
         empty = Reward(penalty="log_barrier")(model, batch)
         assert (empty.num_targets, float(empty.loss_sum.detach())) == (0, 0.0)
@@ -184,7 +189,7 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None
 
 def test_half_a_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="pairs of neighbours"):
-        Reward()(reward_model(), collate_flat(pair_samples()[:3]))
+        Reward()(reward_model(), collate_padding_free(pair_samples()[:3]))
 
 
 def test_it_is_registered_and_says_what_it_wants() -> None:

@@ -9,14 +9,14 @@ from helpers.preferences import adapted_model, pair_samples, plain_log_probs, wh
 from torch import nn
 from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config
 
-from xft.data import collate_flat, collate_padded
+from xft.data import collate_padded, collate_padding_free
 from xft.models import PACKED, training_model
 from xft.models.training_model import evaluating, score
 from xft.types import Batch, Sample
 
 
 def _batches() -> list[Batch]:
-    return [collate_flat(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
+    return [collate_padding_free(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
 
 
 @pytest.mark.parametrize("make", [whole_model, adapted_model])
@@ -44,12 +44,12 @@ def test_what_is_scored_is_what_is_trained_whatever_the_ids_are() -> None:
     """Prompt tokens that are no labels may be any ids, also those of answers and of padding."""
     model = whole_model()
     samples = pair_samples()
-    before = score(model, collate_flat(samples))
+    before = score(model, collate_padding_free(samples))
     changed = [
         Sample(each.input_ids, np.where(np.arange(len(each)) == len(each) - 1, each.labels, -100))
         for each in samples
     ]
-    after = score(model, collate_flat(changed))
+    after = score(model, collate_padding_free(changed))
     assert after.counts == [1] * 8
     last = [plain_log_probs(model, [each]) for each in changed]
     torch.testing.assert_close(after.log_probs.double(), torch.cat(last), rtol=1e-5, atol=1e-5)
@@ -59,8 +59,8 @@ def test_what_is_scored_is_what_is_trained_whatever_the_ids_are() -> None:
 def test_other_samples_of_a_flat_batch_have_no_say() -> None:
     model = whole_model()
     samples = pair_samples()
-    alone = score(model, collate_flat(samples[2:3])).log_probs
-    together = score(model, collate_flat(samples)).log_probs[2:3]
+    alone = score(model, collate_padding_free(samples[2:3])).log_probs
+    together = score(model, collate_padding_free(samples)).log_probs[2:3]
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_logits_that_are_capped_or_scaled_are_scored_as_the_model_makes_them(
 
 def test_a_batch_in_which_nothing_is_trained_scores_zero_and_has_a_gradient_everywhere() -> None:
     model = whole_model()
-    batch = collate_flat(pair_samples()[:2])
+    batch = collate_padding_free(pair_samples()[:2])
     batch.labels.fill_(-100)
     scores = score(model, batch)
     assert scores.counts == [0, 0]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from xft.data.sampler import BatchPlan
+from xft.data import BatchPlan, Collator
 from xft.models import PACKED, LoadedModel
 from xft.models.activation_checkpointing import checkpointed_layers
 from xft.training import activation_budget
@@ -52,7 +52,7 @@ def _fit(monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: Any 
     monkeypatch.setattr(activation_budget, "FIXED", 0)
     rows = _Rows(300, 20, 500)
     plan: Any = SimpleNamespace(batches=BatchPlan((300, 20, 500), capacity=1000, batch_size=2))
-    said = fit_activations(loaded, strategy or _strategy(), rows, plan, 1, None)  # type: ignore[arg-type]
+    said = fit_activations(loaded, strategy or _strategy(), rows, plan, Collator())  # type: ignore[arg-type]
     marks = [each.gradient_checkpointing for each in checkpointed_layers(loaded.base)]
     assert marks == sorted(marks, reverse=True)
     return sum(marks), said

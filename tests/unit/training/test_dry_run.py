@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xft.config import build, check, load_config, parse_overrides
-from xft.data import BatchPlan
+from xft.data import BatchPlan, Collator
 from xft.errors import ModelError, TrainingError
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
@@ -46,7 +46,7 @@ def test_the_largest_batch_is_the_largest_of_all_that_the_run_takes(
     targets = [int(each) for each in generator.integers(1, 5, 40)]
     plan = plan_of(lengths, 30, batch_size=3, accumulation=2, capacity=capacity, seed=5)
     samples: Any = Sizes(lengths, targets)
-    found = largest(samples, plan, 1, padded)
+    found = largest(samples, plan, Collator(1, "padded", 0) if padded else Collator(1))
     # A second way: every window that the loop will ask for.
     taken = [
         each
@@ -70,14 +70,14 @@ def test_pairs_count_both_of_their_answers() -> None:
     samples: Any = Sizes([10, 20, 14, 14], [1, 1, 9, 9])
     plan = plan_of([30, 28], 2)
     for padded in (False, True):
-        found = largest(samples, plan, 2, padded)
+        found = largest(samples, plan, Collator(2, "padded", 0) if padded else Collator(2))
         assert (found.by_tokens, found.by_targets) == ([0], [1])
 
 
 def test_a_long_run_is_looked_through_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xft.training.dry_run.largest_batch.MOST_UNITS", 8)
     samples: Any = Sizes([3, 4, 5, 6], [1, 1, 1, 1])
-    assert largest(samples, plan_of([3, 4, 5, 6], 40), 1, False).epochs == 2
+    assert largest(samples, plan_of([3, 4, 5, 6], 40), Collator()).epochs == 2
 
 
 def test_what_is_timed_is_spread_over_an_epoch() -> None:

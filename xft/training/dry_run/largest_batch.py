@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xft.data import Samples
+from xft.data import Collator, Samples
 from xft.run_config.plan import TrainingPlan
 
 MOST_UNITS = 2_000_000
@@ -18,7 +18,7 @@ class Largest:
     """The largest micro-batches.
 
     Attributes:
-        by_tokens: the units of the one with the most tokens, padding included.
+        by_tokens: the examples of the one with the most tokens, padding included.
         by_targets: of the one with the most trained tokens: each of these reaches the head, whose
             output is as wide as the vocabulary.
         epochs: how many epochs were looked through.
@@ -29,24 +29,27 @@ class Largest:
     epochs: int
 
 
-def largest(samples: Samples, plan: TrainingPlan, unit: int, padded: bool) -> Largest:
+def largest(samples: Samples, plan: TrainingPlan, collator: Collator) -> Largest:
     """Look through the micro-batches of a run.
 
     Args:
         samples: the training split.
         plan: of the run.
-        unit: neighbouring samples that stay together.
-        padded: whether rows are padded to the longest of their batch.
+        collator: of the run.
     """
-    lengths = samples.lengths.reshape(-1, unit)
-    targets = samples.targets.reshape(-1, unit).sum(axis=1)
+    lengths = samples.lengths.reshape(-1, collator.samples_per_example)
+    targets = samples.targets.reshape(-1, collator.samples_per_example).sum(axis=1)
     batches = plan.batches
     wanted = -(-plan.num_steps // batches.steps_per_epoch)
     epochs = max(1, min(wanted, MOST_UNITS // len(lengths)))
     found = [each for epoch in range(epochs) for each in batches.epoch(epoch)]
     return Largest(
-        by_tokens=max(found, key=lambda each: (_tokens(lengths[each], padded), int(targets[each].sum()))),
-        by_targets=max(found, key=lambda each: (int(targets[each].sum()), _tokens(lengths[each], padded))),
+        by_tokens=max(
+            found, key=lambda each: (_tokens(lengths[each], collator.is_padded), int(targets[each].sum()))
+        ),
+        by_targets=max(
+            found, key=lambda each: (int(targets[each].sum()), _tokens(lengths[each], collator.is_padded))
+        ),
         epochs=epochs,
     )
 

@@ -16,7 +16,6 @@ from xft.checkpoint.shards import Share
 from xft.checkpoint.snapshot import STATE
 from xft.checkpoint.writer import Job, check_free, write_checkpoint
 from xft.data import Prepared
-from xft.data.collate import lay_out
 from xft.models import TrainingModel, unwrap
 from xft.objectives import count_targets
 from xft.run_config.config import Recipe
@@ -117,7 +116,7 @@ class Rehearsal:
         """Two steps: only in the second one are weights, gradients, activations and the optimizer's
         state there at once. Then some batches of usual size, for the speed."""
         strategy = loop.strategy
-        found = largest(prepared.train, loop.plan, loop.unit, loop.pad_token_id is not None)
+        found = largest(prepared.train, loop.plan, loop.collator)
         costs.epochs_seen = found.epochs
         again = 2 if loop.plan.batches.accumulation > 1 else 1
         for window in ([found.by_targets] * again, [found.by_tokens] * again):
@@ -127,8 +126,8 @@ class Rehearsal:
         count = TIMED if slowest * TIMED < TIMED_SECONDS else 1
         tokens = 0
         with self.meter.part("usual", f"{count} batches of usual size"):
-            for units in spread(loop.plan, count):
-                batch = lay_out(loop.samples, units, loop.unit, loop.pad_token_id)
+            for examples in spread(loop.plan, count):
+                batch = loop.collator.collate(loop.samples, examples)
                 strategy.forward_backward(batch, 1 / max(batch.num_targets, 1), True)
                 tokens += batch.num_tokens
         strategy.optimizer.zero_grad(set_to_none=True)
@@ -136,7 +135,7 @@ class Rehearsal:
 
     def _step(self, loop: TrainLoop, window: Sequence[list[int]]) -> None:
         strategy = loop.strategy
-        batches = [lay_out(loop.samples, each, loop.unit, loop.pad_token_id) for each in window]
+        batches = [loop.collator.collate(loop.samples, examples) for examples in window]
         inner = unwrap(strategy.model)
         assert isinstance(inner, TrainingModel)
         targets = sum(count_targets(inner.objective, each) for each in batches)
@@ -158,11 +157,11 @@ class Rehearsal:
         if hook is None or not len(prepared.val):
             return
         console.info("trying a batch of the validation")
-        unit = prepared.unit
-        sizes = prepared.val.lengths.reshape(-1, unit).sum(axis=1)
+        size = prepared.samples_per_example
+        sizes = prepared.val.lengths.reshape(-1, size).sum(axis=1)
         longest = sizes.argsort()[::-1][: hook.batch_size * runner.strategy.data_world_size]
         samples: list[Sample] = [
-            prepared.val[int(each) * unit + at] for each in longest for at in range(unit)
+            prepared.val[int(example) * size + offset] for example in longest for offset in range(size)
         ]
         text = f"{len(longest):,} of {len(sizes):,} rows, {int(sizes[longest].sum()):,} tokens"
         with self.part("validation", text):

@@ -56,8 +56,7 @@ class ValidationHook(PeriodicHook):
         batches = validation_batches(
             samples,
             self.batch_size,
-            loop.unit,
-            loop.pad_token_id,
+            loop.collator,
             strategy.data_rank,
             strategy.data_world_size,
         )

@@ -341,6 +341,8 @@ def labels(checkout: Path, inputs: Path, rows: tuple[int, int, int] = (200, 200,
     (folder / "jobs.json").write_text(json.dumps(jobs))
     run(checkout, [str(folder / "jobs.json"), str(folder / "out.json")], LABELS)
     result: dict[str, Any] = json.loads((folder / "out.json").read_text())
+    if not any(digest.startswith("0 ") for digest in result.values()):
+        raise RuntimeError(f"no rows were encoded; is there data in {SHARED}?")
     return result
 
 

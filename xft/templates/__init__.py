@@ -1,4 +1,4 @@
-"""Chat templates: a conversation becomes text, and the part of it that is trained is known."""
+"""Chat templates: render a conversation as text, and locate the target spans in it."""
 
 from xft.templates.base import BoundTemplate, ChatTemplate
 from xft.templates.library import SOURCES

@@ -1,81 +1,89 @@
-"""Whether a text shows all that a conversation says. What a template leaves out, the model would
-learn as if it had never been said."""
+"""Check that a rendered text contains everything that the conversation contains.
+
+A model would learn to answer without content that the template drops.
+"""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.types import Message, Messages
+from xft.types import Messages, Message
 
 
-def check_shown(text: str, messages: Messages, tools: Sequence[Any]) -> None:
-    """Refuse a text in which something is missing.
+def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any]) -> None:
+    """Raise if content, a tool call or a tool is missing in the text.
 
-    White space around a content may be stripped, a tool's result may be written as JSON, and
-    reasoning may be left out, as the templates of reasoning models do in earlier turns: of an answer
-    that begins with ``<think>`` is looked for what stands behind its last ``</think>``.
+    White space around content may be stripped. Tool results may be rendered as JSON. Reasoning may be dropped, as
+    templates of reasoning models do in earlier turns: of an answer that starts with ``<think>``, only the text after
+    the last ``</think>`` is required.
 
     Args:
-        text: what the template made of the conversation.
+        text: rendered conversation.
         messages: the conversation.
-        tools: what it offers; their names are looked for.
+        tools: tools of the conversation; their names are required.
 
     Raises:
-        TemplateError: with the turn and what is missing.
+        TemplateError: The index of the turn and the missing content.
     """
-    missing = _missing(text, messages)
+    missing = _first_missing(text, messages)
     if missing is not None:
         message = messages[missing]
+        calls = " next to its tool calls" if message.tool_calls else ""
         raise TemplateError(
-            f"turn {missing + 1}: the chat template leaves out what the {message.role} says "
-            f"({_short(message.content)}){_reason(message)}; name another template in the config"
+            f"turn {missing + 1}: the chat template drops the content of the {message.role} message "
+            f"({_abbreviate(message.content)}){calls}; use another template",
+            key="template",
+            got=message.content,
         )
-    for at, message in enumerate(messages):
+    for index, message in enumerate(messages):
         for call in message.tool_calls:
             if _as_json(call.name) not in text:
                 raise TemplateError(
-                    f"turn {at + 1}: the chat template does not show the call of {call.name!r}; "
-                    "name a template that knows tool calls in the config"
+                    f"turn {index + 1}: the chat template drops the call of {call.name!r}; use a template that supports "
+                    "tool calls",
+                    key="template",
+                    got=call.name,
                 )
     for tool in tools:
         name = str(tool.get("function", tool).get("name", ""))
         if _as_json(name) not in text:
-            raise TemplateError(f"tools: the chat template does not show {name!r}; name another template")
+            raise TemplateError(
+                f"tools: the chat template drops {name!r}; use another template", key="tools", got=name
+            )
 
 
-def _missing(text: str, messages: Messages) -> int | None:
-    """The first turn that is not in the text, each place counting for one turn only.
+def _first_missing(text: str, messages: Messages) -> int | None:
+    """Return the index of the first message that is not in the text; each place counts for one message only.
 
-    Turns stand in their order almost always. Where they do not (a template that puts the system
-    text before the last question), the longest are looked for first and taken out.
+    Messages are nearly always in order. If they are not (a template that moves the system message before the last
+    question), the longest are searched first and removed from the text.
     """
     position = 0
     for message in messages:
-        place, length = _place(text, message, position)
-        if place < 0:
+        start, length = _find(text, message, position)
+        if start < 0:
             break
-        position = place + length
+        position = start + length
     else:
         return None
-    order = sorted(range(len(messages)), key=lambda at: -len(messages[at].content))
-    for at in order:
-        place, length = _place(text, messages[at], 0)
-        if place < 0:
-            return at
+    for index in sorted(range(len(messages)), key=lambda index: -len(messages[index].content)):
+        start, length = _find(text, messages[index], 0)
+        if start < 0:
+            return index
         if length:
-            text = f"{text[:place]}\0{text[place + length :]}"
+            text = f"{text[:start]}\0{text[start + length :]}"
     return None
 
 
-def _place(text: str, message: Message, position: int) -> tuple[int, int]:
-    """Where a turn stands behind ``position``, and how long it is there; -1 where it is not."""
-    said = message.content
-    if message.role == "assistant" and said.lstrip().startswith("<think>"):
-        said = said.rpartition("</think>")[2]
-    forms = [said.strip(), _as_json(said)] if message.role == "tool" else [said.strip()]
+def _find(text: str, message: Message, position: int) -> tuple[int, int]:
+    """Return offset and length of the content of a message at or after ``position``; offset -1 if it is missing."""
+    content = message.content
+    if message.role == "assistant" and content.lstrip().startswith("<think>"):
+        content = content.rpartition("</think>")[2]
+    variants = [content.strip(), _as_json(content)] if message.role == "tool" else [content.strip()]
     return next(
-        ((place, len(each)) for each in forms if (place := text.find(each, position)) >= 0), (-1, 0)
+        ((start, len(variant)) for variant in variants if (start := text.find(variant, position)) >= 0), (-1, 0)
     )
 
 
@@ -83,9 +91,5 @@ def _as_json(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)[1:-1]
 
 
-def _short(said: str) -> str:
-    return repr(said if len(said) <= 60 else said[:57] + "...")
-
-
-def _reason(message: Message) -> str:
-    return " beside its tool calls" if message.tool_calls else ""
+def _abbreviate(content: str) -> str:
+    return repr(content if len(content) <= 60 else content[:57] + "...")

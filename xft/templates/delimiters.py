@@ -1,8 +1,8 @@
-"""Where the trained piece of an answer begins and ends.
+"""Locate the start and the end of a target span between two pieces of content.
 
-It begins behind the header that opens the answer when the model is asked, and ends with the token
-that closes the turn, that token included. Whatever stands between the two is trained: an empty
-thought that Qwen3 puts before the last answer, reasoning, the answer, and tool calls.
+A target span starts after the generation prompt and ends with the end-of-turn token, which is part of it. All text
+between the two is in the loss: the empty reasoning block that Qwen3 writes before the last answer, reasoning, the
+answer, and tool calls.
 """
 
 from dataclasses import dataclass
@@ -12,59 +12,64 @@ from xft.types import Message
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What opens and closes the assistant's turn.
+class TurnDelimiters:
+    """Text that opens and closes the assistant's turn.
 
     Attributes:
-        header: what opens it, may be empty.
-        lead: where the header is empty, what the template puts between the end of the question and
-            the answer: the space of Llama 2, with which the first token of the answer begins.
-        end_of_turn: what closes it.
-        closers: special tokens that may close it in the place of ``end_of_turn`` behind a tool
-            call, as Llama 3.1's ``<|eom_id|>`` does.
+        generation_prompt: text that opens the turn; may be empty.
+        end_of_turn: text that closes the turn.
+        closers: special tokens that may close the turn after a tool call instead of ``end_of_turn``, such as
+            ``<|eom_id|>`` of Llama 3.1.
+        lead: text between the question and the answer if ``generation_prompt`` is empty: the space of Llama 2, which
+            belongs to the first token of the answer.
     """
 
-    header: str
+    generation_prompt: str
     end_of_turn: str
     closers: tuple[str, ...] = ()
     lead: str = ""
 
-    def start(self, before: str, at: int) -> int:
-        """Where the trained piece begins in the text between the turn before and what the
-        assistant says first.
+    def start(self, before: str, index: int) -> int:
+        """Return the offset of the target span in the text before the content of an answer.
 
         Args:
-            before: that text.
-            at: the number of the message.
+            before: text between the previous span and the first content of the answer.
+            index: index of the message.
 
         Raises:
-            TemplateError: the header is not there.
+            TemplateError: The text does not contain the generation prompt.
         """
-        found = before.rfind(self.header)
-        if found < 0:
-            raise TemplateError(f"turn {at + 1}: the template does not open it with {self.header!r}")
-        if self.header:
-            return found + len(self.header)
+        position = before.rfind(self.generation_prompt)
+        if position < 0:
+            raise TemplateError(
+                f"turn {index + 1}: the template does not open it with {self.generation_prompt!r}",
+                key="template",
+                expected=self.generation_prompt,
+            )
+        if self.generation_prompt:
+            return position + len(self.generation_prompt)
         return len(before) - (len(self.lead) if before.endswith(self.lead) else 0)
 
-    def end(self, behind: str, at: int, message: Message) -> int:
-        """Where the trained piece ends in the text behind what the assistant says last.
+    def end(self, after: str, index: int, message: Message) -> int:
+        """Return the offset of the end of the target span in the text after the content of an answer.
 
         Raises:
-            TemplateError: nothing closes the turn there.
+            TemplateError: The turn is not closed.
         """
-        if behind.startswith(self.end_of_turn):
+        if after.startswith(self.end_of_turn):
             return len(self.end_of_turn)
         if message.tool_calls:
-            # What closes the call itself (a bracket, a tag) stands before what closes the turn.
-            found = behind.find(self.end_of_turn)
-            if found >= 0:
-                return found + len(self.end_of_turn)
-            others = [(behind.find(each), each) for each in self.closers if each in behind]
-            if others:
-                position, closer = min(others)
+            # The text that closes the call (a bracket, a tag) precedes the text that closes the turn.
+            position = after.find(self.end_of_turn)
+            if position >= 0:
+                return position + len(self.end_of_turn)
+            positions = [(after.find(token), token) for token in self.closers if token in after]
+            if positions:
+                position, closer = min(positions)
                 return position + len(closer)
         raise TemplateError(
-            f"turn {at + 1}: the template does not close it with {self.end_of_turn!r}, "
-            "so the model would not learn to stop there"
+            f"turn {index + 1}: the template does not close it with {self.end_of_turn!r}, so the model would not "
+            "learn to stop there",
+            key="template",
+            expected=self.end_of_turn,
         )

@@ -1,15 +1,14 @@
-"""Jinja as chat templates are written for it: the environment, and one compiled source.
+"""Build the Jinja environment that chat templates expect, and render with it.
 
-Chat templates are written for what ``apply_chat_template`` of transformers gives them: a sandbox,
-blocks that leave no white space behind, loop controls, ``raise_exception``, ``strftime_now``, a
-``tojson`` that escapes nothing, the special tokens by name, and the variables ``messages``,
-``tools``, ``documents`` and ``add_generation_prompt``. The same is built here, without
-transformers, so that a source is compiled once; tests compare the two. One thing differs:
-``strftime_now`` tells one fixed moment, so that a data set carries one date from first row to last.
+Chat templates are written for the environment of ``apply_chat_template`` in transformers: a sandbox, trimmed blocks,
+loop controls, ``raise_exception``, ``strftime_now``, a ``tojson`` without HTML escapes, the special tokens by name, and
+the variables ``messages``, ``tools``, ``documents`` and ``add_generation_prompt``. This module builds the same
+environment without transformers, and compiles each source once; tests compare the two. One difference:
+``strftime_now`` returns one fixed date, so that all rows of a data set carry the same date.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -23,30 +22,32 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from xft.errors import TemplateError
-from xft.types import Message, Messages, Tools
+from xft.types import Messages, Message, Tools
 
-Turn = dict[str, Any]
-"""A message as a template sees it."""
+JinjaMessage = dict[str, Any]
+"""A message in the format that chat templates read."""
 
 
 class Generation(Extension):
-    """``{% generation %}``: marks what the assistant says. Here it is written like any other text."""
+    """``{% generation %}`` marks assistant text. Here the block is rendered like any other text."""
 
     tags = {"generation"}  # noqa: RUF012 - the name and the type are Jinja's
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The block as a scope of its own."""
+        """Parse the block as a scope."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body, lineno=line)
 
 
 class SafeNamespace(Namespace):
-    """Jinja's namespace, closed to names that begin with an underscore: a template is a stranger's
-    code, and such names lead into Python itself."""
+    """Jinja's namespace without names that start with an underscore.
+
+    A template is untrusted code, and such names give access to Python internals.
+    """
 
     def __init__(*args: Any, **kwargs: Any) -> None:
-        # ``self`` is among ``args`` so that a template can use that name too.
+        # ``self`` is part of ``args`` so that a template can use the name ``self``.
         values = dict(*args[1:], **kwargs)
         for name in values:
             _check_name(name)
@@ -69,7 +70,7 @@ def tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as models are shown it: nothing escaped for web pages."""
+    """Serialize to JSON without HTML escapes."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -84,13 +85,13 @@ def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
 
 
 def environment(**options: Any) -> ImmutableSandboxedEnvironment:
-    """A fresh environment; ``options`` are Jinja's."""
-    made = ImmutableSandboxedEnvironment(
+    """Return a new environment; ``options`` are passed to Jinja."""
+    env = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, LoopControlExtension], **options
     )
-    made.filters["tojson"] = tojson
-    made.globals.update(raise_exception=_raise_exception, dict=_dict, namespace=SafeNamespace)
-    return made
+    env.filters["tojson"] = tojson
+    env.globals.update(raise_exception=_raise_exception, dict=_dict, namespace=SafeNamespace)
+    return env
 
 
 @lru_cache(maxsize=1)
@@ -100,167 +101,162 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 @lru_cache(maxsize=64)
 def compile_source(source: str) -> jinja2.Template:
-    """Compile a source, once.
+    """Compile a source; the result is cached.
 
     Raises:
-        TemplateError: it is not valid Jinja.
+        TemplateError: The source is not valid Jinja.
     """
     try:
         return _environment().from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(
-            f"template: it is not valid Jinja (line {error.lineno}: {error.message}); mend its source"
+            f"template: not valid Jinja (line {error.lineno}: {error.message}); fix the source", key="template"
         ) from error
 
 
 @lru_cache(maxsize=64)
-def names_in(source: str) -> frozenset[str]:
-    """Every variable, attribute and string constant of a source: what it can ask for by name.
+def undeclared_names(source: str) -> frozenset[str]:
+    """Return all variables, attributes and string constants of a source: the names that it can read.
 
     Raises:
-        TemplateError: it is not valid Jinja.
+        TemplateError: The source is not valid Jinja.
     """
     compile_source(source)
     tree = _environment().parse(source)
-    found = {node.name for node in tree.find_all(nodes.Name)}
-    found |= {node.attr for node in tree.find_all(nodes.Getattr)}
-    return frozenset(
-        found | {each.value for each in tree.find_all(nodes.Const) if isinstance(each.value, str)}
-    )
+    names = {node.name for node in tree.find_all(nodes.Name)}
+    names |= {node.attr for node in tree.find_all(nodes.Getattr)}
+    names |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
+    return frozenset(names)
 
 
-class Renderer:
-    """Renders turns with one source.
+class TemplateRenderer:
+    """Render messages with one source.
 
     Args:
-        source: of the template.
-        special_tokens: by name, e.g. ``{"bos_token": "<s>"}``.
-        moment: what ``strftime_now`` tells.
+        source: Jinja source.
+        special_tokens: special tokens by name, e.g. ``{"bos_token": "<s>"}``.
+        now: date that ``strftime_now`` formats.
 
     Attributes:
-        reads_reasoning: whether the source asks for a message's reasoning as a field of its own.
-        reads_tools: whether it asks for the tools.
-        dated: whether it can write the date of ``moment``.
+        reads_reasoning: whether the source reads the reasoning of a message as a separate field.
+        reads_tools: whether it reads the tools.
+        uses_current_date: whether it can write the date.
 
     Raises:
-        TemplateError: the source is not valid Jinja.
+        TemplateError: The source is not valid Jinja.
     """
 
-    def __init__(self, source: str, special_tokens: Mapping[str, Any], moment: datetime) -> None:
+    def __init__(self, source: str, special_tokens: Mapping[str, Any], now: datetime) -> None:
         self.source = source
         self._special_tokens = dict(special_tokens)
-        self._moment = moment
-        names = names_in(source)
+        self._now = now
+        names = undeclared_names(source)
         self.reads_reasoning = not names.isdisjoint(("reasoning_content", "thinking"))
         self.reads_tools = "tools" in names
-        self.dated = "strftime_now" in names
+        self.uses_current_date = "strftime_now" in names
 
-    def variables(
-        self, turns: Sequence[Turn], tools: Sequence[Any] = (), generation: bool = False
-    ) -> dict[str, Any]:
-        """All that the template can ask for."""
-        return {
+    def render(
+        self, messages: Sequence[JinjaMessage], tools: Sequence[Any] = (), generation: bool = False
+    ) -> str:
+        """Render messages as text.
+
+        Raises:
+            TemplateError: The template refuses the messages.
+        """
+        variables = {
             **self._special_tokens,
-            "messages": turns,
+            "messages": messages,
             "tools": list(tools) or None,
             "documents": None,
             "add_generation_prompt": generation,
-            "strftime_now": self._strftime,
+            "strftime_now": self._now.strftime,
         }
-
-    def text(self, turns: Sequence[Turn], tools: Sequence[Any] = (), generation: bool = False) -> str:
-        """Render turns.
-
-        Raises:
-            TemplateError: the template refuses them.
-        """
         template = compile_source(self.source)
         try:
-            return template.render(self.variables(turns, tools, generation))
+            return template.render(variables)
         except Exception as error:
-            roles = ", ".join(each["role"] for each in turns[:8]) + (", ..." if len(turns) > 8 else "")
-            raise TemplateError(f"the chat template refuses the turns ({roles}): {error}") from error
+            roles = ", ".join(message["role"] for message in messages[:8])
+            roles += ", ..." if len(messages) > 8 else ""
+            raise TemplateError(
+                f"the chat template refuses the messages ({roles}): {error}", key="template", got=roles
+            ) from error
 
-    def _strftime(self, layout: str) -> str:
-        return self._moment.strftime(layout)
 
-
-def as_turns(messages: Messages, text: Callable[[int, str], Any] = lambda at, value: value) -> list[Turn]:
-    """Messages as templates know them: the format that transformers documents under "Tool use".
+def to_jinja_messages(messages: Messages) -> list[JinjaMessage]:
+    """Convert messages to the format that transformers documents under "Tool use".
 
     Args:
-        messages: checked by :func:`check_messages`.
-        text: what to put in the place of a content or a reasoning, given the number of the message;
-            by default the text itself.
+        messages: messages checked by :func:`check_messages`.
     """
-    turns: list[Turn] = []
-    for at, each in enumerate(messages):
-        turn: Turn = {"role": each.role, "content": text(at, each.content)}
-        if each.reasoning:
-            # Transformers gives it by both names, this one first.
-            turn = {"thinking": text(at, each.reasoning), **turn}
-            turn["reasoning_content"] = turn["thinking"]
-        if each.tool_calls:
-            turn["tool_calls"] = [
+    converted: list[JinjaMessage] = []
+    for message in messages:
+        fields: JinjaMessage = {"role": message.role, "content": message.content}
+        if message.reasoning:
+            # transformers passes the reasoning under both names, this one first.
+            fields = {"thinking": message.reasoning, **fields, "reasoning_content": message.reasoning}
+        if message.tool_calls:
+            fields["tool_calls"] = [
                 {
                     "type": "function",
                     **({"id": call.id} if call.id else {}),
                     "function": {"name": call.name, "arguments": call.arguments},
                 }
-                for call in each.tool_calls
+                for call in message.tool_calls
             ]
-        if each.name:
-            turn["name"] = each.name
-        turns.append(turn)
-    return turns
+        if message.name:
+            fields["name"] = message.name
+        converted.append(fields)
+    return converted
 
 
 def check_messages(messages: Messages, tools: Tools) -> list[Any]:
-    """Refuse what no template can mean.
+    """Check that the conversation is one that a template can represent.
 
     Returns:
         The tools as plain JSON.
 
     Raises:
-        TemplateError: nothing is said, a turn other than the assistant's is trained, reasons or calls
-            functions, or the arguments of a call or the tools are not what JSON can hold.
+        TemplateError: There are no messages; a message that is not the assistant's is a target, has reasoning or calls
+            tools; or the arguments of a call or the tools cannot be serialized as JSON.
     """
     if not messages:
-        raise TemplateError("the conversation is empty, expected at least one turn")
-    for at, each in enumerate(messages):
-        if each.role != "assistant":
-            what = "trained" if each.is_target else "given reasoning" if each.reasoning else ""
-            if what or each.tool_calls:
-                raise TemplateError(
-                    f"turn {at + 1}: only the assistant's turns can be {what or 'given tool calls'}, "
-                    f"not the {each.role}'s"
-                )
-        for call in each.tool_calls:
-            _check_json(call.arguments, f"turn {at + 1}: the arguments of {call.name!r}")
-    return [_check_json(dict(each), "tools") for each in tools]
+        raise TemplateError("the conversation is empty; expected at least one message", key="messages")
+    for index, message in enumerate(messages):
+        if message.role != "assistant" and (message.is_target or message.reasoning or message.tool_calls):
+            field = "be a target" if message.is_target else "have reasoning" if message.reasoning else "call tools"
+            raise TemplateError(
+                f"turn {index + 1}: only assistant messages can {field}, not {message.role} messages",
+                key="messages",
+                got=message.role,
+                expected="assistant",
+            )
+        for call in message.tool_calls:
+            _check_json(call.arguments, f"turn {index + 1}: the arguments of {call.name!r}")
+    return [_check_json(dict(tool), "tools") for tool in tools]
 
 
-def _check_json(value: Any, where: str) -> Any:
-    """The value itself, if JSON can hold it. A template is a stranger's code, and shall be given
-    nothing that can do more than be read."""
+def _check_json(value: Any, key: str) -> Any:
+    """Return the value if JSON can represent it. Templates are untrusted code and get plain data only."""
     if type(value) in (str, int, float, bool, type(None)):
         return value
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {key: _check_json(each, where) for key, each in value.items()}
+    if type(value) is dict and all(type(name) is str for name in value):
+        return {name: _check_json(item, key) for name, item in value.items()}
     if type(value) in (list, tuple):
-        return [_check_json(each, where) for each in value]
-    raise TemplateError(f"{where}: got {value!r} ({type(value).__name__}), expected what JSON can hold")
+        return [_check_json(item, key) for item in value]
+    raise TemplateError(
+        f"{key}: got {value!r} ({type(value).__name__}); expected a JSON value", key=key, got=value
+    )
 
 
 def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
-    """The special tokens of a tokenizer by name, as ``apply_chat_template`` gives them."""
-    given = getattr(tokenizer, "special_tokens_map", {})
+    """Return the special tokens of a tokenizer by name, as ``apply_chat_template`` passes them."""
+    tokens = getattr(tokenizer, "special_tokens_map", {})
     return {
-        name: [str(each) for each in value] if isinstance(value, list | tuple) else str(value)
-        for name, value in given.items()
+        name: [str(token) for token in value] if isinstance(value, list | tuple) else str(value)
+        for name, value in tokens.items()
     }
 
 
 def with_inline_reasoning(message: Message) -> str:
-    """The content of a message behind its reasoning, as Qwen3, DeepSeek-R1 and most others write it."""
+    """Return reasoning and content as one text, in the format of Qwen3, DeepSeek-R1 and most others."""
     return f"<think>\n{message.reasoning}\n</think>\n\n{message.content}"

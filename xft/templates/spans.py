@@ -1,8 +1,8 @@
-"""Find the answers in a text that cannot be traced, by rendering with marks in their place.
+"""Locate the answers in a rendered text, by rendering with sentinels in their place.
 
-The text with a mark differs from the text itself in the answer and nowhere else, whatever the
-template adds before, after or between. Two renderings are enough where all else stays the same
-when every answer is replaced at once; otherwise the answers are replaced one at a time.
+The text with a sentinel differs from the text itself in the answer only, whatever the template adds around it. Two
+renderings are enough if nothing else changes when all answers are replaced together. Otherwise answers are replaced
+one at a time.
 """
 
 import json
@@ -11,101 +11,106 @@ from dataclasses import replace
 from itertools import islice
 
 from xft.errors import TemplateError
-from xft.templates.delimiters import Turn
-from xft.types import Message, Messages, ToolCall
+from xft.templates.delimiters import TurnDelimiters
+from xft.types import Messages, Message, ToolCall
 
 Render = Callable[[Messages], str]
+Span = tuple[int, int]
+"""Start and end offset in the rendered text."""
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
-def find_spans(full: str, messages: Messages, render: Render, turn: Turn) -> list[tuple[int, int]]:
-    """Where the trained pieces of a text begin and end.
+def find_spans(text: str, messages: Messages, render: Render, delimiters: TurnDelimiters) -> list[Span]:
+    """Return the target spans of a text, one for each message with a target.
 
     Args:
-        full: ``render(messages)``.
+        text: ``render(messages)``.
         messages: the conversation.
-        render: gives the text of a conversation.
-        turn: what opens and closes the assistant's turn.
+        render: renders messages as text.
+        delimiters: text that opens and closes the assistant's turn.
 
     Raises:
-        TemplateError: an answer cannot be found, is not opened or not closed.
+        TemplateError: An answer is not in the text, is not opened or not closed.
     """
-    trained = [at for at, each in enumerate(messages) if each.is_target]
-    first, last = _strangers(messages)
-    mark = f"{first}answer{last}"
-    said = _all_at_once(full, messages, trained, render, first, last)
-    spans: list[tuple[int, int]] = []
-    done = 0
-    for number, at in enumerate(trained):
-        if said is not None:
-            begin, end = said[number]
+    targets = [index for index, message in enumerate(messages) if message.is_target]
+    first, last = _sentinels(messages)
+    sentinel = f"{first}answer{last}"
+    contents = _find_all_contents(text, messages, targets, render, first, last)
+    spans: list[Span] = []
+    position = 0
+    for number, index in enumerate(targets):
+        if contents is not None:
+            begin, end = contents[number]
         else:
-            begin, end = _one(full, messages, at, render, mark)
-        if begin < done:
-            raise TemplateError(f"turn {at + 1}: the template merges two answers into one")
-        start = done + turn.start(full[done:begin], at)
-        # What closes a plain answer stands right behind it; behind a tool call it is looked for.
-        limit = end + len(turn.end_of_turn)
-        if messages[at].tool_calls:
-            limit = _one(full, messages, at + 1, render, mark)[0] if at + 1 < len(messages) else len(full)
-        done = end + turn.end(full[end:limit], at, messages[at])
-        spans.append((start, done))
+            begin, end = _find_content(text, messages, index, render, sentinel)
+        if begin < position:
+            raise TemplateError(f"turn {index + 1}: the template merges two answers", key="template")
+        start = position + delimiters.start(text[position:begin], index)
+        # The end-of-turn token follows a plain answer directly. After a tool call, search for it up to the next message.
+        limit = end + len(delimiters.end_of_turn)
+        if messages[index].tool_calls:
+            limit = len(text)
+            if index + 1 < len(messages):
+                limit = _find_content(text, messages, index + 1, render, sentinel)[0]
+        position = end + delimiters.end(text[end:limit], index, messages[index])
+        spans.append((start, position))
     return spans
 
 
-def _strangers(messages: Messages) -> tuple[str, str]:
-    """Two characters that stand nowhere in a conversation."""
-    said: set[str] = set()
-    for each in messages:
-        said.update(each.content, each.reasoning)
-        for call in each.tool_calls:
-            said.update(call.name, json.dumps(call.arguments, ensure_ascii=False))
-    first, last = islice((chr(code) for code in _PRIVATE_USE if chr(code) not in said), 2)
+def _sentinels(messages: Messages) -> tuple[str, str]:
+    """Return two characters that do not occur in the conversation."""
+    characters: set[str] = set()
+    for message in messages:
+        characters.update(message.content, message.reasoning)
+        for call in message.tool_calls:
+            characters.update(call.name, json.dumps(call.arguments, ensure_ascii=False))
+    first, last = islice((chr(code) for code in _PRIVATE_USE if chr(code) not in characters), 2)
     return first, last
 
 
-def _all_at_once(
-    full: str, messages: Messages, trained: Sequence[int], render: Render, first: str, last: str
-) -> list[tuple[int, int]] | None:
-    """Replace all answers by marks and lay the fixed text between them along the text.
+def _find_all_contents(
+    text: str, messages: Messages, targets: Sequence[int], render: Render, first: str, last: str
+) -> list[Span] | None:
+    """Replace all answers by sentinels, and align the fixed text between them with ``text``.
 
     Returns:
-        Where each answer stands; ``None`` where the fixed text is not the same, or an answer
-        with reasoning or tool calls, which stand apart from the content, is among them.
+        The span of each answer's content; ``None`` if the fixed text changes, or if an answer has reasoning or tool
+        calls, which are separate from the content.
     """
-    if any(messages[at].reasoning or messages[at].tool_calls for at in trained):
+    if any(messages[index].reasoning or messages[index].tool_calls for index in targets):
         return None
     marked = list(messages)
-    for at in trained:
-        marked[at] = replace(marked[at], content=f"{first}{at}{last}")
+    for index in targets:
+        marked[index] = replace(marked[index], content=f"{first}{index}{last}")
     try:
         rest = render(marked)
     except TemplateError:
         return None
-    fixed: list[str] = []
-    for at in trained:
-        before, mark, rest = rest.partition(f"{first}{at}{last}")
-        if not mark:
+    literals: list[str] = []
+    for index in targets:
+        before, sentinel, rest = rest.partition(f"{first}{index}{last}")
+        if not sentinel:
             return None
-        fixed.append(before)
-    fixed.append(rest)
-    if any(first in each for each in fixed) or not full.startswith(fixed[0]):
+        literals.append(before)
+    literals.append(rest)
+    if any(first in literal for literal in literals) or not text.startswith(literals[0]):
         return None
-    found: list[tuple[int, int]] = []
-    position = len(fixed[0])
-    for at, behind in zip(trained, fixed[1:], strict=True):
-        for said in _forms(messages[at].content):
-            if full.startswith(said, position) and full.startswith(behind, position + len(said)):
-                found.append((position, position + len(said)))
-                position += len(said) + len(behind)
+    spans: list[Span] = []
+    position = len(literals[0])
+    for index, literal in zip(targets, literals[1:], strict=True):
+        for content in _variants(messages[index].content):
+            end = position + len(content)
+            if text.startswith(content, position) and text.startswith(literal, end):
+                spans.append((position, end))
+                position = end + len(literal)
                 break
         else:
             return None
-    return found if position == len(full) else None
+    return spans if position == len(text) else None
 
 
-def _forms(content: str) -> Iterator[str]:
-    """What templates make of an answer."""
+def _variants(content: str) -> Iterator[str]:
+    """Yield the forms in which templates render an answer."""
     yield content
     yield content.strip()
     yield content.lstrip("\n")
@@ -114,20 +119,20 @@ def _forms(content: str) -> Iterator[str]:
     yield content.rpartition("</think>")[2].strip()
 
 
-def _one(full: str, messages: Messages, at: int, render: Render, mark: str) -> tuple[int, int]:
-    """Where what turn ``at`` says begins and ends in ``full``: where the text differs from the one
-    in which something else is said."""
+def _find_content(text: str, messages: Messages, index: int, render: Render, sentinel: str) -> Span:
+    """Return the span of a message in ``text``: where the text differs from a rendering with a sentinel."""
     marked = list(messages)
-    said = messages[at]
-    calls = tuple(ToolCall(call.name, {mark: mark}, call.id) for call in said.tool_calls)
-    marked[at] = Message(said.role, mark, said.is_target, mark if said.reasoning else "", calls, said.name)
+    message = messages[index]
+    calls = tuple(ToolCall(call.name, {sentinel: sentinel}, call.id) for call in message.tool_calls)
+    reasoning = sentinel if message.reasoning else ""
+    marked[index] = replace(message, content=sentinel, reasoning=reasoning, tool_calls=calls)
     other = render(marked)
-    begin = _common_prefix(full, other)
-    return begin, len(full) - _common_prefix(full[begin:][::-1], other[begin:][::-1])
+    begin = _common_prefix(text, other)
+    return begin, len(text) - _common_prefix(text[begin:][::-1], other[begin:][::-1])
 
 
 def _common_prefix(left: str, right: str) -> int:
-    """Length of the longest common prefix, by bisection: slices compare at C speed."""
+    """Return the length of the longest common prefix, by bisection: slices compare at C speed."""
     low, high = 0, min(len(left), len(right))
     while low < high:
         middle = (low + high + 1) // 2

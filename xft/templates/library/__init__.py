@@ -1,53 +1,69 @@
-"""Chat templates for models whose tokenizer brings none, by the names XTuner's users know.
+"""Chat templates for models whose tokenizer has none, under the names that users of XTuner know.
 
-Each is Jinja source, written to give the text that the model's authors document; where a
-tokenizer with the official template is at hand, a test compares the two. What XTuner wrote
-otherwise is kept under ``<name>_xtuner``, for checkpoints that were trained with it.
+Each is a ``.jinja`` file, which any tool that renders chat templates can load. The first line is a comment with the
+description. The text equals that of the official template; tests compare the two where the official tokenizer is
+available. ``<name>_xtuner`` and ``default`` render as XTuner 0.1.23 did (``PROMPT_TEMPLATE`` and ``encode_fn``),
+where it differed from the official template, for checkpoints trained with XTuner.
+
+Templates decide by roles only, never by content, unless the official template does too. What a model family does
+not support is refused, never dropped. Reasoning is the exception: a template that does not read
+``reasoning_content`` gets the reasoning inside the content.
+
+Sources: ``chat_template`` in ``tokenizer_config.json`` of Qwen 1.5 to 3, InternLM 2, MiniCPM 2B and 3, Llama 2 to
+3.1, Code Llama, Mistral 7B Instruct 0.2, Mixtral 8x7B Instruct 0.1, Zephyr 7B beta, Gemma 7B and 3 4B, Command R,
+Phi 3 mini, ChatGLM 3, DeepSeek Coder, MoE and V2; ``chat_format.md`` of InternLM 2 and its agent Lagent for tools;
+``build_inputs`` of InternLM 1, ``build_prompt`` of ChatGLM 2, ``build_chat_input`` of Baichuan 1 and 2; ``vicuna_v1.1``
+of FastChat; the model cards of Vicuna, WizardLM, WizardCoder and MOSS. ChatGLM, Baichuan 2 and MiniCPM do not end
+earlier answers but are trained to stop with EOS; here EOS ends every answer.
 """
+
+import re
+from pathlib import Path
 
 from xft.registry import register
 from xft.templates.base import ChatTemplate
-from xft.templates.library import chatml, chinese, instruct, llama, xtuner
-from xft.templates.library.blocks import Entry
 
-_ENTRIES: dict[str, Entry] = {
-    **chatml.TEMPLATES,
-    **llama.TEMPLATES,
-    **instruct.TEMPLATES,
-    **chinese.TEMPLATES,
-    **xtuner.TEMPLATES,
-}
-SOURCES: dict[str, str] = {name: entry.source for name, entry in _ENTRIES.items()}
-"""The Jinja source of each template of the library, by name."""
 
-DESCRIPTIONS: dict[str, str] = {name: entry.description for name, entry in _ENTRIES.items()}
-"""One line for each: what it looks like, and for which models."""
+def _load() -> tuple[dict[str, str], dict[str, str]]:
+    sources, descriptions = {}, {}
+    for file in sorted(Path(__file__).parent.glob("*.jinja")):
+        comment, _, sources[file.stem] = file.read_text(encoding="utf-8").partition("\n")
+        descriptions[file.stem] = re.sub(r"^\{#- | #\}$", "", comment)
+    return sources, descriptions
+
+
+SOURCES, DESCRIPTIONS = _load()
+"""Jinja source and one-line description of each template, by name."""
 
 
 @register("template", "auto")
-class TokenizersOwn(ChatTemplate):
-    """The template that the tokenizer brings."""
+class TokenizerTemplate(ChatTemplate):
+    """The chat template of the tokenizer."""
 
     def __init__(self) -> None:
         super().__init__(None)
 
 
 @register("template", "jinja")
-class Jinja(ChatTemplate):
-    """A Jinja source of your own, under ``source``."""
+class JinjaTemplate(ChatTemplate):
+    """A Jinja source given in the config.
+
+    Args:
+        source: Jinja source of the template.
+    """
 
     def __init__(self, source: str) -> None:
         super().__init__(source)
 
 
-def _register(name: str, source: str) -> None:
-    class Named(ChatTemplate):
+def _register(name: str) -> None:
+    class LibraryTemplate(ChatTemplate):
         def __init__(self) -> None:
-            super().__init__(source)
+            super().__init__(SOURCES[name])
 
-    Named.__doc__ = DESCRIPTIONS[name]
-    register("template", name)(Named)
+    LibraryTemplate.__doc__ = DESCRIPTIONS[name]
+    register("template", name)(LibraryTemplate)
 
 
-for _name, _source in SOURCES.items():
-    _register(_name, _source)
+for _name in SOURCES:
+    _register(_name)

@@ -74,7 +74,7 @@ def _find_affixes(template: BoundTemplate, bos_is_added: bool) -> TurnAffixes | 
     after_system, rest = rest.split(_USER)
     after_user, rest = rest.split(_ANSWER)
     after_answer, tail = rest.split(_USER_2)
-    header = template.header
+    header = template.generation_prompt
     if not after_user.endswith(header) or tail != after_user:
         return None
     user_suffix = after_user.removesuffix(header)

@@ -109,7 +109,11 @@ def _counted(count: int, noun: str) -> str:
 def _template(recipe: Recipe, template: BoundTemplate) -> str:
     source = recipe.template.source
     name = next((name for name, each in SOURCES.items() if each == source), "one of the config's")
-    dated = "; it writes the date, and the data has that of its preparation" if template.dated else ""
+    dated = (
+        "; it writes the date, and the data has that of its preparation"
+        if template.uses_current_date
+        else ""
+    )
     return ("the tokenizer's own" if source is None else name) + dated
 
 

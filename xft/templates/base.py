@@ -162,9 +162,7 @@ class BoundTemplate:
         messages = self._with_readable_reasoning(messages)
         plain_tools = check_messages(messages, tools)
         text = self._checked_text(messages, plain_tools)
-        spans = find_spans(
-            text, messages, lambda marked: self._text(marked, plain_tools), self._delimiters
-        )
+        spans = find_spans(text, messages, lambda marked: self._text(marked, plain_tools), self._delimiters)
         segments: list[Segment] = []
         position = 0
         for start, end in spans:
@@ -178,16 +176,16 @@ class BoundTemplate:
         if self._renderer.reads_reasoning or not any(message.reasoning for message in messages):
             return messages
         return [
-            replace(message, content=with_inline_reasoning(message), reasoning="") if message.reasoning else message
+            replace(message, content=with_inline_reasoning(message), reasoning="")
+            if message.reasoning
+            else message
             for message in messages
         ]
 
     def _text(self, messages: Messages, tools: Sequence[Any] = (), generation: bool = False) -> str:
         return self._renderer.render(to_jinja_messages(messages), tools, generation)
 
-    def _checked_text(
-        self, messages: Messages, tools: Sequence[Any], generation: bool = False
-    ) -> str:
+    def _checked_text(self, messages: Messages, tools: Sequence[Any], generation: bool = False) -> str:
         text = self._text(messages, tools, generation)
         if tools:
             # Whether tools are rendered depends on the roles only: check each sequence of roles once.

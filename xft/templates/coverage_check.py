@@ -83,7 +83,8 @@ def _find(text: str, message: Message, position: int) -> tuple[int, int]:
         content = content.rpartition("</think>")[2]
     variants = [content.strip(), _as_json(content)] if message.role == "tool" else [content.strip()]
     return next(
-        ((start, len(variant)) for variant in variants if (start := text.find(variant, position)) >= 0), (-1, 0)
+        ((start, len(variant)) for variant in variants if (start := text.find(variant, position)) >= 0),
+        (-1, 0),
     )
 
 

@@ -110,7 +110,8 @@ def compile_source(source: str) -> jinja2.Template:
         return _environment().from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(
-            f"template: not valid Jinja (line {error.lineno}: {error.message}); fix the source", key="template"
+            f"template: not valid Jinja (line {error.lineno}: {error.message}); fix the source",
+            key="template",
         ) from error
 
 
@@ -223,7 +224,13 @@ def check_messages(messages: Messages, tools: Tools) -> list[Any]:
         raise TemplateError("the conversation is empty; expected at least one message", key="messages")
     for index, message in enumerate(messages):
         if message.role != "assistant" and (message.is_target or message.reasoning or message.tool_calls):
-            field = "be a target" if message.is_target else "have reasoning" if message.reasoning else "call tools"
+            field = (
+                "be a target"
+                if message.is_target
+                else "have reasoning"
+                if message.reasoning
+                else "call tools"
+            )
             raise TemplateError(
                 f"turn {index + 1}: only assistant messages can {field}, not {message.role} messages",
                 key="messages",

@@ -12,7 +12,7 @@ from itertools import islice
 
 from xft.errors import TemplateError
 from xft.templates.delimiters import TurnDelimiters
-from xft.types import Messages, Message, ToolCall
+from xft.types import Messages, ToolCall
 
 Render = Callable[[Messages], str]
 Span = tuple[int, int]

@@ -243,7 +243,7 @@ def test_real_rows_are_shortened_to_max_length_with_their_end_of_turn(
         assert sample is not None, row
         assert 90 < len(sample) <= 100
         assert tokenizer.decode(trained_ids(sample)).endswith(template.end_of_turn)
-        assert template.header in sample.text
+        assert template.generation_prompt in sample.text
         shortened += 1
     assert shortened > 10
 

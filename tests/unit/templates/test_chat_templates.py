@@ -90,7 +90,7 @@ def test_generation_prompt_is_the_text_with_an_opened_answer(name: str, byte_tok
 @pytest.mark.parametrize("name", PLAIN)
 def test_header_end_of_turn_and_stop_token_are_found(name: str, byte_tokenizer: Any) -> None:
     template = bind(name, byte_tokenizer)
-    assert template.header == HEADERS[name]
+    assert template.generation_prompt == HEADERS[name]
     assert template.end_of_turn == template.stop_token == ENDS[name]
 
 
@@ -181,14 +181,15 @@ def test_own_template_of_the_tokenizer_is_taken_by_default(
 ) -> None:
     own = CHATML.replace("<|im_start|>", "<|start_header_id|>")
     tokenizer = make_byte_tokenizer(own)
-    assert bind("auto", tokenizer).header == "<|start_header_id|>assistant\n"
-    assert bind("chatml", tokenizer).header == "<|im_start|>assistant\n"
+    assert bind("auto", tokenizer).generation_prompt == "<|start_header_id|>assistant\n"
+    assert bind("chatml", tokenizer).generation_prompt == "<|im_start|>assistant\n"
     assert tokenizer.chat_template == own
 
 
 def test_tokenizer_without_template_is_refused_and_told_what_to_name(byte_tokenizer: Any) -> None:
-    with pytest.raises(TemplateError, match=r"has no chat template of its own.*template='chatml'"):
+    with pytest.raises(TemplateError, match="template='chatml'") as error:
         ChatTemplate().bind(byte_tokenizer)
+    assert error.value.key == "template"
 
 
 NO_END = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}" + (
@@ -231,9 +232,11 @@ def test_template_with_broken_jinja_is_refused_when_bound(byte_tokenizer: Any) -
 
 
 def test_template_that_asks_differently_from_how_it_trains_is_refused(byte_tokenizer: Any) -> None:
-    source = CHATML.replace("'<|im_start|>assistant\n'", "'<|im_start|>bot\n'")
-    with pytest.raises(TemplateError, match=r"bot.*is not what stands before an answer.*assistant"):
+    source = CHATML.replace("assistant\\n' }}", "bot\\n' }}")
+    with pytest.raises(TemplateError) as error:
         ChatTemplate(source).bind(byte_tokenizer)
+    assert str(error.value.got).endswith("<|im_start|>assistant\n")
+    assert error.value.expected.endswith("<|im_start|>bot\n")
 
 
 def test_template_error_is_a_data_error_so_that_rows_can_be_quarantined() -> None:

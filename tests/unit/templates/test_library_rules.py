@@ -132,7 +132,7 @@ def test_a_question_is_the_beginning_of_its_answered_text(
     asked = template.render(TURNS[:last], generation=True)
     answered = template.render(TURNS[: last + 1])
     assert answered.startswith(asked)
-    assert asked.endswith(template.header)
+    assert asked.endswith(template.generation_prompt)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -157,7 +157,7 @@ def test_a_system_turn_is_shown_once_and_first(name: str, bind: Callable[[str], 
 def test_a_system_turn_is_refused_where_there_is_no_place(
     name: str, bind: Callable[[str], BoundTemplate]
 ) -> None:
-    with pytest.raises(TemplateError, match="no place for a system turn: put its text into the first"):
+    with pytest.raises(TemplateError, match="does not support system messages"):
         bind(name).render([SYSTEM, *TURNS])
 
 
@@ -168,7 +168,7 @@ def test_a_system_turn_is_refused_where_there_is_no_place(
     ids=["two questions", "answer first", "two answers", "system in the middle"],
 )
 def test_rounds_only(name: str, turns: list[Message], bind: Callable[[str], BoundTemplate]) -> None:
-    with pytest.raises(TemplateError, match=r"must take turns|no place for a system turn"):
+    with pytest.raises(TemplateError, match=r"must alternate|does not support system messages"):
         bind(name).render(turns)
 
 
@@ -184,11 +184,11 @@ def test_two_questions_in_a_row_are_both_shown_elsewhere(
 def test_tools_and_calls_are_refused_where_there_is_no_place(name: str, tokenizer: Any) -> None:
     turns: list[dict[str, Any]] = [{"role": "user", "content": "1+1?"}]
     call = {"role": "assistant", "content": "", "tool_calls": [CALL]}
-    with pytest.raises(Exception, match="no place for tools: leave them out"):
+    with pytest.raises(Exception, match="does not support tools"):
         jinja(name, tokenizer, turns, tools=[TOOL])
-    with pytest.raises(Exception, match="no place for tool calls"):
+    with pytest.raises(Exception, match="does not support tool calls"):
         jinja(name, tokenizer, [*turns, call])
-    with pytest.raises(Exception, match="no place for tool calls"):
+    with pytest.raises(Exception, match="does not support tool calls"):
         jinja(name, tokenizer, [*turns, {"role": "tool", "content": "2"}])
 
 

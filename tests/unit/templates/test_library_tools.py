@@ -211,9 +211,9 @@ def test_internlm2(render: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("name", "turns", "rule"),
     [
-        ("llama3_1_chat", [QUESTION, call("", "a", "b")], "calls one tool a turn: split the turn"),
-        ("llama3_1_chat", [ANSWER, QUESTION], "first turn, which must be of the user"),
-        ("internlm2_chat", [QUESTION, call("", "a", "b")], "calls one tool a turn: split the turn"),
+        ("llama3_1_chat", [QUESTION, call("", "a", "b")], "one tool call per message"),
+        ("llama3_1_chat", [ANSWER, QUESTION], "must be from the user"),
+        ("internlm2_chat", [QUESTION, call("", "a", "b")], "one tool call per message"),
     ],
 )
 def test_what_a_family_with_tools_cannot_show_is_refused(

@@ -31,7 +31,7 @@ from xft.templates.jinja_env import (
     with_inline_reasoning,
 )
 from xft.templates.spans import find_spans
-from xft.types import Messages, Message, Segment, Tokenizer, ToolCall, Tools
+from xft.types import Message, Messages, Segment, Tokenizer, ToolCall, Tools
 
 _SENTINEL = "\ue000answer\ue001"
 _PROBE_PROMPT = Message("user", "question")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.types import Messages, Message
+from xft.types import Message, Messages
 
 
 def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any]) -> None:

@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from xft.errors import TemplateError
-from xft.types import Messages, Message, Tools
+from xft.types import Message, Messages, Tools
 
 JinjaMessage = dict[str, Any]
 """A message in the format that chat templates read."""

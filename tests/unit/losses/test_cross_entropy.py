@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.tolerances import tolerance
 from torch.nn import functional
 
 from xft.losses import cross_entropy_sum
@@ -33,7 +34,7 @@ def test_half_precision_logits_are_summed_in_single_precision() -> None:
     expected = functional.cross_entropy(logits.double(), targets, reduction="sum")
     got = cross_entropy_sum(logits, targets)
     assert got.dtype == torch.float32
-    assert float(got) == pytest.approx(float(expected), rel=1e-6)
+    assert float(got) == pytest.approx(float(expected), rel=tolerance(torch.float32, 700))
 
 
 def test_no_targets_cost_nothing_and_have_a_gradient_of_zeros() -> None:

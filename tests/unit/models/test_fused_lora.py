@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.models import load_model
 from helpers.tiny import save_tiny
+from helpers.tolerances import TINY_MODEL_FP32, relative_distance
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as PlainLinear
 from torch import Tensor, nn
@@ -65,27 +66,21 @@ def _step(model: Any, batch: Any = None) -> tuple[float, dict[str, Tensor]]:
     return float(output.loss_sum.detach()), gradients
 
 
-def _distance(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
-    assert one.keys() == two.keys()
-    difference = sum(float((one[name] - two[name]).double().square().sum()) for name in one)
-    return float((difference / sum(float(each.double().square().sum()) for each in one.values())) ** 0.5)
-
-
 @pytest.mark.parametrize(
-    ("options", "tolerance"),
+    ("options", "bound"),
     [
-        ({}, 1e-6),
-        ({"adapter": LoRA(r=4, lora_alpha=4, lora_dropout=0.3)}, 1e-6),
-        ({"quantization": NF4()}, 1e-6),
+        ({}, TINY_MODEL_FP32),
+        ({"adapter": LoRA(r=4, lora_alpha=4, lora_dropout=0.3)}, TINY_MODEL_FP32),
+        ({"quantization": NF4()}, TINY_MODEL_FP32),
         ({"dtype": "bfloat16"}, 2e-2),
         ({"dtype": "bfloat16", "quantization": NF4()}, 2e-2),
-        ({"adapter": None}, 1e-6),
-        ({"gradient_checkpointing": True}, 1e-6),
+        ({"adapter": None}, TINY_MODEL_FP32),
+        ({"gradient_checkpointing": True}, TINY_MODEL_FP32),
     ],
     ids=["lora", "dropout", "nf4", "bf16", "bf16-nf4", "full", "checkpointing"],
 )
 def test_a_step_with_kernels_is_the_step_without(
-    saved: Path, options: dict[str, Any], tolerance: float
+    saved: Path, options: dict[str, Any], bound: float
 ) -> None:
     """Gradients as a share of their norm. fp32: another order of sums. bf16: either way each of a dozen
     products in a row is rounded to 8 bits, at other places; the gradient of the plain step is as far from
@@ -93,8 +88,8 @@ def test_a_step_with_kernels_is_the_step_without(
     fused, plain = _load(saved, **options), _load(saved, fused_kernels=False, **options)
     loss, gradients = _step(fused)
     expected_loss, expected = _step(plain)
-    assert loss == pytest.approx(expected_loss, rel=1e-6 if tolerance < 1e-3 else 2e-3)
-    assert 0 < _distance(expected, gradients) < tolerance
+    assert loss == pytest.approx(expected_loss, rel=TINY_MODEL_FP32 if bound == TINY_MODEL_FP32 else 2e-3)
+    assert 0 < relative_distance(gradients, expected) < bound
     kinds = {type(each) for each in fused.modules()}
     wanted = FusedLinear4bit if "quantization" in options else FusedLinear
     assert (wanted in kinds) == (options.get("adapter", 1) is not None)
@@ -115,8 +110,8 @@ def test_tokens_behind_a_batch_change_nothing(
         found.append((*_step(model, batch), seen[-1]))
     (expected_loss, expected, length), (loss, gradients, whole) = found
     assert length == sum(lengths) < whole == -(-length // 16) * 16
-    assert loss == pytest.approx(expected_loss, rel=1e-6)
-    assert _distance(expected, gradients) < 1e-6
+    assert loss == pytest.approx(expected_loss, rel=TINY_MODEL_FP32)
+    assert relative_distance(gradients, expected) < TINY_MODEL_FP32
 
 
 def test_steps_of_other_lengths_have_products_of_the_same_shapes(saved: Path) -> None:
@@ -151,7 +146,7 @@ def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> 
         for name, each in model.named_parameters():
             if "lora_" in name:
                 each.data = each.data.bfloat16().float()
-        found[kernels] = _distance(exact, _step(model)[1])
+        found[kernels] = relative_distance(_step(model)[1], exact)
     assert found[True] < 1.3 * found[False]
     assert found[False] > 1e-3  # rounding is seen
 
@@ -205,8 +200,8 @@ def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
     loss, gradients = _step(fused)
     expected_loss, expected = _step(plain)
     assert any("other" in name for name in gradients)
-    assert loss == pytest.approx(expected_loss, rel=1e-6)
-    assert _distance(expected, gradients) < 1e-6
+    assert loss == pytest.approx(expected_loss, rel=TINY_MODEL_FP32)
+    assert relative_distance(gradients, expected) < TINY_MODEL_FP32
 
 
 @pytest.mark.parametrize("fused_kernels", [True, False])

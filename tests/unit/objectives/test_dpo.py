@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
+from helpers.tolerances import tolerance
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -88,7 +89,7 @@ def test_a_fresh_adapter_has_no_margin(loss: Any) -> None:
             torch.nn.init.zeros_(each)
     output = DPO(loss=loss)(model, collate_padding_free(pair_samples()))
     expected = {"sigmoid": 0.6931472, "kto_pair": 0.5, "nca_pair": 2 * 0.6931472}[loss]
-    assert float(output.loss_sum.detach()) / 4 == pytest.approx(expected, rel=1e-6)
+    assert float(output.loss_sum.detach()) / 4 == pytest.approx(expected, rel=tolerance(torch.float32, 8))
     assert _mean(output, "rewards/chosen") == 0.0
     assert _mean(output, "rewards/accuracies") == 0.0
 

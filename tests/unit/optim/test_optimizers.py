@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.models import load_model
 from helpers.tiny import save_tiny
+from helpers.tolerances import assert_close_sums, tolerance
 from peft.optimizers import create_loraplus_optimizer
 
 from xft.errors import ConfigError
@@ -49,7 +50,7 @@ def test_adamw_matches_torch_and_decays_matrices_only() -> None:
     groups = [{"params": matrices, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}]
     expected = _train(theirs, torch.optim.AdamW(groups, lr=1e-2, foreach=False, fused=False))
     for one, two in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+        assert_close_sums(one, two, tolerance(torch.float32, 5 * 10))  # five steps of ten operations
 
 
 def test_muon_first_step_is_orthogonal_with_rms_of_adamw() -> None:
@@ -107,7 +108,8 @@ def test_build_optimizer_loraplus_matches_peft(saved: Path, dora: bool) -> None:
             each.step()
             each.zero_grad()
     for (name, one), two in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7, msg=name)
+        # Four steps of at most the learning rate; AdamW turns rounding of a tiny gradient into a share of one.
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=0.01 * 4 * 16e-4, msg=name)
 
 
 def test_build_optimizer_loraplus_ratio_holds_through_warmup_under_any_optimizer(saved: Path) -> None:

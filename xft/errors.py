@@ -1,15 +1,16 @@
 """Exceptions for mistakes that the user can fix, and the exit code of each.
 
-Any other exception is a bug in xft or in a component of the user's. It ends in one line too; ``--debug``
-shows its traceback.
+Any other exception is a bug in xft or in a user component. It is printed in one line too; ``--debug`` shows its
+traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from reprlib import Repr
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
+_ABSENT = object()
 
 
 class XftError(Exception):
@@ -17,43 +18,52 @@ class XftError(Exception):
 
     Give either a finished ``message``, or the parts of one: ``ConfigError(key="training.epochs", got=0,
     expected="more than 0")`` reads ``training.epochs: got 0; expected more than 0``. Tests compare the
-    attributes, so that the wording can change.
+    attributes, which keeps the wording free to change.
 
     Args:
-        message: the finished message; built from the other arguments if empty.
-        key: config key, option, file or field that is wrong.
-        got: the value that was found there.
-        expected: what is accepted, as a phrase.
-        fix: what to do, as a sentence without the final period.
+        message: finished message; built from the other arguments if empty.
+        key: config key, option, file or field with the mistake.
+        got: value at ``key``; omit it for a missing one.
+        expected: accepted values, as a phrase.
+        fix: advice, as a sentence without the final period.
+        causes: errors that a combined ``message`` lists.
 
     Attributes:
-        key, got, expected, fix: the arguments.
+        key, got, expected, fix, causes: the arguments.
     """
 
     exit_code = 1
 
     def __init__(
-        self, message: str = "", *, key: str = "", got: object = None, expected: str = "", fix: str = ""
+        self,
+        message: str = "",
+        *,
+        key: str = "",
+        got: object = _ABSENT,
+        expected: str = "",
+        fix: str = "",
+        causes: Sequence["XftError"] = (),
     ) -> None:
-        self.key, self.got, self.expected, self.fix = key, got, expected, fix
         if not message:
-            message = f"{key}: got {_SHORT.repr(got)}"
-            message += f"; expected {expected}" if expected else ""
-            message += f". {fix[:1].upper()}{fix[1:]}" if fix else ""
+            parts = [f"got {_SHORT.repr(got)}"] if got is not _ABSENT else []
+            parts += [f"expected {expected}"] if expected else []
+            message = f"{key}: " + "; ".join(parts) + (f". {fix[:1].upper()}{fix[1:]}" if fix else "")
+        self.key, self.expected, self.fix, self.causes = key, expected, fix, tuple(causes)
+        self.got = None if got is _ABSENT else got
         super().__init__(message)
 
 
 class ConfigError(XftError):
-    """The config, the command line or the work folder cannot be used."""
+    """The config, the command line or the run folder cannot be used."""
 
     exit_code = 2
 
 
 class DataError(XftError):
-    """A row, a file or a whole data set cannot be used.
+    """A row, a file or a whole dataset cannot be used.
 
     Attributes:
-        reason: what the ledger calls a row that is set aside for it.
+        reason: name of the mistake in the counts of quarantined rows.
     """
 
     exit_code = 3
@@ -61,19 +71,19 @@ class DataError(XftError):
 
 
 class EmptyAnswerError(DataError):
-    """An answer that is to be learned, or shunned, says nothing."""
+    """A target answer is empty."""
 
     reason = "an answer is empty"
 
 
 class IdenticalAnswersError(DataError):
-    """The chosen answer of a pair is the rejected one."""
+    """The chosen answer of a pair equals the rejected one."""
 
     reason = "chosen and rejected are the same"
 
 
 class TemplateError(DataError):
-    """A conversation cannot be represented by the chat template."""
+    """The chat template cannot represent a conversation."""
 
 
 class ModelError(XftError):
@@ -83,23 +93,23 @@ class ModelError(XftError):
 
 
 class CheckpointError(XftError):
-    """A checkpoint or an exported folder cannot be written, read or trusted."""
+    """A checkpoint or an exported folder cannot be written, read or verified."""
 
     exit_code = 5
 
 
 class TrainingError(XftError):
-    """The training itself went wrong, for instance a loss that is not finite."""
+    """Training failed, for instance because of a non-finite loss."""
 
     exit_code = 6
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Say which known names are near ``name``, or list them all when none is.
+    """Suggest the known names closest to ``name``, or list all of them if none is close.
 
     Args:
-        name: what the user wrote.
-        known: what would have been accepted.
+        name: name that the user wrote.
+        known: accepted names.
 
     Returns:
         A phrase such as ``did you mean 'max_length'?`` or ``known: 'a', 'b'``.
@@ -107,7 +117,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
-        return "did you mean " + " or ".join(repr(each) for each in close) + "?"
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     if not names:
         return "nothing is accepted here"
-    return "known: " + ", ".join(repr(each) for each in names)
+    return "known: " + ", ".join(repr(accepted) for accepted in names)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
 COMMANDS = [
     *("train", "chat", "serve", "eval", "score", "convert", "report", "compare"),
-    *("inspect-data", "prepare-data", "check", "list", "copy", "doctor", "completion"),
+    *("inspect-data", "prepare-data", "check", "list", "schema", "copy", "doctor", "completion"),
 ]
 
 
@@ -243,14 +243,14 @@ def test_ctrl_c_ends_with_130_and_a_word(
     ("argv", "complaint"),
     [
         (["check", "nope.py"], "no file 'nope.py'"),
-        (["check", "."], "'.' is a folder, expected a Python config file"),
-        (["train", "smollm2_lora"], "`xft copy smollm2_lora` writes the shipped one"),
-        (["check", LORA, "--cfg-options", "dat.path=x"], "dat is not in the config; did you mean 'data'?"),
-        (["check", LORA, "--cfg-options", "seed"], "got 'seed', expected KEY=VALUE"),
-        (["list", "formatz"], "nothing is called 'formatz'; did you mean"),
-        (["copy", "smolm2_lora"], "no config is called 'smolm2_lora'"),
+        (["check", "."], "'.' is a folder; expected a Python config file"),
+        (["train", "smollm2_lora"], "`xft copy smollm2_lora` writes the shipped config"),
+        (["check", LORA, "--cfg-options", "dat.path=x"], "dat is not in the config; did you mean 'data'"),
+        (["check", LORA, "--cfg-options", "seed"], "got 'seed'; expected KEY=VALUE"),
+        (["list", "formatz"], "unknown kind 'formatz'; did you mean"),
+        (["copy", "smolm2_lora"], "unknown config 'smolm2_lora'"),
         (["train", "nope.py"], "no file 'nope.py'"),
-        (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x', expected int"),
+        (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x'; expected int"),
         (["train", LORA, "--cfg-options", "training.micro_batch_size=0"], "expected at least 1"),
         (["train", LORA, "--cfg-options", "data.path=no_rows.jsonl"], "no_rows.jsonl"),
         (["train", LORA, "--deepspeed", "zero4"], "got 'zero4', expected zero1, zero2"),

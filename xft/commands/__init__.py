@@ -1,7 +1,7 @@
-"""The commands of ``xft``: what each takes, and what it calls. Each imports what it needs itself."""
+"""The commands of ``xft``. Each imports its dependencies when it runs."""
 
 from xft.commands.completion import COMPLETION
-from xft.commands.configs import CHECK, COPY, LIST
+from xft.commands.configs import CHECK, COPY, LIST, SCHEMA
 from xft.commands.data import INSPECT, PREPARE
 from xft.commands.doctor import DOCTOR
 from xft.commands.evaluate import EVAL
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     "prepare-data": PREPARE,
     "check": CHECK,
     "list": LIST,
+    "schema": SCHEMA,
     "copy": COPY,
     "doctor": DOCTOR,
     "completion": COMPLETION,

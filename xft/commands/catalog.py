@@ -1,98 +1,110 @@
-"""What there is: the shipped configs, and the components that a config may name."""
+"""List and copy: the shipped configs, the components that a config may name, and its keys."""
 
 import ast
-import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from xft.config import dump_config, load_config
+from xft.config.keys import config_keys, plural
+from xft.config.signatures import summary_of
 from xft.errors import ConfigError, did_you_mean
 from xft.registry import REGISTRY_BY_KEY, list_registered, resolve
 from xft.utils import paths
 
+MAX_PATH_WIDTH = 40
+"""Longest path that widens the first column of ``xft list keys``."""
+
 
 def shipped_configs() -> dict[str, Path]:
-    """Name to file of the configs that come with xft, bases left out."""
-    return {each.stem: each for each in sorted(paths.configs().glob("*.py"))}
+    """Return name to file of the configs that come with xft, without bases."""
+    return {file.stem: file for file in sorted(paths.configs().glob("*.py"))}
 
 
-def listing(what: str) -> list[str]:
-    """Lines that list configs, or the components of a kind.
+def format_listing(what: str) -> list[str]:
+    """Format a listing of configs, of keys, or of the components of one kind.
 
-    Below each format stands an example row, indented, as one line of JSON.
+    Each format is followed by an indented example row, as one line of JSON.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: ``what`` is unknown.
     """
     if what in ("configs", "config"):
         return _table({name: _docstring(file) for name, file in shipped_configs().items()})
-    slot = kinds().get(what, what)
-    if slot not in REGISTRY_BY_KEY:
-        raise ConfigError(f"list: nothing is called {what!r}; {did_you_mean(what, {*kinds(), 'configs'})}")
-    lines = _table({name: _summary(resolve(slot, name)) for name in list_registered(slot)})
-    return _with_examples(lines) if slot == "format" else lines
+    if what in ("keys", "key"):
+        return list_keys()
+    key = listable_kinds().get(what, what)
+    if key not in REGISTRY_BY_KEY:
+        fix = did_you_mean(what, {*listable_kinds(), "configs", "keys"})
+        raise ConfigError(f"list: unknown kind {what!r}; {fix}", key="list", got=what, fix=fix)
+    lines = _table({name: summary_of(resolve(key, name)) for name in list_registered(key)})
+    return _with_examples(lines) if key == "format" else lines
+
+
+def list_keys() -> list[str]:
+    """Format one line for each key of a config: path, type, default, summary, components that have it."""
+    from xft.run_config.config import Recipe
+
+    keys = config_keys(Recipe)
+    widths = (len(key.path) for key in keys)
+    width = max(width for width in widths if width <= MAX_PATH_WIDTH)
+    return [key.format(width) for key in keys]
 
 
 def copy_config(name: str, folder: str) -> Path:
-    """Write a shipped config, all values in one file, into a folder.
+    """Write a shipped config into a folder, all values in one file.
 
     Raises:
-        ConfigError: there is no such config, or the file exists.
+        ConfigError: ``name`` is unknown, or the file exists or cannot be written.
     """
+    from xft.run_config.config import Recipe
+
     known = shipped_configs()
     key = Path(name).stem
     if key not in known:
-        raise ConfigError(f"copy: no config is called {name!r}; {did_you_mean(key, known)}")
+        fix = did_you_mean(key, known)
+        raise ConfigError(f"copy: unknown config {name!r}; {fix}", key="copy", got=name, fix=fix)
     target = Path(folder)
     if target.suffix != ".py":
         target = target / f"{key}.py"
     if target.exists():
-        raise ConfigError(f"copy: {target} exists; give another folder or file name")
-    text = f'"""{_docstring(known[key])}"""\n\n' + dump_config(load_config(known[key]))
+        raise ConfigError(
+            f"copy: {target} exists; give another folder or file name", key="copy", got=folder
+        )
+    text = f'"""{_docstring(known[key])}"""\n\n' + dump_config(load_config(known[key]), root=Recipe)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"copy: cannot write {target} ({error.strerror})") from error
+        message = f"copy: cannot write {target} ({error.strerror})"
+        raise ConfigError(message, key="copy", got=folder) from error
     return target
 
 
-def kinds() -> dict[str, str]:
-    """The kinds of components, as English has them in the plural, to the key of the config they stand under."""
-    return {
-        _plural(slot): slot for slot in REGISTRY_BY_KEY if slot != "datasets"
-    }  # those of a mixture are data
-
-
-def _plural(slot: str) -> str:
-    if slot.endswith("s") or slot == "data":
-        return slot
-    return f"{slot[:-1]}ies" if slot.endswith("y") else f"{slot}s"
+def listable_kinds() -> dict[str, str]:
+    """Return the plural of each kind of component to the key of its registry."""
+    first = {id(registry): key for key, registry in reversed(REGISTRY_BY_KEY.items())}
+    return {plural(key): key for key in REGISTRY_BY_KEY if first[id(REGISTRY_BY_KEY[key])] == key}
 
 
 def _table(rows: dict[str, str]) -> list[str]:
-    width = max((len(each) for each in rows), default=0)
+    width = max((len(name) for name in rows), default=0)
     return [f"{name:<{width}}  {text}".rstrip() for name, text in rows.items()]
 
 
 def _with_examples(lines: list[str]) -> list[str]:
     from xft.data.formats import EXAMPLES
 
-    found = []
+    listing = []
     for line in lines:
-        found.append(line)
-        if example := EXAMPLES.get(line.split()[0]):
-            given = "".join([f", {key}={value!r}" for key, value in example.arguments.items()])
-            if given:
-                found.append(f"    format=dict(type={line.split()[0]!r}{given})")
-            found.append("    " + json.dumps(example.row, ensure_ascii=False))
-    return found
+        listing.append(line)
+        name = line.split()[0]
+        if example := EXAMPLES.get(name):
+            arguments = "".join([f", {key}={value!r}" for key, value in example.arguments.items()])
+            if arguments:
+                listing.append(f"    format=dict(type={name!r}{arguments})")
+            listing.append("    " + json.dumps(example.row, ensure_ascii=False))
+    return listing
 
 
 def _docstring(file: Path) -> str:
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-
-
-def _summary(component: Callable[..., object]) -> str:
-    return (inspect.getdoc(component) or "").split("\n")[0].replace("``", "")

@@ -1,6 +1,7 @@
-"""``xft check``, ``xft list`` and ``xft copy``: configs and what they may name."""
+"""``xft check``, ``list``, ``schema`` and ``copy``: configs and the components that they may name."""
 
 import argparse
+import json
 
 from xft.commands.shared import Command, add_options
 
@@ -16,7 +17,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.safe_config)
     check(config, Recipe, arguments.config)
-    print(f"{arguments.config}: every key is known, and every value fits")
+    print(f"{arguments.config}: all keys are known and all values have the right type")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -25,27 +26,37 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="configs",
         metavar="KIND",
-        help="configs (default), or a kind of component: formats, templates, hooks, ...",
+        help="configs (default), keys, or a kind of component: formats, templates, hooks, ...",
     )
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from xft.commands.catalog import listing
+    from xft.commands.catalog import format_listing
 
-    print("\n".join(listing(arguments.what)))
+    print("\n".join(format_listing(arguments.what)))
+
+
+def _add_schema(parser: argparse.ArgumentParser) -> None:
+    del parser  # no arguments
+
+
+def _schema(arguments: argparse.Namespace) -> None:
+    del arguments
+    from xft.config.schema import json_schema
+    from xft.run_config.config import Recipe
+
+    print(json.dumps(json_schema(Recipe), indent=2, ensure_ascii=False))
 
 
 def _add_copy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="CONFIG", help="the name of a shipped config")
-    parser.add_argument("to", nargs="?", default=".", metavar="DIR", help="where the copy goes")
+    parser.add_argument("name", metavar="CONFIG", help="name of a shipped config")
+    parser.add_argument("to", nargs="?", default=".", metavar="DIR", help="folder or file to write")
 
 
 def _copy(arguments: argparse.Namespace) -> None:
     from xft.commands.catalog import copy_config
 
-    print(
-        f"wrote {copy_config(arguments.name, arguments.to)}; it has all values in one file, change what you like"
-    )
+    print(f"wrote {copy_config(arguments.name, arguments.to)} with all values in one file")
 
 
 CHECK = Command(
@@ -55,16 +66,23 @@ CHECK = Command(
     examples=("xft check configs/smollm2_lora.py",),
 )
 LIST = Command(
-    "list the shipped configs, or the components that a config may name",
+    "list shipped configs, the keys of a config, or its components",
     _add_list,
     _list,
     examples=(
         "xft list configs",
+        "xft list keys",
         "xft list formats",
     ),
 )
+SCHEMA = Command(
+    "print the JSON Schema of configs, for editors and agents",
+    _add_schema,
+    _schema,
+    examples=("xft schema > xft.schema.json",),
+)
 COPY = Command(
-    "copy a shipped config, to change it",
+    "copy a shipped config to edit it",
     _add_copy,
     _copy,
     examples=("xft copy smollm2_lora mine.py",),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from xft.config.check import dataclass_of, signature_of
 from xft.config.overrides import NAMED_COLLECTIONS
+from xft.config.signatures import dataclass_of, signature_of
 from xft.errors import ConfigError
 from xft.registry import PARTIAL_KEYS, REGISTRY_BY_KEY, resolve
 

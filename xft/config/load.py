@@ -1,132 +1,121 @@
-"""Load and write config files.
+"""Load config files.
 
-A config file is MMEngine's pure-Python kind: assignments, with ``read_base()`` for what it
-builds upon. Loading one runs it, unless it is read as data. What comes out is plain data (dicts, lists, text, numbers,
-booleans, ``None``): an object that a file imported becomes its dotted name, so that writing
-the config down and reading it again gives the same config.
+A config file is MMEngine's pure-Python kind: assignments, with ``read_base()`` for the files that it extends. It is
+executed, or parsed as data with ``safe_config``. The result is plain data: dicts, lists, strings, numbers, booleans and
+``None``. An imported class or function becomes its dotted name, which makes loading and dumping inverse to each other.
 """
 
 import ast
 import math
-import pprint
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.config import config as mmengine_config
 from mmengine.config.lazy import LazyObject
 
+from xft.compat.mmengine_config import patched_import_transformer
 from xft.config.overrides import Overrides, apply, apply_to_existing
 from xft.config.safe_load import safe_load
 from xft.errors import ConfigError
 from xft.utils import paths
 
 ConfigDict = dict[str, Any]
+PYTHON_FILE = "a Python config file (.py)"
 
 
 def load_config(
     path: str | Path, overrides: Overrides | None = None, safe_config: bool = False
 ) -> ConfigDict:
-    """Run a config file, or read it as data.
+    """Load a config file.
 
     Args:
         path: a ``.py`` config file.
         overrides: dotted key to value, as ``parse_overrides`` returns them.
-        safe_config: run nothing, and refuse what is not plain data (see :mod:`xft.config.safe_load`).
+        safe_config: parse the file without executing it (see :mod:`xft.config.safe_load`).
 
     Returns:
-        The config as plain data. Names that begin with an underscore are the file's own
-        helpers and are left out.
+        The config as plain data, without names that begin with an underscore: these are helpers of the file.
 
     Raises:
-        ConfigError: the file does not exist, does not parse, fails while it runs, or holds a
-            value that is not plain data; or an override leads through nothing.
+        ConfigError: the file does not exist, does not parse, fails when executed, or holds a value that is not plain
+            data; or the path of an override does not exist. ``causes`` has an error for each value.
     """
     file = Path(path)
     overrides = overrides or {}
     if not file.is_file():
-        raise ConfigError(f"config: {_missing(file)}")
+        raise _missing(file)
     if file.suffix != ".py":
-        raise ConfigError(f"config: got {str(path)!r}, expected a Python config file (.py)")
+        raise ConfigError(key="config", got=str(path), expected=PYTHON_FILE)
+    mistakes: list[ConfigError] = []
     if safe_config:
         values = safe_load(file, _parse(file))
-        wrong: list[str] = []
     else:
-        values, wrong = _run(file, overrides)
+        values, mistakes = _exec_config(file, overrides)
     config = {key: value for key, value in values.items() if not key.startswith("_")}
     apply(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
-    wrong += _not_plain("", config)
-    if wrong:
-        raise ConfigError(f"{file}: " + "\n".join(wrong))
+    mistakes += _find_non_literal("", config)
+    if mistakes:
+        message = f"{file}: " + "\n".join(map(str, mistakes))
+        raise ConfigError(message, key=mistakes[0].key, got=mistakes[0].got, causes=mistakes)
     return config
 
 
-def _missing(file: Path) -> str:
+def _missing(file: Path) -> ConfigError:
     if file.is_dir():
-        return f"{str(file)!r} is a folder, expected a Python config file (.py)"
-    if (paths.configs() / f"{file.stem}.py").is_file():
-        return f"no file {str(file)!r}; `xft copy {file.stem}` writes the shipped one of this name here"
-    return f"no file {str(file)!r}; `xft list configs` shows the shipped ones"
+        return ConfigError(
+            f"config: {str(file)!r} is a folder; expected {PYTHON_FILE}", key="config", got=str(file)
+        )
+    shipped = (paths.configs() / f"{file.stem}.py").is_file()
+    fix = (
+        f"`xft copy {file.stem}` writes the shipped config of this name here"
+        if shipped
+        else "`xft list configs` shows the shipped ones"
+    )
+    return ConfigError(f"config: no file {str(file)!r}; {fix}", key="config", got=str(file), fix=fix)
 
 
-def _run(file: Path, overrides: Overrides) -> tuple[ConfigDict, list[str]]:
-    """What a file says when it is run, and what is wrong with it."""
+def _exec_config(file: Path, overrides: Overrides) -> tuple[ConfigDict, list[ConfigError]]:
+    """Execute a file. Returns its values, and the mistakes in them that only show before they are plain data."""
     try:
-        _refuse_old_kind(file)
-        with _overriding(overrides):
+        _reject_legacy_config(file)
+        with patched_import_transformer(lambda scope: apply_to_existing(scope, overrides)):
             loaded = Config.fromfile(str(file), lazy_import=True)
-        return loaded.to_dict(), list(_modules("", loaded._to_lazy_dict()))
+        return loaded.to_dict(), list(_find_modules("", loaded._to_lazy_dict()))
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(_explain(file, error)) from error
+        raise ConfigError(_explain(file, error), key="config") from error
 
 
-def dump_config(config: ConfigDict, path: str | Path | None = None) -> str:
-    """Write a config as a Python file of plain assignments, which ``load_config`` reads back.
+def _reject_legacy_config(file: Path) -> None:
+    """Raise for a config with ``_base_ = [...]``.
 
-    Args:
-        config: a config as ``load_config`` returns it.
-        path: where to write it; ``None`` writes nothing.
-
-    Returns:
-        The text.
+    MMEngine merges the files of such a config before it executes them, and an override could not reach derived values.
     """
-    blocks = [
-        f"{key} = {pprint.pformat(value, width=96, sort_dicts=False)}" for key, value in config.items()
-    ]
-    text = "\n".join(blocks) + "\n"
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
-
-
-def _refuse_old_kind(file: Path) -> None:
-    """MMEngine's older kind of config, with ``_base_ = [...]``, is merged before it is run, so that
-    an override could not reach what a file derives."""
     for node in _parse(file).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(each, ast.Name) and each.id == "_base_" for each in targets):
+        if any(isinstance(target, ast.Name) and target.id == "_base_" for target in targets):
             raise ConfigError(
-                f"{file}:{node.lineno}: got _base_ = ..., expected `with read_base(): from .NAME import *` "
-                "(from mmengine.config import read_base)"
+                f"{file}:{node.lineno}: got _base_ = ...; expected `with read_base(): from .NAME import *` "
+                "(from mmengine.config import read_base)",
+                key="_base_",
             )
 
 
 def _parse(file: Path) -> ast.Module:
-    """The syntax tree of a file, and of every base that it names, so that an error names its file."""
+    """Parse a file and every base that it names. Checking the bases here makes an error name its file."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     except (SyntaxError, ValueError) as error:
         number = getattr(error, "lineno", None)
         line = f":{number}" if number else ""
-        raise ConfigError(f"{file}{line}: does not parse ({getattr(error, 'msg', error)})") from error
-    for block in (each for each in tree.body if isinstance(each, ast.With)):
-        for node in (each for each in block.body if isinstance(each, ast.ImportFrom)):
+        message = f"{file}{line}: does not parse ({getattr(error, 'msg', error)})"
+        raise ConfigError(message, key="config") from error
+    for block in (node for node in tree.body if isinstance(node, ast.With)):
+        for node in (child for child in block.body if isinstance(child, ast.ImportFrom)):
             if node.level and node.module:
                 base = file.parent.joinpath(*[".."] * (node.level - 1), *node.module.split("."))
                 if base.with_suffix(".py").is_file():
@@ -134,80 +123,53 @@ def _parse(file: Path) -> ast.Module:
     return tree
 
 
-@contextmanager
-def _overriding(overrides: Overrides) -> Iterator[None]:
-    """While this is open, MMEngine applies ``overrides`` after each statement of a file.
-
-    MMEngine has no hook for it; its transformer of the syntax tree is the one place through
-    which every file passes, base files first.
-    """
-    original = mmengine_config.ImportTransformer
-
-    class Transformer(original):  # type: ignore[misc, valid-type]
-        def visit_Module(self, node: ast.Module) -> ast.Module:
-            node = self.generic_visit(node)
-            scope = self.global_dict
-            scope["__apply_overrides"] = _applier(scope, overrides)
-            call = "__apply_overrides()"
-            node.body = [
-                each
-                for statement in node.body
-                for each in (statement, *ast.parse(call).body)
-                if not isinstance(statement, ast.ImportFrom) or statement.module != "__future__"
-            ]
-            return node
-
-    mmengine_config.ImportTransformer = Transformer
-    try:
-        yield
-    finally:
-        mmengine_config.ImportTransformer = original
-
-
-def _applier(scope: dict[str, Any], overrides: Overrides) -> Callable[[], None]:
-    return lambda: apply_to_existing(scope, overrides)
-
-
-def _foreign(filename: str) -> bool:
-    """Whether a frame is ours or a library's, and not of a config."""
-    return any(part in filename for part in ("site-packages", "/xft/config/")) or filename.startswith(
-        sysconfig.get_path("stdlib")
-    )
+def _is_outside_package(filename: str) -> bool:
+    """Return whether a frame belongs to xft or a library and not to a config."""
+    parts = ("site-packages", "/xft/config/", "/xft/compat/")
+    return any(part in filename for part in parts) or filename.startswith(sysconfig.get_path("stdlib"))
 
 
 def _explain(file: Path, error: Exception) -> str:
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".py")]
-    own = [each for each in frames if not _foreign(each.filename)]
-    where = f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")
+    ]
+    inside = [frame for frame in frames if not _is_outside_package(frame.filename)]
+    where = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else str(file)
     if isinstance(error, RuntimeError) and not str(error):
-        return f"{where}: calls something that it imports; a config declares: write dict(type=NAME, ...)"
+        return f"{where}: calls an imported object; a config only declares them: write dict(type=NAME, ...)"
     return f"{where}: {type(error).__name__}: {error}"
 
 
-def _modules(path: str, value: Any) -> Iterator[str]:
-    """Modules that a config holds as a value, which would be written down as a meaningless name."""
+def _find_modules(path: str, value: Any) -> Iterator[ConfigError]:
+    """Find modules among the values of a config. As plain data they would be meaningless names."""
     if isinstance(value, dict):
-        for key, each in value.items():
-            if not (path == "" and isinstance(each, LazyObject)):  # the import itself
-                yield from _modules(f"{path}.{key}" if path else str(key), each)
+        for key, item in value.items():
+            if not (path == "" and isinstance(item, LazyObject)):  # the import statement itself
+                yield from _find_modules(f"{path}.{key}" if path else str(key), item)
     elif isinstance(value, (list, tuple)):
-        for index, each in enumerate(value):
-            yield from _modules(f"{path}.{index}", each)
+        for index, item in enumerate(value):
+            yield from _find_modules(f"{path}.{index}", item)
     elif isinstance(value, LazyObject) and value._imported is None:
-        yield f"{path}: got the module {value.module!r}, expected a class or function of it, or plain data"
+        expected = "a class or function of it, or plain data"
+        message = f"{path}: got the module {value.module!r}; expected {expected}"
+        yield ConfigError(message, key=path, got=value.module, expected=expected)
 
 
-def _not_plain(path: str, value: Any) -> Iterator[str]:
+def _find_non_literal(path: str, value: Any) -> Iterator[ConfigError]:
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _not_plain(f"{path}.{key}" if path else str(key), each)
+        for key, item in value.items():
+            yield from _find_non_literal(f"{path}.{key}" if path else str(key), item)
     elif isinstance(value, (list, tuple)):
-        for index, each in enumerate(value):
-            yield from _not_plain(f"{path}.{index}", each)
+        for index, item in enumerate(value):
+            yield from _find_non_literal(f"{path}.{index}", item)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{path}: got {value}, expected a finite number"
+        yield ConfigError(key=path, got=value, expected="a finite number")
     elif value is not None and not isinstance(value, (str, int, float, bool)):
-        yield (
-            f"{path}: got a {type(value).__name__}, expected text, a number, a list or a dict "
-            "(name functions and classes of your own by their dotted path, 'package.module.name')"
+        expected = "text, a number, a list or a dict"
+        yield ConfigError(
+            f"{path}: got a {type(value).__name__}; expected {expected} "
+            "(name functions and classes by their dotted path, 'package.module.name')",
+            key=path,
+            got=value,
+            expected=expected,
         )

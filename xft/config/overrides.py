@@ -1,9 +1,8 @@
-"""Overrides from the command line: ``data.max_length=1024``.
+"""Apply overrides from the command line: ``data.max_length=1024``.
 
-MMEngine merges ``--cfg-options`` after a config file has run, so whatever the file derived
-from the old value keeps it. Here an override holds from the moment at which its key is first
-assigned: it is applied again after every statement of every file, base files included, and
-all that is computed below that line sees the new value.
+MMEngine merges overrides after a config file was executed: values that the file derives keep the old one. Here, an
+override takes effect as soon as its key is first assigned. It is applied again after every statement of every file,
+base files included, and all values computed after that statement use it.
 """
 
 import ast
@@ -11,40 +10,39 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from copy import deepcopy
 from typing import Any
 
+from xft.config import foreign_keys
 from xft.errors import ConfigError, did_you_mean
 
 Overrides = Mapping[str, Any]
 LITERAL_ALIASES: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
 NAMED_COLLECTIONS = ("hooks", "loggers", "datasets")
-"""Dicts of named components: a new name may be added from the command line."""
+"""Keys of dicts of named components: overrides may add a name."""
 IMPLICIT_DEFAULTS = {"strategy": {"type": "single"}}
-"""What a config rarely says, and what it then is: its keys can be set all the same."""
+"""Defaults inserted before overrides are applied, which allows overriding their keys."""
+OPTION = "--cfg-options"
 
 
 def parse_overrides(options: Iterable[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` options.
-
-    Values are Python literals; ``true``, ``false``, ``none`` and ``null`` are understood, and
-    what is no literal is taken as text.
+    """Parse ``KEY=VALUE`` options.
 
     Raises:
-        ConfigError: an option without ``=`` or with an empty key.
+        ConfigError: an option has no ``=`` or a malformed key. ``causes`` has an error for each of them.
     """
     parsed: dict[str, Any] = {}
-    wrong: list[str] = []
+    mistakes: list[ConfigError] = []
     for option in options:
         key, separator, text = option.partition("=")
-        if not separator or not all(part.isidentifier() or part.isdecimal() for part in key.split(".")):
-            wrong.append(f"--cfg-options: got {option!r}, expected KEY=VALUE such as data.max_length=1024")
-            continue
-        parsed[key] = parse_value(text)
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+        if separator and all(part.isidentifier() or part.isdecimal() for part in key.split(".")):
+            parsed[key] = parse_value(text)
+        else:
+            expected = "KEY=VALUE such as data.max_length=1024"
+            mistakes.append(ConfigError(key=OPTION, got=option, expected=expected))
+    _raise_all(mistakes)
     return parsed
 
 
 def parse_value(text: str) -> Any:
-    """Read one value: a Python literal, one of the words of ``LITERAL_ALIASES``, or text."""
+    """Parse one value: a Python literal, a key of ``LITERAL_ALIASES``, or text."""
     if text.lower() in LITERAL_ALIASES:
         return LITERAL_ALIASES[text.lower()]
     try:
@@ -54,7 +52,7 @@ def parse_value(text: str) -> Any:
 
 
 def apply_to_existing(target: MutableMapping[str, Any], overrides: Overrides) -> None:
-    """Set each override whose key exists in ``target`` by now. The others are left alone."""
+    """Apply the overrides whose key already exists in ``target``; skip the others."""
     for key, value in overrides.items():
         *parents, last = key.split(".")
         holder: Any = target
@@ -67,47 +65,58 @@ def apply_to_existing(target: MutableMapping[str, Any], overrides: Overrides) ->
 
 
 def apply(target: dict[str, Any], overrides: Overrides) -> None:
-    """Set every override. A last key that does not exist yet is made; whether its component
-    takes it is for ``check`` to say.
+    """Apply all overrides. A last part that does not exist is added, for ``check`` to accept or reject.
 
     Raises:
-        ConfigError: paths that lead through nothing, all of them, with the nearest names.
+        ConfigError: the parent of a key does not exist. ``causes`` has an error for each of them.
     """
-    wrong: list[str] = []
     _insert_implicit_defaults(target, overrides)
+    mistakes: list[ConfigError] = []
     for key, value in overrides.items():
-        *parents, last = key.split(".")
-        holder: Any = target
-        for depth, part in enumerate(parents):
-            if depth == 1 and parents[0] in NAMED_COLLECTIONS and isinstance(holder, dict):
-                holder.setdefault(part, {})
-            found = _child(holder, part)
-            if not isinstance(found, (dict, list)):
-                here = ".".join(parents[: depth + 1])
-                known = holder.keys() if isinstance(holder, dict) else []
-                if part in known:
-                    wrong.append(f"--cfg-options {key}: {here} is {found!r}, which holds no keys")
-                else:
-                    wrong.append(
-                        f"--cfg-options {key}: {here} is not in the config; {did_you_mean(part, known)}"
-                    )
-                break
-            holder = found
-        else:
-            if isinstance(holder, list):
-                if not (last.isdigit() and int(last) < len(holder)):
-                    wrong.append(f"--cfg-options {key}: the list has {len(holder)} items")
-                else:
-                    holder[int(last)] = deepcopy(value)
-            else:
-                holder[last] = deepcopy(value)
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+        try:
+            _set(target, key, value)
+        except ConfigError as error:
+            mistakes.append(error)
+    _raise_all(mistakes)
+
+
+def _set(target: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    holder: Any = target
+    for depth, part in enumerate(parents):
+        if depth == 1 and parents[0] in NAMED_COLLECTIONS and isinstance(holder, dict):
+            holder.setdefault(part, {})
+        child = _child(holder, part)
+        if not isinstance(child, (dict, list)):
+            raise _no_parent(key, ".".join(parents[: depth + 1]), holder, part)
+        holder = child
+    if isinstance(holder, dict):
+        holder[last] = deepcopy(value)
+    elif last.isdigit() and int(last) < len(holder):
+        holder[int(last)] = deepcopy(value)
+    else:
+        raise ConfigError(f"{OPTION} {key}: the list has {len(holder)} items", key=key, got=value)
+
+
+def _no_parent(key: str, parent: str, holder: Any, part: str) -> ConfigError:
+    known = holder.keys() if isinstance(holder, dict) else []
+    if part in known:
+        return ConfigError(
+            f"{OPTION} {key}: {parent} is {holder[part]!r}, which has no keys", key=key, got=part
+        )
+    fix = foreign_keys.advice(key) or did_you_mean(part, known)
+    return ConfigError(f"{OPTION} {key}: {parent} is not in the config; {fix}", key=key, got=part, fix=fix)
+
+
+def _raise_all(mistakes: list[ConfigError]) -> None:
+    if mistakes:
+        message = "\n".join(map(str, mistakes))
+        raise ConfigError(message, key=mistakes[0].key, got=mistakes[0].got, causes=mistakes)
 
 
 def _insert_implicit_defaults(target: dict[str, Any], overrides: Overrides) -> None:
-    asked = {key.partition(".")[0] for key in overrides if "." in key}
-    for section in asked & IMPLICIT_DEFAULTS.keys():
+    sections = {key.partition(".")[0] for key in overrides if "." in key}
+    for section in sections & IMPLICIT_DEFAULTS.keys():
         target.setdefault(section, deepcopy(IMPLICIT_DEFAULTS[section]))
 
 

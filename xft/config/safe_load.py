@@ -1,6 +1,6 @@
-"""Read a config as data: nothing of it is run, and it can name nothing but what xft has registered.
+"""Parse a config without executing it. It can name only components that are registered in xft.
 
-Made for a config that came from somebody else, such as the ``config.py`` of their run folder.
+For an untrusted config, such as the ``config.py`` in the run folder of another person.
 """
 
 import ast
@@ -12,54 +12,72 @@ from xft.config.overrides import NAMED_COLLECTIONS
 from xft.errors import ConfigError
 from xft.registry import REGISTRY_BY_KEY
 
+LITERAL = "NAME = a literal"
+
 
 def safe_load(file: Path, tree: ast.Module) -> dict[str, Any]:
-    """Read a file of plain assignments, ``NAME = LITERAL``, as ``dump_config`` writes them.
+    """Read a file of assignments, ``NAME = LITERAL``, as ``dump_config`` writes them.
 
     Args:
-        file: for messages.
-        tree: its syntax.
+        file: path of the file, for messages.
+        tree: its syntax tree. ``dict(key=LITERAL)`` counts as a literal.
 
     Raises:
-        ConfigError: a line that would have to be run; a component named by a dotted path, which
-            would be imported; or ``trust_remote_code``. All of them.
+        ConfigError: the file has another statement, names a component by a dotted path, which would be imported, or
+            sets ``trust_remote_code``. ``causes`` has an error for each of them.
     """
     values: dict[str, Any] = {}
-    wrong: list[str] = []
+    mistakes: list[ConfigError] = []
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring
         try:
-            [target] = node.targets if isinstance(node, ast.Assign) else []
-            values[_name(target)] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            name, value = _assignment(node)
+            values[name] = ast.literal_eval(_DictCalls().visit(value))
         except (ValueError, TypeError, RecursionError):
-            wrong.append(f"line {node.lineno} would have to be run, expected NAME = a literal")
-    wrong += _reaching("", values)
-    if wrong:
-        raise ConfigError(
-            f"{file}: --safe-config\n"
-            + "\n".join(wrong)
-            + "\nleave --safe-config out where you trust this file"
-        )
+            message = f"line {node.lineno} would have to be executed; expected {LITERAL}"
+            mistakes.append(ConfigError(message, key=f"line {node.lineno}", expected=LITERAL))
+    mistakes += _find_foreign_code("", values)
+    if mistakes:
+        lines = [f"{file}: --safe-config", *map(str, mistakes), "omit --safe-config if you trust this file"]
+        raise ConfigError("\n".join(lines), key=mistakes[0].key, got=mistakes[0].got, causes=mistakes)
     return values
 
 
-def _name(target: ast.expr) -> str:
-    if isinstance(target, ast.Name):
-        return target.id
-    raise ValueError("not a plain name")
+class _DictCalls(ast.NodeTransformer):
+    """Replaces ``dict(key=value)`` by ``{"key": value}``."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Replace a call of ``dict`` with keyword arguments only; leave any other call to fail."""
+        self.generic_visit(node)
+        names = [keyword.arg for keyword in node.keywords]
+        if not isinstance(node.func, ast.Name) or node.func.id != "dict" or node.args or None in names:
+            return node
+        return ast.Dict(
+            [ast.Constant(name) for name in names], [keyword.value for keyword in node.keywords]
+        )
 
 
-def _reaching(path: str, values: Mapping[Any, Any]) -> Iterator[str]:
-    """What leads out of the config to code that is not of xft."""
+def _assignment(node: ast.stmt) -> tuple[str, ast.expr]:
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id, node.value
+    raise ValueError("not an assignment to one name")
+
+
+def _find_foreign_code(path: str, values: Mapping[Any, Any]) -> Iterator[ConfigError]:
+    """Find values that would make xft execute code of others."""
     for key, value in values.items():
         full = f"{path}.{key}" if path else str(key)
-        names_one = key == "type" or key in REGISTRY_BY_KEY or path.rpartition(".")[2] in NAMED_COLLECTIONS
-        if isinstance(value, str) and names_one and "." in value:
-            yield f"{full}: {value!r} would be imported, expected a registered name"
+        names_component = (
+            key == "type" or key in REGISTRY_BY_KEY or path.rpartition(".")[2] in NAMED_COLLECTIONS
+        )
+        if isinstance(value, str) and names_component and "." in value:
+            expected = "a registered name"
+            message = f"{full}: {value!r} would be imported; expected {expected}"
+            yield ConfigError(message, key=full, got=value, expected=expected)
         elif key == "trust_remote_code" and value:
-            yield f"{full}: would run code that lies beside the weights"
+            yield ConfigError(f"{full}: would run code from the model folder", key=full, got=value)
         elif isinstance(value, Mapping):
-            yield from _reaching(full, value)
+            yield from _find_foreign_code(full, value)
         elif isinstance(value, (list, tuple)):
-            yield from _reaching(full, dict(enumerate(value)))
+            yield from _find_foreign_code(full, dict(enumerate(value)))

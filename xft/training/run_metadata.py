@@ -15,6 +15,7 @@ from xft.data.packing import describe
 from xft.errors import ConfigError
 from xft.reporting import REPORT, write_report
 from xft.reporting.run_folder import ENVIRONMENT
+from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
 from xft.utils import console, system
@@ -27,7 +28,8 @@ def write_records(
     """Write the config and the ledger, and take away what an earlier end of this run left."""
     shutil.rmtree(work_dir / "final", ignore_errors=True)
     (work_dir / REPORT).unlink(missing_ok=True)
-    dump_config({key: value for key, value in config.items() if key != "work_dir"}, work_dir / "config.py")
+    portable = {key: value for key, value in config.items() if key != "work_dir"}
+    dump_config(portable, work_dir / "config.py", root=Recipe)
     report = prepared.ledger.to_dict()
     capacity = plan.batches.capacity
     if capacity is not None:

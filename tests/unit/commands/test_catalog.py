@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from xft.commands.catalog import copy_config, listing, shipped_configs
+from xft.commands.catalog import copy_config, format_listing, shipped_configs
 from xft.config import load_config
 from xft.errors import ConfigError
 from xft.registry import list_registered, resolve
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_shipped_configs_are_the_leaves() -> None:
@@ -23,14 +23,14 @@ def test_the_shipped_configs_are_the_leaves() -> None:
 
 @pytest.mark.parametrize("what", ["config", "configs"])
 def test_configs_are_listed_with_what_they_are(what: str) -> None:
-    lines = listing(what)
+    lines = format_listing(what)
     assert [each.split()[0] for each in lines] == list(shipped_configs())
     line = next(each for each in lines if each.startswith("smollm2_lora "))
     assert line.endswith("SmolLM2-135M, LoRA on a hundred hand-made rows: minutes on a laptop CPU.")
 
 
 def test_the_column_of_descriptions_is_straight() -> None:
-    starts = [re.match(r"\S+\s+", each) for each in listing("configs")]
+    starts = [re.match(r"\S+\s+", each) for each in format_listing("configs")]
     assert len({each.end() for each in starts if each is not None}) == 1
 
 
@@ -56,15 +56,15 @@ def test_the_column_of_descriptions_is_straight() -> None:
     ],
 )
 def test_components_are_listed_by_the_kind_in_english(what: str, name: str) -> None:
-    assert name in [each.split()[0] for each in listing(what)]
+    assert name in [each.split()[0] for each in format_listing(what)]
 
 
 def test_each_component_has_a_description() -> None:
-    assert all(len(each.split()) > 3 for each in listing("hooks"))
+    assert all(len(each.split()) > 3 for each in format_listing("hooks"))
 
 
 def test_each_format_is_listed_with_a_row_that_it_takes() -> None:
-    lines = listing("formats")
+    lines = format_listing("formats")
     heads = [number for number, each in enumerate(lines) if not each.startswith(" ")]
     assert [lines[each].split()[0] for each in heads] == list_registered("format")
     for begin, end in zip(heads, [*heads[1:], len(lines)], strict=True):
@@ -80,19 +80,19 @@ def test_each_format_is_listed_with_a_row_that_it_takes() -> None:
 
 
 def test_an_example_is_listed_as_it_is_written_in_a_file() -> None:
-    lines = listing("formats")
+    lines = format_listing("formats")
     at = next(number for number, each in enumerate(lines) if each.startswith("alpaca_zh "))
-    assert lines[at].endswith("Alpaca's columns, with _zh.")
+    assert lines[at].endswith("Alpaca's columns, with _zh")
     assert lines[at + 1] == '    {"instruction_zh": "相加。", "input_zh": "1 2", "output_zh": "3"}'
 
 
 def test_only_formats_have_examples() -> None:
-    assert not any(each.startswith(" ") for each in listing("templates"))
+    assert not any(each.startswith(" ") for each in format_listing("templates"))
 
 
 def test_an_unknown_kind_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"nothing is called 'templats'; did you mean 'templates'"):
-        listing("templats")
+    with pytest.raises(ConfigError, match=r"unknown kind 'templats'; did you mean 'templates'"):
+        format_listing("templats")
 
 
 @pytest.mark.parametrize("name", ["smollm2_qlora", "smollm2_qlora.py", "configs/smollm2_qlora.py"])
@@ -126,9 +126,7 @@ def test_a_copy_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_config_is_answered_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"no config is called 'smolm2_lora'; did you mean .*'smollm2_lora'"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown config 'smolm2_lora'; did you mean .*'smollm2_lora'"):
         copy_config("smolm2_lora", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

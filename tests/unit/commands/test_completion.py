@@ -12,7 +12,7 @@ import pytest
 from xft import cli
 from xft.commands import completion
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

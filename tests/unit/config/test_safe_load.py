@@ -24,12 +24,12 @@ def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) ->
     ("text", "expected"),
     [
         ("import pathlib\npathlib.Path({marker!r}).touch()\n", ["line 1 would", "line 2 would"]),
-        ("seed = __import__('pathlib').Path({marker!r}).touch()\n", ["line 1 would have to be run"]),
-        ("seed = 1 if open({marker!r}, 'w') else 2\n", ["line 1 would have to be run"]),
-        ("a = b = 1\n", ["line 1 would have to be run, expected NAME = a literal"]),
-        ("data['path'] = 1\n", ["line 1 would have to be run"]),
+        ("seed = __import__('pathlib').Path({marker!r}).touch()\n", ["line 1 would have to be executed"]),
+        ("seed = 1 if open({marker!r}, 'w') else 2\n", ["line 1 would have to be executed"]),
+        ("a = b = 1\n", ["line 1 would have to be executed; expected NAME = a literal"]),
+        ("data['path'] = 1\n", ["line 1 would have to be executed"]),
         ("objective = 'subprocess.Popen'\n", ["objective: 'subprocess.Popen' would be imported"]),
-        ("hooks = dict(a=1)\n", ["line 1 would have to be run"]),
+        ("hooks = list(a=1)\n", ["line 1 would have to be executed"]),
         ("hooks = {{'a': {{'type': 'os.system', 'command': 'true'}}}}\n", ["hooks.a.type: 'os.system'"]),
         ("hooks = {{'a': 'os.system'}}\n", ["hooks.a: 'os.system' would be imported"]),
         ("data = {{'datasets': [{{'type': 'os.system'}}]}}\n", ["data.datasets.0.type: 'os.system'"]),
@@ -58,4 +58,4 @@ def test_a_command_reads_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file.write_text("import os\n")
     for command in ("train", "check", "prepare-data", "inspect-data"):
         assert main([command, str(file), "--safe-config"]) == 2
-        assert "line 1 would have to be run" in capsys.readouterr().err
+        assert "line 1 would have to be executed" in capsys.readouterr().err

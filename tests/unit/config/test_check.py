@@ -10,7 +10,6 @@ from typing import Any, Literal
 import pytest
 
 from xft.config import check
-from xft.config.check import matches
 from xft.errors import ConfigError
 from xft.run_config.config import Recipe
 
@@ -63,10 +62,10 @@ def test_all_mistakes_are_reported_at_once_with_the_nearest_names() -> None:
         "format": {"type": "alpaca", "instrction": "q"},
     }
     assert mistakes(config, Root) == [
-        "nmae: unknown key; did you mean 'name'?; helpers of your own begin with an underscore",
-        "rate: got 'fast', expected float",
-        "kind: got 'huge', expected one of 'big', 'small'",
-        "section.size: got 1.5, expected int",
+        "nmae: unknown key; did you mean 'name'?; names of helpers must begin with an underscore",
+        "rate: got 'fast'; expected float",
+        "kind: got 'huge'; expected one of 'big', 'small'",
+        "section.size: got 1.5; expected int",
         "section.shar: unknown key; did you mean 'share'?",
         "format.instrction: unknown key; did you mean 'instruction'?",
         "name: missing; expected str",
@@ -97,7 +96,7 @@ def test_the_top_level_wants_model_and_data() -> None:
 def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
     adapter = {"type": "lora", "r": "16", "lora_alfa": 2}
     lines = mistakes({**GOOD, "adapter": adapter, "quantization": "nf5"})
-    assert lines[0] == "adapter.r: got '16', expected int"
+    assert lines[0] == "adapter.r: got '16'; expected int"
     assert lines[1] == "adapter.lora_alfa: unknown key; did you mean 'lora_alpha'?"
     assert lines[2].startswith("quantization")
     assert "'nf4'" in lines[2]
@@ -166,7 +165,7 @@ def test_hooks_and_loggers_are_checked_one_by_one_and_none_removes_one() -> None
     assert lines == [
         "hooks.progress.interva: unknown key; did you mean 'interval'?",
         "hooks.mine: 'type' is missing; expected dict(type=..., ...)",
-        "hooks.number: got 3, expected dict(type=..., ...)",
+        "hooks.number: got 3; expected dict(type=..., ...)",
     ]
 
 
@@ -207,7 +206,7 @@ def test_a_component_by_dotted_path_is_bound_too(tmp_path: Path, monkeypatch: py
     }
     lines = mistakes(wrong, Root)
     assert lines[0].startswith("format.colum: unknown key; did you mean 'column'")
-    assert lines[1] == "format.limit: got 'many', expected int"
+    assert lines[1] == "format.limit: got 'many'; expected int"
     assert lines[2] == "hooks.mine.every: missing; expected int"
     assert lines[3].startswith("hooks.lost")
     assert "own_check.Hok" in lines[3]
@@ -219,7 +218,7 @@ def test_a_component_that_takes_any_keyword_takes_any_key(
     own_module(tmp_path, monkeypatch, "own_open", "def rows(row, n: int = 1, **rest):\n    return row\n")
     check({"name": "x", "format": {"type": "own_open.rows", "anything": 1}}, Root)
     wrong = {"name": "x", "format": {"type": "own_open.rows", "n": "1"}}
-    assert mistakes(wrong, Root) == ["format.n: got '1', expected int"]
+    assert mistakes(wrong, Root) == ["format.n: got '1'; expected int"]
 
 
 def test_annotations_that_cannot_be_read_back_do_not_stop_the_check(
@@ -258,31 +257,3 @@ def test_nothing_is_built_by_checking(tmp_path: Path, monkeypatch: pytest.Monkey
         """,
     )
     check({"name": "x", "hooks": {"costly": {"type": "own_costly.Hook", "every": 2}}}, Root)
-
-
-@pytest.mark.parametrize(
-    ("value", "hint", "fits"),
-    [
-        (1, int, True),
-        (True, int, False),
-        (1, float, True),
-        (True, float, False),
-        ("1", float, False),
-        (1, bool, False),
-        (None, int | None, True),
-        (None, int, False),
-        ("a", int | str, True),
-        (1.5, int | str, False),
-        ([1, 2], list[int], True),
-        ([1, "2"], list[int], False),
-        ((1, 2), list[int], True),
-        ("ab", list[str], False),
-        ({"a": 1}, dict[str, int], True),
-        ([("a", 1)], dict[str, int], False),
-        ("auto", Literal["auto", "none"], True),
-        ("aut", Literal["auto", "none"], False),
-        (object(), Any, True),
-    ],
-)
-def test_plain_values_are_judged_by_their_annotation(value: Any, hint: Any, fits: bool) -> None:
-    assert matches(value, hint) is fits

@@ -15,7 +15,7 @@ from xft.data import Ledger, Prepared
 from xft.types import Sample
 from xft.utils import console
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
 LEAVES = sorted((ROOT / "configs").glob("*.py"))
 
@@ -48,7 +48,7 @@ def test_own_components_are_found_where_the_command_is_typed(
 def test_every_shipped_config_passes_check(leaf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", str(leaf)]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"{leaf}: every key is known, and every value fits\n"
+    assert captured.out == f"{leaf}: all keys are known and all values have the right type\n"
     assert captured.err == ""
 
 
@@ -58,8 +58,8 @@ def test_check_reports_all_mistakes_with_near_names(capsys: pytest.CaptureFixtur
     err = capsys.readouterr().err
     assert err.splitlines()[0] == f"error: {LORA}: 4 mistakes"
     assert "data.max_lenght: unknown key; did you mean 'max_length'" in err
-    assert "seed: got 'x', expected int" in err
-    assert "adapter.r: got 'many', expected int" in err
+    assert "seed: got 'x'; expected int" in err
+    assert "adapter.r: got 'many'; expected int" in err
     assert "trainin: unknown key; did you mean 'training'?" in err
     assert "Traceback" not in err
 

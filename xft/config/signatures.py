@@ -1,0 +1,145 @@
+"""Read the parameters of components: names, annotations, defaults and one line of documentation each."""
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin
+
+Component = Callable[..., Any]
+_SECTIONS = ("Args:", "Attributes:")
+_ENTRY = re.compile(r" {4}(\w+(?:, \w+)*): (.*)")
+_MODULE = re.compile(r"\b(?:\w+\.)+(?=\w)")
+_ROLE = re.compile(r":\w+:`~?([^`]+)`")
+_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<! al)\.(?:\s|$)")
+_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+@cache
+def signature_of(target: Component) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """Return the parameters of a class or function, and their annotations as objects.
+
+    Raises:
+        ValueError: ``target`` is a builtin without a signature.
+    """
+    signature = inspect.signature(target)
+    holder = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(holder)
+    except (NameError, TypeError):  # annotations of foreign code that name unknown types
+        hints = {}
+    return signature.parameters, hints
+
+
+def named_parameters(target: Component) -> dict[str, inspect.Parameter]:
+    """Return the parameters of ``target`` without ``*args`` and ``**kwargs``."""
+    parameters, _ = signature_of(target)
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind not in _VARIADIC}
+
+
+def accepts_any_key(target: Component) -> bool:
+    """Return whether ``target`` takes ``**kwargs``."""
+    parameters, _ = signature_of(target)
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+@cache
+def argument_docs(target: Component) -> dict[str, str]:
+    """Parse the ``Args`` section of a docstring.
+
+    Returns:
+        Parameter name to the first sentence of its description, without markup and the final period. A class
+        inherits the entries of its bases.
+    """
+    holders = reversed(inspect.getmro(target)) if inspect.isclass(target) else [target]
+    docs: dict[str, str] = {}
+    for holder in holders:
+        docs.update(_parse_arguments(inspect.cleandoc(holder.__doc__ or "")))
+    return docs
+
+
+def _parse_arguments(docstring: str) -> dict[str, str]:
+    docs: dict[str, str] = {}
+    names: list[str] = []
+    inside = False
+    for line in docstring.splitlines():
+        if line and not line.startswith(" "):
+            inside = line.strip() in _SECTIONS
+        elif inside and (entry := _ENTRY.fullmatch(line)):
+            names = entry[1].split(", ")
+            docs.update(dict.fromkeys(names, entry[2]))
+        elif inside and line.strip() and names:
+            docs.update({name: f"{docs[name]} {line.strip()}" for name in names})
+    return {name: first_sentence(text) for name, text in docs.items()}
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence without reStructuredText markup and without its period."""
+    plain = _ROLE.sub(r"\1", " ".join(text.split())).replace("``", "")
+    return _SENTENCE_END.split(plain, maxsplit=1)[0].rstrip(";:,")
+
+
+def summary_of(component: Component) -> str:
+    """Return the first sentence of the docstring of a component."""
+    return first_sentence((inspect.getdoc(component) or "").split("\n\n")[0])
+
+
+def dataclass_of(hint: Any) -> type | None:
+    """Return the dataclass in an annotation, to which a dict without ``type`` is bound; ``None`` without one."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((option for option in options if inspect.isclass(option) and is_dataclass(option)), None)
+
+
+def matches_type(value: Any, hint: Any) -> bool:
+    """Return whether a plain value fits a type annotation.
+
+    An int fits ``float``; a bool fits neither; a list fits ``tuple``. A class of another kind accepts every object
+    but a plain value, since only a component can be one.
+    """
+    origin = get_origin(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if origin in (Union, types.UnionType):
+        return any(matches_type(value, option) for option in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint in (int, float):
+        accepted = (int, float) if hint is float else int
+        return isinstance(value, accepted) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    return _matches_container(value, origin or hint, get_args(hint))
+
+
+def _matches_container(value: Any, bare: Any, items: tuple[Any, ...]) -> bool:
+    if bare is tuple and items and items[-1] is not Ellipsis:
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(items)
+            and all(matches_type(item, hint) for item, hint in zip(value, items, strict=True))
+        )
+    if inspect.isclass(bare) and issubclass(bare, (list, tuple, Sequence)):
+        return isinstance(value, (list, tuple)) and (
+            not items or all(matches_type(item, items[0]) for item in value)
+        )
+    if inspect.isclass(bare) and issubclass(bare, (dict, Mapping)):
+        return isinstance(value, Mapping)
+    return value is not None and not isinstance(value, (str, int, float, bool, list, tuple, dict))
+
+
+def describe_type(hint: Any) -> str:
+    """Describe an annotation in an error message, such as ``int or None``."""
+    if hint is Any:
+        return "a value"
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(option) for option in get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(describe_type(option) for option in get_args(hint))
+    if hint in (None, type(None)):
+        return "None"
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else _MODULE.sub("", str(hint))

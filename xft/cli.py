@@ -46,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parser = build_parser()
-    if completion.ASKED in os.environ:
-        completion.answer(parser)
+    if completion.COMPLETE_ENV in os.environ:
+        completion.complete(parser)
     arguments = parser.parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
     from xft.utils import console

@@ -1,8 +1,7 @@
-"""``xft completion``, and what is offered where a shell asks for it.
+"""``xft completion``: shell completion.
 
-The questions of the shell are answered by argcomplete (https://github.com/kislyuk/argcomplete), which reads
-them off the parser. Here stands only what a parser does not know: what fits in place of a metavar. No config is
-run for it.
+argcomplete (https://github.com/kislyuk/argcomplete) reads commands and options from the parser. This module adds the
+values that a parser does not know: what fits in place of a metavar. No config is executed for it.
 """
 
 import argparse
@@ -15,22 +14,23 @@ from xft.commands.shared import Command
 from xft.utils import paths
 
 Completer = Callable[..., list[str]]
-ASKED = "_ARGCOMPLETE"
-"""Set in the environment by a shell that wants completions."""
+COMPLETE_ENV = "_ARGCOMPLETE"
+"""Environment variable that a shell sets to ask for completions."""
 SHELLS = {
     "bash": "echo 'eval \"$(xft completion bash)\"' >> ~/.bashrc",
     "zsh": "echo 'eval \"$(xft completion zsh)\"' >> ~/.zshrc     (below compinit)",
     "fish": "xft completion fish > ~/.config/fish/completions/xft.fish",
 }
-"""What switches completion on for good."""
-SAVED = ("config.json", "adapter_config.json")
-"""One of them stands in a folder of transformers or peft."""
+"""Commands that enable completion permanently."""
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""Files that mark a folder of transformers or peft."""
 RUN_FILES = ("metrics.jsonl", "environment.json", "data_report.json")
-"""One of them stands in a run folder."""
+"""Files that mark a run folder, next to ``config.py``."""
+DEEPSPEED_PRESETS = ("zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=sorted(SHELLS), help="of the script that is printed")
+    parser.add_argument("shell", choices=sorted(SHELLS), help="shell of the printed script")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -39,19 +39,19 @@ def _run(arguments: argparse.Namespace) -> None:
     print(shellcode(["xft"], shell=arguments.shell).strip())
 
 
-def answer(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell and end the process, where ``ASKED`` is set; else return.
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Print completions and exit the process if ``COMPLETE_ENV`` is set; return otherwise.
 
     Args:
-        parser: of ``xft``, commands included.
+        parser: parser of ``xft`` with all commands.
     """
     import argcomplete
 
-    for command, each in _commands(parser):
-        for action in each._actions:
-            fitting = _FITTING.get((command, action.metavar)) or _FITTING.get(("", action.metavar))
-            if fitting is not None:
-                action.completer = fitting  # type: ignore[attr-defined]
+    for name, command in _commands(parser):
+        for action in command._actions:
+            completer = _COMPLETERS.get((name, action.metavar)) or _COMPLETERS.get(("", action.metavar))
+            if completer is not None:
+                action.completer = completer  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser)
 
 
@@ -62,128 +62,126 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.A
 
 
 def _entries(prefix: str) -> list[Path]:
-    """What lies where ``prefix`` points to, and begins as it does. Hidden entries are for those who ask."""
+    """List the entries whose path begins with ``prefix``; hidden ones only if it names the dot."""
     folder, _, start = prefix.rpartition("/")
-    place = Path(os.path.expanduser(f"{folder}/" if prefix.startswith("/") or folder else "."))
+    parent = Path(os.path.expanduser(f"{folder}/" if prefix.startswith("/") or folder else "."))
     try:
-        found = sorted(place.iterdir())
-    except OSError:  # nothing can be read there, so there is nothing to offer
+        entries = sorted(parent.iterdir())
+    except OSError:  # unreadable: nothing to offer
         return []
     hidden = start.startswith(".")
-    return [each for each in found if each.name.startswith(start) and (hidden or each.name[0] != ".")]
+    return [entry for entry in entries if entry.name.startswith(start) and (hidden or entry.name[0] != ".")]
 
 
 def _typed(prefix: str, path: Path) -> str:
-    """A path as the person has begun to type it."""
+    """Return a path in the form in which the user began to type it."""
     folder, slash, _ = prefix.rpartition("/")
     return f"{folder}{slash}{path.name}" + ("/" if path.is_dir() else "")
 
 
 def _files(prefix: str, *suffixes: str, **_: Any) -> list[str]:
     return [
-        _typed(prefix, each)
-        for each in _entries(prefix)
-        if each.is_dir() or not suffixes or each.suffix in suffixes
+        _typed(prefix, entry)
+        for entry in _entries(prefix)
+        if entry.is_dir() or not suffixes or entry.suffix in suffixes
     ]
 
 
 def configs(prefix: str, **_: Any) -> list[str]:
-    """Config files; those of a folder ``configs`` at once, bases left out."""
-    found = []
+    """Complete config files without bases, those in a folder ``configs`` included."""
+    names = []
     for name in _files(prefix, ".py"):
-        if name.endswith("configs/"):
-            found += _files(name, ".py")
-        else:
-            found.append(name)
-    return [each for each in found if not each.rstrip("/").rpartition("/")[2].startswith(("_", "."))]
+        names += _files(name, ".py") if name.endswith("configs/") else [name]
+    return [name for name in names if not name.rstrip("/").rpartition("/")[2].startswith(("_", "."))]
 
 
 def shipped(prefix: str, **_: Any) -> list[str]:
-    """Names of shipped configs."""
-    return [each.stem for each in sorted(paths.configs().glob("*.py")) if each.stem.startswith(prefix)]
+    """Complete names of shipped configs."""
+    return [file.stem for file in sorted(paths.configs().glob("*.py")) if file.stem.startswith(prefix)]
 
 
 def runs(prefix: str, **_: Any) -> list[str]:
-    """Run folders, and those in a folder of them; other folders only where there are none."""
-    found, others = _sorted_out(prefix, is_run)
-    return found or others
+    """Complete run folders, also one level down; other folders only if there are none."""
+    matching, others = _filter(prefix, is_run)
+    return matching or others
 
 
 def saved(prefix: str, **_: Any) -> list[str]:
-    """Run folders, and folders of models and adapters."""
-    found, others = _sorted_out(prefix, lambda each: is_run(each) or _holds(each, SAVED))
-    return found or others
+    """Complete run folders and folders of models and adapters."""
+    matching, others = _filter(prefix, lambda folder: is_run(folder) or _contains_any(folder, MODEL_FILES))
+    return matching or others
 
 
-def _sorted_out(prefix: str, wanted: Callable[[Path], bool]) -> tuple[list[str], list[str]]:
-    found, others = [], []
-    for folder in (each for each in _entries(prefix) if each.is_dir()):
+def _filter(prefix: str, accepts: Callable[[Path], bool]) -> tuple[list[str], list[str]]:
+    matching, others = [], []
+    for folder in (entry for entry in _entries(prefix) if entry.is_dir()):
         name = _typed(prefix, folder)
-        if wanted(folder):
-            found.append(name.rstrip("/"))
-        elif inside := [each for each in _entries(f"{folder}/") if each.is_dir() and wanted(each)]:
-            found += [name + each.name for each in inside]
+        if accepts(folder):
+            matching.append(name.rstrip("/"))
+        elif inside := [entry for entry in _entries(f"{folder}/") if entry.is_dir() and accepts(entry)]:
+            matching += [name + entry.name for entry in inside]
         else:
             others.append(name)
-    return found, others
+    return matching, others
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder looks like one that ``xft train`` has written."""
-    return _holds(folder, ("config.py",)) and _holds(folder, RUN_FILES)
+    """Return whether a folder looks like one that ``xft train`` wrote."""
+    return _contains_any(folder, ("config.py",)) and _contains_any(folder, RUN_FILES)
 
 
-def _holds(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / each).is_file() for each in names)
+def _contains_any(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).is_file() for name in names)
 
 
 def _kinds(prefix: str, **_: Any) -> list[str]:
-    from xft.commands.catalog import kinds
+    from xft.commands.catalog import listable_kinds
 
-    return [each for each in kinds() if each.startswith(prefix)]
-
-
-def _sharding(prefix: str, **_: Any) -> list[str]:
-    names = ("zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
-    return [each for each in names if each.startswith(prefix)] + _files(prefix, ".json")
+    return [kind for kind in ("configs", "keys", *listable_kinds()) if kind.startswith(prefix)]
 
 
-def _resumed(prefix: str, **_: Any) -> list[str]:
+def _deepspeed(prefix: str, **_: Any) -> list[str]:
+    return [name for name in DEEPSPEED_PRESETS if name.startswith(prefix)] + _files(prefix, ".json")
+
+
+def _resumable(prefix: str, **_: Any) -> list[str]:
     return ["auto"] * "auto".startswith(prefix) + runs(prefix)
 
 
 def _folders(prefix: str, **_: Any) -> list[str]:
-    return [each for each in _files(prefix) if each.endswith("/")]
+    return [name for name in _files(prefix) if name.endswith("/")]
 
 
-def _nothing(prefix: str, **_: Any) -> list[str]:
+def _no_completion(prefix: str, **_: Any) -> list[str]:
     del prefix
     return []
 
 
-_FITTING: dict[tuple[str, Any], Completer] = {
+_COMPLETERS: dict[tuple[str, Any], Completer] = {
     ("", "CONFIG"): configs,
     ("copy", "CONFIG"): shipped,
     ("", "RUN"): runs,
     ("", "RUN_OR_CHECKPOINT"): saved,
     ("", "PATH"): saved,
-    ("train", "PATH"): _resumed,
+    ("train", "PATH"): _resumable,
     ("", "DIR"): _folders,
     ("", "OUT"): _folders,
     ("", "FILE"): _files,
     ("", "KIND"): _kinds,
-    ("", "NAME|FILE"): _sharding,
+    ("", "NAME|FILE"): _deepspeed,
     **{
-        ("", each): _nothing
-        for each in ("N", "T", "K=V", "TEXT", "A,B", "OWNER/NAME", "SIZE", "ADDRESS", "NAME")
+        ("", metavar): _no_completion
+        for metavar in ("N", "T", "K=V", "TEXT", "A,B", "OWNER/NAME", "SIZE", "ADDRESS", "NAME")
     },
 }
-"""What fits by command and metavar; where there is no line for a command, that of none."""
+"""Completer by command and metavar; an empty command is the fallback."""
 
 COMPLETION = Command(
-    "print what completes xft in a shell",
+    "print the completion script of a shell",
     _add,
     _run,
     examples=tuple(f"xft completion {shell}" for shell in SHELLS),
-    note="\n".join(["once for all:", *(f"  {shell:<5} {line}" for shell, line in SHELLS.items())]),
+    note="\n".join(
+        ["to enable it permanently:", *(f"  {shell:<5} {line}" for shell, line in SHELLS.items())]
+    ),
 )

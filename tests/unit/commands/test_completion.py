@@ -137,7 +137,7 @@ def test_what_fits_is_offered(
 
 def test_every_argument_has_something_that_fits_it() -> None:
     """A new metavar must be given a line, or nothing but files would be offered for it."""
-    known = {metavar for _, metavar in completion._FITTING}
+    known = {metavar for _, metavar in completion._COMPLETERS}
     for name, command in completion._commands(cli.build_parser()):
         for action in command._actions:
             if action.nargs != 0 and action.choices is None:

@@ -61,7 +61,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
 
     from xft.data import collate_padding_free
     from xft.models import CausalLMConfig, LoRA, TrainingModel
-    from xft.models.activation_checkpointing import make_again, measure_kept
+    from xft.models.activation_checkpointing import measure_activation_memory, set_activation_checkpointing
     from xft.objectives import next_token
     from xft.optim import adamw, param_groups
     from xft.training.activation_budget import expected
@@ -83,7 +83,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     batch = collate_padding_free([Sample(each, each.copy()) for each in rows])
     adapted: Any = model.model
     base = adapted.get_base_model()
-    make_again(base, job.get("again", 0))
+    set_activation_checkpointing(base, job.get("again", 0))
     gc.collect()
     system.reset_peak_rss()
     before = system.rss_bytes()
@@ -98,8 +98,8 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         seconds = read() - begun
     peak = system.peak_rss_bytes()
     # Last, as it takes memory too, and what it took would be free for the steps.
-    make_again(base, 0)
-    kept = measure_kept(adapted, base, batch)
+    set_activation_checkpointing(base, 0)
+    kept = measure_activation_memory(adapted, base, batch)
     forecast = expected(kept, kept.tokens, job.get("again", 0))
     return {"seconds": seconds, "memory": peak - before, "peak": peak, "expected": forecast}
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from xft.distributed import read_launcher, seed_everything, start_process_group  # noqa: E402
-from xft.models import PACKED, LoRA, TrainingModel  # noqa: E402
+from xft.models import ATTN_IMPLEMENTATION, LoRA, TrainingModel  # noqa: E402
 from xft.objectives import next_token  # noqa: E402
 from xft.strategies import DDP  # noqa: E402
 from xft.types import Batch  # noqa: E402
@@ -65,7 +65,7 @@ def make_model() -> torch.nn.Module:
         num_attention_heads=8,
         num_key_value_heads=4,
     )
-    config._attn_implementation = PACKED
+    config._attn_implementation = ATTN_IMPLEMENTATION
     model: Any = LlamaForCausalLM(config)
     adapted: torch.nn.Module = LoRA(r=8).apply(model.to(torch.bfloat16), [])
     return adapted

@@ -23,7 +23,7 @@ from estimate_zero_memory import FULL, LORA, Kind, Memory, memory  # noqa: E402
 
 from xft.distributed import read_launcher, seed_everything  # noqa: E402
 from xft.models import LoRA, TrainingModel  # noqa: E402
-from xft.models.param_shapes import whole_shape  # noqa: E402
+from xft.models.param_shapes import full_shape  # noqa: E402
 from xft.objectives import next_token  # noqa: E402
 from xft.strategies import DeepSpeed, Portions  # noqa: E402
 from xft.types import Batch  # noqa: E402
@@ -57,7 +57,7 @@ def measure(name: str, stage: int, ranks: int) -> Iterator[dict[str, Any]]:
     """Weights, gradients and optimizer of one kind under one stage."""
     kind = KINDS[name]
     model = make_model(kind)
-    sizes = [(whole_shape(each).numel(), each.requires_grad) for each in model.parameters()]
+    sizes = [(full_shape(each).numel(), each.requires_grad) for each in model.parameters()]
     trained = sum(size for size, trains in sizes if trains)
     frozen = sum(size for size, trains in sizes if not trains)
     expected = memory(kind, frozen, trained, stage, ranks)

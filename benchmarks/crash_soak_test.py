@@ -62,7 +62,7 @@ class Tally:
     most: int = 0
 
 
-def make_reference(folder: Path, kind: str) -> Reference:
+def build_reference(folder: Path, kind: str) -> Reference:
     """Write model, rows and config into ``folder``, and train without a kill."""
     config = folder / "tiny.py"
     _in_child(lambda: write_inputs(folder, config, kind == ADAPTER), folder / "inputs.log")
@@ -97,7 +97,7 @@ def soak(folder: Path, kills: int, seed: int) -> Tally:
     references = []
     for kind in (ADAPTER, WHOLE):
         (folder / kind).mkdir()
-        references.append(make_reference(folder / kind, kind))
+        references.append(build_reference(folder / kind, kind))
     while sum(tally.kills.values()) < kills and not tally.lost:
         number = tally.runs
         one_run(folder / f"run-{number}", references[number % 2], random.Random(f"{seed}-{number}"), tally)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xft.cli import main
 from xft.export import convert
-from xft.models import open_artifact
+from xft.models import load_saved_model
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_an_adapter_is_loaded_by_plain_peft_without_a_word_of_ours(trained: Path
     out = tmp_path / "adapter"
     _convert(trained, out)
     plain = AutoPeftModelForCausalLM.from_pretrained(str(out), dtype=torch.float32)
-    torch.testing.assert_close(_logits(plain), _logits(open_artifact(str(trained)).model))
+    torch.testing.assert_close(_logits(plain), _logits(load_saved_model(str(trained)).model))
 
 
 def test_dtype_and_shard_size_are_what_was_asked_for(trained: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_adapter_on_a_quantised_base_is_merged_into_that_base(
     )
     _convert(run, out, merged=True)
     merged = _logits(AutoModelForCausalLM.from_pretrained(out))
-    quantised = _logits(open_artifact(str(run)).model)
+    quantised = _logits(load_saved_model(str(run)).model)
     torch.testing.assert_close(merged, quantised, rtol=1e-3, atol=1e-3)
     on_original = _logits(
         PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), run / "final")

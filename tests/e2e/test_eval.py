@@ -12,7 +12,7 @@ from helpers.preferences import PAIR_ROWS, write_json_lines
 from helpers.tiny import records, write_config
 
 from xft.cli import main
-from xft.models import open_artifact
+from xft.models import load_saved_model
 from xft.serving import open_session
 
 
@@ -138,7 +138,7 @@ def test_a_task_of_ones_own_goes_through_the_real_harness(finished_run: Path, tm
     assert main(["eval", str(finished_run), "--tasks", str(task), "--limit", "4", "--out", str(out)]) == 0
     figures = json.loads(out.read_text())["tasks"]["xft_odd"]
     # The same by hand: how likely each answer is behind the question, which the harness puts in no template.
-    loaded = open_artifact(str(finished_run))
+    loaded = load_saved_model(str(finished_run))
     right = 0
     for row in [json.loads(each) for each in rows.read_text().splitlines()][:4]:
         begin = loaded.tokenizer(row["question"])["input_ids"]

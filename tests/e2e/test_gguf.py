@@ -13,7 +13,7 @@ from xft.cli import main
 from xft.errors import ConfigError
 from xft.export import convert
 from xft.export.gguf import read_vocabulary
-from xft.models import open_artifact
+from xft.models import load_saved_model
 
 FAMILIES = ["llama", "internlm3", "qwen3", "qwen2", "mistral"]
 CHATML = (
@@ -161,7 +161,7 @@ def test_an_adapter_is_merged_and_ollama_is_told_the_template_and_where_to_stop(
     assert "merged vs. adapter" in said
     assert "wrote the GGUF file" in said
     assert sorted(each.name for each in out.iterdir()) == ["Modelfile", "README.md", "model.gguf"]
-    tuned = open_artifact(str(finished_run))
+    tuned = load_saved_model(str(finished_run))
     ids = torch.arange(5, 45)[None]
     read = AutoModelForCausalLM.from_pretrained(out, gguf_file="model.gguf", dtype=torch.float32)
     torch.testing.assert_close(_logits(read, ids), _logits(tuned.model, ids), rtol=1e-4, atol=1e-4)
@@ -209,7 +209,7 @@ def test_llama_cpp_answers_as_the_run_does(finished_run: Path, tmp_path: Path) -
     options.model.path = str(tmp_path / "out" / "model.gguf")
     options.n_ctx, options.n_parallel, options.warmup, options.verbosity = 512, 1, False, 0
     server = llama_cpp.Server(options)
-    loaded = open_artifact(str(finished_run))
+    loaded = load_saved_model(str(finished_run))
     for question in ("Say number 3", "Who are you? 再见"):
         turns = [{"role": "user", "content": question}]
         ids = loaded.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)

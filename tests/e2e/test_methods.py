@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from xft.cli import INTERRUPTED, main
 from xft.export import convert
-from xft.models import open_artifact
+from xft.models import load_saved_model
 from xft.training.evaluate import EvalOptions, evaluate_run
 
 METHODS = {
@@ -88,7 +88,7 @@ def test_pissa_is_served_from_the_original_base_and_merged_into_it(
     convert(str(run), str(tmp_path / "out"), merged=True, subprocess=False)
     ids = torch.arange(40, 70)[None]
     with torch.no_grad():
-        adapted = open_artifact(str(run)).model(input_ids=ids).logits
+        adapted = load_saved_model(str(run)).model(input_ids=ids).logits
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")(input_ids=ids).logits
     torch.testing.assert_close(merged, adapted, rtol=0, atol=1e-4)
 

@@ -57,7 +57,7 @@ def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, talka
     assert whole.usage is not None
     assert whole.usage.prompt_tokens == len(prompt)
     assert whole.usage.completion_tokens == answer.num_tokens
-    assert (whole.choices[0].finish_reason == "stop") == answer.stopped
+    assert whole.choices[0].finish_reason == answer.finish_reason
 
 
 def test_an_answer_ends_before_a_stop_text_and_at_its_limit(client: OpenAI) -> None:

@@ -166,7 +166,7 @@ def test_nf4_is_trained_for_real_on_the_cpu(tiny_run: Path, tmp_path: Path) -> N
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options[1:]]) == 0
     train = records(run, "train")
     assert train[-1]["loss"] < train[0]["loss"] - 0.05
-    assert json.loads((run / "final" / "xft.json").read_text())["bits"] == 4
+    assert json.loads((run / "final" / "xft_metadata.json").read_text())["bits"] == 4
 
 
 def test_added_tokens_get_embeddings_that_are_trained_and_saved(tiny_run: Path, tmp_path: Path) -> None:

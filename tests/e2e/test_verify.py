@@ -130,7 +130,7 @@ def test_an_empty_adapter_is_not_a_result(
     """What DeepSpeed is known to leave (DeepSpeed #7900): a file of zeros with the right names."""
     from xft.training import runner
 
-    save = runner.save_artifact
+    save = runner.save_model
 
     def save_zeros(
         model: Any, tokenizer: Any, template: Any, note: Any, folder: Path, **options: Any
@@ -140,7 +140,7 @@ def test_an_empty_adapter_is_not_a_result(
         if "state_dict" not in options:
             save_file({name: torch.zeros_like(each) for name, each in load_file(file).items()}, file)
 
-    monkeypatch.setattr(runner, "save_artifact", save_zeros)
+    monkeypatch.setattr(runner, "save_model", save_zeros)
     assert _train(config, "hooks.verify.mode=in_process") == 5
     captured = capsys.readouterr()
     assert "‖ΔW‖ of layer " in captured.err
@@ -213,7 +213,7 @@ def test_secrets_of_the_environment_are_written_nowhere(
     assert main(["convert", str(config.parent / "run"), str(tmp_path / "out"), "--merge"]) == 0
     captured = capsys.readouterr()
     written = [each for each in tmp_path.rglob("*") if each.is_file()]
-    assert {"train.log", "metrics.jsonl", "config.py", "training_state.json", "xft.json"} <= {
+    assert {"train.log", "metrics.jsonl", "config.py", "training_state.json", "xft_metadata.json"} <= {
         each.name for each in written
     }
     texts = {each: each.read_bytes() for each in written}
@@ -230,5 +230,5 @@ def test_the_end_is_compared_inside_where_the_config_says_so(
 
     monkeypatch.setattr(launcher.VerifySubprocess, "__init__", refuse)
     assert _train(config, "hooks.verify.mode=in_process") == 0
-    note = json.loads((config.parent / "run" / "final" / "xft.json").read_text())
+    note = json.loads((config.parent / "run" / "final" / "xft_metadata.json").read_text())
     assert note["dtype"] == "float32"

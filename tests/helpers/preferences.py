@@ -11,8 +11,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from helpers.tiny import tiny_config, write_config
-from xft.models import PACKED
-from xft.models.reward_head import put_scalar_head
+from xft.models import ATTN_IMPLEMENTATION
+from xft.models.reward_head import attach_score_head
 from xft.types import IGNORE_INDEX, Sample
 
 VOCABULARY = 300
@@ -57,7 +57,7 @@ def judged_samples() -> list[Sample]:
     ]
 
 
-def whole_model(seed: int = 0, family: str = "llama", attention: str = PACKED) -> Any:
+def whole_model(seed: int = 0, family: str = "llama", attention: str = ATTN_IMPLEMENTATION) -> Any:
     """A tiny model, all weights of which are trained."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(tiny_config(family, VOCABULARY), attn_implementation=attention)
@@ -66,7 +66,7 @@ def whole_model(seed: int = 0, family: str = "llama", attention: str = PACKED) -
     return model
 
 
-def adapted_model(dropout: float = 0.0, attention: str = PACKED) -> Any:
+def adapted_model(dropout: float = 0.0, attention: str = ATTN_IMPLEMENTATION) -> Any:
     """The same with LoRA on all linear layers, whose update is not zero."""
     config = LoraConfig(
         r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
@@ -79,7 +79,9 @@ def adapted_model(dropout: float = 0.0, attention: str = PACKED) -> Any:
     return model
 
 
-def reward_model(seed: int = 0, family: str = "llama", attention: str = PACKED, bare: bool = False) -> Any:
+def reward_model(
+    seed: int = 0, family: str = "llama", attention: str = ATTN_IMPLEMENTATION, bare: bool = False
+) -> Any:
     """A tiny model that gives scores, all weights of which are trained.
 
     Args:
@@ -95,11 +97,11 @@ def reward_model(seed: int = 0, family: str = "llama", attention: str = PACKED, 
     for each in model.parameters():  # scores far enough apart for answers to differ
         each.data.mul_(3)
     if not bare:
-        put_scalar_head(model, "tiny", [])
+        attach_score_head(model, "tiny", [])
     return model
 
 
-def adapted_reward_model(attention: str = PACKED) -> Any:
+def adapted_reward_model(attention: str = ATTN_IMPLEMENTATION) -> Any:
     """The same with LoRA on all linear layers, whose update is not zero, and a head that is trained."""
     config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS")
     model = get_peft_model(reward_model(attention=attention), config)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from xft.data import BatchPlan, Collator
-from xft.models import PACKED, TrainingModel
+from xft.models import ATTN_IMPLEMENTATION, TrainingModel
 from xft.objectives import next_token
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
@@ -60,7 +60,7 @@ class Recorder(torch.optim.Optimizer):
 def _model(full: bool = False, dropout: float = 0.0, checkpointing: bool = False) -> Any:
     torch.manual_seed(0)
     config = tiny_config("llama", VOCABULARY)
-    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=ATTN_IMPLEMENTATION)
     if not full:
         lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear")
         model = get_peft_model(model, lora)

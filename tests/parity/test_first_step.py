@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from xft.data import collate_padded, collate_padding_free
-from xft.models import NF4, PACKED, LoRA, TrainingModel
+from xft.models import ATTN_IMPLEMENTATION, NF4, LoRA, TrainingModel
 from xft.objectives import next_token
 from xft.types import IGNORE_INDEX, Sample
 
@@ -62,7 +62,7 @@ def _reference(family: str) -> tuple[float, dict[str, torch.Tensor]]:
 def test_any_window_gives_the_step_of_plain_transformers_and_peft(family: str, groups: list[int]) -> None:
     expected_loss, expected = _reference(family)
     samples = _samples()
-    model = _peft_model(family, PACKED)
+    model = _peft_model(family, ATTN_IMPLEMENTATION)
     training = TrainingModel(model, next_token)
     targets = sum(each.num_targets for each in samples)
     loss = 0.0
@@ -83,7 +83,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     samples = _samples()
     found = []
     for checkpointing in (False, True):
-        model = _peft_model("llama", PACKED)
+        model = _peft_model("llama", ATTN_IMPLEMENTATION)
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
@@ -96,7 +96,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 
 def test_accuracy_counts_the_tokens_that_are_ranked_first() -> None:
     samples = _samples()
-    model = _peft_model("llama", PACKED)
+    model = _peft_model("llama", ATTN_IMPLEMENTATION)
     output = next_token(model, collate_padding_free(samples))
     correct = 0
     for sample in samples:

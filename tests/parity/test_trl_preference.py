@@ -24,7 +24,7 @@ from helpers.preferences import (
 from torch import Tensor
 
 from xft.data import collate_padding_free
-from xft.models.reference import Frozen
+from xft.models.reference import FrozenReference
 from xft.objectives import CPO, DPO, KTO, ORPO, Reward, SimPO
 from xft.types import Batch, LossOutput
 
@@ -118,7 +118,7 @@ def test_dpo(ours: dict[str, Any], theirs: dict[str, Any], byte_tokenizer: Any, 
         DPOTrainer, DPOConfig, byte_tokenizer, tmp_path, ROWS, beta=0.3, ref_model=_reference(), **theirs
     )
     loss = trainer._compute_loss(trainer.model, _pairs_for_dpo(trainer), False)
-    objective, reference = DPO(beta=0.3, **ours), Frozen(_reference())
+    objective, reference = DPO(beta=0.3, **ours), FrozenReference(_reference())
     step = _ours(
         lambda model, batch: objective.against(reference, model, batch),
         collate_padding_free(pair_samples()),
@@ -147,7 +147,7 @@ def test_dpo_with_an_sft_term_where_both_weigh_alike(byte_tokenizer: Any, tmp_pa
     prompt, chosen, rejected = texts()[0]
     rows = [{"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}]
     loss = trainer._compute_loss(trainer.model, trainer.data_collator(rows), False)
-    objective, reference = DPO(beta=0.3, nll_weight=0.7), Frozen(_reference())
+    objective, reference = DPO(beta=0.3, nll_weight=0.7), FrozenReference(_reference())
     step = _ours(
         lambda model, batch: objective.against(reference, model, batch),
         collate_padding_free(pair_samples()[:2]),
@@ -281,7 +281,7 @@ def test_kto(ours: Any, theirs: str, reference_seed: int, byte_tokenizer: Any, t
     ]
     loss = trainer._compute_loss(trainer.model, trainer.data_collator(rows), False)
     objective = KTO(beta=0.3, desirable_weight=1.5 if ours == "mismatched" else 1.0, kl=ours)
-    reference = Frozen(whole_model(reference_seed, attention="eager"))
+    reference = FrozenReference(whole_model(reference_seed, attention="eager"))
     step = _ours(
         lambda model, batch: objective.against(reference, model, batch),
         collate_padding_free(judged_samples()),

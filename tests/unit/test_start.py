@@ -11,7 +11,7 @@ import torch
 from helpers.models import load_model
 from helpers.tiny import ROOT, save_tiny, write_config, write_rows
 
-from xft.models import LoRA, adds_nothing
+from xft.models import LoRA, is_identity_adapter
 
 UNUSED = (
     "bitsandbytes",
@@ -69,12 +69,12 @@ def test_a_new_adapter_adds_nothing_and_one_that_is_more_than_zero_does(
         return load_model(tmp_path, adapter, dtype="bfloat16").eval()
 
     model, ids = load(LoRA(r=4, lora_dropout=0.1, modules_to_save=["lm_head"])), torch.arange(5, 25)[None]
-    assert adds_nothing(model)
+    assert is_identity_adapter(model)
     with torch.no_grad():
         on = model(input_ids=ids).logits
         with model.disable_adapter():
             assert torch.equal(on, model(input_ids=ids).logits)
         next(each for name, each in model.named_parameters() if "lora_B" in name)[0, 0] = 1e-6
-    assert not adds_nothing(model)
+    assert not is_identity_adapter(model)
     for other in (None, LoRA(init_lora_weights="pissa"), LoRA(use_dora=True)):
-        assert not adds_nothing(load(other))
+        assert not is_identity_adapter(load(other))

@@ -15,7 +15,7 @@ from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.state_tree import to_host
 from xft.compat.peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from xft.errors import CheckpointError
-from xft.models.param_shapes import whole_bytes
+from xft.models.param_shapes import full_nbytes
 
 _ADAPTER = "adapter_model.safetensors"
 
@@ -97,9 +97,9 @@ def placeholders(model: nn.Module) -> dict[str, Tensor]:
 def estimate(model: nn.Module, optimizer: bool) -> int:
     """Bytes that a checkpoint will take, nearly, before the optimizer has any state: two numbers
     for each trained weight, as AdamW keeps them."""
-    trained = sum(whole_bytes(each) for each in model.parameters() if each.requires_grad)
+    trained = sum(full_nbytes(each) for each in model.parameters() if each.requires_grad)
     whole = not isinstance(model, PeftModel)
-    weights = sum(whole_bytes(each) for each in model.parameters()) if whole else trained
+    weights = sum(full_nbytes(each) for each in model.parameters()) if whole else trained
     return int(weights + (2 * trained if optimizer else 0))
 
 

@@ -89,7 +89,7 @@ def all_reduce_sum(tensor: Tensor, group: SequenceParallelGroup | None) -> Tenso
     return total
 
 
-def check_sequence_parallel(config: Any, packs: bool, size: int) -> None:
+def check_sequence_parallel(config: Any, supports_packing: bool, size: int) -> None:
     """Check that a model can be trained with sequence parallelism.
 
     Args:
@@ -101,7 +101,7 @@ def check_sequence_parallel(config: Any, packs: bool, size: int) -> None:
         ConfigError: the model needs padded rows, or its attention heads are not a multiple of ``size``.
     """
     key = "strategy.sequence_parallel_size"
-    if not packs:
+    if not supports_packing:
         raise ConfigError(
             key=key,
             got=size,

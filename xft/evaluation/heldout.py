@@ -9,7 +9,7 @@ from xft.data.encoders import Conversations
 from xft.data.sources import Reading, locate, parse
 from xft.errors import DataError
 from xft.evaluation.text_metrics import compare_texts
-from xft.models import Generator
+from xft.models import TextGenerator
 from xft.types import Conversation, Message
 
 PORTION = 16
@@ -34,7 +34,7 @@ class Answered:
 
 
 def answer_rows(
-    generator: Generator,
+    generator: TextGenerator,
     path: str,
     format: Callable[..., Any],
     max_new_tokens: int,
@@ -66,7 +66,12 @@ def answer_rows(
             turns.append(dialog.messages)
         answers = generator.answer([each[:-1] for each in turns], max_new_tokens)
         for messages, answer in zip(turns, answers, strict=True):
-            yield Answered(messages[-2].content, messages[-1].content.strip(), answer.text, answer.stopped)
+            yield Answered(
+                messages[-2].content,
+                messages[-1].content.strip(),
+                answer.text,
+                answer.finish_reason == "stop",
+            )
 
 
 def metrics_of(answered: Sequence[Answered]) -> dict[str, float]:

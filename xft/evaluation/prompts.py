@@ -9,8 +9,8 @@ from typing import Any
 from xft.config.build import build_component
 from xft.errors import ConfigError
 from xft.evaluation.scorers import Scorer
-from xft.models import Generator
-from xft.models.generation import Answer
+from xft.models import TextGenerator
+from xft.models.generation import Completion
 from xft.types import Message
 from xft.utils import paths
 
@@ -101,7 +101,7 @@ def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Ques
                     f"questions, number {number}: has a scorer, and no reference for it to score by"
                 )
             # A reference that the scorer cannot read is refused now, and not in the middle of a run.
-            build_component("scorer", question.scorer)(Answer("", True, 0), question.reference)
+            build_component("scorer", question.scorer)(Completion("", "stop", 0), question.reference)
         questions.append(question)
     return questions
 
@@ -123,7 +123,7 @@ def _parse_line(path: str, number: int, line: str) -> Any:
 
 
 def ask(
-    generator: Generator, questions: Sequence[Question], scorer: Scorer, max_new_tokens: int
+    generator: TextGenerator, questions: Sequence[Question], scorer: Scorer, max_new_tokens: int
 ) -> list[Asked]:
     """Ask all questions, in one batch, taking the likeliest token each time.
 
@@ -138,7 +138,7 @@ def ask(
     for question, answer in zip(questions, answers, strict=True):
         compare = scorer if question.scorer is None else build_component("scorer", question.scorer)
         score = None if question.reference is None else compare(answer, question.reference)
-        asked.append(Asked(question, answer.text, score, answer.stopped))
+        asked.append(Asked(question, answer.text, score, answer.finish_reason == "stop"))
     return asked
 
 

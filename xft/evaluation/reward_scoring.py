@@ -16,8 +16,8 @@ from xft.data.formats import alpaca, kto, openai, preference, sharegpt
 from xft.data.row_encoder import Task, TooLong
 from xft.data.sources import Location, Origin, Reading, locate, parse
 from xft.errors import ConfigError, DataError, ModelError
-from xft.models import LoadedModel, open_artifact
-from xft.models.training_model import evaluating, rate
+from xft.models import LoadedModel, load_saved_model
+from xft.models.scoring import eval_mode, reward_scores
 from xft.templates import BoundTemplate
 from xft.types import Messages, PreferencePair, Row, Sample, UnpairedExample
 
@@ -132,11 +132,11 @@ class Rater:
 
     def _score(self, samples: Sequence[Sample]) -> list[float]:
         model = self.loaded.model
-        collator = Collator.for_model(self.loaded.tokenizer, self.loaded.packs)
+        collator = Collator.for_model(self.loaded.tokenizer, self.loaded.supports_packing)
         scores: list[float] = []
-        with evaluating(model):
+        with eval_mode(model):
             for batch in collator.iter_batches(samples):
-                scores += rate(model, batch.to(self.loaded.base.device)).tolist()
+                scores += reward_scores(model, batch.to(self.loaded.base.device)).tolist()
         return scores
 
 
@@ -171,7 +171,7 @@ def score_file(
     if out is not None and Path(out).exists():
         raise ConfigError(f"--out: {out} exists; choose another file")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = open_artifact(
+    loaded = load_saved_model(
         path, bits=bits, device=device, trust_remote_code=trust_remote_code, kind="reward_model"
     )
     rater = Rater(loaded, made)

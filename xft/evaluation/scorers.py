@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from xft.errors import ConfigError
 from xft.evaluation.text_normalization import count_written, has_whole, words
-from xft.models.generation import Answer
+from xft.models.generation import Completion
 from xft.registry import register
 
-Scorer = Callable[[Answer, str], float]
+Scorer = Callable[[Completion, str], float]
 """What an answer is worth, by its reference. A scorer refuses a reference that it cannot read, whatever
 the answer is."""
 
@@ -27,7 +27,7 @@ def _normalise(text: str) -> str:
 
 
 @register("scorer", "contains")
-def contains(answer: Answer, reference: str) -> float:
+def contains(answer: Completion, reference: str) -> float:
     """1 where the answer contains the reference, as whole words; case and quotes do not count. Chinese and
     Japanese, which part no words, may stand anywhere but within a Chinese number.
 
@@ -42,14 +42,14 @@ def contains(answer: Answer, reference: str) -> float:
 
 
 @register("scorer", "exact")
-def exact(answer: Answer, reference: str) -> float:
+def exact(answer: Completion, reference: str) -> float:
     """1 where the answer is the reference; case, quotes and a full stop at the end do not count."""
     said, wanted = (_normalise(each).rstrip(_FULL_STOPS) for each in (answer.text, reference))
     return float(said == wanted)
 
 
 @register("scorer", "f1")
-def f1(answer: Answer, reference: str) -> float:
+def f1(answer: Completion, reference: str) -> float:
     """Harmonic mean of the precision and recall of words, as SQuAD has it
     (Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250). Each Chinese or Japanese character is a word."""
     said, wanted = (Counter(words(_normalise(each))) for each in (answer.text, reference))
@@ -58,7 +58,7 @@ def f1(answer: Answer, reference: str) -> float:
 
 
 @register("scorer", "structured")
-def structured(answer: Answer, reference: str) -> float:
+def structured(answer: Completion, reference: str) -> float:
     """1 where the answer has the shape that the reference says and was ended by the model itself.
 
     The reference reads ``at least 3 bullets, at most 40 words``. A bullet is a line that begins with
@@ -78,4 +78,4 @@ def structured(answer: Answer, reference: str) -> float:
     bullets = [each for each in lines if _BULLET.match(each)]
     length = sum(count_written(_BULLET.sub("", each, count=1)) for each in lines)
     fits = len(bullets) >= int(shape[1]) and length <= int(shape[2])
-    return float(answer.stopped and fits)
+    return float(answer.finish_reason == "stop" and fits)

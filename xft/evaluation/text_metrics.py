@@ -8,7 +8,7 @@ from typing import Any
 from xft.errors import ConfigError
 from xft.evaluation.scorers import exact
 from xft.evaluation.text_normalization import words
-from xft.models import Answer
+from xft.models import Completion
 
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
@@ -51,7 +51,7 @@ def compare_texts(answers: Sequence[str], references: Sequence[str]) -> dict[str
     bleu = sacrebleu.corpus_bleu(list(answers), [list(references)], tokenize="zh" if chinese else "13a")
     chrf = sacrebleu.corpus_chrf(list(answers), [list(references)])
     matches = [
-        exact(Answer(answer, True, 0), reference)
+        exact(Completion(answer, "stop", 0), reference)
         for answer, reference in zip(answers, references, strict=True)
     ]
     return {

@@ -29,11 +29,18 @@ from xft.export.verify.merge_check import (
     read_probes,
 )
 from xft.export.verify.worker import compute_logits
-from xft.models import LoadedModel, Note, find_artifact, open_artifact, read_note, save_artifact
-from xft.models.adapters.lora import is_adapter, kind_of_adapter, load_adapter, merge
+from xft.models import (
+    LoadedModel,
+    ModelMetadata,
+    find_saved_model,
+    load_saved_model,
+    read_metadata,
+    save_model,
+)
+from xft.models.adapters.lora import adapter_model_kind, is_adapter, load_adapter, merge
 from xft.models.loading import choose_dtype, load_weights, resize_embeddings
 from xft.models.quantization import NF4, Int8
-from xft.models.reward_head import choose_padding, is_reward_model
+from xft.models.reward_head import is_reward_model, set_pad_token
 from xft.templates import BoundTemplate
 from xft.utils import console
 
@@ -111,15 +118,15 @@ class _Export:
     source: str
     loaded: LoadedModel
     template: BoundTemplate | None
-    note: Note | None
+    note: ModelMetadata | None
     max_shard_size: str
     trust_remote_code: bool
     subprocess: bool
 
-    def write(self, model: Any, note: Note, folder: Path) -> Comparison:
+    def write(self, model: Any, note: ModelMetadata, folder: Path) -> Comparison:
         """Write a model and compare the written model with it."""
         tokenizer = self.loaded.tokenizer
-        save_artifact(model, tokenizer, self.template, note, folder, max_shard_size=self.max_shard_size)
+        save_model(model, tokenizer, self.template, note, folder, max_shard_size=self.max_shard_size)
         return verify_saved_model(
             folder,
             model,
@@ -141,13 +148,13 @@ def _open(
     subprocess: bool,
 ) -> _Export:
     """Load the source and refuse options that do not apply to it."""
-    folder = find_artifact(Path(source))
-    note = read_note(folder)
+    folder = find_saved_model(Path(source))
+    note = read_metadata(folder)
     if gguf is not None and not is_adapter(folder):
         dtype = _dtype_name(DTYPES.get(gguf, torch.float32))
     # The dtype is passed to loading, never cast to: casting a model would round its buffers too, such
     # as the frequencies of the rotary embedding.
-    loaded = open_artifact(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
+    loaded = load_saved_model(source, dtype=None if merged else dtype, trust_remote_code=trust_remote_code)
     if merged and not isinstance(loaded.model, PeftModel):
         raise ConfigError(
             key="--merge", got=f"a full model, {source}", expected="an adapter", fix="leave out --merge"
@@ -170,7 +177,7 @@ def _open(
 
 def _write_plain(export: _Export, folder: Path) -> Comparison:
     dtype = _dtype_name(export.loaded.base.dtype)
-    note = replace(export.note or Note(_name(export.loaded), dtype), dtype=dtype)
+    note = replace(export.note or ModelMetadata(_name(export.loaded), dtype), dtype=dtype)
     return export.write(export.loaded.model, note, folder)
 
 
@@ -196,7 +203,7 @@ def _write_gguf(export: _Export, folder: Path, gguf_type: str, name: str) -> Com
 def _write_merged(export: _Export, folder: Path, dtype: str | None) -> Comparison:
     """Write the merged model."""
     model, comparison = _merge(export, dtype)
-    export.write(model, Note(_name(export.loaded), _dtype_name(model.dtype)), folder)
+    export.write(model, ModelMetadata(_name(export.loaded), _dtype_name(model.dtype)), folder)
     return comparison
 
 
@@ -215,7 +222,7 @@ def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
     model: Any = merge(_on_unquantized_base(export, target))
     model.config.use_cache = True
     if scored:
-        choose_padding(model, loaded.tokenizer, None)
+        set_pad_token(model, loaded.tokenizer, None)
     # Compared before writing, which takes long for large models.
     actual = [compute_logits(model, rows) for rows in probes]
     comparison = compare_merged(expected, actual, tolerance, export.source, scored)
@@ -251,18 +258,18 @@ def _on_unquantized_base(export: _Export, dtype: torch.dtype) -> Any:
     if note is None or note.bits is None:
         if loaded.base.dtype == dtype:
             return loaded.model
-        return open_artifact(source, dtype=_dtype_name(dtype), trust_remote_code=trusts).model
+        return load_saved_model(source, dtype=_dtype_name(dtype), trust_remote_code=trusts).model
     base: Any = load_weights(
         note.base,
         choose_dtype(note.dtype, torch.device("cpu")),
         quantization=NF4(note.double_quant) if note.bits == 4 else Int8(),
         device=torch.device("cpu"),
         trust_remote_code=trusts,
-        kind=kind_of_adapter(find_artifact(Path(source))),
+        kind=adapter_model_kind(find_saved_model(Path(source))),
     )
     base = base.dequantize(dtype)
     resize_embeddings(base, loaded.tokenizer)
-    return load_adapter(base, find_artifact(Path(source)))
+    return load_adapter(base, find_saved_model(Path(source)))
 
 
 def _name(loaded: LoadedModel) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from xft.errors import CheckpointError, ConfigError
 from xft.export.card import is_on_hub
-from xft.models.adapters.lora import base_of_adapter, is_adapter
-from xft.models.saved_model import NOTE, find_artifact, read_note
+from xft.models.adapters.lora import adapter_base, is_adapter
+from xft.models.saved_model import METADATA_FILE, find_saved_model, read_metadata
 
 
 def check_push(name: str, source: str, merged: bool) -> None:
@@ -22,11 +22,11 @@ def check_push(name: str, source: str, merged: bool) -> None:
     """
     if name.count("/") != 1 or not all(name.split("/")) or name != name.strip():
         raise ConfigError(key="--push", got=name, expected="OWNER/NAME")
-    folder = find_artifact(Path(source))
+    folder = find_saved_model(Path(source))
     if merged or not is_adapter(folder):
         return
-    note = read_note(folder)
-    base = note.base if note is not None else base_of_adapter(folder)
+    note = read_metadata(folder)
+    base = note.base if note is not None else adapter_base(folder)
     if not is_on_hub(base):
         raise ConfigError(
             key="--push",
@@ -56,8 +56,8 @@ def push(folder: Path, name: str, public: bool = False) -> str:
 
     api = HfApi()
     # The metadata of a full model adds only a local path to the information in its config.
-    note = read_note(folder)
-    private_files = [NOTE] if note is not None and not is_on_hub(note.base) else []
+    note = read_metadata(folder)
+    private_files = [METADATA_FILE] if note is not None and not is_on_hub(note.base) else []
     try:
         api.create_repo(name, private=not public, exist_ok=True)
         commit = api.upload_folder(

@@ -1,35 +1,42 @@
-"""Models: load them, adapt them, run them on batches, let them answer."""
+"""Models: loading, adapters, scoring of batches, text generation and saved models."""
 
 from xft.compat import peft  # isort: skip  # noqa: F401
 
-from xft.models.adapters.lora import LoRA, adds_nothing
-from xft.models.attention import PACKED
-from xft.models.generation import Answer, Generator
+from xft.models.adapters.lora import LoRA, is_identity_adapter
+from xft.models.attention import ATTN_IMPLEMENTATION
+from xft.models.generation import Completion, TextGenerator
 from xft.models.loading import LoadedModel
 from xft.models.model_config import CausalLMConfig, RewardModelConfig, check_quantization
 from xft.models.quantization import NF4, Int8, Quantization
-from xft.models.saved_model import Note, find_artifact, open_artifact, read_note, save_artifact
-from xft.models.training_model import TrainingModel, target_logits, target_loss, unwrap
+from xft.models.saved_model import (
+    ModelMetadata,
+    find_saved_model,
+    load_saved_model,
+    read_metadata,
+    save_model,
+)
+from xft.models.scoring import target_logits, target_loss
+from xft.models.training_model import TrainingModel, unwrap
 
 __all__ = [
+    "ATTN_IMPLEMENTATION",
     "NF4",
-    "PACKED",
-    "Answer",
     "CausalLMConfig",
-    "Generator",
+    "Completion",
     "Int8",
     "LoRA",
     "LoadedModel",
-    "Note",
+    "ModelMetadata",
     "Quantization",
     "RewardModelConfig",
+    "TextGenerator",
     "TrainingModel",
-    "adds_nothing",
     "check_quantization",
-    "find_artifact",
-    "open_artifact",
-    "read_note",
-    "save_artifact",
+    "find_saved_model",
+    "is_identity_adapter",
+    "load_saved_model",
+    "read_metadata",
+    "save_model",
     "target_logits",
     "target_loss",
     "unwrap",

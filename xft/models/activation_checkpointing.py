@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from xft.models.forward_inputs import model_inputs
+from xft.models.forward_inputs import forward_inputs
 from xft.types import Batch
 
 
 @dataclass(frozen=True)
-class Kept:
+class ActivationMemory:
     """What a forward pass keeps.
 
     Attributes:
@@ -33,7 +33,7 @@ class Kept:
     layers: list[int]
     input: int
 
-    def with_again(self, tokens: int, count: int) -> int:
+    def with_checkpointing(self, tokens: int, count: int) -> int:
         """Bytes that so many tokens need at most, where the first ``count`` layers are made again: what all keep, and
         one layer while it is made again."""
         again, kept = self.layers[:count], self.layers[count:]
@@ -46,7 +46,7 @@ def checkpointed_layers(model: nn.Module) -> list[Any]:
     return [each for each in model.modules() if isinstance(each, GradientCheckpointingLayer)]
 
 
-def make_again(base: Any, count: int) -> None:
+def set_activation_checkpointing(base: Any, count: int) -> None:
     """Let the first layers be computed again in the backward pass, and no others.
 
     The first, for when the last gradients are taken what the later layers kept is gone.
@@ -63,7 +63,7 @@ def make_again(base: Any, count: int) -> None:
         layer.gradient_checkpointing = False
 
 
-def measure_kept(model: nn.Module, base: Any, batch: Batch) -> Kept:
+def measure_activation_memory(model: nn.Module, base: Any, batch: Batch) -> ActivationMemory:
     """Send a batch through the layers as in training, and count what each of them keeps.
 
     Nothing is kept beyond the layer that it belongs to, and no random number is used up.
@@ -96,16 +96,16 @@ def measure_kept(model: nn.Module, base: Any, batch: Batch) -> Kept:
     device = batch.input_ids.device
     try:
         with (
-            in_mode(model, training=True),
+            train_mode(model, training=True),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.enable_grad(),
             saved_tensors_hooks(pack, _unpack),
         ):
-            base.base_model(**model_inputs(model, batch, whole=True))
+            base.base_model(**forward_inputs(model, batch, full_sequence=True))
     finally:
         for each in hooks:
             each.remove()
-    return Kept(batch.input_ids.numel(), list(found.values()), max(inputs.values(), default=0))
+    return ActivationMemory(batch.input_ids.numel(), list(found.values()), max(inputs.values(), default=0))
 
 
 def _hooked(layer: nn.Module, begin: Any, end: Any) -> list[Any]:
@@ -117,7 +117,7 @@ def _unpack(_: Any) -> Tensor:
 
 
 @contextmanager
-def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+def train_mode(model: nn.Module, training: bool) -> Iterator[None]:
     """With every module in training, or in evaluation; afterwards each is as it was."""
     modules = [each for each in model.modules() if each.training is not training]
     model.train(training)

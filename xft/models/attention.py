@@ -24,9 +24,9 @@ from xft.distributed import heads_to_seq, seq_to_heads
 from xft.kernels import block_attention
 from xft.types import SequenceParallelGroup
 
-PACKED = "xft_packed"
+ATTN_IMPLEMENTATION = "xft_packed"
 
-LONGEST_IN_BLOCKS = 8192
+MAX_BLOCK_LENGTH = 8192
 """Tokens of a sample up to which :func:`xft.kernels.attention_blocks` is used on a CPU. It is faster than torch's beyond
 that too, but a block's scores take memory: with 9 heads some 100 MiB at this length."""
 
@@ -84,11 +84,11 @@ def packed_attention(
         found = block_attention(query[0], key[0], value[0], scale, sliding_window, seq_lens)
         found = found[None].transpose(1, 2)
     else:
-        found = _by_segment(query, key, value, seq_lens, scale, sliding_window, dropout)
+        found = _per_segment(query, key, value, seq_lens, scale, sliding_window, dropout)
     return found if sequence is None else heads_to_seq(found, sequence), None
 
 
-def _by_segment(
+def _per_segment(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -119,7 +119,7 @@ def _in_blocks(query: Tensor, lengths: Sequence[int]) -> bool:
     return (
         query.device.type == "cpu"
         and query.dtype in (torch.bfloat16, torch.float16)
-        and max(lengths) <= LONGEST_IN_BLOCKS
+        and max(lengths) <= MAX_BLOCK_LENGTH
     )
 
 
@@ -159,7 +159,7 @@ def _varlen(
     return found[None]
 
 
-def placeholder_mask(device: torch.device) -> Tensor:
+def unused_mask(device: torch.device) -> Tensor:
     """What is passed as the mask of a flat batch.
 
     It has four dimensions, which transformers takes for a finished mask and makes none of its
@@ -181,5 +181,5 @@ def _window_mask(query: Tensor, window: int | None) -> Tensor | None:
     return (back >= 0) & (back < window)
 
 
-AttentionInterface.register(PACKED, packed_attention)
-AttentionMaskInterface.register(PACKED, sdpa_mask)
+AttentionInterface.register(ATTN_IMPLEMENTATION, packed_attention)
+AttentionMaskInterface.register(ATTN_IMPLEMENTATION, sdpa_mask)

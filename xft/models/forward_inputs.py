@@ -1,4 +1,4 @@
-"""What is laid before a model of a batch: all of it, or the share of this rank."""
+"""Keyword arguments of a model's forward call for a batch, or for this rank's slice of it."""
 
 from typing import Any
 
@@ -8,37 +8,23 @@ from torch.nn.functional import pad
 
 from xft.distributed import padded_length, split_sequence
 from xft.kernels.shapes import MULTIPLE
-from xft.models.attention import PACKED, placeholder_mask
-from xft.models.neftune import noisy_embeddings
+from xft.models.attention import ATTN_IMPLEMENTATION, unused_mask
+from xft.models.model_options import model_options
+from xft.models.neftune import add_embedding_noise
 from xft.types import IGNORE_INDEX, Batch
 
-_MARK = "_xft_uses_kernels"
 
-
-def use_kernels(model: nn.Module, wanted: bool) -> None:
-    """Say of a model, before an adapter is put on it, whether it is computed with ``xft.kernels``.
-
-    A copy of the model is computed as the model is.
-    """
-    setattr(model, _MARK, wanted)
-
-
-def uses_kernels(model: Any) -> bool:
-    """Whether a model, with or without an adapter, is computed with ``xft.kernels``."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return bool(getattr(base, _MARK, True))
-
-
-def model_inputs(model: nn.Module, batch: Batch, whole: bool = False) -> dict[str, Any]:
-    """The arguments of the forward call of a model, with or without an adapter.
+def forward_inputs(model: nn.Module, batch: Batch, full_sequence: bool = False) -> dict[str, Any]:
+    """Build the keyword arguments of a forward call.
 
     Args:
-        model: of transformers.
+        model: of transformers, with or without an adapter.
         batch: flat or padded.
-        whole: whether some tokens may stand behind a flat batch, in a segment of their own, where that suits
-            kernels.
+        full_sequence: the caller selects positions itself: a flat batch may be padded, in a segment of its own,
+            to a length that suits the kernels.
     """
     group, lengths = batch.sequence, batch.seq_lens
+    fused_kernels = model_options(model).fused_kernels
     arguments: dict[str, Any] = {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
@@ -46,58 +32,65 @@ def model_inputs(model: nn.Module, batch: Batch, whole: bool = False) -> dict[st
         "use_cache": False,
     }
     if group is not None:
-        behind = padded_length(sum(lengths), group) - sum(lengths)
-        lengths = [*lengths, behind] if behind else lengths
+        padding = padded_length(sum(lengths), group) - sum(lengths)
+        lengths = [*lengths, padding] if padding else lengths
         arguments |= {
             "input_ids": split_sequence(batch.input_ids, group),
             "position_ids": split_sequence(batch.position_ids, group),
             "sequence": group,
         }
-    elif whole and lengths and uses_kernels(model):
-        behind = -sum(lengths) % MULTIPLE
-        lengths = [*lengths, behind] if behind else lengths
+    elif full_sequence and lengths and fused_kernels:
+        padding = -sum(lengths) % MULTIPLE
+        lengths = [*lengths, padding] if padding else lengths
         for name in ("input_ids", "position_ids"):
-            arguments[name] = pad(arguments[name], (0, behind))
-    embeddings = noisy_embeddings(model, batch, arguments["input_ids"])
+            arguments[name] = pad(arguments[name], (0, padding))
+    embeddings = add_embedding_noise(model, batch, arguments["input_ids"])
     if embeddings is not None:
         arguments["input_ids"], arguments["inputs_embeds"] = None, embeddings
     config: Any = model.config
-    if lengths and config._attn_implementation == PACKED:
-        arguments["attention_mask"] = placeholder_mask(batch.input_ids.device)
+    if lengths and config._attn_implementation == ATTN_IMPLEMENTATION:
+        arguments["attention_mask"] = unused_mask(batch.input_ids.device)
         arguments["seq_lens"] = lengths
-        arguments["kernels"] = uses_kernels(model)
+        arguments["kernels"] = fused_kernels
     return arguments
 
 
-def predictions(batch: Batch) -> tuple[Tensor, Tensor]:
-    """``(batch, seq)``, whether the next token is trained; and ``(targets,)``, those tokens. Both are
-    of this rank's share, where ranks share the tokens out."""
+def shifted_target_mask(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the mask of positions whose next token is a target, and the targets.
+
+    Returns:
+        ``(batch, seq)`` bool and ``(targets,)`` ids, of this rank's slice under sequence parallelism.
+    """
     following = torch.full_like(batch.labels, IGNORE_INDEX)
     following[:, :-1] = batch.labels[:, 1:]
     if batch.sequence is not None:
         following = split_sequence(following, batch.sequence, IGNORE_INDEX)
-    keep = following != IGNORE_INDEX
-    return keep, following[keep]
+    mask = following != IGNORE_INDEX
+    return mask, following[mask]
 
 
-def own_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
-    """Places and ids of the trained tokens that are predicted from this rank's share of the batch, and how many of
-    the batch come before them. The places are counted from the beginning of the share."""
-    places, group = batch.target_positions, batch.sequence
+def local_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
+    """Return the targets that this rank's slice of the batch predicts.
+
+    Returns:
+        ``(targets,)`` positions from the beginning of the slice, ``(targets,)`` ids, and the number of targets
+        of the batch before the slice.
+    """
+    positions, group = batch.target_positions, batch.sequence
     begin, before = 0, 0
     if group is not None:
-        share = padded_length(batch.labels.shape[1], group) // group.size
-        begin = group.rank * share
-        before = int((places < begin).sum())
-        places = places[before : before + int((places[before:] < begin + share).sum())]
-    return places - begin, batch.labels.flatten()[places + 1], before
+        length = padded_length(batch.labels.shape[1], group) // group.size
+        begin = group.rank * length
+        before = int((positions < begin).sum())
+        positions = positions[before : before + int((positions[before:] < begin + length).sum())]
+    return positions - begin, batch.labels.flatten()[positions + 1], before
 
 
-def own_counts(batch: Batch, number: int) -> list[int]:
-    """How many of this rank's ``number`` targets each sample has."""
+def local_target_counts(batch: Batch, count: int) -> list[int]:
+    """Return how many of this rank's ``count`` targets belong to each sample."""
     counts = batch.targets_per_sample
     if batch.sequence is None:
         return counts
-    _, _, before = own_targets(batch)
-    own: list[int] = torch.tensor([0, *counts]).cumsum(0).clamp(before, before + number).diff().tolist()
-    return own
+    _, _, before = local_targets(batch)
+    local: list[int] = torch.tensor([0, *counts]).cumsum(0).clamp(before, before + count).diff().tolist()
+    return local

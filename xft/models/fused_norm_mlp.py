@@ -1,10 +1,11 @@
-"""Norms and inner layers of transformers' models, with their training step as one operation.
+"""RMSNorm and gated MLP modules of transformers whose training step is one operation.
 
-A module is given a subclass of its own class, so that names, weights and files stay as they are and no class
-of transformers' is changed. Whether a class computes what the kernel does is not read from its name: it
-is asked, with random numbers, and must give the same bits. In evaluation a module is what it was.
+A module gets a subclass of its own class: names, weights and files stay the same, and no class of transformers is
+changed. Class names do not decide whether a module computes the formula of the kernel. Each class is tested with
+random numbers, and must give the same bits. In evaluation the original forward pass runs.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,24 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from xft.kernels import rms_norm, rms_norm_reference, silu_gate, silu_gate_reference
+from xft.models.param_shapes import is_sharded
+
+ModuleClass = Any
+"""A subclass of ``nn.Module`` that is known only at run time."""
 
 
 def fuse_modules(model: nn.Module) -> None:
-    """Let the modules of a model that fit be computed with kernels in training."""
-    fits: dict[Any, bool] = {}
+    """Replace the training step of matching modules by kernels."""
+    matches: dict[tuple[Any, type], bool] = {}
     for module in model.modules():
-        kind: Any = type(module)
-        fused = _norm(kind) if _is_norm(module) else _inner(kind) if _is_inner(module) else None
-        if fused is None or any(hasattr(each, "ds_id") for each in module.parameters()):
+        if _is_norm(module):
+            make, reference = _fused_norm, _reference_norm
+        elif _is_gated_mlp(module):
+            make, reference = _fused_mlp, _reference_mlp
+        else:
             continue
-        asked = kind, type(getattr(module, "act_fn", None))
-        if asked not in fits:
-            fits[asked] = _same_bits(module, _plain_norm if _is_norm(module) else _plain_inner)
-        if fits[asked]:
-            module.__class__ = fused
+        if any(hasattr(weight, "ds_id") for weight in module.parameters()):
+            continue
+        key: tuple[Any, type] = (type(module), type(getattr(module, "act_fn", None)))
+        if key not in matches:
+            matches[key] = _is_bitwise_equal(module, reference)
+        if matches[key]:
+            module.__class__ = make(key[0])
 
 
-def _is_norm(module: Any) -> bool:
+def _is_norm(module: nn.Module) -> bool:
+    """Return whether a module looks like an RMSNorm: a vector of weights, an epsilon, and the name."""
     weight = getattr(module, "weight", None)
     return (
         "RMSNorm" in type(module).__name__
@@ -39,30 +49,27 @@ def _is_norm(module: Any) -> bool:
     )
 
 
-def _is_inner(module: Any) -> bool:
+def _is_gated_mlp(module: nn.Module) -> bool:
     names = ("gate_proj", "up_proj", "down_proj")
-    return all(isinstance(getattr(module, each, None), nn.Module) for each in names) and hasattr(
-        module, "act_fn"
-    )
+    layers = [getattr(module, name, None) for name in names]
+    return all(isinstance(layer, nn.Module) for layer in layers) and hasattr(module, "act_fn")
 
 
-def _eps(module: Any) -> float | None:
+def _eps(module: nn.Module) -> Any:
     return getattr(module, "variance_epsilon", getattr(module, "eps", None))
 
 
-def _plain_norm(module: Any, x: Tensor) -> Tensor:
-    eps = _eps(module)
-    assert eps is not None
-    return rms_norm_reference(x, module.weight, eps)
+def _reference_norm(module: Any, x: Tensor) -> Tensor:
+    return rms_norm_reference(x, module.weight, _eps(module))
 
 
-def _plain_inner(module: Any, x: Tensor) -> Tensor:
+def _reference_mlp(module: Any, x: Tensor) -> Tensor:
     result: Tensor = module.down_proj(silu_gate_reference(module.gate_proj(x), module.up_proj(x)))
     return result
 
 
-def _same_bits(module: Any, plain: Any) -> bool:
-    """Whether a module of a model that was just loaded computes the plain formula."""
+def _is_bitwise_equal(module: Any, reference: Callable[[Any, Tensor], Tensor]) -> bool:
+    """Compare a newly loaded module with the reference formula on random numbers."""
     weight = module.weight if _is_norm(module) else module.gate_proj.weight
     width = len(weight) if _is_norm(module) else getattr(module.gate_proj, "in_features", None)
     if width is None or weight.device.type == "meta":
@@ -70,41 +77,41 @@ def _same_bits(module: Any, plain: Any) -> bool:
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
     x = torch.randn(1, 3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, dtype)
     with torch.no_grad():
-        found, expected = module(x), plain(module, x)
-    return isinstance(found, Tensor) and torch.equal(found, expected)
+        output, expected = module(x), reference(module, x)
+    return isinstance(output, Tensor) and torch.equal(output, expected)
 
 
-def _trains(x: Tensor, *weights: Tensor) -> bool:
-    """Whether a gradient is wanted, and all is of one type and whole on this rank."""
-    sharded = any(hasattr(each, "ds_id") or hasattr(each, "device_mesh") for each in weights)
-    same = all(each.dtype == x.dtype for each in weights)
-    return torch.is_grad_enabled() and same and not sharded and not torch.is_autocast_enabled(x.device.type)
+def _can_fuse(x: Tensor, *weights: Tensor) -> bool:
+    """Return whether gradients are enabled, all dtypes are equal, and no weight is sharded."""
+    sharded = any(is_sharded(weight) for weight in weights)
+    same_dtype = all(weight.dtype == x.dtype for weight in weights)
+    autocast = torch.is_autocast_enabled(x.device.type)
+    return torch.is_grad_enabled() and same_dtype and not sharded and not autocast
 
 
 @cache
-def _norm(kind: Any) -> Any:
-    """A subclass of a class of norms."""
+def _fused_norm(original: ModuleClass) -> ModuleClass:
+    """Make a subclass of an RMSNorm class."""
 
     def forward(self: Any, hidden_states: Tensor) -> Tensor:
-        if not self.training or not _trains(hidden_states, self.weight):
-            found: Tensor = kind.forward(self, hidden_states)
-            return found
-        eps = _eps(self)
-        assert eps is not None
-        return rms_norm(hidden_states, self.weight, eps)
+        if not self.training or not _can_fuse(hidden_states, self.weight):
+            result: Tensor = original.forward(self, hidden_states)
+            return result
+        return rms_norm(hidden_states, self.weight, _eps(self))
 
-    return type(f"Fused{kind.__name__}", (kind,), {"forward": forward, "__module__": __name__})
+    return type(f"Fused{original.__name__}", (original,), {"forward": forward, "__module__": __name__})
 
 
 @cache
-def _inner(kind: Any) -> Any:
-    """A subclass of a class of gated inner layers."""
+def _fused_mlp(original: ModuleClass) -> ModuleClass:
+    """Make a subclass of a gated MLP class."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
-        if not self.training or not _trains(x):
-            found: Tensor = kind.forward(self, x)
-            return found
-        result: Tensor = self.down_proj(silu_gate(self.gate_proj(x), self.up_proj(x)))
+        result: Tensor
+        if not self.training or not _can_fuse(x):
+            result = original.forward(self, x)
+        else:
+            result = self.down_proj(silu_gate(self.gate_proj(x), self.up_proj(x)))
         return result
 
-    return type(f"Fused{kind.__name__}", (kind,), {"forward": forward, "__module__": __name__})
+    return type(f"Fused{original.__name__}", (original,), {"forward": forward, "__module__": __name__})

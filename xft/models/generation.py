@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -13,23 +13,25 @@ from xft.errors import ModelError
 from xft.templates import BoundTemplate
 from xft.types import Messages, Tokenizer
 
+FinishReason = Literal["stop", "length"]
+
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model said.
+class Completion:
+    """A generated answer.
 
     Attributes:
         text: without special tokens.
-        stopped: whether the model ended its turn itself, before the limit.
+        finish_reason: ``stop`` if the model ended its turn, ``length`` if it reached ``max_new_tokens``.
         num_tokens: tokens generated, the end-of-turn token included.
     """
 
     text: str
-    stopped: bool
+    finish_reason: FinishReason
     num_tokens: int
 
 
-class Generator:
+class TextGenerator:
     """Answers conversations with a model.
 
     Args:
@@ -70,7 +72,7 @@ class Generator:
         max_new_tokens: int = 128,
         temperature: float = 0.0,
         batch_size: int = 16,
-    ) -> list[Answer]:
+    ) -> list[Completion]:
         """Answer conversations, several at once.
 
         Args:
@@ -79,11 +81,11 @@ class Generator:
             temperature: 0 takes the likeliest token each time.
             batch_size: conversations at once.
         """
-        answers: list[Answer] = []
+        answers: list[Completion] = []
         for start in range(0, len(conversations), batch_size):
             prompts = [self.encode(each) for each in conversations[start : start + batch_size]]
             width = max(len(each) for each in prompts)
-            output = self.run(prompts, max_new_tokens, temperature)
+            output = self.generate(prompts, max_new_tokens, temperature)
             answers += [self._read(row[width:].tolist()) for row in output]
         return answers
 
@@ -135,7 +137,7 @@ class Generator:
         if failure:
             raise failure[0]
 
-    def run(
+    def generate(
         self,
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
@@ -199,12 +201,14 @@ class Generator:
         """The adapter on, or off."""
         return self.model.disable_adapter() if self.base else nullcontext()
 
-    def _read(self, ids: list[int]) -> Answer:
+    def _read(self, ids: list[int]) -> Completion:
         for position, token in enumerate(ids):
             if token in self.stop_ids:
                 text = self.tokenizer.decode(ids[:position], skip_special_tokens=True)
-                return Answer(str(text).strip(), True, position + 1)
-        return Answer(str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip(), False, len(ids))
+                return Completion(str(text).strip(), "stop", position + 1)
+        return Completion(
+            str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip(), "length", len(ids)
+        )
 
 
 def stop_ids(tokenizer: Tokenizer, template: BoundTemplate) -> list[int]:

@@ -1,4 +1,4 @@
-"""Read a GGUF file with transformers' own reader, which shares nothing with what wrote it."""
+"""Read GGUF files with the reader of transformers, which shares no code with the writer of xft."""
 
 import io
 from contextlib import redirect_stderr
@@ -15,17 +15,17 @@ from xft.utils import console
 
 
 def load_gguf(file: Path, dtype: torch.dtype) -> LoadedModel:
-    """Load the model of a GGUF file, dequantised, and its tokenizer.
+    """Load the dequantized model and the tokenizer of a GGUF file.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: the file cannot be read.
     """
     console.silence_progress_bars()
     try:
-        with redirect_stderr(io.StringIO()):  # a bar that cannot be switched off otherwise
+        with redirect_stderr(io.StringIO()):  # its progress bar has no switch
             model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
             tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{file}: transformers cannot read it ({first[:300]})") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{file}: transformers cannot read it ({reason[:300]})") from error
     return LoadedModel(cast(PreTrainedModel, model), cast(Tokenizer, tokenizer))

@@ -5,51 +5,53 @@ from typing import Any, Literal, cast
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ModelError
-from xft.models.attention import PACKED
-from xft.models.hub import hub_options, resolve_path, unreadable
-from xft.models.param_shapes import whole_shape
+from xft.models.attention import ATTN_IMPLEMENTATION
+from xft.models.families import family_of
+from xft.models.hub import hub_options, load_error, resolve_path
+from xft.models.param_shapes import full_shape
 from xft.models.quantization import Quantization
-from xft.models.reward_head import CLASSES, LOADERS, Kind, check_kind, kind_of, put_scalar_head
+from xft.models.reward_head import CLASSES, LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
 from xft.types import Tokenizer
 from xft.utils import console
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Values of ``config.layer_types`` that isolate the segments of a packed row."""
 
 
 @dataclass
 class LoadedModel:
-    """A model in memory, and its tokenizer."""
+    """A model in memory and its tokenizer."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: Tokenizer
 
     @property
     def base(self) -> PreTrainedModel:
-        """The transformers model below the adapter, if there is one."""
+        """Return the transformers model below the adapter, or the model itself."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     @property
-    def packs(self) -> bool:
-        """Whether samples can stand behind each other without seeing each other.
+    def supports_packing(self) -> bool:
+        """Return whether packed samples are isolated from each other.
 
-        Attention can be told where a sample ends; convolutions and recurrent layers cannot.
+        Attention can be restricted to segments; convolutions and recurrent layers cannot.
         """
-        base: Any = self.base
-        kinds = set(getattr(base.config, "layer_types", None) or [])
-        remembers = bool(getattr(base, "_is_stateful", False)) or bool(
-            kinds - {"full_attention", "sliding_attention", "chunked_attention"}
-        )
-        return bool(getattr(base, "_supports_attention_backend", False)) and not remembers
+        base = self.base
+        layer_types = set(getattr(base.config, "layer_types", None) or [])
+        stateful = base._is_stateful or bool(layer_types - _ATTENTION_LAYERS)
+        return bool(base._supports_attention_backend) and not stateful
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type that a name stands for on a device; ``auto`` is bf16 where it is computed in."""
+    """Resolve the name of a dtype; ``auto`` is bf16 on hardware with native bf16 arithmetic."""
     if name != "auto":
-        return getattr(torch, name)
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type == "cpu":
@@ -58,32 +60,35 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
-    """Load a tokenizer from a folder, the hub, or the embedded model.
+    """Load a tokenizer from a folder, the hub, or the bundled model.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: the tokenizer does not exist or cannot be read.
     """
-    where = resolve_path(path)
+    source = resolve_path(path)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(where, **hub_options(where, trust_remote_code))
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **hub_options(source, trust_remote_code))
     except Exception as error:
-        raise ModelError(unreadable("tokenizer", path, error)) from error
+        raise ModelError(load_error("tokenizer", path, error)) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return cast(Tokenizer, tokenizer)
 
 
-def load_config(path: str, trust_remote_code: bool = False) -> Any:
-    """Load the config of a model, as transformers has it.
+def load_config(path: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Load the transformers config of a model.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: the config does not exist or cannot be read.
     """
-    where = resolve_path(path)
+    source = resolve_path(path)
     try:
-        return AutoConfig.from_pretrained(where, **hub_options(where, trust_remote_code))
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            source, **hub_options(source, trust_remote_code)
+        )
     except Exception as error:
-        raise ModelError(unreadable("model", path, error)) from error
+        raise ModelError(load_error("model", path, error)) from error
+    return config
 
 
 def load_weights(
@@ -93,7 +98,7 @@ def load_weights(
     quantization: Quantization | None = None,
     device: torch.device | None = None,
     trust_remote_code: bool = False,
-    kind: Kind | None = None,
+    kind: ModelKind | None = None,
 ) -> PreTrainedModel:
     """Load the weights of a model.
 
@@ -111,61 +116,69 @@ def load_weights(
         ModelError: the weights cannot be read, or the folder holds another kind.
     """
     console.silence_progress_bars()
-    where = resolve_path(path)
+    source = resolve_path(path)
     config = load_config(path, trust_remote_code)
-    kind = kind or kind_of(config)
+    kind = kind or model_kind_of(config)
     check_kind(path, config, kind)
-    options: dict[str, Any] = hub_options(where, trust_remote_code)
+    options: dict[str, Any] = hub_options(source, trust_remote_code)
     if quantization is not None:
-        compute = torch.bfloat16 if dtype == "auto" else dtype
-        options["quantization_config"] = quantization.config(compute)
-    # What ranks share out as it is read must be placed by nobody else.
-    shared_out = quantization is None and is_deepspeed_zero3_enabled()
-    if not shared_out and device is not None and (device.type == "cuda" or quantization is not None):
+        compute_dtype = torch.bfloat16 if dtype == "auto" else dtype
+        options["quantization_config"] = quantization.config(compute_dtype)
+    # DeepSpeed itself places weights that it shards while they are read.
+    sharded = quantization is None and is_deepspeed_zero3_enabled()
+    if not sharded and device is not None and (device.type == "cuda" or quantization is not None):
         options["device_map"] = {"": device}
     if kind == "reward_model":
         options["num_labels"] = 1
     if attn_implementation == "auto":
         attn_implementation = _choose_attention(config, kind)
     try:
-        model, said = LOADERS[kind].from_pretrained(
-            where, dtype=dtype, attn_implementation=attn_implementation, output_loading_info=True, **options
+        model, loading_info = LOADERS[kind].from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            output_loading_info=True,
+            **options,
         )
     except Exception as error:
-        raise ModelError(unreadable("model", path, error)) from error
+        raise ModelError(load_error("model", path, error)) from error
     if kind == "reward_model":
-        put_scalar_head(model, path, said["missing_keys"])
-    _keep_quantised_weights(model)
-    if shared_out and device is not None:
-        for each in model.buffers():
-            each.data = each.data.to(device)
+        attach_score_head(model, path, loading_info["missing_keys"])
+    _keep_quantized_weights(model)
+    if sharded and device is not None:
+        for buffer in model.buffers():
+            buffer.data = buffer.data.to(device)
     elif device is not None and "device_map" not in options:
         model.to(device)
     return cast(PreTrainedModel, model)
 
 
-def _keep_quantised_weights(model: PreTrainedModel) -> None:
-    """On a CPU, bitsandbytes repacks 4-bit weights for speed when a model is evaluated, and rounds
-    their constants to bf16 on the way: the first validation would change the base that is trained."""
+def _keep_quantized_weights(model: PreTrainedModel) -> None:
+    """Prevent bitsandbytes from repacking 4-bit weights on a CPU.
+
+    In evaluation it repacks them for speed and rounds their constants to bf16: the first validation would change
+    the base of the adapter.
+    """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
-    """Make room for tokens that the model has no embedding for. Never shrinks."""
+    """Grow the embeddings to the size of the tokenizer. They never shrink."""
     embeddings: Any = model.get_input_embeddings()
-    rows = whole_shape(embeddings.weight)[0]
+    rows = full_shape(embeddings.weight)[0]
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
 
 
-def _choose_attention(config: Any, kind: Kind) -> str:
-    """Ours, unless the architecture does something in attention that ours does not know."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    special = getattr(text, "attn_logit_softcapping", None) or getattr(text, "model_type", "") == "gpt_oss"
+def _choose_attention(config: PretrainedConfig, kind: ModelKind) -> str:
+    """Select xft's attention if the model class supports it and its family has no exception."""
+    family = family_of(config)
+    if family.attn_implementation is not None:
+        return family.attn_implementation
     try:
         supported = bool(CLASSES[kind][type(config)]._supports_attention_backend)
     except KeyError:
         supported = False
-    return PACKED if supported and not special else ("eager" if special else "sdpa")
+    return ATTN_IMPLEMENTATION if supported else "sdpa"

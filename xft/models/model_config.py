@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ConfigError
 from xft.models.adapters.lora import LoRA
-from xft.models.forward_inputs import use_kernels
 from xft.models.fused_norm_mlp import fuse_modules
 from xft.models.hub import resolve_path
 from xft.models.loading import (
@@ -20,9 +19,11 @@ from xft.models.loading import (
     load_weights,
     resize_embeddings,
 )
-from xft.models.neftune import use_noise
+from xft.models.model_options import ModelOptions, model_options, set_model_options
+from xft.models.neftune import enable_neftune
 from xft.models.quantization import Quantization
-from xft.models.reward_head import Kind
+from xft.models.reward_head import ModelKind
+from xft.models.scoring import has_linear_head
 from xft.registry import register
 from xft.types import Tokenizer
 
@@ -62,7 +63,7 @@ class CausalLMConfig:
     fused_kernels: bool = True
     neftune_alpha: float | None = None
 
-    kind: ClassVar[Kind] = "causal_lm"
+    kind: ClassVar[ModelKind] = "causal_lm"
 
     def __post_init__(self) -> None:
         if self.neftune_alpha is not None and self.neftune_alpha <= 0:
@@ -117,23 +118,24 @@ class CausalLMConfig:
         # peft saves this path as the base of the adapter: it must be valid from any working directory.
         source = resolve_path(self.path)
         model.name_or_path = str(Path(source).absolute()) if Path(source).is_dir() else source
-        self._configure(model)
+        set_model_options(model, ModelOptions(self.fused_kernels))
+        enable_neftune(model, self.neftune_alpha)
         resize_embeddings(model, tokenizer)
+        model.config.use_cache = False
         if self.gradient_checkpointing is True:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if self.fused_kernels:
             fuse_modules(model)
+        # Under ZeRO-3 the weights are unusable until DeepSpeed is initialized; the first batch checks then.
+        if self.kind == "causal_lm" and self.fused_kernels and not is_deepspeed_zero3_enabled():
+            ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+            model_options(model).linear_head = has_linear_head(model, ids)
         if adapter is None:
             return LoadedModel(model, tokenizer)
         new_tokens = [
             tokenizer.convert_tokens_to_ids(name) for name in self.additional_special_tokens or []
         ]
         return LoadedModel(adapter.apply(model, new_tokens, self.fused_kernels), tokenizer)
-
-    def _configure(self, model: PreTrainedModel) -> None:
-        use_noise(model, self.neftune_alpha)
-        use_kernels(model, self.fused_kernels)
-        model.config.use_cache = False
 
 
 @register("model", "reward_model")
@@ -145,7 +147,7 @@ class RewardModelConfig(CausalLMConfig):
     :class:`CausalLMConfig`. With an adapter, the head is fully trained too, in fp32.
     """
 
-    kind: ClassVar[Kind] = "reward_model"
+    kind: ClassVar[ModelKind] = "reward_model"
 
 
 def check_quantization(adapter: LoRA | None, quantization: Quantization | None) -> None:

@@ -1,4 +1,4 @@
-"""NEFTune: noise on the embeddings of a model in training (Jain et al. 2023, https://arxiv.org/abs/2310.05914)."""
+"""NEFTune: noise on the embeddings in training (Jain et al. 2023, https://arxiv.org/abs/2310.05914)."""
 
 import inspect
 from typing import Any
@@ -6,63 +6,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from transformers import PreTrainedModel
 
 from xft.distributed import split_sequence
 from xft.errors import ConfigError
+from xft.models.families import family_of
+from xft.models.model_options import model_options, without_adapter
 from xft.types import Batch
 
-_MARK = "_xft_noise"
 
-
-def use_noise(model: nn.Module, alpha: float | None) -> None:
-    """Say of a model, before an adapter is put on it, how strong the noise on its embeddings is.
+def enable_neftune(model: PreTrainedModel, alpha: float | None) -> None:
+    """Set the strength of the noise on the embeddings of a model.
 
     Args:
-        model: of transformers.
-        alpha: of the paper; ``None`` is no noise.
+        model: of transformers, before an adapter is attached.
+        alpha: of the paper; ``None`` adds no noise.
 
     Raises:
-        ConfigError: the model wants to see ids, and not embeddings alone.
+        ConfigError: the model needs token ids, not only embeddings.
     """
-    setattr(model, _MARK, alpha)
+    model_options(model).neftune_alpha = alpha
     if alpha is None:
         return
-    below: Any = model
-    decoder = below.get_decoder() if hasattr(below, "get_decoder") else None
-    takes = inspect.signature((decoder if decoder is not None else model).forward).parameters
-    config = below.config.get_text_config()
-    # Gemma 3n looks ids up a second time in each layer, and would leave that out without a word.
-    if "inputs_embeds" not in takes or getattr(config, "hidden_size_per_layer_input", None):
+    decoder: Any = model.get_decoder() or model
+    accepted = inspect.signature(decoder.forward).parameters
+    if "inputs_embeds" not in accepted or not family_of(model.config).accepts_embeddings:
         raise ConfigError(
-            f"model.neftune_alpha: {type(model).__name__} cannot be given embeddings in place of ids, so nothing can be "
-            "added to them; set neftune_alpha=None"
+            f"model.neftune_alpha: {type(model).__name__} does not accept embeddings in place of ids, so no noise can "
+            "be added; set neftune_alpha=None",
+            key="model.neftune_alpha",
+            got=alpha,
         )
 
 
-def noisy_embeddings(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tensor | None:
-    """The embeddings of a batch with noise, where the model is in training and has any.
+def add_embedding_noise(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tensor | None:
+    """Compute the embeddings of a batch with NEFTune noise.
 
-    Each number gets one that is drawn evenly from ``±alpha / sqrt(L · d)``, with ``d`` the width of the model and
-    ``L`` the length of the sample that the token belongs to: in a packed row each sample has its own, and padding
-    counts nowhere and gets no noise. It is drawn from torch's generator of the device, whose state is in every
-    checkpoint.
+    The noise is uniform in ``±alpha / sqrt(L · d)``, with the hidden size ``d`` and the length ``L`` of the sample
+    of each token. In a packed row each sample has its own length; padding is not counted and gets no noise.
+    The noise comes from torch's generator of the device, whose state is part of every checkpoint.
 
     Args:
         model: of transformers, with or without an adapter.
         batch: flat or padded.
-        input_ids: of the batch, with or without more tokens behind; of this rank's share, where ranks share the
-            tokens out.
+        input_ids: ids of the batch, possibly padded on the right; of this rank's slice under sequence parallelism.
 
     Returns:
-        ``(batch, seq, width)`` in the type of the embeddings; ``None`` where there is no noise.
+        ``(batch, seq, hidden)`` in the dtype of the embeddings; ``None`` in evaluation or without NEFTune.
     """
-    below: Any = model
-    base: Any = below.get_base_model() if hasattr(below, "get_base_model") else below
-    alpha: float | None = getattr(base, _MARK, None)
+    alpha = model_options(model).neftune_alpha
     if alpha is None or not model.training:
         return None
+    base: Any = without_adapter(model)
     embeddings: Tensor = base.get_input_embeddings()(input_ids)
-    lengths = _lengths(batch)
+    lengths = _sample_lengths(batch)
     if batch.sequence is not None:
         lengths = split_sequence(lengths, batch.sequence, float("inf"))
     lengths = pad(lengths, (0, embeddings.shape[1] - lengths.shape[1]), value=float("inf"))
@@ -71,15 +68,15 @@ def noisy_embeddings(model: nn.Module, batch: Batch, input_ids: Tensor) -> Tenso
     return embeddings + (noise * scale.unsqueeze(-1)).to(embeddings.dtype)
 
 
-def _lengths(batch: Batch) -> Tensor:
-    """``(batch, seq)`` in fp32: the length of the sample that each token belongs to; infinite for padding."""
+def _sample_lengths(batch: Batch) -> Tensor:
+    """Return ``(batch, seq)`` fp32 lengths of the sample of each token; infinite for padding."""
     ids = batch.input_ids
     if batch.seq_lens:
-        # Made on the host, so that the device is not waited for.
-        lengths = torch.tensor(batch.seq_lens)
-        each = lengths.repeat_interleave(lengths).float().view(ids.shape)
-        return each.to(ids.device, non_blocking=True)
+        # Computed on the host: no synchronization with the device.
+        segments = torch.tensor(batch.seq_lens)
+        lengths = segments.repeat_interleave(segments).float().view(ids.shape)
+        return lengths.to(ids.device, non_blocking=True)
     if batch.attention_mask is None:
         return torch.full(ids.shape, float(ids.shape[1]), device=ids.device)
-    each = batch.attention_mask.sum(dim=1, keepdim=True).float().expand(ids.shape)
-    return each.masked_fill(batch.attention_mask == 0, float("inf"))
+    lengths = batch.attention_mask.sum(dim=1, keepdim=True).float().expand(ids.shape)
+    return lengths.masked_fill(batch.attention_mask == 0, float("inf"))

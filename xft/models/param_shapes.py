@@ -1,29 +1,35 @@
-"""How large weights are, also those that no rank has as a whole.
+"""Full sizes of parameters, including parameters that are sharded over ranks.
 
-Under ZeRO-3 a weight is an empty tensor for most of the time; what it is as a whole stands in
-attributes that DeepSpeed gives it.
+Under ZeRO-3 a parameter is an empty tensor most of the time; DeepSpeed records its full shape in attributes.
 """
 
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-def whole_shape(weight: nn.Parameter) -> torch.Size:
-    """The shape of a weight, also where this rank has only a share of it."""
+def is_sharded(weight: Tensor) -> bool:
+    """Return whether a rank holds only a part of a weight (ZeRO-3, or a DTensor of FSDP2)."""
+    return hasattr(weight, "ds_id") or hasattr(weight, "device_mesh")
+
+
+def full_shape(weight: nn.Parameter) -> torch.Size:
+    """Return the full shape of a parameter, also if it is sharded."""
     shape: torch.Size = getattr(weight, "ds_shape", weight.shape)
     return shape
 
 
-def whole_bytes(weight: nn.Parameter) -> int:
-    """The bytes that a weight takes as a whole."""
-    return whole_shape(weight).numel() * weight.element_size()
+def full_nbytes(weight: nn.Parameter) -> int:
+    """Return the size of the full parameter in bytes."""
+    return full_shape(weight).numel() * weight.element_size()
 
 
-def num_weights(weight: nn.Parameter) -> int:
-    """How many numbers a weight stands for. A 4-bit weight is stored two to a byte; its quantisation
-    state remembers the true size."""
+def num_params(weight: nn.Parameter) -> int:
+    """Return the number of elements of the full parameter.
+
+    A 4-bit weight packs two elements per byte; its quantization state records the original shape.
+    """
     state: Any = getattr(weight, "quant_state", None)
-    shape: torch.Size = state.shape if state is not None else whole_shape(weight)
+    shape: torch.Size = state.shape if state is not None else full_shape(weight)
     return shape.numel()

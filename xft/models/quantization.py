@@ -1,9 +1,10 @@
-"""How the frozen weights of a base are held."""
+"""Quantization of the frozen weights of a base model."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from peft.import_utils import is_bnb_4bit_available, is_bnb_available
@@ -14,6 +15,7 @@ from xft.utils.system import blocked_imports
 
 
 @register("quantization", "nf4")
+@dataclass(frozen=True)
 class NF4:
     """4-bit NormalFloat weights of bitsandbytes, dequantized in each forward pass.
 
@@ -23,16 +25,13 @@ class NF4:
             other weights.
     """
 
-    bits = 4
+    double_quant: bool = True
+    quant_storage: Literal["uint8", "bfloat16"] = "uint8"
 
-    def __init__(
-        self, double_quant: bool = True, quant_storage: Literal["uint8", "bfloat16"] = "uint8"
-    ) -> None:
-        self.double_quant = double_quant
-        self.quant_storage = quant_storage
+    bits: ClassVar[int] = 4
 
     def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
-        """What transformers wants to hear. Products are taken in ``dtype``."""
+        """Return the config for transformers; matrix products are computed in ``dtype``."""
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -43,13 +42,14 @@ class NF4:
 
 
 @register("quantization", "int8")
+@dataclass(frozen=True)
 class Int8:
     """8-bit weights of bitsandbytes (LLM.int8(), https://arxiv.org/abs/2208.07339)."""
 
-    bits = 8
+    bits: ClassVar[int] = 8
 
     def config(self, dtype: torch.dtype) -> BitsAndBytesConfig:
-        """What transformers wants to hear."""
+        """Return the config for transformers; ``dtype`` is not used."""
         return BitsAndBytesConfig(load_in_8bit=True)
 
 
@@ -58,24 +58,24 @@ Quantization = NF4 | Int8
 
 
 @contextmanager
-def without_bitsandbytes() -> Iterator[None]:
-    """Let peft not look for bitsandbytes under ``with``, unless it has been imported already.
+def peft_without_bnb_import() -> Iterator[None]:
+    """Prevent peft from importing bitsandbytes, unless it is imported already.
 
-    Wherever it is installed, peft imports it for every adapter that it makes, to see whether a layer is one of its:
-    a second, for the compiler of torch that it brings. A model with such layers has imported it long since.
+    peft imports an installed bitsandbytes for every adapter, to check the types of the layers. Why: the import
+    takes a second, mostly for the compiler of torch. Models with quantized layers have imported it before.
     """
     if "bitsandbytes" in sys.modules:
         yield
         return
     with blocked_imports("bitsandbytes"):
-        _ask_again()
+        _refresh_peft_check()
         try:
             yield
         finally:
-            _ask_again()
+            _refresh_peft_check()
 
 
-def _ask_again() -> None:
-    """peft remembers what it found."""
+def _refresh_peft_check() -> None:
+    """Clear the cached result of peft's check for bitsandbytes."""
     is_bnb_available.cache_clear()
     is_bnb_4bit_available.cache_clear()

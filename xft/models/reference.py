@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, TrainingError
 from xft.models.loading import LoadedModel
-from xft.models.saved_model import open_artifact
-from xft.models.training_model import evaluating, score
+from xft.models.saved_model import load_saved_model
+from xft.models.scoring import eval_mode, sequence_log_probs
 from xft.types import Batch
 from xft.utils import console
 
@@ -29,7 +29,7 @@ Reference = Callable[[nn.Module, Batch], Tensor]
 """From the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
 
 
-class Ranks(Protocol):
+class DataParallelContext(Protocol):
     """The part of a strategy that is wanted here: where the model is, and the other ranks."""
 
     data_rank: int
@@ -47,7 +47,7 @@ class Ranks(Protocol):
 
 
 @dataclass(frozen=True)
-class Setup:
+class ReferenceContext:
     """What an objective may ask for before training begins.
 
     Attributes:
@@ -59,13 +59,13 @@ class Setup:
     """
 
     loaded: LoadedModel
-    ranks: Ranks
+    ranks: DataParallelContext
     batches: Callable[[], Iterable[Batch]]
     trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
-class AdapterOff:
+class DisabledAdapterReference:
     """The trained model with its adapter switched off."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -79,12 +79,12 @@ class AdapterOff:
                 "objective.reference: got 'disable_adapter', but the model has no adapter; "
                 "use 'frozen_copy', or the folder of a model"
             )
-        with evaluating(model), model.disable_adapter():
-            return score(model, batch).log_probs
+        with eval_mode(model), model.disable_adapter():
+            return sequence_log_probs(model, batch).log_probs
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenReference:
     """A model of its own.
 
     It is no part of the trained module, so that no optimizer, checkpoint or wrapper sees it.
@@ -97,12 +97,12 @@ class Frozen:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The log-probability of each answer."""
-        with evaluating(self.model):
-            return score(self.model, batch).log_probs
+        with eval_mode(self.model):
+            return sequence_log_probs(self.model, batch).log_probs
 
 
 @dataclass(frozen=True)
-class Cached:
+class PrecomputedReference:
     """Log-probabilities that were taken before.
 
     Attributes:
@@ -129,11 +129,11 @@ class Cached:
         return torch.from_numpy(self.log_probs[places]).to(batch.input_ids.device)
 
 
-def make_reference(name: str, precompute: bool, setup: Setup) -> Reference:
+def build_reference(name: str, precompute: bool, setup: ReferenceContext) -> Reference:
     """Make the reference that a config names.
 
     Args:
-        name: ``auto``, ``disable_adapter``, ``frozen_copy``, or what ``open_artifact`` opens.
+        name: ``auto``, ``disable_adapter``, ``frozen_copy``, or what ``load_saved_model`` opens.
         precompute: take its log-probabilities now; then no second model stays in memory.
         setup: the run.
 
@@ -157,12 +157,16 @@ def make_reference(name: str, precompute: bool, setup: Setup) -> Reference:
                 "objective.reference: got 'disable_adapter', but all weights are trained; use 'frozen_copy', or the "
                 "folder of a model"
             )
-        reference = AdapterOff()
+        reference = DisabledAdapterReference()
     elif name == "frozen_copy":
         # What is only asked now, before the first step, needs no copy.
-        reference = Frozen(setup.loaded.model) if precompute else Frozen(_freeze(setup.loaded.model))
+        reference = (
+            FrozenReference(setup.loaded.model)
+            if precompute
+            else FrozenReference(_freeze(setup.loaded.model))
+        )
     else:
-        reference = Frozen(_open(name, setup))
+        reference = FrozenReference(_open(name, setup))
     return _cache(reference, setup) if precompute else reference
 
 
@@ -177,9 +181,9 @@ def _freeze(model: nn.Module) -> nn.Module:
     return _still(frozen)
 
 
-def _open(path: str, setup: Setup) -> nn.Module:
+def _open(path: str, setup: ReferenceContext) -> nn.Module:
     trained = setup.loaded
-    opened = open_artifact(
+    opened = load_saved_model(
         path,
         dtype=str(trained.base.dtype).removeprefix("torch."),
         device=setup.ranks.device,
@@ -193,7 +197,7 @@ def _open(path: str, setup: Setup) -> nn.Module:
             f"objective.reference: {path} has {len(theirs)} tokens that are not the {len(ours)} of the trained "
             "model; the reference must have the same tokenizer, added tokens included"
         )
-    if trained.packs and not opened.packs:
+    if trained.supports_packing and not opened.supports_packing:
         raise ConfigError(
             f"objective.reference: {path} cannot keep samples apart that stand one behind the other, as the "
             "trained model does; use a reference of the same architecture"
@@ -205,7 +209,7 @@ def _still(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def _cache(reference: Reference, setup: Setup) -> Cached:
+def _cache(reference: Reference, setup: ReferenceContext) -> PrecomputedReference:
     """Ask the reference for every sample; each rank for its share, all ranks get all of it."""
     ranks = setup.ranks
     model = setup.loaded.model
@@ -218,7 +222,9 @@ def _cache(reference: Reference, setup: Setup) -> Cached:
     for each in ranks.gather(known):
         known.update(each)
     digests = np.asarray(sorted(known), dtype=np.uint64)
-    return Cached(digests, np.asarray([known[int(each)] for each in digests], dtype=np.float32))
+    return PrecomputedReference(
+        digests, np.asarray([known[int(each)] for each in digests], dtype=np.float32)
+    )
 
 
 def _dealt(batches: Iterable[Batch], rank: int, world_size: int) -> Iterator[Batch]:

@@ -20,12 +20,12 @@ from xft.errors import ModelError
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
 
-Kind = Literal["causal_lm", "reward_model"]
-LOADERS: dict[Kind, Any] = {
+ModelKind = Literal["causal_lm", "reward_model"]
+LOADERS: dict[ModelKind, Any] = {
     "causal_lm": AutoModelForCausalLM,
     "reward_model": AutoModelForSequenceClassification,
 }
-CLASSES: dict[Kind, Any] = {
+CLASSES: dict[ModelKind, Any] = {
     "causal_lm": MODEL_FOR_CAUSAL_LM_MAPPING,
     "reward_model": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
@@ -33,7 +33,7 @@ CLASSES: dict[Kind, Any] = {
 _CLASS = "ForSequenceClassification"
 
 
-class ScalarHead(nn.Linear):
+class ScoreHead(nn.Linear):
     """The head of a reward model. Its product is taken in fp32, whatever the types of the model and
     of autocast: in bf16 a score has eight bits, and answers that differ would be equal."""
 
@@ -45,13 +45,13 @@ class ScalarHead(nn.Linear):
             return linear(input.to(wide), self.weight.to(wide), bias)
 
 
-def kind_of(config: Any) -> Kind:
+def model_kind_of(config: Any) -> ModelKind:
     """What a config of transformers says that a folder holds."""
     classes = getattr(config, "architectures", None) or []
     return "reward_model" if any(str(each).endswith(_CLASS) for each in classes) else "causal_lm"
 
 
-def check_kind(path: str, config: Any, kind: Kind) -> None:
+def check_kind(path: str, config: Any, kind: ModelKind) -> None:
     """Refuse what would be loaded with weights left out, or made up.
 
     Args:
@@ -62,7 +62,7 @@ def check_kind(path: str, config: Any, kind: Kind) -> None:
     Raises:
         ModelError: the folder holds another kind, or transformers has no class for it.
     """
-    held = kind_of(config)
+    held = model_kind_of(config)
     if held == "reward_model" and kind == "causal_lm":
         raise ModelError(
             f"model.path: {path} is a reward model, whose head gives scores and no tokens; "
@@ -86,7 +86,7 @@ def is_reward_model(model: nn.Module) -> bool:
     return type(base).__name__.endswith(_CLASS)
 
 
-def put_scalar_head(model: nn.Module, path: str, missing: Iterable[str]) -> None:
+def attach_score_head(model: nn.Module, path: str, missing: Iterable[str]) -> None:
     """Put a :class:`ScalarHead` around the weights of the head that a model was loaded with.
 
     Args:
@@ -105,19 +105,19 @@ def put_scalar_head(model: nn.Module, path: str, missing: Iterable[str]) -> None
             f"model.path: {path} becomes a {type(model).__name__}, which has no layer 'score' with one output "
             "behind a decoder; expected a decoder such as Llama, Qwen or Mistral"
         )
-    scalar = ScalarHead(head.in_features, 1, bias=head.bias is not None, device="meta")
+    scalar = ScoreHead(head.in_features, 1, bias=head.bias is not None, device="meta")
     scalar.weight, scalar.bias = head.weight, head.bias
     model.score = scalar
 
 
-def widen_head(model: nn.Module) -> None:
+def upcast_head(model: nn.Module) -> None:
     """Hold the head of a reward model in fp32, as all is held that is trained beside a frozen base."""
     if is_reward_model(model):
         inner: Any = model
         inner.score.float()
 
 
-def choose_padding(model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate | None) -> None:
+def set_pad_token(model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate | None) -> None:
     """Choose a padding token that ends no conversation, and let model and tokenizer know it.
 
     transformers reads the score of a padded row at the last token that is not the padding token.

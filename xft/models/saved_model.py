@@ -2,7 +2,7 @@
 
 A saved model is a folder with weights (an adapter, or a whole model), the tokenizer, the chat
 template and the generation config, as plain ``peft`` and ``transformers`` read them; and
-``xft.json``, which says what base an adapter belongs on and in which type it was trained, so
+``xft_metadata.json``, which says what base an adapter belongs on and in which type it was trained, so
 that nothing has to be typed again.
 """
 
@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from xft.errors import CheckpointError, ModelError
 from xft.models import bundled_model
-from xft.models.adapters.lora import base_of_adapter, is_adapter, kind_of_adapter, load_adapter
+from xft.models.adapters.lora import adapter_base, adapter_model_kind, is_adapter, load_adapter
 from xft.models.generation import stop_ids
 from xft.models.loading import (
     LoadedModel,
@@ -28,18 +28,18 @@ from xft.models.loading import (
     resize_embeddings,
 )
 from xft.models.quantization import NF4, Int8, Quantization
-from xft.models.reward_head import Kind, choose_padding, is_reward_model, kind_of
+from xft.models.reward_head import ModelKind, is_reward_model, model_kind_of, set_pad_token
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 from xft.utils.paths import SCHEME
 from xft.version import __version__
 
-NOTE = "xft.json"
+METADATA_FILE = "xft_metadata.json"
 
 
 @dataclass(frozen=True)
-class Note:
-    """What ``xft.json`` says.
+class ModelMetadata:
+    """What ``xft_metadata.json`` says.
 
     Attributes:
         base: the model that an adapter belongs on, as the config named it.
@@ -67,11 +67,11 @@ class Note:
             raise ValueError(f"got {self!r}")
 
 
-def save_artifact(
+def save_model(
     model: PreTrainedModel | PeftModel,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
-    note: Note,
+    note: ModelMetadata,
     folder: Path,
     **options: Any,
 ) -> None:
@@ -81,7 +81,7 @@ def save_artifact(
         model: with an adapter, the adapter alone is written.
         tokenizer: the model's.
         template: the chat template that it was trained with; ``None`` keeps the tokenizer's.
-        note: what ``xft.json`` will say.
+        note: what ``xft_metadata.json`` will say.
         folder: where.
         options: for ``save_pretrained`` of the model, e.g. ``max_shard_size``.
     """
@@ -106,10 +106,10 @@ def save_artifact(
         saved.chat_template = before
     if template is not None and not is_reward_model(model):
         _generation_config(model, tokenizer, template).save_pretrained(folder)
-    (folder / NOTE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
+    (folder / METADATA_FILE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
 
 
-def find_artifact(path: Path) -> Path:
+def find_saved_model(path: Path) -> Path:
     """The folder with the weights: ``path`` itself, or what a run folder holds.
 
     A run folder gives its ``final`` folder, or, where the run did not end, its last checkpoint.
@@ -126,29 +126,29 @@ def find_artifact(path: Path) -> Path:
     raise ModelError(f"{path}: {what}; expected a folder that xft, peft or transformers wrote")
 
 
-def read_note(folder: Path) -> Note | None:
-    """What ``xft.json`` says, or ``None`` where something else wrote the folder.
+def read_metadata(folder: Path) -> ModelMetadata | None:
+    """What ``xft_metadata.json`` says, or ``None`` where something else wrote the folder.
 
     Raises:
         CheckpointError: the file is broken.
     """
-    file = folder / NOTE
+    file = folder / METADATA_FILE
     if not file.is_file():
         return None
     try:
-        return Note(**json.loads(file.read_text(encoding="utf-8")))
+        return ModelMetadata(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{file}: broken ({error})") from error
 
 
-def open_artifact(
+def load_saved_model(
     path: str,
     adapter: str | None = None,
     bits: int | None = None,
     dtype: str | None = None,
     device: torch.device | None = None,
     trust_remote_code: bool = False,
-    kind: Kind | None = None,
+    kind: ModelKind | None = None,
 ) -> LoadedModel:
     """Open a run folder, a checkpoint, an adapter, a model folder, or a model by name.
 
@@ -165,8 +165,8 @@ def open_artifact(
         ModelError: nothing is there, it is of another kind, or the adapter belongs to another model.
     """
     device = device or torch.device("cpu")
-    folder = find_artifact(Path(path)) if _is_local(path) else None
-    on_top = find_artifact(Path(adapter)) if adapter is not None else None
+    folder = find_saved_model(Path(path)) if _is_local(path) else None
+    on_top = find_saved_model(Path(adapter)) if adapter is not None else None
     if folder is not None and is_adapter(folder):
         if on_top is not None:
             raise ModelError(f"{path}: is an adapter itself; give --adapter with the model's path")
@@ -177,7 +177,7 @@ def open_artifact(
     if on_top is not None and not is_adapter(on_top):
         raise ModelError(f"{adapter}: is a whole model, expected an adapter")
     written = on_top or folder
-    note = read_note(written) if written is not None else None
+    note = read_metadata(written) if written is not None else None
     held = _kind(base, on_top, trust_remote_code)
     if kind not in (None, held):
         raise ModelError(f"{path}: {_OTHER[held]}")
@@ -194,24 +194,24 @@ def open_artifact(
     own = on_top is not None and (on_top / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(str(on_top) if own else base, trust_remote_code)
     if held == "reward_model":
-        choose_padding(model, tokenizer, None)
+        set_pad_token(model, tokenizer, None)
     if on_top is None:
         return LoadedModel(model, tokenizer)
     resize_embeddings(model, tokenizer)
     return LoadedModel(load_adapter(model, on_top), tokenizer)
 
 
-_OTHER: dict[Kind, str] = {
+_OTHER: dict[ModelKind, str] = {
     "reward_model": "is a reward model, which scores answers and gives none; `xft score` tries it",
     "causal_lm": "is a language model, which gives answers and no scores; `xft chat` tries it",
 }
 
 
-def _kind(base: str, adapter: Path | None, trust_remote_code: bool) -> Kind:
+def _kind(base: str, adapter: Path | None, trust_remote_code: bool) -> ModelKind:
     """What a saved model is; read from configs alone."""
     if adapter is not None:
-        return kind_of_adapter(adapter)
-    return kind_of(load_config(base, trust_remote_code))
+        return adapter_model_kind(adapter)
+    return model_kind_of(load_config(base, trust_remote_code))
 
 
 def _quantizer(bits: int | None, double_quant: bool) -> Quantization | None:
@@ -229,11 +229,11 @@ def _is_local(path: str) -> bool:
 
 def _base(folder: Path) -> str:
     """The model that an adapter belongs on, as our note says or as peft's config says."""
-    note = read_note(folder)
+    note = read_metadata(folder)
     if note is not None:
         return note.base
-    base = base_of_adapter(folder)
-    return bundled_model.NAME if bundled_model.is_materialised(base) else base
+    base = adapter_base(folder)
+    return bundled_model.NAME if bundled_model.is_unpacked(base) else base
 
 
 def _generation_config(

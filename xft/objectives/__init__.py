@@ -9,7 +9,7 @@ targets, and how many there are. It may have, beside ``__call__``:
 - ``prepare(setup)``: gives the objective to train with, which may hold a reference model.
 """
 
-from xft.models.reference import Setup
+from xft.models.reference import ReferenceContext
 from xft.objectives.cpo import CPO
 from xft.objectives.dpo import DPO
 from xft.objectives.kto import KTO
@@ -40,7 +40,7 @@ def count_targets(objective: Objective, batch: Batch) -> int:
     return batch.num_targets if count is None else int(count(batch))
 
 
-def prepare_objective(objective: Objective, setup: Setup) -> Objective:
+def prepare_objective(objective: Objective, setup: ReferenceContext) -> Objective:
     """Get an objective ready for a run: load its reference, or ask it ahead.
 
     Raises:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, did_you_mean
 from xft.losses import PAIR_LOSSES
-from xft.models.reference import AdapterOff, Reference, Setup, make_reference
+from xft.models.reference import DisabledAdapterReference, Reference, ReferenceContext, build_reference
 from xft.objectives.paired import Answers, Compared, check_numbers, present_pairs, read_pairs, report
 from xft.objectives.reference_based import Referenced
 from xft.registry import register
@@ -71,9 +71,9 @@ class DPO:
                 f"such term; use one of {', '.join(SMOOTHED)}, or set it to 0"
             )
 
-    def prepare(self, setup: Setup) -> Referenced:
+    def prepare(self, setup: ReferenceContext) -> Referenced:
         """Load the reference, or ask it ahead."""
-        return Referenced(self, make_reference(self.reference, self.precompute_ref_log_probs, setup))
+        return Referenced(self, build_reference(self.reference, self.precompute_ref_log_probs, setup))
 
     def count(self, batch: Batch) -> int:
         """How many pairs a batch has."""
@@ -81,7 +81,7 @@ class DPO:
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch against the model with its adapter off; others want ``prepare``."""
-        return self.against(AdapterOff(), model, batch)
+        return self.against(DisabledAdapterReference(), model, batch)
 
     def against(self, reference: Reference, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch, summed over its pairs."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.losses import kto
-from xft.models.reference import AdapterOff, Reference, Setup, make_reference
-from xft.models.training_model import Scores, evaluating, score
+from xft.models.reference import DisabledAdapterReference, Reference, ReferenceContext, build_reference
+from xft.models.scoring import SequenceLogProbs, eval_mode, sequence_log_probs
 from xft.objectives.paired import check_numbers
 from xft.objectives.reference_based import Referenced
 from xft.registry import register
@@ -75,9 +75,9 @@ class KTO:
                 fix="set kl='zero', or precompute_ref_log_probs=False",
             )
 
-    def prepare(self, setup: Setup) -> Referenced:
+    def prepare(self, setup: ReferenceContext) -> Referenced:
         """Load the reference, or ask it ahead."""
-        return Referenced(self, make_reference(self.reference, self.precompute_ref_log_probs, setup))
+        return Referenced(self, build_reference(self.reference, self.precompute_ref_log_probs, setup))
 
     def count(self, batch: Batch) -> int:
         """How many answers a batch has."""
@@ -85,7 +85,7 @@ class KTO:
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch against the model with its adapter off; others want ``prepare``."""
-        return self.against(AdapterOff(), model, batch)
+        return self.against(DisabledAdapterReference(), model, batch)
 
     def against(self, reference: Reference, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch, summed over its answers."""
@@ -95,7 +95,7 @@ class KTO:
             )
         base = self._base(reference, model, batch)
         known = reference(model, batch)
-        scores = score(model, batch)
+        scores = sequence_log_probs(model, batch)
         ratios = scores.log_probs - known
         weights = torch.where(batch.desirable, self.desirable_weight, self.undesirable_weight)
         # A sample in which nothing is trained only keeps a rank in step with the others.
@@ -112,8 +112,8 @@ class KTO:
         mixed = mismatch(batch) if self.kl == "mismatched" else None
         if mixed is None:
             return None
-        with evaluating(model):
-            ratios = score(model, mixed).log_probs - reference(model, mixed)
+        with eval_mode(model):
+            ratios = sequence_log_probs(model, mixed).log_probs - reference(model, mixed)
         return ratios.mean().clamp(min=0)
 
 
@@ -144,7 +144,7 @@ def mismatch(batch: Batch) -> Batch | None:
 
 
 def _report(
-    output: LossOutput, scores: Scores, rewards: Tensor, desirable: Tensor, present: Tensor
+    output: LossOutput, scores: SequenceLogProbs, rewards: Tensor, desirable: Tensor, present: Tensor
 ) -> None:
     """What is worth knowing of wanted and of other answers, each over their own number."""
     log_probs, lengths = scores.log_probs.detach(), scores.lengths

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xft.errors import ConfigError
-from xft.models.training_model import score
+from xft.models.scoring import sequence_log_probs
 from xft.types import Batch, LossOutput
 
 
@@ -128,7 +128,7 @@ def index_pairs(counts: list[int], device: torch.device) -> Tensor:
 
 def read_pairs(model: nn.Module, batch: Batch) -> Pairs:
     """Ask a model for both answers of every pair."""
-    scores = score(model, batch)
+    scores = sequence_log_probs(model, batch)
     index = index_pairs(scores.counts, scores.log_probs.device)
     chosen, rejected = (Answers(scores.log_probs[each], scores.lengths[each]) for each in index)
     return Pairs(chosen, rejected, index, sum(scores.counts[::2]))

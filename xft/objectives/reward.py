@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, did_you_mean
 from xft.losses import bradley_terry, focal, l2_penalty, log_barrier
-from xft.models.training_model import rate
+from xft.models.scoring import reward_scores
 from xft.objectives.paired import Compared, check_numbers, index_pairs, present_pairs, sum_rewards
 from xft.registry import register
 from xft.types import Batch, LossOutput
@@ -73,7 +73,7 @@ class Reward:
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The loss of a batch, summed over its pairs."""
-        scores = rate(model, batch)
+        scores = reward_scores(model, batch)
         counts = batch.targets_per_sample
         lengths = torch.tensor(counts, device=scores.device, dtype=scores.dtype)
         chosen, rejected = index_pairs(counts, scores.device)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from xft.errors import ConfigError
-from xft.models.adapters.lora_init import num_held
+from xft.models.adapters.lora_init import half_frozen_parameters
 from xft.optim.param_groups import USES_LR_B, param_groups
 from xft.registry import register
 
@@ -136,7 +136,7 @@ def build_optimizer(
     """
     groups = param_groups(model, separate_lr_b=loraplus_lr_ratio != 1)
     uses_lr_b = [group.pop(USES_LR_B, False) for group in groups]
-    frozen_halves = {id(weight) for weight in model.parameters() if num_held(weight)}
+    frozen_halves = {id(weight) for weight in half_frozen_parameters(model)}
     optimizer = create(groups)
     for group, is_scaled in zip(optimizer.param_groups, uses_lr_b, strict=True):
         if is_scaled:

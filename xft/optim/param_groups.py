@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from xft.errors import ConfigError
-from xft.models.param_shapes import whole_shape
+from xft.models.param_shapes import full_shape
 
 USES_LR_B = "uses_lr_b"
 """Key of the groups that train at LoRA+'s learning rate of B."""
@@ -32,10 +32,10 @@ def param_groups(model: nn.Module, separate_lr_b: bool = False) -> list[dict[str
             got="no trainable parameter",
             expected="an adapter, or adapter=None to train all parameters",
         )
-    matrices = [(name, weight) for name, weight in trainable if len(whole_shape(weight)) >= 2]
+    matrices = [(name, weight) for name, weight in trainable if len(full_shape(weight)) >= 2]
     lora_b = [weight for name, weight in matrices if separate_lr_b and ".lora_B." in name]
     others = [weight for name, weight in matrices if not (separate_lr_b and ".lora_B." in name)]
-    vectors = [weight for _, weight in trainable if len(whole_shape(weight)) < 2]
+    vectors = [weight for _, weight in trainable if len(full_shape(weight)) < 2]
     mark = {USES_LR_B: True} if separate_lr_b else {}
     groups: list[dict[str, Any]] = [
         {"params": others},

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from xft.data import Prepared
 from xft.models import LoadedModel
-from xft.models.adapters.lora_init import num_held
-from xft.models.param_shapes import num_weights
+from xft.models.adapters.lora_init import num_frozen_elements
+from xft.models.param_shapes import num_params
 from xft.reporting.data_summary import oddities
 from xft.reporting.inspect_samples import Reader
 from xft.run_config.config import Recipe
@@ -144,10 +144,9 @@ def _how(recipe: Recipe, loaded: LoadedModel) -> str:
 
 
 def _count(loaded: LoadedModel) -> str:
-    trained = sum(
-        num_weights(each) - num_held(each) for each in loaded.model.parameters() if each.requires_grad
-    )
-    total = sum(num_weights(each) for each in loaded.model.parameters())
+    trained = sum(num_params(each) for each in loaded.model.parameters() if each.requires_grad)
+    trained -= num_frozen_elements(loaded.model)
+    total = sum(num_params(each) for each in loaded.model.parameters())
     return f"{trained:,} of {total:,} weights ({trained / total:.2%})"
 
 

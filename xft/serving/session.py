@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from xft.errors import ModelError
-from xft.models import Generator, open_artifact
+from xft.models import TextGenerator, load_saved_model
 from xft.templates import BoundTemplate
 from xft.types import Message
 
@@ -23,7 +23,7 @@ class Session:
         history: the turns so far, without the system's.
     """
 
-    generator: Generator
+    generator: TextGenerator
     system: str | None = None
     max_new_tokens: int = 512
     temperature: float = 0.0
@@ -40,7 +40,7 @@ class Session:
             ModelError: there is no adapter.
         """
         own = self.generator
-        base = Generator(own.model, own.tokenizer, own.template, base=True)
+        base = TextGenerator(own.model, own.tokenizer, own.template, base=True)
         return Session(base, self.system, self.max_new_tokens, self.temperature)
 
     def conversation(self, text: str) -> list[Message]:
@@ -96,7 +96,7 @@ def open_session(
         ModelError: there is nothing to open, it is a reward model, or it has no chat template.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = open_artifact(
+    loaded = load_saved_model(
         path,
         adapter=adapter,
         bits=bits,
@@ -110,5 +110,5 @@ def open_session(
             f"{path}: the tokenizer has no chat template, so nobody can say how to talk to the model; "
             "train it with a template, or save one beside it as chat_template.jinja"
         )
-    generator = Generator(loaded.model, loaded.tokenizer, BoundTemplate(loaded.tokenizer, source))
+    generator = TextGenerator(loaded.model, loaded.tokenizer, BoundTemplate(loaded.tokenizer, source))
     return Session(generator, system, max_new_tokens, temperature)

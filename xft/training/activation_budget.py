@@ -9,8 +9,13 @@ import torch
 from xft.data import Collator, Samples
 from xft.kernels.logit_chunks import MOST_LOGITS, MOST_WIDE, most_for
 from xft.models import LoadedModel
-from xft.models.activation_checkpointing import Kept, checkpointed_layers, make_again, measure_kept
-from xft.models.forward_inputs import uses_kernels
+from xft.models.activation_checkpointing import (
+    ActivationMemory,
+    checkpointed_layers,
+    measure_activation_memory,
+    set_activation_checkpointing,
+)
+from xft.models.model_options import model_options
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
 from xft.utils.console import format_bytes
@@ -60,20 +65,20 @@ def fit_activations(
         return ""
     if strategy.together:
         # The weights of such a run are in shares because its memory is scarce, and no rank could try a layer alone.
-        make_again(base, count)
+        set_activation_checkpointing(base, count)
         return f"{count} of {count} layers make their activations again in the backward pass"
     device = base.device
     lengths = samples.lengths.reshape(-1, collator.samples_per_example)
     longest = _probe(lengths.sum(axis=1).tolist())
-    make_again(base, 0)
-    kept = measure_kept(loaded.model, base, collator.collate(samples, [longest]).to(device))
+    set_activation_checkpointing(base, 0)
+    kept = measure_activation_memory(loaded.model, base, collator.collate(samples, [longest]).to(device))
     together = strategy.world_size // strategy.data_world_size
     tokens = -(-largest_tokens(lengths, plan, collator.is_padded) // together)
     room = _room(device) - _rest(loaded, tokens)
     needed = [expected(kept, tokens, each) for each in range(count + 1)]
     own = next((each for each, size in enumerate(needed) if size <= room), count)
     chosen = max(strategy.gather(own))
-    make_again(base, chosen)
+    set_activation_checkpointing(base, chosen)
     if chosen == 0:
         return ""
     tight = "" if min(needed) <= room else "; even so it may not fit"
@@ -83,7 +88,7 @@ def fit_activations(
     )
 
 
-def expected(kept: Kept, tokens: int, count: int) -> int:
+def expected(kept: ActivationMemory, tokens: int, count: int) -> int:
     """Bytes that a step takes at most beside weights, gradients, the optimizer's state and logits.
 
     Args:
@@ -92,7 +97,7 @@ def expected(kept: Kept, tokens: int, count: int) -> int:
         count: layers that are made again.
     """
     flying = BEHIND * max(kept.layers, default=0) * tokens // kept.tokens
-    return int(HOLES * (kept.with_again(tokens, count) + flying)) + FIXED
+    return int(HOLES * (kept.with_checkpointing(tokens, count) + flying)) + FIXED
 
 
 def largest_tokens(lengths: Any, plan: TrainingPlan, padded: bool) -> int:
@@ -133,7 +138,7 @@ def _rest(loaded: LoadedModel, tokens: int) -> int:
     base: Any = loaded.base
     size, device = base.dtype.itemsize, base.device
     trained = sum(each.nbytes for each in loaded.model.parameters() if each.requires_grad)
-    if uses_kernels(base):
+    if model_options(base).fused_kernels:
         behind = most_for(MOST_LOGITS, device) * size + most_for(MOST_WIDE, device) * 8
     else:
         # Logits, and in fp32 their logarithms and gradients.

@@ -19,7 +19,7 @@ from xft.evaluation.heldout import Answered, answer_rows, metrics_of
 from xft.evaluation.prompts import total_score
 from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
-from xft.models import Generator, LoadedModel, open_artifact
+from xft.models import LoadedModel, TextGenerator, load_saved_model
 from xft.run_config.config import Recipe
 from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import line_of, validate_again
@@ -77,7 +77,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     if recipe.model.kind == "reward_model" and (options.data is not None or options.tasks):
         raise ConfigError("eval: a reward model gives no answers; `xft score RUN FILE` tries it on rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = open_artifact(
+    loaded = load_saved_model(
         options.run, device=device, trust_remote_code=options.trust_remote_code, kind=recipe.model.kind
     )
     template = (
@@ -87,7 +87,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     if validation := validate_again(recipe, loaded, template, device):
         found["validation"] = validation
     if template is not None and recipe.model.kind == "causal_lm":
-        generator = Generator(loaded.model, loaded.tokenizer, template)
+        generator = TextGenerator(loaded.model, loaded.tokenizer, template)
         if questions := _ask(recipe, generator):
             found["questions"] = questions
         if options.data is not None:
@@ -101,7 +101,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     return found
 
 
-def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
+def _ask(recipe: Recipe, generator: TextGenerator) -> list[dict[str, Any]]:
     questions = read_questions(recipe.questions)
     if not questions:
         return []
@@ -116,7 +116,7 @@ def _ask(recipe: Recipe, generator: Generator) -> list[dict[str, Any]]:
     return [each.to_dict() for each in asked]
 
 
-def _answer(options: EvalOptions, config: Mapping[str, Any], generator: Generator) -> dict[str, Any]:
+def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGenerator) -> dict[str, Any]:
     assert options.data is not None
     given: Any = options.format or (config.get("data") or {}).get("format")
     if given is None:

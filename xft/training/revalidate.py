@@ -13,7 +13,7 @@ from xft.distributed import seed_everything
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
-from xft.models.reference import Frozen, Setup
+from xft.models.reference import FrozenReference, ReferenceContext
 from xft.objectives import Referenced, prepare_objective
 from xft.run_config.config import Recipe
 from xft.templates import BoundTemplate
@@ -74,12 +74,12 @@ def validate_again(
     hook = next(
         (each for each in recipe.hooks.values() if isinstance(each, ValidationHook)), ValidationHook()
     )
-    collator = Collator.for_model(loaded.tokenizer, loaded.packs, prepared.samples_per_example)
+    collator = Collator.for_model(loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example)
 
     def batches() -> Iterator[Any]:
         return validation_batches(prepared.val, hook.batch_size, collator)
 
-    setup = Setup(loaded, ranks, batches, recipe.model.trust_remote_code)
+    setup = ReferenceContext(loaded, ranks, batches, recipe.model.trust_remote_code)
     model = TrainingModel(loaded.model, _objective(recipe, setup))
     with ranks.autocast():
         metrics = evaluate(model, batches(), device)
@@ -90,7 +90,7 @@ def validate_again(
     return figures
 
 
-def _objective(recipe: Recipe, setup: Setup) -> Objective:
+def _objective(recipe: Recipe, setup: ReferenceContext) -> Objective:
     """The objective, with the reference that the run had: where that was a copy of the model as the run
     began, it is loaded once more from where the run had it, under the same seed."""
     given = cast(Any, recipe.objective)
@@ -104,7 +104,7 @@ def _objective(recipe: Recipe, setup: Setup) -> Objective:
     began = recipe.model.load(
         recipe.model.load_tokenizer(), setup.ranks.device, recipe.adapter, recipe.quantization
     )
-    return Referenced(given, Frozen(began.model.requires_grad_(False).eval()))
+    return Referenced(given, FrozenReference(began.model.requires_grad_(False).eval()))
 
 
 def line_of(figures: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from xft.compat.mmengine import FlexibleRunner, Hook, Visualizer
 from xft.errors import CheckpointError
 from xft.evaluation import Question
 from xft.loggers import Logger
-from xft.models import Note, TrainingModel, save_artifact, unwrap
+from xft.models import ModelMetadata, TrainingModel, save_model, unwrap
 from xft.strategies import SingleDevice
 from xft.templates import BoundTemplate
 from xft.training.loop import TrainLoop
@@ -57,7 +57,7 @@ class Runner(FlexibleRunner):
         template: BoundTemplate | None,
         questions: Sequence[Question],
         val_samples: Sequence[Sample],
-        note: Note,
+        note: ModelMetadata,
         model: TrainingModel,
     ) -> None:
         self.tokenizer = tokenizer
@@ -287,9 +287,7 @@ class Runner(FlexibleRunner):
 
     def write_artifact(self, folder: Path, **options: Any) -> None:
         """Write the model as plain ``peft`` or ``transformers`` reads it; options are for ``save_pretrained``."""
-        save_artifact(
-            cast(Any, self.bare_model), self.tokenizer, self.template, self.note, folder, **options
-        )
+        save_model(cast(Any, self.bare_model), self.tokenizer, self.template, self.note, folder, **options)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """A visualizer without back ends: figures go through ``loggers``."""

@@ -14,10 +14,10 @@ from xft.distributed import check_sequence_parallel, resolve_device, seed_everyt
 from xft.errors import ConfigError
 from xft.evaluation.prompts import Question
 from xft.loggers import Logger
-from xft.models import NF4, LoadedModel, Note, TrainingModel
+from xft.models import NF4, LoadedModel, ModelMetadata, TrainingModel
 from xft.models.loading import choose_dtype
-from xft.models.reference import Setup
-from xft.models.reward_head import choose_padding, is_reward_model
+from xft.models.reference import ReferenceContext
+from xft.models.reward_head import is_reward_model, set_pad_token
 from xft.objectives import prepare_objective
 from xft.optim import build_optimizer, check_lr_scheduler
 from xft.run_config.config import Recipe
@@ -76,8 +76,10 @@ class Parts:
         optimizer = build_optimizer(recipe.optimizer, loaded.model, ratio)
         lr_scheduler = recipe.lr_scheduler(optimizer, plan.num_steps)
         check_lr_scheduler(optimizer, lr_scheduler, plan.num_steps)
-        collator = Collator.for_model(loaded.tokenizer, loaded.packs, prepared.samples_per_example)
-        setup = Setup(
+        collator = Collator.for_model(
+            loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example
+        )
+        setup = ReferenceContext(
             loaded,
             strategy,
             lambda: chain(collator.iter_batches(prepared.train), collator.iter_batches(prepared.val)),
@@ -162,9 +164,9 @@ def load_model(
     with kind.loading(dtype, recipe.quantization is not None, launcher, keywords):
         loaded = recipe.model.load(tokenizer, device, recipe.adapter, recipe.quantization)
     if (size := keywords.get("sequence_parallel_size", 1)) > 1:
-        check_sequence_parallel(loaded.base.config, loaded.packs, size)
+        check_sequence_parallel(loaded.base.config, loaded.supports_packing, size)
     if is_reward_model(loaded.model):
-        choose_padding(loaded.model, tokenizer, template)
+        set_pad_token(loaded.model, tokenizer, template)
     return loaded
 
 
@@ -187,7 +189,7 @@ def plan_run(
         recipe.seed,
         world_size,
         prepared.samples_per_example,
-        padded=not loaded.packs,
+        padded=not loaded.supports_packing,
     )
     return plan, lines
 
@@ -198,7 +200,7 @@ def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
     Raises:
         ConfigError: the config wants it, and the model cannot keep packed samples apart.
     """
-    if recipe.data.packing and not loaded.packs:
+    if recipe.data.packing and not loaded.supports_packing:
         raise ConfigError(
             f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
             "set data.packing=False"
@@ -206,7 +208,7 @@ def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
     return recipe.data.packing
 
 
-def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
+def _note(recipe: Recipe, loaded: LoadedModel) -> ModelMetadata:
     model = recipe.model
     weights = str(loaded.base.dtype).removeprefix("torch.")
     quantization = recipe.quantization
@@ -214,7 +216,7 @@ def _note(recipe: Recipe, loaded: LoadedModel) -> Note:
     where = Path(model.path).expanduser()
     base = str(where.absolute()) if where.is_dir() else model.path
     double = quantization.double_quant if isinstance(quantization, NF4) else True
-    return Note(base, weights, bits, double, model.attn_implementation)
+    return ModelMetadata(base, weights, bits, double, model.attn_implementation)
 
 
 def open_loggers(parts: Parts, work_dir: Path, resume_step: int) -> list[Logger]:

@@ -36,7 +36,7 @@ def job(root: Path, step: int, keep: int = 2, best: bool = False, before: Callab
     weights = {"w": torch.full((1000,), float(step))}
     writer = weights_writer(get_peft_model(llama(), LORA))
     state = {"step": step, "tokens_seen": 0, "training": {}, "hooks": {}}
-    snapshot = Snapshot(step, state, {"t": torch.zeros(3)}, weights, {"xft.json": b"{}"}, writer)
+    snapshot = Snapshot(step, state, {"t": torch.zeros(3)}, weights, {"xft_metadata.json": b"{}"}, writer)
     return Job(snapshot, root, keep, best, before)
 
 

@@ -10,12 +10,12 @@ from xft.errors import ConfigError
 from xft.evaluation import Asked, Question, ask, read_questions
 from xft.evaluation.prompts import total_score
 from xft.evaluation.scorers import contains, exact, f1, structured
-from xft.models import Answer
+from xft.models import Completion
 from xft.utils import paths
 
 
-def said(text: str, stopped: bool = True) -> Answer:
-    return Answer(text, stopped, len(text))
+def said(text: str, stopped: bool = True) -> Completion:
+    return Completion(text, "stop" if stopped else "length", len(text))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_structured_refuses_a_reference_that_is_no_shape(reference: str) -> None
 class _Parrot:
     """Says the same to every question, and stops."""
 
-    def answer(self, conversations: list[object], max_new_tokens: int) -> list[Answer]:
+    def answer(self, conversations: list[object], max_new_tokens: int) -> list[Completion]:
         return [said("- a\n- b") for _ in conversations]
 
 

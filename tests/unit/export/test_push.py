@@ -28,12 +28,14 @@ def test_push_creates_a_private_repository_and_uploads_the_folder(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     Hub.calls.clear()
-    (tmp_path / "xft.json").write_text(json.dumps({"base": "/home/somebody/base", "dtype": "float32"}))
+    (tmp_path / "xft_metadata.json").write_text(
+        json.dumps({"base": "/home/somebody/base", "dtype": "float32"})
+    )
     assert push.push(tmp_path, "owner/name") == "owner/name"
     (name, made), (_, sent) = Hub.calls
     assert (name, made["private"]) == ("owner/name", True)
     assert sent["folder_path"] == tmp_path
-    assert sent["ignore_patterns"] == ["xft.json"]
+    assert sent["ignore_patterns"] == ["xft_metadata.json"]
 
 
 def test_push_to_unreachable_hub_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +51,9 @@ def test_push_to_unreachable_hub_is_an_error(tmp_path: Path, monkeypatch: pytest
 
 def test_check_push_refuses_an_adapter_of_a_local_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    (tmp_path / "xft.json").write_text(json.dumps({"base": "/home/somebody/base", "dtype": "float32"}))
+    (tmp_path / "xft_metadata.json").write_text(
+        json.dumps({"base": "/home/somebody/base", "dtype": "float32"})
+    )
     with pytest.raises(ConfigError) as error:
         push.check_push("owner/name", str(tmp_path), merged=False)
     assert error.value.got == "an adapter of 'base', which is not on a hub"

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from xft.checkpoint.snapshot import read_state
 from xft.errors import CheckpointError, ModelError, XftError
-from xft.models import open_artifact
+from xft.models import load_saved_model
 
 
 class Malice:
@@ -50,7 +50,7 @@ def test_weights_that_are_a_pickle_are_refused(model: Path, marker: Path) -> Non
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(pickle.dumps({"model.norm.weight": Malice(marker)}))
     with pytest.raises(XftError, match="cannot load"):
-        open_artifact(str(model))
+        load_saved_model(str(model))
     assert not marker.exists()
 
 
@@ -60,14 +60,14 @@ def test_weights_that_are_a_pickle_of_torch_are_refused(model: Path, marker: Pat
     (model / "model.safetensors").unlink()
     torch.save({"model.norm.weight": Malice(marker)}, model / "pytorch_model.bin")
     with pytest.raises(XftError, match="cannot load"):
-        open_artifact(str(model))
+        load_saved_model(str(model))
     assert not marker.exists()
 
 
 def test_a_pickle_beside_good_weights_is_left_alone(model: Path, marker: Path) -> None:
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "training_state.pt"):
         (model / name).write_bytes(pickle.dumps(Malice(marker)))
-    open_artifact(str(model))
+    load_saved_model(str(model))
     assert not marker.exists()
 
 
@@ -80,7 +80,7 @@ def test_an_adapter_that_is_a_pickle_is_refused(model: Path, tmp_path: Path, mar
     (adapter / "adapter_model.safetensors").unlink()
     torch.save({"x": Malice(marker)}, adapter / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"no adapter_model\.safetensors"):
-        open_artifact(str(adapter))
+        load_saved_model(str(adapter))
     assert not marker.exists()
 
 
@@ -118,10 +118,10 @@ def test_code_beside_the_weights_is_not_run_unless_that_is_asked_for(
     settings["auto_map"] = {"AutoTokenizer": ["code.Tokenizer", "code.Tokenizer"]}
     (model / "tokenizer_config.json").write_text(json.dumps(settings))
     if model_type == "llama":
-        assert type(open_artifact(str(model)).model).__name__ == "LlamaForCausalLM"
+        assert type(load_saved_model(str(model)).model).__name__ == "LlamaForCausalLM"
     else:
         with pytest.raises(XftError, match="cannot load"):
-            open_artifact(str(model))
+            load_saved_model(str(model))
     assert not marker.exists()
 
 
@@ -131,5 +131,5 @@ def test_a_config_asks_for_code_only_by_name() -> None:
     from xft.export import convert
     from xft.models import CausalLMConfig
 
-    for each in (CausalLMConfig.__init__, open_artifact, convert):
+    for each in (CausalLMConfig.__init__, load_saved_model, convert):
         assert signature(each).parameters["trust_remote_code"].default is False

@@ -12,8 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from xft.data import collate_padding_free
-from xft.models import PACKED, TrainingModel
-from xft.models.activation_checkpointing import checkpointed_layers, make_again, measure_kept
+from xft.models import ATTN_IMPLEMENTATION, TrainingModel
+from xft.models.activation_checkpointing import (
+    checkpointed_layers,
+    measure_activation_memory,
+    set_activation_checkpointing,
+)
 from xft.objectives import next_token
 from xft.types import Batch, Sample
 
@@ -24,7 +28,7 @@ def _model(dropout: float = 0.0) -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=LAYERS, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, attn_implementation=PACKED,
+        num_key_value_heads=2, head_dim=16, attn_implementation=ATTN_IMPLEMENTATION,
     )  # fmt: skip
     lora = LoraConfig(r=4, target_modules="all-linear", lora_dropout=dropout)
     return get_peft_model(AutoModelForCausalLM.from_config(config), lora)
@@ -60,18 +64,18 @@ def test_what_is_measured_is_what_a_forward_pass_leaves_in_the_memory(count: int
     """But for tensors that several layers share, and what goes from one to the next: each layer counts them."""
     model, batch = _model(), _batch(90, 70, 160)
     base = model.get_base_model()
-    kept = measure_kept(model, base, batch)
+    kept = measure_activation_memory(model, base, batch)
     assert kept.tokens == 320
     assert len(kept.layers) == LAYERS
     assert kept.input == 320 * 64 * 4
-    make_again(base, count)
+    set_activation_checkpointing(base, count)
     with _Alive() as alive:
         output = TrainingModel(model, next_token).train()(batch)
         held = sum(alive.sizes.values())
     assert output.loss_sum.grad_fn is not None
-    expected = kept.with_again(320, count) - max(kept.layers[:count], default=0)
+    expected = kept.with_checkpointing(320, count) - max(kept.layers[:count], default=0)
     assert held == pytest.approx(expected, rel=0.2, abs=4 * 320 * 64 * 4)
-    assert kept.with_again(640, count) == 2 * kept.with_again(320, count)
+    assert kept.with_checkpointing(640, count) == 2 * kept.with_checkpointing(320, count)
 
 
 def test_layers_that_are_made_again_give_the_same_bits() -> None:
@@ -79,7 +83,7 @@ def test_layers_that_are_made_again_give_the_same_bits() -> None:
     base = model.get_base_model()
     found = []
     for count in (0, 1, 3, LAYERS):
-        make_again(base, count)
+        set_activation_checkpointing(base, count)
         marks = [each.gradient_checkpointing for each in checkpointed_layers(base)]
         assert marks == [True] * count + [False] * (LAYERS - count)
         torch.manual_seed(1)
@@ -95,8 +99,8 @@ def test_measuring_leaves_no_trace() -> None:
     model.get_base_model().lm_head.train()
     modes = [each.training for each in model.modules()]
     before = torch.get_rng_state()
-    first = measure_kept(model, model.get_base_model(), batch)
-    assert first == measure_kept(model, model.get_base_model(), batch)
+    first = measure_activation_memory(model, model.get_base_model(), batch)
+    assert first == measure_activation_memory(model, model.get_base_model(), batch)
     assert torch.equal(torch.get_rng_state(), before)
     assert [each.training for each in model.modules()] == modes
     assert all(each.grad is None for each in model.parameters())

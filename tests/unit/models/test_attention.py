@@ -11,8 +11,8 @@ from helpers.tolerances import TINY_MODEL_FP32, assert_close_sums
 from transformers import AutoModelForCausalLM
 
 from xft.data import collate_padded, collate_padding_free
-from xft.models import PACKED, target_logits
-from xft.models.attention import _has_varlen, _varlen_attn, packed_attention, placeholder_mask
+from xft.models import ATTN_IMPLEMENTATION, target_logits
+from xft.models.attention import _has_varlen, _varlen_attn, packed_attention, unused_mask
 from xft.types import IGNORE_INDEX, Sample
 
 
@@ -26,7 +26,7 @@ def _samples(lengths: list[int]) -> list[Sample]:
     return out
 
 
-def _model(family: str, attention: str = PACKED, **options: Any) -> Any:
+def _model(family: str, attention: str = ATTN_IMPLEMENTATION, **options: Any) -> Any:
     torch.manual_seed(0)
     config = tiny_config(family, 97)
     for name, value in options.items():
@@ -58,7 +58,7 @@ def test_packed_samples_give_loss_and_gradient_of_each_alone(family: str) -> Non
 def test_other_attention_keeps_packed_samples_apart_too(attention: str) -> None:
     samples = _samples([6, 9, 4])
     logits, _ = target_logits(_model("llama", attention), collate_padding_free(samples))
-    expected, _ = target_logits(_model("llama", PACKED), collate_padding_free(samples))
+    expected, _ = target_logits(_model("llama", ATTN_IMPLEMENTATION), collate_padding_free(samples))
     # eager attention takes its softmax in fp32, whatever the type of the rest
     assert_close_sums(logits, expected, TINY_MODEL_FP32)
 
@@ -107,7 +107,7 @@ def test_attention_that_never_hears_of_segments_fails_instead_of_leaking() -> No
     tensor = torch.randn(1, 2, 5, 4)
     module = SimpleNamespace(num_key_value_groups=1, is_causal=True)
     with pytest.raises(RuntimeError):
-        packed_attention(module, tensor, tensor, tensor, placeholder_mask(torch.device("cpu")))  # type: ignore[arg-type]
+        packed_attention(module, tensor, tensor, tensor, unused_mask(torch.device("cpu")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("window", [None, 5])

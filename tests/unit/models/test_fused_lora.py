@@ -22,7 +22,7 @@ from xft.models import NF4, LoRA, TrainingModel, forward_inputs
 from xft.models.adapters.fused_lora import FusedLinear
 from xft.models.adapters.fused_lora_4bit import FusedLinear4bit
 from xft.models.fused_norm_mlp import fuse_modules
-from xft.models.training_model import evaluating, score
+from xft.models.scoring import eval_mode, sequence_log_probs
 from xft.objectives import next_token
 from xft.types import Sample
 
@@ -209,12 +209,12 @@ def test_a_reference_is_computed_as_the_policy_is(saved: Path, fused_kernels: bo
     """In bf16 and before the first step, a copy and the adapter switched off give the policy's bits: a DPO
     margin of zero is zero, whatever computes it."""
     model = load_model(saved, LoRA(r=4), dtype="bfloat16", fused_kernels=fused_kernels).train()
-    policy = score(model, _batch()).log_probs.detach()
-    with evaluating(model), model.disable_adapter():
-        off = score(model, _batch()).log_probs
+    policy = sequence_log_probs(model, _batch()).log_probs.detach()
+    with eval_mode(model), model.disable_adapter():
+        off = sequence_log_probs(model, _batch()).log_probs
     frozen = copy.deepcopy(model).eval()
     with torch.no_grad():
-        copied = score(frozen, _batch()).log_probs
+        copied = sequence_log_probs(frozen, _batch()).log_probs
     assert torch.equal(policy, off)
     assert torch.equal(policy, copied)
 

@@ -15,8 +15,8 @@ from xft.data import collate_padded, collate_padding_free
 from xft.distributed import split_sequence
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, TrainingModel
-from xft.models.neftune import noisy_embeddings, use_noise
-from xft.models.training_model import evaluating, target_loss
+from xft.models.neftune import add_embedding_noise, enable_neftune
+from xft.models.scoring import eval_mode, target_loss
 from xft.objectives import next_token
 from xft.types import Sample, SequenceParallelGroup
 
@@ -43,7 +43,7 @@ def _samples(lengths: tuple[int, ...] = LENGTHS) -> list[Sample]:
 def test_the_noise_of_a_sample_alone_is_that_of_transformers(saved: Path) -> None:
     model, batch = _load(saved), collate_padding_free(_samples((30,)))
     torch.manual_seed(5)
-    got = noisy_embeddings(model, batch, batch.input_ids)
+    got = add_embedding_noise(model, batch, batch.input_ids)
     embed = model.get_input_embeddings()
     embed.neftune_noise_alpha = 5.0
     torch.manual_seed(5)
@@ -58,7 +58,7 @@ def test_each_sample_has_the_noise_of_its_own_length(saved: Path, lay: str) -> N
     model = _load(saved)
     batch = collate_padding_free(_samples()) if lay == "flat" else collate_padded(_samples(), 0)
     plain = model.get_input_embeddings()(batch.input_ids)
-    noisy = noisy_embeddings(model, batch, batch.input_ids)
+    noisy = add_embedding_noise(model, batch, batch.input_ids)
     assert noisy is not None
     noise = (noisy - plain).detach()
     pieces = noise[0].split(LENGTHS) if lay == "flat" else [noise[at, :n] for at, n in enumerate(LENGTHS)]
@@ -79,7 +79,7 @@ def test_ranks_that_share_a_batch_out_give_each_token_the_noise_of_its_sample(sa
     for rank in range(4):
         group = SequenceParallelGroup(rank, 4, None)
         ids = split_sequence(whole.input_ids, group)
-        noisy = noisy_embeddings(model, replace(whole, sequence=group), ids)
+        noisy = add_embedding_noise(model, replace(whole, sequence=group), ids)
         assert noisy is not None
         found.append((noisy - model.get_input_embeddings()(ids)).detach())
     noise = torch.cat(found, dim=1)[0]
@@ -96,7 +96,7 @@ def test_a_step_is_that_of_the_model_with_noisy_embeddings(saved: Path, options:
     """Loss and gradients against transformers' own forward pass, sample by sample, given the same embeddings."""
     model, batch = _load(saved, **options), collate_padding_free(_samples())
     torch.manual_seed(6)
-    embeddings = noisy_embeddings(model, batch, batch.input_ids)
+    embeddings = add_embedding_noise(model, batch, batch.input_ids)
     assert embeddings is not None
     expected = 0.0
     for piece, sample in zip(embeddings.split(LENGTHS, dim=1), _samples(), strict=True):
@@ -122,12 +122,12 @@ def test_a_step_is_that_of_the_model_with_noisy_embeddings(saved: Path, options:
 
 def test_validation_and_an_adapter_that_is_off_see_no_noise(saved: Path) -> None:
     model, plain, batch = _load(saved), _load(saved, neftune_alpha=None), collate_padding_free(_samples())
-    with evaluating(model), evaluating(plain):
+    with eval_mode(model), eval_mode(plain):
         assert torch.equal(target_loss(model, batch)[0], target_loss(plain, batch)[0])
         with model.disable_adapter():
-            assert noisy_embeddings(model, batch, batch.input_ids) is None
+            assert add_embedding_noise(model, batch, batch.input_ids) is None
     assert model.training
-    assert noisy_embeddings(plain.train(), batch, batch.input_ids) is None
+    assert add_embedding_noise(plain.train(), batch, batch.input_ids) is None
 
 
 def test_what_cannot_be_is_refused(saved: Path) -> None:
@@ -136,5 +136,6 @@ def test_what_cannot_be_is_refused(saved: Path) -> None:
     assert (negative.value.key, negative.value.got) == ("model.neftune_alpha", -1)
     model = _load(saved, adapter=None)
     model.config.hidden_size_per_layer_input = 256
-    with pytest.raises(ConfigError, match="cannot be given embeddings in place of ids"):
-        use_noise(model, 5.0)
+    with pytest.raises(ConfigError) as no_embeddings:
+        enable_neftune(model, 5.0)
+    assert (no_embeddings.value.key, no_embeddings.value.got) == ("model.neftune_alpha", 5.0)

@@ -11,9 +11,9 @@ from helpers.tiny import save_tiny, tiny_config
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from xft.errors import ModelError
-from xft.models import NF4, LoRA, open_artifact
+from xft.models import NF4, LoRA, load_saved_model
 from xft.models.loading import load_weights
-from xft.models.reward_head import ScalarHead, choose_padding, is_reward_model, kind_of
+from xft.models.reward_head import ScoreHead, is_reward_model, model_kind_of, set_pad_token
 from xft.templates import SOURCES, ChatTemplate
 
 CPU = torch.device("cpu")
@@ -76,14 +76,14 @@ def test_beside_an_adapter_the_head_is_fp32_and_not_quantised(
 
 
 def test_kinds_are_told_by_the_config_and_others_are_refused(folder: Path, reward: Path) -> None:
-    assert isinstance(open_artifact(str(reward)).model.score, ScalarHead)  # type: ignore[union-attr]
-    assert not is_reward_model(open_artifact(str(folder)).model)
+    assert isinstance(load_saved_model(str(reward)).model.score, ScoreHead)  # type: ignore[union-attr]
+    assert not is_reward_model(load_saved_model(str(folder)).model)
     with pytest.raises(ModelError, match="is a reward model, whose head gives scores and no tokens"):
         load_weights(str(reward), torch.float32, kind="causal_lm")
     with pytest.raises(ModelError, match=r"is a reward model, which scores answers.*`xft score` tries it"):
-        open_artifact(str(reward), kind="causal_lm")
+        load_saved_model(str(reward), kind="causal_lm")
     with pytest.raises(ModelError, match=r"is a language model, which gives answers.*`xft chat` tries it"):
-        open_artifact(str(folder), kind="reward_model")
+        load_saved_model(str(folder), kind="reward_model")
 
 
 def test_a_classifier_and_models_without_a_score_are_refused(tmp_path: Path, byte_tokenizer: Any) -> None:
@@ -126,10 +126,10 @@ def test_padding_is_never_what_ends_an_answer(make_byte_tokenizer: Callable[...,
     model = AutoModelForSequenceClassification.from_config(tiny_config("llama", 300))
     tokenizer = make_byte_tokenizer()
     assert tokenizer.pad_token == "</s>"
-    choose_padding(model, tokenizer, ChatTemplate(SOURCES["chatml"]).bind(tokenizer))
+    set_pad_token(model, tokenizer, ChatTemplate(SOURCES["chatml"]).bind(tokenizer))
     assert tokenizer.pad_token == "</s>"  # a line break ends it here
     assert model.config.pad_token_id == tokenizer.eos_token_id
-    choose_padding(model, tokenizer, ChatTemplate(LAST).bind(tokenizer))
+    set_pad_token(model, tokenizer, ChatTemplate(LAST).bind(tokenizer))
     assert tokenizer.pad_token == "<s>"
     assert model.config.pad_token_id == tokenizer.bos_token_id
 
@@ -140,7 +140,7 @@ def test_without_another_special_token_one_is_asked_for(make_byte_tokenizer: Cal
     tokenizer.bos_token = None
     source = LAST.replace("<|im_start|>", "@")
     with pytest.raises(ModelError, match=r"model\.additional_special_tokens=\['<pad>'\]"):
-        choose_padding(model, tokenizer, ChatTemplate(source).bind(tokenizer))
+        set_pad_token(model, tokenizer, ChatTemplate(source).bind(tokenizer))
 
 
 def test_kind_of() -> None:
@@ -150,5 +150,5 @@ def test_kind_of() -> None:
     ):
         config = tiny_config("llama", 300)
         config.architectures = [name]
-        assert kind_of(config) == kind
-    assert kind_of(tiny_config("llama", 300)) == "causal_lm"
+        assert model_kind_of(config) == kind
+    assert model_kind_of(tiny_config("llama", 300)) == "causal_lm"

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
-from xft.models.reference import Frozen
+from xft.models.reference import FrozenReference
 from xft.objectives import DPO
 from xft.types import LossOutput
 
@@ -95,7 +95,7 @@ def test_a_fresh_adapter_has_no_margin(loss: Any) -> None:
 
 
 def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
-    reference = Frozen(whole_model(seed=5))
+    reference = FrozenReference(whole_model(seed=5))
     model = whole_model(seed=6)
     with torch.no_grad():
         before = plain_log_probs(reference.model, pair_samples())

@@ -9,7 +9,7 @@ from helpers.preferences import adapted_model, judged_samples, plain_log_probs, 
 
 from xft.data import Collator, collate_padded, collate_padding_free
 from xft.errors import ConfigError
-from xft.models.reference import Frozen
+from xft.models.reference import FrozenReference
 from xft.objectives import KTO, count_targets
 from xft.objectives.kto import mismatch
 from xft.types import IGNORE_INDEX, LossOutput, Sample
@@ -58,14 +58,14 @@ def _array(values: list[int]) -> Any:
     return np.asarray(values, dtype=np.int32)
 
 
-def _apart(swapped: bool) -> tuple[Any, Frozen]:
+def _apart(swapped: bool) -> tuple[Any, FrozenReference]:
     """A model and its reference. Swapping them turns all log-ratios around, and so the sign of their
     mean."""
     models = [whole_model(seed=0), whole_model(seed=5)]
-    return (models[1], Frozen(models[0])) if swapped else (models[0], Frozen(models[1]))
+    return (models[1], FrozenReference(models[0])) if swapped else (models[0], FrozenReference(models[1]))
 
 
-def _between(model: Any, reference: Frozen, samples: list[Sample]) -> torch.Tensor:
+def _between(model: Any, reference: FrozenReference, samples: list[Sample]) -> torch.Tensor:
     with torch.no_grad():
         return plain_log_probs(model, samples) - plain_log_probs(reference.model, samples)
 

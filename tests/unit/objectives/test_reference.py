@@ -14,7 +14,14 @@ from peft import LoraConfig, get_peft_model
 from xft.data import Collator, collate_padding_free
 from xft.errors import ConfigError, TrainingError, XftError
 from xft.models import LoadedModel
-from xft.models.reference import AdapterOff, Cached, Frozen, Setup, _dealt, make_reference
+from xft.models.reference import (
+    DisabledAdapterReference,
+    FrozenReference,
+    PrecomputedReference,
+    ReferenceContext,
+    _dealt,
+    build_reference,
+)
 from xft.objectives import DPO, KTO, Referenced, next_token, prepare_objective
 from xft.types import Batch, Sample
 
@@ -41,13 +48,13 @@ class Alone:
 
 def _setup(
     model: Any, samples: list[Sample] | None = None, samples_per_example: int = 2, tokenizer: Any = None
-) -> Setup:
+) -> ReferenceContext:
     chosen = pair_samples() if samples is None else samples
 
     def batches() -> Iterator[Batch]:
         return Collator(samples_per_example).iter_batches(chosen, max_tokens=40)
 
-    return Setup(LoadedModel(model, tokenizer), Alone(), batches)
+    return ReferenceContext(LoadedModel(model, tokenizer), Alone(), batches)
 
 
 def _trainable(model: Any) -> list[str]:
@@ -63,41 +70,41 @@ def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra
         base.config.tie_word_embeddings = False
         base.lm_head.weight = torch.nn.Parameter(base.lm_head.weight.detach().clone())
     batch = collate_padding_free(pair_samples())
-    expected = Frozen(base)(base, batch)
+    expected = FrozenReference(base)(base, batch)
     config = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM", **extra)
     model = get_peft_model(base, config).train()
     for name, each in model.named_parameters():
         if each.requires_grad and "lora_A" not in name:
             each.data.add_(torch.randn_like(each), alpha=0.1)
     before = _trainable(model)
-    found = AdapterOff()(model, batch)
+    found = DisabledAdapterReference()(model, batch)
     torch.testing.assert_close(found, expected)
     assert not found.requires_grad
     assert _trainable(model) == before
     assert all(each.training for each in model.modules())
     with torch.no_grad():
-        assert not torch.allclose(Frozen(model)(model, batch), expected)
+        assert not torch.allclose(FrozenReference(model)(model, batch), expected)
 
 
 def test_the_copy_stays_when_the_model_moves_on() -> None:
     model = whole_model()
-    reference = make_reference("frozen_copy", False, _setup(model))
+    reference = build_reference("frozen_copy", False, _setup(model))
     batch = collate_padding_free(pair_samples())
     before = reference(model, batch)
     with torch.no_grad():
         for each in model.parameters():
             each.add_(0.1)
     assert torch.equal(reference(model, batch), before)
-    assert not torch.allclose(Frozen(model)(model, batch), before)
-    assert isinstance(reference, Frozen)
+    assert not torch.allclose(FrozenReference(model)(model, batch), before)
+    assert isinstance(reference, FrozenReference)
     assert not any(each.requires_grad for each in reference.model.parameters())
 
 
 def test_auto_is_the_adapter_switched_off_or_a_copy() -> None:
-    assert isinstance(make_reference("auto", False, _setup(adapted_model())), AdapterOff)
-    assert isinstance(make_reference("auto", False, _setup(whole_model())), Frozen)
+    assert isinstance(build_reference("auto", False, _setup(adapted_model())), DisabledAdapterReference)
+    assert isinstance(build_reference("auto", False, _setup(whole_model())), FrozenReference)
     with pytest.raises(ConfigError, match="disable_adapter"):
-        make_reference("disable_adapter", False, _setup(whole_model()))
+        build_reference("disable_adapter", False, _setup(whole_model()))
 
 
 @pytest.mark.parametrize("make", [adapted_model, whole_model])
@@ -105,8 +112,8 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
     """Rows are laid out otherwise when they are cached, so the last bits may differ."""
     model = make()
     setup = _setup(model)
-    live, kept = (make_reference("auto", precompute, setup) for precompute in (False, True))
-    assert isinstance(kept, Cached)
+    live, kept = (build_reference("auto", precompute, setup) for precompute in (False, True))
+    assert isinstance(kept, PrecomputedReference)
     samples = pair_samples()
     for units in ([0, 1, 2, 3], [3, 1], [2]):
         for collator in (Collator(2), Collator(2, "padded", 0)):
@@ -123,9 +130,11 @@ def test_what_no_rank_has_whole_is_not_copied_but_asked_ahead() -> None:
         ConfigError,
         match=r"under ZeRO-3 no rank has the whole model .* objective\.precompute_ref_log_probs=True",
     ):
-        make_reference("auto", False, Setup(setup.loaded, Alone(together=True), setup.batches))
-    kept = make_reference("auto", True, Setup(setup.loaded, Alone(together=True), setup.batches))
-    assert isinstance(kept, Cached)
+        build_reference("auto", False, ReferenceContext(setup.loaded, Alone(together=True), setup.batches))
+    kept = build_reference(
+        "auto", True, ReferenceContext(setup.loaded, Alone(together=True), setup.batches)
+    )
+    assert isinstance(kept, PrecomputedReference)
 
 
 def test_all_ranks_ask_equally_often() -> None:
@@ -137,14 +146,14 @@ def test_all_ranks_ask_equally_often() -> None:
 
 def test_ranks_share_the_work_of_caching() -> None:
     model = adapted_model()
-    whole = make_reference("auto", True, _setup(model))
-    assert isinstance(whole, Cached)
+    whole = build_reference("auto", True, _setup(model))
+    assert isinstance(whole, PrecomputedReference)
     asked: list[dict[int, float]] = []
     for rank in range(2):
         ranks = Alone(rank, 2)
         ranks.gather = lambda value: asked.append(value) or [value]  # type: ignore[method-assign, func-returns-value]
         setup = _setup(model)
-        make_reference("auto", True, Setup(setup.loaded, ranks, setup.batches))
+        build_reference("auto", True, ReferenceContext(setup.loaded, ranks, setup.batches))
     assert 0 < len(asked[0]) < 8
     assert asked[0].keys() | asked[1].keys() == set(whole.digests.tolist())
     # The third of three batches is left for the last round, which both take.
@@ -153,7 +162,7 @@ def test_ranks_share_the_work_of_caching() -> None:
 
 def test_an_answer_that_was_not_cached_is_refused() -> None:
     model = adapted_model()
-    kept = make_reference("auto", True, _setup(model, pair_samples()[:4]))
+    kept = build_reference("auto", True, _setup(model, pair_samples()[:4]))
     kept(model, collate_padding_free(pair_samples()[:4]))
     with pytest.raises(TrainingError, match="knows 4 answers"):
         kept(model, collate_padding_free(pair_samples()[2:6]))
@@ -181,20 +190,20 @@ def test_preparing_gives_an_objective_that_holds_its_reference() -> None:
 def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> None:
     from helpers.tiny import save_tiny
 
-    from xft.models.saved_model import open_artifact
+    from xft.models.saved_model import load_saved_model
 
     folder = save_tiny(tmp_path / "other", "llama", byte_tokenizer)
-    opened = open_artifact(str(folder), dtype="float32")
-    policy = open_artifact(str(folder), dtype="float32")
+    opened = load_saved_model(str(folder), dtype="float32")
+    policy = load_saved_model(str(folder), dtype="float32")
     with torch.no_grad():
         for each in policy.model.parameters():
             each.mul_(1.1)
-    setup = Setup(policy, Alone(), lambda: Collator(2).iter_batches(pair_samples()))
-    reference = make_reference(str(folder), False, setup)
+    setup = ReferenceContext(policy, Alone(), lambda: Collator(2).iter_batches(pair_samples()))
+    reference = build_reference(str(folder), False, setup)
     batch = collate_padding_free(pair_samples())
-    expected = Frozen(opened.model)(opened.model, batch)
+    expected = FrozenReference(opened.model)(opened.model, batch)
     torch.testing.assert_close(reference(policy.model, batch), expected)
-    assert not torch.allclose(Frozen(policy.model)(policy.model, batch), expected)
+    assert not torch.allclose(FrozenReference(policy.model)(policy.model, batch), expected)
 
 
 def test_a_reference_with_another_tokenizer_is_refused(
@@ -202,12 +211,12 @@ def test_a_reference_with_another_tokenizer_is_refused(
 ) -> None:
     from helpers.tiny import save_tiny
 
-    from xft.models.saved_model import open_artifact
+    from xft.models.saved_model import load_saved_model
 
     ours = save_tiny(tmp_path / "ours", "llama", byte_tokenizer)
     theirs = save_tiny(tmp_path / "theirs", "llama", make_byte_tokenizer(specials=("<|other|>",)))
-    setup = Setup(open_artifact(str(ours), dtype="float32"), Alone(), lambda: iter(()))
+    setup = ReferenceContext(load_saved_model(str(ours), dtype="float32"), Alone(), lambda: iter(()))
     with pytest.raises(ConfigError, match="same tokenizer"):
-        make_reference(str(theirs), False, setup)
+        build_reference(str(theirs), False, setup)
     with pytest.raises(XftError, match="nowhere"):
-        make_reference(str(tmp_path / "nowhere"), False, setup)
+        build_reference(str(tmp_path / "nowhere"), False, setup)

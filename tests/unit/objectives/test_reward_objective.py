@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
-from xft.models.training_model import rate
+from xft.models.scoring import reward_scores
 from xft.objectives import Reward, count_targets
 from xft.registry import resolve
 from xft.types import Batch, LossOutput, Sample
@@ -33,7 +33,7 @@ def test_packed_and_padded_scores_are_those_of_transformers_with_their_gradients
     weights = torch.arange(1.0, 9.0)
     wanted = torch.autograd.grad((weights * expected).sum(), trained)
     for batch in _both():
-        scores = rate(model, batch)
+        scores = reward_scores(model, batch)
         torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
         for mine, other in zip(torch.autograd.grad((weights * scores).sum(), trained), wanted, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
@@ -50,7 +50,7 @@ def test_the_head_is_trained_beside_an_adapter_and_no_other_whole_layer() -> Non
 def test_the_scalar_head_gives_what_the_head_of_transformers_gives(family: str) -> None:
     ours, bare = reward_model(family=family), reward_model(family=family, bare=True)
     torch.testing.assert_close(
-        rate(ours, collate_padding_free(pair_samples())),
+        reward_scores(ours, collate_padding_free(pair_samples())),
         plain_scores(bare, pair_samples()),
         rtol=1e-5,
         atol=1e-5,
@@ -70,25 +70,25 @@ def test_the_last_token_is_read_whatever_its_id_and_label() -> None:
     expected = plain_scores(model, samples)
     scored = reward_model()
     for batch in (collate_padding_free(samples), collate_padded(samples, pad_token_id=0)):
-        torch.testing.assert_close(rate(scored, batch), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(reward_scores(scored, batch), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_other_samples_of_a_flat_batch_have_no_say() -> None:
     model = reward_model()
-    alone = rate(model, collate_padding_free(pair_samples()[2:3]))
+    alone = reward_scores(model, collate_padding_free(pair_samples()[2:3]))
     torch.testing.assert_close(
-        alone, rate(model, collate_padding_free(pair_samples()))[2:3], rtol=1e-5, atol=1e-5
+        alone, reward_scores(model, collate_padding_free(pair_samples()))[2:3], rtol=1e-5, atol=1e-5
     )
 
 
 def test_scores_are_in_fp32_also_where_the_model_is_in_bf16_or_autocast() -> None:
     """Of two answers that bf16 cannot tell apart, one is still the better."""
     half = reward_model().to(torch.bfloat16)
-    scores = rate(half, collate_padding_free(pair_samples()))
+    scores = reward_scores(half, collate_padding_free(pair_samples()))
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.bfloat16().float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        scores = rate(reward_model(), collate_padding_free(pair_samples()))
+        scores = reward_scores(reward_model(), collate_padding_free(pair_samples()))
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.bfloat16().float())
 

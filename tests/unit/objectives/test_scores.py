@@ -11,8 +11,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config
 
 from xft.data import collate_padded, collate_padding_free
-from xft.models import PACKED, training_model
-from xft.models.training_model import evaluating, score
+from xft.models import ATTN_IMPLEMENTATION, scoring
+from xft.models.scoring import eval_mode, sequence_log_probs
 from xft.types import Batch, Sample
 
 
@@ -25,14 +25,14 @@ def _batches() -> list[Batch]:
 def test_both_layouts_and_any_chunk_give_what_transformers_gives(
     make: Any, logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_model, "MOST_LOGITS", logits)
+    monkeypatch.setattr(scoring, "MAX_LOGITS", logits)
     model = make()
     expected = plain_log_probs(model, pair_samples())
     wanted = torch.autograd.grad(
         expected.sum(), [each for each in model.parameters() if each.requires_grad]
     )
     for batch in _batches():
-        scores = score(model, batch)
+        scores = sequence_log_probs(model, batch)
         assert scores.counts == [5, 7, 2, 4, 6, 3, 1, 9]
         assert scores.lengths.tolist() == scores.counts
         torch.testing.assert_close(scores.log_probs.double(), expected, rtol=1e-5, atol=1e-5)
@@ -45,12 +45,12 @@ def test_what_is_scored_is_what_is_trained_whatever_the_ids_are() -> None:
     """Prompt tokens that are no labels may be any ids, also those of answers and of padding."""
     model = whole_model()
     samples = pair_samples()
-    before = score(model, collate_padding_free(samples))
+    before = sequence_log_probs(model, collate_padding_free(samples))
     changed = [
         Sample(each.input_ids, np.where(np.arange(len(each)) == len(each) - 1, each.labels, -100))
         for each in samples
     ]
-    after = score(model, collate_padding_free(changed))
+    after = sequence_log_probs(model, collate_padding_free(changed))
     assert after.counts == [1] * 8
     last = [plain_log_probs(model, [each]) for each in changed]
     torch.testing.assert_close(after.log_probs.double(), torch.cat(last), rtol=1e-5, atol=1e-5)
@@ -60,8 +60,8 @@ def test_what_is_scored_is_what_is_trained_whatever_the_ids_are() -> None:
 def test_other_samples_of_a_flat_batch_have_no_say() -> None:
     model = whole_model()
     samples = pair_samples()
-    alone = score(model, collate_padding_free(samples[2:3])).log_probs
-    together = score(model, collate_padding_free(samples)).log_probs[2:3]
+    alone = sequence_log_probs(model, collate_padding_free(samples[2:3])).log_probs
+    together = sequence_log_probs(model, collate_padding_free(samples)).log_probs[2:3]
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
 
 
@@ -79,7 +79,7 @@ SMALL = {
     ("config", "attention"),
     [
         (Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0), "eager"),
-        (Cohere2Config(**SMALL, head_dim=8, logit_scale=0.25), PACKED),
+        (Cohere2Config(**SMALL, head_dim=8, logit_scale=0.25), ATTN_IMPLEMENTATION),
     ],
 )
 def test_logits_that_are_capped_or_scaled_are_scored_as_the_model_makes_them(
@@ -90,7 +90,7 @@ def test_logits_that_are_capped_or_scaled_are_scored_as_the_model_makes_them(
     for each in model.parameters():
         each.data.mul_(4)
     expected = plain_log_probs(model, pair_samples())
-    got = score(model, collate_padded(pair_samples(), pad_token_id=0)).log_probs
+    got = sequence_log_probs(model, collate_padded(pair_samples(), pad_token_id=0)).log_probs
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -98,7 +98,7 @@ def test_a_batch_in_which_nothing_is_trained_scores_zero_and_has_a_gradient_ever
     model = whole_model()
     batch = collate_padding_free(pair_samples()[:2])
     batch.labels.fill_(-100)
-    scores = score(model, batch)
+    scores = sequence_log_probs(model, batch)
     assert scores.counts == [0, 0]
     assert scores.log_probs.tolist() == [0.0, 0.0]
     scores.log_probs.sum().backward()
@@ -111,7 +111,7 @@ def test_evaluating_leaves_every_module_as_it_was() -> None:
     model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
     model[1].eval()
     before = [each.training for each in model.modules()]
-    with evaluating(model):
+    with eval_mode(model):
         assert not any(each.training for each in model.modules())
         assert not torch.is_grad_enabled()
     assert [each.training for each in model.modules()] == before

@@ -11,7 +11,7 @@ import torch
 from helpers.tiny import save_tiny
 
 from xft.errors import ConfigError
-from xft.models import Generator
+from xft.models import TextGenerator
 from xft.models.loading import load_tokenizer, load_weights
 from xft.serving.server.app import make_app
 from xft.serving.server.batcher import SLICE, Batcher, Full
@@ -22,14 +22,14 @@ from xft.templates import BoundTemplate
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory, make_byte_tokenizer: Any) -> Generator:
+def generator(tmp_path_factory: pytest.TempPathFactory, make_byte_tokenizer: Any) -> TextGenerator:
     tokenizer = make_byte_tokenizer(
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     folder = save_tiny(tmp_path_factory.mktemp("server") / "model", "llama", tokenizer)
     read = load_tokenizer(str(folder))
-    return Generator(
+    return TextGenerator(
         load_weights(str(folder), torch.float32), read, BoundTemplate(read, read.chat_template)
     )
 
@@ -49,13 +49,13 @@ class Listener:
         return "".join(each.text for each in self.events)
 
 
-def _job(generator: Generator, prompt: str = "ab", **options: Any) -> tuple[Job, Listener]:
+def _job(generator: TextGenerator, prompt: str = "ab", **options: Any) -> tuple[Job, Listener]:
     heard = Listener()
     ids = generator.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     return Job(generator, ids, Sampling(**{"max_tokens": 8, **options}), heard), heard
 
 
-def test_tokens_are_drawn_as_often_as_the_formula_says(generator: Generator) -> None:
+def test_tokens_are_drawn_as_often_as_the_formula_says(generator: TextGenerator) -> None:
     """softmax(scores / T), cut to the nucleus: of 0.4, 0.3, 0.2, 0.1 those before which less than 0.6
     stand, so the first two, in the proportion 4 : 3."""
     scores = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()[None]
@@ -71,7 +71,7 @@ def test_tokens_are_drawn_as_often_as_the_formula_says(generator: Generator) -> 
     assert torch.equal(RowSampler([greedy])(torch.zeros(1, 1).long(), scores), scores)
 
 
-def test_a_short_answer_does_not_wait_for_the_end_of_a_long_one(generator: Generator) -> None:
+def test_a_short_answer_does_not_wait_for_the_end_of_a_long_one(generator: TextGenerator) -> None:
     batcher = Batcher(max_batch_size=2, max_queue_size=4)
     try:
         long, heard_long = _job(generator, max_tokens=1500, temperature=9.0, seed=1)
@@ -94,7 +94,7 @@ def test_a_short_answer_does_not_wait_for_the_end_of_a_long_one(generator: Gener
 
 
 def test_an_answer_that_was_interrupted_for_others_goes_on_as_if_it_had_not_been(
-    generator: Generator,
+    generator: TextGenerator,
 ) -> None:
     texts = []
     for disturb in (False, True):
@@ -116,7 +116,7 @@ def test_an_answer_that_was_interrupted_for_others_goes_on_as_if_it_had_not_been
 
 
 def test_who_comes_when_too_many_wait_is_told_so_and_a_failure_is_told_to_all(
-    generator: Generator, monkeypatch: pytest.MonkeyPatch
+    generator: TextGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any, **options: Any) -> None:
         raise RuntimeError("out of memory\nand more")
@@ -136,7 +136,7 @@ def test_who_comes_when_too_many_wait_is_told_so_and_a_failure_is_told_to_all(
 
 
 @pytest.mark.parametrize("stop", ["e f", "\nx", "€"])
-def test_nothing_of_a_stop_text_or_of_half_a_character_is_told(generator: Generator, stop: str) -> None:
+def test_nothing_of_a_stop_text_or_of_half_a_character_is_told(generator: TextGenerator, stop: str) -> None:
     said = f"  ä e {stop} and more"
     job, heard = _job(generator, max_tokens=99, stop=("e and", stop))
     for token in generator.tokenizer(said, add_special_tokens=False)["input_ids"]:
@@ -147,7 +147,7 @@ def test_nothing_of_a_stop_text_or_of_half_a_character_is_told(generator: Genera
     assert "\ufffd" not in heard.text
 
 
-def test_the_key_is_wanted_for_the_api_and_only_there(generator: Generator) -> None:
+def test_the_key_is_wanted_for_the_api_and_only_there(generator: TextGenerator) -> None:
     batcher = Batcher(1, 1)
     app = make_app(Service({"m": generator}, batcher, Limits(64, 8, 1)), "secret", None)
 

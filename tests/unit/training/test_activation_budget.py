@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from xft.data import BatchPlan, Collator
-from xft.models import PACKED, LoadedModel
+from xft.models import ATTN_IMPLEMENTATION, LoadedModel
 from xft.models.activation_checkpointing import checkpointed_layers
 from xft.training import activation_budget
 from xft.training.activation_budget import fit_activations, largest_tokens
@@ -39,7 +39,7 @@ def loaded() -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=LAYERS, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, attn_implementation=PACKED,
+        num_key_value_heads=2, head_dim=16, attn_implementation=ATTN_IMPLEMENTATION,
     )  # fmt: skip
     return LoadedModel(AutoModelForCausalLM.from_config(config), SimpleNamespace(pad_token_id=0))
 

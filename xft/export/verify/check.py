@@ -12,7 +12,7 @@ from xft.export.verify.comparison import Comparison, compare
 from xft.export.verify.launcher import VerificationSkipped, VerifySubprocess
 from xft.export.verify.reference import ReferenceOutputs, reference_outputs
 from xft.export.verify.worker import VerifyRequest, VerifyResult, inspect_saved_model
-from xft.models.param_shapes import whole_bytes
+from xft.models.param_shapes import full_nbytes
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 
@@ -175,7 +175,7 @@ def verification_device(live: nn.Module, device: torch.device, headroom: float =
     """
     if device.type != "cuda":
         return device
-    size = sum(map(whole_bytes, live.parameters())) + sum(buffer.nbytes for buffer in live.buffers())
+    size = sum(map(full_nbytes, live.parameters())) + sum(buffer.nbytes for buffer in live.buffers())
     free, _ = torch.cuda.mem_get_info(device)
     if free > headroom * size + 2**30:
         return device

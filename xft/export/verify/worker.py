@@ -19,7 +19,7 @@ from torch import Tensor
 
 from xft.errors import XftError
 from xft.export.verify.adapter_norms import adapter_norms, trains_other_params
-from xft.models import open_artifact
+from xft.models import load_saved_model
 from xft.models.reward_head import is_reward_model
 from xft.templates import BoundTemplate
 from xft.types import Message
@@ -88,7 +88,7 @@ def inspect_saved_model(request: VerifyRequest) -> VerifyResult:
     Raises:
         XftError: it cannot be loaded.
     """
-    saved = open_artifact(
+    saved = load_saved_model(
         request.path, device=torch.device(request.device), trust_remote_code=request.trust_remote_code
     )
     template = None

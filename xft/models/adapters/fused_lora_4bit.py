@@ -3,20 +3,22 @@
 from typing import Any
 
 from bitsandbytes.functional import dequantize_4bit
-from peft.tuners.lora.bnb import Linear4bit as PlainLinear4bit
+from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor
 
-from xft.models.adapters.fused_lora import only_adapter, train_layer
+from xft.models.adapters.fused_lora_forward import fused_lora_forward, sole_active_adapter
 
 
-class FusedLinear4bit(PlainLinear4bit):
-    """A ``Linear4bit`` of bitsandbytes with an adapter: dequantised once a pass, and not kept."""
+class FusedLinear4bit(Linear4bit):
+    """A ``Linear4bit`` of bitsandbytes with an adapter. Each pass dequantizes the weight once and discards it."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """``(..., in)`` to ``(..., out)``."""
+        """Map ``(..., in)`` to ``(..., out)``."""
         base: Any = self.get_base_layer()
         state = getattr(base.weight, "quant_state", None)
-        name = None if args or kwargs else only_adapter(self, x)
+        name = None if args or kwargs else sole_active_adapter(self, x)
         if name is None or state is None or base.compute_dtype != x.dtype:
             return super().forward(x, *args, **kwargs)
-        return train_layer(self, name, x, lambda: dequantize_4bit(base.weight.data, state).to(x.dtype))
+        return fused_lora_forward(
+            self, name, x, lambda: dequantize_4bit(base.weight.data, state).to(x.dtype)
+        )

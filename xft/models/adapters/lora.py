@@ -1,21 +1,21 @@
-"""Adapters: the few weights that are trained in place of all of them."""
+"""LoRA adapters: create, load and merge them."""
 
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, ModelError, did_you_mean
-from xft.models.adapters.fused_lora import fused_layer
+from xft.models.adapters.fused_lora import fused_linear_class
 from xft.models.adapters.lora_init import init_lora_from_weights
-from xft.models.quantization import without_bitsandbytes
-from xft.models.reward_head import Kind, is_reward_model, widen_head
+from xft.models.quantization import peft_without_bnb_import
+from xft.models.reward_head import ModelKind, is_reward_model, upcast_head
 from xft.registry import register
 
 
@@ -108,24 +108,24 @@ class LoRA:
         return self.lora_alpha * (math.sqrt(2) if self.use_rslora else 2)
 
     def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
-        """Put an adapter on a model, freshly initialised as ``init`` says, so that it changes nothing yet.
+        """Attach a new adapter, which does not change the output of the model yet.
 
         Args:
-            model: the base; it is changed in place and frozen.
-            new_tokens: ids whose embeddings are new, and trained with the adapter.
-            fused: train each layer as one operation, where it is a plain one (:mod:`xft.models.adapters.fused_lora`).
+            model: the base; modified in place and frozen.
+            new_tokens: ids of new embeddings, which are trained with the adapter.
+            fused: train each plain layer as one operation (:mod:`xft.models.adapters.fused_lora`).
 
         Raises:
-            ConfigError: a name in ``target_modules`` or ``modules_to_save`` fits no layer, or a layer cannot
-                begin as ``init`` says.
+            ConfigError: a name in ``target_modules`` or ``modules_to_save`` matches no layer, or a layer does not
+                support ``init_lora_weights``.
         """
-        widen_head(model)
-        # The scaling, alpha / r or alpha / sqrt(r), stays what it is with twice the rank.
+        upcast_head(model)
+        # With twice the rank, the scaling alpha / r or alpha / sqrt(r) must stay the same.
         rank, alpha = (
             (2 * self.r, self._doubled_alpha) if self.has_frozen_half else (self.r, self.lora_alpha)
         )
         config = LoraConfig(
-            # With SEQ_CLS, peft trains and saves the head too; it adds its name to the list.
+            # With SEQ_CLS, peft trains and saves the head too, and appends its name to the list.
             task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
             r=rank,
             lora_alpha=alpha,
@@ -137,109 +137,117 @@ class LoRA:
             trainable_token_indices=new_tokens or None,
         )
         if fused:
-            config._register_custom_module({nn.Linear: fused_layer})
-        layers = {name.rpartition(".")[2] for name, _ in model.named_modules() if name}
-        asked = [] if isinstance(self.target_modules, str) else self.target_modules
-        for name in [*asked, *(self.modules_to_save or [])]:
-            if name.rpartition(".")[2] not in layers:
-                raise ConfigError(
-                    f"adapter: no layer of the model is called {name!r}; {did_you_mean(name, layers)}"
-                )
+            config._register_custom_module({nn.Linear: fused_linear_class})
+        self._check_names(model)
         try:
-            with without_bitsandbytes():
+            with peft_without_bnb_import():
                 adapted = get_peft_model(model, config)
         except ValueError as error:
-            raise ConfigError(f"adapter: {error}") from error
+            raise ConfigError(f"adapter: {error}", key="adapter") from error
         if self.has_frozen_half:
             init_lora_from_weights(adapted, self.init_lora_weights, self.r)
         return adapted
 
+    def _check_names(self, model: PreTrainedModel) -> None:
+        layers = {name.rpartition(".")[2] for name, _ in model.named_modules() if name}
+        targets = [] if isinstance(self.target_modules, str) else self.target_modules
+        for key, names in (("target_modules", targets), ("modules_to_save", self.modules_to_save or [])):
+            for name in names:
+                if name.rpartition(".")[2] not in layers:
+                    raise ConfigError(
+                        key=f"adapter.{key}",
+                        got=name,
+                        expected="the name of a layer of the model",
+                        fix=did_you_mean(name, layers),
+                    )
 
-def adds_nothing(model: Any) -> bool:
-    """Whether an adapter gives every layer an exact zero to add, as a new one does whose B is zero."""
+
+def is_identity_adapter(model: Any) -> bool:
+    """Return whether an adapter adds an exact zero to every layer, as a new adapter with B = 0 does."""
     if not isinstance(model, PeftModel):
         return False
-    layers: list[Any] = [each for each in model.modules() if isinstance(each, LoraLayer)]
-    seconds = [b for each in layers for b in (*each.lora_B.parameters(), *each.lora_embedding_B.values())]
-    plain = not any(each.lora_variant or any(each.lora_bias.values()) for each in layers)
-    return plain and bool(seconds) and not any(bool(each.any()) for each in seconds)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    b_weights = [
+        b for layer in layers for b in (*layer.lora_B.parameters(), *layer.lora_embedding_B.values())
+    ]
+    plain = not any(layer.lora_variant or any(layer.lora_bias.values()) for layer in layers)
+    return plain and bool(b_weights) and not any(bool(b.any()) for b in b_weights)
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a folder holds an adapter as peft saves it."""
+    """Return whether a folder holds an adapter in the format of peft."""
     return (path / "adapter_config.json").is_file()
 
 
-def kind_of_adapter(path: Path) -> Kind:
-    """What an adapter makes of its base.
+def adapter_model_kind(path: Path) -> ModelKind:
+    """Return the kind of model that an adapter was trained as.
 
     Raises:
-        ModelError: its config is broken.
+        ModelError: the config of the adapter is corrupt.
     """
     return "reward_model" if str(_read_config(path).task_type) == "SEQ_CLS" else "causal_lm"
 
 
-def base_of_adapter(path: Path) -> str:
-    """The model that an adapter was trained on, as its config names it.
+def adapter_base(path: Path) -> str:
+    """Return the base model that the config of an adapter names.
 
     Raises:
-        ModelError: the config does not say.
+        ModelError: the config names none, or is corrupt.
     """
     base = _read_config(path).base_model_name_or_path
     if not base:
-        raise ModelError(f"{path}: the adapter does not say which model it was trained on; name the model")
+        raise ModelError(
+            f"{path}: the adapter does not name its base model; give --adapter with the path of the model"
+        )
     return str(base)
 
 
-def _read_config(path: Path) -> Any:
+def _read_config(path: Path) -> PeftConfig:
     try:
-        return PeftConfig.from_pretrained(str(path))
+        config: PeftConfig = PeftConfig.from_pretrained(str(path))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path}/adapter_config.json: broken ({error})") from error
+        raise ModelError(f"{path}/adapter_config.json: corrupt ({error})") from error
+    return config
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
-    """Put a saved adapter on the model that it was trained on.
+    """Attach a saved adapter to its base model.
 
     Raises:
-        ModelError: it does not fit: another shape, other layers, or weights that are missing.
+        ModelError: shapes or layers differ, or weights are missing.
     """
     if not (path / "adapter_model.safetensors").is_file():
-        # peft would take adapter_model.bin in its place, which is a pickle.
+        # peft would load adapter_model.bin instead, which is a pickle.
         raise ModelError(
-            f"{path}: no adapter_model.safetensors; expected an adapter that xft or peft wrote. Weights in "
-            "adapter_model.bin are not read, since a pickle can run code: save them anew with a current peft"
+            f"{path}: no adapter_model.safetensors; expected an adapter of xft or peft. Weights in adapter_model.bin "
+            "are not loaded, because a pickle can run code: save them again with a current peft"
         )
-    widen_head(model)
+    upcast_head(model)
     try:
-        with without_bitsandbytes():
+        with peft_without_bnb_import():
             loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()
-        detail = next(
-            (each.strip() for each in reason if "size mismatch" in each),
-            reason[0] if reason else "",
-        )
+        lines = str(error).strip().splitlines()
+        mismatches = [line.strip() for line in lines if "size mismatch" in line]
+        detail = next(iter([*mismatches, *lines]), "")
         raise ModelError(
-            f"{path}: the adapter is broken or does not fit the model {model.name_or_path!r} ({detail}); it was "
-            f"trained on {base_of_adapter(path)!r}"
+            f"{path}: the adapter is corrupt or does not fit the model {model.name_or_path!r} ({detail}); it was "
+            f"trained on {adapter_base(path)!r}"
         ) from error
     _check_complete(loaded, path)
     return loaded
 
 
 def _check_complete(model: PeftModel, path: Path) -> None:
-    """Every weight of the file must have found its place, and every place its weight."""
-    from peft import get_peft_model_state_dict
-
+    """Check that the file and the adapter have the same weights."""
     with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     # A weight that two layers share is saved once.
-    found = {each.data_ptr() for name, each in weights.items() if name in saved}
-    missing = [name for name, each in weights.items() if each.data_ptr() not in found]
+    loaded = {weight.data_ptr() for name, weight in weights.items() if name in saved}
+    missing = [name for name, weight in weights.items() if weight.data_ptr() not in loaded]
     missing += sorted(saved - set(weights))
-    # Embeddings with new tokens are wrapped; the frozen weight below is the base's, not the adapter's.
+    # Embeddings with new tokens are wrapped; the frozen weight inside belongs to the base.
     missing = [name for name in missing if ".base_layer." not in name]
     if missing:
         raise ModelError(
@@ -248,11 +256,13 @@ def _check_complete(model: PeftModel, path: Path) -> None:
         )
 
 
-def merge(model: PeftModel) -> Any:
-    """Fold the adapter into the base: ``W + alpha / r · B A``, in the type of ``W``. The head of a reward
-    model gets the type of the others."""
-    with without_bitsandbytes():
-        whole: Any = model.merge_and_unload(safe_merge=True)
-    if is_reward_model(whole):
-        whole.score.to(whole.dtype)
-    return whole
+def merge(model: PeftModel) -> PreTrainedModel:
+    """Merge the adapter into the base: ``W + lora_alpha / r · B A``, in the dtype of ``W``.
+
+    The head of a reward model is cast to the dtype of the other weights.
+    """
+    with peft_without_bnb_import():
+        merged: Any = model.merge_and_unload(safe_merge=True)
+    if is_reward_model(merged):
+        merged.score.to(merged.dtype)
+    return cast(PreTrainedModel, merged)

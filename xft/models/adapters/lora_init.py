@@ -1,11 +1,10 @@
-"""Adapters that begin with a part of the weights that they are on: PiSSA and OLoRA.
+"""Initialization of LoRA from the weights of the base: PiSSA and OLoRA.
 
-Both split a weight, ``W = R + s · B₀ A₀``, freeze ``R``, and train ``B A`` from ``B₀ A₀`` on. Written so, the
-base in memory is another than the one on the disk: an adapter that is saved does not belong on it, ``R`` in 16
-bits is rounded, and with the adapter switched off the model is not the original one. Here the base stays as it
-is, and the same function is computed as ``W + s · (B A − B₀ A₀)``: one LoRA of twice the rank, with
-``[A; A₀]`` and ``[B, −B₀]``, whose second halves get no gradient. It is what peft makes of PiSSA when it is
-saved for the original base.
+Both decompose a weight, ``W = R + s · B₀ A₀``, freeze ``R``, and train ``B A`` from ``B₀ A₀``. Implemented that way,
+the base in memory differs from the base on disk: a saved adapter does not fit it, ``R`` is rounded to 16 bits, and
+disabling the adapter does not restore the original model. Here the base stays unchanged, and the same function is
+computed as ``W + s · (B A − B₀ A₀)``: one LoRA of twice the rank, with ``[A; A₀]`` and ``[B, −B₀]``, whose second
+halves are frozen. peft converts PiSSA to the same form when it saves an adapter for the original base.
 """
 
 from typing import Any
@@ -16,82 +15,97 @@ from peft.tuners.lora import Linear, LoraLayer
 from torch import Tensor, nn
 
 from xft.errors import ConfigError
+from xft.models.model_options import model_options
 
 ADAPTER = "default"
-_HELD = "_xft_held"
 
 
-def init_lora_from_weights(model: PeftModel, init: str, rank: int) -> None:
-    """Let a new adapter begin with a part of the weights.
+def init_lora_from_weights(model: PeftModel, method: str, rank: int) -> None:
+    """Initialize a new adapter from the weights of its base.
 
     Args:
-        model: with an adapter of twice ``rank`` that has not been trained.
-        init: ``pissa`` (the largest singular values and their vectors), ``pissa_niter_N`` (the same, nearly, by
-            N iterations of a randomised decomposition), or ``olora`` (the first columns of Q and rows of R).
-        rank: of what is trained.
+        model: with an untrained adapter of twice ``rank``.
+        method: ``pissa`` (the largest singular values and their vectors), ``pissa_niter_N`` (an approximation by
+            N iterations of a randomized SVD), or ``olora`` (the first columns of Q and rows of R).
+        rank: of the trainable half.
 
     Raises:
-        ConfigError: a layer cannot be split.
+        ConfigError: a layer cannot be decomposed.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):
-            _check(layer, name, init, rank)
-            _begin(layer, init, rank)
+            _check_layer(layer, name, method, rank)
+            _init_layer(layer, method, rank)
+    model_options(model).half_frozen_adapter = True
 
 
-def num_held(weight: nn.Parameter) -> int:
-    """How many numbers of a weight that is trained are held where they are."""
-    held: int = getattr(weight, _HELD, 0)
-    return held
+def half_frozen_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the LoRA weights whose second half is frozen."""
+    if not model_options(model).half_frozen_adapter:
+        return []
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    return [
+        weight for layer in layers for weight in (*layer.lora_A.parameters(), *layer.lora_B.parameters())
+    ]
 
 
-def _check(layer: LoraLayer, name: str, init: str, rank: int) -> None:
+def num_frozen_elements(model: nn.Module) -> int:
+    """Return the number of frozen elements in LoRA weights that require a gradient."""
+    return sum(weight.numel() // 2 for weight in half_frozen_parameters(model))
+
+
+def _check_layer(layer: LoraLayer, name: str, method: str, rank: int) -> None:
     base: Any = layer.get_base_layer()
     if not isinstance(layer, Linear):
         raise ConfigError(
-            f"adapter.init: {init!r} splits the weights of linear layers, and {name} is a "
-            f"{type(base).__name__}; name other target_modules, or set init='lora'"
+            f"adapter.init_lora_weights: {method!r} decomposes linear layers, and {name} is a {type(base).__name__}; "
+            "set other target_modules, or init_lora_weights='default'",
+            key="adapter.init_lora_weights",
+            got=method,
         )
     if hasattr(base.weight, "ds_id"):
         raise ConfigError(
-            f"adapter.init: {init!r} needs whole weights to split, and ZeRO-3 shares them out as they are read; take "
-            "--deepspeed zero2, or set init='lora'"
+            f"adapter.init_lora_weights: {method!r} needs full weights, and ZeRO-3 shards them while they are read; "
+            "use --deepspeed zero2, or set init_lora_weights='default'",
+            key="adapter.init_lora_weights",
+            got=method,
         )
     if rank > min(base.weight.shape):
+        shape = " x ".join(map(str, base.weight.shape))
         raise ConfigError(
-            f"adapter.r: got {rank}, and {name} is {' x '.join(map(str, base.weight.shape))}: init={init!r} takes at "
-            f"most {min(base.weight.shape)} of it"
+            key="adapter.r",
+            got=rank,
+            expected=f"at most {min(base.weight.shape)} with init_lora_weights={method!r}, as {name} is {shape}",
         )
 
 
-def _begin(layer: Any, init: str, rank: int) -> None:
+def _init_layer(layer: Any, method: str, rank: int) -> None:
     weight = layer.get_base_layer().weight
-    whole = weight.data
-    # peft takes the rank from here, and leaves in the base what the adapter does not have.
+    original = weight.data
+    # peft reads the rank here, and writes the remainder R into the base.
     layer.r[ADAPTER] = rank
-    weight.data = whole.clone()
+    weight.data = original.clone()
     try:
         with torch.no_grad():
-            if init == "olora":
+            if method == "olora":
                 layer.olora_init(ADAPTER)
             else:
-                layer.pissa_init(ADAPTER, init)
+                layer.pissa_init(ADAPTER, method)
     finally:
-        weight.data = whole
+        weight.data = original
         layer.r[ADAPTER] = 2 * rank
     a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
     a.data = torch.cat([a.data, a.data], dim=0)
     b.data = torch.cat([b.data, -b.data], dim=1)
-    _hold(a, rank, dim=0)
-    _hold(b, rank, dim=1)
+    _freeze_half(a, rank, dim=0)
+    _freeze_half(b, rank, dim=1)
 
 
-def _hold(weight: nn.Parameter, rank: int, dim: int) -> None:
-    """Give the second half of a weight no gradient."""
+def _freeze_half(weight: nn.Parameter, rank: int, dim: int) -> None:
+    """Zero the gradient of the second half of a weight."""
 
-    def only_first(gradient: Tensor) -> Tensor:
+    def keep_first_half(gradient: Tensor) -> Tensor:
         first = gradient.narrow(dim, 0, rank)
         return torch.cat([first, torch.zeros_like(first)], dim=dim)
 
-    weight.register_hook(only_first)
-    setattr(weight, _HELD, weight.numel() // 2)
+    weight.register_hook(keep_first_half)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from xft.models import Generator
+from xft.models import TextGenerator
 from xft.serving.server.requests import Job, RowSampler
 from xft.utils.console import LOGGER
 
@@ -101,7 +101,7 @@ class Batcher:
             self._waiting = [each for each in self._waiting if each not in jobs]
             return jobs
 
-    def _generate(self, generator: Generator, jobs: Sequence[Job]) -> None:
+    def _generate(self, generator: TextGenerator, jobs: Sequence[Job]) -> None:
         """Go on with answers until all are finished, or others should be taken in."""
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -116,14 +116,14 @@ class Batcher:
             leave = self._ended or (next(steps) % SLICE == 0 and self._should_leave(generator, jobs))
             return torch.tensor([leave or each.done for each in jobs], device=input_ids.device)
 
-        generator.run(
+        generator.generate(
             prompts,
             max(each.sampling.max_tokens - len(each.generated) for each in jobs),
             logits_processor=LogitsProcessorList([RowSampler(jobs)]),
             stopping_criteria=StoppingCriteriaList([stop]),
         )
 
-    def _should_leave(self, generator: Generator, jobs: Sequence[Job]) -> bool:
+    def _should_leave(self, generator: TextGenerator, jobs: Sequence[Job]) -> bool:
         """Whether somebody waits whom the next call would take in."""
         with self._news:
             room = sum(not each.done for each in jobs) < self.max_batch_size

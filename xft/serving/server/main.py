@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.errors import ConfigError, ModelError
-from xft.models import Generator
+from xft.models import TextGenerator
 from xft.serving.server.app import make_app
 from xft.serving.server.batcher import Batcher
 from xft.serving.server.service import Limits, Service
@@ -107,7 +107,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def models_of(session: Session, name: str) -> dict[str, Generator]:
+def models_of(session: Session, name: str) -> dict[str, TextGenerator]:
     """Who is served, by name: what was trained, and where it has an adapter, the model below it."""
     models = {name: session.generator}
     try:
@@ -127,7 +127,7 @@ def name_of(path: str) -> str:
     return parts[-1]
 
 
-def context_of(generator: Generator) -> int:
+def context_of(generator: TextGenerator) -> int:
     """How many tokens the model can look at."""
     config: Any = generator.model.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config

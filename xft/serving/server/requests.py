@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from xft.models import Generator
+from xft.models import TextGenerator
 
 Finish = Literal["stop", "length"]
 
@@ -62,7 +62,7 @@ class Job:
         done: whether nothing more will come.
     """
 
-    generator: Generator
+    generator: TextGenerator
     prompt: Sequence[int]
     sampling: Sampling
     tell: Callable[[Event], None]

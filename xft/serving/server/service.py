@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from xft.data.formats.chat import openai
 from xft.errors import DataError
-from xft.models import Generator
+from xft.models import TextGenerator
 from xft.serving.server.batcher import Batcher, Full
 from xft.serving.server.protocol import ApiError, Asked, ChatAsked, TextAsked, Usage, Writer, error_body
 from xft.serving.server.requests import Event, Finish, Job, Sampling
@@ -47,7 +47,11 @@ class Service:
     """
 
     def __init__(
-        self, models: Mapping[str, Generator], batcher: Batcher, limits: Limits, temperature: float = 0.0
+        self,
+        models: Mapping[str, TextGenerator],
+        batcher: Batcher,
+        limits: Limits,
+        temperature: float = 0.0,
     ) -> None:
         self.models = models
         self.batcher = batcher
@@ -84,7 +88,7 @@ class Service:
         prompts = [_ids(generator, each) for each in texts]
         return await self._answer(asked, prompts, generator, False, request)
 
-    def _model(self, name: str) -> Generator:
+    def _model(self, name: str) -> TextGenerator:
         if name not in self.models:
             known = ", ".join(self.models)
             raise ApiError(
@@ -96,7 +100,7 @@ class Service:
         self,
         asked: Asked,
         prompts: Sequence[list[int]],
-        generator: Generator,
+        generator: TextGenerator,
         chat: bool,
         request: Request,
     ) -> Response:
@@ -159,7 +163,7 @@ class Service:
         return min(most.new_tokens, most.context - longest)
 
 
-def _ids(generator: Generator, text: str) -> list[int]:
+def _ids(generator: TextGenerator, text: str) -> list[int]:
     """The tokens of a plain text, with what the tokenizer puts before each text, unless it is there."""
     bos = getattr(generator.tokenizer, "bos_token", None)
     plain = not (bos and text.startswith(bos))

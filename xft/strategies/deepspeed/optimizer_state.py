@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from xft.checkpoint.sharded import ShardedTensorReader, TensorShard
-from xft.models.param_shapes import whole_shape
+from xft.models.param_shapes import full_shape
 from xft.optim import is_schedule_free
 
 MASTER = "master"
@@ -72,7 +72,7 @@ class Shares:
     def _sharded_of(self, weight: Any, key: str | None) -> TensorShard:
         """This rank's share of the copy of a weight in full precision, or of a state of that name."""
         begin, end = self._span(weight)
-        return TensorShard(tuple(whole_shape(weight)), begin, self._live(weight, key)[: end - begin])
+        return TensorShard(tuple(full_shape(weight)), begin, self._live(weight, key)[: end - begin])
 
     def _span(self, weight: Any) -> tuple[int, int]:
         """Which numbers of a weight are this rank's."""

@@ -6,7 +6,7 @@ from typing import Any
 from xft.evaluation import Asked, ask
 from xft.evaluation.prompts import total_score
 from xft.evaluation.scorers import Scorer, contains
-from xft.models import Generator, adds_nothing
+from xft.models import TextGenerator, is_identity_adapter
 from xft.registry import register
 from xft.training.hooks.periodic import PeriodicHook
 from xft.utils import console
@@ -74,8 +74,8 @@ class SampleGenerationHook(PeriodicHook):
         """Ask all questions, and keep nothing."""
         together, model = runner.strategy.together, runner.bare_model
         # A new adapter that adds zero gives the answers of the model below it, which takes a fifth less time.
-        base = runner.train_loop.step == 0 and not together and adds_nothing(model)
-        generator = Generator(model, runner.tokenizer, runner.template, together, base)
+        base = runner.train_loop.step == 0 and not together and is_identity_adapter(model)
+        generator = TextGenerator(model, runner.tokenizer, runner.template, together, base)
         with runner.strategy.autocast():
             return ask(generator, runner.questions, self.scorer, self.max_new_tokens)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from xft.compat.mmengine import Hook
 from xft.errors import ConfigError, TrainingError
-from xft.models.param_shapes import whole_shape
+from xft.models.param_shapes import full_shape
 from xft.registry import register
 from xft.training.loop import shorten
 from xft.utils import console
@@ -248,5 +248,5 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         for each in module.parameters(recurse=False)
     }
     for name, each in model.named_parameters():
-        if each.requires_grad and whole_shape(each).numel() and id(each) not in embeddings:
+        if each.requires_grad and full_shape(each).numel() and id(each) not in embeddings:
             yield name, each

@@ -1,0 +1,55 @@
+"""One table of the model families that need special treatment.
+
+A family is a ``model_type`` of transformers. Families without an entry use the defaults of :class:`ModelFamily`.
+Properties that a config declares itself (soft-capped attention, sliding windows, stateful layers) are read from
+the config, so that new families work without an entry.
+"""
+
+from dataclasses import dataclass, replace
+
+from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """Exceptions of one model family.
+
+    Attributes:
+        attn_implementation: attention that ``attn_implementation="auto"`` selects; ``None`` decides by the class.
+        accepts_embeddings: whether ``inputs_embeds`` can replace ``input_ids`` without loss.
+        gguf_architecture: architecture name in GGUF files; ``None`` means that no GGUF file can be written.
+        gguf_sliding_window: whether the GGUF reader of the architecture applies ``sliding_window``.
+    """
+
+    attn_implementation: str | None = None
+    accepts_embeddings: bool = True
+    gguf_architecture: str | None = None
+    gguf_sliding_window: bool = False
+
+
+FAMILIES = {
+    "llama": ModelFamily(gguf_architecture="llama"),
+    "mistral": ModelFamily(gguf_architecture="llama", gguf_sliding_window=True),
+    "internlm3": ModelFamily(gguf_architecture="llama"),
+    "qwen2": ModelFamily(gguf_architecture="qwen2"),
+    "qwen3": ModelFamily(gguf_architecture="qwen3"),
+    # Attention sinks reach only the eager implementation.
+    "gpt_oss": ModelFamily(attn_implementation="eager"),
+}
+GGUF_FAMILIES = [name for name, family in FAMILIES.items() if family.gguf_architecture is not None]
+
+
+def family_of(config: PretrainedConfig) -> ModelFamily:
+    """Return the entry of a model's family, with exceptions that its config declares.
+
+    Args:
+        config: of a whole model or of its text decoder.
+    """
+    text = config.get_text_config()
+    family = FAMILIES.get(text.model_type, ModelFamily())
+    if getattr(text, "attn_logit_softcapping", None):
+        family = replace(family, attn_implementation="eager")
+    # Gemma 3n looks the ids up in every layer, and silently omits that if it gets embeddings.
+    if getattr(text, "hidden_size_per_layer_input", None):
+        family = replace(family, accepts_embeddings=False)
+    return family

@@ -1,0 +1,46 @@
+"""Options of the forward pass that belong to one loaded model."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+_ATTRIBUTE = "xft_options"
+
+
+@dataclass
+class ModelOptions:
+    """Options of a loaded model, kept on the transformers model so that copies inherit them.
+
+    Attributes:
+        fused_kernels: compute with :mod:`xft.kernels` where possible.
+        neftune_alpha: strength of the NEFTune noise in training; ``None`` adds no noise.
+        half_frozen_adapter: half of each LoRA matrix gets no gradient (PiSSA and OLoRA).
+        linear_head: whether the logits are exactly ``head(last hidden states)``; ``None`` until checked.
+    """
+
+    fused_kernels: bool = True
+    neftune_alpha: float | None = None
+    half_frozen_adapter: bool = False
+    linear_head: bool | None = None
+
+
+def without_adapter(model: nn.Module) -> nn.Module:
+    """Return the transformers model below an adapter, or the model itself."""
+    get_base_model = getattr(model, "get_base_model", None)
+    base: nn.Module = model if get_base_model is None else get_base_model()
+    return base
+
+
+def set_model_options(model: nn.Module, options: ModelOptions) -> None:
+    """Attach the options to a transformers model, with or without an adapter."""
+    setattr(without_adapter(model), _ATTRIBUTE, options)
+
+
+def model_options(model: nn.Module) -> ModelOptions:
+    """Return the options of a model; a model without options gets the defaults."""
+    base = without_adapter(model)
+    options: ModelOptions | None = getattr(base, _ATTRIBUTE, None)
+    if options is None:
+        options = ModelOptions()
+        setattr(base, _ATTRIBUTE, options)
+    return options

@@ -121,7 +121,7 @@ def test_who_comes_when_too_many_wait_is_told_so_and_a_failure_is_told_to_all(
     def fail(*args: Any, **options: Any) -> None:
         raise RuntimeError("out of memory\nand more")
 
-    monkeypatch.setattr(generator, "run", fail)
+    monkeypatch.setattr(generator, "generate", fail)
     batcher = Batcher(max_batch_size=2, max_queue_size=2)
     try:
         pairs = [_job(generator) for _ in range(3)]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from xft.distributed import read_launcher, seed_everything, start_process_group  # noqa: E402
 from xft.models import ATTN_IMPLEMENTATION, LoRA, TrainingModel  # noqa: E402
 from xft.objectives import next_token  # noqa: E402
-from xft.strategies import DDP  # noqa: E402
+from xft.strategies import DDPConfig, SingleDevice  # noqa: E402
 from xft.types import Batch  # noqa: E402
 from xft.utils import system  # noqa: E402
 
@@ -33,7 +33,7 @@ def main(tokens: int, out: str | None) -> None:
     rank, ranks = read_launcher("pytorch")
     start_process_group("pytorch")
     with tempfile.TemporaryDirectory() as folder:
-        strategy = DDP(folder, 0, sequence_parallel_size=ranks)
+        strategy = DDPConfig(sequence_parallel_size=ranks).build(folder, 0)
         model = make_model()
         optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
         lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
@@ -71,7 +71,7 @@ def make_model() -> torch.nn.Module:
     return adapted
 
 
-def measure(strategy: DDP, tokens: int) -> tuple[float, int, int]:
+def measure(strategy: SingleDevice, tokens: int) -> tuple[float, int, int]:
     """Mean loss of the second step, bytes that this rank needed for it beside what it held before, and bytes
     that it kept for the backward pass."""
     generator = torch.Generator().manual_seed(0)

@@ -21,11 +21,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from estimate_zero_memory import FULL, LORA, Kind, Memory, memory  # noqa: E402
 
-from xft.distributed import read_launcher, seed_everything  # noqa: E402
+from xft.distributed import read_launcher, seed_everything, start_process_group  # noqa: E402
 from xft.models import LoRA, TrainingModel  # noqa: E402
 from xft.models.param_shapes import full_shape  # noqa: E402
 from xft.objectives import next_token  # noqa: E402
-from xft.strategies import DeepSpeed, Portions  # noqa: E402
+from xft.strategies import Batching, DeepSpeed, DeepSpeedConfig  # noqa: E402
 from xft.types import Batch  # noqa: E402
 
 FULL_FP32 = Kind("full, fp32", 0, 4, 4)
@@ -35,6 +35,7 @@ KINDS = {"full, bf16": FULL, "full, fp32": FULL_FP32, "LoRA, bf16 base": LORA}
 def main(out: str | None) -> None:
     """Measure every kind and stage; the first rank prints a table, and writes JSON where asked to."""
     rank, ranks = read_launcher("pytorch")
+    start_process_group("pytorch")
     rows = [
         dict(row, ranks=ranks)
         for name in KINDS
@@ -101,14 +102,14 @@ def held(model: nn.Module, stage: int) -> Memory:
         file.write_text(
             json.dumps({"train_batch_size": "auto", "zero_optimization": zero}), encoding="utf-8"
         )
-        strategy = DeepSpeed(folder, 0, json=str(file))
+        strategy = DeepSpeedConfig(config_file=str(file)).build(folder, 0)
         optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
         lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
         strategy.prepare(
             TrainingModel(model, next_token),
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
-            portions=Portions(1, 1, 10, None),
+            batching=Batching(1, 1, 10, None),
         )
         ids = torch.arange(16)[None]
         batch = Batch(ids, ids.clone(), ids.clone(), torch.ones_like(ids))

@@ -51,7 +51,7 @@ REGISTRY_BY_KEY: dict[str, Registry] = {
     "scorer": SCORERS,
 }
 
-PARTIAL_KEYS = frozenset({"optimizer", "lr_scheduler", "strategy", "loggers"})
+PARTIAL_KEYS = frozenset({"optimizer", "lr_scheduler", "loggers"})
 """Slots whose classes are not instantiated by ``build`` but bound: they want what the engine knows
 (the parameters, the number of steps, the work folder)."""
 

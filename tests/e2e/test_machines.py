@@ -21,7 +21,7 @@ from xft.cli import main
 EXTRA = """
 hooks.update(sample_generation=None, validation=None)
 hooks["checkpoint"].update(interval=10)
-strategy = dict(type="deepspeed", zero=2, timeout_minutes=0.25)
+strategy = dict(type="deepspeed", zero_stage=2, timeout_minutes=0.25)
 training.update(max_steps=600)
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -98,7 +98,7 @@ def test_a_rank_that_is_killed_or_stalls_is_named_and_the_run_goes_on(
     assert process.returncode in (6, 128 + signal.SIGKILL)  # whichever of the two ended first
 
     before = newest(run)
-    config.write_text(config.read_text() + 'strategy = dict(type="single")\n')
+    config.write_text(config.read_text() + 'strategy = dict(type="single_device")\n')
     rest = ["--resume", "--cfg-options", f"training.max_steps={before + 2}"]
     assert main(["train", str(config), "--work-dir", str(run), *rest]) == 0
     assert [each["step"] for each in records(run, "train")] == list(range(1, before + 3))

@@ -137,7 +137,7 @@ def test_a_checkpoint_goes_on_without_the_others(runs: Runs) -> None:
                 "2",
                 "--cfg-options",
                 "strategy.type=single",
-                "strategy.autocast=bfloat16",
+                "strategy.mixed_precision=bf16",
             ],
             "got 2 with 1 rank, expected",
         ),

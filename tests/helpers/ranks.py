@@ -30,14 +30,14 @@ def main(file: Path) -> None:
     from torch import distributed
 
     from xft.errors import XftError
-    from xft.strategies.ddp import Distributed
+    from xft.strategies.ddp import DistributedStrategy
     from xft.training.train import TrainOptions, train
     from xft.utils import console
 
     console.setup()
     console.silence_libraries()
     # Ranks stay joined: joining takes long, and DeepSpeed cannot do it twice in a process.
-    Distributed.close = lambda self: None  # type: ignore[method-assign]
+    DistributedStrategy.close = lambda self: None  # type: ignore[method-assign]
     errors = []
     for job in json.loads(file.read_text(encoding="utf-8")):
         begun = time.perf_counter()

@@ -20,7 +20,7 @@ from xft.data import BatchPlan, Collator
 from xft.models import ATTN_IMPLEMENTATION, TrainingModel
 from xft.objectives import next_token
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice
+from xft.strategies import SingleDeviceConfig
 from xft.training.loop import TrainLoop
 from xft.types import IGNORE_INDEX, Sample
 
@@ -82,7 +82,7 @@ def _one_step(
     """One optimizer step over all samples. Returns its loss, its gradients and the loop's record."""
     plan = TrainingPlan(BatchPlan(tuple(map(len, samples)), **portions), 1, (), "")
     assert plan.batches.steps_per_epoch == 1
-    strategy = SingleDevice(work_dir=str(tmp_path), seed=0, device="cpu")
+    strategy = SingleDeviceConfig(device="cpu").build(str(tmp_path), seed=0)
     optimizer = Recorder(model)
     lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
     strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, lr_scheduler=lr_scheduler)

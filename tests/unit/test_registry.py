@@ -33,7 +33,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("objective", ["pretrain", "sft"]),
         ("optimizer", ["adamw", "paged_adamw_8bit"]),
         ("lr_scheduler", ["constant", "cosine", "linear"]),
-        ("strategy", ["single"]),
+        ("strategy", ["ddp", "deepspeed", "single_device"]),
         ("hooks", ["checkpoint", "early_stopping", "progress", "sample_generation", "validation"]),
         ("loggers", ["jsonl", "tensorboard", "wandb"]),
         ("scorer", ["contains", "exact", "f1", "structured"]),

@@ -17,7 +17,7 @@ Overrides = Mapping[str, Any]
 LITERAL_ALIASES: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
 NAMED_COLLECTIONS = ("hooks", "loggers", "datasets")
 """Keys of dicts of named components: overrides may add a name."""
-IMPLICIT_DEFAULTS = {"strategy": {"type": "single"}}
+IMPLICIT_DEFAULTS = {"strategy": {"type": "single_device"}}
 """Defaults inserted before overrides are applied, which allows overriding their keys."""
 OPTION = "--cfg-options"
 

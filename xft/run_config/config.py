@@ -10,7 +10,7 @@ from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, Quantization, check_quantization
 from xft.objectives import next_token
 from xft.optim import adamw, cosine
-from xft.strategies import SingleDevice
+from xft.strategies import SingleDeviceConfig, StrategyConfig
 from xft.templates import ChatTemplate
 from xft.types import Objective
 
@@ -62,7 +62,7 @@ class Recipe:
         training: how long, in which portions.
         optimizer: how weights are changed.
         lr_scheduler: learning rate as a function of the step.
-        strategy: on which devices; chosen by the launcher where the config does not say.
+        strategy: device, precision and distribution; a launcher makes ``ddp`` of a single device.
         hooks: what happens beside the steps, by name; ``None`` under a name removes it.
         loggers: where figures go, by name.
         questions: the sample questions, or a file of them.
@@ -79,7 +79,7 @@ class Recipe:
     training: Training = field(default_factory=Training)
     optimizer: Callable[..., Any] = adamw
     lr_scheduler: Callable[..., Any] = cosine
-    strategy: Callable[..., Any] = SingleDevice
+    strategy: StrategyConfig = field(default_factory=SingleDeviceConfig)
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     loggers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     questions: str | list[Any] = field(default_factory=list)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from xft.data import BatchPlan, Samples
 from xft.run_config.config import Training
+from xft.strategies import Batching
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,20 @@ class TrainingPlan:
         num_steps: optimizer steps in the whole run.
         notes: what was adapted to little data, a line each.
         data: a digest of the samples.
+        max_grad_norm: limit of the global gradient norm; ``None`` does not clip.
     """
 
     batches: BatchPlan
     num_steps: int
     notes: tuple[str, ...]
     data: str
+    max_grad_norm: float | None = None
+
+    @property
+    def batching(self) -> Batching:
+        """Shape and number of the optimizer steps."""
+        batches = self.batches
+        return Batching(batches.batch_size, batches.accumulation, self.num_steps, self.max_grad_norm)
 
     def fingerprint(self) -> str:
         """A text that changes with the samples, their order, and what is in a step."""
@@ -93,7 +102,7 @@ def make_plan(
             f"instead of {wanted.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
         ]
     steps = training.max_steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
-    return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint())
+    return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint(), training.max_grad_norm)
 
 
 def _shrink(plan: BatchPlan, least: int) -> BatchPlan:

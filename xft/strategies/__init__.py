@@ -5,10 +5,23 @@ require CUDA, average gradients where sums are needed, unpickle checkpoints, and
 imported with current DeepSpeed releases.
 """
 
-from xft.strategies.batching import Portions
-from xft.strategies.ddp import DDP
-from xft.strategies.deepspeed.config import read_option
-from xft.strategies.deepspeed.strategy import DeepSpeed
-from xft.strategies.single_device import Autocast, SingleDevice
+from xft.strategies.batching import Batching
+from xft.strategies.ddp import DDP, DDPConfig, config_for_launcher
+from xft.strategies.deepspeed.config import parse_cli_option
+from xft.strategies.deepspeed.strategy import DeepSpeed, DeepSpeedConfig
+from xft.strategies.single_device import SingleDevice, SingleDeviceConfig
+from xft.strategies.strategy_config import StrategyConfig, autocast
 
-__all__ = ["DDP", "Autocast", "DeepSpeed", "Portions", "SingleDevice", "read_option"]
+__all__ = [
+    "DDP",
+    "Batching",
+    "DDPConfig",
+    "DeepSpeed",
+    "DeepSpeedConfig",
+    "SingleDevice",
+    "SingleDeviceConfig",
+    "StrategyConfig",
+    "autocast",
+    "config_for_launcher",
+    "parse_cli_option",
+]

@@ -1,20 +1,20 @@
-"""In which portions is trained, as strategies want to know it."""
+"""Shape of an optimizer step."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Portions:
-    """In which portions is trained.
+class Batching:
+    """Shape and number of the optimizer steps of a run.
 
     Attributes:
-        batch_size: rows in a micro-batch.
-        accumulation: micro-batches on each rank in an optimizer step.
-        num_steps: optimizer steps in the whole run.
-        clip: the most that the gradient's norm may be.
+        micro_batch_size: rows in a forward pass on each rank.
+        gradient_accumulation_steps: micro-batches in an optimizer step on each rank.
+        num_steps: optimizer steps of the whole run.
+        max_grad_norm: limit of the global gradient norm; ``None`` does not clip.
     """
 
-    batch_size: int
-    accumulation: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
     num_steps: int
-    clip: float | None
+    max_grad_norm: float | None

@@ -1,61 +1,63 @@
-"""A copy of the model on every rank; gradients are added up."""
+"""Data parallelism: a replica of the model on every rank."""
 
 import gc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from xft.distributed.launch import DEFAULT_TIMEOUT_MINUTES, start_process_group
+from xft.distributed import DEFAULT_TIMEOUT_MINUTES
 from xft.models import unwrap
 from xft.registry import register
-from xft.strategies.single_device import Autocast, SingleDevice
+from xft.strategies.single_device import SingleDevice, SingleDeviceConfig
+from xft.strategies.strategy_config import StrategyConfig
 from xft.types import SequenceParallelGroup
 
 
-class Distributed(SingleDevice):
-    """Several ranks that are joined in a process group: what all such strategies have in common.
+@dataclass(frozen=True)
+class DistributedConfig(StrategyConfig):
+    """Settings that all strategies with a process group share.
 
     Args:
-        work_dir: the run folder.
-        seed: of the run.
-        device: as for one device.
-        autocast: as for one device.
-        launcher: what started the ranks: ``none`` (this process is the only one), ``pytorch``
-            (torchrun), ``slurm`` or ``mpi``.
-        timeout_minutes: how long a rank waits for the others.
-        sequence_parallel_size: how many neighbouring ranks compute each batch together, each a share of its
-            tokens (DeepSpeed-Ulysses, https://arxiv.org/abs/2309.14509).
+        device: ``auto``, or a torch device name.
+        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+        timeout_minutes: minutes that a collective waits for the other ranks.
+        sequence_parallel_size: neighboring ranks that share each batch along the sequence
+            (DeepSpeed-Ulysses, https://arxiv.org/abs/2309.14509).
     """
 
-    distributed = True
+    is_distributed: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        work_dir: str,
-        seed: int,
-        device: str = "auto",
-        autocast: Autocast | None = None,
-        launcher: str = "pytorch",
-        timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES,
-        sequence_parallel_size: int = 1,
-    ) -> None:
-        start_process_group(launcher, timeout_minutes)
-        self.timeout_minutes = timeout_minutes
+    timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES
+    sequence_parallel_size: int = 1
+
+
+class DistributedStrategy(SingleDevice):
+    """Base of the strategies with a process group: NCCL on GPUs, gloo on CPUs.
+
+    Args:
+        work_dir: run folder.
+        seed: seed of the run.
+        config: settings; the process group exists already.
+    """
+
+    def __init__(self, work_dir: str, seed: int, config: DistributedConfig) -> None:
+        self.timeout_minutes = config.timeout_minutes
         self.rank = distributed.get_rank()
         self.world_size = distributed.get_world_size()
-        size = sequence_parallel_size
-        self.data_rank, place = divmod(self.rank, size)
+        size = config.sequence_parallel_size
+        self.data_rank, sequence_rank = divmod(self.rank, size)
         self.data_world_size = self.world_size // size
         if size > 1:
-            handle, _ = distributed.new_subgroups(size, timeout=timedelta(minutes=timeout_minutes))
-            self.sequence = SequenceParallelGroup(place, size, handle)
-        super().__init__(work_dir, seed, device, autocast)
-        self._launcher = launcher
+            timeout = timedelta(minutes=config.timeout_minutes)
+            process_group, _ = distributed.new_subgroups(size, timeout=timeout)
+            self.sequence = SequenceParallelGroup(sequence_rank, size, process_group)
+        super().__init__(work_dir, seed, config)
 
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Add numbers up over all ranks, in double precision."""
@@ -91,9 +93,8 @@ class Distributed(SingleDevice):
         distributed.destroy_process_group()
 
 
-@register("strategy", "ddp")
-class DDP(Distributed):
-    """A copy of the model on every rank; gradients are added up. NCCL on GPUs, gloo on CPUs."""
+class DDP(DistributedStrategy):
+    """A replica of the model on every rank; gradients are summed over all ranks."""
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
@@ -102,3 +103,27 @@ class DDP(Distributed):
     def _meet(self, last: bool) -> AbstractContextManager[Any]:
         assert isinstance(self.model, DistributedDataParallel)
         return nullcontext() if last else self.model.no_sync()
+
+
+@register("strategy", "ddp")
+@dataclass(frozen=True)
+class DDPConfig(DistributedConfig):
+    """A replica of the model on every rank; gradients are summed over all ranks.
+
+    Args:
+        device: ``auto``, or a torch device name.
+        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+        timeout_minutes: minutes that a collective waits for the other ranks.
+        sequence_parallel_size: neighboring ranks that share each batch along the sequence.
+    """
+
+    def build(self, work_dir: str, seed: int) -> DDP:
+        """Build the strategy of a run."""
+        return DDP(work_dir, seed, self)
+
+
+def config_for_launcher(config: StrategyConfig, launcher: str) -> StrategyConfig:
+    """Return ``config``, or DDP in place of a single device if a launcher has started this process."""
+    if launcher == "none" or not isinstance(config, SingleDeviceConfig):
+        return config
+    return DDPConfig(config.device, config.mixed_precision)

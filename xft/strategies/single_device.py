@@ -1,10 +1,10 @@
 """One process, one device: what every strategy stands on."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,32 +15,30 @@ from xft.distributed.devices import resolve_device, seed_everything
 from xft.errors import TrainingError
 from xft.optim import to_eval_mode, to_train_mode
 from xft.registry import register
-from xft.strategies.batching import Portions
+from xft.strategies.batching import Batching
+from xft.strategies.strategy_config import StrategyConfig, autocast
 from xft.types import Batch, LossOutput, SequenceParallelGroup
 
-Autocast = Literal["bfloat16"]
 
-
-@register("strategy", "single")
 class SingleDevice(StrategyBase):
-    """One process, one device.
+    """One process on one device, and the interface of all strategies.
 
     Args:
-        work_dir: the run folder.
-        seed: of the run.
-        device: ``auto``, or a name that torch knows.
-        autocast: the type that products are taken in, where it is not that of the weights:
-            fp32 weights with ``autocast='bfloat16'`` are mixed-precision training.
+        work_dir: run folder.
+        seed: seed of the run.
+        config: device and precision.
 
     Attributes:
-        rank: of this process.
-        world_size: how many ranks there are.
-        data_rank: of this process among those that the data is shared out to.
-        data_world_size: how many those are: ``world_size``, where no ranks compute batches together.
-        sequence: the ranks that compute each batch together; ``None`` where each is alone with its own.
-        timeout_minutes: how long a rank waits for the others.
-        distributed: whether it takes a process group.
-        together: whether every use of the model takes all ranks at once, as no rank has all of it.
+        device: device of this rank.
+        optimizer: optimizer of the trainable parameters.
+        lr_scheduler: learning-rate scheduler.
+        rank: rank of this process.
+        world_size: number of ranks.
+        data_rank: data-parallel rank: index of this rank's share of the data.
+        data_world_size: number of data-parallel ranks; less than ``world_size`` under sequence parallelism.
+        sequence: ranks that share each batch along the sequence; ``None`` without sequence parallelism.
+        timeout_minutes: minutes that a collective waits for the other ranks.
+        together: whether parameters are sharded, which makes every forward pass a collective operation.
     """
 
     rank = 0
@@ -49,40 +47,15 @@ class SingleDevice(StrategyBase):
     data_world_size = 1
     sequence: SequenceParallelGroup | None = None
     timeout_minutes = 0.0
-    distributed = False
     together = False
 
-    def __init__(
-        self, work_dir: str, seed: int, device: str = "auto", autocast: Autocast | None = None
-    ) -> None:
-        self.device = resolve_device(device)
-        self._autocast = getattr(torch, autocast) if autocast is not None else None
+    def __init__(self, work_dir: str, seed: int, config: StrategyConfig) -> None:
+        self.device = resolve_device(config.device)
+        self._autocast_dtype = config.autocast_dtype
         self.optimizer: torch.optim.Optimizer
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler
         super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
         seed_everything(seed, self.rank)
-
-    @classmethod
-    def check(cls, options: Mapping[str, Any], optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-        """See that a strategy can be made with these options and such an optimizer, before anything takes time.
-
-        Raises:
-            ConfigError: it cannot.
-        """
-
-    @classmethod
-    def loading(
-        cls, dtype: torch.dtype, quantised: bool, launcher: str, options: Mapping[str, Any]
-    ) -> AbstractContextManager[None]:
-        """What a model is to be loaded under.
-
-        Args:
-            dtype: of its weights.
-            quantised: whether they are quantised.
-            launcher: that started this process.
-            options: that the strategy will be made with.
-        """
-        return nullcontext()
 
     def prepare(
         self,
@@ -90,15 +63,15 @@ class SingleDevice(StrategyBase):
         *,
         optimizer: torch.optim.Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
-        portions: Portions | None = None,
+        batching: Batching | None = None,
     ) -> None:
-        """Take over what is trained, and wrap the model where ranks must meet.
+        """Attach model and optimizer, and wrap the model for gradient reduction.
 
         Args:
-            model: what is trained, behind its objective.
-            optimizer: of its trained weights.
-            schedule: of the optimizer.
-            portions: of the run; not every strategy wants to know them.
+            model: training model, with its objective.
+            optimizer: optimizer of the trainable parameters.
+            lr_scheduler: scheduler of the optimizer.
+            batching: shape of an optimizer step; only DeepSpeed needs it.
         """
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         names = {id(each): name for name, each in model.named_parameters()}
@@ -112,12 +85,9 @@ class SingleDevice(StrategyBase):
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Products in the type of ``autocast``, if one is set."""
-        if self._autocast is None:
+        """Enter torch's autocast if ``mixed_precision`` is set."""
+        with autocast(self.device, self._autocast_dtype):
             yield
-        else:
-            with torch.autocast(self.device.type, dtype=self._autocast):
-                yield
 
     def place(self, batch: Batch) -> Batch:
         """A batch on this rank's device, to be computed together with the ranks of its group."""
@@ -251,3 +221,18 @@ class SingleDevice(StrategyBase):
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in their order. All ranks must call it."""
         return [value]
+
+
+@register("strategy", "single_device")
+@dataclass(frozen=True)
+class SingleDeviceConfig(StrategyConfig):
+    """One process on one device; a launcher turns it into ``ddp``.
+
+    Args:
+        device: ``auto``, or a torch device name.
+        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+    """
+
+    def build(self, work_dir: str, seed: int) -> SingleDevice:
+        """Build the strategy of a run."""
+        return SingleDevice(work_dir, seed, self)

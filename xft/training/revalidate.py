@@ -16,9 +16,9 @@ from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import FrozenReference, ReferenceContext
 from xft.objectives import Referenced, prepare_objective
 from xft.run_config.config import Recipe
+from xft.strategies import autocast
 from xft.templates import BoundTemplate
 from xft.training.hooks.validation import ValidationHook
-from xft.training.setup import choose_strategy
 from xft.types import Batch, Objective
 from xft.utils import console
 
@@ -44,10 +44,7 @@ class Alone:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Products in the type of the run."""
-        if self.product is None:
-            yield
-            return
-        with torch.autocast(self.device.type, dtype=self.product):
+        with autocast(self.device, self.product):
             yield
 
     def gather(self, value: Any) -> list[Any]:
@@ -69,8 +66,7 @@ def validate_again(
     if not prepared.val:
         console.info("validation  the run set no rows aside")
         return {}
-    product = choose_strategy(recipe, "none")[1].get("autocast")
-    ranks = Alone(device, None if product is None else getattr(torch, product))
+    ranks = Alone(device, recipe.strategy.autocast_dtype)
     hook = next(
         (each for each in recipe.hooks.values() if isinstance(each, ValidationHook)), ValidationHook()
     )

@@ -6,8 +6,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xft.checkpoint.snapshot import read_state
 from xft.data import Collator, Prepared
 from xft.distributed import check_sequence_parallel, resolve_device, seed_everything
@@ -22,7 +20,7 @@ from xft.objectives import prepare_objective
 from xft.optim import build_optimizer, check_lr_scheduler
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan, make_plan
-from xft.strategies import DDP, Portions, SingleDevice
+from xft.strategies import SingleDevice, StrategyConfig
 from xft.templates import BoundTemplate
 from xft.training.activation_budget import fit_activations
 from xft.training.loop import TrainLoop
@@ -45,8 +43,7 @@ class Parts:
         prepared: the data.
         plan: in which portions it is trained on.
         questions: the sample questions.
-        kind: the class of the strategy.
-        keywords: what the strategy is made with, beside folder and seed.
+        strategy_config: device, precision and distribution.
     """
 
     recipe: Recipe
@@ -56,12 +53,11 @@ class Parts:
     prepared: Prepared
     plan: TrainingPlan
     questions: list[Question]
-    kind: type[SingleDevice]
-    keywords: dict[str, Any]
+    strategy_config: StrategyConfig
 
     def start(self, work_dir: Path) -> SingleDevice:
-        """Make the strategy, and wait for all ranks."""
-        strategy = self.kind(work_dir=str(work_dir), seed=self.recipe.seed, **self.keywords)
+        """Build the strategy, and wait for all ranks."""
+        strategy = self.strategy_config.build(str(work_dir), self.recipe.seed)
         strategy.barrier()
         return strategy
 
@@ -92,11 +88,7 @@ class Parts:
         if recipe.model.gradient_checkpointing == "auto":
             said = fit_activations(loaded, strategy, prepared.train, plan, collator)
         model = TrainingModel(loaded.model, objective)
-        batches = plan.batches
-        portions = Portions(
-            batches.batch_size, batches.accumulation, plan.num_steps, recipe.training.max_grad_norm
-        )
-        strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, portions=portions)
+        strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, batching=plan.batching)
         if strategy.together:
             # Until now no rank could have been asked anything: the model is in shares.
             model.objective = prepare_objective(objective, setup)
@@ -115,55 +107,38 @@ class Parts:
         return runner, loop, said
 
 
-def choose_strategy(recipe: Recipe, launcher: str) -> tuple[type[SingleDevice], dict[str, Any]]:
-    """The class of the strategy, and what the config and the launcher say it is made with."""
-    make: Any = recipe.strategy
-    kind: type[SingleDevice] = getattr(make, "func", make)
-    keywords: dict[str, Any] = dict(getattr(make, "keywords", {}))
-    if launcher != "none" and kind is SingleDevice:
-        kind = DDP
-    if kind.distributed:
-        keywords["launcher"] = launcher
-    return kind, keywords
-
-
-def count_groups(keywords: Mapping[str, Any], world_size: int) -> int:
-    """Among how many the data is shared out: ranks, or groups of ranks that compute batches together.
+def data_parallel_size(config: StrategyConfig, world_size: int) -> int:
+    """Return the number of data-parallel ranks: ranks, or groups of ranks that share each batch.
 
     Raises:
-        ConfigError: the ranks cannot be put into groups of that size.
+        ConfigError: the world size is not a multiple of the group size.
     """
-    size: int = keywords.get("sequence_parallel_size", 1)
+    size = config.sequence_parallel_size
     if size < 1 or world_size % size:
         raise ConfigError(
-            f"strategy.sequence_parallel_size: got {size} with {world_size} rank{'s' if world_size > 1 else ''}, expected "
-            "a size of groups that they can be put into; start as many with --nproc-per-node or torchrun"
+            key="strategy.sequence_parallel_size",
+            got=size,
+            expected=f"a divisor of the world size, which is {world_size}",
+            fix="start more ranks with --nproc-per-node or torchrun",
         )
     return world_size // size
-
-
-def device_of(keywords: Mapping[str, Any]) -> torch.device:
-    """The device of this process, as the config says it."""
-    return resolve_device(keywords.get("device", "auto"))
 
 
 def load_model(
     recipe: Recipe,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
-    kind: type[SingleDevice],
-    keywords: dict[str, Any],
-    launcher: str,
+    strategy: StrategyConfig,
 ) -> LoadedModel:
     """Load the model, with the same weights on every rank, those of a new adapter included."""
-    device = device_of(keywords)
+    device = resolve_device(strategy.device)
     if device.type == "cpu":
         tune_glibc_malloc()
     seed_everything(recipe.seed)
     dtype = choose_dtype(recipe.model.dtype, device)
-    with kind.loading(dtype, recipe.quantization is not None, launcher, keywords):
+    with strategy.model_init_context(dtype, recipe.quantization is not None):
         loaded = recipe.model.load(tokenizer, device, recipe.adapter, recipe.quantization)
-    if (size := keywords.get("sequence_parallel_size", 1)) > 1:
+    if (size := strategy.sequence_parallel_size) > 1:
         check_sequence_parallel(loaded.base.config, loaded.supports_packing, size)
     if is_reward_model(loaded.model):
         set_pad_token(loaded.model, tokenizer, template)

@@ -10,7 +10,7 @@ from xft.checkpoint.directory import step_of
 from xft.checkpoint.snapshot import read_state
 from xft.config import build, check, load_config, parse_overrides
 from xft.config.overrides import IMPLICIT_DEFAULTS
-from xft.distributed import DEFAULT_TIMEOUT_MINUTES, broadcast_object, read_launcher, start_process_group
+from xft.distributed import broadcast_object, read_launcher, resolve_device, start_process_group
 from xft.distributed.peer_failure import report_peer_failure
 from xft.errors import ConfigError
 from xft.evaluation import read_questions
@@ -19,7 +19,7 @@ from xft.reporting import REPORT
 from xft.reporting.run_summary import banner, labelled
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice, read_option
+from xft.strategies import SingleDevice, config_for_launcher, parse_cli_option
 from xft.training.dry_run import Rehearsal, scratch
 from xft.training.hooks.verify import expect_live, verify_final
 from xft.training.resume import stop_reason
@@ -28,9 +28,7 @@ from xft.training.run_metadata import report_of, write_environment, write_record
 from xft.training.runner import Runner
 from xft.training.setup import (
     Parts,
-    choose_strategy,
-    count_groups,
-    device_of,
+    data_parallel_size,
     load_model,
     open_loggers,
     plan_run,
@@ -52,7 +50,7 @@ class TrainOptions:
             same folder; anything else is a run folder or a checkpoint.
         seed: in place of the config's.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
-        deepspeed: a name of ``xft.strategies.deepspeed.strategy.NAMES``, or a JSON file.
+        deepspeed: a name in ``xft.strategies.deepspeed.config.PRESETS``, or a JSON file.
         sequence_parallel_size: how many ranks compute each batch together; ``None`` is what the config says.
         dry_run: rehearse the run, say what it will take, and leave nothing behind.
     """
@@ -91,9 +89,9 @@ def _train(options: TrainOptions) -> Path:
     rank, world_size = read_launcher(options.launcher)
     if rank != 0:
         console.setup(quiet=True)
-    kind, keywords = choose_strategy(recipe, options.launcher)
-    kind.check(keywords, recipe.optimizer)
-    groups = count_groups(keywords, world_size)
+    strategy_config = config_for_launcher(recipe.strategy, options.launcher)
+    strategy_config.validate(recipe.optimizer)
+    groups = data_parallel_size(strategy_config, world_size)
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
@@ -102,15 +100,15 @@ def _train(options: TrainOptions) -> Path:
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
     prepared = recipe.data.prepare(tokenizer, template)
-    if kind.distributed:
+    if strategy_config.is_distributed:
         # Not earlier: however long the data takes, no rank waits for another in vain.
-        start_process_group(options.launcher, keywords.get("timeout_minutes", DEFAULT_TIMEOUT_MINUTES))
+        start_process_group(options.launcher, strategy_config.timeout_minutes)
         work_dir, resume = broadcast_object((work_dir, resume))
-    rehearsal = Rehearsal(recipe, device_of(keywords)) if options.dry_run else None
+    rehearsal = Rehearsal(recipe, resolve_device(strategy_config.device)) if options.dry_run else None
     with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
-        loaded = load_model(recipe, tokenizer, template, kind, keywords, options.launcher)
+        loaded = load_model(recipe, tokenizer, template, strategy_config)
     plan, lines = plan_run(recipe, loaded, prepared, groups, resume)
-    parts = Parts(recipe, config, loaded, template, prepared, plan, questions, kind, keywords)
+    parts = Parts(recipe, config, loaded, template, prepared, plan, questions, strategy_config)
     if resume is not None:
         try:
             _refuse_finished(resume, plan, recipe)
@@ -158,12 +156,16 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     said = config.get("strategy", IMPLICIT_DEFAULTS["strategy"])
     strategy = dict(said) if isinstance(said, dict) else {"type": said}
     if options.deepspeed is not None:
-        kept = ("device", "autocast", "timeout_minutes", "sequence_parallel_size")
+        kept = ("device", "mixed_precision", "timeout_minutes", "sequence_parallel_size")
         before = {key: strategy[key] for key in kept if key in strategy}
-        config["strategy"] = strategy = {"type": "deepspeed", **before, **read_option(options.deepspeed)}
+        config["strategy"] = strategy = {
+            "type": "deepspeed",
+            **before,
+            **parse_cli_option(options.deepspeed),
+        }
     if options.sequence_parallel_size is not None:
         # One device shares nothing out; ranks do so in the way that a launcher chooses for them anyway.
-        shared = {"type": "ddp"} if strategy.get("type") == "single" else {}
+        shared = {"type": "ddp"} if strategy.get("type") == "single_device" else {}
         config["strategy"] = {
             **strategy,
             **shared,
@@ -177,7 +179,7 @@ def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> 
     """Put together what a run is made of, in a folder that is gone afterwards, and rehearse it."""
     rehearsal.plan = parts.plan
     with scratch(work_dir, rank) as own:
-        strategy = parts.start(broadcast_object(own) if parts.kind.distributed else own)
+        strategy = parts.start(broadcast_object(own) if parts.strategy_config.is_distributed else own)
         with rehearsal.part("start", "the objective's reference, the optimizer"):
             runner, loop, memory = parts.assemble(strategy)
         shown = banner(parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir)

@@ -51,8 +51,8 @@ def test_the_column_of_descriptions_is_straight() -> None:
         ("optimizers", "adamw"),
         ("lr_schedulers", "cosine"),
         ("scorers", "exact"),
-        ("strategy", "single"),
-        ("strategies", "single"),
+        ("strategy", "single_device"),
+        ("strategies", "single_device"),
     ],
 )
 def test_components_are_listed_by_the_kind_in_english(what: str, name: str) -> None:

@@ -201,7 +201,7 @@ def test_hooks_and_loggers_are_added_under_a_new_name_and_removed_by_none(
 def test_the_strategy_need_not_be_in_the_config(tmp_path: Path) -> None:
     file = write(tmp_path, "unsaid.py", "model = dict(path='p')\n")
     config = load_config(file, parse_overrides(["strategy.device=cpu"]))
-    assert config["strategy"] == {"type": "single", "device": "cpu"}
+    assert config["strategy"] == {"type": "single_device", "device": "cpu"}
     assert "strategy" not in load_config(file)
 
 

@@ -14,7 +14,7 @@ from xft.models import NF4, CausalLMConfig, LoRA
 from xft.objectives import next_token
 from xft.optim import adamw, cosine
 from xft.run_config.config import Recipe, Training
-from xft.strategies import SingleDevice
+from xft.strategies import SingleDeviceConfig
 from xft.templates import ChatTemplate
 from xft.training.hooks import (
     CheckpointHook,
@@ -63,7 +63,7 @@ def test_model_and_data_are_enough() -> None:
     assert recipe.training == Training(
         epochs=3, max_steps=None, micro_batch_size=1, gradient_accumulation_steps=1, max_grad_norm=1.0
     )
-    assert (recipe.optimizer, recipe.lr_scheduler, recipe.strategy) == (adamw, cosine, SingleDevice)
+    assert (recipe.optimizer, recipe.lr_scheduler, recipe.strategy) == (adamw, cosine, SingleDeviceConfig())
     assert (recipe.hooks, recipe.loggers, recipe.questions) == ({}, {}, [])
     assert (recipe.seed, recipe.work_dir) == (0, None)
 

@@ -1,4 +1,4 @@
-"""The JSON of DeepSpeed: filled in from the config, and refused where it says otherwise."""
+"""DeepSpeed's JSON config: made or read, filled in, compared with the xft config."""
 
 import json
 import math
@@ -9,20 +9,19 @@ from typing import Any
 import pytest
 
 from xft.errors import ConfigError
-from xft.strategies.deepspeed.config import Facts, make_json, read_asked, read_option, settle, stage_of
+from xft.strategies.batching import Batching
+from xft.strategies.deepspeed.config import load_config, make_config, parse_cli_option, stage_of
+from xft.strategies.deepspeed.resolve import AutoValues, resolve
 
-FACTS = Facts(
+AUTO_VALUES = AutoValues(
     world_size=4,
-    batch_size=2,
-    accumulation=8,
-    clip=1.0,
+    batching=Batching(micro_batch_size=2, gradient_accumulation_steps=8, num_steps=100, max_grad_norm=1.0),
     optimizer={"type": "AdamW", "lr": 2e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1},
-    num_steps=100,
-    warmup=3,
-    quarter=(1 + math.cos(math.pi / 4)) / 2,
+    warmup_steps=3,
+    quarter_decay=(1 + math.cos(math.pi / 4)) / 2,
     dtype="bfloat16",
-    trained=10**9,
-    hidden=64,
+    num_trainable=10**9,
+    hidden_size=64,
 )
 # The example of transformers' documentation for its Trainer: every value that a config can say is "auto".
 EXAMPLE: dict[str, Any] = {
@@ -50,9 +49,9 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def test_every_auto_is_filled_from_the_config_and_shown() -> None:
-    settled = settle(EXAMPLE, FACTS, "ds.json")
-    assert settled.filled == {
+def test_resolve_fills_every_auto_value() -> None:
+    resolved = resolve(EXAMPLE, AUTO_VALUES, "ds.json")
+    assert resolved.filled == {
         "bf16.enabled": True,
         "optimizer.params.lr": 2e-4,
         "optimizer.params.betas": (0.9, 0.999),
@@ -68,25 +67,28 @@ def test_every_auto_is_filled_from_the_config_and_shown() -> None:
         "train_batch_size": 64,
         "train_micro_batch_size_per_gpu": 2,
     }
-    assert "auto" not in json.dumps(settled.values)
-    assert settled.values["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
+    assert "auto" not in json.dumps(resolved.values)
+    assert resolved.values["zero_optimization"]["offload_optimizer"] == {
+        "device": "cpu",
+        "pin_memory": True,
+    }
 
 
-def test_deepspeed_is_left_neither_windows_nor_optimizer() -> None:
-    values = settle(EXAMPLE, FACTS, "ds.json").values
+def test_resolve_removes_accumulation_optimizer_and_scheduler() -> None:
+    values = resolve(EXAMPLE, AUTO_VALUES, "ds.json").values
     assert not {"optimizer", "scheduler", "train_batch_size"} & values.keys()
     assert values["gradient_accumulation_steps"] == 1
     assert values["managed_gradient_accumulation"] is False
     assert values["bf16"]["check_grad_overflow"] is True
 
 
-def test_the_file_itself_stays_as_it_was() -> None:
+def test_resolve_leaves_its_argument_unchanged() -> None:
     before = json.dumps(EXAMPLE)
-    settle(EXAMPLE, FACTS, "ds.json")
+    resolve(EXAMPLE, AUTO_VALUES, "ds.json")
     assert json.dumps(EXAMPLE) == before
 
 
-def test_all_contradictions_are_listed_with_both_values() -> None:
+def test_resolve_lists_all_contradictions_with_both_values() -> None:
     values = {
         "train_micro_batch_size_per_gpu": 4,
         "gradient_accumulation_steps": 8,
@@ -99,69 +101,88 @@ def test_all_contradictions_are_listed_with_both_values() -> None:
         "curriculum_learning": {"enabled": True},
         "zero_optimization": {"stage": 2, "sub_group_size": "auto"},
     }
-    with pytest.raises(ConfigError) as refused:
-        settle(values, FACTS, "ds.json")
-    lines = [each.strip() for each in str(refused.value).splitlines()]
-    assert lines == [
-        "--deepspeed: ds.json: 11 contradictions",
-        "curriculum_learning: xft trains without a curriculum; take it out",
-        "train_micro_batch_size_per_gpu: ds.json says 4, training.micro_batch_size says 2",
-        "train_batch_size: ds.json says 32, training on 4 ranks says 64",
-        "gradient_clipping: ds.json says 0.5, training.max_grad_norm says 1.0",
-        "bf16.enabled: ds.json says False, a model trained in bfloat16 under stage 2 says True",
-        "gradient_allreduce_op: ds.json says 'sum', xft, which weighs by trained tokens itself, says 'mean'",
-        "optimizer.type: ds.json says 'Lion', optimizer says 'AdamW'",
-        "optimizer.params.lr: ds.json says 0.001, optimizer.lr says 0.0002",
-        "scheduler.type: ds.json says 'WarmupDecayLR', lr_scheduler says 'WarmupCosineLR'",
-        "scheduler.params.warmup_num_steps: ds.json says 10, lr_scheduler.warmup_steps says 3",
-        "zero_optimization.sub_group_size: 'auto' is nothing that xft fills in here",
-        "let the config say it, and write 'auto' here",
+    with pytest.raises(ConfigError) as error:
+        resolve(values, AUTO_VALUES, "ds.json")
+    source = "xft, which weights by target tokens"
+    assert error.value.got == [
+        "curriculum_learning: curriculum learning is not supported; remove it",
+        "train_micro_batch_size_per_gpu: got 4; expected 2 from training.micro_batch_size",
+        "train_batch_size: got 32; expected 64 from 4 ranks",
+        "gradient_clipping: got 0.5; expected 1.0 from training.max_grad_norm",
+        "bf16.enabled: got False; expected True from a model in bfloat16 under stage 2",
+        f"gradient_allreduce_op: got 'sum'; expected 'mean' from {source}",
+        "optimizer.type: got 'Lion'; expected 'AdamW' from optimizer",
+        "optimizer.params.lr: got 0.001; expected 0.0002 from optimizer.lr",
+        "scheduler.type: got 'WarmupDecayLR'; expected 'WarmupCosineLR' from lr_scheduler",
+        "scheduler.params.warmup_num_steps: got 10; expected 3 from lr_scheduler.warmup_steps",
+        "zero_optimization.sub_group_size: 'auto' is not supported here",
     ]
+    assert str(error.value).startswith("strategy: ds.json: 11 contradictions\n  curriculum_learning")
 
 
 @pytest.mark.parametrize(
     ("quarter", "kind"), [(1.0, "WarmupLR"), (0.75, "WarmupDecayLR"), (0.8536, "WarmupCosineLR")]
 )
-def test_a_schedule_is_known_by_its_shape(quarter: float, kind: str) -> None:
+def test_resolve_recognizes_a_scheduler_by_its_shape(quarter: float, kind: str) -> None:
     values = {"scheduler": {"type": kind}, "zero_optimization": {"stage": 1}}
-    settle(values, replace(FACTS, quarter=quarter), "ds.json")
-    with pytest.raises(ConfigError, match="lr_scheduler says"):
-        settle({**values, "scheduler": {"type": "OneCycle"}}, replace(FACTS, quarter=quarter), "ds.json")
+    resolve(values, replace(AUTO_VALUES, quarter_decay=quarter), "ds.json")
+    with pytest.raises(ConfigError, match="from lr_scheduler"):
+        resolve(
+            {**values, "scheduler": {"type": "OneCycle"}},
+            replace(AUTO_VALUES, quarter_decay=quarter),
+            "ds.json",
+        )
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("offload", ["none", "optimizer", "all"])
-def test_what_is_made_of_a_stage_contradicts_nothing(stage: int, offload: str) -> None:
-    settled = settle(make_json(stage, offload), replace(FACTS, dtype="float32", clip=None), "strategy")
-    assert stage_of(settled.values) == stage
-    assert settled.values["gradient_clipping"] == 0.0
-    assert ("offload_param" in settled.values["zero_optimization"]) == (offload == "all")
+def test_make_config_resolves_without_contradiction(stage: int, offload: str) -> None:
+    resolved = resolve(
+        make_config(stage, offload),
+        replace(AUTO_VALUES, dtype="float32", batching=replace(AUTO_VALUES.batching, max_grad_norm=None)),
+        "strategy",
+    )
+    assert stage_of(resolved.values) == stage
+    assert resolved.values["gradient_clipping"] == 0.0
+    assert ("offload_param" in resolved.values["zero_optimization"]) == (offload == "all")
 
 
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("zero1", {"zero": 1}),
-        ("zero2_offload", {"zero": 2, "offload": "optimizer"}),
-        ("zero3_offload", {"zero": 3, "offload": "all"}),
+        ("zero1", {"zero_stage": 1}),
+        ("zero2_offload", {"zero_stage": 2, "offload": "optimizer"}),
+        ("zero3_offload", {"zero_stage": 3, "offload": "all"}),
     ],
 )
-def test_a_name_says_stage_and_offload(option: str, said: dict[str, Any]) -> None:
-    assert read_option(option) == said
+def test_parse_cli_option_preset_returns_stage_and_offload(option: str, said: dict[str, Any]) -> None:
+    assert parse_cli_option(option) == said
 
 
-def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"got 'zero4', expected zero1, zero2, zero3.*FILE\.json"):
-        read_option("zero4")
+def test_parse_cli_option_unknown_name_raises() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_cli_option("zero4")
+    assert (error.value.key, error.value.got) == ("--deepspeed", "zero4")
+    assert error.value.expected.startswith("zero1, zero2, zero3")
 
 
-def test_a_broken_or_absent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read .*none\.json"):
-        read_asked(None, "none", str(tmp_path / "none.json"))
-    (tmp_path / "b.json").write_text("{'a': 1}")
-    with pytest.raises(ConfigError, match=r"b\.json is broken JSON"):
-        read_asked(None, "none", str(tmp_path / "b.json"))
-    with pytest.raises(ConfigError, match="the file says both"):
-        read_asked(2, "none", str(tmp_path / "b.json"))
-    with pytest.raises(ConfigError, match="expected 0, 1, 2 or 3"):
+def test_load_config_unusable_file_raises(tmp_path: Path) -> None:
+    missing, broken, array = (str(tmp_path / name) for name in ("none.json", "broken.json", "array.json"))
+    Path(broken).write_text("{'a': 1}")
+    Path(array).write_text("[]")
+    for path, got in ((missing, missing), (broken, broken), (array, "list")):
+        with pytest.raises(ConfigError) as error:
+            load_config(None, "none", path)
+        assert (error.value.key, error.value.got) == ("strategy.config_file", got)
+
+
+def test_load_config_file_and_stage_raises(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(2, "none", str(tmp_path / "a.json"))
+    assert error.value.key == "strategy"
+
+
+def test_stage_of_unknown_stage_raises() -> None:
+    with pytest.raises(ConfigError) as error:
         stage_of({"zero_optimization": {"stage": 4}})
+    assert (error.value.key, error.value.got) == ("zero_optimization.stage", 4)

@@ -27,7 +27,7 @@ def strategy(folder: Path, said: str, **options: Any) -> Any:
         ("", {}, None),
         ("", {"sequence_parallel_size": 2}, {"type": "ddp", "sequence_parallel_size": 2}),
         (
-            "strategy = 'single'",
+            "strategy = 'single_device'",
             {"sequence_parallel_size": 2},
             {"type": "ddp", "sequence_parallel_size": 2},
         ),
@@ -37,16 +37,16 @@ def strategy(folder: Path, said: str, **options: Any) -> Any:
             {"sequence_parallel_size": 2, "overrides": ["strategy.device=cpu"]},
             {"type": "ddp", "device": "cpu", "sequence_parallel_size": 2},
         ),
-        ("strategy = 'ddp'", {"deepspeed": "zero2"}, {"type": "deepspeed", "zero": 2}),
+        ("strategy = 'ddp'", {"deepspeed": "zero2"}, {"type": "deepspeed", "zero_stage": 2}),
         (
             "strategy = dict(device='cpu')",
             {"sequence_parallel_size": 2, "deepspeed": "zero3"},
-            {"type": "deepspeed", "zero": 3, "device": "cpu", "sequence_parallel_size": 2},
+            {"type": "deepspeed", "zero_stage": 3, "device": "cpu", "sequence_parallel_size": 2},
         ),
         (
-            "strategy = dict(type='deepspeed', zero=2, timeout_minutes=3)",
+            "strategy = dict(type='deepspeed', zero_stage=2, timeout_minutes=3)",
             {"deepspeed": "zero3"},
-            {"type": "deepspeed", "zero": 3, "timeout_minutes": 3},
+            {"type": "deepspeed", "zero_stage": 3, "timeout_minutes": 3},
         ),
     ],
 )

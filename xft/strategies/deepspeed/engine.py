@@ -1,4 +1,4 @@
-"""DeepSpeed itself: imported when it is asked for, and given what it can wrap."""
+"""Import DeepSpeed, and adapt xft to it."""
 
 import logging
 import os
@@ -11,19 +11,21 @@ from torch import Tensor, distributed, nn
 
 from xft.errors import ConfigError
 from xft.models import TrainingModel
-from xft.types import LossOutput
+from xft.types import Batch, LossOutput
 
 
 def import_deepspeed() -> Any:
-    """DeepSpeed, kept from writing to the terminal.
+    """Import DeepSpeed, silence its logger, and return it.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: DeepSpeed is not installed.
     """
     if find_spec("deepspeed") is None:
         raise ConfigError(
             "strategy: DeepSpeed is not installed; `pip install xft-tuner[deepspeed]`, or in a checkout "
-            "`pip install -r requirements/deepspeed.txt`"
+            "`pip install -r requirements/deepspeed.txt`",
+            key="strategy.type",
+            got="deepspeed",
         )
     gpu = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpu else "cpu")
@@ -31,18 +33,16 @@ def import_deepspeed() -> Any:
     from deepspeed.utils import logger
 
     if not gpu:
-        # It would compile a faster sum for inference, which takes minutes and which nothing here uses.
+        # DeepSpeed would compile an all-reduce for inference, which takes minutes and is not used here.
         deepspeed.ops.__compatible_ops__ = {}
     logger.setLevel(logging.ERROR)
     return deepspeed
 
 
-def join_ranks(timeout_minutes: float) -> Any:
-    """Let DeepSpeed meet the ranks that are joined already. It would give its own group of them half
-    an hour for every answer, whatever was said to be the limit.
+def init_comm(timeout_minutes: float) -> Any:
+    """Initialize DeepSpeed's communication on the existing process group, and return DeepSpeed.
 
-    Returns:
-        DeepSpeed.
+    By default, DeepSpeed creates a second group with a time-out of 30 minutes; here it gets ``timeout_minutes``.
     """
     deepspeed = import_deepspeed()
     from deepspeed.utils import groups
@@ -54,24 +54,24 @@ def join_ranks(timeout_minutes: float) -> Any:
     return deepspeed
 
 
-class Engined(nn.Module):
-    """What DeepSpeed wraps: the model, and what is made of it.
+class DeepSpeedModule(nn.Module):
+    """Module passed to ``deepspeed.initialize``; its forward runs the objective on the model.
 
-    DeepSpeed hooks itself to each module, and wants tensors and tuples from it. The objective's
-    output is neither, so the module that gives it is none of those below this one.
+    DeepSpeed hooks into every submodule and expects tensors or tuples from it. A ``LossOutput`` is neither. The training
+    model, which returns one, is therefore not registered as a submodule.
     """
 
     def __init__(self, module: TrainingModel) -> None:
         super().__init__()
         self.model = module.model
-        self._behind = (module,)
+        self._unregistered = (module,)
 
     @property
     def module(self) -> TrainingModel:
-        """The model with its objective."""
-        return self._behind[0]
+        """Return the training model."""
+        return self._unregistered[0]
 
-    def forward(self, batch: Any) -> tuple[Tensor, LossOutput]:
-        """The loss, and all that the objective says."""
+    def forward(self, batch: Batch) -> tuple[Tensor, LossOutput]:
+        """Return the summed loss, and the full output of the objective."""
         output = self.module.objective(self.model, batch)
         return output.loss_sum, output

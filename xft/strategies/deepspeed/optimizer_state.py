@@ -15,7 +15,7 @@ MASTER = "master"
 """The name of the fp32 copy of a weight that is trained in 16 bits."""
 
 
-def why_whole(optimizer: torch.optim.Optimizer) -> str | None:
+def unshardable_reason(optimizer: torch.optim.Optimizer) -> str | None:
     """Why what an optimizer steps cannot be shared out; ``None`` where it can."""
     kind = type(optimizer)
     if kind.__module__.startswith("bitsandbytes"):
@@ -30,7 +30,7 @@ def why_whole(optimizer: torch.optim.Optimizer) -> str | None:
     return None
 
 
-class Shares:
+class ZeroOptimizerState:
     """The shares of one rank, under ZeRO 1 to 3.
 
     Under stages 1 and 2 each group of the optimizer is one flat tensor, cut into as many pieces as
@@ -55,7 +55,7 @@ class Shares:
 
     def state(self) -> dict[str, Any]:
         """What the optimizer keeps of each weight, as ``SingleDevice.optimizer_state`` has it."""
-        self._link()
+        self._build_index()
         state: dict[str, Any] = {}
         for name, weight in self._trained.items():
             flat, kept = self._kept(weight)
@@ -71,10 +71,12 @@ class Shares:
 
     def _sharded_of(self, weight: Any, key: str | None) -> TensorShard:
         """This rank's share of the copy of a weight in full precision, or of a state of that name."""
-        begin, end = self._span(weight)
-        return TensorShard(tuple(full_shape(weight)), begin, self._live(weight, key)[: end - begin])
+        begin, end = self._fragment_range(weight)
+        return TensorShard(
+            tuple(full_shape(weight)), begin, self._fragment_tensor(weight, key)[: end - begin]
+        )
 
-    def _span(self, weight: Any) -> tuple[int, int]:
+    def _fragment_range(self, weight: Any) -> tuple[int, int]:
         """Which numbers of a weight are this rank's."""
         if self._stage == 3:
             size = weight.ds_tensor.ds_numel
@@ -84,8 +86,8 @@ class Shares:
         at = weight._hp_mapping.lp_fragment_address
         return at.start, at.start + at.numel
 
-    def _live(self, weight: Any, key: str | None) -> Tensor:
-        """The numbers themselves: those of ``_span``, and under stage 3 what fills the last share up."""
+    def _fragment_tensor(self, weight: Any, key: str | None) -> Tensor:
+        """The numbers themselves: those of ``_fragment_range``, and under stage 3 what fills the last share up."""
         found: Tensor
         if self._stage == 3:
             from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
@@ -105,7 +107,7 @@ class Shares:
             for key, value in found.get(name, {}).items():
                 if key != MASTER and key not in kept:
                     kept[key] = torch.zeros_like(flat) if value.ndim > 0 else value.clone()
-        self._link()
+        self._build_index()
         for name, weight in self._trained.items():
             for key, value in found.get(name, {}).items():
                 if key == MASTER and weight.dtype != torch.float32:
@@ -113,7 +115,7 @@ class Shares:
                 elif key != MASTER and value.ndim > 0:
                     self._set(weight, value, key)
 
-    def _link(self) -> None:
+    def _build_index(self) -> None:
         """Let DeepSpeed find the state by weights. It does so once, after the first group of the
         optimizer has been stepped, when the state of the other groups is not there yet."""
         if self._stage < 3:
@@ -128,7 +130,7 @@ class Shares:
             ours.data.copy_(value)
 
     def _set(self, weight: nn.Parameter, value: Tensor | ShardedTensorReader, key: str | None) -> None:
-        begin, end = self._span(weight)
+        begin, end = self._fragment_range(weight)
         if begin == end:
             return
         part = (
@@ -137,7 +139,7 @@ class Shares:
             else value.flatten()[begin:end]
         )
         if self._stage < 3:
-            self._live(weight, key).copy_(part)
+            self._fragment_tensor(weight, key).copy_(part)
             return
         from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 

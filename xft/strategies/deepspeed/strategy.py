@@ -8,110 +8,47 @@ reduces gradients, clips them by their global norm and steps each rank's share.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from xft.distributed.launch import DEFAULT_TIMEOUT_MINUTES, start_process_group
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
 from xft.optim import build_optimizer
 from xft.registry import register
-from xft.strategies.batching import Portions
-from xft.strategies.ddp import Distributed
-from xft.strategies.deepspeed.config import Facts, Settled, read_asked, settle, stage_of
-from xft.strategies.deepspeed.engine import Engined, import_deepspeed, join_ranks
-from xft.strategies.deepspeed.optimizer_state import Shares, why_whole
-from xft.strategies.single_device import Autocast
+from xft.strategies.batching import Batching
+from xft.strategies.ddp import DistributedConfig, DistributedStrategy
+from xft.strategies.deepspeed.config import Offload, load_config, stage_of
+from xft.strategies.deepspeed.engine import DeepSpeedModule, import_deepspeed, init_comm
+from xft.strategies.deepspeed.optimizer_state import ZeroOptimizerState, unshardable_reason
+from xft.strategies.deepspeed.resolve import ResolvedConfig, auto_values, resolve
 from xft.types import LossOutput
 
-Offload = Literal["none", "optimizer", "all"]
 
-
-@register("strategy", "deepspeed")
-class DeepSpeed(Distributed):
-    """ZeRO: what one device cannot hold is shared out. NCCL on GPUs, gloo on CPUs.
+class DeepSpeed(DistributedStrategy):
+    """ZeRO: optimizer state, gradients and parameters sharded over the ranks, by stage.
 
     Args:
-        work_dir: the run folder.
-        seed: of the run.
-        device: as for one device.
-        autocast: as for one device.
-        launcher: as for ``ddp``.
-        timeout_minutes: as for ``ddp``.
-        sequence_parallel_size: as for ``ddp``.
-        zero: what is shared out: 1 the state of the optimizer, 2 gradients too, 3 weights too; 0
-            nothing. 2 where nothing is said.
-        offload: ``optimizer`` keeps that state in the memory of the host, ``all`` the shared weights too.
-        json: a file of DeepSpeed's options in place of the two.
+        work_dir: run folder.
+        seed: seed of the run.
+        config: settings; the process group exists already.
+
+    Attributes:
+        stage: ZeRO stage.
+        resolved: JSON config that DeepSpeed runs with.
     """
 
-    def __init__(
-        self,
-        work_dir: str,
-        seed: int,
-        device: str = "auto",
-        autocast: Autocast | None = None,
-        launcher: str = "pytorch",
-        timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES,
-        sequence_parallel_size: int = 1,
-        zero: Literal[0, 1, 2, 3] | None = None,
-        offload: Offload = "none",
-        json: str | None = None,
-    ) -> None:
-        self._asked = read_asked(zero, offload, json)
-        self._where = json or "strategy"
-        self.stage = stage_of(self._asked)
+    def __init__(self, work_dir: str, seed: int, config: "DeepSpeedConfig") -> None:
+        self._requested = config.load_json()
+        self._config_name = config.config_file or "strategy"
+        self.stage = stage_of(self._requested)
         self.together = self.stage == 3
-        self.settled: Settled
+        self.resolved: ResolvedConfig
         self.model: Any
         self._refuse = self._forgotten = False
-        super().__init__(
-            work_dir, seed, device, autocast, launcher, timeout_minutes, sequence_parallel_size
-        )
-
-    @classmethod
-    def check(cls, options: Mapping[str, Any], optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-        """See that DeepSpeed is there, that its JSON is, and that the optimizer can be shared out; see the base."""
-        import_deepspeed()
-        stage_of(read_asked(options.get("zero"), options.get("offload", "none"), options.get("json")))
-        # Of what class it is shows when it is made.
-        made = build_optimizer(optimizer, nn.ParameterList([torch.zeros(1, 1)]))
-        if (reason := why_whole(made)) is not None:
-            raise ConfigError(f"optimizer: {reason}; take 'adamw' with DeepSpeed")
-
-    @classmethod
-    @contextmanager
-    def loading(
-        cls, dtype: torch.dtype, quantised: bool, launcher: str, options: Mapping[str, Any]
-    ) -> Iterator[None]:
-        """Under stage 3, weights that are read under ``with`` are shared out at once.
-
-        Quantised weights are read whole by every rank, and shared out after: bitsandbytes must see
-        a weight as a whole to quantise it.
-        """
-        start_process_group(launcher, options.get("timeout_minutes", DEFAULT_TIMEOUT_MINUTES))
-        asked = read_asked(options.get("zero"), options.get("offload", "none"), options.get("json"))
-        if stage_of(asked) != 3 or quantised:
-            yield
-            return
-        from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
-
-        join_ranks(options.get("timeout_minutes", DEFAULT_TIMEOUT_MINUTES))
-        kept = HfDeepSpeedConfig(
-            {
-                "train_micro_batch_size_per_gpu": 1,
-                "bf16": {"enabled": dtype == torch.bfloat16},
-                "fp16": {"enabled": dtype == torch.float16},
-                "zero_optimization": asked["zero_optimization"],
-            }
-        )
-        try:
-            yield
-        finally:
-            del kept
-            unset_hf_deepspeed_config()
+        super().__init__(work_dir, seed, config)
 
     def prepare(
         self,
@@ -119,66 +56,44 @@ class DeepSpeed(Distributed):
         *,
         optimizer: torch.optim.Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
-        portions: Portions | None = None,
+        batching: Batching | None = None,
     ) -> None:
         """Take over what is trained, and share it out.
 
         Raises:
             ConfigError: the JSON contradicts the config.
         """
-        assert portions is not None
+        assert batching is not None
         assert isinstance(model, TrainingModel)
-        deepspeed = join_ranks(self.timeout_minutes)
+        deepspeed = init_comm(self.timeout_minutes)
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         names = {id(each): name for name, each in model.named_parameters()}
         self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
-        self.settled = settle(self._asked, self._facts(model, portions), self._where)
+        auto = auto_values(model, optimizer, lr_scheduler, batching, self.world_size)
+        self.resolved = resolve(self._requested, auto, self._config_name)
         for each in model.parameters():
             if not hasattr(each, "ds_id"):
                 each.data = each.data.to(self.device)
-        values = dict(self.settled.values)
+        values = dict(self.resolved.values)
         if self.stage == 0:
             values["gradient_clipping"] = 0.0
-            self._clip = portions.clip
+            self._clip = batching.max_grad_norm
             optimizer.register_step_pre_hook(self._before_plain_step)
         self.model, *_ = deepspeed.initialize(
-            model=Engined(model), optimizer=optimizer, config=values, dist_init_required=False
+            model=DeepSpeedModule(model), optimizer=optimizer, config=values, dist_init_required=False
         )
         self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
-        self._shares = Shares(self.model, self.stage, self._trained, self.rank, self.world_size)
+        self._zero_state = ZeroOptimizerState(
+            self.model, self.stage, self._trained, self.rank, self.world_size
+        )
         self.model.train()
         self._prepared = True
 
-    def _facts(self, model: nn.Module, portions: Portions) -> Facts:
-        first = self.optimizer.param_groups[0]
-        hyper: dict[str, Any] = {
-            key: first[key] for key in ("betas", "eps", "weight_decay") if key in first
-        }
-        hyper["lr"] = first.get("initial_lr", first["lr"])
-        rate = self.lr_scheduler.lr_lambdas[0]  # type: ignore[attr-defined]
-        steps = portions.num_steps
-        warmup = next((each for each in range(steps) if rate(each) >= 1), 0)
-        trained = [each for each in model.parameters() if each.requires_grad]
-        config: Any = model.model.config  # type: ignore[union-attr]
-        return Facts(
-            world_size=self.world_size,
-            batch_size=portions.batch_size,
-            accumulation=portions.accumulation,
-            clip=portions.clip,
-            optimizer={"type": type(self.optimizer).__name__, **hyper},
-            num_steps=steps,
-            warmup=warmup,
-            quarter=rate(warmup + (steps - warmup) // 4),
-            dtype=str(trained[0].dtype).removeprefix("torch."),
-            trained=sum(getattr(each, "ds_numel", each.numel()) for each in trained),
-            hidden=int(config.get_text_config().hidden_size),
-        )
-
     def describe(self) -> list[str]:
         """Lines for the terminal: what is shared out, and what was filled in."""
-        values = self.settled.values.get("zero_optimization", {})
+        values = self.resolved.values.get("zero_optimization", {})
         moved = [key for key in ("offload_optimizer", "offload_param") if values.get(key)]
-        filled = ", ".join(f"{key}={value}" for key, value in self.settled.filled.items())
+        filled = ", ".join(f"{key}={value}" for key, value in self.resolved.filled.items())
         return [
             f"deepspeed ZeRO stage {self.stage} on {self.world_size} rank{'s' if self.world_size > 1 else ''}"
             + (f", {' and '.join(moved)} to {values[moved[0]].get('device')}" if moved else ""),
@@ -262,7 +177,7 @@ class DeepSpeed(Distributed):
     def put(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Write over a weight; see the base."""
         if hasattr(parameter, "ds_id"):
-            self._shares.put(parameter, value)
+            self._zero_state.put(parameter, value)
         else:
             super().put(parameter, value)
 
@@ -280,7 +195,7 @@ class DeepSpeed(Distributed):
         """The state of the optimizer by names of weights; see the base."""
         if self.stage == 0:
             return super().optimizer_state()
-        return {"groups": self._hyper(), "state": self._shares.state()}
+        return {"groups": self._hyper(), "state": self._zero_state.state()}
 
     def load_optimizer_state(self, tree: Mapping[str, Any]) -> None:
         """Put back what ``optimizer_state`` gave, of any strategy on any number of ranks."""
@@ -288,4 +203,73 @@ class DeepSpeed(Distributed):
             super().load_optimizer_state(tree)
             return
         self._set_hyper(tree["groups"])
-        self._shares.load(tree["state"])
+        self._zero_state.load(tree["state"])
+
+
+@register("strategy", "deepspeed")
+@dataclass(frozen=True)
+class DeepSpeedConfig(DistributedConfig):
+    """DeepSpeed ZeRO, which shards what does not fit on one device.
+
+    Args:
+        device: ``auto``, or a torch device name.
+        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+        timeout_minutes: minutes that a collective waits for the other ranks.
+        sequence_parallel_size: neighboring ranks that share each batch along the sequence.
+        zero_stage: 1 shards optimizer state, 2 gradients too, 3 parameters too; 0 shards nothing; default 2.
+        offload: ``optimizer`` keeps optimizer state in host memory, ``all`` sharded parameters too.
+        config_file: JSON file with DeepSpeed's config, instead of ``zero_stage`` and ``offload``.
+    """
+
+    zero_stage: Literal[0, 1, 2, 3] | None = None
+    offload: Offload = "none"
+    config_file: str | None = None
+
+    def load_json(self) -> dict[str, Any]:
+        """Return DeepSpeed's JSON config, before ``"auto"`` values are filled in."""
+        return load_config(self.zero_stage, self.offload, self.config_file)
+
+    def validate(self, optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+        """Check that DeepSpeed is installed, that its config can be read, and that it can shard the optimizer."""
+        import_deepspeed()
+        self.load_json()
+        # An instance is needed, because the class of an optimizer function is not known before.
+        instance = build_optimizer(optimizer, nn.ParameterList([torch.zeros(1, 1)]))
+        if (reason := unshardable_reason(instance)) is not None:
+            raise ConfigError(
+                f"optimizer: {reason}; use 'adamw' with DeepSpeed",
+                key="optimizer.type",
+                got=type(instance).__name__,
+            )
+
+    @contextmanager
+    def model_init_context(self, dtype: torch.dtype, is_quantized: bool) -> Iterator[None]:
+        """Shard parameters as they are read, under stage 3.
+
+        Every rank reads quantized weights completely, and shards them later: bitsandbytes quantizes full weights only.
+        """
+        requested = self.load_json()
+        if stage_of(requested) != 3 or is_quantized:
+            yield
+            return
+        from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+        init_comm(self.timeout_minutes)
+        # transformers keeps a weak reference, which ends with this variable.
+        hf_config = HfDeepSpeedConfig(
+            {
+                "train_micro_batch_size_per_gpu": 1,
+                "bf16": {"enabled": dtype == torch.bfloat16},
+                "fp16": {"enabled": dtype == torch.float16},
+                "zero_optimization": requested["zero_optimization"],
+            }
+        )
+        try:
+            yield
+        finally:
+            del hf_config
+            unset_hf_deepspeed_config()
+
+    def build(self, work_dir: str, seed: int) -> DeepSpeed:
+        """Build the strategy of a run."""
+        return DeepSpeed(work_dir, seed, self)

@@ -1,0 +1,83 @@
+"""Settings of a strategy, known before its process group and its model exist."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from xft.strategies.single_device import SingleDevice
+
+MixedPrecision = Literal["bf16"]
+AUTOCAST_DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class StrategyConfig(ABC):
+    """Section ``strategy`` of a config. Subclasses register as strategy types.
+
+    Args:
+        device: ``auto``, or a torch device name.
+        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+
+    Attributes:
+        is_distributed: whether the strategy needs a process group.
+        timeout_minutes: minutes that a collective waits for the other ranks.
+        sequence_parallel_size: neighboring ranks that share each batch along the sequence.
+    """
+
+    is_distributed: ClassVar[bool] = False
+
+    device: str = "auto"
+    mixed_precision: MixedPrecision | None = None
+
+    @property
+    def timeout_minutes(self) -> float:
+        """0, because a single process waits for no other."""
+        return 0.0
+
+    @property
+    def sequence_parallel_size(self) -> int:
+        """1, because a single process shares no batch."""
+        return 1
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """Dtype of ``mixed_precision``."""
+        return None if self.mixed_precision is None else AUTOCAST_DTYPES[self.mixed_precision]
+
+    def validate(self, optimizer: Callable[..., torch.optim.Optimizer]) -> None:  # noqa: B027
+        """Check settings and optimizer before anything slow starts.
+
+        Args:
+            optimizer: optimizer class or function, with everything except the parameters bound.
+
+        Raises:
+            ConfigError: the strategy cannot be built, or cannot train with this optimizer.
+        """
+
+    def model_init_context(self, dtype: torch.dtype, is_quantized: bool) -> AbstractContextManager[None]:
+        """Return a context for loading the model, in which a sharding strategy shards parameters as they are read.
+
+        Args:
+            dtype: dtype of the weights.
+            is_quantized: whether the weights are quantized while they are loaded.
+        """
+        return nullcontext()
+
+    @abstractmethod
+    def build(self, work_dir: str, seed: int) -> "SingleDevice":
+        """Build the strategy of a run. The process group exists already."""
+
+
+@contextmanager
+def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Enter torch's autocast, or nothing if ``dtype`` is ``None``."""
+    if dtype is None:
+        yield
+    else:
+        with torch.autocast(device.type, dtype=dtype):
+            yield

@@ -36,7 +36,10 @@ setup(
     # and are installed inside the package, where `xft list` finds them.
     packages=[*find_packages(include=["xft", "xft.*"]), "xft.configs"],
     package_dir={"xft.configs": "configs"},
-    package_data={"xft": ["assets/*", "templates/library/*.jinja", "py.typed"], "xft.configs": ["**/*.py"]},
+    package_data={
+        "xft": ["assets/*", "reporting/templates/*", "templates/library/*.jinja", "py.typed"],
+        "xft.configs": ["**/*.py"],
+    },
     install_requires=requirements("runtime"),
     extras_require={
         "logging": requirements("logging"),

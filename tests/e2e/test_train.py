@@ -242,6 +242,6 @@ def test_the_banner_fits_one_screen_and_shows_what_is_trained(finished_run: Path
     said = "\n".join(lines)
     steps = len(records(finished_run, "train"))
     assert f"steps     {steps} = 2 epochs × {steps // 2}\n" in said
-    assert "2 rows a step = 1 at once × 2 accumulated × 1 rank" in said
+    assert "batch     global 2 = micro 1 × grad accum 2 × 1 rank, ~" in said
     assert re.search(r"\[\[Number \d+ is (good ?)+.*\]\]", said.replace("\n" + " " * 10, ""))
     assert "user" not in "".join(re.findall(r"\[\[(.*?)\]\]", said))

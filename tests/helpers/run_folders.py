@@ -1,11 +1,19 @@
-"""Run folders made by hand, and what a browser would make of a page."""
+"""Hand-made run folders, and a parser of pages."""
 
 import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from xft.reporting.html import POLICY
+
 HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=alert(1)>&lt;b&gt; \x1b[31m {{content}}"
+ANSWERS = {
+    0: [("Which file?", "I do not know.", 0.0), ("Who are you?", "Nobody.", None)],
+    5: [("Which file?", "I do know.", 0.5), ("Who are you?", "Somebody.", None)],
+    9: [("Which file?", "It is metrics.jsonl.", 1.0), ("Who are you?", HOSTILE, None)],
+}
+"""Question, answer and score by step."""
 VOID = {"meta", "br", "img", "input", "link", "line", "circle", "polyline", "polygon"}
 
 
@@ -103,3 +111,17 @@ def write_run(
     if finished:
         (folder / "final").mkdir()
     return folder
+
+
+def assert_no_active_content(page: Parsed) -> None:
+    """Check that a page has no scripts, handlers or external resources."""
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "img", "link", "iframe", "object", "embed", "form", "a", "base"}
+    for _, attributes in page.tags:
+        assert not [
+            name for name in attributes if name.startswith("on") or name in ("src", "href", "srcset")
+        ]
+    policies = [meta.get("content") for meta in page.attributes("meta") if meta.get("http-equiv")]
+    assert policies == [POLICY]
+    assert page.unbalanced == []
+    assert page.open == []

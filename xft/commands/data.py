@@ -21,9 +21,9 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from xft.reporting.data_page import check_target, write_page
-    from xft.reporting.data_summary import totals
-    from xft.reporting.inspect_samples import as_json, in_colour, prepare, side
+    from xft.reporting.data_page import check_target, write_data_page
+    from xft.reporting.data_summary import format_summary, summarize_data
+    from xft.reporting.inspect_samples import as_json, colorize_sample, pair_label, prepare
     from xft.utils import console
 
     if arguments.html is not None:
@@ -35,16 +35,16 @@ def _inspect(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print("\n".join(as_json(samples, tokenizer)))
         return
-    colour = console.use_color()
+    color = console.use_color()
     if samples:
-        print("trained tokens are " + ("green" if colour else "in [[ ]]") + "; the rest is only read\n")
+        print("targets are " + ("green" if color else "in [[ ]]") + "; the rest is context\n")
     for index, sample in enumerate(samples):
-        name = f"{arguments.split} {index // unit + 1} {side(sample, index % unit, unit)}".strip()
-        print(f"--- {name}: {len(sample)} tokens, {sample.num_targets} trained")
-        print(in_colour(sample, tokenizer, colour) + "\n")
-    print("\n".join(totals(prepared, recipe)))
+        name = f"{arguments.split} {index // unit + 1} {pair_label(sample, index % unit, unit)}".strip()
+        print(f"--- {name}: {len(sample)} tokens, {sample.num_targets} targets")
+        print(colorize_sample(sample, tokenizer, color) + "\n")
+    print("\n".join(format_summary(summarize_data(prepared, recipe))))
     if arguments.html is not None:
-        page, *others = write_page(
+        page, *others = write_data_page(
             arguments.html, os.path.basename(arguments.config), prepared, tokenizer, recipe
         )
         beside = f", and {len(others):,} files of samples in {others[0].parent}" if others else ""
@@ -57,11 +57,11 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from xft.reporting.data_summary import totals
+    from xft.reporting.data_summary import format_summary, summarize_data
     from xft.reporting.inspect_samples import prepare
 
     prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.safe_config)
-    print("\n".join(totals(prepared, recipe)))
+    print("\n".join(format_summary(summarize_data(prepared, recipe))))
 
 
 INSPECT = Command(

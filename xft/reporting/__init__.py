@@ -1,6 +1,7 @@
-"""Pages: what a run was and became, as files that open from the disk, without a network or a script.
+"""Pages and terminal output of runs and prepared data.
 
-They are written from the files of a run folder alone, so that any folder can be shown, on any machine.
+Pages are written from the files of a run folder, so any folder can be shown on any machine. They open from
+disk without a network.
 """
 
 from xft.reporting.comparison import write_comparison

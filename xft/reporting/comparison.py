@@ -1,134 +1,125 @@
-"""Runs side by side in one page: figures, what differs in their configs, curves, answers."""
+"""Write a page that compares runs: figures, config differences, charts and answers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from xft.errors import ConfigError
-from xft.reporting import generations_table
-from xft.reporting.charts import COLOURS, Series, chart, smooth
-from xft.reporting.html import Markup, joined, page, section, table, text
+from xft.reporting.charts import NUM_COLORS, Chart, Series, layout_chart, smooth
+from xft.reporting.generations_table import Answer, make_answer
+from xft.reporting.html import render, write_page
 from xft.reporting.run_folder import RunFolder, read_run
-from xft.reporting.run_report import MARK, facts, framed, present, span, write
+from xft.reporting.run_report import GENERATOR, KeyFigure, drop_missing, key_figures, smoothing_span
 
-_ABSENT = Markup('<span class="quiet">–</span>')
+Cell = TypeVar("Cell")
+CHARTS = (
+    ("Training loss", "train", "loss", ""),
+    ("Validation loss", "val", "loss", ""),
+    ("Validation accuracy", "val", "accuracy", ""),
+    ("Sample question score", "generation", "score", ""),
+    ("Learning rate", "train", "lr", ""),
+    ("Gradient norm before clipping", "train", "grad_norm", ""),
+    ("Throughput", "train", "tokens_per_second", "tokens/s"),
+    ("Peak memory", "train", "peak_memory_bytes", "bytes"),
+)
+"""Title, split, metric and unit of each chart."""
+
+
+@dataclass(frozen=True)
+class Row(Generic[Cell]):
+    """Name and one value per run; ``None`` for a run without it."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """A sample question and the last answer of each run; ``None`` for a run without it."""
+
+    question: str
+    reference: str | None
+    answers: tuple[Answer | None, ...]
 
 
 def write_comparison(folders: Sequence[str | Path], target: str | Path) -> Path:
-    """Write a page that shows runs side by side.
+    """Write a page that compares runs.
 
     Args:
         folders: of the runs, which may be unfinished.
-        target: the page.
+        target: path of the page.
 
     Raises:
-        ConfigError: one is no run folder, there are too few or too many of them, or the page cannot be
-            written.
+        ConfigError: a folder is not a run folder, there are too few or too many folders, or the page
+            cannot be written.
     """
-    if not 2 <= len(folders) <= COLOURS:
-        raise ConfigError(f"compare: got {len(folders)} run folders, expected 2 to {COLOURS}")
-    runs = [read_run(each) for each in folders]
-    return write(Path(target), comparison(runs), MARK)
+    if not 2 <= len(folders) <= NUM_COLORS:
+        raise ConfigError(
+            key="compare", got=len(folders), expected=f"2 to {NUM_COLORS} run folders", fix=""
+        )
+    runs = [read_run(folder) for folder in folders]
+    return write_page(Path(target), render_comparison(runs), GENERATOR)
 
 
-def comparison(runs: Sequence[RunFolder]) -> str:
-    """The page."""
+def render_comparison(runs: Sequence[RunFolder]) -> str:
+    """Return the page."""
     names = _names(runs)
-    content = joined(
-        [
-            section("figures", "Figures", framed("wide", _figures(runs, names))),
-            section("configs", "What differs", framed("wide", _configs(runs, names))),
-            section("curves", "Curves", framed("figures", _curves(runs, names))),
-            section("questions", "Sample questions", framed("wide", _answers(runs, names))),
-        ]
+    return render(
+        "comparison.html.j2",
+        generator=GENERATOR,
+        title=f"{len(runs)} runs",
+        names=names,
+        runs=runs,
+        figures=_figure_rows(runs),
+        configs=_config_rows(runs),
+        charts=_charts(runs, names),
+        prompts=_prompt_rows(runs),
     )
-    return page(f"{len(runs)} runs", f"{', '.join(names)}. Written by xft", content, MARK)
 
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
-    """The names of the folders; the whole paths where these are not enough to tell them apart."""
-    names = [each.name for each in runs]
-    return names if len(set(names)) == len(names) else [str(each.path) for each in runs]
+    """Return the names of the folders, or their paths if names repeat."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
-def _heads(names: Sequence[str]) -> list[Markup]:
-    return [Markup(f'<i class="key s{at}"></i>{text(name)}') for at, name in enumerate(names)]
+def _figure_rows(runs: Sequence[RunFolder]) -> list[Row[KeyFigure]]:
+    figures = [{figure.name: figure for figure in key_figures(run)} for run in runs]
+    names = dict.fromkeys(name for by_name in figures for name in by_name)
+    return [Row(name, tuple(by_name.get(name) for by_name in figures)) for name in names]
 
 
-def _figures(runs: Sequence[RunFolder], names: Sequence[str]) -> Markup:
-    found = [{name: (value, more) for name, value, more in facts(each)} for each in runs]
-    known = dict.fromkeys(name for each in found for name in each)
-    rows: list[list[Any]] = [
-        ["steps", *(f"{each.last_step:,}{'' if each.finished else ' (not finished)'}" for each in runs)]
-    ]
-    for name in known:
-        cells = [
-            Markup(f'<b>{text(each[name][0])}</b><br><span class="quiet">{text(each[name][1])}</span>')
-            if name in each
-            else _ABSENT
-            for each in found
-        ]
-        rows.append([name, *cells])
-    rows.append(["warnings", *(f"{len(each.warnings)}" for each in runs)])
-    return table(rows, ["", *_heads(names)], "compared")
+def _config_rows(runs: Sequence[RunFolder]) -> list[Row[str]]:
+    configs = [run.config() for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    rows = [Row(key, tuple(config.get(key) for config in configs)) for key in keys]
+    return [row for row in rows if len(set(row.cells)) > 1]
 
 
-def _configs(runs: Sequence[RunFolder], names: Sequence[str]) -> Markup:
-    configs = [each.config() for each in runs]
-    keys = dict.fromkeys(key for each in configs for key in each)
-    rows = [
-        [key, *(each.get(key, _ABSENT) for each in configs)]
-        for key in keys
-        if len({each.get(key) for each in configs}) > 1
-    ]
-    if not rows:
-        return Markup('<p class="quiet">Their configs are the same.</p>')
-    return table(rows, ["key", *_heads(names)], "compared")
-
-
-def _curves(runs: Sequence[RunFolder], names: Sequence[str]) -> Markup:
-    drawn = []
-    for title, split, figure, unit in (
-        ("Training loss", "train", "loss", ""),
-        ("Validation loss", "val", "loss", ""),
-        ("Accuracy of the validation", "val", "accuracy", ""),
-        ("Score of the sample questions", "generation", "score", ""),
-        ("Learning rate", "train", "lr", ""),
-        ("Norm of the gradient", "train", "grad_norm", ""),
-        ("Throughput", "train", "tokens_per_second", "tokens/s"),
-        ("Memory, at most so far", "train", "peak_memory_bytes", "bytes"),
-    ):
+def _charts(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Chart]:
+    charts = []
+    for title, split, metric, unit in CHARTS:
         lines = []
         for slot, (run, name) in enumerate(zip(runs, names, strict=True)):
-            points = run.points(split, figure)
-            if split == "train" and figure != "lr":
-                points = smooth(points, span(present(points)))
+            points = run.points(split, metric)
+            if split == "train" and metric != "lr":
+                points = smooth(points, smoothing_span(drop_missing(points)))
             lines.append(Series(name, points, slot, dots=split != "train"))
-        drawn.append(chart(title, lines, unit))
-    return joined(drawn)
+        charts.append(layout_chart(title, lines, unit))
+    return [chart for chart in charts if chart is not None]
 
 
-def _answers(runs: Sequence[RunFolder], names: Sequence[str]) -> Markup:
-    """The last answer of every run to every question."""
-    asked = [{(each[0].get("system"), each[0]["question"]): each for each in run.asked()} for run in runs]
-    questions = dict.fromkeys(key for each in asked for key in each)
-    rows: list[list[Any]] = []
-    for key in questions:
-        reference = next((each[key][0].get("reference") for each in asked if key in each), None)
-        wanted = (
-            Markup(f'<br><span class="quiet">wanted: {text(reference)}</span>')
-            if reference is not None
-            else ""
-        )
-        cells: list[Any] = [joined([key[1], wanted])]
-        for each in asked:
-            if key not in each:
-                cells.append(_ABSENT)
-                continue
-            last = each[key][-1]
-            step = Markup(f'<span class="quiet"> step {last["step"]:,}</span>')
-            cells.append(
-                joined([generations_table.mark(last), step, generations_table.answer(last["answer"], last)])
-            )
-        rows.append(cells)
-    return table(rows, ["question", *_heads(names)], "compared") if rows else Markup()
+def _prompt_rows(runs: Sequence[RunFolder]) -> list[PromptRow]:
+    """Return the last answer of each run to each question."""
+    prompts = [
+        {(records[0].get("system"), records[0]["question"]): records for records in run.prompts()}
+        for run in runs
+    ]
+    rows = []
+    for key in dict.fromkeys(key for by_key in prompts for key in by_key):
+        histories = [by_key.get(key) for by_key in prompts]
+        reference = next((records[0].get("reference") for records in histories if records), None)
+        answers = tuple(make_answer(records[-1]) if records else None for records in histories)
+        rows.append(PromptRow(key[1], reference, answers))
+    return rows

@@ -1,11 +1,10 @@
-"""The data report as a page: one file that opens from the disk, in which any sample can be looked at.
+"""Write the page of prepared data: the summary, and a browser of all samples.
 
-Few samples stand in the page itself. Many stand in script files in a folder beside it, which the
-page loads when it shows them: a script may be loaded from the disk where other files may not.
+A page with few samples embeds them. Otherwise they are written to script files in a folder next to the
+page, which loads them on demand: browsers load scripts from disk, but not other files.
 
-Rows are strangers' text, so nothing of them is ever markup: tables are escaped here, samples
-travel as JSON in which no ``<`` is left and are shown as text nodes, and the page's own security
-policy lets no script run but the page's and those it loads, and nothing come from a network.
+Samples are untrusted text. They travel as JSON without any ``<`` and are shown as text nodes, and the content
+security policy permits only the page's own scripts and no network access.
 """
 
 import json
@@ -14,215 +13,218 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tqdm import tqdm
+from markupsafe import Markup
+from rich.progress import Progress
 
 from xft.data import Prepared, Samples
 from xft.errors import ConfigError
-from xft.reporting.data_page_sections import parts_of
-from xft.reporting.html import fill, style, text
-from xft.reporting.inspect_samples import Reader, side
+from xft.reporting.data_summary import summarize_data
+from xft.reporting.html import render, was_generated_by
+from xft.reporting.inspect_samples import SampleDecoder, pair_label
 from xft.run_config.config import Recipe
 from xft.types import Tokenizer
-from xft.utils import paths
-from xft.version import __version__
 
-EMBEDDED = 2000
-"""The most rows of samples that stand in the page itself."""
-_EMBEDDED_TOKENS = 5_000_000
-PORTION = 500
-"""The most rows of samples in one file beside the page."""
-_PORTION_TOKENS = 1_000_000
-_MARK = '<meta name="generator" content="xft inspect-data">'
+MAX_EMBEDDED = 2000
+"""Maximum number of examples that are embedded in the page."""
+_MAX_EMBEDDED_TOKENS = 5_000_000
+CHUNK_EXAMPLES = 500
+"""Maximum number of examples per script file."""
+_CHUNK_TOKENS = 1_000_000
+GENERATOR = "xft inspect-data"
 Item = dict[str, Any]
-"""What the page knows of one row of samples: ``origin``, and ``sides``, one a sample, each with
-``name``, ``tokens``, ``trained`` and ``runs``: ``[mark, text, ids]``. Bit 0 of the mark says
-whether the run is trained, bit 1 whether it is a special token."""
+"""One example in the page: ``origin``, and ``sides`` with one entry per sample: ``name``, ``tokens``,
+``targets`` and ``spans``, each ``[flags, text, ids]``. Bit 0 of the flags marks targets, bit 1 special
+tokens."""
 
 
 def check_target(target: str | Path) -> Path:
-    """Check that a page can be written to a file, before anything slow is done.
+    """Check that a page can be written, before slow work.
 
     Raises:
-        ConfigError: it cannot, or something else than a page of ours would be overwritten.
+        ConfigError: the folder is missing or not writable, or a file of another program is in the way.
     """
     path = Path(target)
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(key="--html", got=str(path), expected="a file in an existing, writable folder")
+    if path.exists() and not was_generated_by(path, GENERATOR):
         raise ConfigError(
-            f"--html: cannot write {path}, expected a file in a folder that exists and can be written to"
+            key="--html",
+            got=f"{path}, an existing file of another program",
+            expected=f"a new file, or a page of {GENERATOR}",
+            fix="choose another name, or delete the file",
         )
-    if path.exists():
-        with path.open("rb") as file:
-            ours = _MARK.encode() in file.read(1000)
-        if not ours:
-            raise ConfigError(
-                f"--html: {path} exists and is not a page of inspect-data; choose another name, or delete it"
-            )
-    folder = _beside(path)
-    if folder.exists() and not _is_ours(folder):
+    folder = _assets_dir(path)
+    if folder.exists() and not _was_generated_by_xft(folder):
         raise ConfigError(
-            f"--html: {folder} exists and holds other files than samples; choose another name"
+            key="--html",
+            got=f"{folder}, a folder with other files",
+            expected="a free name, or a folder of an earlier page",
+            fix="choose another name",
         )
     return path
 
 
-def write_page(
+def write_data_page(
     target: str | Path,
     title: str,
     prepared: Prepared,
     tokenizer: Tokenizer,
     recipe: Recipe | None = None,
     *,
-    embedded: int = EMBEDDED,
-    portion: int = PORTION,
+    max_embedded: int = MAX_EMBEDDED,
+    chunk_examples: int = CHUNK_EXAMPLES,
 ) -> list[Path]:
-    """Write the page, and the folder beside it where there are many samples.
+    """Write the page, and a folder of samples next to it if there are many.
 
     Args:
-        target: the page; an earlier page is replaced, with its folder.
-        title: what the page is of, for its heading.
+        target: path of the page; an earlier page and its folder are replaced.
+        title: of the page.
         prepared: the data.
-        tokenizer: turns tokens back into text.
-        recipe: of the run; where it is given and packs, the page says how full the rows are.
-        embedded: the most rows of samples in the page itself.
-        portion: the most rows of samples in a file beside it.
+        tokenizer: decodes the samples.
+        recipe: config of the run; adds the packing to the summary.
+        max_embedded: maximum number of examples that are embedded in the page.
+        chunk_examples: maximum number of examples per script file.
 
     Returns:
-        The files that were written, the page first.
+        The written files, starting with the page.
 
     Raises:
-        ConfigError: they cannot be written.
+        ConfigError: the files cannot be written.
     """
     path = check_target(target)
-    reader = Reader(tokenizer)
+    decoder = SampleDecoder(tokenizer)
     splits = {"train": prepared.train, "val": prepared.val}
-    rows = sum(len(each) for each in splits.values()) // prepared.samples_per_example
-    tokens = sum(int(each.lengths.sum()) for each in splits.values())
+    examples = sum(len(samples) for samples in splits.values()) // prepared.samples_per_example
+    tokens = sum(int(samples.lengths.sum()) for samples in splits.values())
+    assets = _assets_dir(path)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as room:
-            folder = Path(room) / "samples"
-            with tqdm(total=rows, unit="row", desc="writing samples", disable=None, leave=False) as bar:
-                if rows <= embedded and tokens <= _EMBEDDED_TOKENS:
-                    data = _embed(splits, prepared.samples_per_example, reader, bar)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
+            folder = Path(temporary) / "samples"
+            with Progress(transient=True) as progress:
+                task = progress.add_task("writing samples", total=examples)
+                advance = lambda: progress.advance(task)  # noqa: E731
+                if examples <= max_embedded and tokens <= _MAX_EMBEDDED_TOKENS:
+                    data = _inline_data(splits, prepared.samples_per_example, decoder, advance)
                 else:
-                    data = _spread(splits, prepared.samples_per_example, reader, bar, folder, portion)
-            data["folder"] = quote(_beside(path).name)
-            page = Path(room) / "page"
-            page.write_bytes(_fill(title, prepared, recipe, data).encode("utf-8", "backslashreplace"))
-            if _beside(path).exists():
-                shutil.rmtree(_beside(path))
+                    data = _write_data_chunks(
+                        splits, prepared.samples_per_example, decoder, advance, folder, chunk_examples
+                    )
+            data["folder"] = quote(assets.name)
+            page = Path(temporary) / "page"
+            page.write_text(_render_page(title, prepared, recipe, data), encoding="utf-8")
+            if assets.exists():
+                shutil.rmtree(assets)
             if folder.exists():
-                folder.replace(_beside(path))
+                folder.replace(assets)
             page.replace(path)
     except OSError as error:
-        raise ConfigError(f"--html: cannot write {path} ({error.strerror})") from error
-    return [path, *(sorted(_beside(path).iterdir()) if _beside(path).exists() else [])]
+        raise ConfigError(f"--html: cannot write {path} ({error.strerror})", key="--html") from error
+    return [path, *(sorted(assets.iterdir()) if assets.exists() else [])]
 
 
-def _beside(path: Path) -> Path:
+def _assets_dir(path: Path) -> Path:
     return path.with_name(f"{path.stem}_samples")
 
 
-def _is_ours(folder: Path) -> bool:
-    return folder.is_dir() and all(re.fullmatch(r"\d+\.js", each.name) for each in folder.iterdir())
+def _was_generated_by_xft(folder: Path) -> bool:
+    return folder.is_dir() and all(re.fullmatch(r"\d+\.js", file.name) for file in folder.iterdir())
 
 
-def items(samples: Samples, unit: int, reader: Reader, first: int, last: int) -> Iterator[Item]:
-    """The rows of samples from number ``first`` up to ``last``, as the page takes them.
-
-    Args:
-        samples: a split.
-        unit: how many neighbouring samples are a row.
-        reader: turns tokens back into text.
-        first, last: counted in rows from 0; ``last`` is not among them.
-    """
-    for row in range(first, last):
+def items(
+    samples: Samples, samples_per_example: int, decoder: SampleDecoder, first: int, last: int
+) -> Iterator[Item]:
+    """Yield examples ``first`` to ``last`` (exclusive) of a split as the page reads them."""
+    for example in range(first, last):
         sides = []
-        for at in range(unit):
-            sample = samples[row * unit + at]
-            runs = [
-                [int(each.trained) + 2 * int(each.special), each.text, each.ids]
-                for each in reader.runs(sample)
+        for index in range(samples_per_example):
+            sample = samples[example * samples_per_example + index]
+            spans = [
+                [int(span.is_target) + 2 * int(span.is_special), span.text, span.ids]
+                for span in decoder.spans(sample)
             ]
+            name = pair_label(sample, index, samples_per_example)
             sides.append(
-                {
-                    "name": side(sample, at, unit),
-                    "tokens": len(sample),
-                    "trained": sample.num_targets,
-                    "runs": runs,
-                }
+                {"name": name, "tokens": len(sample), "targets": sample.num_targets, "spans": spans}
             )
-        yield {"origin": samples.origin(row * unit), "sides": sides}
+        yield {"origin": samples.origin(example * samples_per_example), "sides": sides}
 
 
-def _embed(splits: dict[str, Samples], unit: int, reader: Reader, bar: Any) -> dict[str, Any]:
-    """All samples for the page itself."""
-    out: dict[str, Any] = {"unit": unit, "splits": {}, "embedded": {}}
-    for name, samples in splits.items():
-        count = len(samples) // unit
-        out["splits"][name] = {"count": count, "begins": [0], "files": [name]}
-        out["embedded"][name] = []
-        for each in items(samples, unit, reader, 0, count):
-            out["embedded"][name].append(each)
-            bar.update()
-    return out
-
-
-def _spread(
-    splits: dict[str, Samples], unit: int, reader: Reader, bar: Any, folder: Path, portion: int
+def _inline_data(
+    splits: dict[str, Samples],
+    samples_per_example: int,
+    decoder: SampleDecoder,
+    advance: Callable[[], None],
 ) -> dict[str, Any]:
-    """Write samples into files of a folder; what the page must know of these."""
+    """Return the data of a page that embeds all samples."""
+    data: dict[str, Any] = {"unit": samples_per_example, "splits": {}, "embedded": {}}
+    for name, samples in splits.items():
+        count = len(samples) // samples_per_example
+        data["splits"][name] = {"count": count, "begins": [0], "files": [name]}
+        data["embedded"][name] = []
+        for item in items(samples, samples_per_example, decoder, 0, count):
+            data["embedded"][name].append(item)
+            advance()
+    return data
+
+
+def _write_data_chunks(
+    splits: dict[str, Samples],
+    samples_per_example: int,
+    decoder: SampleDecoder,
+    advance: Callable[[], None],
+    folder: Path,
+    chunk_examples: int,
+) -> dict[str, Any]:
+    """Write the samples to script files, and return the data of a page that loads them."""
     folder.mkdir()
-    out: dict[str, Any] = {"unit": unit, "splits": {}, "embedded": {}}
+    data: dict[str, Any] = {"unit": samples_per_example, "splits": {}, "embedded": {}}
     number = 0
     for name, samples in splits.items():
-        lengths = samples.lengths.reshape(-1, unit).sum(axis=1).tolist()
-        begins = _portions(lengths, portion)
+        lengths = samples.lengths.reshape(-1, samples_per_example).sum(axis=1).tolist()
+        begins = _chunk_begins(lengths, chunk_examples)
         files = []
         for first, last in pairwise([*begins, len(lengths)]):
             number += 1
             files.append(f"{number:04}.js")
             with (folder / files[-1]).open("w", encoding="ascii") as file:
                 file.write(f'xftSamples("{files[-1]}",[\n')
-                for at, each in enumerate(items(samples, unit, reader, first, last)):
-                    file.write((",\n" if at else "") + as_script(each))
-                    bar.update()
+                for index, item in enumerate(items(samples, samples_per_example, decoder, first, last)):
+                    file.write((",\n" if index else "") + as_script(item))
+                    advance()
                 file.write("\n]);\n")
-        out["splits"][name] = {"count": len(lengths), "begins": begins, "files": files}
-    return out
+        data["splits"][name] = {"count": len(lengths), "begins": begins, "files": files}
+    return data
 
 
-def _portions(lengths: Sequence[int], most: int) -> list[int]:
-    """Where files begin: each has at most ``most`` rows, and not many more tokens than it may."""
+def _chunk_begins(lengths: Sequence[int], max_examples: int) -> list[int]:
+    """Return the first example of each file, given the tokens of each example."""
     begins: list[int] = []
     tokens = 0
-    for at, length in enumerate(lengths):
-        if not begins or at - begins[-1] == most or tokens + length > _PORTION_TOKENS:
-            begins.append(at)
+    for index, length in enumerate(lengths):
+        if not begins or index - begins[-1] == max_examples or tokens + length > _CHUNK_TOKENS:
+            begins.append(index)
             tokens = 0
         tokens += length
     return begins
 
 
 def as_script(value: Any) -> str:
-    """JSON that may stand in a script of a page: ASCII, and without the character that could end it."""
+    """Return ASCII JSON without ``<``, which cannot end a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _fill(title: str, prepared: Prepared, recipe: Recipe | None, data: dict[str, Any]) -> str:
-    parts = {
-        "mark": _MARK,
-        "title": text(title),
-        "nonce": secrets.token_urlsafe(16),
-        "version": __version__,
-        **parts_of(prepared, recipe),
-        "data": as_script(data),
-        "style": style("page", "data_page"),
-        "script": (paths.PACKAGE / "assets" / "data_page.js").read_text(encoding="utf-8"),
-    }
-    return fill("data_page", parts)
+def _render_page(title: str, prepared: Prepared, recipe: Recipe | None, data: dict[str, Any]) -> str:
+    return render(
+        "data_page.html.j2",
+        generator=GENERATOR,
+        title=title,
+        nonce=secrets.token_urlsafe(16),
+        summary=summarize_data(prepared, recipe),
+        samples_json=Markup(as_script(data)),
+    )

@@ -1,83 +1,172 @@
-"""The data report: what became of every row, and what the splits look like, in a few lines."""
+"""Summarize prepared data: row counts, anomalies, lengths and packing.
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+One model serves the terminal (``format_summary``) and the pages (``templates/_data.html.j2``). It is
+built from prepared data, or from ``data_report.json`` of a run folder.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from xft.data import Ledger, Prepared, Samples, packing
+from xft.data import Prepared, Samples, packing
 from xft.data.duplicates import THRESHOLD
 from xft.data.row_encoder import SET_ASIDE, TOO_LONG
 from xft.data.sources import Origin
-from xft.reporting.html import Bar
+from xft.reporting.histogram import Bar, bars_of_edges, draw_bars, histogram
 from xft.run_config.config import Recipe
 from xft.run_config.plan import make_plan
 
-NEAR = f"with {THRESHOLD:.0%} or more of the token sequences of an earlier row"
-_EXAMPLES = 3
-_BARS = 12
-_SMALL = 8
-_WIDTH = 40
+MAX_QUARANTINED = 200
+"""Quarantined rows shown in a page."""
+MAX_ROW_CHARS = 1000
+_MAX_EXAMPLES = 3
+_ANOMALIES = {
+    "exact_duplicates": "with the same tokens as an earlier row",
+    "near_duplicates": f"near duplicates: at least {THRESHOLD:.0%} of the token n-grams of an earlier row",
+    "rows_with_special_tokens": "contain the text of a special token, which is encoded as that token",
+    "rows_with_unknown_characters": "contain characters that the tokenizer cannot encode",
+    "rows_chosen_scored_lower": "score the rejected answer higher; used unchanged",
+}
 
 
 @dataclass(frozen=True)
-class Packed:
-    """How full packed rows are.
+class Count:
+    """Number of rows, and a phrase that follows the number."""
+
+    count: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Percentiles and histogram of token counts."""
+
+    p50: int
+    p95: int
+    max: int
+    histogram: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Size of a split in samples and tokens, and distributions per sample."""
+
+    name: str
+    samples: int
+    tokens: int
+    target_tokens: int
+    target_fraction: float
+    length: Distribution
+    target_length: Distribution
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Number of packed rows, their length in tokens, and the fraction of it that is filled."""
+
+    rows: int
+    capacity: int
+    fill: float
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """Location of a row that does not fit the format, the reason, and the row as text."""
+
+    location: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Locations of a row and of the earlier row it repeats, and their Jaccard similarity."""
+
+    row: str
+    repeats: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """Summary of prepared data.
 
     Attributes:
-        figures: ``capacity`` in tokens, ``rows``, and ``fill``, a share.
-        notes: what was adapted to little data, a line each.
+        rows: rows read, then rows by outcome; the outcomes add up to the rows read.
+        anomalies: properties of rows that deserve attention.
+        splits: ``train`` and ``val``.
+        packing: ``None`` if rows are not packed.
+        notes: on the packing, such as adaptations to small data.
+        quarantined: examples of rows that do not fit the format.
+        num_quarantined: total number of these rows.
+        quarantine_files: files with all of these rows.
+        near_duplicates: examples of near duplicates.
+        num_near_duplicates: total number of near duplicates.
+        raw_lengths: tokens per row before truncation, if a row was truncated or dropped for its length.
     """
 
-    figures: dict[str, float]
-    notes: tuple[str, ...]
+    rows: tuple[Count, ...]
+    anomalies: tuple[Count, ...]
+    splits: tuple[SplitSummary, ...]
+    packing: Packing | None = None
+    notes: tuple[str, ...] = ()
+    quarantined: tuple[QuarantinedRow, ...] = ()
+    num_quarantined: int = 0
+    quarantine_files: tuple[Path, ...] = ()
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    num_near_duplicates: int = 0
+    raw_lengths: str = ""
 
 
-def histogram(values: npt.NDArray[Any], most: int = _BARS) -> list[Bar]:
-    """Count whole numbers in bars of equal, round width.
+def summarize_report(report: Mapping[str, Any]) -> DataSummary:
+    """Summarize the contents of ``data_report.json``."""
+    dropped: dict[str, int] = report.get("rows_dropped", {})
+    return DataSummary(
+        rows=tuple(_row_counts(report)),
+        anomalies=tuple(_anomalies(report)),
+        splits=tuple(_split(name, values) for name, values in report.get("splits", {}).items()),
+        packing=Packing(**report["packing"]) if report.get("packing") else None,
+        quarantined=tuple(map(_quarantined, report.get("quarantined", ()))),
+        num_quarantined=sum(dropped.get(reason, 0) for reason in SET_ASIDE),
+        near_duplicates=tuple(
+            NearDuplicate(example["row"], example["repeats"], example["jaccard"])
+            for example in report.get("near_duplicate_examples", ())
+        ),
+        num_near_duplicates=report.get("near_duplicates", 0),
+    )
 
-    A few very great values would squeeze all others into the first bar, so what lies above the
-    99th percentile is counted in the last one, which is then wider than the rest.
+
+def summarize_data(prepared: Prepared, recipe: Recipe | None = None) -> DataSummary:
+    """Summarize prepared data.
 
     Args:
-        values: ``(count,)`` whole numbers, not negative.
-        most: how many bars there may be, at least 2.
-
-    Returns:
-        Bars that touch each other, from the least to the greatest value; none without values.
+        prepared: the data.
+        recipe: config of the run; adds the packing on one device.
     """
-    if not len(values):
-        return []
-    low, high = int(values.min()), int(values.max())
-    knee = math.ceil(np.percentile(values, 99))
-    width = _round_up((knee - low + 1) / (most - 1))
-    begin = low // width * width
-    number = (knee - begin) // width + 1
-    counts = np.bincount(
-        np.minimum((values.astype(np.int64) - begin) // width, number - 1), minlength=number
+    ledger = prepared.ledger
+    summary = summarize_report(ledger.to_dict())
+    samples = {"train": prepared.train, "val": prepared.val}
+    packed, notes = (None, ()) if recipe is None else summarize_packing(prepared, recipe)
+    is_cut = ledger.rows_dropped[TOO_LONG] or ledger.rows_truncated
+    return replace(
+        summary,
+        splits=tuple(_with_histograms(split, samples[split.name]) for split in summary.splits),
+        packing=packed,
+        notes=notes,
+        quarantined=tuple(islice(_read_quarantine(ledger.quarantine_files), MAX_QUARANTINED))
+        or summary.quarantined,
+        quarantine_files=tuple(ledger.quarantine_files),
+        raw_lengths=ledger.length_summary() if is_cut else "",
     )
-    bars = [Bar(begin + at * width, begin + (at + 1) * width - 1, int(n)) for at, n in enumerate(counts)]
-    last = bars[-1]
-    return [*bars[:-1], Bar(last.first, max(last.last, high), last.count)]
 
 
-def _round_up(width: float) -> int:
-    """The least of 1, 2, 3, 5, 10, 20, 30, 50 … that is not less than ``width``."""
-    power = 1
-    while True:
-        for digit in (1, 2, 3, 5):
-            if digit * power >= width:
-                return digit * power
-        power *= 10
-
-
-def packed(prepared: Prepared, recipe: Recipe) -> Packed | None:
-    """How the training rows will be packed on one device; ``None`` where they are not."""
+def summarize_packing(prepared: Prepared, recipe: Recipe) -> tuple[Packing | None, tuple[str, ...]]:
+    """Return the packing of the training rows on one device, and notes on adaptations to small data."""
     if not recipe.data.packing:
-        return None
+        return None, ("Not packed: one sample per row.",)
     plan = make_plan(
         prepared.train,
         recipe.training,
@@ -88,140 +177,133 @@ def packed(prepared: Prepared, recipe: Recipe) -> Packed | None:
     )
     batches = plan.batches
     assert batches.capacity is not None
-    return Packed(packing.describe(batches.lengths, batches.rows(0), batches.capacity), plan.notes)
+    stats = packing.describe(batches.lengths, batches.rows(0), batches.capacity)
+    return Packing(int(stats["rows"]), int(stats["capacity"]), stats["fill"]), plan.notes
 
 
-def row_counts(ledger: Ledger) -> list[tuple[int, str]]:
-    """What became of the rows: how many, and a phrase that goes on from the number.
-
-    The books close: the first number is the sum of those to train on, to validate on and dropped.
-    """
-    out = [(ledger.rows_read, "rows read")]
-    if ledger.rows_available > ledger.rows_read:
-        out = [(ledger.rows_read, f"rows read, of {ledger.rows_available:,} that the sources hold")]
-    out += [(ledger.rows_train, "to train on"), (ledger.rows_val, "to validate on")]
-    out += [(count, f"dropped: {reason}") for reason, count in ledger.rows_dropped.items() if count]
-    if ledger.rows_truncated:
-        out.append((ledger.rows_truncated, "of these cut to length"))
-    return out
+def _row_counts(report: Mapping[str, Any]) -> Iterator[Count]:
+    read, available = report.get("rows_read", 0), report.get("rows_available", 0)
+    yield Count(read, f"rows read, of {available:,} in the sources" if available > read else "rows read")
+    yield Count(report.get("rows_train", 0), "train")
+    yield Count(report.get("rows_val", 0), "val")
+    for reason, count in report.get("rows_dropped", {}).items():
+        if count:
+            yield Count(count, f"dropped: {reason}")
+    if report.get("rows_truncated"):
+        yield Count(report["rows_truncated"], "truncated")
 
 
-def oddities(ledger: Ledger) -> list[tuple[int, str]]:
-    """What a person should know of the rows, in the same form; nothing where all is well."""
-    found = [
-        (ledger.exact_duplicates, "with the same tokens as an earlier row"),
-        (ledger.near_duplicates, NEAR),
-        (
-            ledger.rows_with_special_tokens,
-            "with a special token spelt in the content: it becomes that token, "
-            "as if the template had written it",
-        ),
-        (
-            ledger.rows_with_unknown_characters,
-            "with a character that the tokenizer has no token for: the model cannot read it",
-        ),
-        (
-            ledger.rows_chosen_scored_lower,
-            "whose own scores say that the rejected answer is the better one; they are learned as they stand",
-        ),
-    ]
-    return [(count, phrase) for count, phrase in found if count]
+def _anomalies(report: Mapping[str, Any]) -> Iterator[Count]:
+    for key, text in _ANOMALIES.items():
+        if report.get(key):
+            yield Count(report[key], text)
 
 
-def place(quarantined: dict[str, Any]) -> str:
-    """Where a row that was set aside stands."""
-    if "line" in quarantined:
-        return str(Origin(quarantined["file"], quarantined["line"]))
-    return str(Origin(quarantined["file"], quarantined["number"], "row"))
+def _split(name: str, values: Mapping[str, Any]) -> SplitSummary:
+    return SplitSummary(
+        name,
+        values["samples"],
+        values["tokens"],
+        values["target_tokens"],
+        values["target_share"],
+        _distribution(values["length"], values["samples"]),
+        _distribution(values["target_length"], values["samples"]),
+    )
 
 
-def totals(prepared: Prepared, recipe: Recipe | None = None) -> list[str]:
-    """The report for the terminal.
+def _distribution(values: Mapping[str, Any], samples: int) -> Distribution:
+    counted = values.get("histogram") if samples else None
+    bars = bars_of_edges(counted["edges"], counted["counts"]) if counted else ()
+    return Distribution(values["p50"], values["p95"], values["max"], bars)
 
-    Args:
-        prepared: the data.
-        recipe: of the run; where it is given and packs, the report says how full the rows are.
-    """
-    ledger = prepared.ledger
+
+def _with_histograms(split: SplitSummary, samples: Samples) -> SplitSummary:
+    """Replace the histograms of the report, whose edges are uneven, by ones with round edges."""
+    return replace(
+        split,
+        length=replace(split.length, histogram=histogram(samples.lengths)),
+        target_length=replace(split.target_length, histogram=histogram(samples.targets)),
+    )
+
+
+def _quarantined(row: Mapping[str, Any]) -> QuarantinedRow:
+    value = row.get("row")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) > MAX_ROW_CHARS:
+        text = f"{text[:MAX_ROW_CHARS]} … and {len(text) - MAX_ROW_CHARS:,} more characters"
+    return QuarantinedRow(
+        locate_quarantined(row), str(row.get("reason")), "not readable" if value is None else text
+    )
+
+
+def locate_quarantined(row: Mapping[str, Any]) -> str:
+    """Return file and line, or file and row number, of a quarantined row."""
+    if "line" in row:
+        return str(Origin(row["file"], row["line"]))
+    return str(Origin(row["file"], row["number"], "row"))
+
+
+def _read_quarantine(files: Iterable[Path]) -> Iterator[QuarantinedRow]:
+    for path in files:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield _quarantined(json.loads(line))
+
+
+def format_summary(summary: DataSummary) -> list[str]:
+    """Format a summary as lines for the terminal."""
     lines: list[str] = []
-    counts = row_counts(ledger)
-    aside = [phrase for _, phrase in counts if phrase.removeprefix("dropped: ") in SET_ASIDE]
-    for count, phrase in counts:
-        lines.append(_counted(count, phrase))
-        if phrase in aside[-1:]:
-            lines += _quarantine(ledger)
-    if ledger.rows_dropped[TOO_LONG] or ledger.rows_truncated:
-        lines.append(_under(f"tokens of a row before that: {ledger.length_summary()}"))
-    for count, phrase in oddities(ledger):
-        lines.append(_counted(count, phrase))
-        if phrase == NEAR:
-            lines += _near(ledger)
-    for name in ledger.splits:
-        lines += [
-            "",
-            *_split(name, ledger.splits[name], prepared.train if name == "train" else prepared.val),
-        ]
-    if recipe is not None:
-        lines += _packing(packed(prepared, recipe))
+    reasons = [count.text for count in summary.rows if count.text.removeprefix("dropped: ") in SET_ASIDE]
+    for count in summary.rows:
+        lines.append(_count_line(count))
+        if count.text in reasons[-1:]:
+            lines += _quarantine_lines(summary)
+    if summary.raw_lengths:
+        lines.append(_detail_line(f"tokens per row before truncation: {summary.raw_lengths}"))
+    for count in summary.anomalies:
+        lines.append(_count_line(count))
+        if count.text == _ANOMALIES["near_duplicates"]:
+            lines += _near_duplicate_lines(summary)
+    for split in summary.splits:
+        lines += ["", *_split_lines(split)]
+    if summary.packing is not None:
+        rows, capacity, fill = summary.packing.rows, summary.packing.capacity, summary.packing.fill
+        lines += ["", f"packed into {rows:,} rows of {capacity:,} tokens, {fill:.1%} filled"]
+        lines += [f"note: {note}" for note in summary.notes]
     return lines
 
 
-def _counted(count: int, phrase: str) -> str:
-    return f"{count:>9,} {phrase}"
+def _count_line(count: Count) -> str:
+    return f"{count.count:>9,} {count.text}"
 
 
-def _under(text: str) -> str:
+def _detail_line(text: str) -> str:
     return f"{'':>9}   {text}"
 
 
-def _quarantine(ledger: Ledger) -> list[str]:
-    shown = ledger.quarantined[:_EXAMPLES]
-    lines = [_under(f"{place(each)}: {each['reason']}") for each in shown]
-    if sum(ledger.rows_dropped[each] for each in SET_ASIDE) > len(shown):
-        lines.append(_under("…"))
-    return lines + [_under(f"all of them, with their reasons: {file}") for file in ledger.quarantine_files]
+def _quarantine_lines(summary: DataSummary) -> list[str]:
+    rows = summary.quarantined[:_MAX_EXAMPLES]
+    lines = [f"{row.location}: {row.reason}" for row in rows]
+    lines += ["…"] if summary.num_quarantined > len(rows) else []
+    lines += [f"full list with reasons: {file}" for file in summary.quarantine_files]
+    return [_detail_line(line) for line in lines]
 
 
-def _near(ledger: Ledger) -> list[str]:
-    shown = ledger.near_examples[:_EXAMPLES]
-    lines = [_under(f"{later} repeats {earlier} ({share:.0%})") for earlier, later, share in shown]
-    return lines + ([_under("…")] if ledger.near_duplicates > len(shown) else [])
+def _near_duplicate_lines(summary: DataSummary) -> list[str]:
+    rows = summary.near_duplicates[:_MAX_EXAMPLES]
+    lines = [f"{row.row} repeats {row.repeats} ({row.similarity:.0%})" for row in rows]
+    lines += ["…"] if summary.num_near_duplicates > len(rows) else []
+    return [_detail_line(line) for line in lines]
 
 
-def _split(name: str, figures: dict[str, Any], samples: Samples) -> list[str]:
+def _split_lines(split: SplitSummary) -> list[str]:
+    plural = "s" * (split.samples != 1)
     lines = [
-        f"{name:<6}{figures['samples']:,} sample{'s' * (figures['samples'] != 1)}, {figures['tokens']:,} tokens, "
-        f"{figures['target_tokens']:,} of them trained ({figures['target_share']:.0%})"
+        f"{split.name:<6}{split.samples:,} sample{plural}, {split.tokens:,} tokens, {split.target_tokens:,} targets "
+        f"({split.target_fraction:.0%})"
     ]
-    if not len(samples):
+    if not split.samples:
         return lines
-    for title, key in (("tokens of a sample", "length"), ("trained of these", "target_length")):
-        of = figures[key]
-        lines.append(
-            f"      {title:<20}p50 {of['p50']:>7,}   p95 {of['p95']:>7,}   longest {of['max']:>7,}"
-        )
-    lines += _drawn(histogram(samples.lengths, _SMALL))
-    return lines
-
-
-def _drawn(bars: Sequence[Bar]) -> list[str]:
-    """A histogram as text; one bar says no more than the figures above it."""
-    if len(bars) < 2:
-        return []
-    most = max(each.count for each in bars)
-    digits = len(f"{bars[-1].last:,}")
-    lines = []
-    for each in bars:
-        # What is there at all can be seen.
-        length = max(round(_WIDTH * each.count / most), 1 if each.count else 0)
-        span = f"{each.first:>{digits},} – {each.last:>{digits},}"
-        lines.append(f"        {span}  {'█' * length}{' ' if length else ''}{each.count:,}")
-    return lines
-
-
-def _packing(found: Packed | None) -> list[str]:
-    if found is None:
-        return []
-    figures = found.figures
-    line = f"packed into {figures['rows']:,} rows of {figures['capacity']:,} tokens, {figures['fill']:.1%} full"
-    return ["", line, *(f"note: {each}" for each in found.notes)]
+    for title, values in (("tokens per sample", split.length), ("targets per sample", split.target_length)):
+        lines.append(f"      {title:<20}p50 {values.p50:>7,}   p95 {values.p95:>7,}   max {values.max:>7,}")
+    return lines + [f"        {line}" for line in draw_bars(split.length.histogram)]

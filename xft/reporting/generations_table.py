@@ -1,99 +1,136 @@
-"""The sample questions in a page: what was answered when, and how an answer differs from the first one."""
+"""Arrange the answers to the sample questions for a page, with word-level differences to the first one."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, Literal
 
 from xft.evaluation.text_normalization import SINGLE
-from xft.reporting.html import Markup, folded, joined, table, text
 
 Record = dict[str, Any]
-_PIECE = re.compile(rf"\s+|[{SINGLE}]|(?:(?![{SINGLE}])[\w'-])+|[^\w\s]|\S")
-_LONGEST = 4000
-"""Longer answers are compared no further: it takes the square of their length."""
+_WORD = re.compile(rf"\s+|[{SINGLE}]|(?:(?![{SINGLE}])[\w'-])+|[^\w\s]|\S")
+_MAX_WORDS = 4000
+"""Longer answers are compared up to here, since the time is quadratic."""
 
 
-def differences(before: str, after: str) -> tuple[Markup, Markup]:
-    """Two texts, word by word, Chinese and Japanese by characters: what the first has alone is ``del``, what the
-    second has alone ``ins``."""
-    old, new = (_PIECE.findall(each)[:_LONGEST] for each in (before, after))
-    one: list[Markup] = []
-    two: list[Markup] = []
-    for kind, begin, end, start, stop in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        for out, pieces, tag in ((one, old[begin:end], "del"), (two, new[start:stop], "ins")):
-            if pieces:
-                said = text("".join(pieces))
-                out.append(said if kind == "equal" else Markup(f"<{tag}>{said}</{tag}>"))
-    return joined(one), joined(two)
+@dataclass(frozen=True)
+class Piece:
+    """Part of an answer; ``change`` is ``del`` or ``ins`` if the compared answer lacks it."""
+
+    text: str
+    change: Literal["", "del", "ins"] = ""
 
 
-def mark(record: Record) -> Markup:
-    """The score of an answer, as a sign."""
-    score = record.get("score")
-    if not isinstance(score, (int, float)):
-        return Markup('<span class="quiet">–</span>')
-    kind, sign = ("good", "✓") if score >= 1 else ("bad", "✗") if score <= 0 else ("part", f"{score:.2f}")
-    return Markup(f'<span class="mark {kind}">{sign}</span>')
+@dataclass(frozen=True)
+class Answer:
+    """One answer to a sample question.
+
+    Attributes:
+        step: at which it was generated.
+        score: between 0 and 1; ``None`` without a scorer.
+        pieces: its text.
+        empty: whether the text is empty or white space.
+        stopped: whether generation ended at a stop token.
+    """
+
+    step: int
+    score: float | None
+    pieces: tuple[Piece, ...]
+    empty: bool
+    stopped: bool
 
 
-def answer(said: Any, record: Record) -> Markup:
-    """An answer as a block; one that did not end by itself says so."""
-    end = "" if record.get("stopped", True) else '<span class="quiet"> … did not stop</span>'
-    empty = '<span class="quiet">(nothing)</span>' if not record["answer"].strip() else ""
-    return Markup(f'<div class="answer">{text(said)}{empty}{end}</div>')
+@dataclass(frozen=True)
+class PromptHistory:
+    """A sample question with its first and last answer, and the answers in between."""
+
+    number: int
+    question: str
+    system: str | None
+    reference: str | None
+    shown: tuple[Answer, ...]
+    between: tuple[Answer, ...]
 
 
-def question(number: int, records: Sequence[Record]) -> Markup:
-    """A question: the first answer beside the last, and all of them below."""
+@dataclass(frozen=True)
+class ScoreRow:
+    """Scores of a sample question by step."""
+
+    number: int
+    question: str
+    scores: dict[int, float | None]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of all scored questions, and their sum at each step."""
+
+    steps: tuple[int, ...]
+    rows: tuple[ScoreRow, ...]
+    totals: tuple[float, ...]
+
+
+def diff_words(before: str, after: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """Compare two texts by words, Chinese and Japanese by characters."""
+    old, new = (_WORD.findall(text)[:_MAX_WORDS] for text in (before, after))
+    left: list[Piece] = []
+    right: list[Piece] = []
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if i2 > i1:
+            left.append(Piece("".join(old[i1:i2]), "" if kind == "equal" else "del"))
+        if j2 > j1:
+            right.append(Piece("".join(new[j1:j2]), "" if kind == "equal" else "ins"))
+    return tuple(left), tuple(right)
+
+
+def make_answer(record: Record, pieces: Sequence[Piece] | None = None) -> Answer:
+    """Return the answer of a record, as one piece if ``pieces`` is ``None``."""
+    text = record["answer"]
+    pieces = (Piece(text),) if pieces is None else tuple(pieces)
+    return Answer(record["step"], _score(record), pieces, not text.strip(), record.get("stopped", True))
+
+
+def prompt_history(number: int, records: Sequence[Record]) -> PromptHistory:
+    """Compare the answers to one question with its first answer.
+
+    Args:
+        number: of the question, from 1.
+        records: sorted by step.
+    """
     first, last = records[0], records[-1]
-    before, after = differences(first["answer"], last["answer"])
-    rows = [(f"step {first['step']:,}", mark(first), answer(before, first))]
+    before, after = diff_words(first["answer"], last["answer"])
+    shown = [make_answer(first, before)]
     if len(records) > 1:
-        rows.append((f"step {last['step']:,}", mark(last), answer(after, last)))
-    between = ""
-    if len(records) > 2:
-        middle = [
-            (
-                f"step {each['step']:,}",
-                mark(each),
-                answer(differences(first["answer"], each["answer"])[1], each),
-            )
-            for each in records[1:-1]
-        ]
-        between = folded(f"{len(middle)} in between", table(middle, kind="asked"))
-    return Markup(
-        f'<div class="card question"><h3>{number}. {text(first["question"])}</h3>{_context(first)}'
-        f"{table(rows, kind='asked')}{between}</div>\n"
-    )
-
-
-def _context(record: Record) -> Markup:
-    lines = [("system", record.get("system")), ("wanted", record.get("reference"))]
-    return joined(
-        Markup(f'<p class="quiet">{name}: {text(value)}</p>') for name, value in lines if value is not None
-    )
-
-
-def scores(asked: Sequence[Sequence[Record]]) -> Markup:
-    """Which question was answered well at which step: a table of signs, with the sum below each step."""
-    scored = [(number, each) for number, each in enumerate(asked, 1) if _is_scored(each)]
-    steps = sorted({record["step"] for _, each in scored for record in each})
-    if not scored:
-        return Markup()
-    rows: list[list[Any]] = []
-    for number, each in scored:
-        found = {record["step"]: mark(record) for record in each}
-        rows.append([number, each[0]["question"], *(found.get(step, "") for step in steps)])
-    sums = [
-        sum(record["score"] or 0 for _, each in scored for record in each if record["step"] == step)
-        for step in steps
+        shown.append(make_answer(last, after))
+    between = [
+        make_answer(record, diff_words(first["answer"], record["answer"])[1]) for record in records[1:-1]
     ]
-    rows.append(["", "score", *(f"{each:g} of {len(scored)}" for each in sums)])
-    return Markup(
-        f'<div class="wide">{table(rows, ["", "question", *(f"step {each:,}" for each in steps)], "scores")}</div>'
+    return PromptHistory(
+        number, first["question"], first.get("system"), first.get("reference"), tuple(shown), tuple(between)
     )
 
 
-def _is_scored(records: Sequence[Record]) -> bool:
-    return any(isinstance(each.get("score"), (int, float)) for each in records)
+def score_table(prompts: Sequence[Sequence[Record]]) -> ScoreTable | None:
+    """Collect the scores of all questions; ``None`` if no answer is scored."""
+    scored = [
+        (number, records) for number, records in enumerate(prompts, 1) if any(map(_is_scored, records))
+    ]
+    if not scored:
+        return None
+    steps = sorted({record["step"] for _, records in scored for record in records})
+    rows = tuple(
+        ScoreRow(number, records[0]["question"], {record["step"]: _score(record) for record in records})
+        for number, records in scored
+    )
+    totals = tuple(sum(row.scores.get(step) or 0 for row in rows) for step in steps)
+    return ScoreTable(tuple(steps), rows, totals)
+
+
+def _is_scored(record: Record) -> bool:
+    return _score(record) is not None
+
+
+def _score(record: Record) -> float | None:
+    score = record.get("score")
+    return score if isinstance(score, (int, float)) else None

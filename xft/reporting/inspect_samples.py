@@ -1,4 +1,4 @@
-"""Look at what the model will really see: samples as text, trained tokens in colour."""
+"""Decode encoded samples to text, with target tokens highlighted."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,85 +16,87 @@ from xft.utils.console import GRAY, GREEN, RESET
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Neighbouring tokens of a sample that are alike.
+class TokenSpan:
+    """Contiguous tokens of one kind.
 
     Attributes:
-        trained: whether they are trained.
-        special: whether it is one token of the template's: written by no ordinary text.
-        text: what they say. The texts of all runs make the text of the sample.
-        ids: their ids.
+        is_target: whether the tokens are in the loss.
+        is_special: whether the span is one added token, such as a delimiter of the chat template.
+        text: decoded text. The texts of all spans add up to the text of the sample.
+        ids: token ids.
     """
 
-    trained: bool
-    special: bool
+    is_target: bool
+    is_special: bool
     text: str
     ids: list[int]
 
 
-class Reader:
-    """Turns samples back into text, run by run.
+class SampleDecoder:
+    """Decode samples to text, span by span.
 
-    A run is decoded behind the token before it: alone, its beginning would be taken for the
-    beginning of a text, where some tokenizers write no space. Tokens are not decoded one by one,
-    since a character may be several of them.
+    A span is decoded together with the token before it, since some tokenizers drop the space at the
+    beginning of a text. Tokens are not decoded one by one, since a character may consist of several.
+
+    Args:
+        tokenizer: of the samples.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        # Added tokens of white space alone (as Gemma's "\n\n") are ordinary text.
+        # Added tokens of white space only, such as Gemma's "\n\n", are ordinary text.
         added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
-        special = [token for token, each in added.items() if str(each).strip()]
+        special = [token_id for token_id, token in added.items() if str(token).strip()]
         self._special = np.array(special, dtype=np.int32)
-        self._heads: dict[int, str] = {}
+        self._prefixes: dict[int, str] = {}
 
     def decode(self, ids: list[int]) -> str:
-        """The text of tokens, special ones included and nothing made prettier."""
+        """Return the exact text of tokens, including special tokens."""
         return str(
             self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         )
 
-    def runs(self, sample: Sample) -> list[Run]:
-        """The runs of a sample, in order; each special token is one of its own."""
-        out: list[Run] = []
-        before: int | None = None
-        for trained, special, ids in self._alike(sample):
-            out.append(Run(trained, special, self._behind(before, ids), ids))
-            before = ids[-1]
-        return out
+    def spans(self, sample: Sample) -> list[TokenSpan]:
+        """Return the spans of a sample; each special token is a span of its own."""
+        spans: list[TokenSpan] = []
+        previous: int | None = None
+        for is_target, is_special, ids in self._split(sample):
+            spans.append(TokenSpan(is_target, is_special, self._decode_after(previous, ids), ids))
+            previous = ids[-1]
+        return spans
 
-    def _alike(self, sample: Sample) -> Iterator[tuple[bool, bool, list[int]]]:
-        trained = sample.labels != IGNORE_INDEX
-        special = np.isin(sample.input_ids, self._special)
-        # A run ends where either changes, and around every special token.
-        change = (trained[1:] != trained[:-1]) | special[1:] | special[:-1]
+    def _split(self, sample: Sample) -> Iterator[tuple[bool, bool, list[int]]]:
+        is_target = sample.labels != IGNORE_INDEX
+        is_special = np.isin(sample.input_ids, self._special)
+        # Spans end where is_target changes, and at both sides of special tokens.
+        change = (is_target[1:] != is_target[:-1]) | is_special[1:] | is_special[:-1]
         ends = [*(np.flatnonzero(change) + 1).tolist(), len(sample)]
         ids = sample.input_ids.tolist()
         for begin, end in pairwise([0, *ends]):
             if end > begin:
-                yield bool(trained[begin]), bool(special[begin]), ids[begin:end]
+                yield bool(is_target[begin]), bool(is_special[begin]), ids[begin:end]
 
-    def _behind(self, before: int | None, ids: list[int]) -> str:
-        if before is None:
+    def _decode_after(self, previous: int | None, ids: list[int]) -> str:
+        if previous is None:
             return self.decode(ids)
-        if before not in self._heads:
-            self._heads[before] = self.decode([before])
-        head, text = self._heads[before], self.decode([before, *ids])
-        return text[len(head) :] if text.startswith(head) else self.decode(ids)
+        if previous not in self._prefixes:
+            self._prefixes[previous] = self.decode([previous])
+        prefix, text = self._prefixes[previous], self.decode([previous, *ids])
+        return text.removeprefix(prefix) if text.startswith(prefix) else self.decode(ids)
 
 
 def prepare(
     config: str, overrides: Sequence[str], safe_config: bool = False
 ) -> tuple[Prepared, Tokenizer, Recipe]:
-    """Prepare the data of a config as training does, without the model's weights.
+    """Prepare the data of a config as in training, without loading the model.
 
     Args:
-        config: its file.
+        config: path of the config.
         overrides: ``KEY=VALUE`` texts.
-        safe_config: run nothing of the config (see ``load_config``).
+        safe_config: do not execute the config (see ``load_config``).
 
     Raises:
-        XftError: something that the user can mend.
+        XftError: the config or the data is invalid.
     """
     values = load_config(config, parse_overrides(overrides), safe_config)
     check(values, Recipe, config)
@@ -105,35 +107,37 @@ def prepare(
     return recipe.data.prepare(tokenizer, template), tokenizer, recipe
 
 
-def side(sample: Sample, at: int, unit: int) -> str:
-    """What a sample is to the others of its row: chosen or rejected, desirable or not; or nothing.
+def pair_label(sample: Sample, index: int, samples_per_example: int) -> str:
+    """Return ``chosen``, ``rejected``, ``desirable``, ``undesirable``, or an empty string.
 
     Args:
         sample: the sample.
-        at: its place in its row, from 0.
-        unit: how many samples a row has, as in :class:`Prepared`.
+        index: of the sample within its example, from 0.
+        samples_per_example: 2 for preference pairs.
     """
-    if unit == 2:
-        return ("chosen", "rejected")[at]
+    if samples_per_example == 2:
+        return ("chosen", "rejected")[index]
     if sample.desirable is None:
         return ""
     return "desirable" if sample.desirable else "undesirable"
 
 
 def as_json(samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[str]:
-    """One JSON object a sample: ``input_ids``, ``labels``, ``text``."""
-    reader = Reader(tokenizer)
-    for each in samples:
-        ids = each.input_ids.tolist()
-        values = {"input_ids": ids, "labels": each.labels.tolist(), "text": reader.decode(ids)}
+    """Format each sample as a JSON object with ``input_ids``, ``labels`` and ``text``."""
+    decoder = SampleDecoder(tokenizer)
+    for sample in samples:
+        ids = sample.input_ids.tolist()
+        values = {"input_ids": ids, "labels": sample.labels.tolist(), "text": decoder.decode(ids)}
         yield json.dumps(values, ensure_ascii=False)
 
 
-def in_colour(sample: Sample, tokenizer: Tokenizer, colour: bool) -> str:
-    """The tokens of a sample as text: what is trained in green, or in ``[[ ]]`` without colour."""
-    begin, end, rest = (GREEN, RESET, GRAY) if colour else ("[[", "]]", "")
-    out = []
-    for trained, runs in groupby(Reader(tokenizer).runs(sample), key=lambda each: each.trained):
-        text = "".join(each.text for each in runs)
-        out.append(f"{begin}{text}{end}" if trained else f"{rest}{text}{RESET if colour else ''}")
-    return "".join(out)
+def colorize_sample(sample: Sample, tokenizer: Tokenizer, color: bool) -> str:
+    """Decode a sample with target tokens in green, or in ``[[ ]]`` without color."""
+    begin, end, context = (GREEN, RESET, GRAY) if color else ("[[", "]]", "")
+    parts = []
+    for is_target, spans in groupby(
+        SampleDecoder(tokenizer).spans(sample), key=lambda span: span.is_target
+    ):
+        text = "".join(span.text for span in spans)
+        parts.append(f"{begin}{text}{end}" if is_target else f"{context}{text}{RESET if color else ''}")
+    return "".join(parts)

@@ -1,4 +1,4 @@
-"""The live view of a run on a terminal: where it stands, how it goes, and what it answers now."""
+"""Live terminal display of a run: progress, metrics and the latest answers."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,52 +19,54 @@ from xft.loggers import Logger
 from xft.utils import console
 from xft.utils.console import format_duration
 
-LEAST_COLUMNS, LEAST_LINES = 50, 16
-"""A smaller terminal gets plain lines."""
-REFRESHES = 2
-"""How often a second it is drawn."""
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_HISTORY = 4000
+MIN_COLUMNS, MIN_LINES = 50, 16
+"""Smaller terminals get plain log lines."""
+REFRESH_HZ = 2
+_SPARKLINE = "▁▂▃▄▅▆▇█"
+_MAX_LOSSES = 4000
 
 
-def is_wanted() -> bool:
-    """Whether the output goes to a terminal that can be drawn on."""
+def is_supported() -> bool:
+    """Whether stdout is a terminal that supports the display."""
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         return False
     size = os.get_terminal_size(sys.stdout.fileno())
-    return size.columns >= LEAST_COLUMNS and size.lines >= LEAST_LINES
+    return size.columns >= MIN_COLUMNS and size.lines >= MIN_LINES
 
 
-class LiveView(Logger):
-    """A few lines at the foot of the terminal that change while training goes on; what is said meanwhile
-    stands above them. It receives what loggers receive.
+class ProgressDisplay(Logger):
+    """Panel at the bottom of the terminal; log lines scroll above it. It receives records as loggers do.
 
     Args:
         name: of the run.
         num_steps: of the run.
         epochs: of the run.
-        screen: where it is drawn; standard output where nothing is said.
+        screen: console to draw on; stdout by default, without color if ``NO_COLOR`` is set.
     """
 
     def __init__(self, name: str, num_steps: int, epochs: float, screen: Console | None = None) -> None:
         self._name, self._num_steps, self._epochs = name, num_steps, epochs
         self._last: dict[str, Any] = {}
-        self._heard = self._begun = time.monotonic()
+        self._started_at = self._updated_at = time.monotonic()
         self._losses: list[float] = []
-        self._vals: list[tuple[int, float]] = []
-        self._asked: list[Mapping[str, Any]] = []
-        self._asked_at = 0
+        self._val_losses: list[tuple[int, float]] = []
+        self._generations: list[Mapping[str, Any]] = []
+        self._generations_step = 0
         self._score = ""
         self._notices: list[str] = []
         self._screen = screen if screen is not None else Console()
+        columns = (TextColumn("[bold]{task.description}"), BarColumn(None), TaskProgressColumn())
+        eta = TextColumn("{task.fields[eta]}")
+        self._progress = Progress(*columns, eta, console=self._screen, auto_refresh=False, expand=True)
+        self._task = self._progress.add_task(f"step 0/{num_steps}", total=num_steps, eta="")
         self._live = Live(
             get_renderable=self.draw,
             console=self._screen,
-            refresh_per_second=REFRESHES,
+            refresh_per_second=REFRESH_HZ,
             transient=True,
         )
 
-    def __enter__(self) -> "LiveView":
+    def __enter__(self) -> "ProgressDisplay":
         console.NOTICE_SINKS.append(self._notices)
         self._live.start()
         return self
@@ -73,138 +75,124 @@ class LiveView(Logger):
         self.close()
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Take up the figures of a step, of a validation or of the sample questions."""
+        """Update the display with the metrics of a step, a validation or the sample questions."""
         if values["split"] == "train":
-            self._last, self._heard = dict(values), time.monotonic()
-            if values["loss"] == values["loss"]:  # not NaN: a step that was left out
-                self._losses = [*self._losses[-_HISTORY:], values["loss"]]
+            self._last, self._updated_at = dict(values), time.monotonic()
+            if values["loss"] == values["loss"]:  # NaN in a skipped step
+                self._losses = [*self._losses[-_MAX_LOSSES:], values["loss"]]
         elif values["split"] == "val" and "loss" in values:
-            self._vals.append((values["step"], values["loss"]))
+            self._val_losses.append((values["step"], values["loss"]))
         elif values["split"] == "generation":
             self._score = f": {values['score']:g} of {values['num_scored']:g}"
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take up the newest answers. Their score comes after them."""
-        self._asked, self._asked_at, self._score = list(rows), step, ""
+        """Show the latest answers; their score is recorded later."""
+        self._generations, self._generations_step, self._score = list(rows), step, ""
 
     def close(self) -> None:
-        """Take the lines away, and say in one how it went."""
+        """Remove the panel and print a one-line summary."""
         if self._live.is_started:
             self._live.stop()
             console.NOTICE_SINKS.remove(self._notices)
-            for each in self._notices:
-                console.info(each)
+            for notice in self._notices:
+                console.info(notice)
             if self._last:
                 console.info(self._summary())
 
     def draw(self) -> RenderableType:
-        """The lines as they are now."""
-        parts: list[RenderableType] = [self._progress(), *self._losses_line(), *self._figures()]
-        parts += [Text(each, style="yellow") for each in self._notices]
-        if self._asked:
-            parts += [Text(f"sample questions at step {self._asked_at}{self._score}", style="dim")]
-            parts += [self._answers()]
-        # The echo of a Ctrl-C needs room behind the last line, or it begins a line of its own.
+        """Return the panel in its current state."""
+        self._update_progress()
+        parts: list[RenderableType] = [self._progress, *self._loss_line(), *self._metrics_lines()]
+        parts += [Text(notice, style="yellow") for notice in self._notices]
+        if self._generations:
+            title = f"sample questions at step {self._generations_step}{self._score}"
+            parts += [Text(title, style="dim"), self._answers()]
+        # Two free columns keep the echo of Ctrl-C ("^C") from wrapping to a new line.
         width = self._screen.width - len("^C") - 1
         title = escape(self._name)
         return Panel(Group(*parts), title=title, title_align="left", border_style="dim", width=width)
 
-    def _progress(self) -> RenderableType:
+    def _update_progress(self) -> None:
         step = self._last.get("step", 0)
-        row = Table.grid(padding=(0, 1), expand=True)
-        row.add_column(no_wrap=True)
-        row.add_column(ratio=1)
-        row.add_column(no_wrap=True, justify="right")
+        text, now = f"step {step}/{self._num_steps}", time.monotonic()
         if self._last:
-            left = max(self._last["eta_seconds"] - (time.monotonic() - self._heard), 0)
-            where = f"step {step}/{self._num_steps}  epoch {self._last['epoch']:.2f}/{self._epochs:.3g}"
-            when = f"{step / self._num_steps:4.0%}  {format_duration(left)} left"
+            text += f"  epoch {self._last['epoch']:.2f}/{self._epochs:.3g}"
+            remaining = max(self._last["eta_seconds"] - (now - self._updated_at), 0)
+            eta = f"ETA {format_duration(remaining)}"
         else:
-            where, when = (
-                f"step 0/{self._num_steps}",
-                f"begun {format_duration(time.monotonic() - self._begun)} ago",
-            )
-        row.add_row(Text(where, style="bold"), ProgressBar(total=self._num_steps, completed=step), when)
-        return row
+            eta = f"started {format_duration(now - self._started_at)} ago"
+        self._progress.update(self._task, completed=step, description=text, eta=eta)
 
-    def _losses_line(self) -> list[RenderableType]:
-        row = Table.grid(padding=(0, 2))
+    def _loss_line(self) -> list[RenderableType]:
         cells = []
         if self._losses:
-            cells.append(
-                Text.assemble(
-                    "loss ", (f"{self._losses[-1]:.4f} ", "bold"), (sparkline(self._losses, 16), "cyan")
-                )
-            )
-        if self._vals:
-            best = min(self._vals, key=lambda each: each[1])
-            line = sparkline([each for _, each in self._vals], 8)
-            said = f"  best {best[1]:.4f} at step {best[0]}"
-            cells.append(
-                Text.assemble(
-                    "validation ", (f"{self._vals[-1][1]:.4f} ", "bold"), (line, "magenta"), (said, "dim")
-                )
-            )
+            trend = sparkline(self._losses, 16)
+            cells.append(Text.assemble("loss ", (f"{self._losses[-1]:.4f} ", "bold"), (trend, "cyan")))
+        if self._val_losses:
+            step, best = min(self._val_losses, key=lambda point: point[1])
+            trend = sparkline([loss for _, loss in self._val_losses], 8)
+            last, detail = f"{self._val_losses[-1][1]:.4f} ", f"  best {best:.4f} at step {step}"
+            cells.append(Text.assemble("val loss ", (last, "bold"), (trend, "magenta"), (detail, "dim")))
         if not cells:
             return []
+        row = Table.grid(padding=(0, 2))
         row.add_row(*cells)
         return [row]
 
-    def _figures(self) -> list[RenderableType]:
+    def _metrics_lines(self) -> list[RenderableType]:
         if not self._last:
             return []
         last = self._last
-        said = [
-            f"lr {last['lr']:.2e}",
-            f"grad_norm {last['grad_norm']:.2f}",
-            f"{last['tokens_per_second']:,.0f} tok/s, {last['target_tokens_per_second']:,.0f} trained",
-            f"memory {console.format_bytes(last['peak_memory_bytes'])}",
-        ]
-        return [Text("   ".join(said), no_wrap=True, overflow="ellipsis")]
+        memory = console.format_bytes(last["peak_memory_bytes"])
+        rate, target_rate = last["tokens_per_second"], last["target_tokens_per_second"]
+        lines = (
+            f"lr {last['lr']:.2e}  grad_norm {last['grad_norm']:.2f}  memory {memory}",
+            f"{rate:,.0f} tok/s ({target_rate:,.0f} target tok/s)",
+        )
+        return [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
 
     def _answers(self) -> RenderableType:
-        """As many of the newest answers as there is room for, a line each."""
+        """Return the latest answers, one line each, as many as fit."""
         rows = Table.grid(padding=(0, 1), expand=True)
         rows.add_column(width=1)
         rows.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
         rows.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
-        room = max(self._screen.size.height // 3 - 2, 2)
-        for each in self._asked[:room]:
-            rows.add_row(_sign(each["score"]), _plain(each["question"], "dim"), _plain(each["answer"]))
-        if len(self._asked) > room:
-            rows.add_row("", Text(f"… and {len(self._asked) - room} more", style="dim"), "")
+        num_rows = max(self._screen.size.height // 3 - 2, 2)
+        for row in self._generations[:num_rows]:
+            rows.add_row(
+                _score_mark(row["score"]), _one_line(row["question"], "dim"), _one_line(row["answer"])
+            )
+        if len(self._generations) > num_rows:
+            rows.add_row("", Text(f"… and {len(self._generations) - num_rows} more", style="dim"), "")
         return rows
 
     def _summary(self) -> str:
-        last = self._last
-        said = f"{last['step']} steps, {format_duration(time.monotonic() - self._begun)}"
+        text = f"{self._last['step']} steps in {format_duration(time.monotonic() - self._started_at)}"
         if self._losses:
-            said += f": loss {self._losses[0]:.4f} → {self._losses[-1]:.4f}"
-        if self._vals:
-            said += f", validation {self._vals[0][1]:.4f} → {self._vals[-1][1]:.4f}"
-        return f"trained   {said}"
+            text += f": loss {self._losses[0]:.4f} → {self._losses[-1]:.4f}"
+        if self._val_losses:
+            text += f", val loss {self._val_losses[0][1]:.4f} → {self._val_losses[-1][1]:.4f}"
+        return f"finished  {text}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """A line of blocks, from the least to the greatest value; each is the mean of its share of them."""
+    """Draw values as blocks scaled from minimum to maximum; each block is a mean of neighbors."""
     if len(values) < 2:
         return ""
     count = min(width, len(values))
-    ends = [round(at * len(values) / count) for at in range(count + 1)]
+    ends = [round(index * len(values) / count) for index in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(ends)]
     low, high = min(means), max(means)
-    spread = (high - low) or 1.0
-    return "".join(
-        _BLOCKS[min(int((each - low) / spread * len(_BLOCKS)), len(_BLOCKS) - 1)] for each in means
-    )
+    scale = len(_SPARKLINE) / ((high - low) or 1.0)
+    return "".join(_SPARKLINE[min(int((mean - low) * scale), len(_SPARKLINE) - 1)] for mean in means)
 
 
-def _sign(score: float | None) -> Text:
+def _score_mark(score: float | None) -> Text:
     if score is None:
         return Text("·", style="dim")
     return Text("✓", "green") if score >= 1 else Text("✗", "red") if score <= 0 else Text("~", "yellow")
 
 
-def _plain(text: str, style: str = "") -> Text:
-    """A stranger's text in one line, which commands neither the terminal nor the markup of rich."""
+def _one_line(text: str, style: str = "") -> Text:
+    """Return untrusted text as one line without control characters or rich markup."""
     return Text(console.escape_control_chars(" ".join(text.split())), style)

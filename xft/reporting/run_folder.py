@@ -1,4 +1,4 @@
-"""Read what a run left in its folder: a run that ended, one that is at work, or one that was killed."""
+"""Read the files of a run folder: a finished run, a running one, or one that was killed."""
 
 import ast
 import json
@@ -11,29 +11,29 @@ from typing import Any
 from xft.errors import ConfigError
 
 ENVIRONMENT = "environment.json"
-"""What the run said of its machine, its libraries and its plan."""
+"""Plan, machine and library versions of a run."""
 _WARNING = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?:warning: |warning   )(.*)$")
 
 
 @dataclass
 class RunFolder:
-    """What a run left.
+    """Contents of a run folder.
 
     Attributes:
-        path: the folder.
-        metrics: the records of ``metrics.jsonl``.
-        samples: those of ``generations.jsonl``.
-        ledger: ``data_report.json``.
+        path: of the folder.
+        metrics: records of ``metrics.jsonl``.
+        generations: records of ``generations.jsonl``.
+        data_report: ``data_report.json``.
         environment: ``environment.json``.
         config_text: ``config.py``.
-        warnings: what was warned of, each once, in order.
-        model: the folder of the model that can be used: ``final``, or the last checkpoint.
+        warnings: distinct warnings of ``train.log``, in order.
+        model: folder of the model: ``final``, or the last checkpoint.
     """
 
     path: Path
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[dict[str, Any]] = field(default_factory=list)
-    ledger: dict[str, Any] = field(default_factory=dict)
+    generations: list[dict[str, Any]] = field(default_factory=list)
+    data_report: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -41,111 +41,114 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The name of the folder."""
+        """Name of the folder."""
         return self.path.resolve().name
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run reached its end."""
         return self.model is not None and self.model.name == "final"
 
     @property
     def last_step(self) -> int:
-        """The last step that is known."""
-        return max((each["step"] for each in self.metrics), default=0)
+        """Last recorded step."""
+        return max((record["step"] for record in self.metrics), default=0)
 
     @property
     def num_steps(self) -> int | None:
-        """The steps that were planned, where that is known."""
-        found = self.environment.get("plan", {}).get("steps")
-        return found if isinstance(found, int) else None
+        """Planned number of steps, if recorded."""
+        steps = self.environment.get("plan", {}).get("steps")
+        return steps if isinstance(steps, int) else None
 
-    def figures(self, split: str) -> list[str]:
-        """The names of the figures of a split, in the order in which they came up."""
+    def metric_names(self, split: str) -> list[str]:
+        """Return the names of the metrics of a split, in order of appearance."""
         names: dict[str, None] = {}
-        for each in self.metrics:
-            if each["split"] == split:
-                names.update(dict.fromkeys(key for key in each if key not in ("step", "split")))
+        for record in self.metrics:
+            if record["split"] == split:
+                names.update(dict.fromkeys(key for key in record if key not in ("step", "split")))
         return list(names)
 
     def points(self, split: str, name: str) -> list[tuple[float, float | None]]:
-        """A figure of a split over the steps; ``None`` where a record has it and it is none."""
+        """Return a metric of a split by step; ``None`` for values that are not numbers."""
         return [
-            (each["step"], _number(each[name]))
-            for each in self.metrics
-            if each["split"] == split and name in each
+            (record["step"], _number(record[name]))
+            for record in self.metrics
+            if record["split"] == split and name in record
         ]
 
     def config(self) -> dict[str, str]:
-        """The values of ``config.py`` by dotted key, as texts. Nothing of it is run."""
-        return dict(_flat("", _literals(self.config_text)))
+        """Return the values of ``config.py`` by dotted key as text, without executing it."""
+        return dict(_flatten("", _literals(self.config_text)))
 
-    def asked(self) -> list[list[dict[str, Any]]]:
-        """The records of each sample question, in the order of their steps."""
-        out: dict[tuple[Any, str], list[dict[str, Any]]] = {}
-        for each in self.samples:
-            out.setdefault((each.get("system"), each["question"]), []).append(each)
-        return [sorted(each, key=lambda record: record["step"]) for each in out.values()]
+    def prompts(self) -> list[list[dict[str, Any]]]:
+        """Return the records of each sample question, sorted by step."""
+        by_prompt: dict[tuple[Any, str], list[dict[str, Any]]] = {}
+        for record in self.generations:
+            by_prompt.setdefault((record.get("system"), record["question"]), []).append(record)
+        return [sorted(records, key=lambda record: record["step"]) for records in by_prompt.values()]
 
 
 def read_run(path: str | Path) -> RunFolder:
-    """Read a run folder. What is missing in it, or cut off by a kill, is left out.
+    """Read a run folder. Missing files and truncated records are skipped.
 
     Raises:
-        ConfigError: it is no run folder.
+        ConfigError: the path is not a run folder.
     """
     folder = Path(path)
-    if not any((folder / each).is_file() for each in ("metrics.jsonl", "config.py", ENVIRONMENT)):
-        raise ConfigError(f"{folder} is no run folder: expected one with metrics.jsonl or config.py in it")
+    if not any((folder / name).is_file() for name in ("metrics.jsonl", "config.py", ENVIRONMENT)):
+        raise ConfigError(
+            key="RUN", got=str(folder), expected="a run folder with metrics.jsonl or config.py"
+        )
+    models = (folder / "final", folder / "checkpoints" / "last")
     return RunFolder(
         path=folder,
-        metrics=[each for each in _lines(folder / "metrics.jsonl") if _is_record(each)],
-        samples=[each for each in _lines(folder / "generations.jsonl") if _is_answer(each)],
-        ledger=_object(folder / "data_report.json"),
-        environment=_object(folder / ENVIRONMENT),
+        metrics=[record for record in _json_lines(folder / "metrics.jsonl") if _is_metrics(record)],
+        generations=[
+            record for record in _json_lines(folder / "generations.jsonl") if _is_generation(record)
+        ],
+        data_report=_json_object(folder / "data_report.json"),
+        environment=_json_object(folder / ENVIRONMENT),
         config_text=_read(folder / "config.py"),
         warnings=_warnings(folder / "train.log"),
-        model=next(
-            (each for each in (folder / "final", folder / "checkpoints" / "last") if each.is_dir()), None
-        ),
+        model=next((model for model in models if model.is_dir()), None),
     )
 
 
 def _read(path: Path) -> str:
-    # A kill may have come in the middle of a character.
+    # A killed run may end within a multi-byte character.
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _lines(path: Path) -> Iterator[Any]:
+def _json_lines(path: Path) -> Iterator[Any]:
     for line in _read(path).split("\n"):
         try:
             yield json.loads(line)
         except ValueError:
-            continue  # an empty line, or one that was being written
+            continue  # an empty or truncated line
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _json_object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_read(path) or "{}")
+        value = json.loads(_read(path) or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _is_record(value: Any) -> bool:
+def _is_metrics(record: Any) -> bool:
     return (
-        isinstance(value, dict)
-        and isinstance(value.get("step"), int)
-        and isinstance(value.get("split"), str)
+        isinstance(record, dict)
+        and isinstance(record.get("step"), int)
+        and isinstance(record.get("split"), str)
     )
 
 
-def _is_answer(value: Any) -> bool:
+def _is_generation(record: Any) -> bool:
     return (
-        isinstance(value, dict)
-        and isinstance(value.get("step"), int)
-        and isinstance(value.get("question"), str)
-        and isinstance(value.get("answer"), str)
+        isinstance(record, dict)
+        and isinstance(record.get("step"), int)
+        and isinstance(record.get("question"), str)
+        and isinstance(record.get("answer"), str)
     )
 
 
@@ -154,8 +157,8 @@ def _number(value: Any) -> float | None:
 
 
 def _warnings(path: Path) -> list[str]:
-    found = [_WARNING.match(line) for line in _read(path).split("\n")]
-    return list(dict.fromkeys(each[1] for each in found if each is not None))
+    matches = (_WARNING.match(line) for line in _read(path).split("\n"))
+    return list(dict.fromkeys(match[1] for match in matches if match is not None))
 
 
 def _literals(source: str) -> dict[str, Any]:
@@ -173,9 +176,9 @@ def _literals(source: str) -> dict[str, Any]:
     return values
 
 
-def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def _flatten(path: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
-        for key, each in value.items():
-            yield from _flat(f"{path}.{key}" if path else str(key), each)
+        for key, item in value.items():
+            yield from _flatten(f"{path}.{key}" if path else str(key), item)
     elif path:
         yield path, value if isinstance(value, str) else repr(value)

@@ -1,4 +1,4 @@
-"""What is said before the first step, on one screen of 80 columns and 24 lines."""
+"""Format the summary of a run that is printed before the first step, on a screen of 80 x 24."""
 
 import textwrap
 import unicodedata
@@ -10,8 +10,8 @@ from xft.data import Prepared
 from xft.models import LoadedModel
 from xft.models.adapters.lora_init import num_frozen_elements
 from xft.models.param_shapes import num_params
-from xft.reporting.data_summary import oddities
-from xft.reporting.inspect_samples import Reader
+from xft.reporting.data_summary import summarize_report
+from xft.reporting.inspect_samples import SampleDecoder
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.templates import SOURCES, BoundTemplate
@@ -19,12 +19,13 @@ from xft.utils import console
 
 WIDTH, HEIGHT = 80, 24
 LABEL = 10
-LEAST_SAMPLE, MOST_SAMPLE = 2, 6
-"""Lines of the example: it gets what the rest leaves."""
-_LEAST_PIECE = 24
+"""Columns of the label in front of each line."""
+MIN_SAMPLE_LINES, MAX_SAMPLE_LINES = 2, 6
+"""Lines of the example, which fills the rest of the screen."""
+_MIN_PIECE = 24
 
 
-def banner(
+def format_run_summary(
     recipe: Recipe,
     loaded: LoadedModel,
     prepared: Prepared,
@@ -32,24 +33,24 @@ def banner(
     template: BoundTemplate | None,
     work_dir: Path,
 ) -> list[str]:
-    """Lines about model, data, portions and place, with one example of what is trained."""
+    """Return lines on model, data, batching and output folder, with one example."""
     above = [
-        *labelled("model", f"{recipe.model.path}, {_how(recipe, loaded)}"),
-        *labelled("trained", _count(loaded)),
-        *_data(recipe, prepared, plan),
-        *_portions(prepared, plan),
+        *labeled("model", f"{recipe.model.path}, {_model_variant(recipe, loaded)}"),
+        f"trainable params: {_param_counts(loaded)}",
+        *_data_lines(recipe, prepared, plan),
+        *_batching_lines(prepared, plan),
     ]
-    below = [*labelled("run", _place(recipe, work_dir)), *_notes(prepared, plan, template)]
+    below = [*labeled("run", _output_line(recipe, work_dir)), *_notes(prepared, plan)]
     if template is not None:
-        above += labelled("template", _template(recipe, template))
+        above += labeled("template", _template_name(recipe, template))
     if not len(prepared.train):
         return above + below
-    room = min(max(HEIGHT - len(above) - len(below), LEAST_SAMPLE), MOST_SAMPLE)
-    return [*above, *example(prepared, loaded, room), *below]
+    num_lines = min(max(HEIGHT - len(above) - len(below), MIN_SAMPLE_LINES), MAX_SAMPLE_LINES)
+    return [*above, *format_example(prepared, loaded, num_lines), *below]
 
 
-def labelled(label: str, text: str) -> list[str]:
-    """A line, or several of them where it is long, below each other."""
+def labeled(label: str, text: str) -> list[str]:
+    """Return a labeled text, wrapped to the width of the screen."""
     indent = " " * LABEL
     return textwrap.wrap(
         text,
@@ -61,157 +62,150 @@ def labelled(label: str, text: str) -> list[str]:
     )
 
 
-def _data(recipe: Recipe, prepared: Prepared, plan: TrainingPlan) -> list[str]:
+def _data_lines(recipe: Recipe, prepared: Prepared, plan: TrainingPlan) -> list[str]:
     ledger = prepared.ledger
     train, val = ledger.splits["train"], ledger.splits["val"]
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in ledger.rows_dropped.items())
-    cut = f", {ledger.rows_truncated:,} cut to length" if ledger.rows_truncated else ""
+    truncated = f", {ledger.rows_truncated:,} truncated" if ledger.rows_truncated else ""
     capacity = plan.batches.capacity
-    packed = f"packed into rows of {capacity:,} tokens" if capacity else "not packed"
+    packed = f"packed to {capacity:,}" if capacity else "not packed"
+    rows = f"{ledger.rows_read:,} read: {ledger.rows_train:,} train, {ledger.rows_val:,} val"
     return [
-        *labelled(
-            "rows",
-            f"{ledger.rows_read:,} read = {ledger.rows_train:,} to train on + {ledger.rows_val:,} to "
-            f"validate on{dropped}{cut}",
-        ),
-        *labelled(
+        *labeled("rows", f"{rows}{dropped}{truncated}"),
+        *labeled(
             "tokens",
-            f"{train['tokens']:,} in training, {train['target_tokens']:,} of them trained "
-            f"({train['target_share']:.0%}); {val['tokens']:,} in validation",
+            f"{train['tokens']:,} train ({train['target_tokens']:,} targets, {train['target_share']:.0%}), "
+            f"{val['tokens']:,} val",
         ),
-        *labelled(
+        *labeled(
             "lengths",
-            f"p50 {train['length']['p50']:,}, p95 {train['length']['p95']:,}, longest {train['length']['max']:,} "
-            f"of {recipe.data.max_length:,}; {packed}",
+            f"p50 {train['length']['p50']:,}, p95 {train['length']['p95']:,}, max {train['length']['max']:,} "
+            f"(limit {recipe.data.max_length:,}); {packed}",
         ),
     ]
 
 
-def _portions(prepared: Prepared, plan: TrainingPlan) -> list[str]:
+def _batching_lines(prepared: Prepared, plan: TrainingPlan) -> list[str]:
     batches = plan.batches
-    rows = batches.batch_size * batches.accumulation * batches.world_size
+    global_size = batches.batch_size * batches.accumulation * batches.world_size
     tokens = prepared.ledger.splits["train"]["tokens"] / batches.steps_per_epoch
     epochs = f"{plan.num_steps / batches.steps_per_epoch:.3g}"
+    ranks = f"{batches.world_size:,} rank{'s' * (batches.world_size != 1)}"
     return [
-        *labelled("steps", f"{plan.num_steps:,} = {epochs} epochs × {batches.steps_per_epoch:,}"),
-        *labelled(
+        *labeled("steps", f"{plan.num_steps:,} = {epochs} epochs × {batches.steps_per_epoch:,}"),
+        *labeled(
             "batch",
-            f"{_counted(rows, 'row')} a step = {batches.batch_size} at once × {batches.accumulation} accumulated × "
-            f"{_counted(batches.world_size, 'rank')}, about {tokens:,.0f} tokens",
+            f"global {global_size} = micro {batches.batch_size} × grad accum {batches.accumulation} × {ranks}, "
+            f"~{tokens:,.0f} tokens/step",
         ),
     ]
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' if count != 1 else ''}"
-
-
-def _template(recipe: Recipe, template: BoundTemplate) -> str:
+def _template_name(recipe: Recipe, template: BoundTemplate) -> str:
     source = recipe.template.source
-    name = next((name for name, each in SOURCES.items() if each == source), "one of the config's")
-    dated = (
-        "; it writes the date, and the data has that of its preparation"
-        if template.uses_current_date
-        else ""
-    )
-    return ("the tokenizer's own" if source is None else name) + dated
+    custom = "custom (from the config)"
+    name = next((name for name, known in SOURCES.items() if known == source), custom)
+    date = "; renders the current date, fixed at data preparation" if template.uses_current_date else ""
+    return ("from the tokenizer" if source is None else name) + date
 
 
-def _place(recipe: Recipe, work_dir: Path) -> str:
-    others = [name for name in recipe.loggers if name != "jsonl"]
-    also = f"; figures also go to {', '.join(others)}" if others else ""
-    return f"{work_dir}{also}"
+def _output_line(recipe: Recipe, work_dir: Path) -> str:
+    loggers = [name for name in recipe.loggers if name != "jsonl"]
+    return f"{work_dir}; also logging to {', '.join(loggers)}" if loggers else str(work_dir)
 
 
-def _notes(prepared: Prepared, plan: TrainingPlan, template: BoundTemplate | None) -> list[str]:
+def _notes(prepared: Prepared, plan: TrainingPlan) -> list[str]:
     notes = []
     if not len(prepared.val):
-        notes += labelled(
-            "warning", "no validation: nothing will say when the model begins to learn by heart"
-        )
-    for count, phrase in oddities(prepared.ledger):
-        notes += labelled("note", f"{count:,} rows {phrase}")
-    for each in plan.notes:
-        notes += labelled("note", each)
+        notes += labeled("warning", "no validation split: overfitting will go unnoticed")
+    for count in summarize_report(prepared.ledger.to_dict()).anomalies:
+        notes += labeled("note", f"{count.count:,} rows {count.text}")
+    for note in plan.notes:
+        notes += labeled("note", note)
     return notes
 
 
-def _how(recipe: Recipe, loaded: LoadedModel) -> str:
+def _model_variant(recipe: Recipe, loaded: LoadedModel) -> str:
     dtype = str(loaded.base.dtype).removeprefix("torch.")
     bits = f"base in {recipe.quantization.bits} bits, " if recipe.quantization is not None else ""
     checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing is True else ""
     return f"{bits}{dtype} on {loaded.base.device}{checkpointing}"
 
 
-def _count(loaded: LoadedModel) -> str:
-    trained = sum(num_params(each) for each in loaded.model.parameters() if each.requires_grad)
-    trained -= num_frozen_elements(loaded.model)
-    total = sum(num_params(each) for each in loaded.model.parameters())
-    return f"{trained:,} of {total:,} weights ({trained / total:.2%})"
+def _param_counts(loaded: LoadedModel) -> str:
+    params = list(loaded.model.parameters())
+    trainable = sum(num_params(param) for param in params if param.requires_grad)
+    trainable -= num_frozen_elements(loaded.model)
+    total = sum(num_params(param) for param in params)
+    return f"{trainable:,} / {total:,} ({trainable / total:.2%})"
 
 
-def example(prepared: Prepared, loaded: LoadedModel, lines: int) -> list[str]:
-    """The first sample as the model will see it, what is trained in marks; long stretches are cut short.
+def format_example(prepared: Prepared, loaded: LoadedModel, num_lines: int) -> list[str]:
+    """Return the first training sample with targets highlighted; long spans are shortened.
 
     Args:
         prepared: the data.
-        loaded: for its tokenizer.
-        lines: how many lines it may take.
+        loaded: model whose tokenizer decodes the sample.
+        num_lines: maximum number of lines.
     """
-    runs = Reader(loaded.tokenizer).runs(prepared.train[0])
+    spans = SampleDecoder(loaded.tokenizer).spans(prepared.train[0])
     pieces = [
-        (trained, _shown("".join(each.text for each in group)))
-        for trained, group in groupby(runs, key=lambda each: each.trained)
+        (is_target, _printable("".join(span.text for span in group)))
+        for is_target, group in groupby(spans, key=lambda span: span.is_target)
     ]
     width = WIDTH - LABEL
     begin, end = console.HIGHLIGHT
-    # Marks, and wide characters that find no room at the end of a line, take some of it.
-    texts = _fit([text for _, text in pieces], lines * (width - 4) - 4 * len(pieces))
-    joined = "".join(
-        f"{begin}{text}{end}" if trained else text for (trained, _), text in zip(pieces, texts, strict=True)
+    # Highlight marks and wide characters at the end of a line take up some of the columns.
+    texts = _truncate_to_width([text for _, text in pieces], num_lines * (width - 4) - 4 * len(pieces))
+    text = "".join(
+        f"{begin}{text}{end}" if is_target else text
+        for (is_target, _), text in zip(pieces, texts, strict=True)
     )
     label, indent = f"{'sample':<{LABEL}}", " " * LABEL
-    return [(indent if at else label) + each for at, each in enumerate(_cut(joined, width))][:lines]
+    return [(indent if index else label) + line for index, line in enumerate(_wrap(text, width))][
+        :num_lines
+    ]
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     return console.escape_control_chars(text).replace("\n", "⏎").replace("\t", "→")
 
 
-def _fit(texts: Sequence[str], room: int) -> list[str]:
-    """Cut the longest of some texts in the middle, until all of them have room."""
-    out = list(texts)
-    while (over := sum(map(columns, out)) - room) > 0:
-        at = max(range(len(out)), key=lambda each: len(out[each]))
-        keep = max(len(out[at]) - over - 3, _LEAST_PIECE, len(out[at]) // 2)
-        if len(out[at]) <= _LEAST_PIECE + 3:
+def _truncate_to_width(texts: Sequence[str], columns: int) -> list[str]:
+    """Shorten the longest texts in the middle until all texts fit into ``columns``."""
+    shortened = list(texts)
+    while (excess := sum(map(display_width, shortened)) - columns) > 0:
+        index = max(range(len(shortened)), key=lambda index: len(shortened[index]))
+        text = shortened[index]
+        if len(text) <= _MIN_PIECE + 3:
             break
+        keep = max(len(text) - excess - 3, _MIN_PIECE, len(text) // 2)
         tail = keep // 3
-        out[at] = f"{out[at][: keep - tail]} … {out[at][-tail:]}"
-    return out
+        shortened[index] = f"{text[: keep - tail]} … {text[-tail:]}"
+    return shortened
 
 
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes; marks count as they are without colour."""
-    return sum(_column(each) for each in text)
+def display_width(text: str) -> int:
+    """Return the columns of a text in a terminal; highlight marks count as two, as without color."""
+    return sum(_char_width(char) for char in text)
 
 
-def _column(character: str) -> int:
-    if character in console.HIGHLIGHT or unicodedata.east_asian_width(character) in "WF":
+def _char_width(char: str) -> int:
+    if char in console.HIGHLIGHT or unicodedata.east_asian_width(char) in "WF":
         return 2
-    return 0 if unicodedata.combining(character) else 1
+    return 0 if unicodedata.combining(char) else 1
 
 
-def _cut(text: str, width: int) -> Iterator[str]:
-    """Cut a text into lines. What is marked across a cut is marked on both lines."""
+def _wrap(text: str, width: int) -> Iterator[str]:
+    """Wrap a text, closing a highlight at the end of a line and reopening it on the next."""
     begin, end = console.HIGHLIGHT
-    line, used, marked = "", 0, False
-    for character in text:
-        size = _column(character)
-        # What is opened must have room to be closed.
-        if used + size + 2 * (marked or character == begin) > width and character != end:
-            yield line + (end if marked else "")
-            line, used = (begin, 2) if marked else ("", 0)
-        line, used = line + character, used + size
-        marked = (marked or character == begin) and character != end
+    line, used, highlighted = "", 0, False
+    for char in text:
+        size = _char_width(char)
+        # An open highlight needs columns for its closing mark.
+        if used + size + 2 * (highlighted or char == begin) > width and char != end:
+            yield line + (end if highlighted else "")
+            line, used = (begin, 2) if highlighted else ("", 0)
+        line, used = line + char, used + size
+        highlighted = (highlighted or char == begin) and char != end
     yield line

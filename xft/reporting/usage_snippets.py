@@ -1,11 +1,11 @@
-"""How to use what came of a run: commands and code that work as they are pasted."""
+"""Commands and Python code that use the model of a run."""
 
 import json
 import shlex
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from xft.reporting.html import Markup, joined, text
 from xft.reporting.run_folder import RunFolder
 from xft.utils import paths
 
@@ -17,14 +17,14 @@ folder = {folder!r}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto")
 """
-_WHOLE = """\
+_FULL_MODEL = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = {folder!r}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
 """
-_SCORES = """\
+_REWARD_MODEL = """\
 from {library} import {name}
 from transformers import AutoTokenizer
 
@@ -35,7 +35,7 @@ messages = [{{"role": "user", "content": "Hello"}}, {{"role": "assistant", "cont
 inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
 print(model(**inputs).logits)
 """
-_ASK = """\
+_GENERATE = """\
 messages = [{"role": "user", "content": "Who are you?"}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=64)
@@ -43,64 +43,65 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 """
 
 
+@dataclass(frozen=True)
+class Snippet:
+    """Title and code of a usage example."""
+
+    title: str
+    code: str
+
+
 def command(name: str) -> str:
-    """How a command is typed here: by its name, or as the script of the checkout."""
+    """Return the command line of a command: ``xft NAME``, or its script in a checkout without ``xft``."""
     script = paths.PACKAGE.parent / "tools" / f"{name.replace('-', '_')}.py"
     if shutil.which("xft") is None and script.is_file():
         return f"python {shlex.quote(str(script))}"
     return f"xft {name}"
 
 
-def usage(run: RunFolder) -> Markup:
-    """Commands and code; for a run that has no model yet, how it goes on."""
+def usage_snippets(run: RunFolder) -> list[Snippet]:
+    """Return usage examples for the model of a run, or the command that resumes an unfinished run."""
     folder = shlex.quote(str(run.path.resolve()))
+    resume = f"{command('train')} {folder}/config.py"
     if run.model is None:
-        return _block(
-            "Go on with the run", f"{command('train')} {folder}/config.py --work-dir {folder} --resume auto"
-        )
-    parts = [
-        *_tried(run.model, folder),
-        _block(
-            "Write a folder that any tool loads",
-            f"{command('convert')} {folder} {shlex.quote(str(run.path.resolve()) + '-merged')} --merge",
-        ),
-        _block("Load it in Python", code(run.model)),
+        return [Snippet("Resume the run", f"{resume} --work-dir {folder} --resume auto")]
+    target = shlex.quote(str(run.path.resolve()) + "-merged")
+    snippets = [
+        *_inference_snippets(run.model, folder),
+        Snippet("Export to a Hugging Face folder", f"{command('convert')} {folder} {target} --merge"),
+        Snippet("Load in Python", python_code(run.model)),
     ]
     if not run.finished:
-        parts.insert(
-            0, _block("Go on with the run", f"{command('train')} {folder}/config.py --resume {folder}")
-        )
-    return joined(parts)
+        snippets.insert(0, Snippet("Resume the run", f"{resume} --resume {folder}"))
+    return snippets
 
 
-def _tried(model: Path, folder: str) -> list[Markup]:
+def _inference_snippets(model: Path, folder: str) -> list[Snippet]:
     if is_reward_model(model):
-        return [_block("Score answers", f"{command('score')} {folder} ROWS.jsonl")]
+        return [Snippet("Score answers", f"{command('score')} {folder} ROWS.jsonl")]
     return [
-        _block("Talk to it", f"{command('chat')} {folder}"),
-        _block("Serve it: a page to chat, and OpenAI's API", f"{command('serve')} {folder}"),
+        Snippet("Chat in the terminal", f"{command('chat')} {folder}"),
+        Snippet("Serve a chat page and an OpenAI-compatible API", f"{command('serve')} {folder}"),
     ]
 
 
 def is_reward_model(model: Path) -> bool:
-    """Whether a saved model gives scores and not words, as its own files say."""
+    """Whether the config of a saved model declares a classification head."""
     for name, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
         if (model / name).is_file():
-            said = str(json.loads((model / name).read_text(encoding="utf-8")).get(key))
-            return "SEQ_CLS" in said or "ForSequenceClassification" in said
+            value = str(json.loads((model / name).read_text(encoding="utf-8")).get(key))
+            return "SEQ_CLS" in value or "ForSequenceClassification" in value
     return False
 
 
-def code(model: Path) -> str:
-    """Python that loads a saved model and asks it, with ``peft`` and ``transformers`` alone."""
-    adapted = (model / "adapter_config.json").is_file()
+def python_code(model: Path) -> str:
+    """Return Python code that loads a saved model with ``peft`` or ``transformers`` and runs it."""
+    folder = str(model.resolve())
+    is_adapter = (model / "adapter_config.json").is_file()
     if is_reward_model(model):
-        library, prefix = ("peft", "AutoPeft") if adapted else ("transformers", "Auto")
+        library, prefix = ("peft", "AutoPeft") if is_adapter else ("transformers", "Auto")
         name = f"{prefix}ModelForSequenceClassification"
-        return _SCORES.format(folder=str(model.resolve()), library=library, name=name)
-    chats = (model / "chat_template.jinja").is_file()
-    return (_ADAPTER if adapted else _WHOLE).format(folder=str(model.resolve())) + (_ASK if chats else "")
-
-
-def _block(title: str, content: str) -> Markup:
-    return Markup(f"<h3>{text(title)}</h3><pre>{text(content.rstrip())}</pre>\n")
+        return _REWARD_MODEL.format(folder=folder, library=library, name=name).rstrip()
+    has_template = (model / "chat_template.jinja").is_file()
+    code = (_ADAPTER if is_adapter else _FULL_MODEL).format(folder=folder)
+    return (code + (_GENERATE if has_template else "")).rstrip()

@@ -16,7 +16,7 @@ from xft.errors import ConfigError
 from xft.evaluation import read_questions
 from xft.models.reward_head import is_reward_model
 from xft.reporting import REPORT
-from xft.reporting.run_summary import banner, labelled
+from xft.reporting.run_summary import format_run_summary, labeled
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice, config_for_launcher, parse_cli_option
@@ -133,9 +133,9 @@ def _train(options: TrainOptions) -> Path:
             if resume is not None and resume.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
         for line in [
-            *banner(recipe, loaded, prepared, plan, template, work_dir),
+            *format_run_summary(recipe, loaded, prepared, plan, template, work_dir),
             *strategy.describe(),
-            *(labelled("memory", memory) if memory else []),
+            *(labeled("memory", memory) if memory else []),
             *lines,
         ]:
             console.info(line)
@@ -182,8 +182,10 @@ def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> 
         strategy = parts.start(broadcast_object(own) if parts.strategy_config.is_distributed else own)
         with rehearsal.part("start", "the objective's reference, the optimizer"):
             runner, loop, memory = parts.assemble(strategy)
-        shown = banner(parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir)
-        for line in [*shown, *(labelled("memory", memory) if memory else [])]:
+        shown = format_run_summary(
+            parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir
+        )
+        for line in [*shown, *(labeled("memory", memory) if memory else [])]:
             console.info(line)
         rehearsal.perform(runner, loop, parts.prepared)
     strategy.close()

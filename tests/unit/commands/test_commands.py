@@ -242,8 +242,8 @@ def test_inspect_data_marks_what_is_trained_without_colour_in_a_pipe(
     assert "d[[e]]" not in out
     assert "\033" not in out
     assert re.search(r"\b3 rows read", out)
-    assert re.search(r"\b2 to train on", out)
-    assert re.search(r"\b1 to validate on", out)
+    assert re.search(r"\b2 train", out)
+    assert re.search(r"\b1 val", out)
 
 
 def test_inspect_data_shows_the_validation_rows_when_asked(

@@ -17,7 +17,7 @@ from xft.export.verify.adapter_norms import adapter_norms
 from xft.models import NF4, LoRA, check_quantization
 from xft.models.loading import LoadedModel
 from xft.optim import adamw, build_optimizer, schedule_free_adamw, to_eval_mode, to_train_mode
-from xft.reporting.run_summary import _count
+from xft.reporting.run_summary import _param_counts
 
 IDS = torch.arange(5, 45).view(2, 20)
 
@@ -177,7 +177,7 @@ def test_whatever_steps_the_trained_half_the_other_one_stays(saved: Path, make: 
 
 def test_half_of_the_adapter_counts_as_trained(saved: Path) -> None:
     model, plain = _ours(saved, init_lora_weights="olora"), _ours(saved)
-    half, whole = (_count(LoadedModel(each, None)) for each in (model, plain))  # type: ignore[arg-type]
+    half, whole = (_param_counts(LoadedModel(each, None)) for each in (model, plain))  # type: ignore[arg-type]
     assert half.split()[0] == whole.split()[0]
 
 

@@ -1,4 +1,4 @@
-"""The data page: it shows the samples that are, all of them, and nothing of a row is markup."""
+"""The data page: completeness of its samples, and escaping of untrusted rows."""
 
 import json
 import re
@@ -11,10 +11,18 @@ from typing import Any
 
 import pytest
 
-from xft.data import InstructionData, PreferenceData, Prepared, UnpairedPreferenceData, formats
+from xft.data import (
+    InstructionData,
+    Ledger,
+    PreferenceData,
+    Prepared,
+    Samples,
+    UnpairedPreferenceData,
+    formats,
+)
 from xft.errors import ConfigError
 from xft.reporting import data_page
-from xft.reporting.data_page import check_target, write_page
+from xft.reporting.data_page import check_target, write_data_page
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Row, Sample
 
@@ -22,7 +30,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!-- \"
 
 
 class Parsed(HTMLParser):
-    """What a browser would make of a page: its elements, their attributes, and its text."""
+    """Elements, attributes and text of a page, as a browser parses it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -50,9 +58,9 @@ class Parsed(HTMLParser):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is embedded for the script."""
-        found: dict[str, Any] = json.loads(self.scripts[0])
-        return found
+        """Data embedded for the script."""
+        data: dict[str, Any] = json.loads(self.scripts[0])
+        return data
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +69,13 @@ def chatml(byte_tokenizer: Any) -> BoundTemplate:
 
 
 def write(file: Path, rows: list[Row]) -> str:
-    file.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(file)
 
 
 @pytest.fixture
 def prepare(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., Prepared]:
-    """Prepare Alpaca rows, or those of another kind."""
+    """Prepare Alpaca rows, or rows for another data set class."""
 
     def make(rows: list[Row], kind: Any = InstructionData, **options: Any) -> Prepared:
         path = write(tmp_path / "rows.jsonl", rows)
@@ -83,29 +91,31 @@ def numbered(count: int) -> list[Row]:
 
 
 def ids_of(side: dict[str, Any]) -> list[int]:
-    return [token for _, _, ids in side["runs"] for token in ids]
+    return [token for _, _, ids in side["spans"] for token in ids]
 
 
 def labels_of(side: dict[str, Any]) -> list[int]:
-    return [token if mark & 1 else IGNORE_INDEX for mark, _, ids in side["runs"] for token in ids]
+    return [token if mark & 1 else IGNORE_INDEX for mark, _, ids in side["spans"] for token in ids]
 
 
 def text_of(side: dict[str, Any]) -> str:
-    return "".join(text for _, text, _ in side["runs"])
+    return "".join(text for _, text, _ in side["spans"])
 
 
 def assert_shows(side: dict[str, Any], sample: Sample, tokenizer: Any) -> None:
     assert ids_of(side) == sample.input_ids.tolist()
     assert labels_of(side) == sample.labels.tolist()
     assert text_of(side) == tokenizer.decode(sample.input_ids.tolist())
-    assert (side["tokens"], side["trained"]) == (len(sample), sample.num_targets)
+    assert (side["tokens"], side["targets"]) == (len(sample), sample.num_targets)
 
 
-def test_page_holds_every_sample_as_it_is_trained(
+def test_page_contains_every_sample(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     prepared = prepare(numbered(12), val_split=3)
-    assert write_page(tmp_path / "p.html", "mine.py", prepared, byte_tokenizer) == [tmp_path / "p.html"]
+    assert write_data_page(tmp_path / "p.html", "mine.py", prepared, byte_tokenizer) == [
+        tmp_path / "p.html"
+    ]
     parsed = Parsed(tmp_path / "p.html")
     assert parsed.text.count("mine.py") == 2
     for name, samples in (("train", prepared.train), ("val", prepared.val)):
@@ -118,47 +128,47 @@ def test_page_holds_every_sample_as_it_is_trained(
             assert item["origin"] == f"{tmp_path / 'rows.jsonl'}:{number + 1}"
 
 
-def test_only_tokens_of_the_template_are_marked_special(
+def test_page_marks_only_template_tokens_as_special(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    write_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
+    write_data_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
     side = Parsed(tmp_path / "p.html").data["embedded"]["train"][0]["sides"][0]
-    special = [text for mark, text, ids in side["runs"] if mark & 2 and len(ids) == 1]
+    special = [text for mark, text, ids in side["spans"] if mark & 2 and len(ids) == 1]
     assert special == ["<|im_start|>", "<|im_end|>"] * (len(special) // 2)
     assert len(special) >= 4
-    assert not any("<|" in text for mark, text, _ in side["runs"] if not mark & 2)
+    assert not any("<|" in text for mark, text, _ in side["spans"] if not mark & 2)
 
 
-def test_nothing_of_a_row_is_markup(
+def test_hostile_rows_stay_text(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     plain = tmp_path / "plain.html"
     bad: list[Row] = [{"x": HOSTILE}, {"x": "y"}]
-    write_page(
+    write_data_page(
         plain, "p", prepare([*numbered(4), *bad[1:]], val_split=1, on_invalid="quarantine"), byte_tokenizer
     )
     rows = [*numbered(3), {"instruction": HOSTILE, "output": HOSTILE}, *bad[:1]]
     prepared = prepare(rows, val_split=1, on_invalid="quarantine", split_seed=1)
-    write_page(tmp_path / "p.html", HOSTILE, prepared, byte_tokenizer)
+    write_data_page(tmp_path / "p.html", HOSTILE, prepared, byte_tokenizer)
     parsed = Parsed(tmp_path / "p.html")
 
-    # The tags (but not the bars of histograms) are those of a page of harmless rows.
+    # Except for histograms, the tags equal those of a page of harmless rows.
     def kinds(found: Parsed) -> list[str]:
         return [tag for tag, _ in found.tags if tag not in ("tr", "th", "td", "i")]
 
     assert kinds(parsed) == kinds(Parsed(plain))
     assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
     assert parsed.text.count(HOSTILE) == 2  # title and heading
-    assert json.dumps({"x": HOSTILE}) in parsed.text  # set aside
+    assert json.dumps({"x": HOSTILE}) in parsed.text  # in the quarantine table
     shown = [text_of(each["sides"][0]) for split in parsed.data["embedded"].values() for each in split]
     assert sum(text.count(HOSTILE) for text in shown) == 2
     assert "<" not in parsed.scripts[0]
 
 
-def test_no_script_runs_but_the_page_s_own_and_no_network_is_asked(
+def test_policy_permits_only_the_scripts_of_the_page(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
-    write_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
+    write_data_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
     parsed = Parsed(tmp_path / "p.html")
     [policy] = [a["content"] for t, a in parsed.tags if t == "meta" and a.get("http-equiv")]
     rules = dict(each.strip().split(" ", 1) for each in str(policy).split(";"))
@@ -171,14 +181,14 @@ def test_no_script_runs_but_the_page_s_own_and_no_network_is_asked(
     assert "https://" not in parsed.scripts[1]
 
 
-def test_script_of_the_page_can_be_parsed(
+def test_scripts_are_valid_javascript(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     node = shutil.which("node")
     if node is None:
-        pytest.skip("node is not installed: nothing here can parse JavaScript")
-    files = write_page(
-        tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer, embedded=0
+        pytest.skip("node is not installed")
+    files = write_data_page(
+        tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer, max_embedded=0
     )
     script = tmp_path / "page.js"
     script.write_text(Parsed(files[0]).scripts[1], encoding="utf-8")
@@ -188,20 +198,20 @@ def test_script_of_the_page_can_be_parsed(
 
 
 def loaded(file: Path) -> tuple[str, list[Any]]:
-    """What a file beside the page hands to the page."""
+    """Return file name and items that a script file passes to the page."""
     match = re.fullmatch(r"xftSamples\((.*)\);\n", file.read_text(encoding="ascii"), re.DOTALL)
     assert match is not None, file
     name, items = json.loads(f"[{match[1]}]")
     return name, items
 
 
-def test_many_samples_stand_in_files_beside_the_page(
+def test_many_samples_are_written_to_script_files(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     prepared = prepare(numbered(25), val_split=5)
-    write_page(tmp_path / "whole.html", "p", prepared, byte_tokenizer)
+    write_data_page(tmp_path / "whole.html", "p", prepared, byte_tokenizer)
     target = tmp_path / "a page.html"
-    files = write_page(target, "p", prepared, byte_tokenizer, embedded=24, portion=8)
+    files = write_data_page(target, "p", prepared, byte_tokenizer, max_embedded=24, chunk_examples=8)
     folder = tmp_path / "a page_samples"
     assert files == [target, *(folder / f"000{number}.js" for number in (1, 2, 3, 4))]
     data, whole = Parsed(target).data, Parsed(tmp_path / "whole.html").data["embedded"]
@@ -217,8 +227,8 @@ def test_many_samples_stand_in_files_beside_the_page(
         assert [name for name, _ in handed] == split["files"]
         assert [each for _, items in handed for each in items] == whole[name]
 
-    # A smaller page in its place takes the folder away.
-    assert write_page(target, "p", prepared, byte_tokenizer, embedded=25) == [target]
+    # A smaller page removes the folder of the earlier page.
+    assert write_data_page(target, "p", prepared, byte_tokenizer, max_embedded=25) == [target]
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "a page.html",
         "cache",
@@ -227,7 +237,7 @@ def test_many_samples_stand_in_files_beside_the_page(
     ]
 
 
-def test_files_of_long_samples_hold_fewer_of_them(
+def test_script_files_of_long_samples_contain_fewer(
     tmp_path: Path,
     prepare: Callable[..., Prepared],
     byte_tokenizer: Any,
@@ -235,18 +245,18 @@ def test_files_of_long_samples_hold_fewer_of_them(
 ) -> None:
     prepared = prepare(numbered(10), val_split=0)
     longest = int(prepared.train.lengths.max())
-    monkeypatch.setattr(data_page, "_PORTION_TOKENS", 3 * longest)
-    _, *files = write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer, embedded=0)
+    monkeypatch.setattr(data_page, "_CHUNK_TOKENS", 3 * longest)
+    _, *files = write_data_page(tmp_path / "p.html", "p", prepared, byte_tokenizer, max_embedded=0)
     # All rows are equally long: a one-digit number, two characters of Chinese, an emoji.
     assert [len(loaded(each)[1]) for each in files] == [3, 3, 3, 1]
 
 
-def test_chosen_stands_beside_rejected(
+def test_pairs_are_labeled_chosen_and_rejected(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     rows = [{"prompt": f"q{at}", "chosen": f"yes {at}", "rejected": f"no {at}"} for at in range(6)]
     prepared = prepare(rows, PreferenceData, format=formats.preference, val_split=2)
-    write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
+    write_data_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
     data = Parsed(tmp_path / "p.html").data
     assert data["unit"] == 2
     assert [each["count"] for each in data["splits"].values()] == [4, 2]
@@ -261,31 +271,40 @@ def test_chosen_stands_beside_rejected(
         assert item["origin"].endswith(f":{int(number[1]) + 1}")
 
 
-def test_judged_answers_say_how_they_were_judged(
+def test_unpaired_answers_are_labeled(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     rows = [{"prompt": f"q{at}", "completion": f"a{at}", "label": at % 2 == 0} for at in range(4)]
     prepared = prepare(rows, UnpairedPreferenceData, format=formats.kto, val_split=0)
-    write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
+    write_data_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
     for item in Parsed(tmp_path / "p.html").data["embedded"]["train"]:
         [side] = item["sides"]
         even = re.search(r"\na[02]<", text_of(side)) is not None
         assert side["name"] == ("desirable" if even else "undesirable")
 
 
-def test_nothing_but_an_earlier_page_is_overwritten(
+def test_check_target_refuses_files_of_other_programs(
     tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
 ) -> None:
     prepared = prepare(numbered(3), val_split=1)
-    with pytest.raises(ConfigError, match=r"--html: .*rows.jsonl exists and is not a page of inspect-data"):
-        write_page(tmp_path / "rows.jsonl", "p", prepared, byte_tokenizer)
-    with pytest.raises(ConfigError, match="expected a file in a folder that exists"):
-        check_target(tmp_path / "nowhere" / "p.html")
-    with pytest.raises(ConfigError, match="expected a file in a folder that exists"):
-        check_target(tmp_path)
-    (tmp_path / "p_samples").mkdir()
-    (tmp_path / "p_samples" / "mine.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(ConfigError, match="p_samples exists and holds other files than samples"):
-        write_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
-    assert not (tmp_path / "p.html").exists()
-    assert (tmp_path / "p_samples" / "mine.txt").read_text(encoding="utf-8") == "mine"
+    (tmp_path / "q_samples").mkdir()
+    (tmp_path / "q_samples" / "mine.txt").write_text("mine", encoding="utf-8")
+    for target in ("rows.jsonl", "nowhere/p.html", ".", "q.html"):
+        with pytest.raises(ConfigError) as error:
+            write_data_page(tmp_path / target, "p", prepared, byte_tokenizer)
+        assert error.value.key == "--html"
+        assert error.value.got
+    assert not (tmp_path / "q.html").exists()
+    assert (tmp_path / "q_samples" / "mine.txt").read_text(encoding="utf-8") == "mine"
+    assert check_target(tmp_path / "p.html") == tmp_path / "p.html"
+
+
+def test_near_duplicates_are_listed_with_the_total(tmp_path: Path, byte_tokenizer: Any) -> None:
+    ledger = Ledger(near_duplicates=7, near_examples=[("a:1", "a:9", 0.876)])
+    prepared = Prepared(Samples([]), Samples([]), ledger)
+    write_data_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
+    text = Parsed(tmp_path / "p.html").text
+    assert "Near duplicates: 7" in text
+    assert "1 of 7 " in text
+    assert "a:9a:188%" in text
+    assert "Quarantined" not in text

@@ -1,4 +1,4 @@
-"""The live view: what it shows, and that it leaves the terminal as it found it."""
+"""The live display: content, width, and a clean terminal afterwards."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from xft.reporting import progress_display
-from xft.reporting.progress_display import LiveView, sparkline
+from xft.reporting.progress_display import ProgressDisplay, sparkline
 from xft.utils import console
 
 STEP: dict[str, Any] = {
@@ -34,16 +34,16 @@ def screen(width: int, height: int = 24) -> Console:
     return Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
 
 
-def shown(view: LiveView, on: Console) -> str:
+def shown(view: ProgressDisplay, on: Console) -> str:
     with on.capture() as captured:
         on.print(view.draw())
     return re.sub(r"\033\[[\d;]*m", "", captured.get())
 
 
 @pytest.mark.parametrize("width", [50, 80, 200])
-def test_everything_is_in_few_lines_that_fit(width: int) -> None:
+def test_display_fits_the_terminal(width: int) -> None:
     on = screen(width)
-    view = LiveView("runs/[bold]mine", 200, 3.0, on)
+    view = ProgressDisplay("runs/[bold]mine", 200, 3.0, on)
     assert "step 0/200" in shown(view, on)
     view.record({"step": 0, "split": "val", "loss": 4.0})
     for step, loss in enumerate((3.0, 2.0, 1.5), 98):
@@ -62,13 +62,13 @@ def test_everything_is_in_few_lines_that_fit(width: int) -> None:
     for wanted in ("step 100/200", "1.5000", "2.5000", "4 of 9", "question 0", "answer 1"):
         assert wanted in text, wanted
     if width >= 80:
-        for wanted in ("50%", "left", "best 2.5000 at step 100", "2,900 tok/s", "2.3 GB"):
+        for wanted in ("50%", "ETA", "best 2.5000 at step 100", "2,900 tok/s (700 target tok/s)", "2.3 GB"):
             assert wanted in text, wanted
 
 
-def test_a_hostile_answer_commands_neither_terminal_nor_markup() -> None:
+def test_hostile_answer_stays_text() -> None:
     on = screen(120)
-    view = LiveView("run", 10, 1.0, on)
+    view = ProgressDisplay("run", 10, 1.0, on)
     view.samples(5, [answer("\033]0;title\007?", "[red]\033[2J\x9b2J[/red]", None)])
     with on.capture() as captured:
         on.print(view.draw())
@@ -78,28 +78,28 @@ def test_a_hostile_answer_commands_neither_terminal_nor_markup() -> None:
     assert "\x9b" not in captured.get()
 
 
-def test_a_step_that_was_left_out_is_no_loss() -> None:
+def test_skipped_step_keeps_the_last_loss() -> None:
     on = screen(80)
-    view = LiveView("run", 10, 1.0, on)
+    view = ProgressDisplay("run", 10, 1.0, on)
     view.record({**STEP, "step": 1})
     view.record({**STEP, "step": 2, "loss": float("nan"), "grad_norm": float("nan")})
     assert "loss 1.5000" in shown(view, on)
 
 
-def test_what_is_drawn_is_taken_away_and_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "info", said.append)
+def test_close_removes_the_panel_and_prints_a_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(console, "info", printed.append)
     on = screen(80)
-    with LiveView("run", 10, 1.0, on) as view:
+    with ProgressDisplay("run", 10, 1.0, on) as view:
         view.record({**STEP, "step": 9, "loss": 3.0})
         view.record({**STEP, "step": 10})
         console.signal_safe_notice("interrupted")
         assert "interrupted" in shown(view, on)
     view.close()
-    assert said[0] == "interrupted"
-    assert said[1].startswith("trained   10 steps, ")
-    assert said[1].endswith(": loss 3.0000 → 1.5000")
-    assert len(said) == 2
+    assert printed[0] == "interrupted"
+    assert printed[1].startswith("finished  10 steps in ")
+    assert printed[1].endswith(": loss 3.0000 → 1.5000")
+    assert len(printed) == 2
     assert console.NOTICE_SINKS == []
     written = on.file.getvalue()  # type: ignore[attr-defined]
     assert written.count("\033[?25l") == written.count("\033[?25h") == 1  # the cursor is back
@@ -115,7 +115,7 @@ def test_what_is_drawn_is_taken_away_and_summed_up(monkeypatch: pytest.MonkeyPat
         ([1.0] * 50 + [2.0] * 50, "▁▁▁▁████"),
     ],
 )
-def test_sparklines_rise_with_their_values(values: list[float], line: str) -> None:
+def test_sparkline_scales_to_its_values(values: list[float], line: str) -> None:
     assert sparkline(values, 8) == line
 
 
@@ -128,7 +128,7 @@ def test_sparklines_rise_with_their_values(values: list[float], line: str) -> No
         ("xterm", 24, 40, False),
     ],
 )
-def test_only_a_terminal_that_can_be_drawn_on_is(
+def test_is_supported_needs_a_capable_terminal(
     term: str, lines: int, columns: int, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fcntl
@@ -136,10 +136,10 @@ def test_only_a_terminal_that_can_be_drawn_on_is(
     import termios
 
     monkeypatch.setenv("TERM", term)
-    assert not progress_display.is_wanted()  # the tests' own output is no terminal
+    assert not progress_display.is_supported()  # the output of the tests is not a terminal
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     with os.fdopen(follower, "w") as terminal, os.fdopen(leader, "rb"):
         monkeypatch.setattr("sys.stdout", terminal)
-        assert progress_display.is_wanted() is wanted
+        assert progress_display.is_supported() is wanted
         monkeypatch.undo()

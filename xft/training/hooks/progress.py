@@ -33,11 +33,11 @@ class ProgressHook(PeriodicHook):
 
     def before_run(self, runner: Any) -> None:
         """Begin to draw, where that is wanted and can be."""
-        self._drawn = self.live and runner.strategy.rank == 0 and progress_display.is_wanted()
+        self._drawn = self.live and runner.strategy.rank == 0 and progress_display.is_supported()
         if self._drawn:
             loop = runner.train_loop
             epochs = loop.plan.num_steps / loop.plan.batches.steps_per_epoch
-            view = progress_display.LiveView(runner.work_folder.name, loop.plan.num_steps, epochs)
+            view = progress_display.ProgressDisplay(runner.work_folder.name, loop.plan.num_steps, epochs)
             runner.loggers.append(view)
             runner.cleanup.enter_context(view)
 

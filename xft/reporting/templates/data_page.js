@@ -1,22 +1,22 @@
-// The browser of samples in the data page (data_page.html): plain, without a library.
+// Sample browser of the data page (data_page.html.j2), without libraries.
 "use strict";
 const nonce = document.currentScript.nonce;
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const IN_LIST = 50;      // rows in the list at once
-const AT_ONCE = 200;     // matches that a search stops at
-const KEPT = 6;          // files that stay in memory
-const SHOWN_IDS = 64;    // ids in the hint of a run
+const LIST_SIZE = 50;        // examples shown in the list
+const MATCHES_PER_SEARCH = 200;
+const CACHED_FILES = 6;
+const MAX_HINT_IDS = 64;
 
-// Rows of samples by the name of their file. What is embedded has the name of its split.
+// Examples by file name; embedded examples by the name of their split.
 const loaded = new Map(Object.entries(data.embedded));
-const state = { split: "train", at: 0, query: "", found: [], searched: 0, showing: 0, searching: 0 };
+const state = { split: "train", at: 0, query: "", matches: [], searched: 0, showing: 0, searching: 0 };
 const current = () => data.splits[state.split];
 
-// The files beside the page call this.
+// Called by the script files next to the page.
 globalThis.xftSamples = (name, items) => {
   loaded.set(name, items);
-  if (loaded.size > KEPT) loaded.delete(loaded.keys().next().value);
+  if (loaded.size > CACHED_FILES) loaded.delete(loaded.keys().next().value);
 };
 
 function load(name) {
@@ -26,12 +26,12 @@ function load(name) {
     script.nonce = nonce;
     script.src = `${data.folder}/${name}`;
     script.onload = () => { script.remove(); resolve(loaded.get(name)); };
-    script.onerror = () => { script.remove(); reject(new Error(`cannot load ${script.src}: keep the folder beside the page`)); };
+    script.onerror = () => { script.remove(); reject(new Error(`cannot load ${script.src}: keep the folder next to the page`)); };
     document.head.append(script);
   });
 }
 
-// Which of the files of a split holds a row: the last that begins at or before it.
+// Index of the file that contains an example: the last file that begins at or before it.
 function fileOf(split, at) {
   let low = 0, high = split.begins.length - 1;
   while (low < high) {
@@ -46,18 +46,18 @@ async function itemAt(split, at) {
   return (await load(split.files[file]))[at - split.begins[file]];
 }
 
-const textOf = (side) => side.runs.map((run) => run[1]).join("");
+const textOf = (side) => side.spans.map((span) => span[1]).join("");
 const contains = (item, query) =>
   item.origin.toLowerCase().includes(query) || item.sides.some((side) => textOf(side).toLowerCase().includes(query));
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
-// Text with its white space and its invisible characters marked. Always text nodes, never markup.
+// Append text nodes with white space and invisible characters marked.
 const INVISIBLE = /\n|\t|[\u0000-\u001f\u007f-\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\u3000\ufeff]|(?<=^|[ \n]) | (?=[ \n]|$)/g;
 function write(into, text) {
   let end = 0;
@@ -71,12 +71,12 @@ function write(into, text) {
   into.append(text.slice(end));
 }
 
-function drawRun([mark, text, ids]) {
-  const span = element("span", "run");
-  span.classList.toggle("trained", (mark & 1) > 0);
-  span.classList.toggle("special", (mark & 2) > 0);
-  const more = ids.length > SHOWN_IDS ? ` … (${ids.length} in all)` : "";
-  span.title = `${mark & 1 ? "trained" : "only read"}: ${ids.slice(0, SHOWN_IDS).join(" ")}${more}`;
+function drawSpan([flags, text, ids]) {
+  const span = element("span", "span");
+  span.classList.toggle("target", (flags & 1) > 0);
+  span.classList.toggle("special", (flags & 2) > 0);
+  const more = ids.length > MAX_HINT_IDS ? ` … (${ids.length} in total)` : "";
+  span.title = `${flags & 1 ? "target" : "context"}: ${ids.slice(0, MAX_HINT_IDS).join(" ")}${more}`;
   write(span, text);
   return span;
 }
@@ -84,40 +84,40 @@ function drawRun([mark, text, ids]) {
 function drawSide(side) {
   const box = element("div", "side");
   const name = side.name ? `${side.name}: ` : "";
-  box.append(element("h3", "", `${name}${side.tokens.toLocaleString("en")} tokens, ${side.trained.toLocaleString("en")} trained`));
+  box.append(element("h3", "", `${name}${side.tokens.toLocaleString("en")} tokens, ${side.targets.toLocaleString("en")} targets`));
   const text = element("pre");
-  text.append(...side.runs.map(drawRun));
+  text.append(...side.spans.map(drawSpan));
   const details = element("details");
-  details.append(element("summary", "quiet", "token ids, those trained in green"));
-  // Thousands of numbers are written only when somebody wants to see them.
+  details.append(element("summary", "quiet", "token ids, targets in green"));
+  // Thousands of numbers are added to the page only when opened.
   details.addEventListener("toggle", () => {
     if (details.childElementCount > 1) return;
     const ids = element("pre");
-    for (const [mark, , numbers] of side.runs) ids.append(element("span", mark & 1 ? "run trained" : "run", numbers.join(" ")), " ");
+    for (const [flags, , numbers] of side.spans) ids.append(element("span", flags & 1 ? "span target" : "span", numbers.join(" ")), " ");
     details.append(ids);
   });
   box.append(text, details);
   return box;
 }
 
-// What tells a sample from its neighbours is mostly the answer, so the list shows that.
+// The list shows the targets, which distinguish neighboring samples best.
 function preview(item) {
   const text = textOf(item.sides[0]);
   const at = state.query ? text.toLowerCase().indexOf(state.query) : -1;
   if (at >= 0) return (at > 12 ? "…" : "") + text.slice(Math.max(at - 12, 0), at + 70);
-  const answer = item.sides[0].runs.filter(([mark]) => mark === 1).map((run) => run[1]).join(" ");
+  const answer = item.sides[0].spans.filter(([flags]) => flags === 1).map((span) => span[1]).join(" ");
   return (answer.trim() || text).slice(0, 80);
 }
 
 async function drawList(turn) {
   const split = current();
   const filtered = state.query !== "";
-  const count = filtered ? state.found.length : split.count;
-  const index = Math.max(filtered ? state.found.indexOf(state.at) : state.at, 0);
-  const begin = Math.floor(index / IN_LIST) * IN_LIST;
+  const count = filtered ? state.matches.length : split.count;
+  const index = Math.max(filtered ? state.matches.indexOf(state.at) : state.at, 0);
+  const begin = Math.floor(index / LIST_SIZE) * LIST_SIZE;
   const buttons = [];
-  for (let each = begin; each < Math.min(begin + IN_LIST, count); each++) {
-    const at = filtered ? state.found[each] : each;
+  for (let position = begin; position < Math.min(begin + LIST_SIZE, count); position++) {
+    const at = filtered ? state.matches[position] : position;
     const item = await itemAt(split, at);
     if (turn !== state.showing) return;
     const button = element("button", "", `${(at + 1).toLocaleString("en")}  ${preview(item).replace(/\s+/g, " ")}`);
@@ -138,7 +138,7 @@ async function show(at) {
   $("number").value = split.count ? state.at + 1 : 0;
   $("number").max = split.count;
   $("of").textContent = `of ${split.count.toLocaleString("en")}`;
-  const nothing = split.count === 0 || (state.query && state.found.length === 0);
+  const nothing = split.count === 0 || (state.query && state.matches.length === 0);
   $("previous").disabled = step(-1) === null;
   $("next").disabled = step(1) === null;
   if (nothing) {
@@ -159,13 +159,13 @@ async function show(at) {
   }
 }
 
-// The neighbour of what is shown, among what the filter lets through; null where there is none.
+// Index of the previous or next example that passes the filter; null if there is none.
 function step(by) {
   if (state.query) {
-    const after = state.found.findIndex((each) => each >= state.at);
-    const here = after < 0 ? state.found.length : after;
-    const exact = state.found[here] === state.at;
-    return state.found[by > 0 ? here + (exact ? 1 : 0) : here - 1] ?? null;
+    const after = state.matches.findIndex((match) => match >= state.at);
+    const here = after < 0 ? state.matches.length : after;
+    const exact = state.matches[here] === state.at;
+    return state.matches[by > 0 ? here + (exact ? 1 : 0) : here - 1] ?? null;
   }
   const at = state.at + by;
   return at >= 0 && at < current().count ? at : null;
@@ -176,37 +176,37 @@ function go(by) {
   if (at !== null) show(at);
 }
 
-// Look through the split, file by file, until enough is found.
+// Search the split file by file until enough matches are found.
 async function search() {
   const turn = ++state.searching;
   const split = current();
-  const enough = state.found.length + AT_ONCE;
-  const before = state.found.length;
+  const enough = state.matches.length + MATCHES_PER_SEARCH;
+  const before = state.matches.length;
   $("more").hidden = true;
   try {
-    while (state.searched < split.count && state.found.length < enough) {
+    while (state.searched < split.count && state.matches.length < enough) {
       const file = fileOf(split, state.searched);
       const rows = await load(split.files[file]);
       if (turn !== state.searching) return;
       const begin = split.begins[file];
-      while (state.searched < begin + rows.length && state.found.length < enough) {
-        if (contains(rows[state.searched - begin], state.query)) state.found.push(state.searched);
+      while (state.searched < begin + rows.length && state.matches.length < enough) {
+        if (contains(rows[state.searched - begin], state.query)) state.matches.push(state.searched);
         state.searched++;
       }
-      $("status").textContent = `${state.found.length.toLocaleString("en")} found in ${state.searched.toLocaleString("en")} of ${split.count.toLocaleString("en")}`;
-      if (before === 0 && state.found.length > 0 && !state.found.includes(state.at)) show(state.found[0]);
+      $("status").textContent = `${state.matches.length.toLocaleString("en")} found in ${state.searched.toLocaleString("en")} of ${split.count.toLocaleString("en")}`;
+      if (before === 0 && state.matches.length > 0 && !state.matches.includes(state.at)) show(state.matches[0]);
     }
   } catch (error) {
     $("status").textContent = error.message;
     return;
   }
   $("more").hidden = state.searched >= split.count;
-  show(state.found.includes(state.at) || !state.found.length ? state.at : state.found[0]);
+  show(state.matches.includes(state.at) || !state.matches.length ? state.at : state.matches[0]);
 }
 
 function filter() {
   state.query = $("query").value.toLowerCase();
-  state.found = [];
+  state.matches = [];
   state.searched = 0;
   state.searching++;
   $("more").hidden = true;

@@ -156,7 +156,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     config = write_reward_config(tmp_path, tiny_model)
     rows, run = str(tmp_path / "rows.jsonl"), ["--work-dir", str(tmp_path / "run")]
     cases = [
-        (["train", "model.type=causal_lm"], 2, "it trains a reward_model, and model is a causal_lm"),
+        (["train", "model.type=causal_lm"], 2, "model.type: got 'causal_lm'; expected reward_model"),
         (["train", "objective.type=orpo"], 2, "objective"),
         (["train", "questions=['Who?']"], 2, "questions: a reward model scores answers and gives none"),
         (["chat", str(reward_run), "--prompt", "Hi"], 4, "is a reward model, which scores answers"),
@@ -173,5 +173,5 @@ def test_what_cannot_be_is_refused_in_one_line(
         assert error.strip().count("\n") <= (2 if "orpo" in str(rest) else 0)
     sft = write_reward_config(tmp_path, tiny_model, "objective = 'orpo'\n")
     assert main(["train", str(sft), *run]) == 2
-    assert "it trains a causal_lm, and model is a reward_model" in capsys.readouterr().err
+    assert "model.type: got 'reward_model'; expected causal_lm" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

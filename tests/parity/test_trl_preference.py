@@ -120,7 +120,7 @@ def test_dpo(ours: dict[str, Any], theirs: dict[str, Any], byte_tokenizer: Any, 
     loss = trainer._compute_loss(trainer.model, _pairs_for_dpo(trainer), False)
     objective, reference = DPO(beta=0.3, **ours), FrozenReference(_reference())
     step = _ours(
-        lambda model, batch: objective.against(reference, model, batch),
+        lambda model, batch: objective.loss_with_reference(reference, model, batch),
         collate_padding_free(pair_samples()),
     )
     _agree(step, loss, trainer)
@@ -149,7 +149,7 @@ def test_dpo_with_an_sft_term_where_both_weigh_alike(byte_tokenizer: Any, tmp_pa
     loss = trainer._compute_loss(trainer.model, trainer.data_collator(rows), False)
     objective, reference = DPO(beta=0.3, nll_weight=0.7), FrozenReference(_reference())
     step = _ours(
-        lambda model, batch: objective.against(reference, model, batch),
+        lambda model, batch: objective.loss_with_reference(reference, model, batch),
         collate_padding_free(pair_samples()[:2]),
     )
     _agree(step, loss, trainer)
@@ -283,7 +283,7 @@ def test_kto(ours: Any, theirs: str, reference_seed: int, byte_tokenizer: Any, t
     objective = KTO(beta=0.3, desirable_weight=1.5 if ours == "mismatched" else 1.0, kl=ours)
     reference = FrozenReference(whole_model(reference_seed, attention="eager"))
     step = _ours(
-        lambda model, batch: objective.against(reference, model, batch),
+        lambda model, batch: objective.loss_with_reference(reference, model, batch),
         collate_padding_free(judged_samples()),
     )
     _agree(step, loss, trainer)

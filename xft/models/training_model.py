@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from xft.types import Batch, LossOutput, Objective
+from xft.types import Batch, LossFunction, LossOutput
 
 
 class TrainingModel(nn.Module):
@@ -13,7 +13,7 @@ class TrainingModel(nn.Module):
     Both are one module: DDP and DeepSpeed wrap a module and hook its ``forward``.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: LossFunction) -> None:
         super().__init__()
         self.model = model
         self.objective = objective

@@ -1,28 +1,27 @@
-"""What the objectives of preference pairs share: how pairs are read from a batch, and reported.
+"""Base classes of objectives on preference pairs, and their common metrics.
 
-A pair is two neighbouring samples, the chosen answer first; both go through the model in one
-forward pass.
+A pair is two neighboring samples, the chosen completion first. Both go through the model in one forward pass.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from xft.errors import ConfigError
 from xft.models.scoring import sequence_log_probs
+from xft.objectives.base import Objective
 from xft.types import Batch, LossOutput
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model says of one side of the pairs, all ``(pairs,)``.
+class CompletionLogProbs:
+    """Log-probabilities of one side of the pairs.
 
     Attributes:
-        log_probs: of the trained tokens, added up.
-        lengths: how many those are.
+        log_probs: ``(pairs,)`` log-probability of each completion, summed over its target tokens.
+        lengths: ``(pairs,)`` number of target tokens.
     """
 
     log_probs: Tensor
@@ -30,157 +29,147 @@ class Answers:
 
     @property
     def mean(self) -> Tensor:
-        """The log-probability of a token, on average."""
+        """``(pairs,)`` mean log-probability per token."""
         return self.log_probs / self.lengths
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What a model says of the pairs of a batch.
+class PairLogProbs:
+    """Log-probabilities of the pairs of a batch.
 
     Attributes:
-        chosen: the chosen answers.
-        rejected: the rejected answers.
-        index: ``(2, pairs)``, where the two stand among the samples of the batch.
-        num_tokens: how many tokens of the chosen answers are trained.
+        chosen: of the chosen completions.
+        rejected: of the rejected completions.
+        index: ``(2, pairs)`` positions of the two among the samples of the batch.
+        num_chosen_tokens: number of target tokens of all chosen completions.
     """
 
-    chosen: Answers
-    rejected: Answers
+    chosen: CompletionLogProbs
+    rejected: CompletionLogProbs
     index: Tensor
-    num_tokens: int
+    num_chosen_tokens: int
 
     def __len__(self) -> int:
         return self.index.shape[1]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What an objective makes of pairs.
+class PairLosses:
+    """Losses and rewards of pairs.
 
     Attributes:
         losses: ``(pairs,)``.
-        chosen: ``(pairs,)`` rewards of the chosen answers, as the objective defines them.
-        rejected: ``(pairs,)`` rewards of the rejected answers.
+        chosen_rewards: ``(pairs,)`` rewards of the chosen completions, as the objective defines them.
+        rejected_rewards: ``(pairs,)`` rewards of the rejected completions.
     """
 
     losses: Tensor
-    chosen: Tensor
-    rejected: Tensor
+    chosen_rewards: Tensor
+    rejected_rewards: Tensor
 
 
-class PairObjective(ABC):
-    """An objective of preference pairs that needs no reference.
+class PairedObjective(Objective):
+    """Base class of objectives on preference pairs. Its targets are pairs."""
 
-    The loss is summed over pairs. Metrics, all of them means over pairs unless they say otherwise:
+    data_kind: ClassVar[str] = "pairs"
+
+    def count_targets(self, batch: Batch) -> int:
+        """Count the pairs of a batch."""
+        return count_pairs(batch.targets_per_sample)
+
+
+class PairObjective(PairedObjective):
+    """Base class of objectives on preference pairs without a reference model.
+
+    The loss is summed over pairs. Metrics, named as in TRL, are means over pairs unless stated otherwise:
 
     - ``rewards/chosen``, ``rewards/rejected``: as the objective defines them;
-    - ``rewards/margins``: their difference; ``rewards/accuracies``: how often it is above zero;
-    - ``logps/chosen``, ``logps/rejected``: log-probability of an answer;
-    - ``length/chosen``, ``length/rejected``: its trained tokens;
-    - ``nll_loss``: negative log-likelihood of a token of the chosen answers, the mean over tokens.
+    - ``rewards/margins``: their difference; ``rewards/accuracies``: fraction of margins above zero;
+    - ``logps/chosen``, ``logps/rejected``: log-probability of a completion;
+    - ``length/chosen``, ``length/rejected``: its number of target tokens;
+    - ``nll_loss``: negative log-likelihood per token of the chosen completions, averaged over tokens.
     """
-
-    learns_from: ClassVar[str] = "pairs"
-
-    def count(self, batch: Batch) -> int:
-        """How many pairs a batch has."""
-        return len(present_pairs(batch.targets_per_sample))
 
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
-        """The loss of a batch, summed over its pairs."""
-        pairs = read_pairs(model, batch)
-        return report(self.compare(pairs), pairs)
+        """Compute the loss of a batch, summed over its pairs."""
+        pairs = pair_log_probs(model, batch)
+        return to_loss_output(self.pair_losses(pairs), pairs)
 
     @abstractmethod
-    def compare(self, pairs: Pairs) -> Compared:
-        """Losses and rewards of pairs."""
+    def pair_losses(self, pairs: PairLogProbs) -> PairLosses:
+        """Compute losses and rewards of pairs."""
 
 
-def present_pairs(counts: list[int]) -> list[int]:
-    """Which pairs a batch has: numbers such that 2i is the chosen sample and 2i + 1 the rejected.
+def count_pairs(counts: list[int]) -> int:
+    """Count the pairs of a batch: samples ``2i`` (chosen) and ``2i + 1`` (rejected).
 
-    A batch in which nothing is trained has none: it only keeps a rank in step with the others.
+    A batch without targets has no pairs. Ranks that ran out of data process such a batch.
 
     Args:
-        counts: the trained tokens of each sample.
+        counts: number of target tokens of each sample.
+
+    Raises:
+        ValueError: samples are not pairs.
     """
     if not any(counts):
-        return []
+        return 0
     if len(counts) % 2 or not all(counts):
         raise ValueError(
-            f"got samples with {counts} trained tokens, expected pairs of neighbours that both have some; "
-            "data of pairs comes from data.type='preference'"
+            f"got samples with {counts} target tokens, expected pairs of neighbors with at least one each; "
+            "data.type='preference' gives pairs"
         )
-    return list(range(len(counts) // 2))
+    return len(counts) // 2
 
 
-def index_pairs(counts: list[int], device: torch.device) -> Tensor:
-    """``(2, pairs)``: where the chosen and the rejected answers stand among the samples of a batch.
+def pair_indices(counts: list[int], device: torch.device) -> Tensor:
+    """Compute the positions of chosen and rejected completions among the samples of a batch.
 
     Args:
-        counts: the trained tokens of each sample.
-        device: of the result.
+        counts: number of target tokens of each sample.
+        device: device of the result.
+
+    Returns:
+        ``(2, pairs)``.
     """
-    numbers = torch.tensor(present_pairs(counts), dtype=torch.long)
+    numbers = torch.arange(count_pairs(counts))
     return torch.stack([2 * numbers, 2 * numbers + 1]).to(device, non_blocking=True)
 
 
-def read_pairs(model: nn.Module, batch: Batch) -> Pairs:
-    """Ask a model for both answers of every pair."""
+def pair_log_probs(model: nn.Module, batch: Batch) -> PairLogProbs:
+    """Compute the log-probabilities of both completions of every pair."""
     scores = sequence_log_probs(model, batch)
-    index = index_pairs(scores.counts, scores.log_probs.device)
-    chosen, rejected = (Answers(scores.log_probs[each], scores.lengths[each]) for each in index)
-    return Pairs(chosen, rejected, index, sum(scores.counts[::2]))
+    index = pair_indices(scores.counts, scores.log_probs.device)
+    chosen, rejected = (CompletionLogProbs(scores.log_probs[side], scores.lengths[side]) for side in index)
+    return PairLogProbs(chosen, rejected, index, sum(scores.counts[::2]))
 
 
-def report(compared: Compared, pairs: Pairs) -> LossOutput:
-    """Sum up the losses of pairs, and what is worth knowing beside them."""
-    metrics = sum_rewards(compared, pairs.chosen.lengths, pairs.rejected.lengths) | {
+def to_loss_output(result: PairLosses, pairs: PairLogProbs) -> LossOutput:
+    """Sum losses over pairs and add the metrics of :class:`PairObjective`."""
+    metrics = reward_metrics(result, pairs.chosen.lengths, pairs.rejected.lengths) | {
         "logps/chosen": pairs.chosen.log_probs.detach().sum(),
         "logps/rejected": pairs.rejected.log_probs.detach().sum(),
         "nll_loss": -pairs.chosen.log_probs.detach().sum(),
     }
-    return LossOutput(compared.losses.sum(), len(pairs), metrics, {"nll_loss": pairs.num_tokens})
+    return LossOutput(result.losses.sum(), len(pairs), metrics, {"nll_loss": pairs.num_chosen_tokens})
 
 
-def sum_rewards(compared: Compared, chosen_lengths: Tensor, rejected_lengths: Tensor) -> dict[str, Tensor]:
-    """What is worth knowing of any pairs, summed over them: rewards and lengths.
+def reward_metrics(
+    result: PairLosses, chosen_lengths: Tensor, rejected_lengths: Tensor
+) -> dict[str, Tensor]:
+    """Sum rewards and lengths over pairs.
 
     Args:
-        compared: the pairs.
-        chosen_lengths: ``(pairs,)`` trained tokens of the chosen answers.
-        rejected_lengths: ``(pairs,)`` those of the rejected ones.
+        result: losses and rewards.
+        chosen_lengths: ``(pairs,)`` target tokens of the chosen completions.
+        rejected_lengths: ``(pairs,)`` target tokens of the rejected completions.
     """
-    rewards = (compared.chosen.detach(), compared.rejected.detach())
-    margin = rewards[0] - rewards[1]
+    chosen, rejected = result.chosen_rewards.detach(), result.rejected_rewards.detach()
+    margins = chosen - rejected
     return {
-        "rewards/chosen": rewards[0].sum(),
-        "rewards/rejected": rewards[1].sum(),
-        "rewards/margins": margin.sum(),
-        "rewards/accuracies": (margin > 0).sum(),
+        "rewards/chosen": chosen.sum(),
+        "rewards/rejected": rejected.sum(),
+        "rewards/margins": margins.sum(),
+        "rewards/accuracies": (margins > 0).sum(),
         "length/chosen": chosen_lengths.sum(),
         "length/rejected": rejected_lengths.sum(),
     }
-
-
-def check_numbers(name: str, **values: float) -> None:
-    """Check arguments that several objectives have.
-
-    Args:
-        name: of the objective.
-        values: ``beta`` must be above 0; ``label_smoothing`` from 0 to below one half; weights,
-            margins and exponents 0 or more.
-
-    Raises:
-        ConfigError: with the first that is out of its range.
-    """
-    for key, value in values.items():
-        if key == "beta":
-            fits, range_ = value > 0, "more than 0"
-        elif key == "label_smoothing":
-            fits, range_ = 0 <= value < 0.5, "0 or more and less than 0.5"
-        else:
-            fits, range_ = value >= 0, "0 or more"
-        if not fits:
-            raise ConfigError(f"objective.{key}: got {value}, expected {range_} ({name})")

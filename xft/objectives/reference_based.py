@@ -1,40 +1,60 @@
-"""An objective beside the reference that it measures the model against."""
+"""Objectives that compare the model with a reference model."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import nn
 
-from xft.models.reference import Reference
+from xft.models.reference import DisabledAdapterReference, Reference, ReferenceContext, build_reference
+from xft.objectives.base import Objective
 from xft.types import Batch, LossOutput
 
 
-class AgainstReference(Protocol):
-    """An objective that needs a reference."""
+@dataclass(frozen=True, kw_only=True)
+class ReferenceBasedObjective(Objective):
+    """Base class of objectives with a reference model.
 
-    def count(self, batch: Batch) -> int:
-        """How many targets a batch has."""
+    Args:
+        reference: ``disable_adapter``, ``frozen_copy`` (of the model at the start of the run), or a model: a
+            folder, a run or a hub id. ``auto`` means ``disable_adapter`` if there is an adapter, else
+            ``frozen_copy``.
+        precompute_ref_log_probs: compute the log-probabilities of the reference once, before training begins.
+            This saves one forward pass per step and the memory of a second model.
+    """
 
-    def against(self, reference: Reference, model: nn.Module, batch: Batch) -> LossOutput:
-        """The loss of a batch, measured against a reference."""
+    reference: str = "auto"
+    precompute_ref_log_probs: bool = False
+
+    def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
+        """Compute the loss with the adapter-free model as reference; ``bind_reference`` allows any other one."""
+        return self.loss_with_reference(DisabledAdapterReference(), model, batch)
+
+    def bind_reference(self, context: ReferenceContext) -> "ObjectiveWithReference":
+        """Load the reference model, or precompute its log-probabilities."""
+        reference = build_reference(self.reference, self.precompute_ref_log_probs, context)
+        return ObjectiveWithReference(self, reference)
+
+    @abstractmethod
+    def loss_with_reference(self, reference: Reference, model: nn.Module, batch: Batch) -> LossOutput:
+        """Compute the loss of a batch, summed over its targets, against ``reference``."""
 
 
 @dataclass(frozen=True)
-class Referenced:
-    """What ``prepare`` of such an objective gives: ready to be trained with.
+class ObjectiveWithReference(Objective):
+    """Objective together with its loaded reference model.
 
     Attributes:
-        objective: as the config has it.
-        reference: what it is measured against.
+        objective: objective of the config.
+        reference: gives the log-probabilities of the reference model.
     """
 
-    objective: AgainstReference
+    objective: ReferenceBasedObjective
     reference: Reference
 
-    def count(self, batch: Batch) -> int:
-        """How many targets a batch has."""
-        return self.objective.count(batch)
-
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
-        """The loss of a batch."""
-        return self.objective.against(self.reference, model, batch)
+        """Compute the loss of a batch."""
+        return self.objective.loss_with_reference(self.reference, model, batch)
+
+    def count_targets(self, batch: Batch) -> int:
+        """Count the targets of a batch."""
+        return self.objective.count_targets(batch)

@@ -1,4 +1,4 @@
-"""Reward: teach a scalar head which of two answers is the better one."""
+"""Reward modeling: train a score head on preference pairs."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from xft.errors import ConfigError, did_you_mean
 from xft.losses import bradley_terry, focal, l2_penalty, log_barrier
 from xft.models.scoring import reward_scores
-from xft.objectives.paired import Compared, check_numbers, index_pairs, present_pairs, sum_rewards
+from xft.objectives.base import validate_hyperparameters
+from xft.objectives.paired import PairedObjective, PairLosses, pair_indices, reward_metrics
 from xft.registry import register
 from xft.types import Batch, LossOutput
 
@@ -19,25 +20,25 @@ PENALTIES = ("none", "log_barrier", "l2")
 
 @register("objective", "reward")
 @dataclass(frozen=True)
-class Reward:
-    r"""Give the chosen answer a higher score than the rejected one (Bradley-Terry, or focal).
+class Reward(PairedObjective):
+    r"""Bradley-Terry or focal loss on the scores of chosen and rejected completions.
 
-    The score :math:`s` of an answer is what the scalar head gives at the last token of its conversation.
+    The score :math:`s` of a completion is the output of the score head at the last token of its conversation.
     The loss of a pair is :math:`-\log\sigma(s_w - s_l - m)`, or that of :func:`~xft.losses.focal`, and
-    ``penalty_weight`` times the penalties of both scores, which hold them near zero: the loss itself
-    sees their difference alone. The formulas and their papers are in :mod:`xft.losses.reward`.
+    ``penalty_weight`` times the penalties of both scores. Penalties keep scores near zero, because the loss
+    depends on their difference only. The formulas and their papers are in :mod:`xft.losses.reward`.
 
-    There is no SFT term, for a scalar head gives no tokens. Metrics, means over pairs:
+    A score head predicts no tokens, so there is no NLL term. Metrics, means over pairs:
     ``rewards/chosen`` and ``rewards/rejected`` (the scores), ``rewards/margins``, ``rewards/accuracies``,
     ``length/chosen``, ``length/rejected``.
 
     Args:
         loss: ``bradley_terry`` or ``focal``.
-        margin: of ``bradley_terry``: by how much the chosen answer shall win, the same for all pairs.
-        gamma: of ``focal``: how much less pairs weigh that are told apart already.
+        margin: target margin of ``bradley_terry``, the same for all pairs.
+        gamma: exponent of ``focal``; larger values reduce the weight of pairs with a clear winner.
         penalty: ``log_barrier`` keeps scores between ``bounds``, ``l2`` near zero.
-        penalty_weight: of the penalty.
-        bounds: of ``log_barrier``: the lower and the upper one.
+        penalty_weight: weight of the penalty.
+        bounds: lower and upper bound of ``log_barrier``.
     """
 
     loss: Literal["bradley_terry", "focal"] = "bradley_terry"
@@ -47,48 +48,45 @@ class Reward:
     penalty_weight: float = 0.01
     bounds: tuple[float, float] = (-5.0, 5.0)
 
-    learns_from: ClassVar[str] = "pairs"
-    trains: ClassVar[str] = "reward_model"
+    model_kind: ClassVar[str] = "reward_model"
 
     def __post_init__(self) -> None:
         for key, value, known in (("loss", self.loss, LOSSES), ("penalty", self.penalty, PENALTIES)):
             if value not in known:
-                raise ConfigError(
-                    f"objective.{key}: no {key} is called {value!r}; {did_you_mean(value, known)}"
-                )
-        check_numbers("reward", margin=self.margin, gamma=self.gamma, penalty_weight=self.penalty_weight)
+                expected = f"one of {', '.join(known)}"
+                fix = did_you_mean(value, known)
+                raise ConfigError(key=f"objective.{key}", got=value, expected=expected, fix=fix)
+        validate_hyperparameters(margin=self.margin, gamma=self.gamma, penalty_weight=self.penalty_weight)
         if self.margin and self.loss == "focal":
             raise ConfigError(
-                f"objective.margin: got {self.margin} with loss='focal', which has no such term; use "
-                "loss='bradley_terry', or set it to 0"
+                key="objective.margin",
+                got=self.margin,
+                expected="0 with loss='focal', whose formula has no such term",
+                fix="use loss='bradley_terry', or set margin=0",
             )
         if not self.bounds[0] < self.bounds[1]:
             raise ConfigError(
-                f"objective.bounds: got {self.bounds}, expected a lower and an upper one, in this order"
+                key="objective.bounds", got=self.bounds, expected="a lower bound and a higher upper bound"
             )
 
-    def count(self, batch: Batch) -> int:
-        """How many pairs a batch has."""
-        return len(present_pairs(batch.targets_per_sample))
-
     def __call__(self, model: nn.Module, batch: Batch) -> LossOutput:
-        """The loss of a batch, summed over its pairs."""
+        """Compute the loss of a batch, summed over its pairs."""
         scores = reward_scores(model, batch)
         counts = batch.targets_per_sample
         lengths = torch.tensor(counts, device=scores.device, dtype=scores.dtype)
-        chosen, rejected = index_pairs(counts, scores.device)
-        compared = self._compare(scores[chosen], scores[rejected])
-        metrics = sum_rewards(compared, lengths[chosen], lengths[rejected])
-        return LossOutput(compared.losses.sum(), len(chosen), metrics)
+        chosen, rejected = pair_indices(counts, scores.device)
+        result = self._pair_losses(scores[chosen], scores[rejected])
+        metrics = reward_metrics(result, lengths[chosen], lengths[rejected])
+        return LossOutput(result.losses.sum(), len(chosen), metrics)
 
-    def _compare(self, chosen: Tensor, rejected: Tensor) -> Compared:
+    def _pair_losses(self, chosen: Tensor, rejected: Tensor) -> PairLosses:
         if self.loss == "focal":
             losses = focal(chosen, rejected, self.gamma)
         else:
             losses = bradley_terry(chosen, rejected, self.margin)
         if self.penalty != "none":
-            losses = losses + self.penalty_weight * (self._penalise(chosen) + self._penalise(rejected))
-        return Compared(losses, chosen, rejected)
+            losses = losses + self.penalty_weight * (self._penalize(chosen) + self._penalize(rejected))
+        return PairLosses(losses, chosen, rejected)
 
-    def _penalise(self, scores: Tensor) -> Tensor:
+    def _penalize(self, scores: Tensor) -> Tensor:
         return l2_penalty(scores) if self.penalty == "l2" else log_barrier(scores, *self.bounds)

@@ -8,11 +8,11 @@ from xft.compat.mmengine import Hook
 from xft.data import DataSet, Mixture
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, Quantization, check_quantization
-from xft.objectives import next_token
+from xft.objectives import as_objective, next_token
 from xft.optim import adamw, cosine
 from xft.strategies import SingleDeviceConfig, StrategyConfig
 from xft.templates import ChatTemplate
-from xft.types import Objective
+from xft.types import LossFunction
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Recipe:
     adapter: LoRA | None = None
     quantization: Quantization | None = None
     template: ChatTemplate = field(default_factory=ChatTemplate)
-    objective: Objective = next_token
+    objective: LossFunction = next_token
     training: Training = field(default_factory=Training)
     optimizer: Callable[..., Any] = adamw
     lr_scheduler: Callable[..., Any] = cosine
@@ -88,19 +88,22 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_quantization(self.adapter, self.quantization)
-        # An objective says what it learns from where that is not the plain samples of most.
-        wanted = getattr(self.objective, "learns_from", "samples")
-        if self.data.gives != wanted:
+        objective = as_objective(self.objective)
+        if self.data.gives != objective.data_kind:
             raise ConfigError(
-                f"objective: it learns from {wanted}, and data gives {self.data.gives}; choose another "
-                "objective (`xft list objectives`) or another data.type"
+                key="data.type",
+                got=self.data.gives,
+                expected=f"{objective.data_kind}, which the objective needs",
+                fix="choose another data.type or another objective (`xft list objectives`)",
             )
-        kind = getattr(self.objective, "trains", "causal_lm")
+        kind = objective.model_kind
         given = self.model.kind
         if given != kind:
             raise ConfigError(
-                f"objective: it trains a {kind}, and model is a {given}; set model.type={kind!r}, or "
-                "choose another objective (`xft list objectives`)"
+                key="model.type",
+                got=given,
+                expected=f"{kind}, which the objective trains",
+                fix=f"set model.type={kind!r}, or choose another objective (`xft list objectives`)",
             )
         if self.questions and kind == "reward_model":
             raise ConfigError(

@@ -14,10 +14,10 @@ from xft.data import Collator
 from xft.errors import TrainingError
 from xft.evaluation.metrics import Tally
 from xft.models import unwrap
-from xft.objectives import count_targets
+from xft.objectives import Objective, as_objective
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
-from xft.types import Batch, Objective, Sample
+from xft.types import Batch, Sample
 
 
 class TrainLoop(BaseLoop):
@@ -134,7 +134,7 @@ class TrainLoop(BaseLoop):
         lr = self.strategy.lr_scheduler.get_last_lr()[0]
         objective = self._objective
         own = [
-            sum(count_targets(objective, each) for each in batches),
+            sum(objective.count_targets(batch) for batch in batches),
             sum(each.num_targets for each in batches),
             # What keeps a rank in step that nothing is left for has no targets, and is not trained on.
             sum(each.num_tokens for each in batches if each.num_targets),
@@ -167,7 +167,7 @@ class TrainLoop(BaseLoop):
 
     @property
     def _objective(self) -> Objective:
-        return unwrap(self.strategy.model).objective
+        return as_objective(unwrap(self.strategy.model).objective)
 
     def _change_weights(self, loss: float, losses: Sequence[Tensor]) -> float | None:
         """Take the optimizer's step, unless its numbers are none.

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -14,12 +14,12 @@ from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import FrozenReference, ReferenceContext
-from xft.objectives import Referenced, prepare_objective
+from xft.objectives import Objective, ObjectiveWithReference, ReferenceBasedObjective, as_objective
 from xft.run_config.config import Recipe
 from xft.strategies import autocast
 from xft.templates import BoundTemplate
 from xft.training.hooks.validation import ValidationHook
-from xft.types import Batch, Objective
+from xft.types import Batch
 from xft.utils import console
 
 
@@ -87,20 +87,23 @@ def validate_again(
 
 
 def _objective(recipe: Recipe, setup: ReferenceContext) -> Objective:
-    """The objective, with the reference that the run had: where that was a copy of the model as the run
-    began, it is loaded once more from where the run had it, under the same seed."""
-    given = cast(Any, recipe.objective)
-    names = {each.name for each in fields(given)} if is_dataclass(given) else set()
-    if "precompute_ref_log_probs" in names:  # nothing is asked twice, so nothing is kept
-        given = replace(given, precompute_ref_log_probs=False)
+    """Bind the objective to the reference model of the run.
+
+    A frozen copy of the model at the start of the run is rebuilt: the base model is loaded again with the same seed.
+    """
+    objective = as_objective(recipe.objective)
+    if not isinstance(objective, ReferenceBasedObjective):
+        return objective.bind_reference(setup)
+    # Each log-probability is used once, so precomputing saves nothing.
+    objective = replace(objective, precompute_ref_log_probs=False)
     copied = ("frozen_copy",) if recipe.adapter is not None else ("frozen_copy", "auto")
-    if "reference" not in names or given.reference not in copied:
-        return prepare_objective(given, setup)
+    if objective.reference not in copied:
+        return objective.bind_reference(setup)
     seed_everything(recipe.seed)
-    began = recipe.model.load(
+    initial = recipe.model.load(
         recipe.model.load_tokenizer(), setup.ranks.device, recipe.adapter, recipe.quantization
     )
-    return Referenced(given, FrozenReference(began.model.requires_grad_(False).eval()))
+    return ObjectiveWithReference(objective, FrozenReference(initial.model.requires_grad_(False).eval()))
 
 
 def line_of(figures: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from xft.models import NF4, LoadedModel, ModelMetadata, TrainingModel
 from xft.models.loading import choose_dtype
 from xft.models.reference import ReferenceContext
 from xft.models.reward_head import is_reward_model, set_pad_token
-from xft.objectives import prepare_objective
+from xft.objectives import as_objective
 from xft.optim import build_optimizer, check_lr_scheduler
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan, make_plan
@@ -81,9 +81,9 @@ class Parts:
             lambda: chain(collator.iter_batches(prepared.train), collator.iter_batches(prepared.val)),
             recipe.model.trust_remote_code,
         )
-        objective = recipe.objective
+        objective = as_objective(recipe.objective)
         if not strategy.together:
-            objective = prepare_objective(objective, setup)
+            objective = objective.bind_reference(setup)
         said = ""
         if recipe.model.gradient_checkpointing == "auto":
             said = fit_activations(loaded, strategy, prepared.train, plan, collator)
@@ -91,7 +91,7 @@ class Parts:
         strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, batching=plan.batching)
         if strategy.together:
             # Until now no rank could have been asked anything: the model is in shares.
-            model.objective = prepare_objective(objective, setup)
+            model.objective = objective.bind_reference(setup)
         runner = Runner(
             strategy=strategy,
             config=self.config,

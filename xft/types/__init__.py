@@ -15,7 +15,7 @@ from xft.types.chat import (
     Tools,
     UnpairedExample,
 )
-from xft.types.loss import LossOutput, Objective
+from xft.types.loss import LossFunction, LossOutput
 from xft.types.sample import IGNORE_INDEX, IntArray, Sample
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "Batch",
     "Conversation",
     "IntArray",
+    "LossFunction",
     "LossOutput",
     "Message",
     "Messages",
-    "Objective",
     "PreferencePair",
     "Role",
     "Row",

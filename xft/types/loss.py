@@ -28,4 +28,5 @@ class LossOutput:
     metric_denominators: dict[str, float] = field(default_factory=dict)
 
 
-Objective = Callable[[Any, Batch], LossOutput]
+LossFunction = Callable[[Any, Batch], LossOutput]
+"""Computes the loss of a batch from a model and the batch; objectives are loss functions."""

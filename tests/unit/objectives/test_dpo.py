@@ -101,7 +101,7 @@ def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
         before = plain_log_probs(reference.model, pair_samples())
         ratios = plain_log_probs(model, pair_samples()) - before
     expected = -logsigmoid(B * (ratios[::2] - ratios[1::2])).sum()
-    output = DPO(beta=B).against(reference, model, collate_padding_free(pair_samples()))
+    output = DPO(beta=B).loss_with_reference(reference, model, collate_padding_free(pair_samples()))
     assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-4)
     output.loss_sum.backward()
     assert all(each.grad is None for each in reference.model.parameters())

@@ -13,10 +13,10 @@ from torch.nn.functional import logsigmoid
 
 from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
-from xft.objectives import CPO, DPO, ORPO, SimPO, count_targets, next_token
-from xft.objectives.paired import Compared, PairObjective, Pairs
+from xft.objectives import CPO, DPO, ORPO, Objective, SimPO, next_token
+from xft.objectives.paired import PairLogProbs, PairLosses, PairObjective
 from xft.registry import list_registered, resolve
-from xft.types import Batch, LossOutput, Objective
+from xft.types import Batch, LossOutput
 
 CHOSEN_LENGTHS = torch.tensor([5.0, 2.0, 6.0, 1.0], dtype=torch.float64)
 REJECTED_LENGTHS = torch.tensor([7.0, 4.0, 3.0, 9.0], dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_loss_is_the_formula_summed_over_pairs_in_both_layouts(
     expected = formula(log_probs[::2], log_probs[1::2]).sum()
     for batch in _both():
         output = objective(model, batch)
-        assert output.num_targets == count_targets(objective, batch) == 4
+        assert output.num_targets == objective.count_targets(batch) == 4
         assert float(output.loss_sum.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
@@ -128,7 +128,7 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others(objective
     for number in (1, 2):  # also half a pair
         batch = collate_padding_free(pair_samples()[:number])
         batch.labels.fill_(-100)
-        assert count_targets(objective, batch) == 0
+        assert objective.count_targets(batch) == 0
         empty = objective(model, batch)
         assert empty.num_targets == 0
         assert float(empty.loss_sum.detach()) == 0.0
@@ -142,9 +142,9 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others(objective
 
 @pytest.mark.parametrize("objective", EVERY)
 def test_half_a_pair_is_refused(objective: Objective) -> None:
-    with pytest.raises(ValueError, match="pairs of neighbours"):
-        count_targets(objective, collate_padding_free(pair_samples()[:3]))
-    with pytest.raises(ValueError, match="pairs of neighbours"):
+    with pytest.raises(ValueError, match="pairs of neighbors"):
+        objective.count_targets(collate_padding_free(pair_samples()[:3]))
+    with pytest.raises(ValueError, match="pairs of neighbors"):
         objective(adapted_model(), collate_padding_free(pair_samples()[:3]))
 
 
@@ -164,9 +164,9 @@ def test_what_the_prompt_is_made_of_matters_and_its_labels_do_not(objective: Obj
 class Hinge(PairObjective):
     """The objective that docs/preference.md writes."""
 
-    def compare(self, pairs: Pairs) -> Compared:
+    def pair_losses(self, pairs: PairLogProbs) -> PairLosses:
         chosen, rejected = 0.1 * pairs.chosen.mean, 0.1 * pairs.rejected.mean
-        return Compared((1 - chosen + rejected).relu(), chosen, rejected)
+        return PairLosses((1 - chosen + rejected).relu(), chosen, rejected)
 
 
 def test_an_objective_of_the_users_own_needs_its_formula_alone() -> None:
@@ -176,36 +176,45 @@ def test_an_objective_of_the_users_own_needs_its_formula_alone() -> None:
     expected = torch.clamp(1 - 0.1 * (means[0] - means[1]), min=0).sum()
     output = Hinge()(model, collate_padding_free(pair_samples()))
     assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-5)
-    assert Hinge().learns_from == "pairs"
+    assert Hinge().data_kind == "pairs"
 
 
 def test_an_objective_without_a_count_counts_tokens() -> None:
     batch = collate_padding_free(pair_samples())
-    assert count_targets(next_token, batch) == batch.num_targets == int(np.sum([5, 7, 2, 4, 6, 3, 1, 9]))
+    assert next_token.count_targets(batch) == batch.num_targets == int(np.sum([5, 7, 2, 4, 6, 3, 1, 9]))
 
 
 def test_they_are_registered_and_say_what_they_learn_from() -> None:
     assert {"orpo", "dpo", "simpo", "cpo", "kto", "sft", "pretrain"} <= set(list_registered("objective"))
     for name in ("orpo", "dpo", "simpo", "cpo"):
         made: Any = resolve("objective", name)()
-        assert made.learns_from == "pairs"
+        assert made.data_kind == "pairs"
     kto: Any = resolve("objective", "kto")()
-    assert kto.learns_from == "labelled answers"
+    assert kto.data_kind == "labelled answers"
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "key", "got"),
     [
-        (lambda: ORPO(beta=0), "objective.beta: got 0, expected more than 0"),
-        (lambda: SimPO(gamma=-1), "objective.gamma: got -1, expected 0 or more"),
-        (lambda: CPO(label_smoothing=0.5), "objective.label_smoothing: got 0.5"),
-        (lambda: CPO(cpo_alpha=math.nan), "objective.cpo_alpha: got nan"),
-        (lambda: DPO(loss="sigmoit"), "did you mean 'sigmoid'"),  # type: ignore[arg-type]
-        (lambda: DPO(loss="ipo", label_smoothing=0.1), "which has no such term"),
+        (lambda: ORPO(beta=0), "beta", 0),
+        (lambda: SimPO(gamma=-1), "gamma", -1),
+        (lambda: CPO(label_smoothing=0.5), "label_smoothing", 0.5),
+        (lambda: CPO(cpo_alpha=math.nan), "cpo_alpha", math.nan),
+        (lambda: DPO(loss="sigmoit"), "loss", "sigmoit"),  # type: ignore[arg-type]
+        (lambda: DPO(loss="ipo", label_smoothing=0.1), "label_smoothing", 0.1),
     ],
 )
-def test_arguments_out_of_range_are_config_errors(make: Callable[[], Objective], message: str) -> None:
-    with pytest.raises(ConfigError, match="objective") as caught:
+def test_hyperparameter_out_of_range_raises_config_error(
+    make: Callable[[], Objective], key: str, got: object
+) -> None:
+    with pytest.raises(ConfigError) as error:
         make()
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert error.value.key == f"objective.{key}"
+    assert error.value.got is got or error.value.got == got
+    assert "\n" not in str(error.value)
+
+
+def test_dpo_with_misspelled_loss_suggests_the_nearest_name() -> None:
+    with pytest.raises(ConfigError) as error:
+        DPO(loss="sigmoit")  # type: ignore[arg-type]
+    assert "'sigmoid'" in error.value.fix

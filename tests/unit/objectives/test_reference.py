@@ -22,7 +22,7 @@ from xft.models.reference import (
     _dealt,
     build_reference,
 )
-from xft.objectives import DPO, KTO, Referenced, next_token, prepare_objective
+from xft.objectives import DPO, KTO, ObjectiveWithReference, next_token
 from xft.types import Batch, Sample
 
 
@@ -120,7 +120,10 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
             batch = collator.collate(samples, units)
             torch.testing.assert_close(kept(model, batch), live(model, batch), rtol=1e-5, atol=1e-5)
     batch = collate_padding_free(samples)
-    losses = [float(DPO(beta=0.3).against(each, model, batch).loss_sum.detach()) for each in (live, kept)]
+    losses = [
+        float(DPO(beta=0.3).loss_with_reference(each, model, batch).loss_sum.detach())
+        for each in (live, kept)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -172,15 +175,14 @@ def test_an_answer_that_was_not_cached_is_refused() -> None:
         kept(model, batch)
 
 
-def test_preparing_gives_an_objective_that_holds_its_reference() -> None:
-    ready = prepare_objective(DPO(), _setup(adapted_model()))
-    assert isinstance(ready, Referenced)
-    assert ready.count(collate_padding_free(pair_samples())) == 4
-    assert prepare_objective(next_token, _setup(adapted_model())) is next_token
+def test_bind_reference_returns_objective_with_its_reference() -> None:
+    ready = DPO().bind_reference(_setup(adapted_model()))
+    assert isinstance(ready, ObjectiveWithReference)
+    assert ready.count_targets(collate_padding_free(pair_samples())) == 4
+    assert next_token.bind_reference(_setup(adapted_model())) is next_token
     model = adapted_model()
-    kept = prepare_objective(
-        KTO(kl="zero", precompute_ref_log_probs=True),
-        _setup(model, judged_samples(), samples_per_example=1),
+    kept = KTO(kl="zero", precompute_ref_log_probs=True).bind_reference(
+        _setup(model, judged_samples(), samples_per_example=1)
     )
     live = KTO(kl="zero")(model, collate_padding_free(judged_samples()))
     got = kept(model, collate_padding_free(judged_samples()))

@@ -17,7 +17,7 @@ from xft.checkpoint.snapshot import STATE
 from xft.checkpoint.writer import Job, check_free, write_checkpoint
 from xft.data import Prepared
 from xft.models import TrainingModel, unwrap
-from xft.objectives import count_targets
+from xft.objectives import as_objective
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.training.dry_run.estimate import Costs, forecast
@@ -138,7 +138,7 @@ class Rehearsal:
         batches = [loop.collator.collate(loop.samples, examples) for examples in window]
         inner = unwrap(strategy.model)
         assert isinstance(inner, TrainingModel)
-        targets = sum(count_targets(inner.objective, each) for each in batches)
+        targets = sum(as_objective(inner.objective).count_targets(batch) for batch in batches)
         for number, batch in enumerate(batches, 1):
             text = f"{batch.num_tokens:,} tokens, {batch.num_targets:,} of them trained"
             through = strategy.model.register_forward_hook(

@@ -55,7 +55,7 @@ def watch(config: Path, run: Path, wait: bool) -> Times:
         computed.append(begun - ended[0])
         beside.append(runner.was_busy if len(computed) > 1 else False)
         after_step(self, runner)
-        runner.was_busy = any(each.name == "xft-saver" for each in threading.enumerate())
+        runner.was_busy = any(each.name == "xft-checkpoint-writer" for each in threading.enumerate())
         ended[0] = time.perf_counter()
         still.append(ended[0] - begun)
 

@@ -68,6 +68,7 @@ class Points:
     def install(self) -> None:
         """Wrap the functions."""
         from xft.checkpoint import writer
+        from xft.checkpoint.checkpointer import Checkpointer
         from xft.data.dataset_config import DataSet
         from xft.models import CausalLMConfig
         from xft.strategies import SingleDevice
@@ -81,7 +82,7 @@ class Points:
             (SingleDevice, "step", "step"),
             (validation, "evaluate", "validation"),
             (sample_generation, "ask", "questions"),
-            (Runner, "snapshot", "copying"),
+            (Checkpointer, "copy_run", "copying"),
             (writer, "write_checkpoint", "saving"),
             (Runner, "write_final", "end"),
         )

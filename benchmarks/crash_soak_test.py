@@ -135,11 +135,11 @@ def one_run(folder: Path, reference: Reference, chance: random.Random, tally: Ta
 
 def _out_of_order(run: Path) -> str | None:
     """What a kill must not leave: a link to nothing, or to a checkpoint that is not whole."""
-    from xft.checkpoint.directory import damage
+    from xft.checkpoint.directory import corruption_of
 
     for name in ("last", "best"):
         link = run / "checkpoints" / name
-        if link.is_symlink() and (wrong := damage(link.resolve())):
+        if link.is_symlink() and (wrong := corruption_of(link.resolve())):
             return f"{name} points at {os.readlink(link)}: {wrong}"
     return None
 

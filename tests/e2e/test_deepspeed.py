@@ -300,5 +300,5 @@ def test_a_run_goes_on_with_another_stage_and_other_ranks(runs: Runs, name: str,
 
 def test_the_change_of_ranks_is_said(runs: Runs) -> None:
     log = (runs.folder / "one-then-3" / "train.log").read_text()
-    assert "the run began on 1 rank and goes on with 2: accumulation 4 → 2" in log
-    assert "the random numbers of rank 1 begin with the seed" in log
+    assert "world size changed from 1 to 2: gradient_accumulation_steps 4 → 2" in log
+    assert "RNG state of rank 1 is initialized from the seed" in log

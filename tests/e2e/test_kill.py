@@ -91,7 +91,7 @@ def test_signals_save_and_end_and_the_run_goes_on_bit_equally(tiny_run: Path, tm
         _, error = process.communicate(timeout=60)
         assert process.returncode == code, error
         last = os.readlink(run / "checkpoints" / "last")
-        assert f"saved {last}; go on with --resume" in error
+        assert f"saved {last}; continue with --resume" in error
         assert records(run, "train")[-1]["step"] == int(last.removeprefix("step_"))
         assert "Traceback" not in error
     finish(tiny_run, run, "--resume")
@@ -130,7 +130,7 @@ def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Pat
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "go on with --resume" in error
+    assert "continue with --resume" in error
     finish(tiny_run, run, "--resume", ranks=2)
     train = [str(tiny_run), "--work-dir", str(tmp_path / "whole"), "--launcher", "pytorch", *OPTIONS]
     whole = run_on_ranks(2, ROOT / "tools" / "train.py", *train)

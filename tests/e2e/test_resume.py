@@ -127,7 +127,7 @@ def test_other_data_is_refused(
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-3]))
     assert main(["train", str(tiny_run), "--work-dir", str(broken_off), "--resume"]) == 5
-    assert "other data" in capsys.readouterr().err
+    assert "the data or the batch shape differs" in capsys.readouterr().err
 
 
 def test_a_resumed_run_still_shows_the_answers_from_before_the_first_step(

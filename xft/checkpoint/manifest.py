@@ -1,7 +1,7 @@
-"""The manifest of a checkpoint: size and SHA-256 of every file, so that damage is recognised.
+"""The manifest of a checkpoint: size and SHA-256 of every file, so that corruption is detected.
 
 ``manifest.json`` is written last. It reads ``{"format": 1, "files": {NAME: {"size": BYTES,
-"sha256": HEX}}}``. A folder whose files match it is whole; one without it was not finished.
+"sha256": HEX}}}``. A folder whose files match it is complete; a folder without it is unfinished.
 """
 
 import hashlib
@@ -19,98 +19,106 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-def seal(folder: Path, proven: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Put everything in a folder on the disk, and write its manifest.
+def write_manifest(folder: Path, verified: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Fsync all files of a folder and write its manifest.
 
     Args:
         folder: the folder.
-        proven: what ``prove`` gave of files that are on the disk already, by name.
+        verified: results of ``fsync_and_verify`` by file name; these files are not read again.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: a file cannot be written to the disk.
     """
-    files: dict[str, Any] = {}
-    for each in sorted(folder.rglob("*")):
-        if each.is_file():
-            name = each.relative_to(folder).as_posix()
-            files[name] = proven[name] if name in proven else _settle(each)
+    entries: dict[str, Any] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            name = file.relative_to(folder).as_posix()
+            entries[name] = verified[name] if name in verified else _fsync_and_digest(file)
     path = folder / MANIFEST
-    path.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n", encoding="utf-8")
-    flush(path)
-    for each in [*(each for each in folder.rglob("*") if each.is_dir()), folder]:
-        flush(each)
+    path.write_text(json.dumps({"format": FORMAT, "files": entries}, indent=1) + "\n", encoding="utf-8")
+    fsync_path(path)
+    for inner in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        fsync_path(inner)
 
 
-def prove(path: Path) -> dict[str, Any]:
-    """Put a file on the disk, and see that the disk gives it back.
+def fsync_and_verify(path: Path) -> dict[str, Any]:
+    """Fsync a file and compare what the disk returns with what was written.
 
     Returns:
-        Its size and checksum, for ``seal``.
+        Its manifest entry: ``size`` and ``sha256``.
 
     Raises:
-        OSError: the disk does not take it.
-        CheckpointError: the disk gives back something else.
+        OSError: the file cannot be written to the disk.
+        CheckpointError: the disk returns other content.
     """
-    found = _settle(path)
-    if _digest(path) != found["sha256"]:
-        raise CheckpointError(f"what the disk gives back of {path.name} is not what was written")
-    return found
+    entry = _fsync_and_digest(path)
+    if (digest := _sha256(path)) != entry["sha256"]:
+        raise CheckpointError(
+            f"{path.name}: the content read back from the disk differs from the content written",
+            key=path.name,
+            got=digest,
+            expected=entry["sha256"],
+        )
+    return entry
 
 
-def damage(folder: Path, required: Iterable[str] = (), unread: Iterable[str] = ()) -> str | None:
-    """What is wrong with a folder that has been sealed, or ``None``.
+def find_corruption(folder: Path, required: Iterable[str] = (), skip: Iterable[str] = ()) -> str | None:
+    """Check a folder against its manifest.
 
-    Every file is read. Files that the manifest does not name are let pass: nothing reads them.
+    Files that the manifest does not list are ignored: nothing reads them.
 
     Args:
         folder: the folder.
-        required: names that the manifest must have.
-        unread: files that are not read again, as they have just been proven.
+        required: names that the manifest must list.
+        skip: files whose content is not read, because it has just been verified.
+
+    Returns:
+        The first problem, or ``None``.
     """
     if not folder.is_dir():
-        return "it is not there"
+        return "the folder does not exist"
     try:
-        named = files_of(folder)
-        missing = [each for each in required if each not in named]
+        entries = read_manifest(folder)
+        missing = [name for name in required if name not in entries]
         if missing:
-            return f"{MANIFEST} does not name {missing[0]}"
-        return next(_wrong(folder, named, set(unread)), None)
+            return f"{MANIFEST} does not list {missing[0]}"
+        return next(_mismatches(folder, entries, set(skip)), None)
     except CheckpointError as error:
         return str(error)
     except OSError as error:
         return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
 
 
-def files_of(folder: Path) -> dict[str, Any]:
-    """The files that a manifest names, each with ``size`` and ``sha256``.
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the entries of a manifest: ``size`` and ``sha256`` by file name.
 
     Raises:
-        CheckpointError: there is no manifest, it is broken, or it names a file outside its folder.
+        CheckpointError: the manifest is missing or invalid, or lists a file outside its folder.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise CheckpointError(f"it has no {MANIFEST}, so it was not finished")
+        raise CheckpointError(f"{MANIFEST} is missing: the checkpoint is unfinished", key=MANIFEST)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
-            raise CheckpointError(f"{MANIFEST} has format {found['format']!r}, expected {FORMAT}")
-        files: dict[str, Any] = {
-            str(name): {"size": int(each["size"]), "sha256": str(each["sha256"])}
-            for name, each in found["files"].items()
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise CheckpointError(key=f"{MANIFEST}: format", got=content["format"], expected=str(FORMAT))
+        entries: dict[str, Any] = {
+            str(name): {"size": int(entry["size"]), "sha256": str(entry["sha256"])}
+            for name, entry in content["files"].items()
         }
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{MANIFEST} is broken") from error
-    for name in files:
-        if not _stays_inside(name):
-            raise CheckpointError(f"{MANIFEST} names {name!r}, which is outside its folder")
-    return files
+        raise CheckpointError(f"{MANIFEST} is not a valid manifest", key=MANIFEST) from error
+    for name in entries:
+        if not _is_relative(name):
+            raise CheckpointError(key=f"{MANIFEST}: files", got=name, expected="a path inside its folder")
+    return entries
 
 
-def flush(path: Path) -> None:
-    """Put a file or a folder on the disk.
+def fsync_path(path: Path) -> None:
+    """Fsync a file or a folder.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: it cannot be written to the disk.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -119,41 +127,41 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _settle(path: Path) -> dict[str, Any]:
-    """Put a file on the disk; its size and checksum."""
-    flush(path)
-    found = {"size": path.stat().st_size, "sha256": _digest(path)}
-    _forget(path)
-    return found
+def _fsync_and_digest(path: Path) -> dict[str, Any]:
+    """Fsync a file and return its manifest entry."""
+    fsync_path(path)
+    entry = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    _drop_page_cache(path)
+    return entry
 
 
-def _wrong(folder: Path, named: dict[str, Any], unread: Set[str]) -> Iterator[str]:
-    inside = folder.resolve()
-    for name, each in named.items():
+def _mismatches(folder: Path, entries: dict[str, Any], skip: Set[str]) -> Iterator[str]:
+    root = folder.resolve()
+    for name, entry in entries.items():
         path = folder / name
         if not os.path.lexists(path):
             yield f"{name} is missing"
-        # A link may lead out of the folder; a pipe would never end.
-        elif not (stat.S_ISREG(path.lstat().st_mode) and path.resolve().parent.is_relative_to(inside)):
-            yield f"{name} is no ordinary file in this folder"
-        elif path.stat().st_size != each["size"]:
-            yield f"{name} has {path.stat().st_size} bytes, expected {each['size']}"
-        elif name not in unread and _digest(path) != each["sha256"]:
-            yield f"{name} has another checksum than {MANIFEST} says"
+        # A symlink may leave the folder; reading a pipe would block forever.
+        elif not (stat.S_ISREG(path.lstat().st_mode) and path.resolve().parent.is_relative_to(root)):
+            yield f"{name} is not a regular file in this folder"
+        elif path.stat().st_size != entry["size"]:
+            yield f"{name} has {path.stat().st_size} bytes, expected {entry['size']}"
+        elif name not in skip and _sha256(path) != entry["sha256"]:
+            yield f"{name} has a different checksum than {MANIFEST} lists"
 
 
-def _stays_inside(name: str) -> bool:
+def _is_relative(name: str) -> bool:
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _forget(path: Path) -> None:
-    """Take a file out of the system's cache, so that the next reader gets what the disk has."""
+def _drop_page_cache(path: Path) -> None:
+    """Evict a file from the page cache, so that the next read comes from the disk."""
     if hasattr(os, "posix_fadvise"):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The weights that a checkpoint holds: how they are copied, written, and put back."""
+"""The weights in a checkpoint: copy them to CPU memory, write them, and load them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -10,154 +10,162 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xft.checkpoint.manifest import files_of
+from xft.checkpoint.manifest import read_manifest
 from xft.checkpoint.protocol import Strategy
-from xft.checkpoint.state_tree import to_host
+from xft.checkpoint.state_tree import copy_to_cpu
 from xft.compat.peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from xft.errors import CheckpointError
-from xft.models.param_shapes import full_nbytes
+from xft.models.param_shapes import full_nbytes, is_sharded
 
 _ADAPTER = "adapter_model.safetensors"
 
 
-class Gather(Protocol):
-    """Makes weights whole while it lasts, where ranks have them in shares."""
+class FullParamsContext(Protocol):
+    """A function that returns a context in which sharded parameters are unsharded."""
 
     def __call__(self, parameters: list[nn.Parameter], /) -> AbstractContextManager[None]:
-        """Make these whole."""
+        """Unshard these parameters."""
 
 
-def _whole_already(parameters: list[nn.Parameter], /) -> AbstractContextManager[None]:
+def _no_gather(parameters: list[nn.Parameter], /) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def copy_weights(
+def gather_cpu_state_dict(
     model: nn.Module,
     reuse: Mapping[str, Tensor] = MappingProxyType({}),
-    gathered: Gather = _whole_already,
+    summon_full_params: FullParamsContext = _no_gather,
     keep: bool = True,
 ) -> dict[str, Tensor]:
-    """The weights that a checkpoint holds, in the memory of the host: those of the adapter, or all.
+    """Copy the weights that a checkpoint stores to CPU memory: the adapter's, or all of a full model.
 
     Args:
-        model: on any device.
-        reuse: copies of an earlier time, by name, that are written over.
-        gathered: makes weights whole; all ranks must then call this.
-        keep: whether this rank wants the copies; else it only takes part.
+        model: the transformers or peft model, on any device.
+        reuse: earlier copies by name, which are overwritten.
+        summon_full_params: unshards parameters; if it is collective, so is this function.
+        keep: whether this rank returns the copies; other ranks only take part.
     """
     copies: dict[Any, Tensor] = {}
-    out: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
 
-    def take(name: str, live: Tensor, place: Any) -> None:
-        if place not in copies:
-            copies[place] = to_host(live, reuse.get(name))
-        out[name] = copies[place]
+    def add(name: str, live: Tensor, storage: Any) -> None:
+        if storage not in copies:
+            copies[storage] = copy_to_cpu(live, reuse.get(name))
+        state[name] = copies[storage]
 
     if isinstance(model, PeftModel):
-        with gathered([each for each in model.parameters() if each.requires_grad]):
+        with summon_full_params([param for param in model.parameters() if param.requires_grad]):
             if keep:
-                for name, each in get_peft_model_state_dict(model, save_embedding_layers=False).items():
-                    take(name, each, _place(each) if each.numel() else name)
-        return out
+                for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items():
+                    add(name, tensor, _storage_key(tensor) if tensor.numel() else name)
+        return state
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, each in model.state_dict().items():
-        shared = [parameters[name]] if name in parameters else []
-        if not keep and not hasattr(parameters.get(name), "ds_id"):
+    for name, tensor in model.state_dict().items():
+        param = parameters.get(name)
+        sharded = param is not None and is_sharded(param)
+        if not keep and not sharded:
             continue
-        with gathered(shared):
-            live = shared[0].data if shared else each
-            # What is gathered for a moment may lie where another weight lay before it.
-            partitioned = shared and hasattr(shared[0], "ds_id")
+        with summon_full_params([] if param is None else [param]):
+            live = tensor if param is None else param.data
             if keep:
-                take(name, live, id(shared[0]) if partitioned else _place(live) if live.numel() else name)
-    return out
+                # A gathered parameter may be at the address of another that was gathered before it.
+                add(name, live, id(param) if sharded else _storage_key(live) if live.numel() else name)
+    return state
 
 
-def _place(weight: Tensor) -> tuple[Any, ...]:
-    """Weights that share their memory share their copy, so that they are written once."""
-    return weight.device, weight.data_ptr(), weight.shape, weight.stride()
+def _storage_key(tensor: Tensor) -> tuple[Any, ...]:
+    """Identify the memory of a tensor: tied weights share one copy, which is written once."""
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def weights_writer(model: nn.Module) -> Callable[[Mapping[str, Tensor], Path], None]:
-    """A function that writes copied weights into a folder as ``save_pretrained`` writes live ones.
+    """Return a function that writes copied weights to a folder as ``save_pretrained`` writes live ones.
 
-    What it writes beside the weights is incomplete: ``Snapshot.parts`` is to be written on top.
+    Its files other than the weights are incomplete: ``Snapshot.static_files`` overwrite them.
     """
     if isinstance(model, PeftModel):
         return lambda weights, folder: save_file(dict(weights), folder / _ADAPTER, {"format": "pt"})
-    whole: Any = model
-    return lambda weights, folder: whole.save_pretrained(folder, state_dict=dict(weights))
+    full: Any = model
+    return lambda weights, folder: full.save_pretrained(folder, state_dict=dict(weights))
 
 
-def placeholders(model: nn.Module) -> dict[str, Tensor]:
-    """Weights for ``save_pretrained`` that take no time: what they are saved for is the files beside."""
+def shape_placeholders(model: nn.Module) -> dict[str, Tensor]:
+    """Return tiny weights for a call of ``save_pretrained`` that is made for its other files."""
     return dict.fromkeys(model.state_dict(), torch.zeros(1)) if isinstance(model, PeftModel) else {}
 
 
-def estimate(model: nn.Module, optimizer: bool) -> int:
-    """Bytes that a checkpoint will take, nearly, before the optimizer has any state: two numbers
-    for each trained weight, as AdamW keeps them."""
-    trained = sum(full_nbytes(each) for each in model.parameters() if each.requires_grad)
-    whole = not isinstance(model, PeftModel)
-    weights = sum(full_nbytes(each) for each in model.parameters()) if whole else trained
-    return int(weights + (2 * trained if optimizer else 0))
+def estimate_checkpoint_bytes(model: nn.Module, optimizer: bool) -> int:
+    """Estimate the size of a checkpoint before the optimizer has any state.
+
+    The optimizer state is estimated as two numbers per trainable parameter, as in AdamW.
+    """
+    trainable = sum(full_nbytes(param) for param in model.parameters() if param.requires_grad)
+    is_full = not isinstance(model, PeftModel)
+    weights = sum(full_nbytes(param) for param in model.parameters()) if is_full else trainable
+    return int(weights + (2 * trainable if optimizer else 0))
 
 
-def load_weights_into(model: nn.Module, folder: Path, strategy: Strategy | None = None) -> None:
-    """Put the weights of a checkpoint into a model of the same shape. Only files that its manifest
-    names are read.
+def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None = None) -> None:
+    """Load the weights of a checkpoint into a model of the same shape.
+
+    Only files that the manifest lists are read.
 
     Args:
-        model: bare.
+        model: the transformers or peft model.
         folder: the checkpoint.
-        strategy: that the model is prepared by, where it is.
+        strategy: the strategy that prepared the model, if any.
 
     Raises:
-        CheckpointError: names do not match.
-        RuntimeError: shapes do not.
+        CheckpointError: the parameter names differ.
+        RuntimeError: the parameter shapes differ.
     """
     if isinstance(model, PeftModel):
-        trained = [each for each in model.parameters() if each.requires_grad]
-        with strategy.gathered(trained, write=True) if strategy is not None else nullcontext():
+        trainable = [param for param in model.parameters() if param.requires_grad]
+        with strategy.gathered(trainable, write=True) if strategy is not None else nullcontext():
             result = set_peft_model_state_dict(model, load_file(folder / _ADAPTER))
-        wrong = list(result.unexpected_keys)
+        mismatched = list(result.unexpected_keys)
     else:
-        wrong = _load_whole(model, _read_whole(folder), strategy)
-        if wrong:
+        mismatched = _load_full(model, _read_full(folder), strategy)
+        if mismatched:
             # Some models are saved under other names than they have in memory, or in other pieces.
-            # Their own loader knows how to turn them back.
-            kind: Any = type(model)
-            again = kind.from_pretrained(folder, dtype=next(model.parameters()).dtype)
-            wrong = _load_whole(model, again.state_dict(), strategy)
-    if wrong:
+            # Their own loader converts them.
+            cls: Any = type(model)
+            converted = cls.from_pretrained(folder, dtype=next(model.parameters()).dtype)
+            mismatched = _load_full(model, converted.state_dict(), strategy)
+    if mismatched:
         raise CheckpointError(
-            f"{folder}: belongs to another model ({len(wrong)} names such as {wrong[0]!r})"
+            f"{folder} belongs to another model ({len(mismatched)} parameter names differ, such as "
+            f"{mismatched[0]!r})",
+            key=str(folder),
+            got=mismatched,
         )
 
 
-def _read_whole(folder: Path) -> dict[str, Tensor]:
+def _read_full(folder: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
-    for name in sorted(files_of(folder)):
+    for name in sorted(read_manifest(folder)):
         if name.startswith("model") and name.endswith(".safetensors"):
             weights |= load_file(folder / name)
     if not weights:
-        raise CheckpointError(f"{folder}: holds no weights of a whole model")
+        raise CheckpointError(
+            f"{folder} has no weights of a full model", key=str(folder), expected="model*.safetensors"
+        )
     return weights
 
 
-def _load_whole(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strategy | None) -> list[str]:
-    """Returns the names that do not match."""
+def _load_full(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strategy | None) -> list[str]:
+    """Load all weights and return the names that differ."""
     tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
     if strategy is None or not strategy.together:
         missing, unexpected = model.load_state_dict(weights, strict=False)
-        return [*(each for each in missing if each not in tied), *unexpected]
-    # Torch would compare with the shape of a share.
-    own = model.state_dict(keep_vars=True)
-    wrong = [each for each in own if each not in weights and each not in tied]
-    wrong += [each for each in weights if each not in own]
-    for name, each in own.items():
-        if name in weights and isinstance(each, nn.Parameter):
-            strategy.put(each, weights[name])
+        return [*(name for name in missing if name not in tied), *unexpected]
+    # load_state_dict would compare shapes with those of shards.
+    live = model.state_dict(keep_vars=True)
+    mismatched = [name for name in live if name not in weights and name not in tied]
+    mismatched += [name for name in weights if name not in live]
+    for name, tensor in live.items():
+        if name in weights and isinstance(tensor, nn.Parameter):
+            strategy.put(tensor, weights[name])
         elif name in weights:
-            each.copy_(weights[name])
-    return wrong
+            tensor.copy_(weights[name])
+    return mismatched

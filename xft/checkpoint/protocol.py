@@ -14,7 +14,7 @@ class Strategy(Protocol):
     Attributes:
         model: the wrapped training model.
         optimizer: optimizer of the trainable parameters.
-        schedule: learning-rate scheduler.
+        lr_scheduler: learning-rate scheduler.
         device: device of this rank.
         rank: rank of this process.
         world_size: number of ranks.

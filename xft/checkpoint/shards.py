@@ -1,9 +1,9 @@
-"""Shares of a checkpoint: what each rank writes itself, and what is read of it later.
+"""Shards of a checkpoint: the file that each rank writes, and their collection by rank 0.
 
-Under ZeRO each rank has a piece of the optimizer's state. Sent to the first rank, it would have to fit
-into the memory of that host, and one process would write it all; so each rank writes a file of its own, and
-the first one takes them into the checkpoint. The state says which numbers of which tensor lie in which file, so
-any number of ranks can read it back, each what it wants.
+Under ZeRO each rank holds a shard of the optimizer state. Gathering it would require the whole state to
+fit into the memory of rank 0 and one process to write all of it. Instead each rank writes its own file,
+and rank 0 moves the files into the checkpoint. The state records which elements of which tensor are in
+which file, so that any number of ranks can read the elements that they need.
 """
 
 import json
@@ -21,163 +21,170 @@ from torch import Tensor
 from xft.checkpoint import manifest
 from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.sharded import ShardedTensorReader, ShardLocation
+from xft.checkpoint.state_tree import LocalShards
 from xft.errors import CheckpointError
 
-PAUSE = 0.05
-"""Seconds between two looks for the shares of other ranks."""
+POLL_INTERVAL_S = 0.05
+"""Seconds between two checks for the shards of other ranks, which may be on other machines."""
 
 
-def file_of(rank: int, world_size: int) -> str:
-    """The name of a rank's file."""
+def shard_filename(rank: int, world_size: int) -> str:
+    """Return the name of a rank's file."""
     return f"training_state-{rank + 1:05}-of-{world_size:05}.safetensors"
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one rank writes of a checkpoint.
+class CheckpointShard:
+    """The part of a checkpoint that one rank writes.
 
     Attributes:
-        rank: of it.
-        world_size: how many ranks there are.
-        name: of this save, the same on all ranks; no two saves of a run have the same.
-        tensors: flat pieces, in the memory of the host.
-        minutes: how long the first rank waits for the others.
+        rank: rank of this process.
+        world_size: number of ranks.
+        name: name of this save: the same on all ranks, unique within a run.
+        tensors: flat shards in CPU memory.
+        timeout_minutes: how long rank 0 waits for the others.
     """
 
     rank: int
     world_size: int
     name: str
     tensors: dict[str, Tensor]
-    minutes: float
+    timeout_minutes: float
 
     @property
-    def size(self) -> int:
-        """Bytes that the shares of all ranks take, nearly: they are equally large."""
-        return self.world_size * sum(each.nbytes for each in self.tensors.values())
+    def total_bytes(self) -> int:
+        """Approximate bytes of the shards of all ranks, which are equally large."""
+        return self.world_size * sum(tensor.nbytes for tensor in self.tensors.values())
 
     def folder(self, root: Path) -> Path:
-        """Where ranks leave their files until the first one takes them."""
+        """Return the folder in which all ranks leave their files for rank 0."""
         return root / f".{self.name}.shards"
 
     def write(self, root: Path) -> None:
-        """Write this rank's file, see that it is on the disk, and leave a note beside it. What goes wrong is
-        noted too, for the first rank waits.
+        """Write and verify this rank's file, then its completion marker.
+
+        A failure is recorded in the marker too, because rank 0 waits for it.
 
         Raises:
-            OSError: the disk does not take it.
-            CheckpointError: the disk gives back something else.
+            OSError: the file cannot be written to the disk.
+            CheckpointError: the disk returns other content.
         """
         folder = self.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / file_of(self.rank, self.world_size)
+        path = folder / shard_filename(self.rank, self.world_size)
         try:
             save_file(self.tensors, path)
-            note = manifest.prove(path)
+            entry = manifest.fsync_and_verify(path)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            _leave(path, {"error": f"rank {self.rank}: {reason}"})
+            _write_json_atomic(_completion_marker(path), {"error": f"rank {self.rank}: {reason}"})
             raise
-        _leave(path, note)
+        _write_json_atomic(_completion_marker(path), entry)
 
-    def collect(self, root: Path, into: Path) -> dict[str, Any]:
-        """Wait for the files of all ranks, and move them.
+    def collect(self, root: Path, target: Path) -> dict[str, Any]:
+        """Wait for the files of all ranks and move them into the checkpoint.
 
         Args:
-            root: the folder of the checkpoints.
-            into: the folder of this one.
+            root: the checkpoint directory.
+            target: the temporary folder of this checkpoint.
 
         Returns:
-            Size and checksum of each file, by its name.
+            The manifest entry of each file by name.
 
         Raises:
-            CheckpointError: a rank could not write, or has not written in that time.
+            CheckpointError: a rank failed to write its file or exceeded the timeout.
         """
-        folder, found = self.folder(root), {}
-        end = time.monotonic() + 60 * self.minutes
+        folder = self.folder(root)
+        entries: dict[str, Any] = {}
+        deadline = time.monotonic() + 60 * self.timeout_minutes
         for rank in range(self.world_size):
-            path = folder / file_of(rank, self.world_size)
-            while not (note := _note_of(path)).exists():
-                if time.monotonic() > end:
+            path = folder / shard_filename(rank, self.world_size)
+            marker = _completion_marker(path)
+            while not marker.exists():
+                if time.monotonic() > deadline:
                     raise CheckpointError(
-                        f"rank {rank} has not written its share within {self.minutes:g} minutes"
+                        f"rank {rank} has not written its shard within {self.timeout_minutes:g} minutes",
+                        key=f"rank {rank}",
+                        expected=f"a shard within {self.timeout_minutes:g} minutes",
                     )
-                time.sleep(PAUSE)
-            said = json.loads(note.read_text(encoding="utf-8"))
-            if "error" in said:
-                raise CheckpointError(said["error"])
-            os.rename(path, into / path.name)
-            note.unlink()
-            found[path.name] = said
+                time.sleep(POLL_INTERVAL_S)
+            entry = json.loads(marker.read_text(encoding="utf-8"))
+            if "error" in entry:
+                raise CheckpointError(entry["error"], key=f"rank {rank}")
+            os.rename(path, target / path.name)
+            marker.unlink()
+            entries[path.name] = entry
         folder.rmdir()
-        return found
+        return entries
 
 
-def take_share(
-    strategy: Strategy, step: int, shares: Mapping[str, tuple[int, Tensor]]
-) -> tuple[Share | None, list[dict[str, list[int]]]]:
-    """What this rank writes of a checkpoint. All ranks must call it.
+def make_shard(
+    strategy: Strategy, step: int, local: LocalShards
+) -> tuple[CheckpointShard | None, list[dict[str, list[int]]]]:
+    """Prepare the part of a checkpoint that this rank writes. Collective if there are shards.
 
     Args:
-        strategy: what trains.
-        step: of the checkpoint.
-        shares: of ``state.pack``.
+        strategy: the strategy.
+        step: step of the checkpoint.
+        local: shards that ``flatten_state`` copied.
 
     Returns:
-        The share, ``None`` where ranks have none; and for each rank where its piece of each tensor begins,
-        and how many numbers it has.
+        The shard, ``None`` if nothing is sharded; and for each rank ``[offset, numel]`` of its shard of
+        each tensor.
     """
-    if not shares:
+    if not local:
         return None, []
-    own = {name: [begin, each.numel()] for name, (begin, each) in shares.items()}
-    said = strategy.gather((time.time_ns(), own))
-    share = Share(
+    spans = {name: [offset, tensor.numel()] for name, (offset, tensor) in local.items()}
+    # The clock of rank 0 names the save.
+    gathered = strategy.gather((time.time_ns(), spans))
+    shard = CheckpointShard(
         rank=strategy.rank,
         world_size=strategy.world_size,
-        name=f"step_{step}.{said[0][0]}",
-        tensors={name: each for name, (_, each) in shares.items()},
-        minutes=strategy.timeout_minutes,
+        name=f"step_{step}.{gathered[0][0]}",
+        tensors={name: tensor for name, (_, tensor) in local.items()},
+        timeout_minutes=strategy.timeout_minutes,
     )
-    return share, [places for _, places in said]
+    return shard, [rank_spans for _, rank_spans in gathered]
 
 
-def sweep(root: Path, current: Share | None) -> None:
-    """Take away what ranks left of saves that the first one had given up by then.
+def remove_stale_shards(root: Path, current: CheckpointShard | None) -> None:
+    """Remove shard directories of saves that rank 0 has already abandoned.
 
     Args:
-        root: the folder of the checkpoints.
-        current: what is being written now, and stays.
+        root: the checkpoint directory.
+        current: the shard being written, which is kept.
     """
-    for each in root.glob(".step_*.shards"):
-        if current is None or each != current.folder(root):
-            shutil.rmtree(each, ignore_errors=True)
+    for folder in root.glob(".step_*.shards"):
+        if current is None or folder != current.folder(root):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def reader(
-    folder: Path, places: Sequence[Mapping[str, Sequence[int]]]
+def open_shards(
+    folder: Path, spans: Sequence[Mapping[str, Sequence[int]]]
 ) -> Callable[[str, Sequence[int]], ShardedTensorReader]:
-    """Finds the tensors of a checkpoint that ranks have written in pieces, by name and shape.
+    """Return a function that opens a sharded tensor of a checkpoint by name and shape.
 
     Args:
         folder: the checkpoint.
-        places: what ``take_share`` gave.
+        spans: the second result of ``make_shard``.
     """
-    files = [folder / file_of(rank, len(places)) for rank in range(len(places))]
+    files = [folder / shard_filename(rank, len(spans)) for rank in range(len(spans))]
 
-    def find(name: str, shape: Sequence[int]) -> ShardedTensorReader:
-        spans = [(int(begin), int(count)) for begin, count in (each[name] for each in places)]
-        shards = [ShardLocation(file, *span) for file, span in zip(files, spans, strict=True)]
+    def open_tensor(name: str, shape: Sequence[int]) -> ShardedTensorReader:
+        shards = [
+            ShardLocation(file, int(offset), int(numel))
+            for file, (offset, numel) in zip(files, (rank_spans[name] for rank_spans in spans), strict=True)
+        ]
         return ShardedTensorReader(name, shape, shards)
 
-    return find
+    return open_tensor
 
 
-def _note_of(path: Path) -> Path:
+def _completion_marker(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _leave(path: Path, said: Mapping[str, Any]) -> None:
-    """Leave a note, whole or not at all."""
-    note = _note_of(path)
-    half = note.with_suffix(".tmp")
-    half.write_text(json.dumps(said), encoding="utf-8")
-    os.replace(half, note)
+def _write_json_atomic(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,179 +1,172 @@
-"""What a checkpoint holds: how it is taken from a training, written, read and put back.
+"""A checkpoint in memory: take it from a training run, write it, and load it back.
 
-A checkpoint is a saved model (see ``xft.models.saved_model``), and beside it the state of the
-training: optimizer, schedule, random numbers of every rank, and what the runner remembers. All
-of it is safetensors and JSON; reading it runs no code.
+A checkpoint is a saved model (see ``xft.models.saved_model``) together with the training state:
+optimizer, scheduler, random number generators of all ranks, and :class:`RunState`. All of it is
+safetensors and JSON; reading it runs no code.
 
-It is taken in two moves. A :class:`Snapshot` copies everything into the memory of the host,
-while training waits; writing it to the disk is then a thread's work, while training goes on.
+Saving has two phases. A :class:`Snapshot` copies everything to CPU memory while training waits; a
+thread then writes it to the disk while training continues.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
-from xft.checkpoint.model_weights import load_weights_into
+from xft.checkpoint.model_weights import load_model_weights
 from xft.checkpoint.protocol import Strategy
-from xft.checkpoint.shards import Share, reader
-from xft.checkpoint.state_tree import Shares, pack, set_random_state, unpack
+from xft.checkpoint.resume_state import STATE_FILE, TENSORS_FILE, ResumeState, RunState
+from xft.checkpoint.shards import CheckpointShard, open_shards
+from xft.checkpoint.state_tree import LocalShards, flatten_state, set_rng_state, unflatten_state
 from xft.errors import CheckpointError
 from xft.models import unwrap
 
-STATE = "training_state.json"
-TENSORS = "training_state.safetensors"
-_KEYS = {"step", "tokens_seen", "hooks", "training", "data_fingerprint", "batching", "shards"}
+_READ_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    SafetensorError,
+)
+"""Errors raised by the readers of a corrupt file."""
 
 
 @dataclass
 class Snapshot:
-    """A training at a step, in the memory of the host.
+    """A training run at a step, in CPU memory.
 
     Attributes:
-        step: optimizer steps taken.
-        state: what ``training_state.json`` will say.
-        tensors: of the state.
-        weights: of the model, or of its adapter.
-        parts: the files of the saved model that do not change in a run, by name.
-        write_weights: writes weights into a folder.
-        share: what each rank writes itself, where ranks have the state in shares.
+        run: position and settings of the run.
+        training: flattened optimizer, scheduler and RNG state.
+        spans: for each rank, ``[offset, numel]`` of its shard of each sharded tensor.
+        tensors: tensors of ``training`` by name.
+        weights: weights of the model or its adapter by name.
+        static_files: content of the files of the saved model that do not change during a run, by name.
+        write_weights: writes weights to a folder.
+        shard: the part that this rank writes separately; ``None`` if nothing is sharded.
     """
 
-    step: int
-    state: dict[str, Any]
+    run: RunState
+    training: Any
+    spans: Sequence[Mapping[str, Sequence[int]]]
     tensors: dict[str, Tensor]
     weights: dict[str, Tensor]
-    parts: Mapping[str, bytes]
+    static_files: Mapping[str, bytes]
     write_weights: Callable[[Mapping[str, Tensor], Path], None]
-    share: Share | None = None
+    shard: CheckpointShard | None = None
 
     @property
-    def size(self) -> int:
-        """Bytes that it will take on the disk, nearly."""
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self.run.step
+
+    @property
+    def total_bytes(self) -> int:
+        """Approximate bytes on the disk, including the shards of all ranks."""
         tensors = {
-            each.data_ptr(): each.nbytes for each in (*self.tensors.values(), *self.weights.values())
+            tensor.data_ptr(): tensor.nbytes for tensor in (*self.tensors.values(), *self.weights.values())
         }
-        shared = 0 if self.share is None else self.share.size
-        own = sum(tensors.values()) + sum(map(len, self.parts.values())) + len(json.dumps(self.state))
-        return own + shared
+        sharded = 0 if self.shard is None else self.shard.total_bytes
+        return (
+            sum(tensors.values()) + sum(map(len, self.static_files.values())) + len(self._json()) + sharded
+        )
 
     def write(self, folder: Path) -> None:
-        """Write the files of a checkpoint into an empty folder.
+        """Write the files of a checkpoint to an empty folder.
 
         Raises:
-            OSError: the disk does not take them.
-            SafetensorError: the same, from below.
+            OSError, SafetensorError: a file cannot be written to the disk.
         """
         self.write_weights(self.weights, folder)
-        write_parts(self.parts, folder)
-        save_file(self.tensors, folder / TENSORS)
-        (folder / STATE).write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
+        write_static_files(self.static_files, folder)
+        save_file(self.tensors, folder / TENSORS_FILE)
+        (folder / STATE_FILE).write_text(self._json(), encoding="utf-8")
+
+    def _json(self) -> str:
+        content = {**asdict(self.run), "training": self.training, "shards": self.spans}
+        return json.dumps(content, indent=1) + "\n"
 
 
-def write_parts(parts: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of a saved model that are not its weights."""
-    for name, content in parts.items():
+def write_static_files(static_files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files of a saved model other than its weights."""
+    for name, content in static_files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
 
-def take_training(
-    strategy: Strategy, ranks: Sequence[Any], optimizer: bool, reuse: Mapping[str, Tensor]
-) -> tuple[Any, dict[str, Tensor], Shares]:
-    """The state of a training but for the weights.
+def collect_training_state(
+    strategy: Strategy, rng_states: Sequence[Any], save_optimizer_state: bool, reuse: Mapping[str, Tensor]
+) -> tuple[Any, dict[str, Tensor], LocalShards]:
+    """Copy the training state, without the weights, to CPU memory.
 
     Args:
-        strategy: what trains.
-        ranks: the ``random_state`` of each.
-        optimizer: whether its state is taken too. Without it, training cannot go on exactly.
-        reuse: copies of an earlier time, by name, that are written over.
+        strategy: the strategy.
+        rng_states: result of ``get_rng_state`` on each rank.
+        save_optimizer_state: whether to copy the optimizer state; training cannot be resumed without it.
+        reuse: earlier CPU copies by name, which are overwritten.
 
     Returns:
-        What JSON can hold, tensors in the memory of the host, and this rank's shares of others.
+        The JSON part, the tensors, and this rank's shards of sharded tensors.
     """
     tree = {
-        "optimizer": strategy.optimizer_state() if optimizer else None,
+        "optimizer": strategy.optimizer_state() if save_optimizer_state else None,
         "lr_scheduler": strategy.lr_scheduler.state_dict(),
-        "random": ranks,
+        "rng": rng_states,
     }
     tensors: dict[str, Tensor] = {}
-    shares: Shares = {}
-    return pack(tree, tensors, "training", reuse, shares), tensors, shares
+    shards: LocalShards = {}
+    return flatten_state(tree, tensors, "training", reuse, shards), tensors, shards
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """What the runner remembered in a checkpoint.
-
-    Raises:
-        CheckpointError: the file is broken.
-    """
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if not isinstance(state, dict):
-            raise ValueError(f"got {state!r:.60}")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / STATE}: broken ({error})") from error
-    if missing := _KEYS - state.keys():
-        raise CheckpointError(
-            key=str(folder / STATE),
-            got=sorted(state),
-            expected=f"the keys {', '.join(sorted(missing))} too: the checkpoint has the format of another version of xft",
-            fix="Start a new run from its weights",
-        )
-    return state
-
-
-def put_back(folder: Path, strategy: Strategy) -> dict[str, Any]:
-    """Put weights, optimizer, schedule and random numbers where a checkpoint was.
-
-    Returns:
-        What the runner remembered in it.
+def load_training_state(state: ResumeState, strategy: Strategy) -> None:
+    """Load weights, optimizer, scheduler and random number generators of a checkpoint. Collective.
 
     Raises:
-        CheckpointError: the checkpoint is broken, belongs to another model, or holds no state of
-            the optimizer.
+        CheckpointError: the checkpoint is broken, belongs to another model, or has no optimizer state.
     """
-    said = read_state(folder)
+    folder = state.folder
     try:
-        shared = reader(folder, said["shards"])
-        training = unpack(said["training"], load_file(folder / TENSORS), shared)
+        tensors = load_file(folder / TENSORS_FILE)
+        training = unflatten_state(state.training, tensors, open_shards(folder, state.shards))
         if training["optimizer"] is None:
             raise CheckpointError(
-                f"{folder}: holds no state of the optimizer (hooks.checkpoint.save_optimizer_state=False), so the run cannot "
-                "be gone on with; start a new run from its weights"
+                f"{folder} has no optimizer state (hooks.checkpoint.save_optimizer_state=False), so training cannot "
+                "be resumed from it; start a new run from its weights",
+                key=str(folder),
+                expected="optimizer state",
             )
-        load_weights_into(unwrap(strategy.model).model, folder, strategy)
+        load_model_weights(unwrap(strategy.model).model, folder, strategy)
         strategy.after_loading()
         strategy.load_optimizer_state(training["optimizer"])
         strategy.lr_scheduler.load_state_dict(training["lr_scheduler"])
-        _set_rate(strategy)
-        ranks = training["random"]
-        if strategy.rank < len(ranks):
-            set_random_state(ranks[strategy.rank], strategy.device)
-    except _BROKEN as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{folder}: cannot be resumed from ({first})") from error
-    return said
+        _restore_lr(strategy)
+        rng_states = training["rng"]
+        if strategy.rank < len(rng_states):
+            set_rng_state(rng_states[strategy.rank], strategy.device)
+    except _READ_ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{folder} cannot be resumed ({reason})", key=str(folder)) from error
 
 
-_BROKEN = (OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeError, SafetensorError)
-"""What the readers of a broken file raise."""
+def _restore_lr(strategy: Strategy) -> None:
+    """Set the learning rate to the value of this run's schedule.
 
-
-def _set_rate(strategy: Strategy) -> None:
-    """Put the learning rate where the schedule of this run has it. It is not that of the checkpoint
-    when the run has been made longer."""
-    lr_scheduler: Any = strategy.lr_scheduler
+    It differs from the value in the checkpoint if the number of steps was changed.
+    """
+    scheduler = cast(LambdaLR, strategy.lr_scheduler)
     rates = [
-        base * rate(lr_scheduler.last_epoch)
-        for base, rate in zip(lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
+        base * factor(scheduler.last_epoch)
+        for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
     ]
     for group, rate in zip(strategy.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-    lr_scheduler._last_lr = rates
+    scheduler._last_lr = rates

@@ -1,13 +1,13 @@
-"""The state of a training as JSON and tensors: nothing in it can run code when it is read.
+"""Training state as JSON and tensors: reading it runs no code.
 
-A tree of dicts, lists, tuples, numbers, texts and tensors is taken apart by ``pack`` and put
-together again by ``unpack``. Tensors go into a safetensors file, the rest into JSON:
+A tree of dicts, lists, tuples, numbers, strings and tensors is split by ``flatten_state`` and rebuilt
+by ``unflatten_state``. Tensors are stored in a safetensors file, everything else in JSON:
 
-- a tensor is ``{"tensor": ITS_NAME_IN_THE_FILE}``,
-- one that ranks have in shares is ``{"sharded": ITS_NAME_IN_EACH_FILE, "shape": [...]}`` (see ``shares.py``),
-- a dict is ``{"items": [[KEY, VALUE], ...]}``, whose keys may be numbers,
+- a tensor is ``{"tensor": NAME_IN_THE_FILE}``,
+- a sharded tensor is ``{"sharded": NAME_IN_EACH_FILE, "shape": [...]}`` (see ``shards.py``),
+- a dict is ``{"items": [[KEY, VALUE], ...]}``, so that keys can be numbers,
 - a tuple is ``{"tuple": [...]}``,
-- lists, numbers, texts, true, false and null are themselves.
+- lists, numbers, strings, booleans and null are stored unchanged.
 """
 
 import random
@@ -21,96 +21,100 @@ from torch import Tensor
 
 from xft.checkpoint.sharded import TensorShard
 
-Shares = dict[str, tuple[int, Tensor]]
-"""Of each tensor that ranks share, by its name: where this rank's share begins, and the share."""
+LocalShards = dict[str, tuple[int, Tensor]]
+"""Offset and elements of this rank's shard of each sharded tensor, by tensor name."""
 
 
-def pack(
+def flatten_state(
     value: Any,
     tensors: dict[str, Tensor],
     name: str,
     reuse: Mapping[str, Tensor] = MappingProxyType({}),
-    shares: Shares | None = None,
+    shards: LocalShards | None = None,
 ) -> Any:
-    """Take a tree apart.
+    """Split a tree into JSON and tensors.
 
     Args:
         value: the tree.
-        tensors: receives a copy of each tensor on the host, by name.
-        name: of the tree; the names of its tensors begin with it.
-        reuse: copies of an earlier time, by name, that are written over; see ``to_host``.
-        shares: receives a copy of this rank's share of each ``TensorShard`` tensor, by name.
+        tensors: receives a CPU copy of each tensor by name.
+        name: name of the tree, a prefix of its tensors' names.
+        reuse: earlier CPU copies by name, which are overwritten; see ``copy_to_cpu``.
+        shards: receives a CPU copy of this rank's shard of each ``TensorShard`` by name.
 
     Returns:
-        What JSON can hold.
+        A value that JSON can store.
 
     Raises:
-        TypeError: something in the tree is of another kind.
+        TypeError: the tree contains a value of another type.
     """
-    if isinstance(value, TensorShard) and shares is not None:
-        shares[name] = value.offset, to_host(value.local, reuse.get(name))
+    if isinstance(value, TensorShard) and shards is not None:
+        shards[name] = value.offset, copy_to_cpu(value.local, reuse.get(name))
         return {"sharded": name, "shape": list(value.shape)}
     if isinstance(value, Tensor):
-        tensors[name] = to_host(value, reuse.get(name))
+        tensors[name] = copy_to_cpu(value, reuse.get(name))
         return {"tensor": name}
     if isinstance(value, Mapping):
         return {
             "items": [
-                [key, pack(each, tensors, f"{name}.{key}", reuse, shares)] for key, each in value.items()
+                [key, flatten_state(item, tensors, f"{name}.{key}", reuse, shards)]
+                for key, item in value.items()
             ]
         }
     if isinstance(value, (list, tuple)):
-        packed = [
-            pack(each, tensors, f"{name}.{number}", reuse, shares) for number, each in enumerate(value)
+        items = [
+            flatten_state(item, tensors, f"{name}.{index}", reuse, shards)
+            for index, item in enumerate(value)
         ]
-        return {"tuple": packed} if isinstance(value, tuple) else packed
+        return {"tuple": items} if isinstance(value, tuple) else items
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot hold")
+    raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot store")
 
 
-def unpack(value: Any, tensors: Mapping[str, Tensor], shared: Callable[[str, list[int]], Any]) -> Any:
-    """Put together what ``pack`` took apart.
+def unflatten_state(
+    value: Any, tensors: Mapping[str, Tensor], open_shards: Callable[[str, list[int]], Any]
+) -> Any:
+    """Rebuild a tree that ``flatten_state`` split.
 
     Args:
-        value: what ``pack`` returned.
-        tensors: by name.
-        shared: from the name and the shape of a tensor that ranks have in shares to what stands for it.
+        value: the JSON part.
+        tensors: the tensors by name.
+        open_shards: maps name and shape of a sharded tensor to its replacement in the tree.
 
     Raises:
-        LookupError: a tensor is missing, or the tree is not one of ``pack``.
+        LookupError: a tensor is missing, or the JSON was not written by ``flatten_state``.
     """
     if isinstance(value, list):
-        return [unpack(each, tensors, shared) for each in value]
+        return [unflatten_state(item, tensors, open_shards) for item in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         return tensors[value["tensor"]]
     if "sharded" in value:
-        return shared(value["sharded"], value["shape"])
+        return open_shards(value["sharded"], value["shape"])
     if "tuple" in value:
-        return tuple(unpack(each, tensors, shared) for each in value["tuple"])
-    return {key: unpack(each, tensors, shared) for key, each in value["items"]}
+        return tuple(unflatten_state(item, tensors, open_shards) for item in value["tuple"])
+    return {key: unflatten_state(item, tensors, open_shards) for key, item in value["items"]}
 
 
-def to_host(tensor: Tensor, reuse: Tensor | None = None) -> Tensor:
-    """A copy in the memory of the host, in one piece, that training does not change.
+def copy_to_cpu(tensor: Tensor, reuse: Tensor | None = None) -> Tensor:
+    """Copy a tensor to contiguous CPU memory that training does not modify.
 
     Args:
         tensor: on any device.
-        reuse: an earlier copy, which is written over where it has the same shape and type: memory
-            that is new to the process is several times slower to write to.
+        reuse: an earlier copy, which is overwritten if shape and dtype match: writing to freshly
+            allocated memory is several times slower.
     """
     if reuse is not None and (reuse.shape, reuse.dtype) == (tensor.shape, tensor.dtype):
         return reuse.copy_(tensor.detach())
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
-    """The state of every generator of random numbers that this process draws from.
+def get_rng_state(device: torch.device) -> dict[str, Any]:
+    """Return the state of all random number generators of this process.
 
     Args:
-        device: of this process. Others are left alone: asking them would occupy their memory.
+        device: device of this process. Others are not queried: that would allocate memory on them.
     """
     version, numbers, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)
@@ -123,8 +127,8 @@ def random_state(device: torch.device) -> dict[str, Any]:
     }
 
 
-def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put back what ``random_state`` gave."""
+def set_rng_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Restore a state that ``get_rng_state`` returned."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
     name, keys, *rest = state["numpy"]

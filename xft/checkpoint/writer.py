@@ -1,7 +1,7 @@
-"""Saving beside training: a thread writes what the main thread has copied.
+"""Asynchronous saving: a thread writes the snapshot that the main thread has copied.
 
-At most one save is under way. An error in it does not end the training: the main thread hears of
-it at the next step.
+At most one save is in progress. Its failure does not end training: the main thread polls the result
+after the next step.
 """
 
 import atexit
@@ -13,28 +13,27 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from xft.checkpoint import directory, manifest
-from xft.checkpoint.shards import Share, sweep
+from xft.checkpoint.shards import CheckpointShard, remove_stale_shards
 from xft.checkpoint.snapshot import Snapshot
 from xft.errors import CheckpointError, ConfigError
 from xft.utils.console import format_bytes
 
-SPARE = 1.05
-"""How much more room than the tensors take is asked for: headers, and the blocks of the disk."""
-
-
-NICE = 10
-"""By how much the thread stands back: 0 not at all, 19 altogether."""
+DISK_MARGIN = 1.05
+"""Factor on the size of the tensors for file headers and disk blocks."""
+WRITER_NICENESS = 10
+"""Niceness of the writer thread, from 0 (normal) to 19 (lowest priority)."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """How a save ended.
+class SaveResult:
+    """Result of a save.
 
     Attributes:
-        step: of the snapshot.
-        error: what it failed with; ``None`` where the checkpoint is published.
+        step: step of the snapshot.
+        error: the failure; ``None`` if the checkpoint is complete.
     """
 
     step: int
@@ -42,197 +41,229 @@ class Saved:
 
     @property
     def reason(self) -> str:
-        """The error in one line."""
+        """First line of the error."""
         return str(self.error).strip().partition("\n")[0] or type(self.error).__name__
 
 
+class WriteRequest(Protocol):
+    """Work for the writer thread."""
+
+    @property
+    def step(self) -> int:
+        """Step of the checkpoint."""
+
+    def run(self, cancelled: threading.Event) -> None:
+        """Write; publish nothing once ``cancelled`` is set."""
+
+
 @dataclass(frozen=True)
-class Job:
-    """What to write where.
+class SaveRequest:
+    """Request of rank 0 to write a checkpoint.
 
     Attributes:
-        snapshot: of the training.
-        root: the folder of the checkpoints.
-        keep: how many of the newest stay.
-        best: whether it is the best so far.
-        before: called in the thread before anything is written; what it raises fails the save.
+        snapshot: the copied training run.
+        root: the checkpoint directory.
+        keep_last_n: number of newest checkpoints to keep.
+        is_best: whether the symlink ``best`` moves to this checkpoint.
+        before_write: called in the thread before anything is written; its errors fail the save.
     """
 
     snapshot: Snapshot
     root: Path
-    keep: int
-    best: bool
-    before: Callable[[], None]
+    keep_last_n: int
+    is_best: bool
+    before_write: Callable[[], None]
 
     @property
     def step(self) -> int:
-        """Of the snapshot."""
+        """Step of the checkpoint."""
         return self.snapshot.step
 
-    def run(self, abandoned: threading.Event) -> None:
-        """Write the checkpoint, unless it is abandoned meanwhile."""
-        write_checkpoint(self, abandoned)
+    def run(self, cancelled: threading.Event) -> None:
+        """Write the checkpoint."""
+        write_checkpoint(self, cancelled)
 
 
 @dataclass(frozen=True)
-class ShareJob:
-    """What a rank writes that is not the first.
+class ShardSaveRequest:
+    """Request of another rank to write its shard; rank 0 reports the result of the save.
 
     Attributes:
-        share: of the checkpoint.
-        root: the folder of the checkpoints.
-        step: of the checkpoint.
+        shard: the shard.
+        root: the checkpoint directory.
+        step: step of the checkpoint.
     """
 
-    share: Share
+    shard: CheckpointShard
     root: Path
     step: int
 
-    def run(self, abandoned: threading.Event) -> None:
-        """Write the share. The first rank decides what becomes of it."""
-        self.share.write(self.root)
+    def run(self, cancelled: threading.Event) -> None:
+        """Write the shard."""
+        self.shard.write(self.root)
 
 
-_ABANDONED: list[threading.Thread] = []
-"""Threads whose work is for nothing."""
+_CANCELLED: list[threading.Thread] = []
+"""Writer threads of cancelled saves."""
 
 
-def _leave() -> None:
-    """End the process where a thread that nobody waits for is at work yet.
+def _exit_without_join() -> None:
+    """Exit at once if the thread of a cancelled save is still running.
 
-    An interpreter that winds down stops such a thread wherever it is, and within torch's own code that aborts the whole
-    process. Only a second Ctrl-C comes here.
+    Interpreter shutdown stops such a thread at any point, which inside torch code aborts the process.
+    This happens only after a second Ctrl-C.
     """
-    if any(each.is_alive() for each in _ABANDONED):
+    if any(thread.is_alive() for thread in _CANCELLED):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + signal.SIGINT)
 
 
-# What is registered first is called last, so loggers have said what they had to say.
-atexit.register(_leave)
+# Handlers run in reverse order of registration, so loggers have finished by then.
+atexit.register(_exit_without_join)
 
 
-class Saver:
-    """Writes one job at a time, in a thread of its own."""
+class AsyncCheckpointWriter:
+    """Write one checkpoint at a time in a thread."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        self._done: list[Saved] = []
-        self._abandoned = threading.Event()
+        self._results: list[SaveResult] = []
+        self._cancelled = threading.Event()
 
-    def start(self, job: Job | ShareJob) -> None:
-        """Begin to write. Waits for the save that is under way, if there is one."""
+    def start(self, request: WriteRequest) -> None:
+        """Start to write, after the save in progress has finished."""
         self.wait()
-        # The thread is a daemon: a process that is told to end at once does not wait for it.
-        self._thread = threading.Thread(target=self._run, args=(job,), name="xft-saver", daemon=True)
+        # A daemon thread, so that a process that must exit at once does not wait for it.
+        self._thread = threading.Thread(
+            target=self._run, args=(request,), name="xft-checkpoint-writer", daemon=True
+        )
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait for the save in progress."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def abandon(self) -> None:
-        """Let what is under way come to nothing: it will not be published, and the process does not wait for it."""
-        self._abandoned.set()
+    def cancel(self) -> None:
+        """Cancel the save in progress. Nothing is published and the thread is not joined."""
+        self._cancelled.set()
         if self._thread is not None:
-            _ABANDONED.append(self._thread)
+            _CANCELLED.append(self._thread)
 
-    def take(self) -> Saved | None:
-        """How a save ended that has not been asked for yet; ``None`` where there is none."""
-        return self._done.pop(0) if self._done else None
+    def poll(self) -> SaveResult | None:
+        """Return the result of the oldest finished save that was not polled yet, if any."""
+        return self._results.pop(0) if self._results else None
 
-    def _run(self, job: Job | ShareJob) -> None:
+    def _run(self, request: WriteRequest) -> None:
         if sys.platform == "linux":
-            # Linux counts niceness by thread: where cores are short, training comes first.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            # Niceness is per thread on Linux: training has priority if cores are scarce.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WRITER_NICENESS)
         try:
-            job.run(self._abandoned)
-            self._done.append(Saved(job.step))
-        except Exception as error:  # noqa: BLE001 - the main thread says it, and tries again
-            self._done.append(Saved(job.step, error))
+            request.run(self._cancelled)
+            self._results.append(SaveResult(request.step))
+        except Exception as error:  # noqa: BLE001 - the main thread reports it and retries
+            self._results.append(SaveResult(request.step, error))
 
 
-def write_checkpoint(job: Job, abandoned: threading.Event | None = None) -> Path:
-    """Write a checkpoint, prove it, publish it, and remove what need not be kept any longer.
+def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = None) -> Path:
+    """Write and verify a checkpoint, rename it into place, and remove old checkpoints.
 
     Returns:
-        The checkpoint's folder.
+        The folder of the checkpoint.
 
     Raises:
-        CheckpointError: there is too little room, what is on the disk is not what was written, or another rank
-            has not written its share.
-        OSError: the disk does not take it.
+        CheckpointError: too little disk space, the disk returns other content than was written, or another
+            rank did not write its shard.
+        OSError: a file cannot be written to the disk.
     """
-    final = job.root / f"step_{job.snapshot.step}"
-    temporary = job.root / f".{final.name}.tmp"
-    share = job.snapshot.share
+    root, shard = request.root, request.snapshot.shard
+    final = root / f"step_{request.step}"
+    temporary = root / f".{final.name}.tmp"
     if temporary.exists():
         shutil.rmtree(temporary)
-    sweep(job.root, share)
+    remove_stale_shards(root, shard)
     try:
-        job.before()
-        check_room(job.root, job.snapshot.size)
+        request.before_write()
+        check_disk_space(root, request.snapshot.total_bytes)
         temporary.mkdir(parents=True)
-        job.snapshot.write(temporary)
-        proven = {}
-        if share is not None:
-            share.write(job.root)
-            proven = share.collect(job.root, temporary)
-        manifest.seal(temporary, proven)
-        if wrong := directory.damage(temporary, proven):
-            raise CheckpointError(f"what the disk gives back is not what was written: {wrong}")
-        if abandoned is not None and abandoned.is_set():
-            raise CheckpointError("the run was ended at once")
+        request.snapshot.write(temporary)
+        verified = {}
+        if shard is not None:
+            shard.write(root)
+            verified = shard.collect(root, temporary)
+        manifest.write_manifest(temporary, verified)
+        if problem := directory.corruption_of(temporary, verified):
+            raise CheckpointError(
+                f"the content read back from the disk differs from the content written: {problem}",
+                key=final.name,
+                got=problem,
+            )
+        if cancelled is not None and cancelled.is_set():
+            raise CheckpointError("the save was cancelled", key=final.name)
     except BaseException:
-        # Half a checkpoint would only take the room that the next try needs.
+        # A partial checkpoint would take the disk space that the next attempt needs.
         shutil.rmtree(temporary, ignore_errors=True)
-        if share is not None:
-            shutil.rmtree(share.folder(job.root), ignore_errors=True)
+        if shard is not None:
+            shutil.rmtree(shard.folder(root), ignore_errors=True)
         raise
-    if final.exists():
-        directory.set_aside(final)
-    os.rename(temporary, final)
-    manifest.flush(job.root)
-    directory.link(final, directory.LAST)
-    if job.best:
-        directory.link(final, directory.BEST)
-    manifest.flush(job.root)
-    directory.prune(job.root, job.keep)
+    _publish(temporary, final, request)
     return final
 
 
-def check_room(root: Path, size: int) -> None:
-    """See that a checkpoint of ``size`` bytes has room.
+def _publish(temporary: Path, final: Path, request: SaveRequest) -> None:
+    """Rename a verified checkpoint into place, update the symlinks and prune."""
+    root = request.root
+    if final.exists():
+        directory.move_aside(final)
+    os.rename(temporary, final)
+    manifest.fsync_path(root)
+    directory.update_symlink(final, directory.LAST)
+    if request.is_best:
+        directory.update_symlink(final, directory.BEST)
+    manifest.fsync_path(root)
+    directory.prune(root, request.keep_last_n)
+
+
+def check_disk_space(root: Path, num_bytes: int) -> None:
+    """Check that one checkpoint fits on the disk.
 
     Raises:
-        CheckpointError: it has not.
+        CheckpointError: it does not fit.
     """
     free = shutil.disk_usage(root).free
-    if free < size * SPARE:
+    if free < num_bytes * DISK_MARGIN:
         raise CheckpointError(
-            f"{format_bytes(size * SPARE)} are needed, and {format_bytes(free)} are free on the disk"
+            f"{format_bytes(num_bytes * DISK_MARGIN)} are needed, and {format_bytes(free)} are free on the disk",
+            key=str(root),
+            got=free,
+            expected=f"{format_bytes(num_bytes * DISK_MARGIN)} free",
         )
 
 
-def check_free(root: Path, size: int, keep: int) -> None:
-    """See that the checkpoints of a whole run have room, before it begins.
+def check_disk_space_for_run(root: Path, num_bytes: int, keep_last_n: int) -> None:
+    """Check that all checkpoints of a run fit on the disk.
+
+    Besides the newest checkpoints, the best one and the one being written need space.
 
     Args:
-        root: the folder of the checkpoints; what it holds already counts as room.
-        size: bytes of a checkpoint.
-        keep: how many stay; one more may be the best, and one is being written.
+        root: the checkpoint directory; the space of its files counts as free.
+        num_bytes: size of one checkpoint.
+        keep_last_n: number of newest checkpoints to keep.
 
     Raises:
-        ConfigError: they have not.
+        ConfigError: they do not fit.
     """
-    held = sum(each.stat().st_size for each in root.rglob("*") if each.is_file())
-    free = shutil.disk_usage(root).free
-    if free + held < size * SPARE * (keep + 2):
+    used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    available = shutil.disk_usage(root).free + used
+    if available < num_bytes * DISK_MARGIN * (keep_last_n + 2):
         raise ConfigError(
-            f"hooks.checkpoint: a checkpoint takes about {format_bytes(size)}, and with keep_last_n={keep} there must be room "
-            f"for {keep + 2}; the disk of {root} has {format_bytes(free + held)} for them. Free some, choose another "
-            "--work-dir, or set hooks.checkpoint.keep_last_n=1 or hooks.checkpoint.save_optimizer_state=False"
+            f"hooks.checkpoint: a checkpoint takes about {format_bytes(num_bytes)}, and keep_last_n={keep_last_n} "
+            f"needs disk space for {keep_last_n + 2}; the disk of {root} has {format_bytes(available)}. Free some, "
+            "choose another --work-dir, or set hooks.checkpoint.keep_last_n=1 or "
+            "hooks.checkpoint.save_optimizer_state=False",
+            key="hooks.checkpoint",
+            got=available,
+            expected=f"disk space for {keep_last_n + 2} checkpoints",
         )

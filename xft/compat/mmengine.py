@@ -4,12 +4,16 @@
 they are installed, which takes a second or two. xft imports them only when a config asks for them.
 """
 
+import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 # transformers checks once whether DeepSpeed is installed. It must check before DeepSpeed is hidden.
 import transformers.integrations.deepspeed  # noqa: F401
+from mmengine.config import Config
+from torch import nn
 
 from xft.utils.system import blocked_imports
 
@@ -19,7 +23,7 @@ with blocked_imports("deepspeed", "bitsandbytes"):
     from mmengine.runner import BaseLoop, FlexibleRunner
     from mmengine.visualization import Visualizer
 
-__all__ = ["BaseLoop", "FlexibleRunner", "Hook", "StrategyBase", "Visualizer"]
+__all__ = ["BaseLoop", "Hook", "RunnerBase", "StrategyBase"]
 
 
 class StrategyBase(BaseStrategy):
@@ -60,3 +64,42 @@ class StrategyBase(BaseStrategy):
     def load_checkpoint(self, filename: str, **_: Any) -> NoReturn:
         """Raise: checkpoints are read by ``xft.checkpoint``."""
         raise NotImplementedError("checkpoints are read by xft.checkpoint")
+
+
+_STANDARD_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+
+
+class RunnerBase(FlexibleRunner):
+    """MMEngine's runner with objects instead of configs, and without its own hooks, logs and checkpoints.
+
+    Its log records go to ``train.log``, not to the terminal.
+
+    Args:
+        model: the training model.
+        strategy: the strategy, which also provides the run folder.
+        hooks: the hooks.
+        config: the resolved config.
+    """
+
+    def __init__(
+        self, *, model: nn.Module, strategy: StrategyBase, hooks: Sequence[Hook], config: Mapping[str, Any]
+    ) -> None:
+        super().__init__(
+            model=model,
+            work_dir=strategy.work_dir,
+            strategy=strategy,
+            default_hooks=dict.fromkeys(_STANDARD_HOOKS),
+            custom_hooks=list(hooks),
+            launcher=strategy.launcher,
+            cfg=Config(dict(config)),
+        )
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Return a visualizer without backends: metrics go to xft's loggers."""
+        return Visualizer.get_instance(self.experiment_name, vis_backends=None)
+
+    def dump_config(self) -> None:
+        """Do nothing: the resolved config is written before the runner exists."""
+
+    def _log_env(self) -> None:
+        self.logger.info(json.dumps(dict(self.cfg), default=str))

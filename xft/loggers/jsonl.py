@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xft.checkpoint.manifest import flush
+from xft.checkpoint.manifest import fsync_path
 from xft.loggers.base import Logger
 from xft.registry import register
 from xft.utils import console
@@ -137,7 +137,7 @@ def _cut_off(path: Path, resume_step: int) -> None:
             kept.append(line + "\n")
     temporary = path.with_suffix(".new")
     temporary.write_text("".join(kept), encoding="utf-8")
-    flush(temporary)
+    fsync_path(temporary)
     os.replace(temporary, path)
 
 

@@ -1,119 +1,127 @@
-"""What a resumed run may have otherwise than its checkpoint, and what it may not."""
+"""Config keys that may and may not change between a checkpoint and the run that resumes it."""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from xft.checkpoint.resume_state import RunState
 from xft.compat.mmengine import Hook
 from xft.errors import ConfigError
 from xft.run_config.config import Training
 from xft.training.hooks import EarlyStoppingHook
 
-FREE_TO_CHANGE = ("hooks", "loggers", "questions", "work_dir", "strategy")
-"""Keys of a config that a resumed run may have otherwise. ``training.epochs`` and ``training.max_steps``
-are two more, and ``FREE_IN_DATA`` says which of a data set."""
-FREE_IN_DATA = ("path", "num_workers", "cache_dir")
-"""Where the rows lie and how they are prepared may change; that they are the same rows, the
-fingerprint says."""
-FREE = ", ".join(
-    [*FREE_TO_CHANGE, *(f"data.{each}" for each in FREE_IN_DATA), "training.epochs and training.max_steps"]
+RESUMABLE_KEYS = ("hooks", "loggers", "questions", "work_dir", "strategy")
+"""Top-level keys that may change."""
+RESUMABLE_TRAINING_KEYS = ("epochs", "max_steps")
+"""Keys of ``training`` that may change."""
+RESUMABLE_DATA_KEYS = ("path", "num_workers", "cache_dir")
+"""Keys of a data set that may change: the fingerprint proves that the rows are the same."""
+RESUMABLE = ", ".join(
+    [
+        *RESUMABLE_KEYS,
+        *(f"data.{key}" for key in RESUMABLE_DATA_KEYS),
+        *(f"training.{key}" for key in RESUMABLE_TRAINING_KEYS),
+    ]
 )
-"""All of them, in words."""
+"""All of them, for messages."""
 
 
-def fixed(config: Any) -> dict[str, Any]:
-    """What must stay as it is in a resumed run, as JSON has it."""
-    values = {key: value for key, value in config.to_dict().items() if key not in FREE_TO_CHANGE}
-    values["data"] = _fixed_data(values["data"])
-    training = values.get("training", {})
-    values["training"] = {key: each for key, each in training.items() if key not in ("epochs", "max_steps")}
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=_name))
-    return plain
+def frozen_config(config: Any) -> dict[str, Any]:
+    """Return the part of a config that a resumed run must share, as JSON values."""
+    values = _without(config.to_dict(), RESUMABLE_KEYS)
+    values["data"] = _frozen_data(values["data"])
+    values["training"] = _without(values.get("training", {}), RESUMABLE_TRAINING_KEYS)
+    frozen: dict[str, Any] = json.loads(json.dumps(values, default=_qualified_name))
+    return frozen
 
 
-def _name(value: Any) -> str:
-    """An object of a config as text. What ``str`` says of a function is another in every process."""
+def _without(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def _frozen_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    frozen = _without(data, RESUMABLE_DATA_KEYS)
+    if isinstance(frozen.get("datasets"), dict):
+        frozen["datasets"] = {name: _frozen_data(dataset) for name, dataset in frozen["datasets"].items()}
+    return frozen
+
+
+def _qualified_name(value: Any) -> str:
+    """Name an object of a config. ``str`` of a function would differ in every process."""
     name = getattr(value, "__qualname__", None)
     return str(value) if name is None else f"{value.__module__}.{name}"
 
 
-def _fixed_data(data: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: each for key, each in data.items() if key not in FREE_IN_DATA}
-    if isinstance(kept.get("datasets"), dict):
-        kept["datasets"] = {name: _fixed_data(each) for name, each in kept["datasets"].items()}
-    return kept
-
-
-def stop_reason(state: Mapping[str, Any], hooks: Iterable[Hook]) -> str | None:
-    """Why a run that is gone on with had ended before its last step; ``None`` where it had not.
+def stop_reason(state: RunState, hooks: Iterable[Hook]) -> str | None:
+    """Return why a run ended before its last step; ``None`` if it did not, or need not have.
 
     Args:
-        state: of its checkpoint.
-        hooks: of the run that goes on. Where they are more patient than those before, it goes on.
+        state: state of its checkpoint.
+        hooks: hooks of the resumed run. If early stopping has more patience now, the run continues.
     """
-    reason: str | None = state.get("stop_reason")
-    stopped = state["hooks"].get("early_stopping", {})
-    if reason is None or stopped.get("reason") != reason:
-        return reason
-    still = [each for each in hooks if isinstance(each, EarlyStoppingHook) and each.is_over(stopped)]
-    return reason if still else None
+    stopped = state.hooks.get("early_stopping", {})
+    if state.stop_reason is None or stopped.get("reason") != state.stop_reason:
+        return state.stop_reason
+    is_over = any(isinstance(hook, EarlyStoppingHook) and hook.is_over(stopped) for hook in hooks)
+    return state.stop_reason if is_over else None
 
 
-def refit(
-    training: Training, pack_length: int, portions: Mapping[str, Any], world_size: int
+def adapt_to_world_size(
+    training: Training, pack_length: int, batching: Mapping[str, Any], world_size: int
 ) -> tuple[Training, int, list[str]]:
-    """Fit a run to a checkpoint of another number of ranks: a step stays what it was.
+    """Adapt gradient accumulation to a changed world size, so that each step keeps its micro-batches.
 
     Args:
-        training: of the config.
+        training: ``training`` of the config.
         pack_length: tokens in a packed row, of the config.
-        portions: of the checkpoint; see ``TrainingPlan.portions``.
-        world_size: ranks of the run that goes on.
+        batching: batch shape of the checkpoint; see ``TrainingPlan``.
+        world_size: world size of the resumed run.
 
     Returns:
-        Training and length to plan with, and what changed, a line each.
+        ``training`` and packed length of the resumed run, and the changes, one line each.
 
     Raises:
-        ConfigError: the micro-batches of a step cannot be dealt out to so many ranks.
+        ConfigError: the micro-batches of a step are not divisible by the world size.
     """
-    before, window = portions["world_size"], portions["window"]
-    if before == world_size:
+    saved_world_size, window = batching["world_size"], batching["window"]
+    if saved_world_size == world_size:
         return training, pack_length, []
     if window % world_size:
-        fits = [each for each in range(1, window + 1) if window % each == 0]
+        divisors = [str(count) for count in range(1, window + 1) if window % count == 0]
         raise ConfigError(
-            f"--resume: a step of the run is {window} micro-batches, which {world_size} ranks cannot share evenly; "
-            f"go on with {', '.join(map(str, fits[:-1]))}{' or ' if fits[:-1] else ''}{fits[-1]} ranks"
+            key="--resume: world size",
+            got=world_size,
+            expected=f"a divisor of the {window} micro-batches of a step ({', '.join(divisors)})",
         )
     accumulation = window // world_size
     lines = [
-        f"the run began on {_count(before)} and goes on with {world_size}: accumulation "
-        f"{window // before} → {accumulation}, so that a step stays what it was"
+        f"world size changed from {saved_world_size} to {world_size}: gradient_accumulation_steps "
+        f"{window // saved_world_size} → {accumulation} keeps the batch of each step",
+        _rng_note(saved_world_size, world_size),
     ]
-    fewer, more = sorted((before, world_size))
-    others = f"rank {fewer}" if more == fewer + 1 else f"ranks {fewer} to {more - 1}"
-    fate = "begin with the seed" if world_size > before else "are let go"
-    lines.append(f"the random numbers of {others} {fate}")
-    fitted = replace(
+    adapted = replace(
         training,
         gradient_accumulation_steps=accumulation,
-        micro_batch_size=portions["batch_size"],
+        micro_batch_size=batching["batch_size"],
         min_steps_per_epoch=0,
     )
-    return fitted, portions["capacity"] or pack_length, lines
+    return adapted, batching["capacity"] or pack_length, lines
 
 
-def _count(ranks: int) -> str:
-    return f"{ranks} rank{'s' if ranks > 1 else ''}"
+def _rng_note(saved_world_size: int, world_size: int) -> str:
+    first, stop = sorted((saved_world_size, world_size))
+    ranks = f"rank {first}" if stop == first + 1 else f"ranks {first} to {stop - 1}"
+    fate = "is initialized from the seed" if world_size > saved_world_size else "is discarded"
+    return f"RNG state of {ranks} {fate} (world size changed)"
 
 
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """What changed between two configs: ``optimizer.lr was 0.01, is 0.001``."""
+def diff_configs(before: Any, after: Any, path: str = "") -> list[str]:
+    """List the differences of two configs, such as ``optimizer.lr was 0.01, is 0.001``."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             line
             for key in sorted({*before, *after})
-            for line in differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+            for line in diff_configs(before.get(key), after.get(key), f"{path}.{key}" if path else key)
         ]
     return [] if before == after else [f"{path} was {before!r}, is {after!r}"]

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xft.checkpoint.directory import find_checkpoint, saved_steps, tidy
+from xft.checkpoint.directory import clean_up, find_checkpoint, saved_steps
+from xft.checkpoint.resume_state import ResumeState
 from xft.errors import ConfigError
 from xft.utils import console
 
@@ -97,7 +98,9 @@ def is_taken(folder: Path) -> bool:
 
 
 @contextmanager
-def claim(folder: Path, rank: int, resumed: bool, checkpoint: Path | None = None) -> Iterator[None]:
+def claim(
+    folder: Path, rank: int, resumed: bool, resume_state: ResumeState | None = None
+) -> Iterator[None]:
     """Make the folder, and keep other runs out of it while what stands under ``with`` goes on. What
     a kill left half done in it is put in order first.
 
@@ -108,7 +111,7 @@ def claim(folder: Path, rank: int, resumed: bool, checkpoint: Path | None = None
         folder: the run folder.
         rank: only the first claims it.
         resumed: whether it may hold a run already: the one that goes on, or begins again.
-        checkpoint: what the run goes on from.
+        resume_state: state of the checkpoint being resumed.
 
     Raises:
         ConfigError: it cannot be made, or another run is in it.
@@ -131,7 +134,7 @@ def claim(folder: Path, rank: int, resumed: bool, checkpoint: Path | None = None
             raise ConfigError(
                 f"--work-dir: another run is at work in {folder}; wait for it, or stop it"
             ) from error
-        tidy(folder, checkpoint)
+        clean_up(folder, resume_state)
         try:
             yield
         except Exception:

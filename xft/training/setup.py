@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from xft.checkpoint.snapshot import read_state
+from xft.checkpoint.resume_state import ResumeState
 from xft.data import Collator, Prepared
 from xft.distributed import check_sequence_parallel, resolve_device, seed_everything
 from xft.errors import ConfigError
@@ -24,7 +24,7 @@ from xft.strategies import SingleDevice, StrategyConfig
 from xft.templates import BoundTemplate
 from xft.training.activation_budget import fit_activations
 from xft.training.loop import TrainLoop
-from xft.training.resume import refit
+from xft.training.resume import adapt_to_world_size
 from xft.training.run_dir import log_to
 from xft.training.runner import Runner
 from xft.types import Tokenizer
@@ -146,15 +146,20 @@ def load_model(
 
 
 def plan_run(
-    recipe: Recipe, loaded: LoadedModel, prepared: Prepared, world_size: int, resume: Path | None
+    recipe: Recipe,
+    loaded: LoadedModel,
+    prepared: Prepared,
+    world_size: int,
+    resume_state: ResumeState | None,
 ) -> tuple[TrainingPlan, list[str]]:
     """The plan of the run, and what to say of it where it goes on with another number of ranks."""
     training, pack_length = recipe.training, recipe.data.pack_length
     lines: list[str] = []
-    if resume is not None:
-        portions = read_state(resume)["batching"]
-        training, pack_length, changed = refit(training, pack_length, portions, world_size)
-        lines = [f"resuming from {resume}", *(f"note: {each}" for each in changed)]
+    if resume_state is not None:
+        training, pack_length, changed = adapt_to_world_size(
+            training, pack_length, resume_state.batching, world_size
+        )
+        lines = [f"resuming from {resume_state.folder}", *(f"note: {change}" for change in changed)]
     packing = _packing(recipe, loaded)
     plan = make_plan(
         prepared.train,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xft.checkpoint.directory import step_of
-from xft.checkpoint.snapshot import read_state
+from xft.checkpoint.resume_state import ResumeState, read_resume_state
 from xft.config import build, check, load_config, parse_overrides
 from xft.config.overrides import IMPLICIT_DEFAULTS
 from xft.distributed import broadcast_object, read_launcher, resolve_device, start_process_group
@@ -104,14 +103,15 @@ def _train(options: TrainOptions) -> Path:
         # Not earlier: however long the data takes, no rank waits for another in vain.
         start_process_group(options.launcher, strategy_config.timeout_minutes)
         work_dir, resume = broadcast_object((work_dir, resume))
+    resume_state = read_resume_state(resume) if resume is not None else None
     rehearsal = Rehearsal(recipe, resolve_device(strategy_config.device)) if options.dry_run else None
     with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
         loaded = load_model(recipe, tokenizer, template, strategy_config)
-    plan, lines = plan_run(recipe, loaded, prepared, groups, resume)
+    plan, lines = plan_run(recipe, loaded, prepared, groups, resume_state)
     parts = Parts(recipe, config, loaded, template, prepared, plan, questions, strategy_config)
-    if resume is not None:
+    if resume_state is not None:
         try:
-            _refuse_finished(resume, plan, recipe)
+            _refuse_finished(resume_state, plan, recipe)
         except ConfigError as done:
             if options.resume != "auto":
                 raise
@@ -121,16 +121,16 @@ def _train(options: TrainOptions) -> Path:
     if rehearsal is not None:
         _rehearse(rehearsal, parts, work_dir, rank)
         return work_dir
-    with claim(work_dir, rank, options.resume is not None, resume):
+    with claim(work_dir, rank, options.resume is not None, resume_state):
         strategy = parts.start(work_dir)
         runner, loop, memory = parts.assemble(strategy)
-        if resume is not None:
-            runner.go_on_from(resume, loop)
+        if resume_state is not None:
+            runner.resume_from(resume_state, loop)
         if rank == 0:
             write_records(work_dir, config, prepared, plan)
             write_environment(work_dir, plan, strategy)
             runner.loggers = open_loggers(parts, work_dir, loop.step)
-            if resume is not None and resume.parent.parent.samefile(work_dir):
+            if resume_state is not None and resume_state.folder.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
         for line in [
             *format_run_summary(recipe, loaded, prepared, plan, template, work_dir),
@@ -196,7 +196,7 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
     together = strategy.together
     if strategy.rank == 0 or together:
         expected = expect_live(runner)
-        copied = runner.copy_weights() if together else None
+        copied = runner.checkpointer.copy_weights() if together else None
     if strategy.rank == 0:
         final, comparison = runner.write_final(
             lambda folder: verify_final(runner, folder, expected), copied
@@ -219,24 +219,23 @@ def _what_next(runner: Runner) -> list[str]:
     return [f"talk to it:   python tools/chat.py {run}", export]
 
 
-def _refuse_finished(resume: Path, plan: TrainingPlan, recipe: Recipe) -> None:
+def _refuse_finished(state: ResumeState, plan: TrainingPlan, recipe: Recipe) -> None:
     """A run that was killed between its last step and its end has no ``final`` folder yet, or no
     report: it goes on without a further step.
 
     Raises:
         ConfigError: the run is done.
     """
-    run = resume.parent.parent
+    run = state.folder.parent.parent
     if not ((run / "final").exists() and (run / REPORT).exists()):
         return
-    step = step_of(resume)
-    if step >= plan.num_steps:
+    if state.step >= plan.num_steps:
         raise ConfigError(
-            f"--resume: the run is at step {step} of {plan.num_steps} and done; raise training.epochs"
+            f"--resume: the run is at step {state.step} of {plan.num_steps} and done; raise training.epochs"
         )
-    if reason := stop_reason(read_state(resume), recipe.hooks.values()):
+    if reason := stop_reason(state, recipe.hooks.values()):
         raise ConfigError(
-            f"--resume: the run is done: it ended at step {step} of {plan.num_steps}, as {reason}; raise "
+            f"--resume: the run is done: it ended at step {state.step} of {plan.num_steps}, as {reason}; raise "
             "hooks.early_stopping.patience, or take the hook out"
         )
 

@@ -1,4 +1,4 @@
-"""The state of a training survives JSON and safetensors, bit for bit."""
+"""Training state survives JSON and safetensors bit for bit."""
 
 import json
 import random
@@ -11,27 +11,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xft.checkpoint.shards import reader
-from xft.checkpoint.state_tree import pack, random_state, set_random_state, unpack
+from xft.checkpoint.shards import open_shards
+from xft.checkpoint.state_tree import flatten_state, get_rng_state, set_rng_state, unflatten_state
 
 CPU = torch.device("cpu")
 
 
 def through_files(tree: Any, folder: Path) -> Any:
-    """What comes back when a tree was written and read."""
+    """Write and read a tree."""
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(pack(tree, tensors, "tree"))
+    text = json.dumps(flatten_state(tree, tensors, "tree"))
     save_file(tensors, folder / "tensors")
-    return unpack(json.loads(text), load_file(folder / "tensors"), reader(folder, []))
+    return unflatten_state(json.loads(text), load_file(folder / "tensors"), open_shards(folder, []))
 
 
-def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_unflatten_state_inverts_flatten_state(tmp_path: Path) -> None:
     tree = {
         0: {"step": torch.tensor(3.0), "deep": {"state1": torch.arange(4, dtype=torch.uint8)}},
         "betas": (0.9, 0.999),
         "params": [0, 1, [2]],
         "none": None,
-        "tensor": "a text under a name that packing uses itself",
+        "tensor": "a string under a key of the format itself",
         "items": [[1, 2]],
         "third": 1 / 3,
         "infinite": float("inf"),
@@ -44,27 +44,27 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     assert isinstance(back["betas"], tuple)
 
 
-def test_what_a_checkpoint_cannot_hold_is_refused_by_its_place() -> None:
+def test_flatten_state_unsupported_type_raises_with_its_path() -> None:
     with pytest.raises(TypeError, match=r"tree\.a\.1 is a set"):
-        pack({"a": [1, {2}]}, {}, "tree")
+        flatten_state({"a": [1, {2}]}, {}, "tree")
 
 
-def test_a_copy_does_not_follow_the_training() -> None:
+def test_flatten_state_copies_tensors() -> None:
     live = torch.zeros(3)
     tensors: dict[str, Tensor] = {}
-    pack(live, tensors, "live")
+    flatten_state(live, tensors, "live")
     live += 1
     assert torch.equal(tensors["live"], torch.zeros(3))
 
 
-def test_a_second_copy_takes_the_memory_of_the_first_where_it_fits() -> None:
+def test_flatten_state_reuses_memory_of_equal_shape() -> None:
     first: dict[str, Tensor] = {}
     second: dict[str, Tensor] = {}
     live = {"same": torch.zeros(3), "grown": torch.zeros(2)}
-    pack(live, first, "live")
+    flatten_state(live, first, "live")
     live["same"] += 1
     live["grown"] = torch.ones(4)
-    pack(live, second, "live", first)
+    flatten_state(live, second, "live", first)
     assert second["live.same"].data_ptr() == first["live.same"].data_ptr()
     assert torch.equal(second["live.same"], torch.ones(3))
     assert torch.equal(second["live.grown"], torch.ones(4))
@@ -83,7 +83,7 @@ def _fresh() -> tuple[Tensor, torch.optim.Optimizer, Any]:
     return parameter, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
 
 
-def test_adamw_goes_on_bit_equally(tmp_path: Path) -> None:
+def test_adamw_resumes_bit_equal(tmp_path: Path) -> None:
     whole, optimizer, lr_scheduler = _fresh()
     _train(whole, optimizer, lr_scheduler, 9)
     first, optimizer, lr_scheduler = _fresh()
@@ -100,16 +100,16 @@ def test_adamw_goes_on_bit_equally(tmp_path: Path) -> None:
     assert lr_scheduler.get_last_lr() == [1e-2 / 10]
 
 
-def test_every_generator_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_rng_states_of_all_generators_are_restored(tmp_path: Path) -> None:
     def draw() -> list[float]:
         return [random.gauss(0, 1), float(np.random.normal()), float(torch.randn(())), random.random()]
 
     draw()  # leaves Python's and NumPy's generators with half a pair of normal numbers
-    state = through_files(random_state(CPU), tmp_path)
+    state = through_files(get_rng_state(CPU), tmp_path)
     expected = [draw() for _ in range(3)]
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
     assert [draw() for _ in range(3)] != expected
-    set_random_state(state, CPU)
+    set_rng_state(state, CPU)
     assert [draw() for _ in range(3)] == expected

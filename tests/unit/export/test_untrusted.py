@@ -11,7 +11,7 @@ from helpers.tiny import save_tiny
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from xft.checkpoint.snapshot import read_state
+from xft.checkpoint.resume_state import read_resume_state
 from xft.errors import CheckpointError, ModelError, XftError
 from xft.models import load_saved_model
 
@@ -88,7 +88,7 @@ def test_an_adapter_that_is_a_pickle_is_refused(model: Path, tmp_path: Path, mar
 def test_a_training_state_that_is_a_pickle_is_refused(model: Path, marker: Path, name: str) -> None:
     (model / name).write_bytes(pickle.dumps(Malice(marker)))
     with pytest.raises(CheckpointError):
-        read_state(model)
+        read_resume_state(model)
     assert not marker.exists()
 
 

@@ -1,46 +1,113 @@
-"""A run that goes on with other ranks keeps its steps."""
+"""A resumed run keeps its steps, its config and its reason to stop."""
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from mmengine.config import Config
 
+from xft.checkpoint.resume_state import RunState
 from xft.errors import ConfigError
 from xft.run_config.config import Training
-from xft.training.resume import refit
+from xft.training.hooks import EarlyStoppingHook
+from xft.training.resume import adapt_to_world_size, diff_configs, frozen_config, stop_reason
 
-PORTIONS = {"world_size": 4, "window": 24, "batch_size": 2, "capacity": 512}
+BATCHING = {"world_size": 4, "window": 24, "batch_size": 2, "capacity": 512}
+CONFIG: dict[str, Any] = {
+    "model": {"path": "m"},
+    "data": {"path": "a.jsonl", "num_workers": 2, "max_length": 64},
+    "training": {"epochs": 1, "max_steps": 4, "max_grad_norm": 1.0},
+    "optimizer": {"type": "adamw", "lr": 0.1},
+    "hooks": {"checkpoint": {"type": "checkpoint"}},
+    "strategy": {"type": "single"},
+}
+STATE = RunState(
+    step=4,
+    tokens_seen=0,
+    stop_reason="validation loss has not fallen",
+    data_fingerprint="",
+    batching={},
+    config={},
+    hooks={
+        "early_stopping": {"lowest": 1.0, "waited": 2, "reason": "validation loss has not fallen"},
+    },
+    loggers={},
+)
 
 
 @pytest.mark.parametrize(
-    ("world_size", "accumulation", "line"),
+    ("world_size", "accumulation", "note"),
     [
-        (1, 24, "the random numbers of ranks 1 to 3 are let go"),
-        (3, 8, "the random numbers of rank 3 are let go"),
-        (8, 3, "the random numbers of ranks 4 to 7 begin with the seed"),
+        (1, 24, "RNG state of ranks 1 to 3 is discarded (world size changed)"),
+        (3, 8, "RNG state of rank 3 is discarded (world size changed)"),
+        (8, 3, "RNG state of ranks 4 to 7 is initialized from the seed (world size changed)"),
     ],
 )
-def test_a_step_stays_what_it_was(world_size: int, accumulation: int, line: str) -> None:
-    wanted = Training(micro_batch_size=8, gradient_accumulation_steps=16, max_grad_norm=0.5)
-    training, length, lines = refit(wanted, 1024, PORTIONS, world_size)
-    assert training.gradient_accumulation_steps * world_size == PORTIONS["window"]
-    assert (training.gradient_accumulation_steps, training.micro_batch_size, length) == (
-        accumulation,
-        2,
-        512,
-    )
-    assert (training.min_steps_per_epoch, training.max_grad_norm) == (0, 0.5)
-    assert lines == [
-        f"the run began on 4 ranks and goes on with {world_size}: accumulation 6 → {accumulation}, so that a "
-        "step stays what it was",
-        line,
+def test_adapt_to_world_size_keeps_the_batch_of_a_step(
+    world_size: int, accumulation: int, note: str
+) -> None:
+    config = Training(micro_batch_size=8, gradient_accumulation_steps=16, max_grad_norm=0.5)
+    training, length, lines = adapt_to_world_size(config, 1024, BATCHING, world_size)
+    assert training.gradient_accumulation_steps * world_size == BATCHING["window"]
+    assert (training.gradient_accumulation_steps, training.micro_batch_size) == (accumulation, 2)
+    assert (length, training.min_steps_per_epoch, training.max_grad_norm) == (512, 0, 0.5)
+    assert f"gradient_accumulation_steps 6 → {accumulation}" in lines[0]
+    assert lines[1:] == [note]
+
+
+def test_adapt_to_world_size_unchanged_keeps_the_config() -> None:
+    config = Training(gradient_accumulation_steps=16)
+    assert adapt_to_world_size(config, 1024, BATCHING, 4) == (config, 1024, [])
+
+
+def test_adapt_to_world_size_indivisible_raises_with_the_divisors() -> None:
+    with pytest.raises(ConfigError) as error:
+        adapt_to_world_size(Training(), 1024, BATCHING, 5)
+    assert (error.value.key, error.value.got) == ("--resume: world size", 5)
+    assert error.value.expected.endswith("(1, 2, 3, 4, 6, 8, 12, 24)")
+
+
+def test_frozen_config_leaves_out_the_keys_that_may_change() -> None:
+    assert frozen_config(Config(CONFIG)) == {
+        "model": {"path": "m"},
+        "data": {"max_length": 64},
+        "training": {"max_grad_norm": 1.0},
+        "optimizer": {"type": "adamw", "lr": 0.1},
+    }
+
+
+def test_frozen_config_of_a_mixture_leaves_out_keys_of_each_data_set() -> None:
+    mixture = {"datasets": {"a": {"path": "a", "val_split": 0.1}}}
+    assert frozen_config(Config({**CONFIG, "data": mixture}))["data"] == {
+        "datasets": {"a": {"val_split": 0.1}}
+    }
+
+
+def test_frozen_config_names_functions() -> None:
+    config = Config({**CONFIG, "objective": adapt_to_world_size})
+    assert frozen_config(config)["objective"] == "xft.training.resume.adapt_to_world_size"
+
+
+def test_diff_configs_lists_changed_added_and_removed_keys() -> None:
+    before = {"optimizer": {"lr": 0.01}, "seed": 1, "old": 2}
+    assert diff_configs(before, {"optimizer": {"lr": 0.001}, "seed": 1, "new": 3}) == [
+        "new was None, is 3",
+        "old was 2, is None",
+        "optimizer.lr was 0.01, is 0.001",
     ]
 
 
-def test_on_the_same_ranks_the_config_stays_as_it_is() -> None:
-    wanted = Training(gradient_accumulation_steps=16)
-    assert refit(wanted, 1024, PORTIONS, 4) == (wanted, 1024, [])
+@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False)])
+def test_stop_reason_early_stopping_depends_on_the_new_patience(patience: int, stops: bool) -> None:
+    assert stop_reason(STATE, [EarlyStoppingHook(patience=patience)]) == (
+        STATE.stop_reason if stops else None
+    )
 
 
-def test_ranks_that_cannot_share_a_step_are_refused_with_those_that_can() -> None:
-    with pytest.raises(
-        ConfigError, match=r"24 micro-batches, which 5 ranks .* 1, 2, 3, 4, 6, 8, 12 or 24 ranks"
-    ):
-        refit(Training(), 1024, PORTIONS, 5)
+def test_stop_reason_early_stopping_without_the_hook_is_none() -> None:
+    assert stop_reason(STATE, []) is None
+
+
+def test_stop_reason_of_another_hook_is_kept() -> None:
+    assert stop_reason(replace(STATE, stop_reason="enough"), []) == "enough"
+    assert stop_reason(replace(STATE, stop_reason=None), []) is None

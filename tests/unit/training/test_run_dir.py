@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xft.checkpoint.manifest import seal
-from xft.checkpoint.snapshot import STATE, TENSORS
+from xft.checkpoint.manifest import write_manifest
+from xft.checkpoint.resume_state import STATE_FILE, TENSORS_FILE
 from xft.errors import CheckpointError, ConfigError
 from xft.training.run_dir import choose_work_dir, claim, is_taken, log_to
 
@@ -27,9 +27,9 @@ def checkpoints(run: Path, *steps: int) -> None:
     for step in steps:
         folder = run / "checkpoints" / f"step_{step}"
         folder.mkdir(parents=True)
-        for name in (STATE, TENSORS):
+        for name in (STATE_FILE, TENSORS_FILE):
             (folder / name).write_text("{}", encoding="utf-8")
-        seal(folder)
+        write_manifest(folder)
 
 
 def test_the_folder_is_named_after_the_config(here: Path) -> None:

@@ -11,10 +11,8 @@ from types import FrameType
 
 import torch
 
-from xft.checkpoint import directory
-from xft.checkpoint.shards import Share
-from xft.checkpoint.snapshot import STATE
-from xft.checkpoint.writer import Job, check_free, write_checkpoint
+from xft.checkpoint.resume_state import STATE_FILE
+from xft.checkpoint.writer import check_disk_space_for_run
 from xft.data import Prepared
 from xft.models import TrainingModel, unwrap
 from xft.objectives import as_objective
@@ -97,7 +95,7 @@ class Rehearsal:
             TrainingError: a part does not fit into the memory, or the gradient is not finite.
             ConfigError: the disk is too small for the checkpoints.
         """
-        runner.take(loop)
+        runner.attach_loop(loop)
         self.plan = loop.plan
         costs = Costs(
             self.meter, loop.plan, prepared, self.recipe, runner.strategy.data_world_size, self._room
@@ -184,18 +182,26 @@ class Rehearsal:
         if hook is None:
             return
         console.info("trying a checkpoint")
-        root = directory.folder_of(runner.work_folder)
         with self.part("checkpoint", "copied, written, flushed and read back"):
-            snapshot = runner.snapshot(hook.save_optimizer_state)
-            if isinstance(snapshot, Share):
-                snapshot.write(root)
-            elif snapshot is not None:
-                root.mkdir(parents=True, exist_ok=True)
-                check_free(root, snapshot.size, hook.keep_last_n)
-                saved = write_checkpoint(Job(snapshot, root, hook.keep_last_n, False, runner.flush_loggers))
-                sizes = {each.name: each.stat().st_size for each in saved.rglob("*") if each.is_file()}
+            checkpointer = runner.checkpointer
+            if runner.strategy.rank == 0:
+                checkpointer.root.mkdir(parents=True, exist_ok=True)
+                checkpointer.check_disk_space(hook.keep_last_n, hook.save_optimizer_state)
+            checkpointer.save(
+                runner.run_state(),
+                hook.keep_last_n,
+                save_optimizer_state=hook.save_optimizer_state,
+                block=True,
+            )
+            result = checkpointer.poll()
+            if result is not None and result.error is not None:
+                raise result.error
+            if result is not None:
+                folder = checkpointer.root / f"step_{result.step}"
+                sizes = {file.name: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
                 costs.checkpoint_bytes = sum(sizes.values())
                 costs.final_bytes = sum(
-                    size for name, size in sizes.items() if not name.startswith(Path(STATE).stem)
+                    size for name, size in sizes.items() if not name.startswith(Path(STATE_FILE).stem)
                 )
-                costs.free_bytes = shutil.disk_usage(root).free + costs.checkpoint_bytes
+                costs.free_bytes = shutil.disk_usage(folder).free + costs.checkpoint_bytes
+                check_disk_space_for_run(checkpointer.root, costs.checkpoint_bytes, hook.keep_last_n)

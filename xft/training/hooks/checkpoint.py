@@ -1,31 +1,32 @@
-"""Checkpoints: the last, the best, and as many as are kept."""
+"""Decide when checkpoints are saved, and report the results; ``Checkpointer`` does the saving."""
 
 import signal
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from xft.checkpoint import directory
-from xft.checkpoint.snapshot import Snapshot
-from xft.checkpoint.writer import Job, Saved, Saver, ShareJob, check_free
+from xft.checkpoint.writer import SaveResult
 from xft.errors import CheckpointError, ConfigError
 from xft.registry import register
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.signals import Signals, Stopped
 from xft.utils import console
 
-ENDS = (signal.SIGTERM, signal.SIGINT)
-"""The signals that end a run."""
+if TYPE_CHECKING:
+    from xft.training.runner import Runner
+
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end a run."""
 
 
 @register("hooks", "checkpoint")
 class CheckpointHook(PeriodicHook):
-    """Saves at intervals and at the end, after each better validation, and when a signal asks for it.
+    """Save a checkpoint at intervals, at the end, after each better validation, and on a signal.
 
-    A save copies the training into the memory of the host; a thread writes it while training goes
-    on. A save that fails is said, and the next one tries again; the last one must succeed.
+    A save copies the run to CPU memory; a thread writes the copy while training continues. A failed save logs
+    a warning and is retried at the next save; failure of the final save is an error.
 
     Args:
-        interval: steps between two checkpoints; ``None`` saves about five times in a run.
+        interval: optimizer steps between two checkpoints; ``None`` saves about five times in a run.
         keep_last_n: number of newest checkpoints to keep, in addition to the best one.
         monitor: validation metric that selects the best checkpoint, lower is better; ``None`` selects none.
         async_save: whether training continues while a checkpoint is written.
@@ -52,33 +53,32 @@ class CheckpointHook(PeriodicHook):
         self.async_save = async_save
         self.save_optimizer_state = save_optimizer_state
 
-    def before_run(self, runner: Any) -> None:
-        """Take up where a resumed run was, see that there is room, and listen to signals.
+    def before_run(self, runner: "Runner") -> None:
+        """Restore the best step of a resumed run, check the disk space, and install signal handlers.
 
         Raises:
-            ConfigError: the disk has too little room for the checkpoints of this run.
+            ConfigError: the disk has too little space for the checkpoints of this run.
         """
         self._state: dict[str, Any] = runner.state.setdefault(
             "checkpoint", {"best_step": None, "best_value": None}
         )
-        # What was the best when the last good save and the last save were taken.
-        self._proven, self._tried = dict(self._state), dict(self._state)
+        # The best step at the time of the last successful save, and of the last save.
+        self._confirmed, self._attempted = dict(self._state), dict(self._state)
         self._improved = False
-        # The step that a resumed run goes on from is saved already; a new run has saved none.
-        self._saved: int | None = runner.resumed.get("step")
-        self._reason = ""
-        self._root = directory.folder_of(runner.work_folder)
+        # The step of the resumed checkpoint is saved already.
+        self._saved_step = runner.resume_state.step if runner.resume_state is not None else None
+        self._failure = ""
+        self._checkpointer = runner.checkpointer
         strategy = runner.strategy
         if strategy.rank == 0:
-            check_free(self._root, runner.checkpoint_size(self.save_optimizer_state), self.keep_last_n)
-        self._saver = Saver()
+            self._checkpointer.check_disk_space(self.keep_last_n, self.save_optimizer_state)
         self._signals = Signals(shared=strategy.world_size > 1, quiet=strategy.rank != 0)
-        self._stop_asked, self._save_asked = 0, False
-        runner.cleanup.push(self._end)
+        self._end_signal, self._save_requested = 0, False
+        runner.cleanup.push(self._shutdown)
         runner.cleanup.enter_context(self._signals)
 
-    def after_validation(self, runner: Any, metrics: dict[str, float]) -> None:
-        """Remember whether the model is the best so far."""
+    def after_validation(self, runner: "Runner", metrics: dict[str, float]) -> None:
+        """Record whether the model is the best so far."""
         if self.monitor is None or runner.train_loop.step == 0:
             return
         value, best = metrics[self.monitor], self._state["best_value"]
@@ -86,109 +86,103 @@ class CheckpointHook(PeriodicHook):
             self._state |= {"best_value": value, "best_step": runner.train_loop.step}
             self._improved = True
 
-    def after_step(self, runner: Any) -> None:
-        """Hear what became of the last save, and save where it is time or a signal asks for it.
+    def after_step(self, runner: "Runner") -> None:
+        """Report the result of the last save; save if the interval or a signal requires it.
 
         Raises:
             Stopped: a signal has ended the run.
         """
         loop = runner.train_loop
-        self._hear(runner)
-        if self._stop_asked:
-            self._stop(runner)
+        self._poll_and_sync(runner)
+        if self._end_signal:
+            self._save_and_stop(runner)
         due = self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None
-        if due or self._save_asked or self._improved:
-            self._save(runner, not self.async_save, self.save_optimizer_state)
+        if due or self._save_requested or self._improved:
+            self._save(runner, block=not self.async_save)
 
-    def after_train(self, runner: Any) -> None:
-        """See that the end of the run is saved.
+    def after_train(self, runner: "Runner") -> None:
+        """Save the last step if it is not saved yet.
 
         Raises:
-            CheckpointError: it cannot be.
+            CheckpointError: the save failed.
         """
-        self._finish(runner)
+        self._wait(runner)
         step = runner.train_loop.step
-        if self._saved != step:
-            self._save(runner, wait=True, optimizer=self.save_optimizer_state)
-        if self._saved != step:
+        if self._saved_step != step:
+            self._save(runner, block=True)
+        if self._saved_step != step:
             raise CheckpointError(
-                f"step_{step}, the last of the run, could not be saved ({self._reason}); mend that, and go on "
-                "from the newest checkpoint with --resume"
+                f"failed to save the final checkpoint step_{step} ({self._failure}); fix the cause, then continue "
+                "from the newest checkpoint with --resume",
+                key=f"step_{step}",
+                got=self._failure,
             )
 
-    def _stop(self, runner: Any) -> None:
-        """Save, with everything that a resumed run needs, and end the run."""
+    def _save_and_stop(self, runner: "Runner") -> None:
+        """Save everything that resuming needs, and end the run."""
         step = runner.train_loop.step
-        self._save(runner, wait=True, optimizer=True)
-        if self._saved == step:
-            raise Stopped(self._stop_asked, f"saved step_{step}; go on with --resume")
+        self._save(runner, block=True, save_optimizer_state=True)
+        if self._saved_step == step:
+            raise Stopped(self._end_signal, f"saved step_{step}; continue with --resume")
         raise Stopped(
-            self._stop_asked,
-            f"step_{step} could not be saved ({self._reason}); --resume goes on from the checkpoint before it",
+            self._end_signal,
+            f"failed to save step_{step} ({self._failure}); --resume continues from the previous checkpoint",
         )
 
-    def _save(self, runner: Any, wait: bool, optimizer: bool) -> None:
-        self._finish(runner)
+    def _save(self, runner: "Runner", block: bool, save_optimizer_state: bool | None = None) -> None:
+        self._wait(runner)
         step = runner.train_loop.step
         runner.call_hook("before_save", step=step)
-        snapshot = runner.snapshot(optimizer)
-        self._tried = dict(self._state)
-        if isinstance(snapshot, Snapshot):
-            best = self._state["best_step"] == step
-            self._saver.start(Job(snapshot, self._root, self.keep_last_n, best, runner.flush_loggers))
-        elif snapshot is not None:
-            self._saver.start(ShareJob(snapshot, self._root, step))
-        self._improved = self._save_asked = False
-        if wait:
-            self._finish(runner)
+        self._attempted = dict(self._state)
+        self._checkpointer.save(
+            runner.run_state(),
+            keep_last_n=self.keep_last_n,
+            is_best=self._state["best_step"] == step,
+            save_optimizer_state=self.save_optimizer_state
+            if save_optimizer_state is None
+            else save_optimizer_state,
+        )
+        self._improved = self._save_requested = False
+        if block:
+            self._wait(runner)
 
-    def _finish(self, runner: Any) -> None:
-        """Wait for the save that is under way. All ranks do."""
-        self._saver.wait()
-        self._hear(runner)
+    def _wait(self, runner: "Runner") -> None:
+        """Wait for the save in progress and report its result. Collective."""
+        self._checkpointer.wait()
+        self._poll_and_sync(runner)
 
-    def _hear(self, runner: Any) -> None:
-        """Share between the ranks what the first one has saved, and what signals ask of any of them."""
-        saved, heard = self._saver.take(), self._signals
-        if runner.strategy.rank != 0:
-            saved = None  # the first rank knows what became of the shares of all
-        outcome = (0, False) if saved is None else (saved.step + 1, saved.error is None)
-        own = (*(heard.stop == number for number in ENDS), heard.save, *outcome)
-        heard.save = False
-        *ends, save, after, good = runner.strategy.reduce_sum(own)
-        stops = [number for number, count in zip(ENDS, ends, strict=True) if count]
-        self._stop_asked = self._stop_asked or (stops[0] if stops else 0)
-        self._save_asked = self._save_asked or bool(save)
-        if after and good:
-            self._account(runner, int(after) - 1)
-        elif after:
-            self._regret(int(after) - 1, saved)
+    def _poll_and_sync(self, runner: "Runner") -> None:
+        """Share the result of rank 0's last save and the signals of all ranks. Collective."""
+        result, signals = self._checkpointer.poll(), self._signals
+        outcome = (0, False) if result is None else (result.step + 1, result.error is None)
+        local = (*(signals.stop == number for number in END_SIGNALS), signals.save, *outcome)
+        signals.save = False
+        *ends, save, step_plus_one, succeeded = runner.strategy.reduce_sum(local)
+        received = [number for number, count in zip(END_SIGNALS, ends, strict=True) if count]
+        self._end_signal = self._end_signal or (received[0] if received else 0)
+        self._save_requested = self._save_requested or bool(save)
+        if step_plus_one and succeeded:
+            self._on_saved(runner, int(step_plus_one) - 1)
+        elif step_plus_one:
+            self._on_save_failed(int(step_plus_one) - 1, result)
 
-    def _account(self, runner: Any, step: int) -> None:
-        self._saved, self._proven = step, self._tried
-        if self._tried["best_step"] == step:
+    def _on_saved(self, runner: "Runner", step: int) -> None:
+        self._saved_step, self._confirmed = step, self._attempted
+        if self._attempted["best_step"] == step:
             console.info(f"  saved step_{step} (best validation so far)")
-        runner.call_hook("after_save", folder=self._root / f"step_{step}")
+        runner.call_hook("after_save", folder=self._checkpointer.root / f"step_{step}")
 
-    def _regret(self, step: int, saved: Saved | None) -> None:
-        self._reason = saved.reason if saved is not None else "the first rank says why"
-        # What is not there cannot be the best: the next one that is better than what is there is.
+    def _on_save_failed(self, step: int, result: SaveResult | None) -> None:
+        self._failure = result.reason if result is not None else "rank 0 logs the reason"
+        # A checkpoint that does not exist cannot be the best one.
         if self._state["best_step"] == step:
-            self._state |= self._proven
+            self._state |= self._confirmed
         console.info(
-            f"warning: step_{step} could not be saved ({self._reason}); training goes on, and the next save tries "
-            "again"
+            f"warning: failed to save step_{step} ({self._failure}); training continues, will retry at the next save"
         )
 
-    def _end(
+    def _shutdown(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let the save that is under way be finished, unless the run is to end at once."""
-        if self._signals.at_once:
-            self._saver.abandon()
-            return
-        try:
-            self._saver.wait()
-        except KeyboardInterrupt:
-            self._saver.abandon()
-            raise
+        """Finish the save in progress, or cancel it if the run must end at once."""
+        self._checkpointer.close(cancel=self._signals.at_once)

@@ -28,7 +28,7 @@ class JsonLines(Logger):
 
     def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: int = 0) -> None:
         self._files = {}
-        for name in ("metrics", "samples"):
+        for name in ("metrics", "generations"):
             path = work_dir / f"{name}.jsonl"
             _cut_off(path, resume_step)
             self._files[name] = _Lines(path)
@@ -40,7 +40,7 @@ class JsonLines(Logger):
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append to ``generations.jsonl``."""
         for row in rows:
-            self._write("samples", {"step": step, **row})
+            self._write("generations", {"step": step, **row})
 
     def position(self) -> dict[str, int]:
         """The length of each file in bytes."""

@@ -40,7 +40,7 @@ def test_a_resumed_run_begins_where_the_checkpoint_was(tmp_path: Path) -> None:
         (2, "val"),
         (3, "train"),
     ]
-    assert steps(tmp_path, "samples") == [2]
+    assert steps(tmp_path, "generations") == [2]
 
 
 def test_a_figure_that_is_not_finite_is_null(tmp_path: Path) -> None:

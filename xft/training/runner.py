@@ -239,6 +239,4 @@ class Runner(RunnerBase):
 
     def write_artifact(self, folder: Path, **options: Any) -> None:
         """Write the model in the format of peft or transformers; options are for ``save_pretrained``."""
-        save_model(
-            cast(Any, self.bare_model), self.tokenizer, self.template, self.note, folder, **options
-        )
+        save_model(cast(Any, self.bare_model), self.tokenizer, self.template, self.note, folder, **options)

@@ -1,4 +1,4 @@
-"""`xft chat`, from a checkout."""
+"""Run `xft chat` from a checkout."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`xft convert`, from a checkout."""
+"""Run `xft convert` from a checkout."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`xft inspect-data`, from a checkout."""
+"""Run `xft inspect-data` from a checkout."""
 
 import sys
 from pathlib import Path

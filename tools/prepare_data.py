@@ -1,4 +1,4 @@
-"""`xft prepare-data`, from a checkout."""
+"""Run `xft prepare-data` from a checkout."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`xft score`, from a checkout."""
+"""Run `xft score` from a checkout."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`xft train`, from a checkout."""
+"""Run `xft train` from a checkout."""
 
 import sys
 from pathlib import Path

@@ -1,13 +1,11 @@
-"""The registries: everything that a config may name under ``type=``.
+"""Registries of the components that a config may name under ``type=``.
 
-They are MMEngine registries, so that a component of the user's own package registers in the
-usual way (``@FORMATS.register_module()``) and any importable ``package.module.name`` is
-accepted without registering at all.
+They are MMEngine registries: a user package registers its components with ``@FORMATS.register_module()``. Any
+importable ``package.module.name`` is accepted without registration.
 
-``REGISTRY_BY_KEY`` says which registry a key of the config belongs to: the dict under ``adapter=`` is
-looked up in ``ADAPTERS``. Where an entry is a function, or a registry is *deferred*, building
-it binds the arguments that the config gives and leaves the rest to the caller
-(:func:`functools.partial`): a map function still wants its row, an optimizer its parameters.
+``REGISTRY_BY_KEY`` maps a key of the config to its registry: the dict under ``adapter=`` names a component of
+``ADAPTERS``. A function, and a class under one of ``PARTIAL_KEYS``, is bound to the arguments in the config with
+:func:`functools.partial`; the caller adds the others: a row for a format, the parameters for an optimizer.
 """
 
 from collections.abc import Callable
@@ -52,63 +50,65 @@ REGISTRY_BY_KEY: dict[str, Registry] = {
 }
 
 PARTIAL_KEYS = frozenset({"optimizer", "lr_scheduler", "loggers"})
-"""Slots whose classes are not instantiated by ``build`` but bound: they want what the engine knows
-(the parameters, the number of steps, the work folder)."""
+"""Keys whose classes are bound and not instantiated, because the training setup adds arguments."""
 
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
-def register(slot: str, *aliases: str) -> Callable[[T], T]:
+def register(key: str, *names: str) -> Callable[[T], T]:
     """Register a class or function under one or more names: ``@register("format", "alpaca")``."""
 
-    def keep(component: T) -> T:
-        REGISTRY_BY_KEY[slot].register_module(name=list(aliases), module=component)
+    def decorator(component: T) -> T:
+        REGISTRY_BY_KEY[key].register_module(name=list(names), module=component)
         return component
 
-    return keep
+    return decorator
 
 
-def resolve(slot: str, name: str) -> Callable[..., Any]:
-    """Find the component that a config names.
+def resolve(key: str, name: str) -> Callable[..., Any]:
+    """Return the component that a config names.
 
     Args:
-        slot: the key of the config that it stands under, one of ``REGISTRY_BY_KEY``.
+        key: key of the config that holds the component, one of ``REGISTRY_BY_KEY``.
         name: a registered name, or ``package.module.name``.
 
     Returns:
         The class or function.
 
     Raises:
-        ConfigError: nothing of that name is registered or can be imported.
+        ConfigError: ``name`` is neither registered nor importable.
     """
-    registry = REGISTRY_BY_KEY[slot]
+    registry = REGISTRY_BY_KEY[key]
     registry.import_from_location()
     if name in registry.module_dict:
         return registry.module_dict[name]
     if "." in name:
-        return _import(slot, name)
-    raise ConfigError(f"{slot}: no {slot} is called {name!r}; {did_you_mean(name, list_registered(slot))}")
+        return _import(key, name)
+    fix = did_you_mean(name, list_registered(key))
+    raise ConfigError(f"{key}: unknown {registry.name} {name!r}; {fix}", key=key, got=name, fix=fix)
 
 
-def list_registered(slot: str) -> list[str]:
-    """The registered names of a slot, sorted."""
-    registry = REGISTRY_BY_KEY[slot]
+def list_registered(key: str) -> list[str]:
+    """Return the sorted names of the components that are registered for a key."""
+    registry = REGISTRY_BY_KEY[key]
     registry.import_from_location()
     return sorted(registry.module_dict)
 
 
-def _import(slot: str, path: str) -> Callable[..., Any]:
+def _import(key: str, path: str) -> Callable[..., Any]:
     from importlib import import_module
 
     module, _, attribute = path.rpartition(".")
     try:
-        found = getattr(import_module(module), attribute)
+        component = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{slot}: cannot import {path!r} ({error}); expected a registered name "
-            f"({', '.join(list_registered(slot)) or 'none yet'}) or an importable package.module.name"
-        ) from error
-    if not callable(found):
-        raise ConfigError(f"{slot}: {path!r} is a {type(found).__name__}, expected a class or function")
-    return found
+        names = ", ".join(list_registered(key)) or "none yet"
+        expected = f"a registered name ({names}) or an importable package.module.name"
+        message = f"{key}: cannot import {path!r} ({error}); expected {expected}"
+        raise ConfigError(message, key=key, got=path, expected=expected) from error
+    if not callable(component):
+        expected = "a class or function"
+        message = f"{key}: {path!r} is a {type(component).__name__}; expected {expected}"
+        raise ConfigError(message, key=key, got=path, expected=expected)
+    return component

@@ -73,4 +73,4 @@ def test_two_things_that_start_processes_are_refused(
     tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", str(tiny_run), "--launcher", "slurm", "--nproc-per-node", "2"]) == 2
-    assert "--launcher slurm starts the processes; give one of the two" in capsys.readouterr().err
+    assert "--launcher slurm, which starts the processes" in capsys.readouterr().err

@@ -113,14 +113,14 @@ def test_registering_a_name_twice_is_refused() -> None:
 
 
 def test_a_name_of_another_slot_is_not_found() -> None:
-    with pytest.raises(ConfigError, match="no optimizer is called 'lora'"):
+    with pytest.raises(ConfigError, match="unknown optimizer 'lora'"):
         resolve("optimizer", "lora")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve("hooks", "early_stoping")
-    assert str(caught.value) == "hooks: no hooks is called 'early_stoping'; did you mean 'early_stopping'?"
+    assert str(caught.value) == "hooks: unknown hook 'early_stoping'; did you mean 'early_stopping'?"
 
 
 def test_a_class_or_function_is_found_by_its_dotted_path(own: str) -> None:
@@ -134,9 +134,9 @@ def test_a_class_or_function_is_found_by_its_dotted_path(own: str) -> None:
     ("path", "reason"),
     [
         ("own_registry.nothing", "nothing"),
-        ("own_registry.SIZE", "is a int, expected a class or function"),
+        ("own_registry.SIZE", "is a int; expected a class or function"),
         ("no_such_package.thing", "No module named 'no_such_package'"),
-        ("os.path", "is a module, expected a class or function"),
+        ("os.path", "is a module; expected a class or function"),
         ("own_registry.", "own_registry."),
         (".alpaca", ".alpaca"),
         ("./formats.py", "./formats.py"),

@@ -79,7 +79,7 @@ SCHEMA = Command(
     "print the JSON Schema of configs, for editors and agents",
     _add_schema,
     _schema,
-    examples=("xft schema > xft.schema.json",),
+    examples=("xft schema",),
 )
 COPY = Command(
     "copy a shipped config to edit it",

@@ -1,4 +1,4 @@
-"""``xft inspect-data`` and ``xft prepare-data``: the data before they are trained on."""
+"""``xft inspect-data`` and ``xft prepare-data``."""
 
 import argparse
 import os
@@ -9,14 +9,19 @@ from xft.commands.shared import Command, add_options
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a config file")
     parser.add_argument(
-        "--num", type=int, metavar="N", help="how many samples, or pairs (default: 3; with --html none)"
+        "--num",
+        type=int,
+        metavar="N",
+        help="number of samples or pairs to print (default: 3; with --html 0)",
     )
     parser.add_argument(
-        "--split", choices=("train", "val"), default="train", help="which rows (default: train)"
+        "--split", choices=("train", "val"), default="train", help="split to print (default: train)"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one object a sample: input_ids, labels, text")
-    form.add_argument("--html", metavar="FILE", help="write a page in which any sample can be looked at")
+    form.add_argument(
+        "--json", action="store_true", help="print one JSON object per sample: input_ids, labels, text"
+    )
+    form.add_argument("--html", metavar="FILE", help="write an HTML page that shows every sample")
     add_options(parser)
 
 
@@ -65,7 +70,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 INSPECT = Command(
-    "see what the model will see",
+    "print samples as the model sees them, with the target tokens marked",
     _add_inspect,
     _inspect,
     examples=(
@@ -74,7 +79,7 @@ INSPECT = Command(
     ),
 )
 PREPARE = Command(
-    "prepare the data ahead of a run, into the cache that the run will read",
+    "tokenize the data of a config into the cache",
     _add_prepare,
     _prepare,
     examples=("xft prepare-data configs/smollm2_lora.py",),

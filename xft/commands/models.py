@@ -1,37 +1,36 @@
-"""``xft chat``, ``score`` and ``convert``: what is done with a model that was trained."""
+"""``xft chat``, ``score`` and ``convert``: commands on a fine-tuned model."""
 
 import argparse
 from pathlib import Path
 
-from xft.commands.shared import Command, add_trust, importing
-from xft.errors import ConfigError
+from xft.commands.shared import Command, add_load_in_bits, add_trust, importing, require_at_least
 
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a run folder, a checkpoint, an adapter or a model")
-    parser.add_argument("--adapter", metavar="PATH", help="an adapter to put on the model")
+    parser.add_argument("--adapter", metavar="PATH", help="adapter to load on the model")
     parser.add_argument("--prompt", nargs="+", metavar="TEXT", help="answer each of these once, and exit")
-    parser.add_argument("--system", metavar="TEXT", help="a system turn before all others")
+    parser.add_argument("--system", metavar="TEXT", help="system message before all others")
     parser.add_argument(
         "--max-new-tokens",
         type=int,
         default=512,
         metavar="N",
-        help="the most tokens of an answer (default: 512)",
+        help="maximum number of tokens of an answer (default: 512)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=0.0,
         metavar="T",
-        help="0: the likeliest token each time",
+        help="sampling temperature; 0 is greedy decoding (default: 0)",
     )
     parser.add_argument(
         "--compare-base",
         action="store_true",
-        help="answer without the adapter too, beside the answer with it",
+        help="show the answers of the base model next to those with the adapter",
     )
-    parser.add_argument("--load-in-bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    add_load_in_bits(parser)
     add_trust(parser)
 
 
@@ -39,8 +38,8 @@ def _chat(arguments: argparse.Namespace) -> None:
     with importing():
         from xft.serving import open_session, talk
 
-    if arguments.max_new_tokens < 1 or arguments.temperature < 0:
-        raise ConfigError("--max-new-tokens must be at least 1, and --temperature 0 or more")
+    require_at_least(arguments, 1, "--max-new-tokens")
+    require_at_least(arguments, 0, "--temperature")
     session = open_session(
         arguments.path,
         adapter=arguments.adapter,
@@ -67,9 +66,11 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "rows", metavar="FILE", help="rows of chosen and rejected, prompt and completion, or messages"
     )
-    parser.add_argument("--format", metavar="NAME", help="of the rows (default: by their columns)")
-    parser.add_argument("--out", metavar="FILE", help="write the scores there, one JSON object a row")
-    parser.add_argument("--load-in-bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    parser.add_argument(
+        "--format", metavar="NAME", help="format of the rows (default: detected from their columns)"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the scores to FILE, one JSON object per row")
+    add_load_in_bits(parser)
     add_trust(parser)
 
 
@@ -91,12 +92,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="RUN_OR_CHECKPOINT", help="a run folder, a checkpoint or an adapter"
     )
-    parser.add_argument("out", metavar="OUT", help="a folder that does not exist yet")
-    parser.add_argument("--merge", action="store_true", help="fold the adapter into the model")
+    parser.add_argument("out", metavar="OUT", help="output folder; must not exist")
+    parser.add_argument("--merge", action="store_true", help="merge the adapter into the model")
     parser.add_argument(
         "--dtype",
         choices=("bfloat16", "float16", "float32"),
-        help="of the weights that are written",
+        help="dtype of the written weights",
     )
     parser.add_argument(
         "--gguf",
@@ -105,11 +106,14 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         choices=("f32", "f16", "bf16", "q8_0"),
         help="write one file for llama.cpp and Ollama (without a type: q8_0)",
     )
-    parser.add_argument("--push", metavar="OWNER/NAME", help="upload what was written to the hub")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the result to the hub")
+    parser.add_argument("--public", action="store_true", help="with --push: make a new repository public")
     parser.add_argument(
-        "--public", action="store_true", help="with --push: a new repository is for everybody to see"
+        "--max-shard-size",
+        default="5GB",
+        metavar="SIZE",
+        help="maximum size of a file of weights (default: 5GB)",
     )
-    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file of weights")
     add_trust(parser)
 
 
@@ -137,7 +141,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 CHAT = Command(
-    "talk to what was trained",
+    "chat with a fine-tuned model",
     _add_chat,
     _chat,
     examples=(
@@ -147,7 +151,7 @@ CHAT = Command(
     ),
 )
 SCORE = Command(
-    "score rows with a reward model",
+    "score answers with a reward model",
     _add_score,
     _score,
     examples=(

@@ -1,4 +1,4 @@
-"""``xft report`` and ``xft compare``: runs as pages."""
+"""``xft report`` and ``xft compare``: HTML pages of runs."""
 
 import argparse
 
@@ -6,8 +6,10 @@ from xft.commands.shared import Command
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, also of a run that has not ended")
-    parser.add_argument("--out", metavar="FILE", help="the page (default: report.html in the run folder)")
+    parser.add_argument("run", metavar="RUN", help="a run folder; the run may still be in progress")
+    parser.add_argument(
+        "--out", metavar="FILE", help="page to write (default: report.html in the run folder)"
+    )
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -17,9 +19,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, 2 to 8 of them")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="2 to 8 run folders")
     parser.add_argument(
-        "--out", metavar="FILE", default="compare.html", help="the page (default: compare.html)"
+        "--out", metavar="FILE", default="compare.html", help="page to write (default: compare.html)"
     )
 
 
@@ -30,13 +32,13 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 REPORT = Command(
-    "write the page that shows a run: curves, answers, data, settings",
+    "write an HTML report of a run: curves, answers, data, settings",
     _add_report,
     _report,
     examples=("xft report runs/a",),
 )
 COMPARE = Command(
-    "write a page that shows runs side by side",
+    "write an HTML page that compares runs",
     _add_compare,
     _compare,
     examples=("xft compare runs/a runs/b --out both.html",),

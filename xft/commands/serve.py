@@ -3,38 +3,66 @@
 import argparse
 from importlib.util import find_spec
 
-from xft.commands.shared import Command, add_trust, importing
+from xft.commands.shared import Command, add_load_in_bits, add_trust, importing, require_at_least
 from xft.errors import ConfigError
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a run folder, a checkpoint, an adapter or a model")
-    parser.add_argument("--adapter", metavar="PATH", help="an adapter to put on the model")
+    parser.add_argument("--adapter", metavar="PATH", help="adapter to load on the model")
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="by default this machine alone"
-    )
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes one that is free")
-    parser.add_argument("--name", metavar="NAME", help="of the model, for clients (default: of the folder)")
-    parser.add_argument(
-        "--max-batch-size", type=int, default=8, metavar="N", help="the most answers at once"
-    )
-    parser.add_argument("--max-queue-size", type=int, default=64, metavar="N", help="the most that wait")
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=1024, metavar="N", help="the most tokens of an answer"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on (default: 127.0.0.1, this machine only)",
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="where a request does not say"
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="port to listen on; 0 picks a free port (default: 8000)",
     )
-    parser.add_argument("--load-in-bits", type=int, choices=(4, 8), help="hold the base in so many bits")
+    parser.add_argument(
+        "--name", metavar="NAME", help="model name for clients (default: name of the folder)"
+    )
+    parser.add_argument(
+        "--max-batch-size",
+        type=int,
+        default=8,
+        metavar="N",
+        help="maximum number of sequences decoded together (default: 8)",
+    )
+    parser.add_argument(
+        "--max-queue-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="maximum number of queued requests, 429 beyond (default: 64)",
+    )
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="maximum number of tokens of an answer (default: 1024)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="temperature of requests without one (default: 0)",
+    )
+    add_load_in_bits(parser)
     add_trust(parser)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    if min(arguments.max_batch_size, arguments.max_queue_size, arguments.max_new_tokens) < 1:
-        raise ConfigError("--max-batch-size, --max-queue-size and --max-new-tokens must be at least 1")
+    require_at_least(arguments, 1, "--max-batch-size", "--max-queue-size", "--max-new-tokens")
     if not 0 <= arguments.temperature <= 10:
-        raise ConfigError(f"--temperature: got {arguments.temperature}, expected 0 to 10")
-    missing = [each for each in ("fastapi", "uvicorn") if find_spec(each) is None]
+        raise ConfigError(key="--temperature", got=arguments.temperature, expected="0 to 10")
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"serve: {' and '.join(missing)} is not installed: pip install -r requirements/serve.txt "
@@ -43,17 +71,17 @@ def _serve(arguments: argparse.Namespace) -> None:
     with importing():
         from xft.serving.server.main import ServeOptions, serve
 
-    known = {each: getattr(arguments, each) for each in ServeOptions.__dataclass_fields__}
-    serve(ServeOptions(**known))
+    options = {name: getattr(arguments, name) for name in ServeOptions.__dataclass_fields__}
+    serve(ServeOptions(**options))
 
 
 SERVE = Command(
-    "serve what was trained, as OpenAI's API and as a page",
+    "serve a fine-tuned model: OpenAI-compatible API and chat page",
     _add_serve,
     _serve,
     examples=(
         "xft serve runs/a",
         "xft serve runs/a --port 8080 --max-batch-size 1",
     ),
-    note="The environment variable XFT_API_KEY, where it is set, is the key that\nclients must send.",
+    note="If the environment variable XFT_API_KEY is set, clients must send it as\ntheir API key.",
 )

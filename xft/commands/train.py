@@ -10,35 +10,33 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", metavar="CONFIG", help="a config file; `xft list configs` shows the shipped ones"
     )
-    parser.add_argument(
-        "--work-dir", metavar="DIR", help="the run folder (default: runs/NAME_OF_THE_CONFIG)"
-    )
+    parser.add_argument("--work-dir", metavar="DIR", help="run folder (default: runs/NAME_OF_THE_CONFIG)")
     add_options(parser)
     parser.add_argument(
         "--resume",
         nargs="?",
         const="",
         metavar="PATH",
-        help="go on from a checkpoint, or from the newest one of a run folder (default: --work-dir's)",
+        help="resume from a checkpoint, or from the newest one of a run folder (default: that of --work-dir)",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="rehearse: the longest batch through every part of the run; says what memory, time and disk "
-        "the run will take, and leaves nothing behind",
+        help="run the largest batch through every part of the run, estimate its memory, time and disk space, "
+        "and write nothing",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed, instead of that of the config")
     parser.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
-        help="what starts a process on each device: torchrun, srun or mpirun",
+        help="launcher of the processes: torchrun (pytorch), srun (slurm) or mpirun (mpi)",
     )
     parser.add_argument(
         "--nproc-per-node",
         type=int,
         metavar="N",
-        help="train on N devices of this machine: starts torchrun for you",
+        help="number of processes on this machine, one per device; starts torchrun",
     )
     parser.add_argument(
         "--deepspeed",
@@ -49,7 +47,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--sequence-parallel-size",
         type=int,
         metavar="N",
-        help="N neighbouring ranks compute each batch together, each a share of its tokens (Ulysses)",
+        help="number of consecutive ranks that split the tokens of each batch (Ulysses)",
     )
 
 
@@ -58,7 +56,9 @@ def _train(arguments: argparse.Namespace) -> int:
     if count is not None and (count != 1 or arguments.launcher == "none"):
         if arguments.launcher != "none":
             raise ConfigError(
-                f"--nproc-per-node {count}: --launcher {arguments.launcher} starts the processes; give one of the two"
+                key="--nproc-per-node",
+                got=count,
+                expected=f"no --nproc-per-node with --launcher {arguments.launcher}, which starts the processes",
             )
         from xft.distributed.launch import spawn_local_ranks
 
@@ -84,7 +84,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 TRAIN = Command(
-    "train as a config says",
+    "train a model",
     _add_train,
     _train,
     examples=(

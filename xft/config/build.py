@@ -1,7 +1,7 @@
-"""Build what a config declares: one recursion, inner components first.
+"""Build the objects that a config declares, inner components first.
 
-Constructors receive objects, never dicts of configuration. The objects are cheap: reading
-files, loading weights and starting processes is for the engine to ask of them, in its order.
+Constructors receive objects and never dicts of configuration. The objects are cheap: reading files, loading weights and
+starting processes are methods that the training setup calls in its own order.
 """
 
 import inspect
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 def build(config: Mapping[str, Any], root: Callable[..., T]) -> T:
-    """Build the top level of a config that ``check`` has passed.
+    """Build the top level of a config that has passed ``check``.
 
     Args:
         config: plain data, as ``load_config`` returns it.
-        root: the class to make of it.
+        root: class of the top level.
 
     Raises:
-        ConfigError: a component refuses its arguments.
+        ConfigError: a constructor rejects its arguments.
     """
     return _call("", root, config)
 
 
-def build_component(slot: str, spec: str | Mapping[str, Any]) -> Any:
+def build_component(key: str, spec: str | Mapping[str, Any]) -> Any:
     """Build one component, for instance ``build_component("template", "chatml")``."""
-    return _build_component(slot, slot, spec)
+    return _build_component(key, key, spec)
 
 
 def _call(path: str, target: Callable[..., T], values: Mapping[str, Any]) -> T:
@@ -44,15 +44,15 @@ def _call(path: str, target: Callable[..., T], values: Mapping[str, Any]) -> T:
     try:
         return target(**arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path or 'config'}: {error}") from error
+        raise ConfigError(f"{path or 'config'}: {error}", key=path or "config") from error
 
 
 def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
     if key in NAMED_COLLECTIONS and isinstance(value, Mapping):
         return {
-            name: _build_component(f"{path}.{name}", key, each)
-            for name, each in value.items()
-            if each is not None
+            name: _build_component(f"{path}.{name}", key, spec)
+            for name, spec in value.items()
+            if spec is not None
         }
     if key in REGISTRY_BY_KEY and key not in NAMED_COLLECTIONS and isinstance(value, (str, Mapping)):
         return _build_component(path, key, value)
@@ -61,11 +61,10 @@ def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
     return value
 
 
-def _build_component(path: str, slot: str, spec: str | Mapping[str, Any]) -> Any:
+def _build_component(path: str, key: str, spec: str | Mapping[str, Any]) -> Any:
     values = {"type": spec} if isinstance(spec, str) else dict(spec)
-    target = resolve(slot, values.pop("type"))
-    if slot not in PARTIAL_KEYS and inspect.isclass(target):
+    target = resolve(key, values.pop("type"))
+    if key not in PARTIAL_KEYS and inspect.isclass(target):
         return _call(path, target, values)
-    return partial(
-        target, **{key: _build_value(f"{path}.{key}", key, value) for key, value in values.items()}
-    )
+    arguments = {name: _build_value(f"{path}.{name}", name, value) for name, value in values.items()}
+    return partial(target, **arguments)

@@ -22,7 +22,7 @@ def known_paths() -> set[str]:
     return paths_of_keys | parents | {f"{parent}.type" for parent in parents}
 
 
-PENDING = ("eval_prompts", "strategy.zero_stage", "strategy.config_file", "strategy.mixed_precision")
+PENDING = ("eval_prompts",)
 """Targets that are about to replace an earlier key."""
 
 

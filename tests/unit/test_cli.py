@@ -253,7 +253,7 @@ def test_ctrl_c_ends_with_130_and_a_word(
         (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x'; expected int"),
         (["train", LORA, "--cfg-options", "training.micro_batch_size=0"], "expected at least 1"),
         (["train", LORA, "--cfg-options", "data.path=no_rows.jsonl"], "no_rows.jsonl"),
-        (["train", LORA, "--deepspeed", "zero4"], "got 'zero4', expected zero1, zero2"),
+        (["train", LORA, "--deepspeed", "zero4"], "got 'zero4'; expected zero1, zero2"),
         (["inspect-data", "nope.py"], "no file 'nope.py'"),
         (["chat", "run", "--max-new-tokens", "0"], "--max-new-tokens: got 0; expected at least 1"),
         (["chat", "run", "--temperature", "-1"], "--temperature: got -1.0; expected at least 0"),

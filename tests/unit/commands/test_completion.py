@@ -142,3 +142,9 @@ def test_every_argument_has_something_that_fits_it() -> None:
         for action in command._actions:
             if action.nargs != 0 and action.choices is None:
                 assert action.metavar in known, f"{name}: {action.dest}"
+
+
+def test_deepspeed_presets_are_those_of_the_strategy() -> None:
+    from xft.strategies.deepspeed.config import PRESETS
+
+    assert tuple(PRESETS) == completion.DEEPSPEED_PRESETS

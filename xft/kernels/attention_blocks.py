@@ -51,10 +51,10 @@ def block_attention(
     return result
 
 
-def block_attention_reference(
+def block_attention_eager(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None = None
 ) -> Tensor:
-    """The same in plain operations, with all scores at once."""
+    """Compute the same with eager torch operations and all scores in memory."""
     key, value = (each.repeat_interleave(query.shape[0] // key.shape[0], dim=0) for each in (key, value))
     wide = torch.promote_types(query.dtype, torch.float32)
     position = torch.arange(query.shape[1])

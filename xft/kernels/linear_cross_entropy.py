@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from xft.kernels.logit_chunks import head_logits, score_logits, tokens_at_a_time, whole_rows
+from xft.kernels.logit_chunks import chunk_of_logits, pad_rows, rows_per_chunk, score_logits
 
 
-def head_cross_entropy(
+def linear_cross_entropy(
     states: Tensor,
     targets: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    most_logits: int | None = None,
+    chunk_logits: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The negative log-likelihood of targets, summed, and how many of them are ranked first.
+    """Compute the summed negative log-likelihood of targets and the number of them ranked first.
 
     Logits are made in the type of ``states``, everything behind them in fp32 (fp64 for fp64).
 
@@ -31,7 +31,7 @@ def head_cross_entropy(
         targets: ``(tokens,)`` ids, none of them ignored.
         weight: ``(vocabulary, hidden)`` of the head, in the type of ``states``; frozen or trained.
         bias: ``(vocabulary,)`` or ``None``; likewise.
-        most_logits: how many logits are made at a time; ``None`` is what suits the device.
+        chunk_logits: number of logits per chunk; ``None`` selects the default of the device.
 
     Returns:
         Two scalars: the sum, and the count, which has no gradient.
@@ -39,24 +39,24 @@ def head_cross_entropy(
     Raises:
         ValueError: there are not as many targets as states.
     """
-    chunk_size = tokens_at_a_time(states, targets, weight, most_logits)
-    loss, correct = _HeadCrossEntropy.apply(
+    chunk_size = rows_per_chunk(states, targets, weight, chunk_logits)
+    loss, correct = _LinearCrossEntropy.apply(
         states, targets, weight, bias, chunk_size, torch.is_grad_enabled()
     )
     return loss, correct
 
 
-def head_cross_entropy_reference(
+def linear_cross_entropy_eager(
     states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The same in plain operations, with all logits at once."""
+    """Compute the same with eager torch operations and all logits in memory."""
     logits = functional.linear(states, weight, bias)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     correct = (logits.argmax(dim=-1) == targets).sum()
     return functional.cross_entropy(wide, targets, reduction="sum"), correct
 
 
-class _HeadCrossEntropy(torch.autograd.Function):
+class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -71,19 +71,19 @@ class _HeadCrossEntropy(torch.autograd.Function):
             with_grad and each for each in ctx.needs_input_grad
         )
         wide = torch.promote_types(states.dtype, torch.float32)
-        states = whole_rows(states, chunk_size)
+        states = pad_rows(states, chunk_size)
         loss = torch.zeros((), dtype=wide, device=states.device)
         correct = torch.zeros((), dtype=torch.long, device=states.device)
         grad_states = torch.empty_like(states) if wants_states else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants_bias else None
         with_grad = wants_states or wants_weight or wants_bias
-        room = torch.empty(
+        out = torch.empty(
             min(chunk_size, len(states)), len(weight), dtype=states.dtype, device=states.device
         )
         for start in range(0, len(states), chunk_size):
             piece = slice(start, start + chunk_size)
-            logits = head_logits(states[piece], weight, bias, room)
+            logits = chunk_of_logits(states[piece], weight, bias, out)
             log_probs, first = score_logits(logits, targets[piece], with_grad, grad_bias)
             loss -= log_probs.sum()
             correct += first

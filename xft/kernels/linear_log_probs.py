@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from xft.kernels.logit_chunks import head_logits, score_logits, tokens_at_a_time, whole_rows
+from xft.kernels.logit_chunks import chunk_of_logits, pad_rows, rows_per_chunk, score_logits
 
 
-def head_log_probs(
+def linear_log_probs(
     states: Tensor,
     targets: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    most_logits: int | None = None,
+    chunk_logits: int | None = None,
 ) -> Tensor:
-    """The log-probability of each target.
+    """Compute the log-probability of each target token after a linear head.
 
     Logits are made in the type of ``states``, everything behind them in fp32 (fp64 for fp64).
 
@@ -32,7 +32,7 @@ def head_log_probs(
         targets: ``(tokens,)`` ids, none of them ignored.
         weight: ``(vocabulary, hidden)`` of the head, in the type of ``states``; frozen or trained.
         bias: ``(vocabulary,)`` or ``None``; likewise.
-        most_logits: how many logits are made at a time; ``None`` is what suits the device.
+        chunk_logits: number of logits per chunk; ``None`` selects the default of the device.
 
     Returns:
         ``(tokens,)``.
@@ -40,21 +40,23 @@ def head_log_probs(
     Raises:
         ValueError: there are not as many targets as states.
     """
-    chunk_size = tokens_at_a_time(states, targets, weight, most_logits)
-    found: Tensor = _HeadLogProbs.apply(states, targets, weight, bias, chunk_size, torch.is_grad_enabled())
+    chunk_size = rows_per_chunk(states, targets, weight, chunk_logits)
+    found: Tensor = _LinearLogProbs.apply(
+        states, targets, weight, bias, chunk_size, torch.is_grad_enabled()
+    )
     return found
 
 
-def head_log_probs_reference(
+def linear_log_probs_eager(
     states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """The same in plain operations, with all logits at once."""
+    """Compute the same with eager torch operations and all logits in memory."""
     logits = functional.linear(states, weight, bias)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return wide.log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]
 
 
-class _HeadLogProbs(torch.autograd.Function):
+class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -70,13 +72,13 @@ class _HeadLogProbs(torch.autograd.Function):
         )
         later = wants_weight or wants_bias
         wide = torch.promote_types(states.dtype, torch.float32)
-        states = whole_rows(states, chunk_size)
+        states = pad_rows(states, chunk_size)
         found = torch.empty(len(targets), dtype=wide, device=states.device)
         grad_states = torch.empty_like(states) if wants_states and not later else None
-        room = states.new_empty(min(chunk_size, len(states)), len(weight))
+        out = states.new_empty(min(chunk_size, len(states)), len(weight))
         for start in range(0, len(states), chunk_size):
             piece = slice(start, start + chunk_size)
-            logits = head_logits(states[piece], weight, bias, room)
+            logits = chunk_of_logits(states[piece], weight, bias, out)
             found[piece], _ = score_logits(logits, targets[piece], grad_states is not None)
             if grad_states is not None:
                 torch.mm(logits, weight, out=grad_states[piece])
@@ -90,7 +92,9 @@ class _HeadLogProbs(torch.autograd.Function):
         grad_states, *given = ctx.saved_tensors
         if given:
             states, targets, weight, bias = given
-            return _again(states, targets, weight, bias, grad, ctx.chunk_size, ctx.needs_input_grad)
+            return _recompute_gradients(
+                states, targets, weight, bias, grad, ctx.chunk_size, ctx.needs_input_grad
+            )
         # What is kept is the gradient of the negative log-probability.
         upstream = (
             None
@@ -100,7 +104,7 @@ class _HeadLogProbs(torch.autograd.Function):
         return upstream, None, None, None, None, None
 
 
-def _again(
+def _recompute_gradients(
     states: Tensor,
     targets: Tensor,
     weight: Tensor,
@@ -114,10 +118,10 @@ def _again(
     grad_states = torch.empty_like(states) if wants[0] else None
     grad_weight = torch.zeros_like(weight, dtype=wide) if wants[2] else None
     grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[3] else None
-    room = states.new_empty(min(chunk_size, len(states)), len(weight))
+    out = states.new_empty(min(chunk_size, len(states)), len(weight))
     for start in range(0, len(states), chunk_size):
         piece = slice(start, start + chunk_size)
-        logits = head_logits(states[piece], weight, bias, room)
+        logits = chunk_of_logits(states[piece], weight, bias, out)
         score_logits(logits, targets[piece], True)
         logits[: len(grad[piece])] *= -grad[piece, None]
         if grad_states is not None:

@@ -10,41 +10,41 @@ from torch.nn.functional import pad
 
 from xft.kernels.shapes import MULTIPLE
 
-MOST_LOGITS = {"cpu": 9_500_000, "cuda": 2**26}
+CHUNK_LOGITS = {"cpu": 9_500_000, "cuda": 2**26}
 """Logits in a chunk, by device: enough rows that reading the head's weight once for them costs little, and on a
 CPU few enough that they stay in its last cache between the two products."""
-MOST_WIDE = {"cpu": 2**19, "cuda": 2**26}
+FP32_CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**26}
 """How many of them are in fp32 at a time."""
 BLOCK = 256
 """Logits of a row whose largest is found in one go, on a CPU."""
 
 
-def most_for(limits: dict[str, int], device: torch.device) -> int:
+def device_limit(limits: dict[str, int], device: torch.device) -> int:
     """The limit of a device; that of CUDA for any but a CPU."""
     return limits.get(device.type, limits["cuda"])
 
 
-def tokens_at_a_time(states: Tensor, targets: Tensor, weight: Tensor, most_logits: int | None) -> int:
-    """How many tokens go through a head at a time.
+def rows_per_chunk(states: Tensor, targets: Tensor, weight: Tensor, chunk_logits: int | None) -> int:
+    """Compute the number of tokens per chunk.
 
     Args:
         states: ``(tokens, hidden)``.
         targets: ``(tokens,)`` ids.
         weight: ``(vocabulary, hidden)`` of the head.
-        most_logits: at a time; ``None`` is what suits the device.
+        chunk_logits: number of logits per chunk; ``None`` selects the default of the device.
 
     Raises:
         ValueError: there are not as many targets as states.
     """
     if states.ndim != 2 or states.shape[0] != targets.shape[0]:
         raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
-    if most_logits is not None:
-        return max(1, most_logits // len(weight))
-    most = most_for(MOST_LOGITS, states.device) / len(weight)
+    if chunk_logits is not None:
+        return max(1, chunk_logits // len(weight))
+    most = device_limit(CHUNK_LOGITS, states.device) / len(weight)
     return max(1, round(most / MULTIPLE)) * MULTIPLE
 
 
-def whole_rows(states: Tensor, chunk_size: int) -> Tensor:
+def pad_rows(states: Tensor, chunk_size: int) -> Tensor:
     """States with rows of zeros behind them, so that the last chunk is like one of a few.
 
     Args:
@@ -72,7 +72,7 @@ def score_logits(
         ``(tokens,)`` in fp32 (fp64 for fp64), and a count.
     """
     wide_type = torch.promote_types(logits.dtype, torch.float32)
-    size = max(1, most_for(MOST_WIDE, logits.device) // logits.shape[1])
+    size = max(1, device_limit(FP32_CHUNK_LOGITS, logits.device) // logits.shape[1])
     found = torch.empty(len(targets), dtype=wide_type, device=logits.device)
     correct = torch.zeros((), dtype=torch.long, device=logits.device)
     if with_grad:
@@ -81,7 +81,7 @@ def score_logits(
         wanted = targets[start : start + size, None]
         rows = logits[start : start + len(wanted)]
         wide = rows.to(wide_type)
-        top, first = first_of_each(wide)
+        top, first = blocked_argmax(wide)
         probabilities = wide.softmax(dim=1)
         # The likeliest token has a share of 1 / vocabulary at least, so this logarithm is a safe one.
         normaliser = top - probabilities.gather(1, first).log_()
@@ -95,7 +95,7 @@ def score_logits(
     return found, correct
 
 
-def first_of_each(rows: Tensor) -> tuple[Tensor, Tensor]:
+def blocked_argmax(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The largest number of each row, and the first place that it stands at, as ``argmax`` gives it.
 
     On a CPU, torch finds the largest of a row many times faster than where it stands: so the blocks of a
@@ -119,16 +119,16 @@ def first_of_each(rows: Tensor) -> tuple[Tensor, Tensor]:
     return best.values, start + rows.gather(1, places).max(dim=1, keepdim=True).indices
 
 
-def head_logits(states: Tensor, weight: Tensor, bias: Tensor | None, room: Tensor) -> Tensor:
+def chunk_of_logits(states: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
     """The logits of some tokens, in the same memory for each chunk.
 
     Args:
         states: ``(tokens, hidden)``.
         weight: ``(vocabulary, hidden)``.
         bias: ``(vocabulary,)`` or ``None``.
-        room: ``(at least tokens, vocabulary)``, overwritten.
+        out: ``(at least tokens, vocabulary)``, overwritten.
     """
-    logits = room[: len(states)]
+    logits = out[: len(states)]
     if bias is None:
         return torch.mm(states, weight.t(), out=logits)
     return torch.addmm(bias, states, weight.t(), out=logits)

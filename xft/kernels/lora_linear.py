@@ -46,7 +46,7 @@ def lora_linear(
     return result
 
 
-def lora_linear_reference(
+def lora_linear_eager(
     x: Tensor,
     weight: Dense,
     bias: Tensor | None,

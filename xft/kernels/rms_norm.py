@@ -22,13 +22,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         eps: added to the mean square.
 
     Returns:
-        ``(..., hidden)`` in the type of ``x``, the very bits of :func:`rms_norm_reference`.
+        ``(..., hidden)`` in the type of ``x``, the very bits of :func:`rms_norm_eager`.
     """
     result: Tensor = _RMSNorm.apply(x, weight, eps)
     return result
 
 
-def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms_norm_eager(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """The same in plain operations, as transformers has it for Llama and those that took it from there."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     variance = wide.pow(2).mean(-1, keepdim=True)

@@ -15,7 +15,7 @@ ROWS = {"cpu": 256, "cuda": 2**30}
 """Tokens at a time, by device."""
 
 
-def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
     """``silu(gate) * up``.
 
     Args:
@@ -23,18 +23,18 @@ def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
         up: likewise.
 
     Returns:
-        ``(..., inner)``, the very bits of :func:`silu_gate_reference`.
+        ``(..., inner)``, the very bits of :func:`silu_mul_eager`.
     """
-    result: Tensor = _SiLUGate.apply(gate, up)
+    result: Tensor = _SiLUMul.apply(gate, up)
     return result
 
 
-def silu_gate_reference(gate: Tensor, up: Tensor) -> Tensor:
-    """The same in plain operations."""
+def silu_mul_eager(gate: Tensor, up: Tensor) -> Tensor:
+    """Compute the same with eager torch operations."""
     return functional.silu(gate) * up
 
 
-class _SiLUGate(torch.autograd.Function):
+class _SiLUMul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)

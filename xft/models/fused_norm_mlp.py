@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xft.kernels import rms_norm, rms_norm_reference, silu_gate, silu_gate_reference
+from xft.kernels import rms_norm, rms_norm_eager, silu_mul, silu_mul_eager
 from xft.models.param_shapes import is_sharded
 
 ModuleClass = Any
@@ -60,11 +60,11 @@ def _eps(module: nn.Module) -> Any:
 
 
 def _reference_norm(module: Any, x: Tensor) -> Tensor:
-    return rms_norm_reference(x, module.weight, _eps(module))
+    return rms_norm_eager(x, module.weight, _eps(module))
 
 
 def _reference_mlp(module: Any, x: Tensor) -> Tensor:
-    result: Tensor = module.down_proj(silu_gate_reference(module.gate_proj(x), module.up_proj(x)))
+    result: Tensor = module.down_proj(silu_mul_eager(module.gate_proj(x), module.up_proj(x)))
     return result
 
 
@@ -111,7 +111,7 @@ def _fused_mlp(original: ModuleClass) -> ModuleClass:
         if not self.training or not _can_fuse(x):
             result = original.forward(self, x)
         else:
-            result = self.down_proj(silu_gate(self.gate_proj(x), self.up_proj(x)))
+            result = self.down_proj(silu_mul(self.gate_proj(x), self.up_proj(x)))
         return result
 
     return type(f"Fused{original.__name__}", (original,), {"forward": forward, "__module__": __name__})

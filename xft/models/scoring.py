@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from xft.distributed import all_reduce_sum
-from xft.kernels import head_cross_entropy, head_log_probs
+from xft.kernels import linear_cross_entropy, linear_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.activation_checkpointing import train_mode
 from xft.models.forward_inputs import (
@@ -66,7 +66,7 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
         loss = cross_entropy_sum(logits, targets)
     else:
         states, targets = _target_states(halves[0], model, batch)
-        loss, correct = head_cross_entropy(*_cast_to_common_dtype(states, targets, *weights))
+        loss, correct = linear_cross_entropy(*_cast_to_common_dtype(states, targets, *weights))
     group = batch.sequence
     count = len(targets) if group is None else len(batch.target_positions)
     return all_reduce_sum(loss, group), all_reduce_sum(correct, group), count
@@ -95,7 +95,7 @@ def sequence_log_probs(model: nn.Module, batch: Batch) -> SequenceLogProbs:
     """Compute the log-probability of the target tokens of each sample, over all ranks of the batch.
 
     The labels alone define the targets. Logits are computed for a few hundred tokens at a time (see
-    :func:`~xft.kernels.head_log_probs` and :func:`~xft.losses.token_log_probs`).
+    :func:`~xft.kernels.linear_log_probs` and :func:`~xft.losses.token_log_probs`).
 
     Args:
         model: a causal language model of transformers, with or without an adapter.
@@ -117,7 +117,7 @@ def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
         states, targets = _target_states(decoder, model, batch)
         weights = _head_weights(head) if model_options(model).fused_kernels else None
         if weights is not None:
-            return head_log_probs(*_cast_to_common_dtype(states, targets, *weights))
+            return linear_log_probs(*_cast_to_common_dtype(states, targets, *weights))
     config: Any = model.config
     chunk_size = max(1, MAX_LOGITS // config.get_text_config().vocab_size)
     min_chunks = 1

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from xft.data import Collator, Samples
-from xft.kernels.logit_chunks import MOST_LOGITS, MOST_WIDE, most_for
+from xft.kernels.logit_chunks import CHUNK_LOGITS, FP32_CHUNK_LOGITS, device_limit
 from xft.models import LoadedModel
 from xft.models.activation_checkpointing import (
     ActivationMemory,
@@ -139,7 +139,7 @@ def _rest(loaded: LoadedModel, tokens: int) -> int:
     size, device = base.dtype.itemsize, base.device
     trained = sum(each.nbytes for each in loaded.model.parameters() if each.requires_grad)
     if model_options(base).fused_kernels:
-        behind = most_for(MOST_LOGITS, device) * size + most_for(MOST_WIDE, device) * 8
+        behind = device_limit(CHUNK_LOGITS, device) * size + device_limit(FP32_CHUNK_LOGITS, device) * 8
     else:
         # Logits, and in fp32 their logarithms and gradients.
         behind = tokens * base.config.get_text_config().vocab_size * (size + 8)

@@ -7,7 +7,7 @@ from helpers.tolerances import tolerance
 from torch import Tensor
 
 from xft.kernels import attention_blocks as blocks
-from xft.kernels import block_attention, block_attention_reference, shapes
+from xft.kernels import block_attention, block_attention_eager, shapes
 
 
 def _heads(dtype: torch.dtype, length: int) -> list[Tensor]:
@@ -52,7 +52,7 @@ def test_gradient_of_block_attention_is_that_of_finite_differences(
 
     inputs = _heads(torch.float64, 11)
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
-    torch.testing.assert_close(run(*inputs), block_attention_reference(*inputs, 0.3, window))
+    torch.testing.assert_close(run(*inputs), block_attention_eager(*inputs, 0.3, window))
 
 
 @pytest.mark.parametrize("length", [1, 40, 300, 600])
@@ -98,7 +98,7 @@ def test_samples_of_a_row_are_attended_to_as_each_alone(
     inputs[2] = inputs[2].detach()[:2].requires_grad_()
     found = block_attention(*inputs, 0.3, window, lengths)
     parts = zip(*(each.split(lengths, dim=1) for each in inputs), strict=True)
-    expected = torch.cat([block_attention_reference(*each, 0.3, window) for each in parts], dim=1)
+    expected = torch.cat([block_attention_eager(*each, 0.3, window) for each in parts], dim=1)
     torch.testing.assert_close(found, expected)
     upstream = draw(6, 21, 8, seed=9)
     results = zip(*(torch.autograd.grad(each, inputs, upstream) for each in (found, expected)), strict=True)

@@ -8,7 +8,7 @@ from helpers.numbers_near import BF16, distance
 from helpers.tolerances import tolerance
 from torch import Tensor
 
-from xft.kernels import head_cross_entropy, head_cross_entropy_reference, lora_linear, lora_linear_reference
+from xft.kernels import linear_cross_entropy, linear_cross_entropy_eager, lora_linear, lora_linear_eager
 
 ROWS, IN, OUT, RANK = 37, 24, 40, 4
 
@@ -56,7 +56,7 @@ def test_lora_layer_is_the_reference(dtype: torch.dtype, bound: float) -> None:
     upstream = torch.randn(1, ROWS, OUT, generator=torch.Generator().manual_seed(2)).to(dtype)
     leaves = [given["x"], given["lora_a"], given["lora_b"]]
     found = []
-    for compute in (lora_linear, lora_linear_reference):
+    for compute in (lora_linear, lora_linear_eager):
         result = compute(**given)
         assert result.dtype == dtype
         found.append([result, *torch.autograd.grad(result, leaves, upstream)])
@@ -117,7 +117,7 @@ def test_gradient_of_the_cross_entropy_is_that_of_finite_differences(trained: bo
     states, targets, weight, bias = _head(torch.float64, bias=True, trained=trained)
 
     def run(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return head_cross_entropy(states, targets, weight, bias, most)[0] * 0.3
+        return linear_cross_entropy(states, targets, weight, bias, most)[0] * 0.3
 
     assert torch.autograd.gradcheck(run, (states, weight, bias), fast_mode=True)
 
@@ -138,9 +138,9 @@ def test_cross_entropy_is_the_reference(
     leaves = [states, weight] if trained else [states]
     found = []
     for compute, more in (
-        (head_cross_entropy, {"most_logits": chunk * VOCABULARY}),
+        (linear_cross_entropy, {"chunk_logits": chunk * VOCABULARY}),
         (
-            head_cross_entropy_reference,
+            linear_cross_entropy_eager,
             {},
         ),
     ):
@@ -172,7 +172,7 @@ def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
 
     states, targets, weight, _ = _head(torch.float32)
     with Watch():
-        loss, _ = head_cross_entropy(states, targets, weight, most_logits=8 * VOCABULARY)
+        loss, _ = linear_cross_entropy(states, targets, weight, chunk_logits=8 * VOCABULARY)
         loss.backward()
     assert most < ROWS * VOCABULARY
     assert most >= 8 * VOCABULARY
@@ -182,7 +182,7 @@ def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
 def test_no_targets_give_zero_and_a_gradient_of_zeros(grad: bool) -> None:
     states, targets, weight, _ = _head(torch.bfloat16)
     with torch.set_grad_enabled(grad):
-        loss, correct = head_cross_entropy(states[:0], targets[:0], weight)
+        loss, correct = linear_cross_entropy(states[:0], targets[:0], weight)
     assert float(loss) == 0
     assert int(correct) == 0
     if grad:
@@ -193,4 +193,4 @@ def test_no_targets_give_zero_and_a_gradient_of_zeros(grad: bool) -> None:
 def test_lengths_that_differ_are_refused() -> None:
     states, targets, weight, _ = _head(torch.float32)
     with pytest.raises(ValueError, match="states"):
-        head_cross_entropy(states, targets[:-1], weight)
+        linear_cross_entropy(states, targets[:-1], weight)

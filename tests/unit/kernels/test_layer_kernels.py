@@ -6,7 +6,7 @@ from helpers.numbers_near import BF16, distance, draw
 from helpers.tolerances import tolerance
 from torch import Tensor
 
-from xft.kernels import rms_norm, rms_norm_reference, silu_gate, silu_gate_reference, swiglu
+from xft.kernels import rms_norm, rms_norm_eager, silu_mul, silu_mul_eager, swiglu
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -27,7 +27,7 @@ def test_the_norm_is_the_reference(dtype: torch.dtype, bound: float, trained: bo
     x, upstream = (3 * draw(1, 40, 64)).to(dtype), draw(1, 40, 64, seed=2).to(dtype)
     weight = draw(64, seed=1).to(dtype).requires_grad_(trained)
     leaves = [x.requires_grad_(), weight] if trained else [x.requires_grad_()]
-    found, expected = rms_norm(x, weight, 1e-5), rms_norm_reference(x, weight, 1e-5)
+    found, expected = rms_norm(x, weight, 1e-5), rms_norm_eager(x, weight, 1e-5)
     assert torch.equal(found, expected)
     assert found.dtype == dtype
     pairs = zip(*(torch.autograd.grad(each, leaves, upstream) for each in (found, expected)), strict=True)
@@ -55,14 +55,14 @@ def test_gradient_of_the_gate_is_that_of_finite_differences(
 ) -> None:
     monkeypatch.setitem(swiglu.ROWS, "cpu", rows)
     inputs = (draw(1, 7, 5).requires_grad_(), draw(1, 7, 5, seed=1).requires_grad_())
-    assert torch.autograd.gradcheck(silu_gate, inputs)
+    assert torch.autograd.gradcheck(silu_mul, inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_the_gate_is_the_reference_bit_for_bit(dtype: torch.dtype) -> None:
     one, two, upstream = (draw(1, 300, 32, seed=each).to(dtype) for each in range(3))
     inputs = [one.requires_grad_(), two.requires_grad_()]
-    found, expected = silu_gate(*inputs), silu_gate_reference(*inputs)
+    found, expected = silu_mul(*inputs), silu_mul_eager(*inputs)
     assert torch.equal(found, expected)
     results = zip(*(torch.autograd.grad(each, inputs, upstream) for each in (found, expected)), strict=True)
     assert all(torch.equal(got, wanted) for got, wanted in results)

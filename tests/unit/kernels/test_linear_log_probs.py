@@ -8,7 +8,7 @@ from helpers.tolerances import tolerance
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from xft.kernels import head_log_probs, head_log_probs_reference
+from xft.kernels import linear_log_probs, linear_log_probs_eager
 from xft.kernels import logit_chunks as chunks
 
 TOKENS, HIDDEN, VOCABULARY = 23, 16, 50
@@ -35,15 +35,15 @@ def test_gradient_is_that_of_finite_differences(
     monkeypatch: pytest.MonkeyPatch, trained: bool, most: int
 ) -> None:
     """Each token has a gradient of its own from above; rows in fp64 are taken three at a time."""
-    monkeypatch.setitem(chunks.MOST_WIDE, "cpu", 3 * VOCABULARY)
+    monkeypatch.setitem(chunks.FP32_CHUNK_LOGITS, "cpu", 3 * VOCABULARY)
     states, targets, weight, bias = _problem(torch.float64, trained)
 
     def run(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return head_log_probs(states, targets, weight, bias, most)
+        return linear_log_probs(states, targets, weight, bias, most)
 
     assert torch.autograd.gradcheck(run, (states, weight, bias), fast_mode=True)
     torch.testing.assert_close(
-        run(states, weight, bias), head_log_probs_reference(states, targets, weight, bias)
+        run(states, weight, bias), linear_log_probs_eager(states, targets, weight, bias)
     )
 
 
@@ -62,8 +62,8 @@ def test_it_is_the_reference(dtype: torch.dtype, bound: float, trained: bool, ch
     upstream = torch.linspace(-2, 1, TOKENS)
     found: list[list[Tensor]] = []
     for compute, more in (
-        (head_log_probs, {"most_logits": chunk * VOCABULARY}),
-        (head_log_probs_reference, {}),
+        (linear_log_probs, {"chunk_logits": chunk * VOCABULARY}),
+        (linear_log_probs_eager, {}),
     ):
         result = compute(states, targets, weight, bias, **more)
         assert result.dtype == torch.float32
@@ -75,8 +75,8 @@ def test_it_is_the_reference(dtype: torch.dtype, bound: float, trained: bool, ch
 
 def test_a_trained_head_and_a_frozen_one_give_the_same_bits() -> None:
     """A policy whose head is trained, and its frozen reference, differ by nothing before the first step."""
-    trained = head_log_probs(*_problem(torch.bfloat16, True))
-    frozen = head_log_probs(*(each.detach() for each in _problem(torch.bfloat16, False)))
+    trained = linear_log_probs(*_problem(torch.bfloat16, True))
+    frozen = linear_log_probs(*(each.detach() for each in _problem(torch.bfloat16, False)))
     assert torch.equal(trained, frozen)
 
 
@@ -95,14 +95,14 @@ def test_no_more_logits_than_asked_for_are_ever_held(trained: bool) -> None:
 
     states, targets, weight, bias = _problem(torch.float32, trained)
     with Watch():
-        head_log_probs(states, targets, weight, bias, 5 * VOCABULARY).sum().backward()
+        linear_log_probs(states, targets, weight, bias, 5 * VOCABULARY).sum().backward()
     assert most == 5 * VOCABULARY
 
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_no_targets_give_a_gradient_of_zeros(trained: bool) -> None:
     states, targets, weight, bias = _problem(torch.bfloat16, trained)
-    head_log_probs(states[:0], targets[:0], weight, bias).sum().backward()
+    linear_log_probs(states[:0], targets[:0], weight, bias).sum().backward()
     assert all(
         torch.equal(each.grad, torch.zeros_like(each))
         for each in ([states, weight] if trained else [states])
@@ -112,7 +112,7 @@ def test_no_targets_give_a_gradient_of_zeros(trained: bool) -> None:
 def test_lengths_that_differ_are_refused() -> None:
     states, targets, weight, bias = _problem(torch.float32, False)
     with pytest.raises(ValueError, match="states"):
-        head_log_probs(states, targets[:-1], weight, bias)
+        linear_log_probs(states, targets[:-1], weight, bias)
 
 
 @pytest.mark.parametrize("size", [3, 255, 256, 511, 512, 513, 700, 1024, 5000])
@@ -120,6 +120,6 @@ def test_the_first_of_the_largest_is_where_argmax_finds_it(size: int) -> None:
     """Numbers with few different values, so that the largest stands at many places of a row."""
     rows = torch.randint(4, (200, size), generator=torch.Generator().manual_seed(size)).float()
     rows[0], rows[1, -1], rows[2, size // 2 :] = 0.0, 9.0, 9.0
-    values, places = chunks.first_of_each(rows)
+    values, places = chunks.blocked_argmax(rows)
     assert torch.equal(places[:, 0], rows.argmax(dim=1))
     assert torch.equal(values[:, 0], rows.amax(dim=1))

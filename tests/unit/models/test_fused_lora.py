@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from xft.data import collate_padding_free
-from xft.kernels import rms_norm_reference
+from xft.kernels import rms_norm_eager
 from xft.models import NF4, LoRA, TrainingModel, forward_inputs
 from xft.models.adapters.fused_lora import FusedLinear
 from xft.models.adapters.fused_lora_4bit import FusedLinear4bit
@@ -247,7 +247,7 @@ def test_norms_and_gates_step_back_where_a_model_has_others(saved: Path) -> None
             self.weight, self.eps = nn.Parameter(torch.rand(8)), 1e-6
 
         def forward(self, x: Tensor) -> Tensor:
-            return rms_norm_reference(x, 1 + self.weight, self.eps)
+            return rms_norm_eager(x, 1 + self.weight, self.eps)
 
     class Inner(nn.Module):
         def __init__(self, act: nn.Module) -> None:

@@ -65,7 +65,7 @@ def test_no_tensor_grows_with_the_square_of_the_context_or_with_tokens_times_voc
     monkeypatch.setattr(attention_blocks, "LONG_BLOCK", 16)
     monkeypatch.setattr(attention_blocks, "KEPT", 32)
     monkeypatch.setattr(choice, "_in_blocks", lambda query, lengths: True)
-    monkeypatch.setitem(logit_chunks.MOST_LOGITS, "cpu", 8 * VOCABULARY)
+    monkeypatch.setitem(logit_chunks.CHUNK_LOGITS, "cpu", 8 * VOCABULARY)
     largest = 0
 
     class Watch(TorchDispatchMode):

@@ -151,7 +151,7 @@ def _prepare(folder: Path, path: str) -> None:
 
     import psutil
 
-    from xft.data import BatchPlan, Collator, InstructionData
+    from xft.data import Collator, EpochBatchSampler, InstructionData
     from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
@@ -182,7 +182,7 @@ def _prepare(folder: Path, path: str) -> None:
     data.prepare(tokenizer, template)
     again = time.perf_counter() - begun
     begun = time.perf_counter()
-    plan = BatchPlan(tuple(prepared.train.lengths.tolist()), capacity=2048)
+    plan = EpochBatchSampler(tuple(prepared.train.lengths.tolist()), pack_length=2048)
     Collator().collate(prepared.train, plan.epoch(0)[0])
     begin = time.perf_counter() - begun
     disk = sum(each.stat().st_size for each in cache.rglob("*") if each.is_file())
@@ -209,13 +209,15 @@ def _memory(process: "object") -> int:
 
 
 def _packing(random_: random.Random) -> None:
-    from xft.data.packing import fill, pack
+    from xft.data.batching.packing import pack, packing_efficiency
 
     lengths = [min(2048, max(8, int(random_.lognormvariate(5, 1)))) for _ in range(1_000_000)]
     begun = time.perf_counter()
     rows = pack(lengths, 2048)
     seconds = time.perf_counter() - begun
-    print(f"packing       1,000,000 lengths in {seconds:.1f} s, {fill(lengths, rows, 2048):.2%} filled")
+    print(
+        f"packing       1,000,000 lengths in {seconds:.1f} s, {packing_efficiency(lengths, rows, 2048):.2%} filled"
+    )
 
 
 if __name__ == "__main__":

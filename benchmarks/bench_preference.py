@@ -224,14 +224,16 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    from xft.data import BatchPlan
+    from xft.data import EpochBatchSampler
     from xft.models.hub import resolve_path
     from xft.models.loading import load_tokenizer
 
     tokenizer: Any = load_tokenizer(arguments.model)
     train, val = (_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))
     # In the order in which xft takes them.
-    plan = BatchPlan((1,) * len(train), batch_size=arguments.pairs, seed=arguments.seed).epoch(0)
+    plan = EpochBatchSampler(
+        (1,) * len(train), micro_batch_size=arguments.pairs, seed=arguments.seed
+    ).epoch(0)
     figures: dict[str, Any] = {"loss": [], "tokens": [], "seconds": []}
     read = CLOCKS[arguments.clock]
 

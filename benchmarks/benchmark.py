@@ -175,7 +175,7 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     """Print the operations of a step of xft by the time that they take themselves."""
     import torch
 
-    from xft.data import BatchPlan, Collator, InstructionData
+    from xft.data import Collator, EpochBatchSampler, InstructionData
     from xft.models import NF4, CausalLMConfig, LoRA, TrainingModel
     from xft.objectives import next_token
     from xft.templates import ChatTemplate
@@ -188,7 +188,7 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     samples = data.prepare(tokenizer, ChatTemplate().bind(tokenizer)).train
     loaded = spec.load(tokenizer, torch.device("cpu"), LoRA(r=job["rank"]), quantization)
     model = TrainingModel(loaded.model, next_token).train()
-    windows = BatchPlan(tuple(samples.lengths.tolist()), capacity=job["length"]).epoch(0)[:3]
+    windows = EpochBatchSampler(tuple(samples.lengths.tolist()), pack_length=job["length"]).epoch(0)[:3]
     for window in windows[:2]:
         model(Collator().collate(samples, window)).loss_sum.backward()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:

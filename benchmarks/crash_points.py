@@ -69,14 +69,14 @@ class Points:
         """Wrap the functions."""
         from xft.checkpoint import writer
         from xft.checkpoint.checkpointer import Checkpointer
-        from xft.data.dataset_config import DataSet
+        from xft.data.config.base import DatasetConfig
         from xft.models import CausalLMConfig
         from xft.strategies import SingleDevice
         from xft.training.hooks import sample_generation, validation
         from xft.training.runner import Runner
 
         places: tuple[tuple[Any, str, str], ...] = (
-            (DataSet, "prepare", "data"),
+            (DatasetConfig, "prepare", "data"),
             (CausalLMConfig, "load", "model"),
             (SingleDevice, "forward_backward", "step"),
             (SingleDevice, "step", "step"),

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xft.data.store import ROW, SAMPLE, Store, StoreWriter, digest, to_tokens
+from xft.data.store.token_store import ROW, SAMPLE, StoreWriter, TokenStore, digest, to_tokens
 from xft.types import Sample
 
 
-def write_store(folder: Path, rows: list[list[Sample]]) -> Store:
+def write_store(folder: Path, rows: list[list[Sample]]) -> TokenStore:
     """A store of rows that each became some samples."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = StoreWriter(folder)
@@ -28,4 +28,4 @@ def write_store(folder: Path, rows: list[list[Sample]]) -> Store:
             [(f"file{line % 2}.jsonl", "line")],
         )
     writer.close({})
-    return Store(folder)
+    return TokenStore(folder)

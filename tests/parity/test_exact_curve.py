@@ -62,7 +62,7 @@ def _windows(config: Path) -> list[list[Sample]]:
     plan = make_plan(prepared.train, recipe.training, recipe.data.pack_length, True, recipe.seed)
     places = [divmod(step, plan.batches.steps_per_epoch) for step in range(STEPS)]
     return [
-        [prepared.train[index] for batch in plan.batches.window(*place) for index in batch]
+        [prepared.train[index] for batch in plan.batches.micro_batches(*place) for index in batch]
         for place in places
     ]
 

@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from xft.data import BatchPlan, Collator
+from xft.data import Collator, EpochBatchSampler
 from xft.models import ATTN_IMPLEMENTATION, TrainingModel
 from xft.objectives import next_token
 from xft.run_config.plan import TrainingPlan
@@ -80,7 +80,7 @@ def _one_step(
     **portions: Any,
 ) -> tuple[float, dict[str, Tensor], dict[str, Any]]:
     """One optimizer step over all samples. Returns its loss, its gradients and the loop's record."""
-    plan = TrainingPlan(BatchPlan(tuple(map(len, samples)), **portions), 1, (), "")
+    plan = TrainingPlan(EpochBatchSampler(tuple(map(len, samples)), **portions), 1, (), "")
     assert plan.batches.steps_per_epoch == 1
     strategy = SingleDeviceConfig(device="cpu").build(str(tmp_path), seed=0)
     optimizer = Recorder(model)
@@ -106,7 +106,7 @@ def test_accumulation_changes_nothing(tmp_path: Any, samples: list[Sample], full
     between 1 and 28 trained tokens. A mean of means would be off by tens of percent."""
     found = {
         (size, 16 // size): _one_step(
-            tmp_path, samples, _model(full), batch_size=size, accumulation=16 // size
+            tmp_path, samples, _model(full), micro_batch_size=size, gradient_accumulation_steps=16 // size
         )
         for size in (1, 4, 16)
     }
@@ -121,7 +121,7 @@ def test_accumulation_changes_nothing(tmp_path: Any, samples: list[Sample], full
 def test_a_mean_of_means_would_be_seen(tmp_path: Any, samples: list[Sample]) -> None:
     """What the test above would find if each micro-batch had the same weight: the bound is not so wide
     that the mistake fits through."""
-    _, right, _ = _one_step(tmp_path, samples, _model(), batch_size=16)
+    _, right, _ = _one_step(tmp_path, samples, _model(), micro_batch_size=16)
     model = _model()
     wrong: dict[str, Tensor] = {}
     for each in samples:
@@ -139,14 +139,14 @@ def test_packed_is_unpacked(tmp_path: Any, samples: list[Sample], capacity: int)
     """Rows of whole samples against one sample a row, and against padding with plain eager attention.
 
     Equal up to the order of sums; eager attention also adds over padding."""
-    packed = _one_step(tmp_path, samples, _model(), capacity=capacity, accumulation=16)
-    alone = _one_step(tmp_path, samples, _model(), accumulation=16)
+    packed = _one_step(tmp_path, samples, _model(), pack_length=capacity, gradient_accumulation_steps=16)
+    alone = _one_step(tmp_path, samples, _model(), gradient_accumulation_steps=16)
     assert packed[2]["tokens"] == alone[2]["tokens"] == sum(LENGTHS)
     assert packed[0] == pytest.approx(alone[0], rel=TINY_MODEL_FP32)
     assert relative_distance(packed[1], alone[1]) < TINY_MODEL_FP32
     eager = _model()
     eager.set_attn_implementation("eager")
-    padded = _one_step(tmp_path, samples, eager, Collator(1, "padded", 0), batch_size=16)
+    padded = _one_step(tmp_path, samples, eager, Collator(1, "padded", 0), micro_batch_size=16)
     assert packed[0] == pytest.approx(padded[0], rel=TINY_MODEL_FP32)
     assert relative_distance(packed[1], padded[1]) < TINY_MODEL_FP32
 
@@ -156,7 +156,7 @@ def test_gradient_checkpointing_changes_nothing(
     tmp_path: Any, samples: list[Sample], dropout: float
 ) -> None:
     """The same operations are done twice, with the same random numbers: bit-equal."""
-    portions = {"batch_size": 4, "accumulation": 4}
+    portions = {"micro_batch_size": 4, "gradient_accumulation_steps": 4}
     off = _one_step(tmp_path, samples, _model(dropout=dropout), **portions)
     on = _one_step(tmp_path, samples, _model(dropout=dropout, checkpointing=True), **portions)
     assert on[0] == off[0]

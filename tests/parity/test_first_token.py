@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from xft.data.encoding import encode_dialogs, tokenize
+from xft.data.encoding.tokenize import encode_conversations, tokenize
 from xft.errors import TemplateError
 from xft.templates import SOURCES, ChatTemplate
 from xft.types import IGNORE_INDEX, Conversation, Message
@@ -27,7 +27,7 @@ def test_training_begins_where_the_prompt_ends(
         bound = ChatTemplate(SOURCES[template]).bind(tokenizer)
     except TemplateError:
         pytest.skip(f"{template} needs a token that {name} has not")
-    [sample] = encode_dialogs(
+    [sample] = encode_conversations(
         [Conversation([QUESTION, Message("assistant", "Paris is big.", True)])], bound, tokenizer
     )
     assert not isinstance(sample, TemplateError)

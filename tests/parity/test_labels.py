@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
-from xft.data.encoding import encode_dialogs
+from xft.data.encoding.tokenize import encode_conversations
 from xft.data.formats import alpaca
 from xft.errors import DataError
 from xft.templates import SOURCES, ChatTemplate
@@ -35,7 +35,9 @@ class Family:
     def encode(self, conversations: list[Messages]) -> list[Sample]:
         """Encode with the tokenizer's own template. An error fails the test."""
         template = ChatTemplate().bind(self.tokenizer)
-        samples = encode_dialogs([Conversation(each) for each in conversations], template, self.tokenizer)
+        samples = encode_conversations(
+            [Conversation(each) for each in conversations], template, self.tokenizer
+        )
         errors = [each for each in samples if isinstance(each, DataError)]
         assert not errors, errors[0]
         return [each for each in samples if isinstance(each, Sample)]
@@ -270,7 +272,7 @@ def test_llama3_chat_trains_what_the_official_template_trains(llama3_tokenizer: 
     assert ours.end_of_turn == official.end_of_turn == "<|eot_id|>"
     for conversation in HAND_MADE.values():
         [left, right] = [
-            encode_dialogs([Conversation(conversation)], each, llama3_tokenizer)[0]
+            encode_conversations([Conversation(conversation)], each, llama3_tokenizer)[0]
             for each in (ours, official)
         ]
         assert isinstance(left, Sample)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from xft.data import DataSet, InstructionData, PreferenceData, Prepared, TextData, formats
-from xft.data.packing import fill, pack
+from xft.data import DatasetConfig, InstructionData, PreferenceData, PreparedData, TextData, formats
+from xft.data.batching.packing import pack, packing_efficiency
 from xft.templates import ChatTemplate
 from xft.types import IGNORE_INDEX
 
@@ -21,7 +21,7 @@ ROWS = {
 }
 
 
-def prepare(data: DataSet, tokenizer: Any) -> Prepared:
+def prepare(data: DatasetConfig, tokenizer: Any) -> PreparedData:
     template = ChatTemplate().bind(tokenizer) if data.uses_template else None
     return data.prepare(tokenizer, template)
 
@@ -29,17 +29,17 @@ def prepare(data: DataSet, tokenizer: Any) -> Prepared:
 @pytest.mark.parametrize("file", ROWS)
 def test_every_row_of_a_real_set_is_kept(file: str, shared: Path, qwen3_tokenizer: Any) -> None:
     path = str(shared / "data" / file)
-    by_file: dict[str, DataSet] = {
+    by_file: dict[str, DatasetConfig] = {
         "glaive_toolcall_en_demo.json": InstructionData(path, formats.sharegpt, max_length=16384),
         "dpo_en_demo.json": PreferenceData(path, formats.sharegpt_preference, max_length=16384),
         "c4_demo.jsonl": TextData(path),
         "wiki_demo.txt": TextData(path),
     }
     prepared = prepare(by_file.get(file, InstructionData(path, max_length=16384)), qwen3_tokenizer)
-    ledger = prepared.ledger
-    assert ledger.rows_read == ledger.rows_train + ledger.rows_val == ROWS[file]
-    assert not ledger.rows_dropped
-    assert not ledger.quarantined
+    report = prepared.report
+    assert report.rows_read == report.rows_train + report.rows_val == ROWS[file]
+    assert not report.rows_dropped
+    assert not report.quarantined
     for samples in (prepared.train, prepared.val):
         assert len(samples)
         assert samples.targets.min() > 0, "every sample has something to learn"
@@ -75,4 +75,4 @@ def test_packing_fills_rows_of_real_samples(
     lengths = prepare(InstructionData(path, val_split=None), tokenizer).train.lengths.tolist()
     rows = pack(lengths, 2048)
     assert sorted(each for row in rows for each in row) == list(range(999))
-    assert fill(lengths, rows, 2048) >= 0.97
+    assert packing_efficiency(lengths, rows, 2048) >= 0.97

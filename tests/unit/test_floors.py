@@ -39,7 +39,7 @@ FORBIDDEN = {"templates": {"transformers", "mmengine"}, "losses": {"transformers
 
 
 def room_of(name: str) -> str:
-    """The room of a file, given relative to the root: ``xft/data/encoding.py`` is of ``data``."""
+    """The room of a file, given relative to the root: ``xft/data/splits.py`` is of ``data``."""
     parts = Path(name).with_suffix("").parts
     if parts[0] != "xft":
         return parts[0]
@@ -98,13 +98,16 @@ def test_a_file_imports_from_below_only(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("xft/data/encoding.py", "from xft.models import CausalLMConfig"),
-        ("xft/data/encoding.py", "import xft.training.train"),
-        ("xft/data/encoding.py", "from xft import training"),
-        ("xft/data/encoding.py", "from xft.losses import cross_entropy_sum"),
-        ("xft/data/encoding.py", "from ..losses import cross_entropy_sum"),
-        ("xft/data/encoding.py", "def f():\n    from xft.training import train"),
-        ("xft/data/encoding.py", "from importlib import import_module\nimport_module('xft.training')"),
+        ("xft/data/splits.py", "from xft.models import CausalLMConfig"),
+        ("xft/data/splits.py", "import xft.training.train"),
+        ("xft/data/splits.py", "from xft import training"),
+        ("xft/data/splits.py", "from xft.losses import cross_entropy_sum"),
+        ("xft/data/splits.py", "from ..losses import cross_entropy_sum"),
+        ("xft/data/splits.py", "def f():\n    from xft.training import train"),
+        (
+            "xft/data/splits.py",
+            "from importlib import import_module\nimport_module('xft.training')",
+        ),
         ("xft/config/load.py", "from xft.templates import ChatTemplate"),
         ("xft/serving/session.py", "from xft.export import convert"),
         ("xft/errors.py", "from xft.config import check"),
@@ -114,7 +117,7 @@ def test_a_file_imports_from_below_only(file: Path) -> None:
         ("xft/templates/base.py", "import transformers"),
         ("xft/losses/dpo.py", "from mmengine.registry import Registry"),
         ("xft/training/train.py", "from peft import PeftModel"),
-        ("xft/data/encoding.py", "import bitsandbytes.nn"),
+        ("xft/data/splits.py", "import bitsandbytes.nn"),
         ("xft/models/loading.py", "import deepspeed"),
         ("xft/training/train.py", "from transformers import AutoModelForCausalLM"),
         ("xft/export/verify.py", "import transformers\ntransformers.AutoModel.from_pretrained('x')"),
@@ -134,7 +137,7 @@ def test_what_is_allowed_passes() -> None:
         from .packing import pack
         from ..templates import ChatTemplate
         """
-    assert trespasses(dedent(source), "xft/data/encoding.py") == []
+    assert trespasses(dedent(source), "xft/data/splits.py") == []
     assert trespasses("from transformers import AutoModel\nimport peft", "xft/models/loading.py") == []
     assert trespasses("from xft.cli import main", "tools/train.py") == []
     assert trespasses("from xft.types import Row", "xft/utils/paths.py") == []

@@ -1,24 +1,24 @@
-"""Data: rows are read, mapped to conversations, encoded, packed and laid out in batches."""
+"""Data: read rows, map them to conversations, encode them, pack them and lay them out in batches."""
 
 from xft.data import formats
-from xft.data.collate import Collator, collate_padded, collate_padding_free
-from xft.data.dataset_config import DataSet, Prepared
-from xft.data.dataset_kinds import InstructionData, PreferenceData, TextData, UnpairedPreferenceData
-from xft.data.mixture import Mixture
-from xft.data.report import Ledger
-from xft.data.sampler import BatchPlan
-from xft.data.store import Samples
+from xft.data.batching.collate import Collator, collate_padded, collate_padding_free
+from xft.data.batching.sampler import EpochBatchSampler
+from xft.data.config.base import DatasetConfig, PreparedData
+from xft.data.config.kinds import InstructionData, PreferenceData, TextData, UnpairedPreferenceData
+from xft.data.config.mixture import Mixture
+from xft.data.report import DataReport
+from xft.data.store.token_store import SampleView
 
 __all__ = [
-    "BatchPlan",
     "Collator",
-    "DataSet",
+    "DataReport",
+    "DatasetConfig",
+    "EpochBatchSampler",
     "InstructionData",
-    "Ledger",
     "Mixture",
     "PreferenceData",
-    "Prepared",
-    "Samples",
+    "PreparedData",
+    "SampleView",
     "TextData",
     "UnpairedPreferenceData",
     "collate_padded",

@@ -11,25 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from xft.data.splits import first_of_each
-from xft.data.store import I64, U64, Store
+from xft.data.splits import first_occurrences
+from xft.data.store.token_store import I64, U64, TokenStore
 
 SHINGLE = 5
 """Tokens in a shingle."""
 THRESHOLD = 0.8
 """The share of common shingles (Jaccard) from which two rows are near duplicates."""
 _BANDS, _IN_BAND = 4, 4
-_AGREEMENT = 10
+_MIN_AGREEMENT = 10
 """Hashes of the 16 that must agree before the true sets are compared. Of rows that share 80 % of their
 shingles, 3 % agree in fewer."""
-_MOST = 20_000
+_MAX_CANDIDATES = 20_000
 """Pairs whose true sets are compared. Of further ones the share is estimated from their hashes."""
 _BLOCK = 4096
 _POPULAR_BITS = 20
 _ID = np.uint32((1 << 31) - 1)
 
 
-def near_duplicates(store: Store) -> list[tuple[int, int, float]]:
+def near_duplicates(store: TokenStore) -> list[tuple[int, int, float]]:
     """Find rows that nearly repeat an earlier one.
 
     Of each row its first sample is looked at. Exact duplicates are left out. What stands in more
@@ -39,10 +39,10 @@ def near_duplicates(store: Store) -> list[tuple[int, int, float]]:
     Returns:
         Pairs ``(earlier row, later row, share of common shingles)``, each later row once.
     """
-    rows = first_of_each(store.rows["tokens"])
+    rows = first_occurrences(store.rows["tokens"])
     if len(rows) < 2:
         return []
-    popular = _popular(store, rows)
+    popular = _frequent_shingles(store, rows)
     blocks = [rows[begin : begin + _BLOCK] for begin in range(0, len(rows), _BLOCK)]
     # NumPy lets go of the interpreter while it works, so threads are enough.
     with ThreadPoolExecutor() as pool:
@@ -55,7 +55,7 @@ def near_duplicates(store: Store) -> list[tuple[int, int, float]]:
             if later in found:
                 continue
             share = agreement / (_BANDS * _IN_BAND)
-            if compared < _MOST:
+            if compared < _MAX_CANDIDATES:
                 compared += 1
                 share = _overlap(store, int(rows[earlier]), int(rows[later]), popular)
             if share >= THRESHOLD:
@@ -78,11 +78,11 @@ def _candidates(signatures: U64, counts: I64, band: int) -> Iterator[tuple[int, 
     likely = (keys[before] == keys[after]) & (smaller >= THRESHOLD * larger) & (larger > 0)
     before, after = before[likely], after[likely]
     agreement = (signatures[before] == signatures[after]).sum(axis=1)
-    enough = agreement >= _AGREEMENT
+    enough = agreement >= _MIN_AGREEMENT
     yield from zip(before[enough].tolist(), after[enough].tolist(), agreement[enough].tolist(), strict=True)
 
 
-def _shingles(store: Store, rows: I64) -> tuple[U64, I64]:
+def _shingles(store: TokenStore, rows: I64) -> tuple[U64, I64]:
     """Hashes of all runs of ``SHINGLE`` tokens in the first sample of each row, and its row."""
     first = store.first[rows]
     begins, lengths = store.begins[first], store.samples["length"][first].astype(np.int64)
@@ -101,7 +101,7 @@ def _shingles(store: Store, rows: I64) -> tuple[U64, I64]:
     return hashes ^ (hashes >> np.uint64(29)), owner
 
 
-def _popular(store: Store, rows: I64) -> npt.NDArray[np.bool_]:
+def _frequent_shingles(store: TokenStore, rows: I64) -> npt.NDArray[np.bool_]:
     """Which shingles (by the high bits of their hashes) stand in more than a quarter of the rows."""
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(np.int64)]
     counts = np.zeros(1 << _POPULAR_BITS, dtype=np.int32)
@@ -111,7 +111,7 @@ def _popular(store: Store, rows: I64) -> npt.NDArray[np.bool_]:
     return counts > max(3, len(sample) // 4)
 
 
-def _signatures(store: Store, rows: I64, popular: npt.NDArray[np.bool_]) -> tuple[U64, I64]:
+def _signatures(store: TokenStore, rows: I64, popular: npt.NDArray[np.bool_]) -> tuple[U64, I64]:
     """``(rows, bands * in_band)`` the least of each hash over the shingles of a row, and ``(rows,)``
     how many shingles it has."""
     hashes, owner = _shingles(store, rows)
@@ -129,7 +129,7 @@ def _signatures(store: Store, rows: I64, popular: npt.NDArray[np.bool_]) -> tupl
     return out, counts
 
 
-def _overlap(store: Store, left: int, right: int, popular: npt.NDArray[np.bool_]) -> float:
+def _overlap(store: TokenStore, left: int, right: int, popular: npt.NDArray[np.bool_]) -> float:
     """The Jaccard index of the shingles of two rows."""
 
     def own(row: int) -> U64:

@@ -16,11 +16,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from xft.data.cache import key_of, of_callable, of_tokenizer, open_or_make
 from xft.data.duplicates import near_duplicates
-from xft.data.row_encoder import Chunk, Task
+from xft.data.encoding.row_encoder import EncodedChunk, RowEncoder
 from xft.data.sources import Location, Reading, Record, fingerprint
-from xft.data.store import Store, StoreWriter
+from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
+from xft.data.store.token_store import StoreWriter, TokenStore
 from xft.errors import DataError
 from xft.utils import console
 
@@ -32,7 +32,7 @@ _EXAMPLES = 20
 
 
 @dataclass(frozen=True)
-class Order:
+class PrepareSpec:
     """What is to be prepared, and how.
 
     Attributes:
@@ -52,7 +52,7 @@ class Order:
     cache: Path
 
 
-def prepare(order: Order, task: Task[Any]) -> Store:
+def prepare(order: PrepareSpec, task: RowEncoder[Any]) -> TokenStore:
     """The store of a source: out of the cache, or made now.
 
     Raises:
@@ -62,28 +62,28 @@ def prepare(order: Order, task: Task[Any]) -> Store:
     def make(folder: Path) -> None:
         _write(order, task, folder)
 
-    return open_or_make(order.cache, _key(order, task), make)
+    return get_or_build(order.cache, _key(order, task), make)
 
 
-def _key(order: Order, task: Task[Any]) -> str:
+def _key(order: PrepareSpec, task: RowEncoder[Any]) -> str:
     template = task.template
     # A template that writes the day makes other texts tomorrow.
     day = time.strftime("%Y-%m-%d") if getattr(template, "dated", False) else None
-    return key_of(
+    return cache_key(
         [
             # A store remembers where its rows came from, so the place counts beside the content.
             [str(each) for each in order.location.files],
             fingerprint(order.location, order.split),
             (order.location.rows, order.seed, order.streaming),
-            of_callable(task.format),
-            of_tokenizer(task.tokenizer),
+            callable_fingerprint(task.format),
+            tokenizer_fingerprint(task.tokenizer),
             None if template is None else (template.source, day),
             (type(task).__name__, task.max_length, task.on_overlong, task.on_invalid, task.group_by),
         ]
     )
 
 
-def _write(order: Order, task: Task[Any], folder: Path) -> None:
+def _write(order: PrepareSpec, task: RowEncoder[Any], folder: Path) -> None:
     begun = time.perf_counter()
     states = _states(order.location)
     reading = Reading(order.location, order.split, order.seed, order.streaming)
@@ -114,7 +114,7 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
         assert read == reading.available, f"{reading.available} rows in the source, {read} prepared"
     if _states(order.location) != states:
         raise DataError(f"{order.location.name}: was changed while it was read; start again")
-    books = {
+    stats = {
         "rows_available": reading.available,
         "rows_read": read,
         "rows_dropped": dict(dropped),
@@ -127,10 +127,10 @@ def _write(order: Order, task: Task[Any], folder: Path) -> None:
         "near_duplicates": 0,
         "near_examples": [],
     }
-    writer.close(books, too_long)
-    near = near_duplicates(Store(folder))
-    books |= {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]}
-    writer.write_books(books)
+    writer.close(stats, too_long)
+    near = near_duplicates(TokenStore(folder))
+    stats |= {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]}
+    writer.write_stats(stats)
     seconds = time.perf_counter() - begun
     if seconds > 5:
         console.info(f"data      prepared {read:,} rows of {order.location.name} in {seconds:.0f} s")
@@ -141,11 +141,11 @@ def _states(location: Location) -> list[tuple[int, int]]:
     return [(each.stat().st_size, each.stat().st_mtime_ns) for each in location.files]
 
 
-def _chunks(order: Order, task: Task[Any], reading: Reading) -> Iterator[Chunk]:
+def _chunks(order: PrepareSpec, task: RowEncoder[Any], reading: Reading) -> Iterator[EncodedChunk]:
     """The chunks of a source, in its order, whatever order they are finished in."""
     size = order.location.size
     workers = order.workers or _cores()
-    portions = _portions(reading)
+    portions = _chunk_records(reading)
     if workers < 2 or (size is not None and size < _SMALL):
         yield from map(task, portions)
         return
@@ -167,7 +167,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _portions(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _chunk_records(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Records in portions of bounded length and size."""
     portion: list[Record] = []
     size = 0
@@ -181,16 +181,16 @@ def _portions(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield portion
 
 
-class _Worker:
+class _WorkerState:
     """The task of a worker process: it is handed over once, not with every portion."""
 
-    task: Task[Any]
+    task: RowEncoder[Any]
 
 
-def _begin(task: Task[Any]) -> None:
+def _init_worker(task: RowEncoder[Any]) -> None:
     # What the parent has loaded is not looked through for garbage again and again.
     gc.freeze()
-    _Worker.task = task
+    _WorkerState.task = task
     parent = os.getppid()
 
     def leave_with_the_parent() -> None:
@@ -202,11 +202,13 @@ def _begin(task: Task[Any]) -> None:
     Thread(target=leave_with_the_parent, daemon=True).start()
 
 
-def _work(portion: list[Record]) -> Chunk:
-    return _Worker.task(portion)
+def _encode_chunk(portion: list[Record]) -> EncodedChunk:
+    return _WorkerState.task(portion)
 
 
-def _in_processes(task: Task[Any], portions: Iterator[list[Record]], workers: int) -> Iterator[Chunk]:
+def _in_processes(
+    task: RowEncoder[Any], portions: Iterator[list[Record]], workers: int
+) -> Iterator[EncodedChunk]:
     """Work on portions in processes of their own, a few ahead, and give the chunks in order.
 
     Forked where the platform can, so that a format need not be importable; the tokenizer's own
@@ -215,11 +217,11 @@ def _in_processes(task: Task[Any], portions: Iterator[list[Record]], workers: in
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    waiting: deque[Future[Chunk]] = deque()
-    pool = ProcessPoolExecutor(workers, context, _begin, (task,))
+    waiting: deque[Future[EncodedChunk]] = deque()
+    pool = ProcessPoolExecutor(workers, context, _init_worker, (task,))
     try:
         for portion in portions:
-            waiting.append(pool.submit(_work, portion))
+            waiting.append(pool.submit(_encode_chunk, portion))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

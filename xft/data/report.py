@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xft.data.store import Samples, Store
+from xft.data.store.token_store import SampleView, TokenStore
 
 _EXAMPLES = 10
 
 
 @dataclass
-class Ledger:
+class DataReport:
     """Counts rows from the file to the model. The books close: rows read are rows trained on,
     validated on, and dropped, each with its reason.
 
@@ -35,7 +35,7 @@ class Ledger:
         quarantined: examples of rows that were set aside because they did not fit, and why.
         quarantine_files: where all of these rows are.
         lengths: ``(rows,)`` tokens of every encoded row, before anything was cut or dropped.
-        splits: figures of each split, see ``describe``.
+        splits: figures of each split, see ``split_stats``.
     """
 
     rows_available: int = 0
@@ -55,25 +55,25 @@ class Ledger:
     lengths: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def enter(self, store: Store) -> None:
+    def add_source(self, store: TokenStore) -> None:
         """Take over the books of a source."""
-        books = store.books
-        self.rows_available += books["rows_available"]
-        self.rows_read += books["rows_read"]
-        self.rows_dropped.update(books["rows_dropped"])
-        self.rows_truncated += books["rows_cut"]
-        self.rows_with_special_tokens += books["rows_with_special_tokens"]
-        self.rows_with_unknown_characters += books["rows_with_unknown_characters"]
-        self.rows_chosen_scored_lower += books["rows_chosen_scored_lower"]
-        self.near_duplicates += books["near_duplicates"]
-        for earlier, later, share in books["near_examples"][: _EXAMPLES - len(self.near_examples)]:
+        stats = store.stats
+        self.rows_available += stats["rows_available"]
+        self.rows_read += stats["rows_read"]
+        self.rows_dropped.update(stats["rows_dropped"])
+        self.rows_truncated += stats["rows_cut"]
+        self.rows_with_special_tokens += stats["rows_with_special_tokens"]
+        self.rows_with_unknown_characters += stats["rows_with_unknown_characters"]
+        self.rows_chosen_scored_lower += stats["rows_chosen_scored_lower"]
+        self.near_duplicates += stats["near_duplicates"]
+        for earlier, later, share in stats["near_examples"][: _EXAMPLES - len(self.near_examples)]:
             self.near_examples.append((store.origin(earlier), store.origin(later), share))
-        self.quarantined += books["quarantine_examples"]
-        if books["quarantined"]:
+        self.quarantined += stats["quarantine_examples"]
+        if stats["quarantined"]:
             self.quarantine_files.append(store.folder / "quarantine.jsonl")
         self.lengths = np.concatenate([self.lengths, store.rows["length"], store.too_long])
 
-    def add(self, other: "Ledger") -> None:
+    def merge(self, other: "DataReport") -> None:
         """Take over the books of another set of a mixture."""
         for name in (
             "rows_available",
@@ -94,12 +94,12 @@ class Ledger:
         self.quarantine_files += other.quarantine_files
         self.lengths = np.concatenate([self.lengths, other.lengths])
 
-    def close(self, train: Samples, val: Samples) -> None:
+    def check_balance(self, train: SampleView, val: SampleView) -> None:
         """Describe the splits, and check that the books close."""
         gone = self.rows_dropped.total()
         kept = self.rows_train + self.rows_val
         assert self.rows_read == kept + gone, f"{self.rows_read} rows read, {kept} kept, {gone} dropped"
-        self.splits = {"train": describe(train), "val": describe(val)}
+        self.splits = {"train": split_stats(train), "val": split_stats(val)}
 
     def length_summary(self) -> str:
         """``p50 = 62, p95 = 120, max = 312``."""
@@ -131,7 +131,7 @@ class Ledger:
         }
 
 
-def describe(samples: Samples) -> dict[str, Any]:
+def split_stats(samples: SampleView) -> dict[str, Any]:
     """Figures of a split: samples, tokens, trained tokens, and both per sample, in tokens."""
     lengths, targets = samples.lengths.astype(np.int64), samples.targets.astype(np.int64)
     tokens, trained = int(lengths.sum()), int(targets.sum())

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xft.data.store import I64, U64
+from xft.data.store.token_store import I64, U64
 from xft.errors import DataError
 
 
@@ -40,7 +40,7 @@ def split(rows: npt.NDArray[Any], val: int | float, seed: int) -> tuple[I64, I64
             "(data.val_split=None trains without validation)"
         )
     if isinstance(val, int):
-        chosen = _lowest(sizes, val)
+        chosen = _smallest_k(sizes, val)
     else:
         chosen = groups < np.uint64(min(int(val * 2.0**64), 2**64 - 1))
         # At least one group on each side.
@@ -49,7 +49,7 @@ def split(rows: npt.NDArray[Any], val: int | float, seed: int) -> tuple[I64, I64
     return np.flatnonzero(~mine), np.flatnonzero(mine)
 
 
-def _lowest(sizes: I64, wanted: int) -> npt.NDArray[np.bool_]:
+def _smallest_k(sizes: I64, wanted: int) -> npt.NDArray[np.bool_]:
     """The lowest groups that have ``wanted`` rows together. One that would go beyond the wish is
     left for training."""
     chosen = np.zeros(len(sizes), dtype=bool)
@@ -65,7 +65,7 @@ def _lowest(sizes: I64, wanted: int) -> npt.NDArray[np.bool_]:
 
 def _numbers(rows: npt.NDArray[Any], seed: int) -> U64:
     """``(rows,)`` the number of each row, the same for rows that must not be parted."""
-    numbers = _mix(rows["group"] ^ _seeded(seed))
+    numbers = _splitmix64(rows["group"] ^ _seeded(seed))
     inverses = [np.unique(rows[each], return_inverse=True)[1] for each in ("group", "content", "tokens")]
     while True:
         before = numbers
@@ -80,10 +80,10 @@ def _numbers(rows: npt.NDArray[Any], seed: int) -> U64:
 
 
 def _seeded(seed: int) -> U64:
-    return _mix(np.array([seed % 2**64], dtype=np.uint64))
+    return _splitmix64(np.array([seed % 2**64], dtype=np.uint64))
 
 
-def _mix(numbers: U64) -> U64:
+def _splitmix64(numbers: U64) -> U64:
     """Spread numbers evenly (the finaliser of splitmix64; Steele, Lea and Flood, 2014)."""
     z = numbers + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -91,14 +91,14 @@ def _mix(numbers: U64) -> U64:
     return z ^ (z >> np.uint64(31))
 
 
-def first_of_each(digests: U64) -> I64:
+def first_occurrences(digests: U64) -> I64:
     """The index of the first of each digest, in order: rows without their exact duplicates."""
     return np.sort(np.unique(digests, return_index=True)[1]).astype(np.int64)
 
 
-def ranks(digests: U64, seed: int) -> I64:
+def stable_order(digests: U64, seed: int) -> I64:
     """``(rows,)`` the place of each row in an order that follows from the digests and the seed."""
-    numbers = _mix(digests ^ _seeded(seed))
+    numbers = _splitmix64(digests ^ _seeded(seed))
     places = np.empty(len(numbers), dtype=np.int64)
     places[np.argsort(numbers, kind="stable")] = np.arange(len(numbers))
     return places

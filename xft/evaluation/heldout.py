@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from xft.data.encoders import Conversations
+from xft.data.encoding.encoders import ConversationEncoder
 from xft.data.sources import Reading, locate, parse
 from xft.errors import DataError
 from xft.evaluation.text_metrics import compare_texts
@@ -52,13 +52,13 @@ def answer_rows(
     Raises:
         DataError: a row cannot be read, or has no answer.
     """
-    task = Conversations(format, generator.template, generator.tokenizer, 10**9)
+    task = ConversationEncoder(format, generator.template, generator.tokenizer, 10**9)
     records = islice(iter(Reading(locate(path))), limit)
     while portion := list(islice(records, PORTION)):
         turns: list[Sequence[Message]] = []
         for origin, raw in portion:
             try:
-                dialog: Conversation = task.accept(format(parse(origin, raw)))
+                dialog: Conversation = task.validate(format(parse(origin, raw)))
                 if dialog.tools or dialog.messages[-1].role != "assistant":
                     raise DataError("expected turns without tools, the last of which is an answer")
             except DataError as error:

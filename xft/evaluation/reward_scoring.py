@@ -11,9 +11,9 @@ import torch
 
 from xft.config import build_component
 from xft.data import Collator
-from xft.data.encoders import Conversations, Judgements, Preferences
+from xft.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, UnpairedEncoder
+from xft.data.encoding.row_encoder import RowEncoder, TooLong
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
-from xft.data.row_encoder import Task, TooLong
 from xft.data.sources import Location, Origin, Reading, locate, parse
 from xft.errors import ConfigError, DataError, ModelError
 from xft.models import LoadedModel, load_saved_model
@@ -90,11 +90,11 @@ class Rater:
         config: Any = loaded.base.config
         most = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 10**9)
         shared = (self.format, template, loaded.tokenizer, most)
-        self._tasks: dict[type, Task[Any]] = {
-            PreferencePair: Preferences(*shared),
-            UnpairedExample: Judgements(*shared),
+        self._tasks: dict[type, RowEncoder[Any]] = {
+            PreferencePair: PreferenceEncoder(*shared),
+            UnpairedExample: UnpairedEncoder(*shared),
         }
-        self._other: Task[Any] = Conversations(*shared)
+        self._other: RowEncoder[Any] = ConversationEncoder(*shared)
 
     def rate(self, location: Location) -> Iterator[Rated]:
         """Score every row of a location, in its order.
@@ -113,7 +113,7 @@ class Rater:
         try:
             value = self.format(row)
             task = self._tasks.get(type(value), self._other)
-            accepted = task.accept(value)
+            accepted = task.validate(value)
             for turns in _continuations(accepted):
                 if turns[-1].role != "assistant":
                     raise DataError(

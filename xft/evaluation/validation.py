@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 
 from xft.data import Collator
-from xft.data.sampler import length_sorted_batches
+from xft.data.batching.sampler import length_sorted_batches
 from xft.evaluation.metrics import Tally
 from xft.models import TrainingModel
 from xft.types import Batch, Sample

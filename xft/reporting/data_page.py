@@ -22,7 +22,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 from rich.progress import Progress
 
-from xft.data import Prepared, Samples
+from xft.data import PreparedData, SampleView
 from xft.errors import ConfigError
 from xft.reporting.data_summary import summarize_data
 from xft.reporting.html import render, was_generated_by
@@ -73,7 +73,7 @@ def check_target(target: str | Path) -> Path:
 def write_data_page(
     target: str | Path,
     title: str,
-    prepared: Prepared,
+    prepared: PreparedData,
     tokenizer: Tokenizer,
     recipe: Recipe | None = None,
     *,
@@ -137,7 +137,7 @@ def _was_generated_by_xft(folder: Path) -> bool:
 
 
 def items(
-    samples: Samples, samples_per_example: int, decoder: SampleDecoder, first: int, last: int
+    samples: SampleView, samples_per_example: int, decoder: SampleDecoder, first: int, last: int
 ) -> Iterator[Item]:
     """Yield examples ``first`` to ``last`` (exclusive) of a split as the page reads them."""
     for example in range(first, last):
@@ -156,7 +156,7 @@ def items(
 
 
 def _inline_data(
-    splits: dict[str, Samples],
+    splits: dict[str, SampleView],
     samples_per_example: int,
     decoder: SampleDecoder,
     advance: Callable[[], None],
@@ -174,7 +174,7 @@ def _inline_data(
 
 
 def _write_data_chunks(
-    splits: dict[str, Samples],
+    splits: dict[str, SampleView],
     samples_per_example: int,
     decoder: SampleDecoder,
     advance: Callable[[], None],
@@ -219,7 +219,7 @@ def as_script(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _render_page(title: str, prepared: Prepared, recipe: Recipe | None, data: dict[str, Any]) -> str:
+def _render_page(title: str, prepared: PreparedData, recipe: Recipe | None, data: dict[str, Any]) -> str:
     return render(
         "data_page.html.j2",
         generator=GENERATOR,

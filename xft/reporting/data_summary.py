@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xft.data import Prepared, Samples, packing
+from xft.data import PreparedData, SampleView
+from xft.data.batching.packing import packing_stats
 from xft.data.duplicates import THRESHOLD
-from xft.data.row_encoder import SET_ASIDE, TOO_LONG
+from xft.data.encoding.row_encoder import OVERLONG_REASON, QUARANTINE_REASONS
 from xft.data.sources import Origin
 from xft.reporting.histogram import Bar, bars_of_edges, draw_bars, histogram
 from xft.run_config.config import Recipe
@@ -130,7 +131,7 @@ def summarize_report(report: Mapping[str, Any]) -> DataSummary:
         splits=tuple(_split(name, values) for name, values in report.get("splits", {}).items()),
         packing=Packing(**report["packing"]) if report.get("packing") else None,
         quarantined=tuple(map(_quarantined, report.get("quarantined", ()))),
-        num_quarantined=sum(dropped.get(reason, 0) for reason in SET_ASIDE),
+        num_quarantined=sum(dropped.get(reason, 0) for reason in QUARANTINE_REASONS),
         near_duplicates=tuple(
             NearDuplicate(example["row"], example["repeats"], example["jaccard"])
             for example in report.get("near_duplicate_examples", ())
@@ -139,18 +140,18 @@ def summarize_report(report: Mapping[str, Any]) -> DataSummary:
     )
 
 
-def summarize_data(prepared: Prepared, recipe: Recipe | None = None) -> DataSummary:
+def summarize_data(prepared: PreparedData, recipe: Recipe | None = None) -> DataSummary:
     """Summarize prepared data.
 
     Args:
         prepared: the data.
         recipe: config of the run; adds the packing on one device.
     """
-    ledger = prepared.ledger
+    ledger = prepared.report
     summary = summarize_report(ledger.to_dict())
     samples = {"train": prepared.train, "val": prepared.val}
     packed, notes = (None, ()) if recipe is None else summarize_packing(prepared, recipe)
-    is_cut = ledger.rows_dropped[TOO_LONG] or ledger.rows_truncated
+    is_cut = ledger.rows_dropped[OVERLONG_REASON] or ledger.rows_truncated
     return replace(
         summary,
         splits=tuple(_with_histograms(split, samples[split.name]) for split in summary.splits),
@@ -163,7 +164,7 @@ def summarize_data(prepared: Prepared, recipe: Recipe | None = None) -> DataSumm
     )
 
 
-def summarize_packing(prepared: Prepared, recipe: Recipe) -> tuple[Packing | None, tuple[str, ...]]:
+def summarize_packing(prepared: PreparedData, recipe: Recipe) -> tuple[Packing | None, tuple[str, ...]]:
     """Return the packing of the training rows on one device, and notes on adaptations to small data."""
     if not recipe.data.packing:
         return None, ("Not packed: one sample per row.",)
@@ -176,8 +177,8 @@ def summarize_packing(prepared: Prepared, recipe: Recipe) -> tuple[Packing | Non
         samples_per_example=prepared.samples_per_example,
     )
     batches = plan.batches
-    assert batches.capacity is not None
-    stats = packing.describe(batches.lengths, batches.rows(0), batches.capacity)
+    assert batches.pack_length is not None
+    stats = packing_stats(batches.lengths, batches.epoch_rows(0), batches.pack_length)
     return Packing(int(stats["rows"]), int(stats["capacity"]), stats["fill"]), plan.notes
 
 
@@ -217,7 +218,7 @@ def _distribution(values: Mapping[str, Any], samples: int) -> Distribution:
     return Distribution(values["p50"], values["p95"], values["max"], bars)
 
 
-def _with_histograms(split: SplitSummary, samples: Samples) -> SplitSummary:
+def _with_histograms(split: SplitSummary, samples: SampleView) -> SplitSummary:
     """Replace the histograms of the report, whose edges are uneven, by ones with round edges."""
     return replace(
         split,
@@ -253,7 +254,9 @@ def _read_quarantine(files: Iterable[Path]) -> Iterator[QuarantinedRow]:
 def format_summary(summary: DataSummary) -> list[str]:
     """Format a summary as lines for the terminal."""
     lines: list[str] = []
-    reasons = [count.text for count in summary.rows if count.text.removeprefix("dropped: ") in SET_ASIDE]
+    reasons = [
+        count.text for count in summary.rows if count.text.removeprefix("dropped: ") in QUARANTINE_REASONS
+    ]
     for count in summary.rows:
         lines.append(_count_line(count))
         if count.text in reasons[-1:]:

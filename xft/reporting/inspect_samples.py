@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xft.config import build, check, load_config, parse_overrides
-from xft.data import Prepared
+from xft.data import PreparedData
 from xft.run_config.config import Recipe
 from xft.types import IGNORE_INDEX, Sample, Tokenizer
 from xft.utils.console import GRAY, GREEN, RESET
@@ -87,7 +87,7 @@ class SampleDecoder:
 
 def prepare(
     config: str, overrides: Sequence[str], safe_config: bool = False
-) -> tuple[Prepared, Tokenizer, Recipe]:
+) -> tuple[PreparedData, Tokenizer, Recipe]:
     """Prepare the data of a config as in training, without loading the model.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from xft.data import Prepared
+from xft.data import PreparedData
 from xft.models import LoadedModel
 from xft.models.adapters.lora_init import num_frozen_elements
 from xft.models.param_shapes import num_params
@@ -28,7 +28,7 @@ _MIN_PIECE = 24
 def format_run_summary(
     recipe: Recipe,
     loaded: LoadedModel,
-    prepared: Prepared,
+    prepared: PreparedData,
     plan: TrainingPlan,
     template: BoundTemplate | None,
     work_dir: Path,
@@ -62,12 +62,12 @@ def labeled(label: str, text: str) -> list[str]:
     )
 
 
-def _data_lines(recipe: Recipe, prepared: Prepared, plan: TrainingPlan) -> list[str]:
-    ledger = prepared.ledger
+def _data_lines(recipe: Recipe, prepared: PreparedData, plan: TrainingPlan) -> list[str]:
+    ledger = prepared.report
     train, val = ledger.splits["train"], ledger.splits["val"]
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in ledger.rows_dropped.items())
     truncated = f", {ledger.rows_truncated:,} truncated" if ledger.rows_truncated else ""
-    capacity = plan.batches.capacity
+    capacity = plan.batches.pack_length
     packed = f"packed to {capacity:,}" if capacity else "not packed"
     rows = f"{ledger.rows_read:,} read: {ledger.rows_train:,} train, {ledger.rows_val:,} val"
     return [
@@ -85,17 +85,17 @@ def _data_lines(recipe: Recipe, prepared: Prepared, plan: TrainingPlan) -> list[
     ]
 
 
-def _batching_lines(prepared: Prepared, plan: TrainingPlan) -> list[str]:
+def _batching_lines(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     batches = plan.batches
-    global_size = batches.batch_size * batches.accumulation * batches.world_size
-    tokens = prepared.ledger.splits["train"]["tokens"] / batches.steps_per_epoch
+    global_size = batches.micro_batch_size * batches.gradient_accumulation_steps * batches.world_size
+    tokens = prepared.report.splits["train"]["tokens"] / batches.steps_per_epoch
     epochs = f"{plan.num_steps / batches.steps_per_epoch:.3g}"
     ranks = f"{batches.world_size:,} rank{'s' * (batches.world_size != 1)}"
     return [
         *labeled("steps", f"{plan.num_steps:,} = {epochs} epochs × {batches.steps_per_epoch:,}"),
         *labeled(
             "batch",
-            f"global {global_size} = micro {batches.batch_size} × grad accum {batches.accumulation} × {ranks}, "
+            f"global {global_size} = micro {batches.micro_batch_size} × grad accum {batches.gradient_accumulation_steps} × {ranks}, "
             f"~{tokens:,.0f} tokens/step",
         ),
     ]
@@ -114,11 +114,11 @@ def _output_line(recipe: Recipe, work_dir: Path) -> str:
     return f"{work_dir}; also logging to {', '.join(loggers)}" if loggers else str(work_dir)
 
 
-def _notes(prepared: Prepared, plan: TrainingPlan) -> list[str]:
+def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     notes = []
     if not len(prepared.val):
         notes += labeled("warning", "no validation split: overfitting will go unnoticed")
-    for count in summarize_report(prepared.ledger.to_dict()).anomalies:
+    for count in summarize_report(prepared.report.to_dict()).anomalies:
         notes += labeled("note", f"{count.count:,} rows {count.text}")
     for note in plan.notes:
         notes += labeled("note", note)
@@ -140,7 +140,7 @@ def _param_counts(loaded: LoadedModel) -> str:
     return f"{trainable:,} / {total:,} ({trainable / total:.2%})"
 
 
-def format_example(prepared: Prepared, loaded: LoadedModel, num_lines: int) -> list[str]:
+def format_example(prepared: PreparedData, loaded: LoadedModel, num_lines: int) -> list[str]:
     """Return the first training sample with targets highlighted; long spans are shortened.
 
     Args:

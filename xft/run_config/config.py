@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xft.compat.mmengine import Hook
-from xft.data import DataSet, Mixture
+from xft.data import DatasetConfig, Mixture
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, Quantization, check_quantization
 from xft.objectives import as_objective, next_token
@@ -71,7 +71,7 @@ class Recipe:
     """
 
     model: CausalLMConfig
-    data: DataSet | Mixture
+    data: DatasetConfig | Mixture
     adapter: LoRA | None = None
     quantization: Quantization | None = None
     template: ChatTemplate = field(default_factory=ChatTemplate)
@@ -89,10 +89,10 @@ class Recipe:
     def __post_init__(self) -> None:
         check_quantization(self.adapter, self.quantization)
         objective = as_objective(self.objective)
-        if self.data.gives != objective.data_kind:
+        if self.data.sample_kind != objective.data_kind:
             raise ConfigError(
                 key="data.type",
-                got=self.data.gives,
+                got=self.data.sample_kind,
                 expected=f"{objective.data_kind}, which the objective needs",
                 fix="choose another data.type or another objective (`xft list objectives`)",
             )

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from xft.data import BatchPlan, Samples
+from xft.data import EpochBatchSampler, SampleView
 from xft.run_config.config import Training
 from xft.strategies import Batching
 
@@ -20,7 +20,7 @@ class TrainingPlan:
         max_grad_norm: limit of the global gradient norm; ``None`` does not clip.
     """
 
-    batches: BatchPlan
+    batches: EpochBatchSampler
     num_steps: int
     notes: tuple[str, ...]
     data: str
@@ -30,28 +30,33 @@ class TrainingPlan:
     def batching(self) -> Batching:
         """Shape and number of the optimizer steps."""
         batches = self.batches
-        return Batching(batches.batch_size, batches.accumulation, self.num_steps, self.max_grad_norm)
+        return Batching(
+            batches.micro_batch_size,
+            batches.gradient_accumulation_steps,
+            self.num_steps,
+            self.max_grad_norm,
+        )
 
     def fingerprint(self) -> str:
         """A text that changes with the samples, their order, and what is in a step."""
         plan = self.batches
-        window = plan.accumulation * plan.world_size
-        grouped = " grouped" if plan.grouped else ""
-        return f"{self.data} {plan.capacity} {plan.seed} {plan.batch_size} {window}{grouped}"
+        window = plan.gradient_accumulation_steps * plan.world_size
+        grouped = " grouped" if plan.group_by_length else ""
+        return f"{self.data} {plan.pack_length} {plan.seed} {plan.micro_batch_size} {window}{grouped}"
 
     def portions(self) -> dict[str, int | None]:
         """What is in a step, for a run that goes on with other ranks: ``window`` is of all of them."""
         plan = self.batches
         return {
-            "capacity": plan.capacity,
-            "batch_size": plan.batch_size,
-            "window": plan.accumulation * plan.world_size,
+            "capacity": plan.pack_length,
+            "batch_size": plan.micro_batch_size,
+            "window": plan.gradient_accumulation_steps * plan.world_size,
             "world_size": plan.world_size,
         }
 
 
 def make_plan(
-    samples: Samples,
+    samples: SampleView,
     training: Training,
     max_length: int,
     packing: bool,
@@ -77,21 +82,21 @@ def make_plan(
         padded: whether the samples of a batch are padded to the longest.
     """
     lengths = tuple(samples.lengths.reshape(-1, samples_per_example).sum(axis=1).tolist())
-    wanted = BatchPlan(
+    wanted = EpochBatchSampler(
         lengths,
-        batch_size=training.micro_batch_size,
-        accumulation=training.gradient_accumulation_steps,
-        capacity=max_length if packing else None,
+        micro_batch_size=training.micro_batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        pack_length=max_length if packing else None,
         seed=seed,
         world_size=world_size,
-        grouped=padded,
+        group_by_length=padded,
     )
     plan = _shrink(wanted, training.min_steps_per_epoch)
     notes = []
     for name, label in (
-        ("accumulation", "gradient_accumulation_steps"),
-        ("batch_size", "micro_batch_size"),
-        ("capacity", "packed length"),
+        ("gradient_accumulation_steps", "gradient_accumulation_steps"),
+        ("micro_batch_size", "micro_batch_size"),
+        ("pack_length", "packed length"),
     ):
         before, after = getattr(wanted, name), getattr(plan, name)
         if before != after:
@@ -105,14 +110,14 @@ def make_plan(
     return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint(), training.max_grad_norm)
 
 
-def _shrink(plan: BatchPlan, least: int) -> BatchPlan:
-    def enough(candidate: BatchPlan) -> bool:
+def _shrink(plan: EpochBatchSampler, least: int) -> EpochBatchSampler:
+    def enough(candidate: EpochBatchSampler) -> bool:
         return candidate.steps_per_epoch >= least
 
-    for name, floor in (("accumulation", 1), ("batch_size", 1)):
+    for name, floor in (("gradient_accumulation_steps", 1), ("micro_batch_size", 1)):
         while not enough(plan) and getattr(plan, name) > floor:
             plan = replace(plan, **{name: max(floor, getattr(plan, name) // 2)})
     longest = max(plan.lengths)
-    while not enough(plan) and plan.capacity is not None and plan.capacity > longest:
-        plan = replace(plan, capacity=max(longest, plan.capacity // 2))
+    while not enough(plan) and plan.pack_length is not None and plan.pack_length > longest:
+        plan = replace(plan, pack_length=max(longest, plan.pack_length // 2))
     return plan

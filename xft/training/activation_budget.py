@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from xft.data import Collator, Samples
+from xft.data import Collator, SampleView
 from xft.kernels.logit_chunks import CHUNK_LOGITS, FP32_CHUNK_LOGITS, device_limit
 from xft.models import LoadedModel
 from xft.models.activation_checkpointing import (
@@ -41,7 +41,7 @@ of AdamW, which has the most."""
 def fit_activations(
     loaded: LoadedModel,
     strategy: SingleDevice,
-    samples: Samples,
+    samples: SampleView,
     plan: TrainingPlan,
     collator: Collator,
 ) -> str:
@@ -109,11 +109,11 @@ def largest_tokens(lengths: Any, plan: TrainingPlan, padded: bool) -> int:
         padded: whether every sample is padded to the longest of its batch.
     """
     batches = plan.batches
-    if batches.capacity is not None:
-        return batches.capacity * batches.batch_size
+    if batches.pack_length is not None:
+        return batches.pack_length * batches.micro_batch_size
     if padded:
-        return int(lengths.max()) * lengths.shape[1] * min(batches.batch_size, len(lengths))
-    return sum(sorted(lengths.sum(axis=1).tolist(), reverse=True)[: batches.batch_size])
+        return int(lengths.max()) * lengths.shape[1] * min(batches.micro_batch_size, len(lengths))
+    return sum(sorted(lengths.sum(axis=1).tolist(), reverse=True)[: batches.micro_batch_size])
 
 
 def _probe(lengths: Sequence[int]) -> int:

@@ -116,7 +116,7 @@ class TrainLoop(BaseLoop):
 
     def _window(self, rank: int) -> list[list[int]]:
         epoch, position = self._place
-        return self.plan.batches.window(epoch, position, rank)
+        return self.plan.batches.micro_batches(epoch, position, rank)
 
     def _place_of(self, step: int) -> tuple[int, int]:
         """Epoch, and step within it."""
@@ -124,7 +124,7 @@ class TrainLoop(BaseLoop):
 
     def _batches(self, step: int) -> list[Batch]:
         """The micro-batches of a step on this rank; a function of the step's number alone."""
-        window = self.plan.batches.window(*self._place_of(step), self.strategy.data_rank)
+        window = self.plan.batches.micro_batches(*self._place_of(step), self.strategy.data_rank)
         batches = [self.collator.collate(self.samples, examples) for examples in window]
         # What is pinned a GPU fetches by itself; the host does not wait for it.
         return [each.pin_memory() for each in batches] if self.strategy.device.type == "cuda" else batches

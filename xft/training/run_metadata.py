@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from xft.config import dump_config
-from xft.data import Prepared
-from xft.data.packing import describe
+from xft.data import PreparedData
+from xft.data.batching.packing import packing_stats
 from xft.errors import ConfigError
 from xft.reporting import REPORT, write_report
 from xft.reporting.run_folder import ENVIRONMENT
@@ -23,22 +23,22 @@ from xft.version import __version__
 
 
 def write_records(
-    work_dir: Path, config: Mapping[str, Any], prepared: Prepared, plan: TrainingPlan
+    work_dir: Path, config: Mapping[str, Any], prepared: PreparedData, plan: TrainingPlan
 ) -> None:
     """Write the config and the ledger, and take away what an earlier end of this run left."""
     shutil.rmtree(work_dir / "final", ignore_errors=True)
     (work_dir / REPORT).unlink(missing_ok=True)
     portable = {key: value for key, value in config.items() if key != "work_dir"}
     dump_config(portable, work_dir / "config.py", root=Recipe)
-    report = prepared.ledger.to_dict()
-    capacity = plan.batches.capacity
+    report = prepared.report.to_dict()
+    capacity = plan.batches.pack_length
     if capacity is not None:
-        report["packing"] = describe(plan.batches.lengths, plan.batches.rows(0), capacity)
+        report["packing"] = packing_stats(plan.batches.lengths, plan.batches.epoch_rows(0), capacity)
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     (work_dir / "data_report.json").write_text(text, encoding="utf-8")
-    if prepared.ledger.quarantine_files:
+    if prepared.report.quarantine_files:
         with (work_dir / "quarantine.jsonl").open("wb") as out:
-            for each in prepared.ledger.quarantine_files:
+            for each in prepared.report.quarantine_files:
                 out.write(each.read_bytes())
 
 
@@ -50,11 +50,11 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
         "plan": {
             "steps": plan.num_steps,
             "steps_per_epoch": batches.steps_per_epoch,
-            "micro_batch_size": batches.batch_size,
-            "gradient_accumulation_steps": batches.accumulation,
+            "micro_batch_size": batches.micro_batch_size,
+            "gradient_accumulation_steps": batches.gradient_accumulation_steps,
             "ranks": strategy.world_size,
             **({} if group is None else {"sequence_parallel_size": group.size}),
-            "pack_length": batches.capacity,
+            "pack_length": batches.pack_length,
             "seed": batches.seed,
         },
         "machine": {

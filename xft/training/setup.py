@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.checkpoint.resume_state import ResumeState
-from xft.data import Collator, Prepared
+from xft.data import Collator, PreparedData
 from xft.distributed import check_sequence_parallel, resolve_device, seed_everything
 from xft.errors import ConfigError
 from xft.evaluation.prompts import Question
@@ -50,7 +50,7 @@ class Parts:
     config: Mapping[str, Any]
     loaded: LoadedModel
     template: BoundTemplate | None
-    prepared: Prepared
+    prepared: PreparedData
     plan: TrainingPlan
     questions: list[Question]
     strategy_config: StrategyConfig
@@ -148,7 +148,7 @@ def load_model(
 def plan_run(
     recipe: Recipe,
     loaded: LoadedModel,
-    prepared: Prepared,
+    prepared: PreparedData,
     world_size: int,
     resume_state: ResumeState | None,
 ) -> tuple[TrainingPlan, list[str]]:

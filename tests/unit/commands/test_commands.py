@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xft import cli
-from xft.data import Ledger, Prepared
+from xft.data import DataReport, PreparedData
 from xft.types import Sample
 from xft.utils import console
 
@@ -212,11 +212,11 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     val = [sample([5, 6], [-100, 6])]
     asked: list[tuple[str, list[str]]] = []
 
-    def prepare(config: str, overrides: list[str], safe_config: bool) -> tuple[Prepared, Letters, None]:
+    def prepare(config: str, overrides: list[str], safe_config: bool) -> tuple[PreparedData, Letters, None]:
         asked.append((config, overrides))
         counts: Counter[str] = Counter()
-        ledger = Ledger(rows_read=3, rows_train=2, rows_val=1, rows_dropped=counts)
-        return Prepared(train, val, ledger), Letters(), None
+        report = DataReport(rows_read=3, rows_train=2, rows_val=1, rows_dropped=counts)
+        return PreparedData(train, val, report), Letters(), None
 
     monkeypatch.setattr(inspect_samples, "prepare", prepare)
     return asked

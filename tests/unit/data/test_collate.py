@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from xft.data.collate import Collator, collate_padded, collate_padding_free
+from xft.data.batching.collate import Collator, collate_padded, collate_padding_free
 from xft.types import IGNORE_INDEX, Batch, Sample
 
 EOS = 2

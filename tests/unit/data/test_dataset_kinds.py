@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xft.data import InstructionData, Ledger, Prepared, Samples, TextData, formats
-from xft.data.report import describe
+from xft.data import DataReport, InstructionData, PreparedData, SampleView, TextData, formats
+from xft.data.report import split_stats
 from xft.errors import ConfigError, DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Message, Row, Sample
@@ -42,7 +42,7 @@ def write(folder: Path, rows: list[Row], name: str = "rows.jsonl") -> str:
     return str(file)
 
 
-def prepare(data: InstructionData, template: BoundTemplate) -> Prepared:
+def prepare(data: InstructionData, template: BoundTemplate) -> PreparedData:
     return data.prepare(template.tokenizer, template)
 
 
@@ -54,20 +54,20 @@ def texts(samples: Iterable[Sample], tokenizer: Any = None) -> list[str]:
     return [(tokenizer or _BYTES[0]).decode(each.input_ids) for each in samples]
 
 
-def set_aside(ledger: Ledger) -> list[dict[str, Any]]:
+def set_aside(report: DataReport) -> list[dict[str, Any]]:
     """Every row that was set aside, out of the files that hold them."""
     return [
         json.loads(line)
-        for each in ledger.quarantine_files
+        for each in report.quarantine_files
         for line in each.read_text(encoding="utf-8").split("\n")
         if line
     ]
 
 
-def assert_closed(ledger: Ledger, read: int) -> None:
+def assert_closed(report: DataReport, read: int) -> None:
     """Rows read are rows trained on, validated on and dropped."""
-    assert ledger.rows_read == read
-    assert ledger.rows_train + ledger.rows_val + sum(ledger.rows_dropped.values()) == read
+    assert report.rows_read == read
+    assert report.rows_train + report.rows_val + sum(report.rows_dropped.values()) == read
 
 
 # The way of a row
@@ -79,7 +79,7 @@ def test_rows_become_samples_in_the_order_of_the_files(tmp_path: Path, chatml: B
     prepared = prepare(InstructionData([second, first], val_split=None), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in (2, 0, 1)]
     assert len(prepared.val) == 0
-    assert_closed(prepared.ledger, 3)
+    assert_closed(prepared.report, 3)
 
 
 def test_format_may_be_any_function_of_a_row(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -108,8 +108,8 @@ def test_raw_text_as_format_of_instructions_is_refused(tmp_path: Path, chatml: B
 
 def split(path: str, template: BoundTemplate, **arguments: Any) -> tuple[list[str], list[str]]:
     prepared = prepare(InstructionData(path, **arguments), template)
-    assert prepared.ledger.rows_train == len(prepared.train)
-    assert prepared.ledger.rows_val == len(prepared.val)
+    assert prepared.report.rows_train == len(prepared.train)
+    assert prepared.report.rows_val == len(prepared.val)
     return texts(prepared.train), texts(prepared.val)
 
 
@@ -197,8 +197,8 @@ def test_validation_file_is_read_encoded_and_counted(tmp_path: Path, chatml: Bou
     prepared = prepare(InstructionData(path, val_split=val), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in (0, 1, 2)]
     assert texts(prepared.val) == [chatml_text(f"q{i}", f"a{i}") for i in (7, 8)]
-    assert (prepared.ledger.rows_train, prepared.ledger.rows_val) == (3, 2)
-    assert_closed(prepared.ledger, 5)
+    assert (prepared.report.rows_train, prepared.report.rows_val) == (3, 2)
+    assert_closed(prepared.report, 5)
 
 
 def test_one_row_with_validation_is_refused_with_the_way_out(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -271,11 +271,11 @@ def test_row_that_does_not_fit_is_set_aside_where_asked_for(
     path = write(tmp_path, [qa(0), bad, qa(1), qa(2)])
     prepared = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), chatml)
     assert texts(prepared.train) == [chatml_text(f"q{i}", f"a{i}") for i in (0, 1, 2)]
-    [quarantined] = set_aside(prepared.ledger)
+    [quarantined] = set_aside(prepared.report)
     assert (quarantined["file"], quarantined["line"], quarantined["row"]) == (path, 2, bad)
     assert said in quarantined["reason"]
-    assert sum(prepared.ledger.rows_dropped.values()) == 1
-    assert_closed(prepared.ledger, 4)
+    assert sum(prepared.report.rows_dropped.values()) == 1
+    assert_closed(prepared.report, 4)
 
 
 def test_row_of_a_json_list_that_is_set_aside_can_be_found_again(
@@ -284,9 +284,9 @@ def test_row_of_a_json_list_that_is_set_aside_can_be_found_again(
     file = tmp_path / "rows.json"
     bad = {"instruction": "q"}
     file.write_text(json.dumps([qa(0), qa(1), bad, qa(2)]), encoding="utf-8")
-    ledger = prepare(InstructionData(str(file), val_split=None, on_invalid="quarantine"), chatml).ledger
-    assert bad in set_aside(ledger)[0].values()
-    [reported] = ledger.to_dict()["quarantined"]
+    report = prepare(InstructionData(str(file), val_split=None, on_invalid="quarantine"), chatml).report
+    assert bad in set_aside(report)[0].values()
+    [reported] = report.to_dict()["quarantined"]
     assert reported["file"] == str(file)
     assert 3 in reported.values(), "the report says which row it was"
 
@@ -321,7 +321,7 @@ def test_conversation_that_the_template_refuses_is_set_aside(tmp_path: Path, byt
     path = write(tmp_path, [qa(number) for number in range(3)])
     prepared = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), template)
     assert texts(prepared.train) == [chatml_text("q0", "a0"), chatml_text("q2", "a2")]
-    [quarantined] = prepared.ledger.quarantined
+    [quarantined] = prepared.report.quarantined
     assert quarantined["line"] == 2
     assert "not q1" in quarantined["reason"]
 
@@ -330,7 +330,7 @@ def test_row_with_a_lone_surrogate_is_set_aside(tmp_path: Path, chatml: BoundTem
     path = write(tmp_path, [qa(0), qa(1, "\ud800"), qa(2)])
     prepared = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), chatml)
     assert len(prepared.train) == 2
-    assert [each["line"] for each in prepared.ledger.quarantined] == [2]
+    assert [each["line"] for each in prepared.report.quarantined] == [2]
 
 
 def test_file_of_which_no_row_fits_is_refused_with_the_reasons(
@@ -357,10 +357,10 @@ def test_longer_rows_are_dropped_and_counted(
     data = InstructionData(long_and_short(tmp_path), max_length=max_length, val_split=None)
     prepared = prepare(data, chatml)
     assert len(prepared.train) == 10 - dropped
-    assert prepared.ledger.rows_dropped.total() == dropped
-    assert all("length" in reason for reason in prepared.ledger.rows_dropped)
-    assert sorted(prepared.ledger.lengths.tolist()) == [31] * 9 + [60]
-    assert_closed(prepared.ledger, 10)
+    assert prepared.report.rows_dropped.total() == dropped
+    assert all("length" in reason for reason in prepared.report.rows_dropped)
+    assert sorted(prepared.report.lengths.tolist()) == [31] * 9 + [60]
+    assert_closed(prepared.report, 10)
 
 
 def test_longer_rows_are_cut_and_counted(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -371,9 +371,9 @@ def test_longer_rows_are_cut_and_counted(tmp_path: Path, chatml: BoundTemplate) 
     assert len(cut) == 40
     trained = cut.labels[cut.labels != IGNORE_INDEX]
     assert chatml.tokenizer.decode(trained) == "x" * 17 + "<|im_end|>"
-    assert prepared.ledger.rows_truncated == 1
-    assert prepared.ledger.rows_dropped.total() == 0
-    assert_closed(prepared.ledger, 10)
+    assert prepared.report.rows_truncated == 1
+    assert prepared.report.rows_dropped.total() == 0
+    assert_closed(prepared.report, 10)
 
 
 def test_longer_row_is_an_error_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -427,8 +427,8 @@ def test_documents_are_trained_whole(tmp_path: Path, byte_tokenizer: Any) -> Non
     prepared = TextData(path, max_length=16, val_split=None).prepare(byte_tokenizer, None)
     assert [len(each) for each in prepared.train] == [9, 16, 16, 12]
     assert sum(each.num_targets for each in prepared.train) == 7 + 1 + 40 + 1
-    assert prepared.ledger.rows_train == 2
-    assert_closed(prepared.ledger, 2)
+    assert prepared.report.rows_train == 2
+    assert_closed(prepared.report, 2)
 
 
 @pytest.mark.parametrize(
@@ -442,14 +442,14 @@ def test_document_that_is_no_text_is_refused_or_set_aside(
         TextData(path).prepare(byte_tokenizer, None)
     prepared = TextData(path, val_split=None, on_invalid="quarantine").prepare(byte_tokenizer, None)
     assert len(prepared.train) == 2
-    assert [each["row"] for each in set_aside(prepared.ledger)] == [row]
-    assert_closed(prepared.ledger, 3)
+    assert [each["row"] for each in set_aside(prepared.report)] == [row]
+    assert_closed(prepared.report, 3)
 
 
 def test_document_with_a_lone_surrogate_is_set_aside(tmp_path: Path, byte_tokenizer: Any) -> None:
     path = write(tmp_path, [{"text": "x"}, {"text": "\ud800"}, {"text": "y"}])
     prepared = TextData(path, val_split=None, on_invalid="quarantine").prepare(byte_tokenizer, None)
-    assert [each["line"] for each in prepared.ledger.quarantined] == [2]
+    assert [each["line"] for each in prepared.report.quarantined] == [2]
 
 
 def test_chunks_of_a_document_are_all_trained_on_or_all_validated_on(
@@ -474,8 +474,8 @@ def test_real_documents_are_trained_token_by_token(shared: Path, smollm2_tokeniz
     samples = [*prepared.train, *prepared.val]
     assert sum(each.num_targets for each in samples) == tokens + len(documents)
     assert max(len(each) for each in samples) == 256
-    assert prepared.ledger.rows_train + prepared.ledger.rows_val == 300
-    assert 10 <= prepared.ledger.rows_val <= 51
+    assert prepared.report.rows_train + prepared.report.rows_val == 300
+    assert 10 <= prepared.report.rows_val <= 51
 
 
 # The ledger
@@ -499,11 +499,11 @@ def test_books_of_real_rows_close_and_count_every_token(shared: Path, smollm2_to
         for row in rows
     ]
     lengths = [len(each) for each in references]
-    assert sorted(prepared.ledger.lengths.tolist()) == sorted(lengths)
+    assert sorted(prepared.report.lengths.tolist()) == sorted(lengths)
     kept = [length for length in lengths if length <= 256]
-    assert 0 < prepared.ledger.rows_dropped.total() == len(rows) - len(kept)
-    assert_closed(prepared.ledger, len(rows))
-    splits = prepared.ledger.splits
+    assert 0 < prepared.report.rows_dropped.total() == len(rows) - len(kept)
+    assert_closed(prepared.report, len(rows))
+    splits = prepared.report.splits
     assert splits["train"]["tokens"] + splits["val"]["tokens"] == sum(kept)
     assert splits["train"]["samples"] == len(prepared.train)
     assert splits["val"]["samples"] == len(prepared.val) == len(kept) - len(prepared.train)
@@ -511,7 +511,7 @@ def test_books_of_real_rows_close_and_count_every_token(shared: Path, smollm2_to
 
 def test_report_is_plain_data_without_the_rows_set_aside(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [qa(0), qa(1), {"secret": "row"}])
-    report = prepare(InstructionData(path, on_invalid="quarantine"), chatml).ledger.to_dict()
+    report = prepare(InstructionData(path, on_invalid="quarantine"), chatml).report.to_dict()
     again = json.loads(json.dumps(report))
     assert again == report
     assert (again["rows_read"], again["rows_train"], again["rows_val"]) == (3, 1, 1)
@@ -522,13 +522,13 @@ def test_report_is_plain_data_without_the_rows_set_aside(tmp_path: Path, chatml:
 
 def test_books_that_do_not_close_stop_the_run() -> None:
     with pytest.raises(AssertionError, match="3 rows read, 2 kept, 0 dropped"):
-        Ledger(rows_read=3, rows_train=1, rows_val=1).close(Samples([]), Samples([]))
+        DataReport(rows_read=3, rows_train=1, rows_val=1).check_balance(SampleView([]), SampleView([]))
 
 
 def test_figures_of_a_split_by_hand(tmp_path: Path, chatml: BoundTemplate) -> None:
     # 23, 24 and 30 tokens, of which answer and end of turn are 2, 3 and 9.
     rows = [{"instruction": "q", "output": each} for each in ("a", "bc", "12345678")]
-    figures = describe(prepare(InstructionData(write(tmp_path, rows), val_split=None), chatml).train)
+    figures = split_stats(prepare(InstructionData(write(tmp_path, rows), val_split=None), chatml).train)
     assert (figures["samples"], figures["tokens"], figures["target_tokens"]) == (3, 77, 14)
     assert figures["target_share"] == round(14 / 77, 4)
     assert (figures["length"]["p50"], figures["length"]["p95"], figures["length"]["max"]) == (24, 29, 30)
@@ -537,10 +537,10 @@ def test_figures_of_a_split_by_hand(tmp_path: Path, chatml: BoundTemplate) -> No
 
 
 def test_figures_of_an_empty_split_are_zero() -> None:
-    figures = describe(Samples([]))
+    figures = split_stats(SampleView([]))
     assert (figures["samples"], figures["tokens"], figures["target_tokens"]) == (0, 0, 0)
     assert figures["target_share"] == 0.0
-    assert Ledger().length_summary() == "no rows"
+    assert DataReport().length_summary() == "no rows"
 
 
 # Any rows
@@ -579,9 +579,9 @@ def test_any_rows_are_kept_or_dropped_and_kept_ones_decode_to_their_text(
                 data.prepare(byte_tokenizer, template)
             return
         prepared = data.prepare(byte_tokenizer, template)
-    assert_closed(prepared.ledger, len(rows))
-    assert len(set_aside(prepared.ledger)) == len(rows) - len(fitting)
-    assert prepared.ledger.rows_dropped.total() == len(rows) - len(kept)
+    assert_closed(prepared.report, len(rows))
+    assert len(set_aside(prepared.report)) == len(rows) - len(fitting)
+    assert prepared.report.rows_dropped.total() == len(rows) - len(kept)
     decoded = [byte_tokenizer.decode(each.input_ids) for each in prepared.train]
     assert decoded == [chatml_text(row["instruction"], row["output"]) for row in kept]
     trained = [byte_tokenizer.decode(each.labels[each.labels != IGNORE_INDEX]) for each in prepared.train]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xft.data.encoding import encode_dialogs, encode_texts
-from xft.data.encoding import shorten as shorten_dialog
+from xft.data.encoding.tokenize import encode_conversations, encode_texts
+from xft.data.encoding.tokenize import truncate as shorten_dialog
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Conversation, Message, Messages, Sample
@@ -37,12 +37,12 @@ def talk(question: str, answer: str, *, trained: bool = True) -> list[Message]:
 
 
 def encode(conversation: Messages, template: BoundTemplate) -> Sample:
-    [sample] = encode_dialogs([Conversation(conversation)], template, template.tokenizer)
+    [sample] = encode_conversations([Conversation(conversation)], template, template.tokenizer)
     assert isinstance(sample, Sample), sample
     return sample
 
 
-def shorten(
+def truncate(
     conversation: Messages, template: BoundTemplate, tokenizer: Any, max_length: int
 ) -> Sample | None:
     return shorten_dialog(Conversation(conversation), template, tokenizer, max_length)
@@ -92,7 +92,7 @@ def test_error_of_one_conversation_leaves_the_others(byte_tokenizer: Any) -> Non
     )
     template = ChatTemplate(source).bind(byte_tokenizer)
     good = talk("q", "abc")
-    results = encode_dialogs(
+    results = encode_conversations(
         [Conversation(each) for each in (good, [Message("system", "s"), *good], good)],
         template,
         byte_tokenizer,
@@ -102,7 +102,7 @@ def test_error_of_one_conversation_leaves_the_others(byte_tokenizer: Any) -> Non
 
 def test_text_that_begins_with_bos_twice_is_refused(byte_tokenizer: Any) -> None:
     template = ChatTemplate("{{ bos_token + bos_token }}" + SOURCES["chatml"]).bind(byte_tokenizer)
-    [error] = encode_dialogs([Conversation(talk("q", "a"))], template, byte_tokenizer)
+    [error] = encode_conversations([Conversation(talk("q", "a"))], template, byte_tokenizer)
     assert isinstance(error, TemplateError)
     assert "beginning-of-text token twice" in str(error)
 
@@ -117,7 +117,7 @@ def test_text_that_begins_with_bos_once_is_taken(byte_tokenizer: Any) -> None:
 def test_lone_surrogate_is_an_error_of_its_row_alone(chatml: BoundTemplate) -> None:
     r"""JSON may hold ``"\ud800"``, which is no text that a tokenizer takes."""
     good = talk("q", "a")
-    results = encode_dialogs(
+    results = encode_conversations(
         [Conversation(each) for each in (good, talk("q", "\ud800"), good)], chatml, chatml.tokenizer
     )
     assert isinstance(results[0], Sample)
@@ -148,7 +148,7 @@ def test_answer_that_begins_with_line_breaks_equals_the_inference_prompt(
 def test_shortened_answer_fills_max_length_and_keeps_its_frame(
     max_length: int, chatml: BoundTemplate
 ) -> None:
-    sample = shorten(talk("q", "abcdefghijkl"), chatml, chatml.tokenizer, max_length)
+    sample = truncate(talk("q", "abcdefghijkl"), chatml, chatml.tokenizer, max_length)
     assert sample is not None
     kept = "abcdefghijkl"[: max_length - FRAME - 1]
     assert sample.text == f"<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n{kept}<|im_end|>\n"
@@ -169,7 +169,7 @@ def test_shortening_a_chat_takes_away_whole_exchanges_oldest_first(chatml: Bound
         (len(without_one) - 1, without_two),
         (len(without_two), without_two),
     ):
-        sample = shorten([*rules, *first, *second, *third], chatml, chatml.tokenizer, max_length)
+        sample = truncate([*rules, *first, *second, *third], chatml, chatml.tokenizer, max_length)
         assert sample is not None
         assert sample.text == expected.text
 
@@ -178,7 +178,7 @@ def test_shortening_a_chat_keeps_an_answer_to_learn(chatml: BoundTemplate) -> No
     """Of the two exchanges only the first is trained: it stays, and its question is cut."""
     conversation = [*talk("a long question", "yes"), *talk("why?", "because", trained=False)]
     full = encode(conversation, chatml)
-    sample = shorten(conversation, chatml, chatml.tokenizer, len(full) - 4)
+    sample = truncate(conversation, chatml, chatml.tokenizer, len(full) - 4)
     assert sample is not None
     assert sample.text == full.text.replace("a long question", "a long ques")
 
@@ -186,30 +186,30 @@ def test_shortening_a_chat_keeps_an_answer_to_learn(chatml: BoundTemplate) -> No
 def test_shortening_cuts_the_longest_turn_and_no_other(chatml: BoundTemplate) -> None:
     conversation = [Message("system", "rules"), *talk("a long question", "yes")]
     full = encode(conversation, chatml)
-    sample = shorten(conversation, chatml, chatml.tokenizer, len(full) - 4)
+    sample = truncate(conversation, chatml, chatml.tokenizer, len(full) - 4)
     assert sample is not None
     assert sample.text == full.text.replace("a long question", "a long ques")
 
 
 def test_shortening_drops_white_space_at_the_cut(chatml: BoundTemplate) -> None:
-    sample = shorten(talk("q", "abc    defg"), chatml, chatml.tokenizer, FRAME + 1 + 6)
+    sample = truncate(talk("q", "abc    defg"), chatml, chatml.tokenizer, FRAME + 1 + 6)
     assert sample is not None
     assert sample.text.endswith("assistant\nabc<|im_end|>\n")
 
 
 def test_shortening_cuts_more_turns_where_one_is_not_enough(chatml: BoundTemplate) -> None:
-    sample = shorten(talk("abcdef", "ghijklm"), chatml, chatml.tokenizer, FRAME + 5)
+    sample = truncate(talk("abcdef", "ghijklm"), chatml, chatml.tokenizer, FRAME + 5)
     assert sample is not None
     assert len(sample) <= FRAME + 5
     assert sample.text.count("<|im_start|>") == sample.text.count("<|im_end|>") == 2
 
 
 def test_shortening_gives_up_where_the_frame_alone_is_too_long(chatml: BoundTemplate) -> None:
-    assert shorten(talk("abcdef", "ghijkl"), chatml, chatml.tokenizer, FRAME) is None
+    assert truncate(talk("abcdef", "ghijkl"), chatml, chatml.tokenizer, FRAME) is None
 
 
 def test_conversation_that_fits_is_not_shortened(chatml: BoundTemplate) -> None:
-    sample = shorten(talk("q", "abc"), chatml, chatml.tokenizer, FRAME + 4)
+    sample = truncate(talk("q", "abc"), chatml, chatml.tokenizer, FRAME + 4)
     assert sample is not None
     assert sample.text == encode(talk("q", "abc"), chatml).text
 
@@ -219,7 +219,7 @@ def test_shortening_cuts_characters_of_several_tokens_whole(excess: int, chatml:
     """The last character is 4 tokens. To be too long by 1, 2 or 3 of them is no reason to drop a row."""
     conversation = talk("q", "hello 😀")
     full = FRAME + 1 + 10
-    sample = shorten(conversation, chatml, chatml.tokenizer, full - excess)
+    sample = truncate(conversation, chatml, chatml.tokenizer, full - excess)
     assert sample is not None
     assert len(sample) <= full - excess
     answer = sample.text.partition("assistant\n")[2]
@@ -239,7 +239,7 @@ def test_real_rows_are_shortened_to_max_length_with_their_end_of_turn(
         full = encode(conversation, template)
         if len(full) <= 100:
             continue
-        sample = shorten(conversation, template, tokenizer, 100)
+        sample = truncate(conversation, template, tokenizer, 100)
         assert sample is not None, row
         assert 90 < len(sample) <= 100
         assert tokenizer.decode(trained_ids(sample)).endswith(template.end_of_turn)

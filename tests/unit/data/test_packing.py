@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xft.data.packing import fill, pack
+from xft.data.batching.packing import pack, packing_efficiency
 
 LENGTHS = st.lists(st.integers(1, 64), max_size=80)
 
@@ -68,8 +68,8 @@ def test_sample_longer_than_a_row_is_refused() -> None:
 
 
 def test_fill_is_the_share_of_places_in_use() -> None:
-    assert fill([6, 4, 5], [[0, 1], [2]], 10) == pytest.approx(0.75)
-    assert fill([], [], 10) == 0.0
+    assert packing_efficiency([6, 4, 5], [[0, 1], [2]], 10) == pytest.approx(0.75)
+    assert packing_efficiency([], [], 10) == 0.0
 
 
 @pytest.mark.parametrize("name", ["smollm2_tokenizer", "qwen3_tokenizer"])
@@ -91,4 +91,4 @@ def test_rows_of_2048_are_at_least_97_percent_full_on_alpaca(
     lengths = [len(each) for each in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     packed = pack(lengths, 2048)
     assert sum(lengths) / (len(packed) * 2048) >= 0.97
-    assert fill(lengths, packed, 2048) == pytest.approx(sum(lengths) / (len(packed) * 2048))
+    assert packing_efficiency(lengths, packed, 2048) == pytest.approx(sum(lengths) / (len(packed) * 2048))

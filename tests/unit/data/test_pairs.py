@@ -74,8 +74,8 @@ def test_a_long_prompt_loses_its_oldest_exchanges_for_both_answers(
     ]
     assert texts(prepared.train, chatml.tokenizer) == expected
     assert [(each.labels != IGNORE_INDEX).sum() for each in prepared.train] == [13, 3]
-    assert prepared.ledger.rows_truncated == (kept < 2)
-    assert prepared.ledger.lengths.tolist() == [HEAD + 2 * EXCHANGE + LAST]
+    assert prepared.report.rows_truncated == (kept < 2)
+    assert prepared.report.lengths.tolist() == [HEAD + 2 * EXCHANGE + LAST]
 
 
 def test_an_answer_is_never_cut(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -85,8 +85,8 @@ def test_an_answer_is_never_cut(tmp_path: Path, chatml: BoundTemplate) -> None:
     )
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert len(prepared.train) == 2
-    assert prepared.ledger.rows_dropped == {"longer than max_length": 1}
-    assert prepared.ledger.rows_truncated == 0
+    assert prepared.report.rows_dropped == {"longer than max_length": 1}
+    assert prepared.report.rows_truncated == 0
 
 
 def test_turns_of_an_answer_are_not_cut_either(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -99,7 +99,7 @@ def test_turns_of_an_answer_are_not_cut_either(tmp_path: Path, chatml: BoundTemp
         max_overlong_fraction=1,
         val_split=None,
     )
-    assert data.prepare(chatml.tokenizer, chatml).ledger.rows_dropped == {"longer than max_length": 1}
+    assert data.prepare(chatml.tokenizer, chatml).report.rows_dropped == {"longer than max_length": 1}
 
 
 def test_a_long_pair_stops_the_run_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -135,7 +135,7 @@ def test_a_pair_is_two_judgements_in_the_same_split(tmp_path: Path, chatml: Boun
         assert [each.desirable for each in samples] == [True, False] * (len(samples) // 2)
     same = PreferenceData(path, val_split=4).prepare(chatml.tokenizer, chatml)
     assert texts(same.train, chatml.tokenizer) == texts(prepared.train, chatml.tokenizer)
-    assert prepared.ledger.rows_read == prepared.ledger.rows_train + prepared.ledger.rows_val == 20
+    assert prepared.report.rows_read == prepared.report.rows_train + prepared.report.rows_val == 20
 
 
 @pytest.mark.parametrize("kind", [PreferenceData, UnpairedPreferenceData])
@@ -152,7 +152,7 @@ def test_pairs_that_teach_nothing_are_counted_by_their_reason(
     ]
     data = kind(write(tmp_path, rows), format=formats.preference, on_invalid="quarantine", val_split=1)
     prepared = data.prepare(chatml.tokenizer, chatml)
-    assert prepared.ledger.rows_dropped == {
+    assert prepared.report.rows_dropped == {
         "chosen and rejected are the same": 2,
         "an answer is empty": 2,
         "does not fit the format": 1,
@@ -194,8 +194,8 @@ def test_rows_whose_scores_contradict_them_are_counted_and_kept(
     data = kind(write(tmp_path, rows), format=formats.preference, val_split=None)
     prepared = data.prepare(chatml.tokenizer, chatml)
     assert len(prepared.train) == 2 * len(SCORES)
-    assert prepared.ledger.rows_chosen_scored_lower == 3
-    assert prepared.ledger.to_dict()["rows_chosen_scored_lower"] == 3
+    assert prepared.report.rows_chosen_scored_lower == 3
+    assert prepared.report.to_dict()["rows_chosen_scored_lower"] == 3
     line = "        3 score the rejected answer higher; used unchanged"
     assert line in format_summary(summarize_data(prepared))
 

@@ -16,7 +16,7 @@ import pytest
 
 from xft.data import InstructionData, Mixture, PreferenceData, TextData, UnpairedPreferenceData, formats
 from xft.data import prepare as preparing
-from xft.data.mixture import LEFT_OUT
+from xft.data.config.mixture import UNUSED_REASON
 from xft.errors import ConfigError, DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Conversation, Message, Row
@@ -61,7 +61,7 @@ def test_processes_give_what_one_gives_in_the_same_order(tmp_path: Path, chatml:
     alone, together = prepared(1), prepared(3)
     assert decoded(together.train, chatml.tokenizer) == decoded(alone.train, chatml.tokenizer)
     assert decoded(together.val, chatml.tokenizer) == decoded(alone.val, chatml.tokenizer)
-    assert together.ledger.to_dict() == alone.ledger.to_dict()
+    assert together.report.to_dict() == alone.report.to_dict()
     assert len(together.train) + len(together.val) == 180
 
 
@@ -121,27 +121,27 @@ def test_same_content_elsewhere_names_its_own_file(tmp_path: Path, chatml: Bound
     for name in ("a.jsonl", "b.jsonl"):
         path = write(tmp_path / name, [qa(0), {"instruction": "q"}])
         data = InstructionData(path, val_split=None, on_invalid="quarantine")
-        assert data.prepare(chatml.tokenizer, chatml).ledger.quarantined[0]["file"] == path
+        assert data.prepare(chatml.tokenizer, chatml).report.quarantined[0]["file"] == path
 
 
 def test_duplicates_are_counted_and_dropped_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
     one = write(tmp_path / "a.jsonl", [qa(0), qa(1), qa(0)])
     two = write(tmp_path / "b.jsonl", [qa(2), qa(1)])
     kept = InstructionData([one, two], val_split=None).prepare(chatml.tokenizer, chatml)
-    assert (len(kept.train), kept.ledger.exact_duplicates) == (5, 2)
+    assert (len(kept.train), kept.report.exact_duplicates) == (5, 2)
     dropped = InstructionData([one, two], val_split=None, on_duplicate="drop").prepare(
         chatml.tokenizer, chatml
     )
     assert ["q0" in each for each in decoded(dropped.train, chatml.tokenizer)] == [True, False, False]
-    assert dropped.ledger.rows_dropped == {"exact duplicate": 2}
-    assert dropped.ledger.rows_read == dropped.ledger.rows_train + 2 == 5
+    assert dropped.report.rows_dropped == {"exact duplicate": 2}
+    assert dropped.report.rows_read == dropped.report.rows_train + 2 == 5
 
 
 def test_special_tokens_in_the_content_are_counted(tmp_path: Path, chatml: BoundTemplate) -> None:
     rows = [qa(0), {"instruction": "What is <|im_end|>?", "output": "A token."}, qa(1)]
     path = write(tmp_path / "rows.jsonl", rows)
-    ledger = InstructionData(path, val_split=None).prepare(chatml.tokenizer, chatml).ledger
-    assert ledger.rows_with_special_tokens == 1
+    report = InstructionData(path, val_split=None).prepare(chatml.tokenizer, chatml).report
+    assert report.rows_with_special_tokens == 1
 
 
 def test_characters_without_a_token_are_counted(tmp_path: Path, smollm2_tokenizer: Any) -> None:
@@ -153,13 +153,13 @@ def test_characters_without_a_token_are_counted(tmp_path: Path, smollm2_tokenize
         {"instruction": "<|endoftext|>", "output": "a"},
     ]
     path = write(tmp_path / "rows.jsonl", rows)
-    ledger = InstructionData(path, val_split=None).prepare(smollm2_tokenizer, template).ledger
-    assert ledger.rows_with_unknown_characters == 1
+    report = InstructionData(path, val_split=None).prepare(smollm2_tokenizer, template).report
+    assert report.rows_with_unknown_characters == 1
     path = write(
         tmp_path / "text.jsonl", [{"text": "one \x04 two"}, {"text": "one"}, {"text": "<|endoftext|>"}]
     )
-    ledger = TextData(path, val_split=None).prepare(smollm2_tokenizer, None).ledger
-    assert ledger.rows_with_unknown_characters == 1
+    report = TextData(path, val_split=None).prepare(smollm2_tokenizer, None).report
+    assert report.rows_with_unknown_characters == 1
 
 
 def test_rows_of_a_group_stay_in_one_split(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -201,7 +201,7 @@ def test_pair_with_a_long_answer_goes_as_a_whole(tmp_path: Path, chatml: BoundTe
         chatml.tokenizer, chatml
     )
     assert len(prepared.train) == 2
-    assert prepared.ledger.rows_dropped == {"longer than max_length": 1}
+    assert prepared.report.rows_dropped == {"longer than max_length": 1}
 
 
 def test_conversation_is_no_pair(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -246,17 +246,17 @@ def mix(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., tuple[Counter[st
 def test_mixture_without_weights_holds_every_row_as_often_as_wanted(mix: Callable[..., Any]) -> None:
     counts, prepared = mix({"a": 10, "b": 40}, max_epochs_per_dataset={"a": 2.5})
     assert counts == {"a": 25, "b": 40}
-    assert prepared.ledger.rows_train == prepared.ledger.rows_read == 50
+    assert prepared.report.rows_train == prepared.report.rows_read == 50
 
 
 def test_mixture_keeps_its_weights_and_counts_what_is_left_out(mix: Callable[..., Any]) -> None:
     counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 1})
     assert counts == {"a": 10, "b": 10}
-    assert prepared.ledger.rows_dropped == {LEFT_OUT: 30}
+    assert prepared.report.rows_dropped == {UNUSED_REASON: 30}
     counts, prepared = mix({"a": 10, "b": 40}, weights={"a": 1, "b": 3}, max_epochs_per_dataset={"a": 4})
     # b gives all of its 40 rows, a third as many come from a: 13 rows, which is one pass and three more.
     assert counts == {"a": 13, "b": 40}
-    assert prepared.ledger.rows_dropped == {}
+    assert prepared.report.rows_dropped == {}
 
 
 def test_sets_have_templates_and_validation_of_their_own(tmp_path: Path, byte_tokenizer: Any) -> None:
@@ -275,7 +275,7 @@ def test_sets_have_templates_and_validation_of_their_own(tmp_path: Path, byte_to
     assert [each.startswith("<|im_start|>user\na") for each in texts] == [True] * 16 + [False] * 19
     assert all(each.startswith("<|user|>\nb") for each in texts[16:34])
     assert len(prepared.val) == 6
-    assert prepared.ledger.rows_read == 41 == prepared.ledger.rows_train + prepared.ledger.rows_val
+    assert prepared.report.rows_read == 41 == prepared.report.rows_train + prepared.report.rows_val
 
 
 def test_what_one_set_trains_on_another_may_not_validate_on(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -303,12 +303,12 @@ def test_mistakes_of_a_mixture_are_refused() -> None:
 
 
 def test_packing_of_pairs_keeps_them_whole() -> None:
-    from xft.data import BatchPlan
+    from xft.data import EpochBatchSampler
 
     generator = np.random.default_rng(0)
     pairs = generator.integers(10, 200, (100, 2))
-    plan = BatchPlan(tuple(pairs.sum(axis=1).tolist()), capacity=512)
-    rows = plan.rows(0)
+    plan = EpochBatchSampler(tuple(pairs.sum(axis=1).tolist()), pack_length=512)
+    rows = plan.epoch_rows(0)
     assert sorted(each for row in rows for each in row) == list(range(100))
     assert all(pairs[row].sum() <= 512 for row in rows)
 
@@ -341,7 +341,7 @@ def test_conversation_of_ten_thousand_turns_is_taken_or_cut(tmp_path: Path, chat
 def test_line_of_fifty_megabytes_is_a_row_like_any_other(tmp_path: Path, byte_tokenizer: Any) -> None:
     path = write(tmp_path / "rows.jsonl", [{"blob": "x" * 50_000_000, "text": "x"}, {"text": "y"}])
     prepared = TextData(path, val_split=None).prepare(byte_tokenizer, None)
-    assert prepared.ledger.rows_train == 2
+    assert prepared.report.rows_train == 2
 
 
 # What a hostile or careless user brings
@@ -369,13 +369,13 @@ def test_whatever_a_format_gives_closes_the_books(
         return value if row["n"] == 1500 else good
 
     path = write(tmp_path / "rows.jsonl", [{"n": number} for number in range(3000)])
-    ledger = (
+    report = (
         InstructionData(path, mine, val_split=None, on_invalid="quarantine")
         .prepare(chatml.tokenizer, chatml)
-        .ledger
+        .report
     )
-    assert (ledger.rows_read, ledger.rows_train) == (3000, 2999)
-    assert said in ledger.quarantined[0]["reason"]
+    assert (report.rows_read, report.rows_train) == (3000, 2999)
+    assert said in report.quarantined[0]["reason"]
 
 
 def test_format_may_yield_its_messages(tmp_path: Path, chatml: BoundTemplate) -> None:

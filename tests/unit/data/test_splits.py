@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xft.data.duplicates import near_duplicates
-from xft.data.splits import first_of_each, ranks, split
-from xft.data.store import ROW, digest
+from xft.data.splits import first_occurrences, split, stable_order
+from xft.data.store.token_store import ROW, digest
 from xft.errors import DataError
 from xft.types import Sample
 
@@ -86,14 +86,14 @@ def test_other_seed_holds_out_other_rows() -> None:
 
 
 def test_first_of_each_keeps_the_order() -> None:
-    assert first_of_each(np.array([7, 3, 7, 5, 3, 9], dtype=np.uint64)).tolist() == [0, 1, 3, 5]
+    assert first_occurrences(np.array([7, 3, 7, 5, 3, 9], dtype=np.uint64)).tolist() == [0, 1, 3, 5]
 
 
 def test_ranks_are_a_permutation_that_follows_the_seed() -> None:
     digests = np.arange(50, dtype=np.uint64)
-    assert sorted(ranks(digests, 1)) == list(range(50))
-    assert ranks(digests, 1).tolist() != ranks(digests, 2).tolist()
-    assert ranks(digests, 1).tolist() == ranks(digests, 1).tolist()
+    assert sorted(stable_order(digests, 1)) == list(range(50))
+    assert stable_order(digests, 1).tolist() != stable_order(digests, 2).tolist()
+    assert stable_order(digests, 1).tolist() == stable_order(digests, 1).tolist()
 
 
 # Near duplicates

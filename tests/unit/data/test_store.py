@@ -15,12 +15,12 @@ from helpers.token_stores import write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xft.data.cache import key_of, of_callable, of_tokenizer, open_or_make
-from xft.data.store import (
-    DamagedStore,
-    Samples,
-    Store,
+from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
+from xft.data.store.token_store import (
+    CorruptStoreError,
+    SampleView,
     StoreWriter,
+    TokenStore,
     to_sample,
     to_tokens,
 )
@@ -52,7 +52,7 @@ def test_store_gives_what_was_written(
     samples = [[make(each) for each in row] for row in rows]
     store = write_store(tmp_path_factory.mktemp("store"), samples)
     flat = [each for row in samples for each in row]
-    every = Samples([(store, np.arange(len(rows)))])
+    every = SampleView([(store, np.arange(len(rows)))])
     assert len(every) == len(flat)
     assert every.lengths.tolist() == [len(each) for each in flat]
     assert every.targets.tolist() == [each.num_targets for each in flat]
@@ -67,7 +67,7 @@ def test_samples_of_chosen_rows_of_several_stores_stand_in_the_order_asked_for(t
 
     one = write_store(tmp_path / "one", [numbered(1), numbered(2, 3), numbered(4)])
     two = write_store(tmp_path / "two", [numbered(5), numbered(6, 7)])
-    samples = Samples([(one, np.array([2, 1])), (two, np.array([1])), (one, np.array([0, 0]))])
+    samples = SampleView([(one, np.array([2, 1])), (two, np.array([1])), (one, np.array([0, 0]))])
     firsts = [int(each.input_ids[0]) for each in samples]
     assert firsts == [4, 2, 3, 6, 7, 1, 1]
     assert [int(each.input_ids[0]) for each in samples[1:4]] == [2, 3, 6]
@@ -77,7 +77,7 @@ def test_samples_of_chosen_rows_of_several_stores_stand_in_the_order_asked_for(t
     assert samples.origin(0) == "file1.jsonl:3"
     assert [samples.origin(each) for each in (1, 2)] == ["file0.jsonl:2"] * 2
     assert samples.origin_of_row(2) == "file0.jsonl:2"
-    assert samples.fingerprint() != Samples([(one, np.array([1, 2]))]).fingerprint()
+    assert samples.fingerprint() != SampleView([(one, np.array([1, 2]))]).fingerprint()
 
 
 def test_label_of_an_answer_comes_back(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_label_of_an_answer_comes_back(tmp_path: Path) -> None:
 
 def test_empty_store_can_be_read(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", [])
-    assert len(store) == len(Samples([(store, np.arange(0))])) == 0
+    assert len(store) == len(SampleView([(store, np.arange(0))])) == 0
 
 
 # The cache
@@ -102,8 +102,8 @@ def test_store_is_made_once(tmp_path: Path) -> None:
         made.append(folder)
         write_store(folder, [])
 
-    first = open_or_make(tmp_path, "key", make_it)
-    assert open_or_make(tmp_path, "key", make_it).folder == first.folder
+    first = get_or_build(tmp_path, "key", make_it)
+    assert get_or_build(tmp_path, "key", make_it).folder == first.folder
     assert len(made) == 1
 
 
@@ -113,22 +113,22 @@ def test_crash_half_way_leaves_no_half_store(tmp_path: Path) -> None:
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        open_or_make(tmp_path, "key", crash)
+        get_or_build(tmp_path, "key", crash)
     assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
-    assert len(open_or_make(tmp_path, "key", lambda folder: write_store(folder, []) and None)) == 0
+    assert len(get_or_build(tmp_path, "key", lambda folder: write_store(folder, []) and None)) == 0
 
 
 KILLED = """
 import sys, time
 from pathlib import Path
-from xft.data.cache import open_or_make
+from xft.data.store.cache import get_or_build
 
 def make(folder):
     (folder / "rows.npy").write_bytes(b"half")
     print("half", flush=True)
     time.sleep(600)
 
-open_or_make(Path(sys.argv[1]), "key", make)
+get_or_build(Path(sys.argv[1]), "key", make)
 """
 
 
@@ -141,22 +141,22 @@ def test_killed_process_leaves_no_half_store_and_no_lock(tmp_path: Path) -> None
     process.kill()
     process.wait()
     assert not (tmp_path / "key").exists()
-    open_or_make(tmp_path, "key", lambda folder: write_store(folder, []) and None)
+    get_or_build(tmp_path, "key", lambda folder: write_store(folder, []) and None)
     assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == ["key"], "the half one is gone"
 
 
 TWO = """
 import os, sys, time
 from pathlib import Path
-from xft.data.cache import open_or_make
-from xft.data.store import StoreWriter
+from xft.data.store.cache import get_or_build
+from xft.data.store.token_store import StoreWriter
 
 def make(folder):
     Path(sys.argv[1], f"made-{os.getpid()}").touch()
     time.sleep(1)
     StoreWriter(folder).close({})
 
-open_or_make(Path(sys.argv[1]) / "cache", "key", make)
+get_or_build(Path(sys.argv[1]) / "cache", "key", make)
 """
 
 
@@ -170,7 +170,7 @@ def test_of_two_processes_one_makes_the_store_and_the_other_waits(tmp_path: Path
 def test_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match=r"cache folder .* cannot be used .*XFT_CACHE"):
-        open_or_make(tmp_path / "file" / "cache", "key", lambda folder: None)
+        get_or_build(tmp_path / "file" / "cache", "key", lambda folder: None)
 
 
 # Keys
@@ -185,22 +185,22 @@ def test_key_of_a_format_follows_its_file_its_name_and_what_it_is_bound_to(tmp_p
         return lambda row: value
 
     keys = [
-        of_callable(mine),
-        of_callable(partial(mine, column="b")),
-        of_callable(partial(mine, column="c")),
-        of_callable(write_store),
-        of_callable(bound("x")),
-        of_callable(bound("y")),
+        callable_fingerprint(mine),
+        callable_fingerprint(partial(mine, column="b")),
+        callable_fingerprint(partial(mine, column="c")),
+        callable_fingerprint(write_store),
+        callable_fingerprint(bound("x")),
+        callable_fingerprint(bound("y")),
     ]
-    assert len({key_of([each]) for each in keys}) == len(keys)
-    assert key_of([of_callable(mine)]) == key_of([of_callable(mine)])
+    assert len({cache_key([each]) for each in keys}) == len(keys)
+    assert cache_key([callable_fingerprint(mine)]) == cache_key([callable_fingerprint(mine)])
     module = tmp_path / "formats_of_mine.py"
     found = []
     for body in ("row['a']", "row['b']"):
         module.write_text(f"def helper(row): return {body}\ndef map(row): return helper(row)\n")
         code = (
             "import sys; sys.path.insert(0, sys.argv[1]); import formats_of_mine as f;"
-            "from xft.data.cache import of_callable; print(of_callable(f.map))"
+            "from xft.data.store.cache import callable_fingerprint; print(callable_fingerprint(f.map))"
         )
         done = subprocess.run(
             [sys.executable, "-B", "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
@@ -216,7 +216,7 @@ def test_key_of_a_tokenizer_follows_its_tokens(make_byte_tokenizer: Any) -> None
         make_byte_tokenizer(),
         make_byte_tokenizer(specials=("<|x|>",)),
     )
-    assert of_tokenizer(one) == of_tokenizer(same) != of_tokenizer(other)
+    assert tokenizer_fingerprint(one) == tokenizer_fingerprint(same) != tokenizer_fingerprint(other)
 
 
 def test_books_hold_any_text(tmp_path: Path) -> None:
@@ -229,29 +229,29 @@ def test_books_hold_any_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "half"])
 def test_damaged_store_is_seen_and_made_again(tmp_path: Path, name: str, damage: str) -> None:
     samples = [[make([(each, True), (each + 1, True)])] for each in range(50)]
-    store = open_or_make(tmp_path, "key", lambda folder: write_store(folder, samples) and None)
+    store = get_or_build(tmp_path, "key", lambda folder: write_store(folder, samples) and None)
     file = store.folder / name
     if damage == "missing":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(DamagedStore):
-        Store(store.folder)
-    again = open_or_make(tmp_path, "key", lambda folder: write_store(folder, samples) and None)
+    with pytest.raises(CorruptStoreError):
+        TokenStore(store.folder)
+    again = get_or_build(tmp_path, "key", lambda folder: write_store(folder, samples) and None)
     assert len(again) == 50
 
 
 def test_key_of_a_tokenizer_follows_its_end_of_text(make_byte_tokenizer: Any) -> None:
     one, other = make_byte_tokenizer(), make_byte_tokenizer()
     other.eos_token = "<|im_end|>"
-    assert of_tokenizer(one) != of_tokenizer(other)
+    assert tokenizer_fingerprint(one) != tokenizer_fingerprint(other)
 
 
 def test_key_of_a_format_follows_the_modules_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from beside import helper\ndef map(row): return helper(row)\n")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import mine;"
-        "from xft.data.cache import of_callable; print(of_callable(mine.map))"
+        "from xft.data.store.cache import callable_fingerprint; print(callable_fingerprint(mine.map))"
     )
     found = set()
     for body in ("1", "2"):
@@ -269,5 +269,5 @@ def test_object_that_can_be_called_and_built_in_functions_have_keys() -> None:
         def __call__(self, row: Row) -> str:
             return str(row[self.column])
 
-    keys = [key_of([of_callable(each)]) for each in (Mine("a"), Mine("b"), dict)]
+    keys = [cache_key([callable_fingerprint(each)]) for each in (Mine("a"), Mine("b"), dict)]
     assert len(set(keys)) == 3

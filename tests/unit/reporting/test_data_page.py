@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from xft.data import (
+    DataReport,
     InstructionData,
-    Ledger,
     PreferenceData,
-    Prepared,
-    Samples,
+    PreparedData,
+    SampleView,
     UnpairedPreferenceData,
     formats,
 )
@@ -74,13 +74,13 @@ def write(file: Path, rows: list[Row]) -> str:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., Prepared]:
+def prepare(tmp_path: Path, chatml: BoundTemplate) -> Callable[..., PreparedData]:
     """Prepare Alpaca rows, or rows for another data set class."""
 
-    def make(rows: list[Row], kind: Any = InstructionData, **options: Any) -> Prepared:
+    def make(rows: list[Row], kind: Any = InstructionData, **options: Any) -> PreparedData:
         path = write(tmp_path / "rows.jsonl", rows)
         data = kind(path, cache_dir=str(tmp_path / "cache"), **options)
-        prepared: Prepared = data.prepare(chatml.tokenizer, chatml)
+        prepared: PreparedData = data.prepare(chatml.tokenizer, chatml)
         return prepared
 
     return make
@@ -110,7 +110,7 @@ def assert_shows(side: dict[str, Any], sample: Sample, tokenizer: Any) -> None:
 
 
 def test_page_contains_every_sample(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     prepared = prepare(numbered(12), val_split=3)
     assert write_data_page(tmp_path / "p.html", "mine.py", prepared, byte_tokenizer) == [
@@ -129,7 +129,7 @@ def test_page_contains_every_sample(
 
 
 def test_page_marks_only_template_tokens_as_special(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     write_data_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
     side = Parsed(tmp_path / "p.html").data["embedded"]["train"][0]["sides"][0]
@@ -140,7 +140,7 @@ def test_page_marks_only_template_tokens_as_special(
 
 
 def test_hostile_rows_stay_text(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     plain = tmp_path / "plain.html"
     bad: list[Row] = [{"x": HOSTILE}, {"x": "y"}]
@@ -166,7 +166,7 @@ def test_hostile_rows_stay_text(
 
 
 def test_policy_permits_only_the_scripts_of_the_page(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     write_data_page(tmp_path / "p.html", "p", prepare(numbered(3), val_split=1), byte_tokenizer)
     parsed = Parsed(tmp_path / "p.html")
@@ -182,7 +182,7 @@ def test_policy_permits_only_the_scripts_of_the_page(
 
 
 def test_scripts_are_valid_javascript(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     node = shutil.which("node")
     if node is None:
@@ -206,7 +206,7 @@ def loaded(file: Path) -> tuple[str, list[Any]]:
 
 
 def test_many_samples_are_written_to_script_files(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     prepared = prepare(numbered(25), val_split=5)
     write_data_page(tmp_path / "whole.html", "p", prepared, byte_tokenizer)
@@ -239,7 +239,7 @@ def test_many_samples_are_written_to_script_files(
 
 def test_script_files_of_long_samples_contain_fewer(
     tmp_path: Path,
-    prepare: Callable[..., Prepared],
+    prepare: Callable[..., PreparedData],
     byte_tokenizer: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -252,7 +252,7 @@ def test_script_files_of_long_samples_contain_fewer(
 
 
 def test_pairs_are_labeled_chosen_and_rejected(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     rows = [{"prompt": f"q{at}", "chosen": f"yes {at}", "rejected": f"no {at}"} for at in range(6)]
     prepared = prepare(rows, PreferenceData, format=formats.preference, val_split=2)
@@ -272,7 +272,7 @@ def test_pairs_are_labeled_chosen_and_rejected(
 
 
 def test_unpaired_answers_are_labeled(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     rows = [{"prompt": f"q{at}", "completion": f"a{at}", "label": at % 2 == 0} for at in range(4)]
     prepared = prepare(rows, UnpairedPreferenceData, format=formats.kto, val_split=0)
@@ -284,7 +284,7 @@ def test_unpaired_answers_are_labeled(
 
 
 def test_check_target_refuses_files_of_other_programs(
-    tmp_path: Path, prepare: Callable[..., Prepared], byte_tokenizer: Any
+    tmp_path: Path, prepare: Callable[..., PreparedData], byte_tokenizer: Any
 ) -> None:
     prepared = prepare(numbered(3), val_split=1)
     (tmp_path / "q_samples").mkdir()
@@ -300,8 +300,8 @@ def test_check_target_refuses_files_of_other_programs(
 
 
 def test_near_duplicates_are_listed_with_the_total(tmp_path: Path, byte_tokenizer: Any) -> None:
-    ledger = Ledger(near_duplicates=7, near_examples=[("a:1", "a:9", 0.876)])
-    prepared = Prepared(Samples([]), Samples([]), ledger)
+    ledger = DataReport(near_duplicates=7, near_examples=[("a:1", "a:9", 0.876)])
+    prepared = PreparedData(SampleView([]), SampleView([]), ledger)
     write_data_page(tmp_path / "p.html", "p", prepared, byte_tokenizer)
     text = Parsed(tmp_path / "p.html").text
     assert "Near duplicates: 7" in text

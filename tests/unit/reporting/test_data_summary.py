@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xft.data import InstructionData, Ledger, Prepared, Samples
+from xft.data import DataReport, InstructionData, PreparedData, SampleView
 from xft.reporting import data_summary
 from xft.reporting.data_summary import (
     Packing,
@@ -22,11 +22,11 @@ from xft.reporting.data_summary import (
 from xft.run_config.config import Recipe, Training
 from xft.templates import SOURCES, ChatTemplate
 
-NOTHING = Samples([])
+NOTHING = SampleView([])
 
 
 def test_format_summary_lists_counts_with_examples() -> None:
-    ledger = Ledger(
+    ledger = DataReport(
         rows_available=5000,
         rows_read=1020,
         rows_train=1000,
@@ -45,7 +45,7 @@ def test_format_summary_lists_counts_with_examples() -> None:
         ],
         lengths=np.array([10, 20, 30], np.int32),
     )
-    summary = summarize_data(Prepared(NOTHING, NOTHING, ledger))
+    summary = summarize_data(PreparedData(NOTHING, NOTHING, ledger))
     summary = replace(summary, quarantine_files=(Path("kept/quarantine.jsonl"),))
     assert format_summary(summary) == [
         "    1,020 rows read, of 5,000 in the sources",
@@ -72,8 +72,8 @@ def test_format_summary_lists_counts_with_examples() -> None:
 
 
 def test_format_summary_of_clean_rows_has_only_counts() -> None:
-    ledger = Ledger(rows_available=3, rows_read=3, rows_train=2, rows_val=1)
-    assert format_summary(summarize_data(Prepared(NOTHING, NOTHING, ledger))) == [
+    ledger = DataReport(rows_available=3, rows_read=3, rows_train=2, rows_val=1)
+    assert format_summary(summarize_data(PreparedData(NOTHING, NOTHING, ledger))) == [
         "        3 rows read",
         "        2 train",
         "        1 val",
@@ -81,7 +81,7 @@ def test_format_summary_of_clean_rows_has_only_counts() -> None:
 
 
 @pytest.fixture
-def counted(tmp_path: Path, byte_tokenizer: Any) -> tuple[Prepared, InstructionData]:
+def counted(tmp_path: Path, byte_tokenizer: Any) -> tuple[PreparedData, InstructionData]:
     """Six rows of known length in tokens: 2 of 25, 2 of 35 and 2 of 45.
 
     ``<|im_start|>user\\nq<|im_end|>\\n<|im_start|>assistant\\n`` is 1+5+1 +1+1 +1+10 = 20 tokens,
@@ -95,12 +95,12 @@ def counted(tmp_path: Path, byte_tokenizer: Any) -> tuple[Prepared, InstructionD
     return data.prepare(byte_tokenizer, template), data
 
 
-def lines_of(prepared: Prepared, config: Recipe | None = None) -> list[str]:
+def lines_of(prepared: PreparedData, config: Recipe | None = None) -> list[str]:
     return format_summary(summarize_data(prepared, config))
 
 
 def test_format_summary_of_splits_matches_a_count_by_hand(
-    counted: tuple[Prepared, InstructionData],
+    counted: tuple[PreparedData, InstructionData],
 ) -> None:
     lines = lines_of(counted[0])
     assert lines[lines.index("") :] == [
@@ -125,7 +125,7 @@ def recipe(data: InstructionData, min_steps: int) -> Any:
     return SimpleNamespace(data=data, training=Training(min_steps_per_epoch=min_steps), seed=0)
 
 
-def test_packing_matches_a_count_by_hand(counted: tuple[Prepared, InstructionData]) -> None:
+def test_packing_matches_a_count_by_hand(counted: tuple[PreparedData, InstructionData]) -> None:
     prepared, data = counted
     # Of 64 tokens, each sample of 45 fills a row alone; 35 + 25 share a row, twice.
     summary = summarize_data(prepared, recipe(data, min_steps=0))
@@ -133,7 +133,7 @@ def test_packing_matches_a_count_by_hand(counted: tuple[Prepared, InstructionDat
     assert format_summary(summary)[-1] == "packed into 4 rows of 64 tokens, 82.0% filled"
 
 
-def test_packing_is_that_of_training_with_min_steps(counted: tuple[Prepared, InstructionData]) -> None:
+def test_packing_is_that_of_training_with_min_steps(counted: tuple[PreparedData, InstructionData]) -> None:
     prepared, data = counted
     # With at least five steps, training shortens rows until no two samples fit into one.
     lines = lines_of(prepared, recipe(data, min_steps=5))
@@ -141,7 +141,7 @@ def test_packing_is_that_of_training_with_min_steps(counted: tuple[Prepared, Ins
     assert lines[-1].startswith("note: few rows: packed length 64 → 45")
 
 
-def test_summary_without_packing_has_no_packing(counted: tuple[Prepared, InstructionData]) -> None:
+def test_summary_without_packing_has_no_packing(counted: tuple[PreparedData, InstructionData]) -> None:
     prepared, data = counted
     data.packing = False
     assert summarize_data(prepared, recipe(data, min_steps=0)).packing is None
@@ -157,7 +157,7 @@ def test_quarantine_files_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: py
     ]
     file = tmp_path / "quarantine.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    summary = summarize_data(Prepared(NOTHING, NOTHING, Ledger(quarantine_files=[file])))
+    summary = summarize_data(PreparedData(NOTHING, NOTHING, DataReport(quarantine_files=[file])))
     # '{"z": "xxx…"}' has 5,009 characters, of which 1,000 are shown.
     assert summary.quarantined == (
         QuarantinedRow("r.jsonl:1", "reason 1", '{"a": "<b>\\u0000"}'),
@@ -168,10 +168,10 @@ def test_quarantine_files_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: py
 
 
 def test_summary_of_a_written_report_equals_that_of_the_data(
-    counted: tuple[Prepared, InstructionData],
+    counted: tuple[PreparedData, InstructionData],
 ) -> None:
     prepared, _ = counted
     from_data = summarize_data(prepared)
-    from_report = summarize_report(json.loads(json.dumps(prepared.ledger.to_dict())))
+    from_report = summarize_report(json.loads(json.dumps(prepared.report.to_dict())))
     assert (from_report.rows, from_report.anomalies) == (from_data.rows, from_data.anomalies)
     assert [split.tokens for split in from_report.splits] == [210, 0]

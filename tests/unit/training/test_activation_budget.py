@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from xft.data import BatchPlan, Collator
+from xft.data import Collator, EpochBatchSampler
 from xft.models import ATTN_IMPLEMENTATION, LoadedModel
 from xft.models.activation_checkpointing import checkpointed_layers
 from xft.training import activation_budget
@@ -51,7 +51,9 @@ def _fit(monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: Any 
     monkeypatch.setattr(activation_budget, "most_for", lambda *_: 0)
     monkeypatch.setattr(activation_budget, "FIXED", 0)
     rows = _Rows(300, 20, 500)
-    plan: Any = SimpleNamespace(batches=BatchPlan((300, 20, 500), capacity=1000, batch_size=2))
+    plan: Any = SimpleNamespace(
+        batches=EpochBatchSampler((300, 20, 500), pack_length=1000, micro_batch_size=2)
+    )
     said = fit_activations(loaded, strategy or _strategy(), rows, plan, Collator())  # type: ignore[arg-type]
     marks = [each.gradient_checkpointing for each in checkpointed_layers(loaded.base)]
     assert marks == sorted(marks, reverse=True)
@@ -103,5 +105,7 @@ def test_ranks_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_largest_batch(capacity: int | None, padded: bool, expected: int) -> None:
     """Pairs of 10, 90 and 30 tokens, two in a batch."""
     lengths = np.asarray([[4, 6], [30, 60], [15, 15]])
-    plan: Any = SimpleNamespace(batches=BatchPlan((10, 90, 30), batch_size=2, capacity=capacity))
+    plan: Any = SimpleNamespace(
+        batches=EpochBatchSampler((10, 90, 30), micro_batch_size=2, pack_length=capacity)
+    )
     assert largest_tokens(lengths, plan, padded) == expected

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xft.config import build, check, load_config, parse_overrides
-from xft.data import BatchPlan, Collator
+from xft.data import Collator, EpochBatchSampler
 from xft.errors import ModelError, TrainingError
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
@@ -34,7 +34,7 @@ class Sizes:
 
 
 def plan_of(lengths: list[int], steps: int, **options: Any) -> TrainingPlan:
-    return TrainingPlan(BatchPlan(tuple(lengths), **options), steps, (), "")
+    return TrainingPlan(EpochBatchSampler(tuple(lengths), **options), steps, (), "")
 
 
 @pytest.mark.parametrize(("capacity", "padded"), [(None, False), (None, True), (60, False)])
@@ -44,14 +44,16 @@ def test_the_largest_batch_is_the_largest_of_all_that_the_run_takes(
     generator = np.random.default_rng(3)
     lengths = generator.integers(5, 50, 40).tolist()
     targets = [int(each) for each in generator.integers(1, 5, 40)]
-    plan = plan_of(lengths, 30, batch_size=3, accumulation=2, capacity=capacity, seed=5)
+    plan = plan_of(
+        lengths, 30, micro_batch_size=3, gradient_accumulation_steps=2, pack_length=capacity, seed=5
+    )
     samples: Any = Sizes(lengths, targets)
     found = largest(samples, plan, Collator(1, "padded", 0) if padded else Collator(1))
     # A second way: every window that the loop will ask for.
     taken = [
         each
         for step in range(plan.num_steps)
-        for each in plan.batches.window(*divmod(step, plan.batches.steps_per_epoch))
+        for each in plan.batches.micro_batches(*divmod(step, plan.batches.steps_per_epoch))
     ]
 
     def tokens(batch: list[int]) -> int:
@@ -145,7 +147,7 @@ def test_shared_memory_is_counted_once() -> None:
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda file: file.stem)
 def test_every_advice_can_be_typed_as_it_stands(leaf: Path) -> None:
     recipe = build(load_config(leaf), Recipe)
-    plan = plan_of([5] * 64, 8, batch_size=6, accumulation=2)
+    plan = plan_of([5] * 64, 8, micro_batch_size=6, gradient_accumulation_steps=2)
     kinds = ("model", "start", "forward", "backward", "optimizer", "validation", "generation", "checkpoint")
     typed = 0
     for kind in kinds:
@@ -167,7 +169,9 @@ def test_smaller_portions_make_the_same_step() -> None:
     recipe = build(load_config(LEAVES[0]), Recipe)
     for size, accumulation in ((6, 2), (5, 3)):
         [first, *_] = advice(
-            "forward", recipe, plan_of([5] * 64, 8, batch_size=size, accumulation=accumulation)
+            "forward",
+            recipe,
+            plan_of([5] * 64, 8, micro_batch_size=size, gradient_accumulation_steps=accumulation),
         )
         values = parse_overrides(first.partition("  (")[0].split())
         assert values["training.micro_batch_size"] < size

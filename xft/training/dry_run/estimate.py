@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from xft.data import Prepared
+from xft.data import PreparedData
 from xft.run_config.config import Recipe
 from xft.run_config.plan import TrainingPlan
 from xft.training.dry_run.profile import Meter, size_of
@@ -49,7 +49,7 @@ class Costs:
 
     meter: Meter
     plan: TrainingPlan
-    prepared: Prepared
+    prepared: PreparedData
     recipe: Recipe
     world_size: int
     room: int
@@ -75,7 +75,7 @@ class Costs:
     def tokens(self) -> float:
         """Tokens that the whole run trains on, on all ranks."""
         steps = self.plan.num_steps / self.plan.batches.steps_per_epoch
-        return float(self.prepared.ledger.splits["train"]["tokens"] * steps)
+        return float(self.prepared.report.splits["train"]["tokens"] * steps)
 
     def times(self, kind: type[PeriodicHook]) -> int:
         """How often a hook acts in the steps of the run."""
@@ -130,7 +130,7 @@ def _memory(costs: Costs) -> list[str]:
 
 
 def _speed(costs: Costs) -> str:
-    share = costs.prepared.ledger.splits["train"]["target_share"]
+    share = costs.prepared.report.splits["train"]["target_share"]
     rate = costs.world_size / costs.seconds_per_token
     ranks = f" on {costs.world_size} ranks" if costs.world_size > 1 else ""
     return f"speed     {rate:,.0f} tokens/s{ranks}, {rate * share:,.0f} of them trained"

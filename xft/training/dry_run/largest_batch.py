@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xft.data import Collator, Samples
+from xft.data import Collator, SampleView
 from xft.run_config.plan import TrainingPlan
 
 MOST_UNITS = 2_000_000
@@ -29,7 +29,7 @@ class Largest:
     epochs: int
 
 
-def largest(samples: Samples, plan: TrainingPlan, collator: Collator) -> Largest:
+def largest(samples: SampleView, plan: TrainingPlan, collator: Collator) -> Largest:
     """Look through the micro-batches of a run.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 
 from xft.checkpoint.resume_state import STATE_FILE
 from xft.checkpoint.writer import check_disk_space_for_run
-from xft.data import Prepared
+from xft.data import PreparedData
 from xft.models import TrainingModel, unwrap
 from xft.objectives import as_objective
 from xft.run_config.config import Recipe
@@ -83,7 +83,7 @@ class Rehearsal:
         """Measure what stands under ``with``, as :meth:`Meter.part` does."""
         return self.meter.part(kind, text)
 
-    def perform(self, runner: Runner, loop: TrainLoop, prepared: Prepared) -> None:
+    def perform(self, runner: Runner, loop: TrainLoop, prepared: PreparedData) -> None:
         """Rehearse, and say what the run will take.
 
         Args:
@@ -110,13 +110,13 @@ class Rehearsal:
             console.info(line)
         runner.strategy.barrier()
 
-    def _steps(self, loop: TrainLoop, prepared: Prepared, costs: Costs) -> None:
+    def _steps(self, loop: TrainLoop, prepared: PreparedData, costs: Costs) -> None:
         """Two steps: only in the second one are weights, gradients, activations and the optimizer's
         state there at once. Then some batches of usual size, for the speed."""
         strategy = loop.strategy
         found = largest(prepared.train, loop.plan, loop.collator)
         costs.epochs_seen = found.epochs
-        again = 2 if loop.plan.batches.accumulation > 1 else 1
+        again = 2 if loop.plan.batches.gradient_accumulation_steps > 1 else 1
         for window in ([found.by_targets] * again, [found.by_tokens] * again):
             self._step(loop, window)
         seconds = self.meter.seconds("forward") + self.meter.seconds("backward")
@@ -150,7 +150,7 @@ class Rehearsal:
         with self.meter.part("optimizer", "a step"):
             strategy.step(loop.clip)
 
-    def _validation(self, runner: Runner, loop: TrainLoop, prepared: Prepared, costs: Costs) -> None:
+    def _validation(self, runner: Runner, loop: TrainLoop, prepared: PreparedData, costs: Costs) -> None:
         hook = next((each for each in runner.hooks if isinstance(each, ValidationHook)), None)
         if hook is None or not len(prepared.val):
             return

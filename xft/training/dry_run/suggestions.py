@@ -40,9 +40,9 @@ def advice(kind: str, recipe: Recipe, plan: TrainingPlan | None) -> list[str]:
 
 
 def _smaller_portions(plan: TrainingPlan | None) -> list[str]:
-    if plan is None or plan.batches.batch_size == 1:
+    if plan is None or plan.batches.micro_batch_size == 1:
         return []
-    size, accumulation = plan.batches.batch_size, plan.batches.accumulation
+    size, accumulation = plan.batches.micro_batch_size, plan.batches.gradient_accumulation_steps
     if size % 2 == 0:
         return [
             f"training.micro_batch_size={size // 2} training.gradient_accumulation_steps={accumulation * 2}  (the same step in "

@@ -7,7 +7,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 
-from xft.data.store import digest
+from xft.data.store.token_store import digest
 from xft.types import IGNORE_INDEX, Batch, Sample, Tokenizer
 
 Layout = Literal["padding_free", "padded"]

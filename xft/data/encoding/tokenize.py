@@ -20,7 +20,7 @@ from xft.types import IGNORE_INDEX, Conversation, Sample, Segment, Tokenizer
 _PENDING = DataError("not encoded yet")
 
 
-def encode_dialogs(
+def encode_conversations(
     dialogs: Sequence[Conversation], template: BoundTemplate, tokenizer: Tokenizer
 ) -> list[Sample | DataError]:
     """Encode conversations, in one batch.
@@ -48,7 +48,7 @@ def encode_dialogs(
     bos = getattr(tokenizer, "bos_token_id", None)
     for (index, segments, text), encoding in zip(rendered, encodings, strict=True):
         try:
-            results[index] = _label(segments, text, encoding, bos)
+            results[index] = _build_labels(segments, text, encoding, bos)
         except DataError as error:
             results[index] = error
     return results
@@ -76,7 +76,7 @@ def tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[Any]:
     return list(backend.encode_batch(texts, add_special_tokens=False)) if texts else []
 
 
-def _label(segments: Sequence[Segment], text: str, encoding: Any, bos: int | None) -> Sample:
+def _build_labels(segments: Sequence[Segment], text: str, encoding: Any, bos: int | None) -> Sample:
     ids = np.array(encoding.ids, dtype=np.int32)
     if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
         raise TemplateError(
@@ -130,7 +130,7 @@ def check_text(text: str) -> None:
         ) from error
 
 
-def shorten(
+def truncate(
     dialog: Conversation, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
 ) -> Sample | None:
     """Cut a conversation until it fits.
@@ -149,7 +149,7 @@ def shorten(
     )
     dialog = _without(dialog, min(enough, max(len(numbers) - 1, 0)))
     while True:
-        sample = encode_dialogs([dialog], template, tokenizer)[0]
+        sample = encode_conversations([dialog], template, tokenizer)[0]
         if isinstance(sample, DataError):
             return None
         if len(sample) <= max_length:
@@ -160,7 +160,7 @@ def shorten(
         dialog = shorter
 
 
-def shorten_prompt(
+def truncate_prompt(
     dialogs: Sequence[Conversation],
     turns: int,
     template: BoundTemplate,
@@ -192,11 +192,11 @@ def shorten_prompt(
         return None
     cut = [_without(each, numbers[enough]) for each in dialogs]
     # All of them were encoded a moment ago, so none is an error.
-    return [each for each in encode_dialogs(cut, template, tokenizer) if isinstance(each, Sample)]
+    return [each for each in encode_conversations(cut, template, tokenizer) if isinstance(each, Sample)]
 
 
 def _length(dialog: Conversation, template: BoundTemplate, tokenizer: Tokenizer) -> float:
-    sample = encode_dialogs([dialog], template, tokenizer)[0]
+    sample = encode_conversations([dialog], template, tokenizer)[0]
     return math.inf if isinstance(sample, DataError) else len(sample)
 
 
@@ -221,9 +221,9 @@ def _cut_longest(dialog: Conversation, excess: int, tokenizer: Tokenizer) -> Con
     that are longer than a certain length are cut to it."""
     encodings = tokenize(tokenizer, [each.content for each in dialog.messages])
     sizes = [len(each) for each in encodings]
-    level = _level(sizes, excess)
+    level = _equalize(sizes, excess)
     messages = [
-        replace(message, content=_beginning(message.content, encoding.offsets, level))
+        replace(message, content=_prefix_of(message.content, encoding.offsets, level))
         if size > level
         else message
         for message, encoding, size in zip(dialog.messages, encodings, sizes, strict=True)
@@ -236,7 +236,7 @@ def _cut_longest(dialog: Conversation, excess: int, tokenizer: Tokenizer) -> Con
     return replace(dialog, messages=messages) if changed else None
 
 
-def _level(sizes: Sequence[int], excess: int) -> int:
+def _equalize(sizes: Sequence[int], excess: int) -> int:
     """The greatest length, at least 1, to which all longer ones must be cut to lose ``excess``."""
 
     def lost(level: int) -> int:
@@ -246,7 +246,7 @@ def _level(sizes: Sequence[int], excess: int) -> int:
     return levels[min(bisect_left(levels, excess, key=lost), len(levels) - 1)]
 
 
-def _beginning(content: str, offsets: Sequence[tuple[int, int]], keep: int) -> str:
+def _prefix_of(content: str, offsets: Sequence[tuple[int, int]], keep: int) -> str:
     """The first tokens of a content. A character may be several tokens; it is cut as a whole."""
     while keep > 1 and offsets[keep - 1][1] > offsets[keep][0]:
         keep -= 1

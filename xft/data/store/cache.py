@@ -13,23 +13,23 @@ from typing import Any
 
 from filelock import FileLock
 
-from xft.data.store import DamagedStore, Store
+from xft.data.store.token_store import CorruptStoreError, TokenStore
 from xft.errors import DataError
 from xft.types import Tokenizer
 from xft.utils import console, paths
 from xft.version import __version__
 
 
-def key_of(parts: Iterable[Any]) -> str:
+def cache_key(parts: Iterable[Any]) -> str:
     """A name for a store, from all that decides what is in it, and from xft's own code."""
     found = hashlib.sha256()
-    for each in (*_code(), *parts):
+    for each in (*_package_source_hash(), *parts):
         text = repr(each).encode("utf-8", "backslashreplace")
         found.update(f"{len(text)};".encode() + text)
     return found.hexdigest()[:32]
 
 
-def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
+def get_or_build(root: Path, key: str, make: Callable[[Path], None]) -> TokenStore:
     """Open the store of a key; make it first where there is none.
 
     It is made in a folder of its own that is renamed when it is whole, so a crash leaves no half
@@ -37,7 +37,7 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
 
     Args:
         root: the folder of all stores.
-        key: see ``key_of``.
+        key: see ``cache_key``.
         make: writes a store into the empty folder that it is given.
 
     Raises:
@@ -49,8 +49,8 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
         with FileLock(root / f"{key}.lock"):
             if final.is_dir():
                 try:
-                    return Store(final)
-                except DamagedStore as error:
+                    return TokenStore(final)
+                except CorruptStoreError as error:
                     console.info(f"the prepared data in {final} is damaged ({error}): it is prepared anew")
                     shutil.rmtree(final)
             _make(root, key, make)
@@ -59,7 +59,7 @@ def open_or_make(root: Path, key: str, make: Callable[[Path], None]) -> Store:
             f"the cache folder {root} cannot be used ({error.strerror or error}); "
             "free some space, or set data.cache_dir or $XFT_CACHE to another folder"
         ) from error
-    return Store(final)
+    return TokenStore(final)
 
 
 def _make(root: Path, key: str, make: Callable[[Path], None]) -> None:
@@ -84,7 +84,7 @@ def default_root() -> Path:
     return paths.cache_dir() / "data"
 
 
-def of_tokenizer(tokenizer: Tokenizer) -> str:
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """A text that changes with the tokenizer's vocabulary, merges, added tokens, and with which of
     them begin and end a text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -94,14 +94,14 @@ def of_tokenizer(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(f"{whole}{roles}{begins}".encode()).hexdigest()
 
 
-def of_callable(function: Callable[..., Any]) -> tuple[Any, ...]:
+def callable_fingerprint(function: Callable[..., Any]) -> tuple[Any, ...]:
     """What decides the outcome of a map function: its name, its files, and what it is bound to.
 
     Its whole file counts, since a function may call others in it, and so do the modules beside it
     that are imported by now.
     """
     if isinstance(function, partial):
-        return (of_callable(function.func), function.args, sorted(function.keywords.items()))
+        return (callable_fingerprint(function.func), function.args, sorted(function.keywords.items()))
     named = inspect.unwrap(function) if hasattr(function, "__qualname__") else type(function)
     try:
         source = inspect.getsourcefile(named)
@@ -111,10 +111,10 @@ def of_callable(function: Callable[..., Any]) -> tuple[Any, ...]:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     held = getattr(function, "__dict__", None)
     defaults = getattr(function, "__defaults__", None)
-    return (name, _files_beside(source), defaults, held, cells)
+    return (name, _sibling_sources(source), defaults, held, cells)
 
 
-def _files_beside(source: str | None) -> list[str]:
+def _sibling_sources(source: str | None) -> list[str]:
     """Digests of a file and of the imported modules in its folder, or below it."""
     if source is None or not Path(source).is_file():
         return []
@@ -129,7 +129,7 @@ def _files_beside(source: str | None) -> list[str]:
 
 
 @cache
-def _code() -> tuple[str, ...]:
+def _package_source_hash() -> tuple[str, ...]:
     """The code that prepares: of this package, and of the library that tokenises."""
     import tokenizers
 

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from xft.data.dataset_config import ChatData, DataSet
-from xft.data.encoders import Conversations, Documents, Judgements, Preferences
+from xft.data.config.base import ChatData, DatasetConfig
+from xft.data.encoding.encoders import (
+    ConversationEncoder,
+    DocumentEncoder,
+    PreferenceEncoder,
+    UnpairedEncoder,
+)
+from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.formats import alpaca, kto, preference, text
-from xft.data.row_encoder import Task
 from xft.registry import register
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -27,9 +32,9 @@ class InstructionData(ChatData):
     format: Callable[..., Any] = alpaca
     on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
 
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
+    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
         """Conversations are rendered and encoded."""
-        return Conversations(
+        return ConversationEncoder(
             self.format,
             template,
             tokenizer,
@@ -42,7 +47,7 @@ class InstructionData(ChatData):
 
 @register("data", "text")
 @dataclass
-class TextData(DataSet):
+class TextData(DatasetConfig):
     """Raw text for continued pretraining. Every token is trained.
 
     Documents are separated by EOS and cut into chunks of ``max_length`` without loss; a document
@@ -52,9 +57,9 @@ class TextData(DataSet):
     format: Callable[..., Any] = text
     uses_template: ClassVar[bool] = False
 
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
+    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
         """Documents are cut into chunks."""
-        return Documents(
+        return DocumentEncoder(
             self.format,
             None,
             tokenizer,
@@ -81,11 +86,11 @@ class PreferenceData(ChatData):
     format: Callable[..., Any] = preference
     on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
     samples_per_example: ClassVar[int] = 2
-    gives: ClassVar[str] = "pairs"
+    sample_kind: ClassVar[str] = "pairs"
 
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
+    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
         """Both answers are encoded behind the prompt."""
-        return Preferences(
+        return PreferenceEncoder(
             self.format,
             template,
             tokenizer,
@@ -110,11 +115,11 @@ class UnpairedPreferenceData(ChatData):
 
     format: Callable[..., Any] = kto
     on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
-    gives: ClassVar[str] = "labelled answers"
+    sample_kind: ClassVar[str] = "labelled answers"
 
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
+    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
         """Each answer is encoded behind its prompt."""
-        return Judgements(
+        return UnpairedEncoder(
             self.format,
             template,
             tokenizer,

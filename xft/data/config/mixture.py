@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xft.data.dataset_config import DataSet, Part, Prepared, refuse_overlap
-from xft.data.report import Ledger
-from xft.data.splits import ranks
-from xft.data.store import Samples
+from xft.data.config.base import DatasetConfig, PreparedData, RowSelection, check_split_leakage
+from xft.data.report import DataReport
+from xft.data.splits import stable_order
+from xft.data.store.token_store import SampleView
 from xft.errors import ConfigError, DataError, did_you_mean
 from xft.registry import register
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 
-LEFT_OUT = "left out by the weights of the mixture"
+UNUSED_REASON = "left out by the weights of the mixture"
 
 
 @register("data", "mixture")
@@ -39,7 +39,7 @@ class Mixture:
         seed: chooses rows where a part of a set is taken.
     """
 
-    datasets: Mapping[str, DataSet]
+    datasets: Mapping[str, DatasetConfig]
     weights: Mapping[str, float] | None = None
     max_epochs_per_dataset: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
@@ -59,16 +59,16 @@ class Mixture:
         if self.weights is not None and len(self.weights) < len(self.datasets):
             missing = ", ".join(each for each in self.datasets if each not in self.weights)
             raise ConfigError(f"data.weights: no weight is given for {missing}")
-        if len({(each.gives, each.packing) for each in self.datasets.values()}) > 1:
+        if len({(each.sample_kind, each.packing) for each in self.datasets.values()}) > 1:
             raise ConfigError(
                 "data.datasets: sets of different kinds (pairs, labelled answers, others), or packed and unpacked "
                 "ones, cannot be mixed"
             )
 
     @property
-    def gives(self) -> str:
+    def sample_kind(self) -> str:
         """What the sets hold: ``samples``, ``pairs`` or ``labelled answers``."""
-        return next(iter(self.datasets.values())).gives
+        return next(iter(self.datasets.values())).sample_kind
 
     @property
     def samples_per_example(self) -> int:
@@ -104,38 +104,38 @@ class Mixture:
         for each in self.datasets.values():
             each.locate()
 
-    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Prepared:
+    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> PreparedData:
         """Prepare every set, and take of each what the mixture wants.
 
         Raises:
             DataError: a set cannot be prepared, or what one validates on another trains on.
         """
-        ledger = Ledger()
-        train: list[Part] = []
-        val: list[Part] = []
-        prepared: dict[str, Prepared] = {}
+        report = DataReport()
+        train: list[RowSelection] = []
+        val: list[RowSelection] = []
+        prepared: dict[str, PreparedData] = {}
         for name, data in self.datasets.items():
             try:
                 prepared[name] = data.prepare(tokenizer, template)
             except DataError as error:
                 raise DataError(f"data.datasets.{name}: {error}") from error
-        shares = self._shares({name: _count(each) for name, each in prepared.items()})
+        shares = self._sampling_ratios({name: _count(each) for name, each in prepared.items()})
         for name, each in prepared.items():
-            taken = _take(each.train.parts, shares[name], self.seed)
+            taken = _repeat_rows(each.train.parts, shares[name], self.seed)
             left = _count(each) - len({(id(store), row) for store, rows in taken for row in rows.tolist()})
             if left:
-                each.ledger.rows_train -= left
-                each.ledger.rows_dropped[LEFT_OUT] += left
-            ledger.add(each.ledger)
+                each.report.rows_train -= left
+                each.report.rows_dropped[UNUSED_REASON] += left
+            report.merge(each.report)
             train += taken
             val += each.val.parts
-        ledger.exact_duplicates += _shared(prepared.values())
-        out = Prepared(Samples(train), Samples(val), ledger, self.samples_per_example)
-        refuse_overlap(out)
-        ledger.close(out.train, out.val)
+        report.exact_duplicates += _count_shared_rows(prepared.values())
+        out = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
+        check_split_leakage(out)
+        report.check_balance(out.train, out.val)
         return out
 
-    def _shares(self, counts: Mapping[str, int]) -> dict[str, float]:
+    def _sampling_ratios(self, counts: Mapping[str, int]) -> dict[str, float]:
         """How often each set gives its rows in an epoch of the mixture."""
         most = {name: float(self.max_epochs_per_dataset.get(name, 1)) for name in counts}
         if self.weights is None:
@@ -144,17 +144,17 @@ class Mixture:
         return {name: self.weights[name] * total / count for name, count in counts.items()}
 
 
-def _shared(sets: Iterable[Prepared]) -> int:
+def _count_shared_rows(sets: Iterable[PreparedData]) -> int:
     """Rows of a set that become the same tokens as a row of a set before it."""
     own = [np.unique(np.concatenate([each.train.digests, each.val.digests])) for each in sets]
     return sum(len(each) for each in own) - len(np.unique(np.concatenate(own)))
 
 
-def _count(prepared: Prepared) -> int:
+def _count(prepared: PreparedData) -> int:
     return sum(len(rows) for _, rows in prepared.train.parts)
 
 
-def _take(parts: list[Part], times: float, seed: int) -> list[Part]:
+def _repeat_rows(parts: list[RowSelection], times: float, seed: int) -> list[RowSelection]:
     """All rows as often as ``times`` has whole parts, and the rest of it of the rows that come
     first in a fixed order."""
     whole = int(times)
@@ -163,7 +163,7 @@ def _take(parts: list[Part], times: float, seed: int) -> list[Part]:
     rest = round((times - whole) * len(digests))
     if not whole:
         rest = max(rest, 1)
-    places = ranks(digests, seed)
+    places = stable_order(digests, seed)
     begin = 0
     for store, rows in parts:
         mine = places[begin : begin + len(rows)] < rest

@@ -16,20 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from xft.data.sources import Origin, Record, parse
-from xft.data.store import ROW, SAMPLE, FileName, digest, to_tokens
+from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, to_tokens
 from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError, XftError
 from xft.templates import BoundTemplate
 from xft.types import Row, Sample, Tokenizer
 
 Value = TypeVar("Value")
-OverLength = Literal["drop", "truncate", "error"]
-TOO_LONG = "longer than max_length"
-SET_ASIDE = tuple(each.reason for each in (DataError, EmptyAnswerError, IdenticalAnswersError))
+OnOverlong = Literal["drop", "truncate", "error"]
+OVERLONG_REASON = "longer than max_length"
+QUARANTINE_REASONS = tuple(each.reason for each in (DataError, EmptyAnswerError, IdenticalAnswersError))
 """Why rows are set aside where ``on_invalid='quarantine'``."""
 
 
 @dataclass
-class Encoded:
+class EncodedRow:
     """The samples of a row.
 
     Attributes:
@@ -45,7 +45,7 @@ class Encoded:
     unknown: bool = False
 
 
-class _Stop(DataError):
+class FatalRowError(DataError):
     """A row that the whole preparation stops at, also where misfits are set aside."""
 
 
@@ -54,7 +54,7 @@ class TooLong(Exception):
 
 
 @dataclass
-class Chunk:
+class EncodedChunk:
     """What some rows became.
 
     Attributes:
@@ -84,7 +84,7 @@ class Chunk:
 
 
 @dataclass
-class Task(ABC, Generic[Value]):
+class RowEncoder(ABC, Generic[Value]):
     """One kind of row, and how it is encoded.
 
     Attributes:
@@ -101,14 +101,14 @@ class Task(ABC, Generic[Value]):
     template: BoundTemplate | None
     tokenizer: Tokenizer
     max_length: int
-    on_overlong: OverLength = "drop"
+    on_overlong: OnOverlong = "drop"
     on_invalid: Literal["error", "quarantine"] = "error"
     group_by: str | None = None
 
     def __post_init__(self) -> None:
         words = sorted(set(self.tokenizer.all_special_tokens), key=len, reverse=True)
         self._specials = re.compile("|".join(map(re.escape, words))) if words else None
-        lost = "".join(each for each in _CONTROLS if not _survives(each, self.tokenizer))
+        lost = "".join(each for each in _CONTROLS if not _roundtrips(each, self.tokenizer))
         self._lost = re.compile(f"[{re.escape(lost)}]") if lost else None
         self._unknown = (
             getattr(self.tokenizer, "unk_token", None),
@@ -116,7 +116,7 @@ class Task(ABC, Generic[Value]):
         )
 
     @abstractmethod
-    def accept(self, value: Any) -> Value:
+    def validate(self, value: Any) -> Value:
         """What the format gives, checked.
 
         Raises:
@@ -124,24 +124,24 @@ class Task(ABC, Generic[Value]):
         """
 
     @abstractmethod
-    def contents(self, value: Value) -> Iterable[str]:
+    def dedup_text(self, value: Value) -> Iterable[str]:
         """Everything that a row says, for its digest."""
 
     @abstractmethod
-    def encode(self, values: Sequence[Value]) -> list[Encoded | DataError | TooLong]:
+    def encode(self, values: Sequence[Value]) -> list[EncodedRow | DataError | TooLong]:
         """Encode values, in one batch."""
 
-    def contradicts(self, value: Value) -> bool:
+    def scores_contradict(self, value: Value) -> bool:
         """Whether a row says of itself that it is the wrong way round."""
         return False
 
-    def __call__(self, records: Sequence[Record]) -> Chunk:
+    def __call__(self, records: Sequence[Record]) -> EncodedChunk:
         """Do the work for some records.
 
         Raises:
             DataError: a row does not fit, and ``on_invalid`` says that this is an error.
         """
-        work = _Work(self, len(records))
+        work = _ChunkBuilder(self, len(records))
         places: list[tuple[Origin, Row]] = []
         values: list[Value] = []
         for origin, raw in records:
@@ -152,14 +152,14 @@ class Task(ABC, Generic[Value]):
                 work.reject(origin, raw, error, located=True)
                 continue
             try:
-                values.append(self.accept(self._map(row)))
+                values.append(self.validate(self._map(row)))
                 places.append((origin, row))
             except DataError as error:
                 work.reject(origin, row, error)
         for (origin, row), value, result in zip(places, values, self.encode(values), strict=True):
             try:
                 work.take(origin, row, value, result)
-            except _Stop:
+            except FatalRowError:
                 raise
             except DataError as error:
                 work.reject(origin, row, error)
@@ -192,9 +192,9 @@ class Task(ABC, Generic[Value]):
             )
         return digest(json.dumps(row[self.group_by], sort_keys=True, default=str).encode())
 
-    def has_specials(self, contents: Iterable[str]) -> bool:
+    def has_specials(self, dedup_text: Iterable[str]) -> bool:
         """Whether the text of a special token stands in what a row says."""
-        return self._specials is not None and any(self._specials.search(each) for each in contents)
+        return self._specials is not None and any(self._specials.search(each) for each in dedup_text)
 
     def has_unknown(self, text: str, ids: Iterable[npt.NDArray[Any]]) -> bool:
         """Whether the tokenizer has no token for a character of a text.
@@ -215,15 +215,15 @@ _CONTROLS = [chr(code) for code in (*range(32), 127)]
 """Characters that byte-level vocabularies may lack, since no text that they were made from has them."""
 
 
-def _survives(character: str, tokenizer: Tokenizer) -> bool:
+def _roundtrips(character: str, tokenizer: Tokenizer) -> bool:
     ids = tokenizer(f"a{character}a", add_special_tokens=False)["input_ids"]
     return character in str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
-class _Work:
+class _ChunkBuilder:
     """Gathers what the rows of one chunk become."""
 
-    def __init__(self, task: Task[Any], read: int) -> None:
+    def __init__(self, task: RowEncoder[Any], read: int) -> None:
         self.task = task
         self.read = read
         self.files: dict[FileName, int] = {}
@@ -253,21 +253,21 @@ class _Work:
             }
         )
 
-    def take(self, origin: Origin, row: Row, value: Any, result: Encoded | DataError | TooLong) -> None:
+    def take(self, origin: Origin, row: Row, value: Any, result: EncodedRow | DataError | TooLong) -> None:
         """Keep what a row became, or say why not."""
         if isinstance(result, DataError):
             raise result
         if isinstance(result, TooLong):
             if self.task.on_overlong == "error":
-                raise _Stop(
+                raise FatalRowError(
                     f"{origin}: got {result.args[0]} tokens, expected at most data.max_length={self.task.max_length}; "
                     "raise it, or set data.on_overlong to 'drop' or 'truncate'"
                 )
-            self.dropped[TOO_LONG] += 1
+            self.dropped[OVERLONG_REASON] += 1
             self.too_long.append(result.args[0])
             return
-        contents = list(self.task.contents(value))
-        said = digest(*[each.encode("utf-8", "surrogatepass") for each in contents])
+        dedup_text = list(self.task.dedup_text(value))
+        said = digest(*[each.encode("utf-8", "surrogatepass") for each in dedup_text])
         group = self.task.group(row, said)
         pieces = [to_tokens(each).tobytes() for each in result.samples]
         file = self.files.setdefault((origin.file, origin.unit), len(self.files))
@@ -277,13 +277,13 @@ class _Work:
             self.samples.append((len(sample), sample.num_targets, mark))
         self.tokens += pieces
         self.cut += result.cut
-        self.with_specials += self.task.has_specials(contents)
+        self.with_specials += self.task.has_specials(dedup_text)
         self.with_unknown += result.unknown
-        self.contradicted += self.task.contradicts(value)
+        self.contradicted += self.task.scores_contradict(value)
 
-    def chunk(self) -> Chunk:
+    def chunk(self) -> EncodedChunk:
         """All of it, as arrays."""
-        return Chunk(
+        return EncodedChunk(
             np.array(self.rows, dtype=ROW),
             np.array(self.samples, dtype=SAMPLE),
             b"".join(self.tokens),

@@ -19,7 +19,7 @@ from xft.data.sources import Origin
 from xft.errors import DataError
 from xft.types import IGNORE_INDEX, Sample
 
-TRAINED = np.uint32(1 << 31)
+TARGET_BIT = np.uint32(1 << 31)
 _ID = np.uint32((1 << 31) - 1)
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ def to_tokens(sample: Sample) -> npt.NDArray[np.uint32]:
 def to_sample(tokens: npt.NDArray[np.uint32], desirable: bool | None = None) -> Sample:
     """A sample out of the store's form."""
     ids = (tokens & _ID).astype(np.int32)
-    labels = np.where(tokens & TRAINED, ids, np.int32(IGNORE_INDEX))
+    labels = np.where(tokens & TARGET_BIT, ids, np.int32(IGNORE_INDEX))
     return Sample(ids, labels.astype(np.int32), desirable=desirable)
 
 
@@ -101,7 +101,7 @@ class StoreWriter:
         self._samples.append(samples)
         self._tokens.write(tokens)
 
-    def close(self, books: dict[str, Any], too_long: Sequence[int] = ()) -> None:
+    def close(self, stats: dict[str, Any], too_long: Sequence[int] = ()) -> None:
         """Write what is left, and the books of the preparation.
 
         Args:
@@ -110,21 +110,21 @@ class StoreWriter:
         """
         self._tokens.close()
         np.save(self.folder / "too_long.npy", np.array(too_long, dtype=np.int32))
-        self.write_books(books)
+        self.write_stats(stats)
         np.save(self.folder / "rows.npy", np.concatenate([np.empty(0, ROW), *self._rows]))
         np.save(self.folder / "samples.npy", np.concatenate([np.empty(0, SAMPLE), *self._samples]))
 
-    def write_books(self, books: dict[str, Any]) -> None:
+    def write_stats(self, stats: dict[str, Any]) -> None:
         """Write the books of the preparation."""
-        text = json.dumps({"files": self.files, **books}, indent=1)
+        text = json.dumps({"files": self.files, **stats}, indent=1)
         (self.folder / "stats.json").write_text(text, encoding="utf-8")
 
 
-class DamagedStore(DataError):
+class CorruptStoreError(DataError):
     """Files of a store are missing, or do not fit each other."""
 
 
-class Store:
+class TokenStore:
     """Reads a store.
 
     Raises:
@@ -146,14 +146,14 @@ class Store:
             self.rows = np.load(folder / "rows.npy")
             self.samples = np.load(folder / "samples.npy")
             self.too_long = np.load(folder / "too_long.npy")
-            self.books: dict[str, Any] = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+            self.stats: dict[str, Any] = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
             size = (folder / "tokens.bin").stat().st_size
         except (OSError, ValueError, EOFError) as error:
-            raise DamagedStore(str(error)) from error
+            raise CorruptStoreError(str(error)) from error
         if self.rows["samples"].sum() != len(self.samples):
-            raise DamagedStore(f"{len(self.samples)} samples for {self.rows['samples'].sum()}")
+            raise CorruptStoreError(f"{len(self.samples)} samples for {self.rows['samples'].sum()}")
         if size != 4 * self.samples["length"].sum(dtype=np.int64):
-            raise DamagedStore(f"{size} bytes for {self.samples['length'].sum(dtype=np.int64)} tokens")
+            raise CorruptStoreError(f"{size} bytes for {self.samples['length'].sum(dtype=np.int64)} tokens")
         self.begins = np.concatenate([[0], np.cumsum(self.samples["length"], dtype=np.int64)])
         self.first = np.concatenate([[0], np.cumsum(self.rows["samples"], dtype=np.int64)])
         # An empty file cannot be mapped.
@@ -173,7 +173,7 @@ class Store:
 
     def origin(self, row: int) -> str:
         """Where a row came from, for a person."""
-        name, unit = self.books["files"][self.rows["file"][row]]
+        name, unit = self.stats["files"][self.rows["file"][row]]
         return str(Origin(name, int(self.rows["line"][row]), unit))
 
     def samples_of(self, rows: I64) -> I64:
@@ -186,14 +186,14 @@ class Store:
         return np.asarray(begins + steps, dtype=np.int64)
 
 
-class Samples(Sequence[Sample]):
+class SampleView(Sequence[Sample]):
     """Samples of one or several stores, in a given order. None is read before it is asked for.
 
     Attributes:
         parts: stores, and which rows of each stand here, one part behind the other.
     """
 
-    def __init__(self, parts: Sequence[tuple[Store, I64]]) -> None:
+    def __init__(self, parts: Sequence[tuple[TokenStore, I64]]) -> None:
         self.parts = [(store, np.asarray(rows, dtype=np.int64)) for store, rows in parts]
         self._indices = [store.samples_of(rows) for store, rows in self.parts]
         self._ends = np.cumsum([len(each) for each in self._indices], dtype=np.int64)
@@ -215,7 +215,7 @@ class Samples(Sequence[Sample]):
         for index in range(len(self)):
             yield self[index]
 
-    def _find(self, index: int) -> tuple[Store, int]:
+    def _find(self, index: int) -> tuple[TokenStore, int]:
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):

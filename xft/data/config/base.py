@@ -9,25 +9,25 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xft.data.cache import default_root
+from xft.data.encoding.row_encoder import OVERLONG_REASON, RowEncoder
 from xft.data.formats import alpaca
-from xft.data.prepare import Order, prepare
-from xft.data.report import Ledger
-from xft.data.row_encoder import TOO_LONG, Task
+from xft.data.prepare import PrepareSpec, prepare
+from xft.data.report import DataReport
 from xft.data.sources import locate
-from xft.data.splits import first_of_each, split
-from xft.data.store import I64, Samples, Store
+from xft.data.splits import first_occurrences, split
+from xft.data.store.cache import default_root
+from xft.data.store.token_store import I64, SampleView, TokenStore
 from xft.errors import ConfigError, DataError
 from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import Tokenizer
 
 Validation = int | float | str | None
-Part = tuple[Store, I64]
+RowSelection = tuple[TokenStore, I64]
 """Some rows of a store."""
 
 
 @dataclass
-class Prepared:
+class PreparedData:
     """What preparing gives: samples by split, and the books.
 
     Attributes:
@@ -37,14 +37,14 @@ class Prepared:
         samples_per_example: neighboring samples that form one example: 2 for preference pairs, else 1.
     """
 
-    train: Samples
-    val: Samples
-    ledger: Ledger
+    train: SampleView
+    val: SampleView
+    report: DataReport
     samples_per_example: int = 1
 
 
 @dataclass
-class DataSet(ABC):
+class DatasetConfig(ABC):
     """Rows of one kind, from their sources to their splits.
 
     Args:
@@ -83,7 +83,7 @@ class DataSet(ABC):
 
     uses_template: ClassVar[bool] = True
     samples_per_example: ClassVar[int] = 1
-    gives: ClassVar[str] = "samples"
+    sample_kind: ClassVar[str] = "samples"
 
     def __post_init__(self) -> None:
         if self.max_length < 8:
@@ -115,10 +115,10 @@ class DataSet(ABC):
             locate(path)
 
     @abstractmethod
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Task[Any]:
+    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
         """What is done to each row."""
 
-    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> Prepared:
+    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> PreparedData:
         """Read, map, encode and split; or take it from the cache.
 
         Args:
@@ -131,41 +131,45 @@ class DataSet(ABC):
         if self.template is not None:
             template = self.template.bind(tokenizer)
         task = self.task(tokenizer, template)
-        ledger = Ledger()
-        train = self._read(self.paths, task, ledger)
-        val = self._read([self.val_split], task, ledger) if isinstance(self.val_split, str) else []
-        self.refuse_losses(ledger, train)
+        report = DataReport()
+        train = self._read(self.paths, task, report)
+        val = self._read([self.val_split], task, report) if isinstance(self.val_split, str) else []
+        self.check_dropped_rows(report, train)
         if isinstance(self.val_split, str) and not any(len(rows) for _, rows in val):
             raise DataError(
                 f"{self.val_split}: no row is left to validate on; data.val_split=None trains without validation"
             )
         if isinstance(self.val_split, (int, float)) and self.val_split:
-            train, val = self._part_off(train, self.val_split)
-        prepared = Prepared(Samples(train), Samples(val), ledger, self.samples_per_example)
-        ledger.rows_train = sum(len(rows) for _, rows in train)
-        ledger.rows_val = sum(len(rows) for _, rows in val)
-        refuse_overlap(prepared)
-        ledger.close(prepared.train, prepared.val)
+            train, val = self._split_validation(train, self.val_split)
+        prepared = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
+        report.rows_train = sum(len(rows) for _, rows in train)
+        report.rows_val = sum(len(rows) for _, rows in val)
+        check_split_leakage(prepared)
+        report.check_balance(prepared.train, prepared.val)
         return prepared
 
-    def _read(self, paths: Sequence[str], task: Task[Any], ledger: Ledger) -> list[Part]:
+    def _read(self, paths: Sequence[str], task: RowEncoder[Any], report: DataReport) -> list[RowSelection]:
         """All rows of some sources, without exact duplicates where these are not wanted."""
         root = default_root() if self.cache_dir is None else Path(self.cache_dir).expanduser()
-        stores: list[Store] = []
+        stores: list[TokenStore] = []
         for path in paths:
-            order = Order(locate(path), self.split, self.streaming, self.split_seed, self.num_workers, root)
+            order = PrepareSpec(
+                locate(path), self.split, self.streaming, self.split_seed, self.num_workers, root
+            )
             stores.append(prepare(order, task))
-            ledger.enter(stores[-1])
+            report.add_source(stores[-1])
         digests = np.concatenate([each.rows["tokens"] for each in stores])
-        first = first_of_each(digests)
+        first = first_occurrences(digests)
         repeated = len(digests) - len(first)
-        ledger.exact_duplicates += repeated
+        report.exact_duplicates += repeated
         if self.on_duplicate == "keep" or not repeated:
             return [(each, np.arange(len(each.rows))) for each in stores]
-        ledger.rows_dropped["exact duplicate"] += repeated
+        report.rows_dropped["exact duplicate"] += repeated
         return _divide(stores, first)
 
-    def _part_off(self, parts: list[Part], val: int | float) -> tuple[list[Part], list[Part]]:
+    def _split_validation(
+        self, parts: list[RowSelection], val: int | float
+    ) -> tuple[list[RowSelection], list[RowSelection]]:
         rows = np.concatenate([store.rows[rows] for store, rows in parts])
         try:
             train, held = split(rows, val, self.split_seed)
@@ -173,19 +177,19 @@ class DataSet(ABC):
             raise DataError(f"{', '.join(self.paths)}: {error}") from error
         return _select(parts, train), _select(parts, held)
 
-    def refuse_losses(self, ledger: Ledger, train: Sequence[Part]) -> None:
+    def check_dropped_rows(self, report: DataReport, train: Sequence[RowSelection]) -> None:
         """Refuse to start when too much was lost, and say how much.
 
         Raises:
             DataError: no row is left.
         """
         if not any(len(rows) for _, rows in train):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in ledger.rows_dropped.items())
-            raise DataError(f"{', '.join(self.paths)}: no row is left of {ledger.rows_read} ({reasons})")
+            reasons = ", ".join(f"{count} {reason}" for reason, count in report.rows_dropped.items())
+            raise DataError(f"{', '.join(self.paths)}: no row is left of {report.rows_read} ({reasons})")
 
 
 @dataclass
-class ChatData(DataSet):
+class ChatData(DatasetConfig):
     """What data sets of conversations share: rows may be too long.
 
     Args:
@@ -201,19 +205,19 @@ class ChatData(DataSet):
                 f"data.max_overlong_fraction: got {self.max_overlong_fraction}, expected a share from 0 to 1"
             )
 
-    def refuse_losses(self, ledger: Ledger, train: Sequence[Part]) -> None:
+    def check_dropped_rows(self, report: DataReport, train: Sequence[RowSelection]) -> None:
         """Refuse to start when more than ``max_overlong_fraction`` of the rows are too long."""
-        hurt = ledger.rows_dropped[TOO_LONG] + ledger.rows_truncated
-        if hurt > self.max_overlong_fraction * ledger.rows_read:
+        hurt = report.rows_dropped[OVERLONG_REASON] + report.rows_truncated
+        if hurt > self.max_overlong_fraction * report.rows_read:
             raise DataError(
-                f"data.max_length={self.max_length} hurts {hurt} of {ledger.rows_read} rows "
-                f"({hurt / ledger.rows_read:.0%}), more than data.max_overlong_fraction={self.max_overlong_fraction:.0%}; lengths in "
-                f"tokens: {ledger.length_summary()}; raise data.max_length, or allow it with data.max_overlong_fraction"
+                f"data.max_length={self.max_length} hurts {hurt} of {report.rows_read} rows "
+                f"({hurt / report.rows_read:.0%}), more than data.max_overlong_fraction={self.max_overlong_fraction:.0%}; lengths in "
+                f"tokens: {report.length_summary()}; raise data.max_length, or allow it with data.max_overlong_fraction"
             )
-        super().refuse_losses(ledger, train)
+        super().check_dropped_rows(report, train)
 
 
-def refuse_overlap(prepared: Prepared) -> None:
+def check_split_leakage(prepared: PreparedData) -> None:
     """Refuse rows that stand in both splits, by what they say, by their tokens, or by their group.
 
     Raises:
@@ -230,20 +234,20 @@ def refuse_overlap(prepared: Prepared) -> None:
             )
 
 
-def _rows(samples: Samples, name: str) -> Any:
+def _rows(samples: SampleView, name: str) -> Any:
     return np.concatenate(
         [np.empty(0, np.uint64), *(store.rows[name][rows] for store, rows in samples.parts)]
     )
 
 
-def _divide(stores: Sequence[Store], rows: I64) -> list[Part]:
+def _divide(stores: Sequence[TokenStore], rows: I64) -> list[RowSelection]:
     """Rows of several stores, counted through all of them, as parts."""
     return _select([(each, np.arange(len(each.rows))) for each in stores], rows)
 
 
-def _select(parts: Sequence[Part], chosen: I64) -> list[Part]:
+def _select(parts: Sequence[RowSelection], chosen: I64) -> list[RowSelection]:
     """Some rows of some parts, counted through all of them."""
-    out: list[Part] = []
+    out: list[RowSelection] = []
     begin = 0
     for store, rows in parts:
         inside = chosen[(chosen >= begin) & (chosen < begin + len(rows))] - begin

@@ -7,18 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from xft.data.encoding import check_text, encode_dialogs, encode_texts, shorten, shorten_prompt
-from xft.data.row_encoder import Encoded, Task, TooLong
+from xft.data.encoding.row_encoder import EncodedRow, RowEncoder, TooLong
+from xft.data.encoding.tokenize import (
+    check_text,
+    encode_conversations,
+    encode_texts,
+    truncate,
+    truncate_prompt,
+)
 from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
 from xft.types import ROLES, Conversation, Message, Messages, PreferencePair, Sample, UnpairedExample
 
-Outcome = Encoded | DataError | TooLong
+Outcome = EncodedRow | DataError | TooLong
 
 
-class Conversations(Task[Conversation]):
+class ConversationEncoder(RowEncoder[Conversation]):
     """Questions and answers; a row is one sample, in which the answers are trained."""
 
-    def accept(self, value: Any) -> Conversation:
+    def validate(self, value: Any) -> Conversation:
         """Messages, or a :class:`Conversation` of them, with an answer to learn."""
         dialog = value if isinstance(value, Conversation) else Conversation(value)
         if isinstance(dialog.messages, Iterator):
@@ -28,14 +34,14 @@ class Conversations(Task[Conversation]):
             raise DataError(f"the format gives the tools {dialog.tools!r:.60}, expected a list of objects")
         return dialog
 
-    def contents(self, value: Conversation) -> Iterable[str]:
+    def dedup_text(self, value: Conversation) -> Iterable[str]:
         """Who says what."""
-        return _said(value.messages, value.tools)
+        return _visible_text(value.messages, value.tools)
 
     def encode(self, values: Sequence[Conversation]) -> list[Outcome]:
         """Encode; cut or drop what is too long."""
         assert self.template is not None
-        results = encode_dialogs(values, self.template, self.tokenizer)
+        results = encode_conversations(values, self.template, self.tokenizer)
         return [self._fit(value, each) for value, each in zip(values, results, strict=True)]
 
     def _fit(self, dialog: Conversation, result: Sample | DataError) -> Outcome:
@@ -44,25 +50,25 @@ class Conversations(Task[Conversation]):
             return result
         length = len(result)
         if length <= self.max_length:
-            return Encoded([result], length, unknown=self.has_unknown(result.text, [result.input_ids]))
+            return EncodedRow([result], length, unknown=self.has_unknown(result.text, [result.input_ids]))
         if self.on_overlong == "truncate":
-            cut = shorten(dialog, self.template, self.tokenizer, self.max_length)
+            cut = truncate(dialog, self.template, self.tokenizer, self.max_length)
             if cut is not None:
-                return Encoded([cut], length, True, self.has_unknown(cut.text, [cut.input_ids]))
+                return EncodedRow([cut], length, True, self.has_unknown(cut.text, [cut.input_ids]))
         return TooLong(length)
 
 
-class Documents(Task[str]):
+class DocumentEncoder(RowEncoder[str]):
     """Raw text; a row is cut into chunks, in which every token is trained."""
 
-    def accept(self, value: Any) -> str:
+    def validate(self, value: Any) -> str:
         """A text that is not empty."""
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"got {value!r:.60}, expected text that is not empty")
         check_text(value)
         return value
 
-    def contents(self, value: str) -> Iterable[str]:
+    def dedup_text(self, value: str) -> Iterable[str]:
         """The text."""
         return [value]
 
@@ -71,17 +77,17 @@ class Documents(Task[str]):
         documents = encode_texts(values, self.tokenizer, self.max_length)
         return [self._count(text, chunks) for text, chunks in zip(values, documents, strict=True)]
 
-    def _count(self, text: str, chunks: list[Sample]) -> Encoded:
+    def _count(self, text: str, chunks: list[Sample]) -> EncodedRow:
         # Every token but the border is a label once; the last is the EOS that we put there.
         ids = [each.labels for each in chunks[:-1]] + [chunks[-1].labels[:-1]]
         length = sum(each.num_targets for each in chunks)
-        return Encoded(chunks, length, unknown=self.has_unknown(text, ids))
+        return EncodedRow(chunks, length, unknown=self.has_unknown(text, ids))
 
 
-class Preferences(Task[PreferencePair]):
+class PreferenceEncoder(RowEncoder[PreferencePair]):
     """Pairs of a better and a worse answer; a row is two samples, the chosen one first."""
 
-    def accept(self, value: Any) -> PreferencePair:
+    def validate(self, value: Any) -> PreferencePair:
         """A :class:`PreferencePair` whose answers differ."""
         if not isinstance(value, PreferencePair):
             raise DataError(
@@ -91,26 +97,26 @@ class Preferences(Task[PreferencePair]):
         check_pair(value)
         return value
 
-    def contents(self, value: PreferencePair) -> Iterable[str]:
+    def dedup_text(self, value: PreferencePair) -> Iterable[str]:
         """Prompt and both answers."""
-        return _compared(value)
+        return _pair_text(value)
 
-    def contradicts(self, value: PreferencePair) -> bool:
+    def scores_contradict(self, value: PreferencePair) -> bool:
         """Whether the rejected answer has the higher score."""
         return _reversed(value)
 
     def encode(self, values: Sequence[PreferencePair]) -> list[Outcome]:
         """Encode both answers, each behind the prompt."""
-        return _encode_behind(self, [(each, (each.chosen, each.rejected)) for each in values])
+        return _encode_completions(self, [(each, (each.chosen, each.rejected)) for each in values])
 
 
-class Judgements(Task[UnpairedExample | PreferencePair]):
+class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
     """Answers with a label, wanted or not; a row is one sample that knows its label.
 
     A pair is two judgements: the chosen answer is wanted, the rejected one is not.
     """
 
-    def accept(self, value: Any) -> UnpairedExample | PreferencePair:
+    def validate(self, value: Any) -> UnpairedExample | PreferencePair:
         """A :class:`UnpairedExample` answer, or a :class:`PreferencePair`."""
         if isinstance(value, PreferencePair):
             check_pair(value)
@@ -123,21 +129,21 @@ class Judgements(Task[UnpairedExample | PreferencePair]):
             )
         return value
 
-    def contents(self, value: UnpairedExample | PreferencePair) -> Iterable[str]:
+    def dedup_text(self, value: UnpairedExample | PreferencePair) -> Iterable[str]:
         """Prompt, answer and label; of a pair, prompt and both answers."""
         if isinstance(value, PreferencePair):
-            return _compared(value)
-        return (*_said(value.prompt, value.tools), str(value.label), *_said(value.answer))
+            return _pair_text(value)
+        return (*_visible_text(value.prompt, value.tools), str(value.label), *_visible_text(value.answer))
 
-    def contradicts(self, value: UnpairedExample | PreferencePair) -> bool:
+    def scores_contradict(self, value: UnpairedExample | PreferencePair) -> bool:
         """Whether a pair's rejected answer has the higher score."""
         return isinstance(value, PreferencePair) and _reversed(value)
 
     def encode(self, values: Sequence[UnpairedExample | PreferencePair]) -> list[Outcome]:
         """Encode each answer behind its prompt."""
-        results = _encode_behind(self, [(each, _answers(each)) for each in values])
+        results = _encode_completions(self, [(each, _answers(each)) for each in values])
         for value, result in zip(values, results, strict=True):
-            if isinstance(result, Encoded):
+            if isinstance(result, EncodedRow):
                 labels = (True, False) if isinstance(value, PreferencePair) else (value.label,)
                 result.samples = [
                     replace(sample, desirable=label)
@@ -150,8 +156,8 @@ def _answers(value: UnpairedExample | PreferencePair) -> tuple[Messages, ...]:
     return (value.chosen, value.rejected) if isinstance(value, PreferencePair) else (value.answer,)
 
 
-def _encode_behind(
-    task: Task[Any], values: Sequence[tuple[PreferencePair | UnpairedExample, tuple[Messages, ...]]]
+def _encode_completions(
+    task: RowEncoder[Any], values: Sequence[tuple[PreferencePair | UnpairedExample, tuple[Messages, ...]]]
 ) -> list[Outcome]:
     """Encode the answers of each row, each behind the prompt; a row fits as a whole or not at all."""
     assert task.template is not None
@@ -159,7 +165,9 @@ def _encode_behind(
         [Conversation([*value.prompt, *answer], value.tools) for answer in answers]
         for value, answers in values
     ]
-    encoded = iter(encode_dialogs([each for row in rows for each in row], task.template, task.tokenizer))
+    encoded = iter(
+        encode_conversations([each for row in rows for each in row], task.template, task.tokenizer)
+    )
     outcomes: list[Outcome] = []
     for (value, _), dialogs in zip(values, rows, strict=True):
         results = [next(encoded) for _ in dialogs]
@@ -171,7 +179,9 @@ def _encode_behind(
     return outcomes
 
 
-def _fit(task: Task[Any], dialogs: Sequence[Conversation], turns: int, samples: list[Sample]) -> Outcome:
+def _fit(
+    task: RowEncoder[Any], dialogs: Sequence[Conversation], turns: int, samples: list[Sample]
+) -> Outcome:
     """The samples of a row where they fit, or with a shorter prompt where that is allowed."""
     assert task.template is not None
     if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
@@ -183,12 +193,12 @@ def _fit(task: Task[Any], dialogs: Sequence[Conversation], turns: int, samples: 
     if cut:
         if task.on_overlong != "truncate":
             return TooLong(length)
-        shorter = shorten_prompt(dialogs, turns, task.template, task.tokenizer, task.max_length)
+        shorter = truncate_prompt(dialogs, turns, task.template, task.tokenizer, task.max_length)
         if shorter is None:
             return TooLong(length)
         samples = shorter
     unknown = any(task.has_unknown(each.text, [each.input_ids]) for each in samples)
-    return Encoded(samples, length, cut, unknown)
+    return EncodedRow(samples, length, cut, unknown)
 
 
 def check_pair(pair: PreferencePair) -> None:
@@ -199,7 +209,7 @@ def check_pair(pair: PreferencePair) -> None:
     """
     for answer in (pair.chosen, pair.rejected):
         check_turns([*pair.prompt, *answer])
-    if _key(pair.chosen) == _key(pair.rejected):
+    if _answer_key(pair.chosen) == _answer_key(pair.rejected):
         raise IdenticalAnswersError(
             "the chosen and the rejected answer are the same, so nothing is preferred"
         )
@@ -238,13 +248,13 @@ def _reversed(pair: PreferencePair) -> bool:
     return pair.scores is not None and pair.scores[0] < pair.scores[1]
 
 
-def _compared(pair: PreferencePair) -> Iterator[str]:
-    yield from _said(pair.prompt, pair.tools)
-    yield from ("chosen", *_said(pair.chosen))
-    yield from ("rejected", *_said(pair.rejected))
+def _pair_text(pair: PreferencePair) -> Iterator[str]:
+    yield from _visible_text(pair.prompt, pair.tools)
+    yield from ("chosen", *_visible_text(pair.chosen))
+    yield from ("rejected", *_visible_text(pair.rejected))
 
 
-def _said(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
+def _visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
     for tool in tools:
         yield repr(tool)
     for each in messages:
@@ -259,5 +269,5 @@ def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else [None]
 
 
-def _key(messages: Messages) -> list[tuple[Any, ...]]:
+def _answer_key(messages: Messages) -> list[tuple[Any, ...]]:
     return [(each.role, each.content.strip(), each.reasoning, each.tool_calls) for each in messages]

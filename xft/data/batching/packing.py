@@ -9,11 +9,11 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
-def pack(lengths: Sequence[int], capacity: int, order: Sequence[int] | None = None) -> list[list[int]]:
+def pack(lengths: Sequence[int], max_seq_len: int, order: Sequence[int] | None = None) -> list[list[int]]:
     """Pack samples into rows.
 
     Args:
-        lengths: tokens of each sample, none longer than ``capacity``.
+        lengths: tokens of each sample, none longer than ``max_seq_len``.
         capacity: tokens that a row can hold.
         order: the order in which samples of equal length are taken; theirs by default. Shuffling
             it changes who shares a row with whom, and never the number of rows.
@@ -22,12 +22,12 @@ def pack(lengths: Sequence[int], capacity: int, order: Sequence[int] | None = No
         Rows of sample indices.
 
     Raises:
-        ValueError: a sample is longer than ``capacity``.
+        ValueError: a sample is longer than ``max_seq_len``.
     """
     indices = list(order) if order is not None else list(range(len(lengths)))
     indices.sort(key=lambda index: -lengths[index])
-    if indices and lengths[indices[0]] > capacity:
-        raise ValueError(f"a sample of {lengths[indices[0]]} tokens does not fit into {capacity}")
+    if indices and lengths[indices[0]] > max_seq_len:
+        raise ValueError(f"a sample of {lengths[indices[0]]} tokens does not fit into {max_seq_len}")
     rows: list[list[int]] = []
     # Rows by the room that they have left, and the sorted list of rooms that occur.
     by_room: dict[int, list[int]] = {}
@@ -43,7 +43,7 @@ def pack(lengths: Sequence[int], capacity: int, order: Sequence[int] | None = No
                 del rooms[at]
             rows[row].append(index)
         else:
-            room, row = capacity, len(rows)
+            room, row = max_seq_len, len(rows)
             rows.append([index])
         left = room - need
         if left not in by_room:
@@ -53,17 +53,19 @@ def pack(lengths: Sequence[int], capacity: int, order: Sequence[int] | None = No
     return rows
 
 
-def fill(lengths: Sequence[int], rows: Sequence[Sequence[int]], capacity: int) -> float:
+def packing_efficiency(lengths: Sequence[int], rows: Sequence[Sequence[int]], max_seq_len: int) -> float:
     """The share of all places in ``rows`` that a token stands in."""
     if not rows:
         return 0.0
-    return sum(lengths[index] for row in rows for index in row) / (len(rows) * capacity)
+    return sum(lengths[index] for row in rows for index in row) / (len(rows) * max_seq_len)
 
 
-def describe(lengths: Sequence[int], rows: Sequence[Sequence[int]], capacity: int) -> dict[str, float]:
-    """What a report says of packing: ``capacity`` in tokens, ``rows``, and ``fill``, a share."""
+def packing_stats(
+    lengths: Sequence[int], rows: Sequence[Sequence[int]], max_seq_len: int
+) -> dict[str, float]:
+    """What a report says of packing: ``max_seq_len`` in tokens, ``rows``, and ``packing_efficiency``, a share."""
     return {
-        "capacity": capacity,
+        "capacity": max_seq_len,
         "rows": len(rows),
-        "fill": round(fill(lengths, rows, capacity), 4),
+        "fill": round(packing_efficiency(lengths, rows, max_seq_len), 4),
     }

@@ -1,0 +1,1 @@
+"""Batches: which samples form a batch, and how they are laid out."""

@@ -1,0 +1,1 @@
+"""Config sections of data: one class for each kind of example, and mixtures of them."""

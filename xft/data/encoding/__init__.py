@@ -1,0 +1,1 @@
+"""Encoding: a row becomes samples of token ids and labels."""

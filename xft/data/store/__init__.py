@@ -1,0 +1,1 @@
+"""Encoded samples on disk: the store, and the cache of stores."""

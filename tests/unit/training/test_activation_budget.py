@@ -48,7 +48,7 @@ def _fit(monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: Any 
     """How many layers are made again with so much memory beside the state, and what is said."""
     trained = sum(each.numel() for each in loaded.model.parameters())
     monkeypatch.setattr(activation_budget, "available_bytes", lambda _: room + STATE * trained)
-    monkeypatch.setattr(activation_budget, "most_for", lambda *_: 0)
+    monkeypatch.setattr(activation_budget, "device_limit", lambda *_: 0)
     monkeypatch.setattr(activation_budget, "FIXED", 0)
     rows = _Rows(300, 20, 500)
     plan: Any = SimpleNamespace(

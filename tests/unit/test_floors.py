@@ -1,7 +1,7 @@
 """Imports go down only: the rooms, their floors, and the one home of each foreign library."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import dedent
 
@@ -141,3 +141,75 @@ def test_what_is_allowed_passes() -> None:
     assert trespasses("from transformers import AutoModel\nimport peft", "xft/models/loading.py") == []
     assert trespasses("from xft.cli import main", "tools/train.py") == []
     assert trespasses("from xft.types import Row", "xft/utils/paths.py") == []
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the modules that each module imports, inside functions too, but not for typing alone.
+
+    Args:
+        sources: source text by file name, given relative to the root.
+    """
+    modules = {module_of(name): name for name in sources}
+    graph: dict[str, set[str]] = {}
+    for module, name in modules.items():
+        runtime = ast.unparse(_WithoutTypeChecking().visit(ast.parse(sources[name])))
+        targets = {
+            target if target in modules else target.rpartition(".")[0]
+            for _, target in imports(runtime, name)
+        }
+        graph[module] = targets & modules.keys() - {module}
+    return graph
+
+
+def module_of(name: str) -> str:
+    """Return the dotted name of a file: ``xft/data/__init__.py`` is ``xft.data``."""
+    return ".".join(Path(name).with_suffix("").parts).removesuffix(".__init__")
+
+
+class _WithoutTypeChecking(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        return node if "TYPE_CHECKING" not in ast.unparse(node.test) else (node.orelse or ast.Pass())
+
+
+def import_cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return all sets of modules that import each other, directly or through others."""
+    reachable = {module: set(targets) for module, targets in graph.items()}
+    for middle in graph:
+        for targets in reachable.values():
+            if middle in targets:
+                targets.update(reachable[middle])
+    cycles = {
+        tuple(sorted(other for other in targets if module in reachable[other]))
+        for module, targets in reachable.items()
+        if module in targets
+    }
+    return [list(cycle) for cycle in sorted(cycles)]
+
+
+def test_modules_have_no_import_cycle() -> None:
+    sources = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
+    assert import_cycles(import_graph(sources)) == []
+
+
+CYCLE = {
+    "xft/a/__init__.py": "from xft.a.one import f",
+    "xft/a/one.py": "from xft.a import two",
+    "xft/a/two.py": "def g():\n    from .three import h",
+    "xft/a/three.py": "from . import one",
+    "xft/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import xft.c",
+    "xft/c.py": "import xft.b\nfrom xft.a import f",
+}
+
+
+def test_import_cycles_through_functions_and_packages_are_found() -> None:
+    assert import_cycles(import_graph(CYCLE)) == [["xft.a.one", "xft.a.three", "xft.a.two"]]
+
+
+def test_import_cycles_ignores_imports_for_typing_and_chains() -> None:
+    assert import_cycles(import_graph({**CYCLE, "xft/a/three.py": ""})) == []
+
+
+def test_import_cycles_import_of_the_own_package_is_found() -> None:
+    sources = {"xft/a/__init__.py": "from xft.a.one import f", "xft/a/one.py": "from xft.a import f"}
+    assert import_cycles(import_graph(sources)) == [["xft.a", "xft.a.one"]]

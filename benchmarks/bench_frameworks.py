@@ -36,7 +36,7 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
             watch.end_step(total=seen[0], tokens=seen[0], targets=seen[1])
 
         def after_train(self, runner: Any) -> None:
-            finish(runner.bare_model)
+            finish(runner.unwrapped_model)
 
     module: Any = ModuleType("benchmark_clock")
     module.Clock = Clock

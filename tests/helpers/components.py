@@ -28,7 +28,7 @@ def blow(model, batch, token, kind):
 
 class Watch(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        kept = runner.bare_model.named_parameters()
+        kept = runner.unwrapped_model.named_parameters()
         weights.append({name: each.detach().clone() for name, each in kept if each.requires_grad})
 """
 

@@ -53,7 +53,7 @@ class Runner(RunnerBase):
         template: BoundTemplate | None,
         questions: Sequence[Question],
         val_samples: Sequence[Sample],
-        note: ModelMetadata,
+        model_metadata: ModelMetadata,
         model: TrainingModel,
     ) -> None:
         self.tokenizer = tokenizer
@@ -63,21 +63,21 @@ class Runner(RunnerBase):
         self.loggers: list[Logger] = []
         self.state: dict[str, Any] = {}
         self.resume_state: ResumeState | None = None
-        self.note = note
+        self.model_metadata = model_metadata
         self.cleanup = ExitStack()
         self._cached_static_files: dict[str, bytes] | None = None
         super().__init__(model=model, strategy=strategy, hooks=list(hooks.values()), config=config)
         self.checkpointer = Checkpointer(
-            directory.checkpoints_dir(self.work_folder), strategy, self._static_files, self.flush_loggers
+            directory.checkpoints_dir(self.run_dir), strategy, self._static_files, self.flush_loggers
         )
 
     @property
-    def work_folder(self) -> Path:
+    def run_dir(self) -> Path:
         """The run folder."""
         return Path(self.work_dir)
 
     @property
-    def bare_model(self) -> nn.Module:
+    def unwrapped_model(self) -> nn.Module:
         """The transformers or peft model inside all wrappers."""
         return unwrap(self.strategy.model).model
 
@@ -200,7 +200,9 @@ class Runner(RunnerBase):
         if self._cached_static_files is None:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                self.write_artifact(folder, state_dict=model_weights.shape_placeholders(self.bare_model))
+                self.write_artifact(
+                    folder, state_dict=model_weights.shape_placeholders(self.unwrapped_model)
+                )
                 self._cached_static_files = {
                     file.relative_to(folder).as_posix(): file.read_bytes()
                     for file in folder.rglob("*")
@@ -220,14 +222,14 @@ class Runner(RunnerBase):
         Returns:
             The folder and the result of ``verify``.
         """
-        final = self.work_folder / "final"
-        temporary = Path(tempfile.mkdtemp(dir=self.work_folder, prefix=".final-"))
+        final = self.run_dir / "final"
+        temporary = Path(tempfile.mkdtemp(dir=self.run_dir, prefix=".final-"))
         temporary.chmod(0o755)
         try:
             if weights is None:
                 self.write_artifact(temporary)
             else:
-                model_weights.weights_writer(self.bare_model)(weights, temporary)
+                model_weights.weights_writer(self.unwrapped_model)(weights, temporary)
                 snapshot.write_static_files(self._static_files(), temporary)
             result = verify(temporary)
             for path in (*temporary.rglob("*"), temporary):
@@ -239,4 +241,11 @@ class Runner(RunnerBase):
 
     def write_artifact(self, folder: Path, **options: Any) -> None:
         """Write the model in the format of peft or transformers; options are for ``save_pretrained``."""
-        save_model(cast(Any, self.bare_model), self.tokenizer, self.template, self.note, folder, **options)
+        save_model(
+            cast(Any, self.unwrapped_model),
+            self.tokenizer,
+            self.template,
+            self.model_metadata,
+            folder,
+            **options,
+        )

@@ -100,7 +100,7 @@ class Parts:
             template=self.template,
             questions=self.questions,
             val_samples=prepared.val,
-            note=_note(recipe, loaded),
+            model_metadata=_model_metadata(recipe, loaded),
             model=model,
         )
         loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.max_grad_norm, collator)
@@ -188,7 +188,7 @@ def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
     return recipe.data.packing
 
 
-def _note(recipe: Recipe, loaded: LoadedModel) -> ModelMetadata:
+def _model_metadata(recipe: Recipe, loaded: LoadedModel) -> ModelMetadata:
     model = recipe.model
     weights = str(loaded.base.dtype).removeprefix("torch.")
     quantization = recipe.quantization

@@ -203,7 +203,7 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         )
         console.info("")
         console.info(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
-        if (page := report_of(runner.work_folder)) is not None:
+        if (page := report_of(runner.run_dir)) is not None:
             console.info(f"look at it:   {_short(page)}")
         for line in _what_next(runner):
             console.info(line)
@@ -211,7 +211,7 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
 
 
 def _what_next(runner: Runner) -> list[str]:
-    run, model = shlex.quote(_short(runner.work_folder)), runner.bare_model
+    run, model = shlex.quote(_short(runner.run_dir)), runner.unwrapped_model
     merge = " --merge" if hasattr(model, "peft_config") else ""
     export = f"export it:    python tools/convert.py {run} OUT{merge}"
     if is_reward_model(model):

@@ -19,12 +19,12 @@ from xft.checkpoint.writer import AsyncCheckpointWriter, SaveResult
 from xft.errors import CheckpointError, ConfigError
 from xft.models import TrainingModel
 from xft.objectives import next_token
-from xft.strategies import SingleDevice
+from xft.strategies import SingleDevice, SingleDeviceConfig
 
 
 def make_strategy(folder: Path, seed: int = 0) -> SingleDevice:
     """A prepared strategy with a tiny model of random weights."""
-    strategy = SingleDevice(str(folder), seed, device="cpu")
+    strategy = SingleDeviceConfig(device="cpu").build(str(folder), seed)
     model = TrainingModel(AutoModelForCausalLM.from_config(tiny_config("llama", 50)), next_token)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))

@@ -30,7 +30,7 @@ def _runner(model: nn.Module | None = None, steps: int = 100, rate: float = 1.0)
         ),
         rows=lambda: ["rows.jsonl:7"],
     )
-    return SimpleNamespace(state={}, bare_model=model or nn.Linear(4, 4), train_loop=loop)
+    return SimpleNamespace(state={}, unwrapped_model=model or nn.Linear(4, 4), train_loop=loop)
 
 
 def _begin(runner: Any, **options: Any) -> TrainingHealthHook:

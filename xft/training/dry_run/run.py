@@ -102,7 +102,9 @@ class Rehearsal:
         )
         console.info("")
         console.info("trying the longest batch: forward, backward, optimizer")
-        costs.measure_state(runner.bare_model, lambda: self._steps(loop, prepared, costs), runner.strategy)
+        costs.measure_state(
+            runner.unwrapped_model, lambda: self._steps(loop, prepared, costs), runner.strategy
+        )
         self._validation(runner, loop, prepared, costs)
         self._questions(runner)
         self._save(runner, costs)

@@ -37,7 +37,7 @@ class ProgressHook(PeriodicHook):
         if self._drawn:
             loop = runner.train_loop
             epochs = loop.plan.num_steps / loop.plan.batches.steps_per_epoch
-            view = progress_display.ProgressDisplay(runner.work_folder.name, loop.plan.num_steps, epochs)
+            view = progress_display.ProgressDisplay(runner.run_dir.name, loop.plan.num_steps, epochs)
             runner.loggers.append(view)
             runner.cleanup.enter_context(view)
 

@@ -72,7 +72,7 @@ class SampleGenerationHook(PeriodicHook):
 
     def answers(self, runner: Any) -> list[Asked]:
         """Ask all questions, and keep nothing."""
-        together, model = runner.strategy.together, runner.bare_model
+        together, model = runner.strategy.together, runner.unwrapped_model
         # A new adapter that adds zero gives the answers of the model below it, which takes a fifth less time.
         base = runner.train_loop.step == 0 and not together and is_identity_adapter(model)
         generator = TextGenerator(model, runner.tokenizer, runner.template, together, base)

@@ -80,7 +80,7 @@ class TrainingHealthHook(Hook):
         Raises:
             TrainingError: nothing is.
         """
-        model, loop = runner.bare_model, runner.train_loop
+        model, loop = runner.unwrapped_model, runner.train_loop
         if not any(each.requires_grad for each in model.parameters()):
             raise TrainingError("no weight is trained; give the model an adapter, or set adapter=None")
         if loop.step == 0:

@@ -59,7 +59,7 @@ class VerifyHook(Hook):
         self._copy: Path | None = None
         self._tolerance = 0.0
         if runner.strategy.rank == 0:
-            for left in runner.work_folder.glob(f"{PREFIX}*"):  # by a run that was killed
+            for left in runner.run_dir.glob(f"{PREFIX}*"):  # by a run that was killed
                 shutil.rmtree(left, ignore_errors=True)
         runner.cleanup.callback(self._end)
 
@@ -120,9 +120,9 @@ class VerifyHook(Hook):
             self._say(check_result(found, expected, self._name, require_nonzero=False))
             return
         # Beside a training, which may need more memory in a later step, a second model needs more room.
-        where = verification_device(runner.bare_model, device, headroom=2.0)
+        where = verification_device(runner.unwrapped_model, device, headroom=2.0)
         self._tolerance = logit_tolerance(where, device)
-        self._copy = link(folder, runner.work_folder)
+        self._copy = link(folder, runner.run_dir)
         self._process = VerifySubprocess(make_request(self._copy, expected, where, trusts))
 
     def _hear(self) -> None:
@@ -163,7 +163,7 @@ class VerifyHook(Hook):
 def expect_live(runner: Any) -> ReferenceOutputs:
     """What the model gives as it is now. All ranks must call it where they share weights out."""
     strategy = runner.strategy
-    return reference_outputs(runner.bare_model, runner.tokenizer, runner.template, strategy.gathered)
+    return reference_outputs(runner.unwrapped_model, runner.tokenizer, runner.template, strategy.gathered)
 
 
 def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Comparison:
@@ -184,7 +184,7 @@ def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Compa
     try:
         comparison = verify_saved_model(
             folder,
-            runner.bare_model,
+            runner.unwrapped_model,
             runner.tokenizer,
             runner.template,
             runner.strategy.device,

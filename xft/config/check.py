@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from xft.config import foreign_keys
+from xft.config import foreign_keys, foreign_names
 from xft.config.overrides import NAMED_COLLECTIONS
 from xft.config.signatures import (
     Component,
@@ -105,7 +105,9 @@ def _check_component(
         target = resolve(key, name)
         signature_of(target)
     except (ConfigError, ValueError) as error:
-        yield ConfigError(f"{path}.type: {error}", key=f"{path}.type", got=name)
+        fix = foreign_names.advice(key, name)
+        message = f"{path}.type: unknown name {name!r}; {fix}" if fix else f"{path}.type: {error}"
+        yield ConfigError(message, key=f"{path}.type", got=name, fix=fix)
         return
     partial = key in PARTIAL_KEYS or not inspect.isclass(target)
     yield from _bind(path, spec, target, partial)

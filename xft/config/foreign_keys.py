@@ -24,17 +24,9 @@ _XFT = {
     "model.adapter.rslora": "adapter.use_rslora",
     "model.adapter.dora": "adapter.use_dora",
     "model.adapter.lr_ratio": "adapter.loraplus_lr_ratio",
-    "adapter.alpha": "adapter.lora_alpha",
-    "adapter.dropout": "adapter.lora_dropout",
-    "adapter.init": "adapter.init_lora_weights",
-    "adapter.rslora": "adapter.use_rslora",
-    "adapter.dora": "adapter.use_dora",
-    "adapter.lr_ratio": "adapter.loraplus_lr_ratio",
     "model.quantization": "quantization",
     "model.quantization.double": "quantization.double_quant",
     "model.quantization.storage": "quantization.quant_storage",
-    "quantization.double": "quantization.double_quant",
-    "quantization.storage": "quantization.quant_storage",
     "data.val": "data.val_split",
     "data.over_length": "data.on_overlong",
     "data.invalid": "data.on_invalid",
@@ -74,7 +66,6 @@ _XTUNER = {
     "prompt_template": "template",
     "dataset_map_fn": "data.format",
     "train_dataset": "data",
-    "alpaca_en_path": "data.path",
     "data_files": "data.path",
     "batch_size": "training.micro_batch_size",
     "accumulative_counts": "training.gradient_accumulation_steps",
@@ -202,7 +193,6 @@ _LLAMA_FACTORY = {
     "eval_dataset": "data.val_split",
     "cutoff_len": "data.max_length",
     "val_size": "data.val_split",
-    "max_samples": "data.path",
     "neat_packing": "data.packing",
     "streaming": "data.streaming",
     "overwrite_cache": "data.cache_dir",
@@ -248,7 +238,6 @@ _AXOLOTL = {
     "eval_batch_size": "hooks.validation.batch_size",
     "context_parallel_size": "strategy.sequence_parallel_size",
     "sequence_parallel_degree": "strategy.sequence_parallel_size",
-    "loss_watchdog_threshold": "hooks.training_health.loss_spike_factor",
     "wandb_project": "loggers.wandb.project",
     "wandb_name": "loggers.wandb.name",
     "wandb_entity": "loggers.wandb.entity",
@@ -260,8 +249,14 @@ _UNSLOTH = {
     "use_gradient_checkpointing": "model.gradient_checkpointing",
     "full_finetuning": "adapter",
     "random_state": "seed",
-    "embedding_learning_rate": "optimizer.lr",
 }
+
+_MOVED = {
+    old.removeprefix("model."): new
+    for old, new in _XFT.items()
+    if old.startswith("model.") and old.count(".") == 2
+}
+"""Keys of ``model.adapter`` and ``model.quantization`` in a config that has only moved the sections."""
 
 FOREIGN_KEYS: dict[str, str] = {
     **_UNSLOTH,
@@ -272,6 +267,7 @@ FOREIGN_KEYS: dict[str, str] = {
     **_TRANSFORMERS,
     **_XTUNER,
     **_XFT,
+    **_MOVED,
 }
 """Key of another tool, or earlier path in xft, to its place in a config."""
 

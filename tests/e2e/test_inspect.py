@@ -87,7 +87,7 @@ def test_report_says_which_rows_do_not_fit_and_where_they_are(
     assert "2 dropped: does not fit the format" in printed
     assert f"{rows}:25: field output" in printed
     assert f"{rows}:26" in printed
-    match = re.search(r"all of them, with their reasons: (.+)", printed)
+    match = re.search(r"full list with reasons: (.+)", printed)
     assert match is not None
     kept = [json.loads(line) for line in Path(match[1]).read_text(encoding="utf-8").splitlines()]
     assert [each["line"] for each in kept] == [25, 26]
@@ -115,10 +115,10 @@ def test_page_is_written_and_holds_what_json_gives(
     shown = json.loads(match[1])["embedded"]["train"]
     assert len(shown) == len(wanted) > 20
     for item, each in zip(shown, wanted, strict=True):
-        runs = item["sides"][0]["runs"]
-        assert [token for _, _, ids in runs for token in ids] == each["input_ids"]
-        assert [token if mark & 1 else -100 for mark, _, ids in runs for token in ids] == each["labels"]
-        assert "".join(text for _, text, _ in runs) == each["text"]
+        spans = item["sides"][0]["spans"]
+        assert [token for _, _, ids in spans for token in ids] == each["input_ids"]
+        assert [token if flags & 1 else -100 for flags, _, ids in spans for token in ids] == each["labels"]
+        assert "".join(text for _, text, _ in spans) == each["text"]
 
 
 def test_page_is_refused_before_data_is_prepared(
@@ -128,7 +128,7 @@ def test_page_is_refused_before_data_is_prepared(
     before = rows.read_bytes()
     rows_missing = ["--cfg-options", "data.path=not_there.jsonl"]
     assert main(["inspect-data", str(tiny_run), "--html", str(rows), *rows_missing]) == 2
-    assert "is not a page of inspect-data" in capsys.readouterr().err
+    assert "expected a new file, or a page of xft inspect-data" in capsys.readouterr().err
     assert rows.read_bytes() == before
 
 
@@ -137,5 +137,5 @@ def test_packing_is_reported_as_training_reports_it(
 ) -> None:
     found = json.loads((finished_run / "data_report.json").read_text(encoding="utf-8"))["packing"]
     assert main(["prepare-data", str(finished_run.parent / "tiny.py")]) == 0
-    line = f"packed into {found['rows']} rows of {found['capacity']} tokens, {found['fill']:.1%} full"
+    line = f"packed into {found['rows']} rows of {found['capacity']} tokens, {found['fill']:.1%} filled"
     assert line in capsys.readouterr().out.splitlines()

@@ -60,4 +60,4 @@ def test_report_and_compare_by_command(
     assert main(["compare", str(finished_run), str(finished_run), "--out", str(both)]) == 0
     assert "2 runs" in both.read_text(encoding="utf-8")
     assert main(["report", str(tmp_path)]) == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "expected a run folder" in capsys.readouterr().err

@@ -140,7 +140,12 @@ def test_too_short_a_length_says_the_true_cause(
         "--cfg-options",
         "data.max_length=40",
     ]
-    _fails(arguments, capsys, 3, ["data.max_length=40 hurts 24 of 24 rows", "p95", "raise data.max_length"])
+    _fails(
+        arguments,
+        capsys,
+        3,
+        ["data.max_length=40 truncates or drops 24 of 24 rows", "p95", "Raise data.max_length"],
+    )
 
 
 def test_a_quarantine_counts_and_keeps_what_does_not_fit(tiny_run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prepare a source: read it, encode it, in parallel where there is much of it, into a store."""
+"""Prepare a source: read and encode its rows into a store, in several processes if it is large."""
 
 import gc
 import json
@@ -27,208 +27,223 @@ from xft.utils import console
 _CHUNK_ROWS = 1000
 _CHUNK_BYTES = 1 << 20
 _SMALL = 4 << 20
-"""Bytes below which a source is prepared in this process: starting others would take longer."""
+"""Bytes below which a source is prepared in this process: starting workers would take longer."""
 _EXAMPLES = 20
 
 
 @dataclass(frozen=True)
 class PrepareSpec:
-    """What is to be prepared, and how.
+    """One source, and how to read it.
 
     Attributes:
         location: the source.
-        split: of a hub data set.
-        streaming: read a hub data set as a stream, without downloading all of it first.
-        seed: chooses the rows of ``path#500``.
-        workers: processes; ``None`` takes one a core.
-        cache: the folder of the stores.
+        split: split of a hub dataset.
+        streaming: stream a hub dataset instead of downloading it first.
+        seed: selects the rows of ``path#500``.
+        num_workers: processes; default: one per core.
+        cache_dir: folder of the stores.
     """
 
     location: Location
     split: str
     streaming: bool
     seed: int
-    workers: int | None
-    cache: Path
+    num_workers: int | None
+    cache_dir: Path
 
 
-def prepare(order: PrepareSpec, task: RowEncoder[Any]) -> TokenStore:
-    """The store of a source: out of the cache, or made now.
+def prepare(spec: PrepareSpec, encoder: RowEncoder[Any]) -> TokenStore:
+    """Return the store of a source, from the cache or built now.
 
     Raises:
         DataError: a row does not fit, or the source cannot be read.
     """
 
-    def make(folder: Path) -> None:
-        _write(order, task, folder)
-
-    return get_or_build(order.cache, _key(order, task), make)
+    return get_or_build(spec.cache_dir, _key(spec, encoder), lambda folder: _write(spec, encoder, folder))
 
 
-def _key(order: PrepareSpec, task: RowEncoder[Any]) -> str:
-    template = task.template
-    # A template that writes the day makes other texts tomorrow.
+def _key(spec: PrepareSpec, encoder: RowEncoder[Any]) -> str:
+    template, options = encoder.template, encoder.options
+    # A template that inserts the date renders other text tomorrow.
     day = time.strftime("%Y-%m-%d") if getattr(template, "dated", False) else None
     return cache_key(
         [
-            # A store remembers where its rows came from, so the place counts beside the content.
-            [str(each) for each in order.location.files],
-            fingerprint(order.location, order.split),
-            (order.location.rows, order.seed, order.streaming),
-            callable_fingerprint(task.format),
-            tokenizer_fingerprint(task.tokenizer),
+            # A store keeps the origin of its rows, so paths count as well as content.
+            [str(file) for file in spec.location.files],
+            fingerprint(spec.location, spec.split),
+            (spec.location.rows, spec.seed, spec.streaming),
+            callable_fingerprint(options.format),
+            tokenizer_fingerprint(encoder.tokenizer),
             None if template is None else (template.source, day),
-            (type(task).__name__, task.max_length, task.on_overlong, task.on_invalid, task.group_by),
+            (
+                type(encoder).__name__,
+                options.max_length,
+                options.on_overlong,
+                options.on_invalid,
+                options.group_by,
+            ),
         ]
     )
 
 
-def _write(order: PrepareSpec, task: RowEncoder[Any], folder: Path) -> None:
-    begun = time.perf_counter()
-    states = _states(order.location)
-    reading = Reading(order.location, order.split, order.seed, order.streaming)
+def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
+    begin = time.perf_counter()
+    states = _file_states(spec.location)
+    reading = Reading(spec.location, spec.split, spec.seed, spec.streaming)
     writer = StoreWriter(folder)
-    read, cut, specials, unknown, contradicted, aside = 0, 0, 0, 0, 0, 0
+    counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     too_long: list[int] = []
     examples: list[dict[str, Any]] = []
     with (folder / "quarantine.jsonl").open("wb") as quarantine:
-        for chunk in _chunks(order, task, reading):
+        for chunk in _encode(spec, encoder, reading):
             writer.append(chunk.rows, chunk.samples, chunk.tokens, chunk.files)
-            read, cut, specials = read + chunk.read, cut + chunk.cut, specials + chunk.with_specials
+            counts["read"] += chunk.read
+            counts["truncated"] += chunk.truncated
+            counts["with_specials"] += chunk.with_specials
+            counts["with_unknown"] += chunk.with_unknown
+            counts["contradicted"] += chunk.contradicted
+            counts["quarantined"] += len(chunk.quarantined)
             dropped += chunk.dropped
-            unknown += chunk.with_unknown
-            contradicted += chunk.contradicted
             too_long += chunk.too_long
-            aside += len(chunk.quarantined)
-            for each in chunk.quarantined:
-                line = json.dumps(each, ensure_ascii=False, default=str) + "\n"
+            for entry in chunk.quarantined:
+                line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
                 quarantine.write(line.encode("utf-8", "backslashreplace"))
                 if len(examples) < _EXAMPLES:
-                    examples.append({key: value for key, value in each.items() if key != "row"})
-    if not read:
-        raise DataError(
-            f"{order.location.name}: no rows; expected at least 2, one to train on and one to validate on"
-        )
-    if order.location.rows is None:
-        assert read == reading.available, f"{reading.available} rows in the source, {read} prepared"
-    if _states(order.location) != states:
-        raise DataError(f"{order.location.name}: was changed while it was read; start again")
+                    examples.append({key: value for key, value in entry.items() if key != "row"})
+    _check_complete(spec, reading, counts["read"], states)
     stats = {
         "rows_available": reading.available,
-        "rows_read": read,
+        "rows_read": counts["read"],
         "rows_dropped": dict(dropped),
-        "rows_cut": cut,
-        "rows_with_special_tokens": specials,
-        "rows_with_unknown_characters": unknown,
-        "rows_chosen_scored_lower": contradicted,
-        "quarantined": aside,
+        "rows_truncated": counts["truncated"],
+        "rows_with_special_tokens": counts["with_specials"],
+        "rows_with_unknown_characters": counts["with_unknown"],
+        "rows_chosen_scored_lower": counts["contradicted"],
+        "quarantined": counts["quarantined"],
         "quarantine_examples": examples,
         "near_duplicates": 0,
         "near_examples": [],
     }
     writer.close(stats, too_long)
     near = near_duplicates(TokenStore(folder))
-    stats |= {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]}
-    writer.write_stats(stats)
-    seconds = time.perf_counter() - begun
+    writer.write_stats(stats | {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]})
+    seconds = time.perf_counter() - begin
     if seconds > 5:
-        console.info(f"data      prepared {read:,} rows of {order.location.name} in {seconds:.0f} s")
+        console.info(
+            f"data      prepared {counts['read']:,} rows of {spec.location.name} in {seconds:.0f} s"
+        )
 
 
-def _states(location: Location) -> list[tuple[int, int]]:
-    """Size and time of change of each file."""
-    return [(each.stat().st_size, each.stat().st_mtime_ns) for each in location.files]
+def _check_complete(spec: PrepareSpec, reading: Reading, read: int, states: list[tuple[int, int]]) -> None:
+    """Check that the source has rows, that all were encoded, and that no file changed meanwhile."""
+    name = spec.location.name
+    if not read:
+        raise DataError(
+            f"{name}: no rows; expected at least 2, one to train on and one to validate on",
+            key="data.path",
+            got=name,
+        )
+    if spec.location.rows is None:
+        assert read == reading.available, f"{reading.available} rows in the source, {read} prepared"
+    if _file_states(spec.location) != states:
+        raise DataError(f"{name}: was changed while it was read. Start again", key="data.path", got=name)
 
 
-def _chunks(order: PrepareSpec, task: RowEncoder[Any], reading: Reading) -> Iterator[EncodedChunk]:
-    """The chunks of a source, in its order, whatever order they are finished in."""
-    size = order.location.size
-    workers = order.workers or _cores()
-    portions = _chunk_records(reading)
-    if workers < 2 or (size is not None and size < _SMALL):
-        yield from map(task, portions)
+def _file_states(location: Location) -> list[tuple[int, int]]:
+    """Return size and modification time of each file."""
+    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in location.files]
+
+
+def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: Reading) -> Iterator[EncodedChunk]:
+    """Yield the encoded chunks of a source in its order, even if they finish in another."""
+    size = spec.location.size
+    num_workers = spec.num_workers or _available_cpus()
+    chunks = _chunk_records(reading)
+    if num_workers < 2 or (size is not None and size < _SMALL):
+        yield from map(encoder, chunks)
         return
     with tqdm(
         total=size,
         unit="B",
         unit_scale=True,
-        desc=f"preparing {order.location.name}",
+        desc=f"preparing {spec.location.name}",
         disable=None,
         leave=False,
     ) as bar:
-        for chunk in _in_processes(task, portions, workers):
+        for chunk in _encode_in_processes(encoder, chunks, num_workers):
             yield chunk
             bar.update(reading.bytes_read - bar.n)
 
 
-def _cores() -> int:
-    """Cores that this process may use; not every platform can say."""
+def _available_cpus() -> int:
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chunk_records(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Records in portions of bounded length and size."""
-    portion: list[Record] = []
+    """Group records into chunks of bounded length and size."""
+    chunk: list[Record] = []
     size = 0
     for record in records:
-        portion.append(record)
+        chunk.append(record)
         size += len(record[1]) if isinstance(record[1], bytes) else 1000
-        if len(portion) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+        if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 class _WorkerState:
-    """The task of a worker process: it is handed over once, not with every portion."""
+    """The encoder of a worker process, sent once instead of with every chunk."""
 
-    task: RowEncoder[Any]
+    encoder: RowEncoder[Any]
 
 
-def _init_worker(task: RowEncoder[Any]) -> None:
-    # What the parent has loaded is not looked through for garbage again and again.
+def _init_worker(encoder: RowEncoder[Any]) -> None:
+    # Keep the garbage collector from scanning the objects of the parent again and again.
     gc.freeze()
-    _WorkerState.task = task
+    _WorkerState.encoder = encoder
     parent = os.getppid()
 
-    def leave_with_the_parent() -> None:
-        # A parent that was killed can no longer say that the work is over.
+    def exit_with_parent() -> None:
+        # A killed parent cannot shut its workers down.
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
-    Thread(target=leave_with_the_parent, daemon=True).start()
+    Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _encode_chunk(portion: list[Record]) -> EncodedChunk:
-    return _WorkerState.task(portion)
+def _encode_chunk(records: list[Record]) -> EncodedChunk:
+    return _WorkerState.encoder(records)
 
 
-def _in_processes(
-    task: RowEncoder[Any], portions: Iterator[list[Record]], workers: int
+def _encode_in_processes(
+    encoder: RowEncoder[Any], chunks: Iterator[list[Record]], num_workers: int
 ) -> Iterator[EncodedChunk]:
-    """Work on portions in processes of their own, a few ahead, and give the chunks in order.
+    """Encode chunks in worker processes, a few ahead, and yield the results in order.
 
-    Forked where the platform can, so that a format need not be importable; the tokenizer's own
-    threads are off, since there is a process for every core.
+    Workers are forked where the platform can, because a format need not be importable. The threads
+    of the tokenizer are off: there is a process for every core.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    waiting: deque[Future[EncodedChunk]] = deque()
-    pool = ProcessPoolExecutor(workers, context, _init_worker, (task,))
+    pending: deque[Future[EncodedChunk]] = deque()
+    pool = ProcessPoolExecutor(num_workers, context, _init_worker, (encoder,))
     try:
-        for portion in portions:
-            waiting.append(pool.submit(_encode_chunk, portion))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for records in chunks:
+            pending.append(pool.submit(_encode_chunk, records))
+            if len(pending) > 2 * num_workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise DataError(
-            "a process that prepared data was killed, most likely for want of memory; set data.num_workers=1"
+            "a preparation process was killed, most likely out of memory. Set data.num_workers=1",
+            key="data.num_workers",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

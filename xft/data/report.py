@@ -1,4 +1,4 @@
-"""The ledger: what became of every row."""
+"""The data report: counts of every row, from the file to the splits."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,26 +15,27 @@ _EXAMPLES = 10
 
 @dataclass
 class DataReport:
-    """Counts rows from the file to the model. The books close: rows read are rows trained on,
-    validated on, and dropped, each with its reason.
+    """Counts of rows, from the file to the model.
+
+    The counts balance: ``rows_read = rows_train + rows_val + sum(rows_dropped)``.
 
     Attributes:
-        rows_available: rows that the sources hold; more than ``rows_read`` where the config takes
-            some of them (``rows.jsonl#500``).
-        rows_read: rows that the sources gave.
+        rows_available: rows of the sources; more than ``rows_read`` if the config selects some of
+            them (``rows.jsonl#500``).
+        rows_read: rows read from the sources.
         rows_train: rows in the training split.
         rows_val: rows in the validation split.
         rows_dropped: reason to number of rows.
-        rows_truncated: rows that were cut and kept.
-        rows_with_special_tokens: rows that spell a special token, which becomes that token.
+        rows_truncated: rows that were truncated and kept.
+        rows_with_special_tokens: rows that spell a special token, which is encoded as that token.
         rows_with_unknown_characters: rows with a character that the tokenizer has no token for.
-        rows_chosen_scored_lower: pairs whose own scores say that the rejected answer is the better one.
-        exact_duplicates: rows that become the same tokens as one before them.
-        near_duplicates: rows that nearly repeat one before them.
-        near_examples: some of these: earlier row, later row, share of common token sequences.
-        quarantined: examples of rows that were set aside because they did not fit, and why.
-        quarantine_files: where all of these rows are.
-        lengths: ``(rows,)`` tokens of every encoded row, before anything was cut or dropped.
+        rows_chosen_scored_lower: pairs whose own scores rank the rejected answer higher.
+        exact_duplicates: rows whose tokens equal those of an earlier row.
+        near_duplicates: rows that nearly repeat an earlier row.
+        near_examples: some of these: earlier row, later row, Jaccard index of their token sequences.
+        quarantined: examples of quarantined rows, with the reason.
+        quarantine_files: files with all quarantined rows.
+        lengths: ``(rows,)`` tokens of every encoded row, before truncation and dropping.
         splits: figures of each split, see ``split_stats``.
     """
 
@@ -56,25 +57,25 @@ class DataReport:
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add_source(self, store: TokenStore) -> None:
-        """Take over the books of a source."""
+        """Add the counts of a source."""
         stats = store.stats
         self.rows_available += stats["rows_available"]
         self.rows_read += stats["rows_read"]
         self.rows_dropped.update(stats["rows_dropped"])
-        self.rows_truncated += stats["rows_cut"]
+        self.rows_truncated += stats["rows_truncated"]
         self.rows_with_special_tokens += stats["rows_with_special_tokens"]
         self.rows_with_unknown_characters += stats["rows_with_unknown_characters"]
         self.rows_chosen_scored_lower += stats["rows_chosen_scored_lower"]
         self.near_duplicates += stats["near_duplicates"]
-        for earlier, later, share in stats["near_examples"][: _EXAMPLES - len(self.near_examples)]:
-            self.near_examples.append((store.origin(earlier), store.origin(later), share))
+        for earlier, later, jaccard in stats["near_examples"][: _EXAMPLES - len(self.near_examples)]:
+            self.near_examples.append((store.origin(earlier), store.origin(later), jaccard))
         self.quarantined += stats["quarantine_examples"]
         if stats["quarantined"]:
             self.quarantine_files.append(store.folder / "quarantine.jsonl")
         self.lengths = np.concatenate([self.lengths, store.rows["length"], store.too_long])
 
     def merge(self, other: "DataReport") -> None:
-        """Take over the books of another set of a mixture."""
+        """Add the counts of another dataset of a mixture."""
         for name in (
             "rows_available",
             "rows_read",
@@ -95,21 +96,23 @@ class DataReport:
         self.lengths = np.concatenate([self.lengths, other.lengths])
 
     def check_balance(self, train: SampleView, val: SampleView) -> None:
-        """Describe the splits, and check that the books close."""
-        gone = self.rows_dropped.total()
+        """Describe the splits, and check that the counts balance."""
+        dropped = self.rows_dropped.total()
         kept = self.rows_train + self.rows_val
-        assert self.rows_read == kept + gone, f"{self.rows_read} rows read, {kept} kept, {gone} dropped"
+        assert self.rows_read == kept + dropped, (
+            f"{self.rows_read} rows read, {kept} kept, {dropped} dropped"
+        )
         self.splits = {"train": split_stats(train), "val": split_stats(val)}
 
     def length_summary(self) -> str:
-        """``p50 = 62, p95 = 120, max = 312``."""
+        """Format the lengths: ``p50 = 62, p95 = 120, max = 312``."""
         if not len(self.lengths):
             return "no rows"
         p50, p95 = np.percentile(self.lengths, [50, 95])
         return f"p50 = {p50:.0f}, p95 = {p95:.0f}, max = {self.lengths.max()}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The ledger as plain data, for ``data_report.json``."""
+        """Return the content of ``data_report.json``."""
         return {
             "rows_available": self.rows_available,
             "rows_read": self.rows_read,
@@ -123,8 +126,8 @@ class DataReport:
             "exact_duplicates": self.exact_duplicates,
             "near_duplicates": self.near_duplicates,
             "near_duplicate_examples": [
-                {"row": later, "repeats": earlier, "jaccard": round(share, 3)}
-                for earlier, later, share in self.near_examples
+                {"row": later, "repeats": earlier, "jaccard": round(jaccard, 3)}
+                for earlier, later, jaccard in self.near_examples
             ],
             "quarantined": self.quarantined,
             "splits": self.splits,
@@ -132,14 +135,14 @@ class DataReport:
 
 
 def split_stats(samples: SampleView) -> dict[str, Any]:
-    """Figures of a split: samples, tokens, trained tokens, and both per sample, in tokens."""
+    """Return samples, tokens and target tokens of a split, and both lengths per sample, in tokens."""
     lengths, targets = samples.lengths.astype(np.int64), samples.targets.astype(np.int64)
-    tokens, trained = int(lengths.sum()), int(targets.sum())
+    tokens, target_tokens = int(lengths.sum()), int(targets.sum())
     return {
         "samples": len(samples),
         "tokens": tokens,
-        "target_tokens": trained,
-        "target_share": round(trained / tokens, 4) if tokens else 0.0,
+        "target_tokens": target_tokens,
+        "target_share": round(target_tokens / tokens, 4) if tokens else 0.0,
         "length": _distribution(lengths),
         "target_length": _distribution(targets),
     }
@@ -153,5 +156,5 @@ def _distribution(values: npt.NDArray[np.int64]) -> dict[str, Any]:
         "p50": round(float(p50)),
         "p95": round(float(p95)),
         "max": int(present.max()),
-        "histogram": {"edges": [round(float(each)) for each in edges], "counts": counts.tolist()},
+        "histogram": {"edges": [round(float(edge)) for edge in edges], "counts": counts.tolist()},
     }

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from xft.data.encoding.encoders import ConversationEncoder
+from xft.data.encoding.row_encoder import EncodingOptions
 from xft.data.sources import Reading, locate, parse
 from xft.errors import DataError
 from xft.evaluation.text_metrics import compare_texts
@@ -52,13 +53,14 @@ def answer_rows(
     Raises:
         DataError: a row cannot be read, or has no answer.
     """
-    task = ConversationEncoder(format, generator.template, generator.tokenizer, 10**9)
+    options = EncodingOptions(format, max_length=10**9)
+    encoder = ConversationEncoder(options, generator.tokenizer, generator.template)
     records = islice(iter(Reading(locate(path))), limit)
     while portion := list(islice(records, PORTION)):
         turns: list[Sequence[Message]] = []
         for origin, raw in portion:
             try:
-                dialog: Conversation = task.validate(format(parse(origin, raw)))
+                dialog: Conversation = encoder.validate(format(parse(origin, raw)))
                 if dialog.tools or dialog.messages[-1].role != "assistant":
                     raise DataError("expected turns without tools, the last of which is an answer")
             except DataError as error:

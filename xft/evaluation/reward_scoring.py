@@ -12,7 +12,7 @@ import torch
 from xft.config import build_component
 from xft.data import Collator
 from xft.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, UnpairedEncoder
-from xft.data.encoding.row_encoder import RowEncoder, TooLong
+from xft.data.encoding.row_encoder import EncodingOptions, RowEncoder, TooLong
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
 from xft.data.sources import Location, Origin, Reading, locate, parse
 from xft.errors import ConfigError, DataError, ModelError
@@ -89,7 +89,7 @@ class Rater:
         template = BoundTemplate(loaded.tokenizer, source)
         config: Any = loaded.base.config
         most = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 10**9)
-        shared = (self.format, template, loaded.tokenizer, most)
+        shared = (EncodingOptions(self.format, most), loaded.tokenizer, template)
         self._tasks: dict[type, RowEncoder[Any]] = {
             PreferencePair: PreferenceEncoder(*shared),
             UnpairedExample: UnpairedEncoder(*shared),
@@ -124,7 +124,7 @@ class Rater:
             raise DataError(f"{origin}: {error}") from error
         if isinstance(found, TooLong):
             raise DataError(
-                f"{origin}: has {found.args[0]} tokens, and the model was made for at most {task.max_length}"
+                f"{origin}: has {found.args[0]} tokens, and the model was made for at most {task.options.max_length}"
             )
         if isinstance(found, DataError):
             raise DataError(f"{origin}: {found}") from found

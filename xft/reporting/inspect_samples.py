@@ -101,7 +101,7 @@ def prepare(
     values = load_config(config, parse_overrides(overrides), safe_config)
     check(values, Recipe, config)
     recipe = build(values, Recipe)
-    recipe.data.locate()
+    recipe.data.check_sources()
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template else None
     return recipe.data.prepare(tokenizer, template), tokenizer, recipe

@@ -61,7 +61,7 @@ def validate_again(
     Returns:
         The figures (see :func:`xft.evaluation.evaluate`) that are finite; none where no rows were set aside.
     """
-    recipe.data.locate()
+    recipe.data.check_sources()
     prepared = recipe.data.prepare(loaded.tokenizer, template)
     if not prepared.val:
         console.info("validation  the run set no rows aside")

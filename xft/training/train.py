@@ -94,7 +94,7 @@ def _train(options: TrainOptions) -> Path:
     work_dir, resume = choose_work_dir(
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
-    recipe.data.locate()
+    recipe.data.check_sources()
     questions = read_questions(recipe.questions)
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None

@@ -105,7 +105,7 @@ def test_turns_of_an_answer_are_not_cut_either(tmp_path: Path, chatml: BoundTemp
 def test_a_long_pair_stops_the_run_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [pair(0), LONG])
     data = PreferenceData(path, max_length=100, on_overlong="error", val_split=None)
-    with pytest.raises(DataError, match=rf":2: got {HEAD + 2 * EXCHANGE + LAST} tokens, expected at most"):
+    with pytest.raises(DataError, match=rf":2: got {HEAD + 2 * EXCHANGE + LAST} tokens; expected at most"):
         data.prepare(chatml.tokenizer, chatml)
 
 
@@ -171,7 +171,7 @@ def test_answers_that_become_the_same_tokens_are_refused(
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     template = ChatTemplate(SOURCES["chatml"]).bind(tokenizer)
     path = write(tmp_path, [pair(0, chosen="caf\u00e9", rejected="cafe\u0301")])
-    with pytest.raises(DataError, match="rejected answer become the same tokens"):
+    with pytest.raises(DataError, match="rejected answer have the same tokens"):
         PreferenceData(path, val_split=None).prepare(tokenizer, template)
 
 

@@ -1,7 +1,16 @@
-"""The order of the data: a pure function of seed, epoch and position.
+"""Sample order: which examples form which micro-batch, as a pure function of seed, epoch and position.
 
-Nothing is remembered, so a resumed run asks for ``micro_batches(epoch, position)`` and is where it was,
-without replaying what it has seen.
+Algorithm, for each epoch:
+1. Shuffle all examples with a generator seeded by (seed, epoch).
+2. Packed: pack them into rows (best-fit decreasing), then shuffle the rows. Else: one example per row.
+3. Padded: sort stretches of 50 micro-batches by length, then shuffle the micro-batches.
+4. Cut the rows into micro-batches. Deal each step's micro-batches to the ranks in turn.
+
+Properties: every example occurs exactly once per epoch, and the last batch may be smaller. Nothing is
+stored, so a resumed run calls ``micro_batches(epoch, step)`` and continues without replaying data. The
+order of an epoch does not depend on the number of ranks.
+Trade-off: the lengths of all examples are in memory (4 bytes each on disk), and packing a new epoch
+takes O(n log n) time; it runs in the prefetch thread.
 """
 
 import random
@@ -12,22 +21,23 @@ from functools import cached_property
 from xft.data.batching.packing import pack
 
 MicroBatch = list[int]
+"""Indices of the examples of a micro-batch."""
 GROUPING_MEGABATCH = 50
-"""From how many shuffled micro-batches rows of like length are put together."""
+"""Micro-batches that are sorted by length together."""
 
 
 @dataclass(frozen=True)
 class EpochBatchSampler:
-    """Which samples go into which micro-batch.
+    """Assign the examples of an epoch to micro-batches, steps and ranks.
 
     Attributes:
-        lengths: tokens of each sample.
-        batch_size: rows in a micro-batch.
-        accumulation: micro-batches on each rank in one optimizer step.
-        capacity: tokens in a packed row, or ``None``: a row is one sample.
+        lengths: tokens of each example.
+        micro_batch_size: rows in a micro-batch.
+        gradient_accumulation_steps: micro-batches on each rank in one optimizer step.
+        pack_length: tokens of a packed row; ``None`` puts one example in a row.
         seed: of the shuffle.
-        world_size: ranks that share an epoch.
-        grouped: put rows of like length into a micro-batch, for models that want them padded.
+        world_size: number of ranks that share an epoch.
+        group_by_length: put rows of similar length into a micro-batch, for models that need padding.
     """
 
     lengths: tuple[int, ...]
@@ -42,7 +52,7 @@ class EpochBatchSampler:
     )
 
     def epoch_rows(self, epoch: int) -> list[list[int]]:
-        """The rows of an epoch, in order. Their number is the same in every epoch."""
+        """Return the rows of an epoch, in order. Their number is the same in every epoch."""
         shuffle = random.Random(f"{self.seed}-{epoch}")
         order = list(range(len(self.lengths)))
         shuffle.shuffle(order)
@@ -53,25 +63,24 @@ class EpochBatchSampler:
         return rows
 
     def epoch(self, epoch: int) -> tuple[MicroBatch, ...]:
-        """The micro-batches of an epoch. The tail is kept: the last may be smaller."""
-        known = self._epochs.get(epoch)
-        if known is None:
+        """Return the micro-batches of an epoch. The last may be smaller."""
+        batches = self._epochs.get(epoch)
+        if batches is None:
             rows = self.epoch_rows(epoch)
             if self.group_by_length and self.pack_length is None:
                 rows = self._group(rows, epoch)
-            known = tuple(
+            batches = tuple(
                 [index for row in rows[start : start + self.micro_batch_size] for index in row]
                 for start in range(0, len(rows), self.micro_batch_size)
             )
-            # An epoch is begun by one thread while another is still in the one before it.
-            for other in [each for each in self._epochs if abs(each - epoch) > 1]:
+            # The prefetch thread may be one epoch ahead, so the neighboring epochs are kept.
+            for other in [known for known in self._epochs if abs(known - epoch) > 1]:
                 self._epochs.pop(other, None)
-            self._epochs[epoch] = known
-        return known
+            self._epochs[epoch] = batches
+        return batches
 
     def _group(self, rows: list[list[int]], epoch: int) -> list[list[int]]:
-        """The same rows, neighbours in length side by side. Micro-batches stand in no order of length, but the
-        one that is not full stays the last."""
+        """Sort stretches of rows by length, then shuffle the micro-batches. A smaller one stays last."""
         reach = GROUPING_MEGABATCH * self.micro_batch_size
         for start in range(0, len(rows), reach):
             rows[start : start + reach] = sorted(
@@ -86,28 +95,28 @@ class EpochBatchSampler:
 
     @cached_property
     def num_micro_batches(self) -> int:
-        """Micro-batches in an epoch, over all ranks."""
+        """Micro-batches of an epoch, on all ranks."""
         return -(-len(self.epoch_rows(0)) // self.micro_batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch. The last may have fewer micro-batches."""
+        """Optimizer steps of an epoch. The last may have fewer micro-batches."""
         return -(-self.num_micro_batches // (self.gradient_accumulation_steps * self.world_size))
 
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[MicroBatch]:
-        """The micro-batches of one rank in one optimizer step of an epoch.
+        """Return the micro-batches of one rank in one optimizer step of an epoch.
 
-        All ranks get equally many; in the last window of an epoch, a rank that there is nothing
-        left for gets an empty one, which is trained with no weight.
+        All ranks get the same number. In the last step of an epoch, ranks that run out of data get
+        empty ones, which are collated without targets.
         """
         size = self.gradient_accumulation_steps * self.world_size
-        part = self.epoch(epoch)[step * size : (step + 1) * size]
-        count = -(-len(part) // self.world_size)
-        mine: list[MicroBatch] = list(part[rank :: self.world_size])
-        return mine + [[] for _ in range(count - len(mine))]
+        batches = self.epoch(epoch)[step * size : (step + 1) * size]
+        count = -(-len(batches) // self.world_size)
+        local: list[MicroBatch] = list(batches[rank :: self.world_size])
+        return local + [[] for _ in range(count - len(local))]
 
 
-def length_sorted_batches(lengths: Sequence[int], micro_batch_size: int) -> list[MicroBatch]:
-    """Micro-batches without shuffling, for validation: neighbours in length stand together."""
+def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[MicroBatch]:
+    """Return micro-batches of examples sorted by length, without shuffling, for validation."""
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    return [order[start : start + micro_batch_size] for start in range(0, len(order), micro_batch_size)]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

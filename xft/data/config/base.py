@@ -1,7 +1,6 @@
-"""What every kind of data set shares: its sources, the validation split, the books."""
+"""What every dataset config shares: sources, preparation, the validation split."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xft.data.encoding.row_encoder import OVERLONG_REASON, RowEncoder
+from xft.data.encoding.row_encoder import OVERLONG_REASON, EncodingOptions, OnOverlong, RowEncoder
 from xft.data.formats import alpaca
 from xft.data.prepare import PrepareSpec, prepare
 from xft.data.report import DataReport
@@ -21,19 +20,19 @@ from xft.errors import ConfigError, DataError
 from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import Tokenizer
 
-Validation = int | float | str | None
+ValSplit = int | float | str | None
 RowSelection = tuple[TokenStore, I64]
-"""Some rows of a store."""
+"""A store, and indices of some of its rows."""
 
 
 @dataclass
 class PreparedData:
-    """What preparing gives: samples by split, and the books.
+    """Encoded data of a run.
 
     Attributes:
-        train: what is trained on.
-        val: what is validated on; may be empty.
-        ledger: the books.
+        train: samples to train on.
+        val: held-out samples; may be empty.
+        report: counts of rows and tokens.
         samples_per_example: neighboring samples that form one example: 2 for preference pairs, else 1.
     """
 
@@ -44,33 +43,33 @@ class PreparedData:
 
 
 @dataclass
-class DatasetConfig(ABC):
-    """Rows of one kind, from their sources to their splits.
+class DatasetConfig:
+    """Config of a dataset with rows of one kind.
 
     Args:
-        path: a file, a folder, a glob, ``xft://NAME``, a hub data set ``owner/name``, or a list of
-            these; ``#500`` behind one takes 500 of its rows, chosen by ``split_seed``.
-        format: the map function, from a row to what this kind learns from.
-        max_length: the most tokens that one sample may have.
-        packing: put whole samples side by side into rows of ``max_length`` tokens. They never see
-            each other, and none is split.
-        val_split: what is validated on: a share, a number of rows, a file, or ``None``.
-        split: which split of a hub data set to take.
-        split_seed: chooses the validation rows, apart from the training's seed.
-        group_by: a column; rows with the same value in it stay in the same split.
-        on_duplicate: whether rows that become the same tokens as an earlier one are kept.
-        on_invalid: a row that does not fit is an ``error``, or is counted and set aside.
-        template: the chat template of these rows, where it is another than the config's.
-        streaming: read a hub data set as a stream, without downloading all of it first.
-        num_workers: processes that prepare; ``None`` takes one a core.
-        cache_dir: the folder of prepared data; ``None`` takes ``data`` in xft's cache folder.
+        path: a file, a folder, a glob, ``xft://NAME``, a hub dataset ``owner/name``, or a list of
+            these. The suffix ``#500`` selects 500 rows, by ``split_seed``.
+        format: function from a row to the value that this kind encodes.
+        max_length: maximum number of tokens of a sample.
+        packing: put whole samples next to each other into rows of ``max_length`` tokens. Attention
+            stays within a sample, and no sample is split.
+        val_split: validation rows: a fraction, a number of rows, a file, or ``None``.
+        split: split of a hub dataset.
+        split_seed: seed of the validation split, independent of the training seed.
+        group_by: column; rows with the same value stay in the same split.
+        on_duplicate: ``keep`` or ``drop`` rows whose tokens equal those of an earlier row.
+        on_invalid: stop with an ``error`` at a row that does not fit, or ``quarantine`` it.
+        template: chat template of these rows, if it differs from that of the run.
+        streaming: stream a hub dataset instead of downloading it first.
+        num_workers: preparation processes; default: one per core.
+        cache_dir: folder of prepared data; default: ``data`` in the cache folder of xft.
     """
 
     path: str | list[str]
     format: Callable[..., Any] = alpaca
     max_length: int = 2048
     packing: bool = True
-    val_split: Validation = 0.05
+    val_split: ValSplit = 0.05
     split: str = "train"
     split_seed: int = 0
     group_by: str | None = None
@@ -81,63 +80,70 @@ class DatasetConfig(ABC):
     num_workers: int | None = None
     cache_dir: str | None = None
 
+    encoder: ClassVar[type[RowEncoder[Any]]]
     uses_template: ClassVar[bool] = True
     samples_per_example: ClassVar[int] = 1
     sample_kind: ClassVar[str] = "samples"
 
     def __post_init__(self) -> None:
         if self.max_length < 8:
-            raise ConfigError(f"data.max_length: got {self.max_length}, expected at least 8 tokens")
+            raise ConfigError(key="data.max_length", got=self.max_length, expected="at least 8 tokens")
         if isinstance(self.val_split, (int, float)) and not (
             0 <= self.val_split < (1 if isinstance(self.val_split, float) else math.inf)
         ):
             raise ConfigError(
-                f"data.val_split: got {self.val_split}, expected a share below 1, a number of rows, a file, or None"
+                key="data.val_split",
+                got=self.val_split,
+                expected="a fraction below 1, a number of rows, a file, or None",
             )
         if self.num_workers is not None and self.num_workers < 1:
-            raise ConfigError(f"data.num_workers: got {self.num_workers}, expected at least 1")
+            raise ConfigError(key="data.num_workers", got=self.num_workers, expected="at least 1")
         self.paths = [self.path] if isinstance(self.path, str) else list(self.path)
-        if not self.paths or not all(each.partition("#")[0] for each in self.paths):
-            raise ConfigError(f"data.path: got {self.path!r}, expected at least one file")
+        if not self.paths or not all(path.partition("#")[0] for path in self.paths):
+            raise ConfigError(key="data.path", got=self.path, expected="at least one file")
 
     @property
     def pack_length(self) -> int:
-        """Tokens in a packed row: it holds the longest example."""
+        """Tokens of a packed row, enough for the longest example."""
         return self.max_length * self.samples_per_example
 
-    def locate(self) -> None:
-        """Check that every source exists, before anything slow is done.
+    def check_sources(self) -> None:
+        """Check that every source exists, before anything slow.
 
         Raises:
-            ConfigError: one does not.
+            ConfigError: a source does not exist.
         """
         for path in [*self.paths, *([self.val_split] if isinstance(self.val_split, str) else [])]:
             locate(path)
 
-    @abstractmethod
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
-        """What is done to each row."""
+    def encoding_options(self) -> EncodingOptions:
+        """Options of the row encoder."""
+        return EncodingOptions(
+            self.format, self.max_length, on_invalid=self.on_invalid, group_by=self.group_by
+        )
 
     def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> PreparedData:
-        """Read, map, encode and split; or take it from the cache.
+        """Read, map, encode and split the rows, or load them from the cache.
 
         Args:
-            tokenizer: of the model that will be trained.
-            template: how conversations are rendered; ``None`` for raw text.
+            tokenizer: of the model.
+            template: chat template of the run; ``None`` for raw text.
 
         Raises:
-            DataError: a row does not fit (unless quarantined), or too much is lost.
+            DataError: a row does not fit (unless quarantined), or too many rows are dropped.
         """
         if self.template is not None:
             template = self.template.bind(tokenizer)
-        task = self.task(tokenizer, template)
+        encoder = self.encoder(self.encoding_options(), tokenizer, template)
         report = DataReport()
-        train = self._read(self.paths, task, report)
-        val = self._read([self.val_split], task, report) if isinstance(self.val_split, str) else []
+        train = self._read(self.paths, encoder, report)
+        val = self._read([self.val_split], encoder, report) if isinstance(self.val_split, str) else []
         self.check_dropped_rows(report, train)
         if isinstance(self.val_split, str) and not any(len(rows) for _, rows in val):
             raise DataError(
-                f"{self.val_split}: no row is left to validate on; data.val_split=None trains without validation"
+                f"{self.val_split}: no validation row is left; data.val_split=None trains without validation",
+                key="data.val_split",
+                got=self.val_split,
             )
         if isinstance(self.val_split, (int, float)) and self.val_split:
             train, val = self._split_validation(train, self.val_split)
@@ -148,108 +154,123 @@ class DatasetConfig(ABC):
         report.check_balance(prepared.train, prepared.val)
         return prepared
 
-    def _read(self, paths: Sequence[str], task: RowEncoder[Any], report: DataReport) -> list[RowSelection]:
-        """All rows of some sources, without exact duplicates where these are not wanted."""
+    def _read(
+        self, paths: Sequence[str], encoder: RowEncoder[Any], report: DataReport
+    ) -> list[RowSelection]:
+        """Prepare some sources; drop exact duplicates if the config says so."""
         root = default_root() if self.cache_dir is None else Path(self.cache_dir).expanduser()
         stores: list[TokenStore] = []
         for path in paths:
-            order = PrepareSpec(
+            spec = PrepareSpec(
                 locate(path), self.split, self.streaming, self.split_seed, self.num_workers, root
             )
-            stores.append(prepare(order, task))
+            stores.append(prepare(spec, encoder))
             report.add_source(stores[-1])
-        digests = np.concatenate([each.rows["tokens"] for each in stores])
+        everything = [(store, np.arange(len(store.rows))) for store in stores]
+        digests = np.concatenate([store.rows["tokens"] for store in stores])
         first = first_occurrences(digests)
         repeated = len(digests) - len(first)
         report.exact_duplicates += repeated
         if self.on_duplicate == "keep" or not repeated:
-            return [(each, np.arange(len(each.rows))) for each in stores]
+            return everything
         report.rows_dropped["exact duplicate"] += repeated
-        return _divide(stores, first)
+        return _select(everything, first)
 
     def _split_validation(
-        self, parts: list[RowSelection], val: int | float
+        self, selections: list[RowSelection], val: int | float
     ) -> tuple[list[RowSelection], list[RowSelection]]:
-        rows = np.concatenate([store.rows[rows] for store, rows in parts])
+        rows = np.concatenate([store.rows[rows] for store, rows in selections])
         try:
-            train, held = split(rows, val, self.split_seed)
+            train, held_out = split(rows, val, self.split_seed)
         except DataError as error:
-            raise DataError(f"{', '.join(self.paths)}: {error}") from error
-        return _select(parts, train), _select(parts, held)
+            raise DataError(f"{', '.join(self.paths)}: {error}", key=error.key, got=error.got) from error
+        return _select(selections, train), _select(selections, held_out)
 
     def check_dropped_rows(self, report: DataReport, train: Sequence[RowSelection]) -> None:
-        """Refuse to start when too much was lost, and say how much.
+        """Check that rows are left.
 
         Raises:
             DataError: no row is left.
         """
         if not any(len(rows) for _, rows in train):
             reasons = ", ".join(f"{count} {reason}" for reason, count in report.rows_dropped.items())
-            raise DataError(f"{', '.join(self.paths)}: no row is left of {report.rows_read} ({reasons})")
+            raise DataError(
+                f"{', '.join(self.paths)}: no row is left of {report.rows_read} ({reasons})",
+                key="data.path",
+                got=self.path,
+            )
 
 
 @dataclass
 class ChatData(DatasetConfig):
-    """What data sets of conversations share: rows may be too long.
+    """Config of a dataset of conversations, which may be too long.
 
     Args:
-        max_overlong_fraction: refuse to start when a larger share of the rows is dropped or cut for length.
+        max_overlong_fraction: maximum fraction of rows that may be dropped or truncated for length.
+        on_overlong: what happens to a longer row: ``drop``, ``truncate`` or ``error``.
     """
 
     max_overlong_fraction: float = field(default=0.1, kw_only=True)
+    on_overlong: OnOverlong = field(default="drop", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.max_overlong_fraction <= 1:
             raise ConfigError(
-                f"data.max_overlong_fraction: got {self.max_overlong_fraction}, expected a share from 0 to 1"
+                key="data.max_overlong_fraction",
+                got=self.max_overlong_fraction,
+                expected="a fraction from 0 to 1",
             )
 
+    def encoding_options(self) -> EncodingOptions:
+        """Options of the row encoder."""
+        return EncodingOptions(
+            self.format, self.max_length, self.on_overlong, self.on_invalid, self.group_by
+        )
+
     def check_dropped_rows(self, report: DataReport, train: Sequence[RowSelection]) -> None:
-        """Refuse to start when more than ``max_overlong_fraction`` of the rows are too long."""
-        hurt = report.rows_dropped[OVERLONG_REASON] + report.rows_truncated
-        if hurt > self.max_overlong_fraction * report.rows_read:
+        """Check that at most ``max_overlong_fraction`` of the rows are overlong, and that rows are left."""
+        overlong = report.rows_dropped[OVERLONG_REASON] + report.rows_truncated
+        if overlong > self.max_overlong_fraction * report.rows_read:
             raise DataError(
-                f"data.max_length={self.max_length} hurts {hurt} of {report.rows_read} rows "
-                f"({hurt / report.rows_read:.0%}), more than data.max_overlong_fraction={self.max_overlong_fraction:.0%}; lengths in "
-                f"tokens: {report.length_summary()}; raise data.max_length, or allow it with data.max_overlong_fraction"
+                f"data.max_length={self.max_length} truncates or drops {overlong} of {report.rows_read} rows "
+                f"({overlong / report.rows_read:.0%}, limit {self.max_overlong_fraction:.0%}); lengths in "
+                f"tokens: {report.length_summary()}. Raise data.max_length, or data.max_overlong_fraction",
+                key="data.max_length",
+                got=self.max_length,
             )
         super().check_dropped_rows(report, train)
 
 
 def check_split_leakage(prepared: PreparedData) -> None:
-    """Refuse rows that stand in both splits, by what they say, by their tokens, or by their group.
+    """Check that no row is in both splits, by its text, its tokens or its group.
 
     Raises:
-        DataError: with the first of them.
+        DataError: with the first such row.
     """
     for name in ("tokens", "content", "group"):
-        seen = _rows(prepared.train, name)
-        held = _rows(prepared.val, name)
-        both = np.flatnonzero(np.isin(held, seen))
-        if len(both):
+        train, val = _column(prepared.train, name), _column(prepared.val, name)
+        leaked = np.flatnonzero(np.isin(val, train))
+        if len(leaked):
             raise DataError(
-                f"{prepared.val.origin_of_row(int(both[0]))}: {len(both)} of {len(held)} validation rows are "
-                "trained on too, this one first; take them out of one of the two"
+                f"{prepared.val.origin_of_row(int(leaked[0]))}: {len(leaked)} of {len(val)} validation rows are "
+                "in the training split too, this one first. Remove them from one of the two",
+                key="data.val_split",
+                got=len(leaked),
             )
 
 
-def _rows(samples: SampleView, name: str) -> Any:
+def _column(samples: SampleView, name: str) -> Any:
     return np.concatenate(
         [np.empty(0, np.uint64), *(store.rows[name][rows] for store, rows in samples.parts)]
     )
 
 
-def _divide(stores: Sequence[TokenStore], rows: I64) -> list[RowSelection]:
-    """Rows of several stores, counted through all of them, as parts."""
-    return _select([(each, np.arange(len(each.rows))) for each in stores], rows)
-
-
-def _select(parts: Sequence[RowSelection], chosen: I64) -> list[RowSelection]:
-    """Some rows of some parts, counted through all of them."""
+def _select(selections: Sequence[RowSelection], chosen: I64) -> list[RowSelection]:
+    """Select rows by their indices in the concatenation of the selections."""
     out: list[RowSelection] = []
     begin = 0
-    for store, rows in parts:
+    for store, rows in selections:
         inside = chosen[(chosen >= begin) & (chosen < begin + len(rows))] - begin
         out.append((store, rows[inside]))
         begin += len(rows)

@@ -1,8 +1,8 @@
-"""The data sets that a config may declare: conversations, raw text, pairs, single labels."""
+"""The kinds of datasets that a config may declare: conversations, raw text, pairs, labeled answers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from xft.data.config.base import ChatData, DatasetConfig
 from xft.data.encoding.encoders import (
@@ -14,59 +14,33 @@ from xft.data.encoding.encoders import (
 from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.formats import alpaca, kto, preference, text
 from xft.registry import register
-from xft.templates import BoundTemplate
-from xft.types import Tokenizer
 
 
 @register("data", "instruction")
 @dataclass
 class InstructionData(ChatData):
-    """Rows of questions and answers. Only answers are trained.
+    """Conversations. Only answers are targets.
 
-    Args:
-        on_overlong: what becomes of a longer conversation: ``drop`` it; ``truncate`` it: whole
-            exchanges of a chat, the oldest first, then the content of the longest turn, never a
-            header or an end-of-turn token; or stop with an ``error``.
+    ``on_overlong='truncate'`` removes whole exchanges of a chat, the oldest first, then cuts the
+    content of the longest turn. Headers and end-of-turn tokens stay.
     """
 
     format: Callable[..., Any] = alpaca
-    on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
-
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
-        """Conversations are rendered and encoded."""
-        return ConversationEncoder(
-            self.format,
-            template,
-            tokenizer,
-            self.max_length,
-            self.on_overlong,
-            self.on_invalid,
-            self.group_by,
-        )
+    encoder: ClassVar[type[RowEncoder[Any]]] = ConversationEncoder
 
 
 @register("data", "text")
 @dataclass
 class TextData(DatasetConfig):
-    """Raw text for continued pretraining. Every token is trained.
+    """Raw text for continued pretraining. Every token is a target.
 
-    Documents are separated by EOS and cut into chunks of ``max_length`` without loss; a document
-    is never too long.
+    Documents are separated by EOS and cut into chunks of ``max_length`` tokens without loss, so no
+    document is too long.
     """
 
     format: Callable[..., Any] = text
+    encoder: ClassVar[type[RowEncoder[Any]]] = DocumentEncoder
     uses_template: ClassVar[bool] = False
-
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
-        """Documents are cut into chunks."""
-        return DocumentEncoder(
-            self.format,
-            None,
-            tokenizer,
-            self.max_length,
-            on_invalid=self.on_invalid,
-            group_by=self.group_by,
-        )
 
 
 @register("data", "preference")
@@ -74,57 +48,27 @@ class TextData(DatasetConfig):
 class PreferenceData(ChatData):
     """Pairs of a chosen and a rejected answer to the same prompt.
 
-    ``max_length`` holds for each of the two; a packed row holds whole pairs, and twice as much.
-
-    Args:
-        on_overlong: what becomes of a pair that is longer with either answer: ``drop`` it;
-            ``truncate`` its prompt: whole exchanges, the oldest first, the same for both answers, or
-            drop it where that is not enough; or stop with an ``error``. An answer is never cut: a
-            shortened one is not the one that was preferred.
+    ``max_length`` limits each of the two; a packed row holds whole pairs, and twice as many tokens.
+    ``on_overlong='truncate'`` removes whole exchanges of the prompt, the oldest first, the same for
+    both answers, and drops the pair if that is not enough. Answers are never cut: a shortened answer
+    is not the one that was preferred.
     """
 
     format: Callable[..., Any] = preference
-    on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
+    encoder: ClassVar[type[RowEncoder[Any]]] = PreferenceEncoder
     samples_per_example: ClassVar[int] = 2
     sample_kind: ClassVar[str] = "pairs"
-
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
-        """Both answers are encoded behind the prompt."""
-        return PreferenceEncoder(
-            self.format,
-            template,
-            tokenizer,
-            self.max_length,
-            self.on_overlong,
-            self.on_invalid,
-            self.group_by,
-        )
 
 
 @register("data", "unpaired_preference")
 @dataclass
 class UnpairedPreferenceData(ChatData):
-    """Answers with a single label, wanted or not (KTO).
+    """Answers with a label, desirable or not (KTO).
 
-    A row that the format reads as a pair is two of them: the chosen answer is wanted, the rejected one
-    is not. Both stay in the same split.
-
-    Args:
-        on_overlong: as in :class:`PreferenceData`.
+    A row that the format reads as a pair gives two examples: the chosen answer is desirable, the
+    rejected one is not. Both stay in the same split. ``on_overlong`` is as in :class:`PreferenceData`.
     """
 
     format: Callable[..., Any] = kto
-    on_overlong: Literal["drop", "truncate", "error"] = field(default="drop", kw_only=True)
+    encoder: ClassVar[type[RowEncoder[Any]]] = UnpairedEncoder
     sample_kind: ClassVar[str] = "labelled answers"
-
-    def task(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> RowEncoder[Any]:
-        """Each answer is encoded behind its prompt."""
-        return UnpairedEncoder(
-            self.format,
-            template,
-            tokenizer,
-            self.max_length,
-            self.on_overlong,
-            self.on_invalid,
-            self.group_by,
-        )

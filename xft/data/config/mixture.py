@@ -1,4 +1,4 @@
-"""A mixture of data sets, each with a weight and a template of its own."""
+"""A mixture of datasets, each with its own weight and template."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -21,22 +21,22 @@ UNUSED_REASON = "left out by the weights of the mixture"
 @register("data", "mixture")
 @dataclass
 class Mixture:
-    """Several data sets, by name, trained on together.
+    """Several datasets, by name, trained on together.
 
-    Each is prepared as if it were alone: with its own format, template, length and validation
-    rows. What is validated on is the validation rows of all of them.
+    Each is prepared on its own: with its format, template, length and validation rows. The
+    validation split has the validation rows of all.
 
-    Without ``weights``, each gives every one of its rows as often as ``max_epochs_per_dataset`` says. With them,
-    the rows of an epoch are shared out in these proportions, and there are as many as can be had
-    without any set giving its rows more often than its ``max_epochs_per_dataset``. Which rows give a part of an
-    epoch follows from what they say and from ``seed``.
+    Without ``weights``, each dataset contributes every row ``max_epochs_per_dataset`` times. With
+    ``weights``, an epoch has rows in these proportions, and as many as possible without exceeding
+    ``max_epochs_per_dataset``. Which rows make up a fraction of an epoch depends on their content
+    and on ``seed``.
 
     Args:
-        datasets: the data sets, by name.
-        weights: the share of each set in the training rows, relative to one another.
-        max_epochs_per_dataset: how often the rows of a set may stand in one epoch of the mixture; 1 where nothing
-            is said, and not necessarily a whole number.
-        seed: chooses rows where a part of a set is taken.
+        datasets: datasets by name.
+        weights: relative share of each dataset in the training rows.
+        max_epochs_per_dataset: how often the rows of a dataset may occur in one epoch of the
+            mixture, default 1; need not be a whole number.
+        seed: selects rows where a fraction of a dataset is used.
     """
 
     datasets: Mapping[str, DatasetConfig]
@@ -46,28 +46,36 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if not self.datasets:
-            raise ConfigError("data.datasets: got none, expected at least one data set")
+            raise ConfigError(key="data.datasets", got={}, expected="at least one dataset")
         for name, values in (
             ("weights", self.weights or {}),
             ("max_epochs_per_dataset", self.max_epochs_per_dataset),
         ):
-            for key, value in values.items():
-                if key not in self.datasets:
-                    raise ConfigError(f"data.{name}.{key}: no such set; {did_you_mean(key, self.datasets)}")
+            for dataset, value in values.items():
+                key = f"data.{name}.{dataset}"
+                if dataset not in self.datasets:
+                    message = f"{key}: no such dataset; {did_you_mean(dataset, self.datasets)}"
+                    raise ConfigError(message, key=key, got=dataset)
                 if not 0 < value < math.inf:
-                    raise ConfigError(f"data.{name}.{key}: got {value}, expected more than 0")
+                    raise ConfigError(key=key, got=value, expected="more than 0")
         if self.weights is not None and len(self.weights) < len(self.datasets):
-            missing = ", ".join(each for each in self.datasets if each not in self.weights)
-            raise ConfigError(f"data.weights: no weight is given for {missing}")
-        if len({(each.sample_kind, each.packing) for each in self.datasets.values()}) > 1:
+            missing = [name for name in self.datasets if name not in self.weights]
             raise ConfigError(
-                "data.datasets: sets of different kinds (pairs, labelled answers, others), or packed and unpacked "
-                "ones, cannot be mixed"
+                key="data.weights",
+                got=sorted(self.weights),
+                expected=f"a weight for each dataset; {', '.join(missing)} has none",
+            )
+        kinds = {(dataset.sample_kind, dataset.packing) for dataset in self.datasets.values()}
+        if len(kinds) > 1:
+            raise ConfigError(
+                key="data.datasets",
+                got=sorted(kinds),
+                expected="datasets of one kind (samples, pairs or labelled answers), all packed or none",
             )
 
     @property
     def sample_kind(self) -> str:
-        """What the sets hold: ``samples``, ``pairs`` or ``labelled answers``."""
+        """Kind of the examples: ``samples``, ``pairs`` or ``labelled answers``."""
         return next(iter(self.datasets.values())).sample_kind
 
     @property
@@ -77,97 +85,103 @@ class Mixture:
 
     @property
     def packing(self) -> bool:
-        """Whether the sets are packed."""
+        """Whether the datasets are packed."""
         return next(iter(self.datasets.values())).packing
 
     @property
     def max_length(self) -> int:
-        """The most tokens that a sample of any set may have."""
-        return max(each.max_length for each in self.datasets.values())
+        """Maximum number of tokens of a sample."""
+        return max(dataset.max_length for dataset in self.datasets.values())
 
     @property
     def pack_length(self) -> int:
-        """Tokens in a packed row."""
-        return max(each.pack_length for each in self.datasets.values())
+        """Tokens of a packed row."""
+        return max(dataset.pack_length for dataset in self.datasets.values())
 
     @property
     def uses_template(self) -> bool:
-        """Whether any set holds conversations."""
-        return any(each.uses_template for each in self.datasets.values())
+        """Whether any dataset has conversations."""
+        return any(dataset.uses_template for dataset in self.datasets.values())
 
-    def locate(self) -> None:
-        """Check that every source of every set exists.
+    def check_sources(self) -> None:
+        """Check that every source of every dataset exists.
 
         Raises:
-            ConfigError: one does not.
+            ConfigError: a source does not exist.
         """
-        for each in self.datasets.values():
-            each.locate()
+        for dataset in self.datasets.values():
+            dataset.check_sources()
 
     def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> PreparedData:
-        """Prepare every set, and take of each what the mixture wants.
+        """Prepare every dataset, and select the rows of an epoch of the mixture.
 
         Raises:
-            DataError: a set cannot be prepared, or what one validates on another trains on.
+            DataError: a dataset cannot be prepared, or has validation rows that another trains on.
         """
         report = DataReport()
         train: list[RowSelection] = []
         val: list[RowSelection] = []
-        prepared: dict[str, PreparedData] = {}
-        for name, data in self.datasets.items():
+        parts: dict[str, PreparedData] = {}
+        for name, dataset in self.datasets.items():
             try:
-                prepared[name] = data.prepare(tokenizer, template)
+                parts[name] = dataset.prepare(tokenizer, template)
             except DataError as error:
-                raise DataError(f"data.datasets.{name}: {error}") from error
-        shares = self._sampling_ratios({name: _count(each) for name, each in prepared.items()})
-        for name, each in prepared.items():
-            taken = _repeat_rows(each.train.parts, shares[name], self.seed)
-            left = _count(each) - len({(id(store), row) for store, rows in taken for row in rows.tolist()})
-            if left:
-                each.report.rows_train -= left
-                each.report.rows_dropped[UNUSED_REASON] += left
-            report.merge(each.report)
-            train += taken
-            val += each.val.parts
-        report.exact_duplicates += _count_shared_rows(prepared.values())
-        out = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
-        check_split_leakage(out)
-        report.check_balance(out.train, out.val)
-        return out
+                message = f"data.datasets.{name}: {error}"
+                raise DataError(
+                    message, key=error.key, got=error.got, expected=error.expected, fix=error.fix
+                ) from error
+        ratios = self._sampling_ratios({name: _count_rows(part) for name, part in parts.items()})
+        for name, part in parts.items():
+            selected = _repeat_rows(part.train.parts, ratios[name], self.seed)
+            used = {(id(store), row) for store, rows in selected for row in rows.tolist()}
+            unused = _count_rows(part) - len(used)
+            if unused:
+                part.report.rows_train -= unused
+                part.report.rows_dropped[UNUSED_REASON] += unused
+            report.merge(part.report)
+            train += selected
+            val += part.val.parts
+        report.exact_duplicates += _count_shared_rows(parts.values())
+        prepared = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
+        check_split_leakage(prepared)
+        report.check_balance(prepared.train, prepared.val)
+        return prepared
 
     def _sampling_ratios(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """How often each set gives its rows in an epoch of the mixture."""
-        most = {name: float(self.max_epochs_per_dataset.get(name, 1)) for name in counts}
+        """Compute how often the rows of each dataset occur in an epoch of the mixture."""
+        limits = {name: float(self.max_epochs_per_dataset.get(name, 1)) for name in counts}
         if self.weights is None:
-            return most
-        total = min(most[name] * count / self.weights[name] for name, count in counts.items())
+            return limits
+        total = min(limits[name] * count / self.weights[name] for name, count in counts.items())
         return {name: self.weights[name] * total / count for name, count in counts.items()}
 
 
-def _count_shared_rows(sets: Iterable[PreparedData]) -> int:
-    """Rows of a set that become the same tokens as a row of a set before it."""
-    own = [np.unique(np.concatenate([each.train.digests, each.val.digests])) for each in sets]
-    return sum(len(each) for each in own) - len(np.unique(np.concatenate(own)))
+def _count_shared_rows(parts: Iterable[PreparedData]) -> int:
+    """Count rows whose tokens equal those of a row of an earlier dataset."""
+    digests = [np.unique(np.concatenate([part.train.digests, part.val.digests])) for part in parts]
+    return sum(len(unique) for unique in digests) - len(np.unique(np.concatenate(digests)))
 
 
-def _count(prepared: PreparedData) -> int:
+def _count_rows(prepared: PreparedData) -> int:
     return sum(len(rows) for _, rows in prepared.train.parts)
 
 
-def _repeat_rows(parts: list[RowSelection], times: float, seed: int) -> list[RowSelection]:
-    """All rows as often as ``times`` has whole parts, and the rest of it of the rows that come
-    first in a fixed order."""
+def _repeat_rows(selections: list[RowSelection], times: float, seed: int) -> list[RowSelection]:
+    """Repeat all rows ``int(times)`` times, then add the first rows of a stable order for the fraction.
+
+    At least one row is selected. 2.5 times of 4 rows are 10 rows: all of them twice, and 2 once more.
+    """
     whole = int(times)
-    taken = list(parts) * whole
-    digests = np.concatenate([store.rows["content"][rows] for store, rows in parts])
+    repeated = list(selections) * whole
+    digests = np.concatenate([store.rows["content"][rows] for store, rows in selections])
     rest = round((times - whole) * len(digests))
     if not whole:
         rest = max(rest, 1)
-    places = stable_order(digests, seed)
+    positions = stable_order(digests, seed)
     begin = 0
-    for store, rows in parts:
-        mine = places[begin : begin + len(rows)] < rest
+    for store, rows in selections:
+        chosen = positions[begin : begin + len(rows)] < rest
         begin += len(rows)
-        if mine.any():
-            taken.append((store, rows[mine]))
-    return taken
+        if chosen.any():
+            repeated.append((store, rows[chosen]))
+    return repeated

@@ -1,4 +1,4 @@
-"""The kinds of rows: conversations, raw text, preference pairs, single judgements."""
+"""Row encoders: conversations, raw text, preference pairs, answers with a label."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,9 +12,8 @@ from xft.data.encoding.tokenize import (
     check_text,
     encode_conversations,
     encode_texts,
-    truncate,
-    truncate_prompt,
 )
+from xft.data.encoding.truncate import truncate, truncate_prompt
 from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
 from xft.types import ROLES, Conversation, Message, Messages, PreferencePair, Sample, UnpairedExample
 
@@ -22,83 +21,91 @@ Outcome = EncodedRow | DataError | TooLong
 
 
 class ConversationEncoder(RowEncoder[Conversation]):
-    """Questions and answers; a row is one sample, in which the answers are trained."""
+    """Encode a conversation as one sample, in which the answers are targets."""
 
     def validate(self, value: Any) -> Conversation:
-        """Messages, or a :class:`Conversation` of them, with an answer to learn."""
-        dialog = value if isinstance(value, Conversation) else Conversation(value)
-        if isinstance(dialog.messages, Iterator):
-            dialog = replace(dialog, messages=list(dialog.messages))
-        check_turns(dialog.messages)
-        if not all(isinstance(each, Mapping) for each in _listed(dialog.tools)):
-            raise DataError(f"the format gives the tools {dialog.tools!r:.60}, expected a list of objects")
-        return dialog
+        """Accept messages, or a :class:`Conversation`, with a target answer."""
+        conversation = value if isinstance(value, Conversation) else Conversation(value)
+        if isinstance(conversation.messages, Iterator):
+            conversation = replace(conversation, messages=list(conversation.messages))
+        check_turns(conversation.messages)
+        if not all(isinstance(tool, Mapping) for tool in _as_list(conversation.tools)):
+            raise DataError(
+                f"the format returned the tools {conversation.tools!r:.60}; expected a list of objects",
+                key="tools",
+                got=conversation.tools,
+            )
+        return conversation
 
     def dedup_text(self, value: Conversation) -> Iterable[str]:
-        """Who says what."""
+        """Yield roles and contents."""
         return _visible_text(value.messages, value.tools)
 
     def encode(self, values: Sequence[Conversation]) -> list[Outcome]:
-        """Encode; cut or drop what is too long."""
+        """Encode; truncate or drop conversations that are too long."""
         assert self.template is not None
         results = encode_conversations(values, self.template, self.tokenizer)
-        return [self._fit(value, each) for value, each in zip(values, results, strict=True)]
+        return [self._truncate_to_fit(value, result) for value, result in zip(values, results, strict=True)]
 
-    def _fit(self, dialog: Conversation, result: Sample | DataError) -> Outcome:
+    def _truncate_to_fit(self, conversation: Conversation, result: Sample | DataError) -> Outcome:
         assert self.template is not None
         if isinstance(result, DataError):
             return result
         length = len(result)
-        if length <= self.max_length:
-            return EncodedRow([result], length, unknown=self.has_unknown(result.text, [result.input_ids]))
-        if self.on_overlong == "truncate":
-            cut = truncate(dialog, self.template, self.tokenizer, self.max_length)
-            if cut is not None:
-                return EncodedRow([cut], length, True, self.has_unknown(cut.text, [cut.input_ids]))
+        if length <= self.options.max_length:
+            has_unknown = self.has_unknown(result.text, [result.input_ids])
+            return EncodedRow([result], length, has_unknown=has_unknown)
+        if self.options.on_overlong == "truncate":
+            sample = truncate(conversation, self.template, self.tokenizer, self.options.max_length)
+            if sample is not None:
+                has_unknown = self.has_unknown(sample.text, [sample.input_ids])
+                return EncodedRow([sample], length, True, has_unknown)
         return TooLong(length)
 
 
 class DocumentEncoder(RowEncoder[str]):
-    """Raw text; a row is cut into chunks, in which every token is trained."""
+    """Encode a document as chunks, in which every token is a target."""
 
     def validate(self, value: Any) -> str:
-        """A text that is not empty."""
+        """Accept text that is not empty."""
         if not isinstance(value, str) or not value.strip():
-            raise DataError(f"got {value!r:.60}, expected text that is not empty")
+            raise DataError(f"got {value!r:.60}; expected non-empty text", key="text", got=value)
         check_text(value)
         return value
 
     def dedup_text(self, value: str) -> Iterable[str]:
-        """The text."""
+        """Yield the text."""
         return [value]
 
     def encode(self, values: Sequence[str]) -> list[Outcome]:
-        """Cut documents into chunks, without loss."""
-        documents = encode_texts(values, self.tokenizer, self.max_length)
+        """Split documents into chunks without loss."""
+        documents = encode_texts(values, self.tokenizer, self.options.max_length)
         return [self._count(text, chunks) for text, chunks in zip(values, documents, strict=True)]
 
     def _count(self, text: str, chunks: list[Sample]) -> EncodedRow:
-        # Every token but the border is a label once; the last is the EOS that we put there.
-        ids = [each.labels for each in chunks[:-1]] + [chunks[-1].labels[:-1]]
-        length = sum(each.num_targets for each in chunks)
-        return EncodedRow(chunks, length, unknown=self.has_unknown(text, ids))
+        # Every token of the text is a label once. The last label is the appended EOS.
+        ids = [chunk.labels for chunk in chunks[:-1]] + [chunks[-1].labels[:-1]]
+        length = sum(chunk.num_targets for chunk in chunks)
+        return EncodedRow(chunks, length, has_unknown=self.has_unknown(text, ids))
 
 
 class PreferenceEncoder(RowEncoder[PreferencePair]):
-    """Pairs of a better and a worse answer; a row is two samples, the chosen one first."""
+    """Encode a preference pair as two samples, the chosen one first."""
 
     def validate(self, value: Any) -> PreferencePair:
-        """A :class:`PreferencePair` whose answers differ."""
+        """Accept a :class:`PreferencePair` whose answers differ."""
         if not isinstance(value, PreferencePair):
             raise DataError(
-                f"the format gives a {type(value).__name__}, expected a pair of a chosen and a rejected answer; "
-                "conversations are for data type='instruction'"
+                f"the format returned a {type(value).__name__}; expected a pair of a chosen and a rejected "
+                "answer. Conversations need data.type='instruction'",
+                key="data.format",
+                got=type(value).__name__,
             )
         check_pair(value)
         return value
 
     def dedup_text(self, value: PreferencePair) -> Iterable[str]:
-        """Prompt and both answers."""
+        """Yield prompt and both answers."""
         return _pair_text(value)
 
     def scores_contradict(self, value: PreferencePair) -> bool:
@@ -106,31 +113,33 @@ class PreferenceEncoder(RowEncoder[PreferencePair]):
         return _reversed(value)
 
     def encode(self, values: Sequence[PreferencePair]) -> list[Outcome]:
-        """Encode both answers, each behind the prompt."""
-        return _encode_completions(self, [(each, (each.chosen, each.rejected)) for each in values])
+        """Encode both answers, each after the prompt."""
+        return _encode_completions(self, [(pair, (pair.chosen, pair.rejected)) for pair in values])
 
 
 class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
-    """Answers with a label, wanted or not; a row is one sample that knows its label.
+    """Encode an answer with a label as one sample.
 
-    A pair is two judgements: the chosen answer is wanted, the rejected one is not.
+    A pair becomes two samples: the chosen answer is desirable, the rejected one is not.
     """
 
     def validate(self, value: Any) -> UnpairedExample | PreferencePair:
-        """A :class:`UnpairedExample` answer, or a :class:`PreferencePair`."""
+        """Accept an :class:`UnpairedExample` or a :class:`PreferencePair`."""
         if isinstance(value, PreferencePair):
             check_pair(value)
         elif isinstance(value, UnpairedExample):
             check_turns([*value.prompt, *value.answer])
         else:
             raise DataError(
-                f"the format gives a {type(value).__name__}, expected an answer with a label (format='kto') or "
-                "a pair (format='preference')"
+                f"the format returned a {type(value).__name__}; expected an answer with a label (format='kto') or "
+                "a pair (format='preference')",
+                key="data.format",
+                got=type(value).__name__,
             )
         return value
 
     def dedup_text(self, value: UnpairedExample | PreferencePair) -> Iterable[str]:
-        """Prompt, answer and label; of a pair, prompt and both answers."""
+        """Yield prompt, label and answer; of a pair, prompt and both answers."""
         if isinstance(value, PreferencePair):
             return _pair_text(value)
         return (*_visible_text(value.prompt, value.tools), str(value.label), *_visible_text(value.answer))
@@ -140,8 +149,8 @@ class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
         return isinstance(value, PreferencePair) and _reversed(value)
 
     def encode(self, values: Sequence[UnpairedExample | PreferencePair]) -> list[Outcome]:
-        """Encode each answer behind its prompt."""
-        results = _encode_completions(self, [(each, _answers(each)) for each in values])
+        """Encode each answer after its prompt."""
+        results = _encode_completions(self, [(value, _answers(value)) for value in values])
         for value, result in zip(values, results, strict=True):
             if isinstance(result, EncodedRow):
                 labels = (True, False) if isinstance(value, PreferencePair) else (value.label,)
@@ -157,88 +166,99 @@ def _answers(value: UnpairedExample | PreferencePair) -> tuple[Messages, ...]:
 
 
 def _encode_completions(
-    task: RowEncoder[Any], values: Sequence[tuple[PreferencePair | UnpairedExample, tuple[Messages, ...]]]
+    encoder: RowEncoder[Any],
+    values: Sequence[tuple[PreferencePair | UnpairedExample, tuple[Messages, ...]]],
 ) -> list[Outcome]:
-    """Encode the answers of each row, each behind the prompt; a row fits as a whole or not at all."""
-    assert task.template is not None
+    """Encode the answers of each row, each after the prompt. A row fits as a whole or not at all."""
+    assert encoder.template is not None
     rows = [
         [Conversation([*value.prompt, *answer], value.tools) for answer in answers]
         for value, answers in values
     ]
     encoded = iter(
-        encode_conversations([each for row in rows for each in row], task.template, task.tokenizer)
+        encode_conversations(
+            [conversation for row in rows for conversation in row], encoder.template, encoder.tokenizer
+        )
     )
     outcomes: list[Outcome] = []
-    for (value, _), dialogs in zip(values, rows, strict=True):
-        results = [next(encoded) for _ in dialogs]
-        samples = [each for each in results if isinstance(each, Sample)]
+    for (value, _), conversations in zip(values, rows, strict=True):
+        results = [next(encoded) for _ in conversations]
+        samples = [result for result in results if isinstance(result, Sample)]
         if len(samples) < len(results):
-            outcomes.append(next(each for each in results if isinstance(each, DataError)))
+            outcomes.append(next(result for result in results if isinstance(result, DataError)))
         else:
-            outcomes.append(_fit(task, dialogs, len(value.prompt), samples))
+            outcomes.append(_truncate_to_fit(encoder, conversations, len(value.prompt), samples))
     return outcomes
 
 
-def _fit(
-    task: RowEncoder[Any], dialogs: Sequence[Conversation], turns: int, samples: list[Sample]
+def _truncate_to_fit(
+    encoder: RowEncoder[Any], conversations: Sequence[Conversation], turns: int, samples: list[Sample]
 ) -> Outcome:
-    """The samples of a row where they fit, or with a shorter prompt where that is allowed."""
-    assert task.template is not None
+    """Truncate the prompt of a row that is too long, if the config allows it."""
+    assert encoder.template is not None
     if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
         return IdenticalAnswersError(
-            "the chosen and the rejected answer become the same tokens, so nothing is preferred"
+            "the chosen and the rejected answer have the same tokens; expected answers that differ"
         )
     length = max(map(len, samples))
-    cut = length > task.max_length
-    if cut:
-        if task.on_overlong != "truncate":
+    overlong = length > encoder.options.max_length
+    if overlong:
+        if encoder.options.on_overlong != "truncate":
             return TooLong(length)
-        shorter = truncate_prompt(dialogs, turns, task.template, task.tokenizer, task.max_length)
+        shorter = truncate_prompt(
+            conversations, turns, encoder.template, encoder.tokenizer, encoder.options.max_length
+        )
         if shorter is None:
             return TooLong(length)
         samples = shorter
-    unknown = any(task.has_unknown(each.text, [each.input_ids]) for each in samples)
-    return EncodedRow(samples, length, cut, unknown)
+    has_unknown = any(encoder.has_unknown(sample.text, [sample.input_ids]) for sample in samples)
+    return EncodedRow(samples, length, overlong, has_unknown)
 
 
 def check_pair(pair: PreferencePair) -> None:
-    """Check that both answers of a pair can be learned, and differ.
+    """Check that both answers of a pair are targets, and differ.
 
     Raises:
-        DataError: with what is wrong.
+        DataError: a turn is wrong, or the answers are the same.
     """
     for answer in (pair.chosen, pair.rejected):
         check_turns([*pair.prompt, *answer])
     if _answer_key(pair.chosen) == _answer_key(pair.rejected):
         raise IdenticalAnswersError(
-            "the chosen and the rejected answer are the same, so nothing is preferred"
+            "the chosen and the rejected answer are the same; expected answers that differ"
         )
 
 
 def check_turns(messages: Messages) -> None:
-    """Check that turns are a conversation with something to learn in it.
+    """Check that turns are a conversation with a target answer.
 
     Raises:
-        DataError: with the turn that is wrong.
+        DataError: a turn is wrong, or no answer is a target.
     """
     if messages is None or isinstance(messages, (str, dict, PreferencePair, UnpairedExample)):
         raise DataError(
-            f"the format gives {messages!r:.60}, expected messages; raw text is for data type='text', "
-            "pairs for type='preference', single labels for type='unpaired_preference'"
+            f"the format returned {messages!r:.60}; expected messages. Raw text needs data.type='text', pairs "
+            "'preference', answers with a label 'unpaired_preference'",
+            key="data.format",
+            got=type(messages).__name__,
         )
     if not all(
-        isinstance(each, Message) and each.role in ROLES and isinstance(each.content, str)
-        for each in _listed(messages)
+        isinstance(turn, Message) and turn.role in ROLES and isinstance(turn.content, str)
+        for turn in _as_list(messages)
     ):
-        raise DataError(f"the format gives {messages!r:.100}, expected Messages of {', '.join(ROLES)}")
-    answers = [each for each in messages if each.is_target]
+        raise DataError(
+            f"the format returned {messages!r:.100}; expected Messages with the roles {', '.join(ROLES)}",
+            key="data.format",
+            got=messages,
+        )
+    answers = [turn for turn in messages if turn.is_target]
     if not answers:
-        raise DataError("the row has no answer to learn (no trained turn of the assistant)")
-    if any(not each.content.strip() and not each.tool_calls for each in answers):
-        raise EmptyAnswerError("an answer is empty, so there is nothing to learn from the row")
-    first = next((each for each in messages if each.role != "system"), answers[0])
+        raise DataError("the row has no target answer (no assistant turn in the loss)")
+    if any(not answer.content.strip() and not answer.tool_calls for answer in answers):
+        raise EmptyAnswerError("an answer is empty; expected text or tool calls")
+    first = next((turn for turn in messages if turn.role != "system"), answers[0])
     if first.role != "user" and first.is_target:
-        raise DataError("the first turn is the assistant's, expected a turn of the user that it answers")
+        raise DataError("the first turn is the assistant's; expected a turn of the user before it")
     for before, after in pairwise(messages):
         if before.role == after.role and after.role != "tool":
             raise DataError(f"two turns of the {after.role} in a row")
@@ -257,17 +277,17 @@ def _pair_text(pair: PreferencePair) -> Iterator[str]:
 def _visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
     for tool in tools:
         yield repr(tool)
-    for each in messages:
-        yield each.role
-        yield each.content
-        if each.reasoning or each.tool_calls:
-            yield f"{each.reasoning}{each.tool_calls!r}"
+    for turn in messages:
+        yield turn.role
+        yield turn.content
+        if turn.reasoning or turn.tool_calls:
+            yield f"{turn.reasoning}{turn.tool_calls!r}"
 
 
-def _listed(value: Any) -> Sequence[Any]:
-    """A list as it is, and anything else as a list of something that fits nowhere."""
+def _as_list(value: Any) -> Sequence[Any]:
+    """Return a list unchanged, and anything else as a list with one invalid item."""
     return value if isinstance(value, (list, tuple)) else [None]
 
 
 def _answer_key(messages: Messages) -> list[tuple[Any, ...]]:
-    return [(each.role, each.content.strip(), each.reasoning, each.tool_calls) for each in messages]
+    return [(turn.role, turn.content.strip(), turn.reasoning, turn.tool_calls) for turn in messages]

@@ -1,7 +1,7 @@
-"""What is done to each row: map it, check it, encode it, fit it into the length.
+"""Encode rows: map each to a value, validate it, tokenize it, fit it into the maximum length.
 
-A task is the same whether it runs in this process or in several beside it: records go in, a chunk
-of arrays comes out, and nothing is remembered between two chunks.
+An encoder is the same in this process and in worker processes: records go in, a chunk of arrays
+comes out, and no state is kept between two chunks.
 """
 
 import json
@@ -24,8 +24,8 @@ from xft.types import Row, Sample, Tokenizer
 Value = TypeVar("Value")
 OnOverlong = Literal["drop", "truncate", "error"]
 OVERLONG_REASON = "longer than max_length"
-QUARANTINE_REASONS = tuple(each.reason for each in (DataError, EmptyAnswerError, IdenticalAnswersError))
-"""Why rows are set aside where ``on_invalid='quarantine'``."""
+QUARANTINE_REASONS = tuple(error.reason for error in (DataError, EmptyAnswerError, IdenticalAnswersError))
+"""Reasons for which ``on_invalid='quarantine'`` drops a row."""
 
 
 @dataclass
@@ -33,40 +33,40 @@ class EncodedRow:
     """The samples of a row.
 
     Attributes:
-        samples: what the row became.
-        length: tokens before anything was cut.
-        cut: whether something was.
-        unknown: whether the tokenizer had no token for one of the characters.
+        samples: encoded samples.
+        length: tokens before truncation.
+        truncated: whether the row was truncated.
+        has_unknown: whether the tokenizer has no token for one of the characters.
     """
 
     samples: list[Sample]
     length: int
-    cut: bool = False
-    unknown: bool = False
+    truncated: bool = False
+    has_unknown: bool = False
 
 
 class FatalRowError(DataError):
-    """A row that the whole preparation stops at, also where misfits are set aside."""
+    """A row that ends the preparation even if invalid rows are quarantined."""
 
 
 class TooLong(Exception):
-    """A row is too long and nothing can be cut. ``args`` is its length in tokens."""
+    """A row is too long and cannot be truncated. ``args`` is its length in tokens."""
 
 
 @dataclass
 class EncodedChunk:
-    """What some rows became.
+    """The result of some records.
 
     Attributes:
         rows, samples, tokens, files: as in ``StoreWriter.append``.
-        read: how many rows came in.
+        read: number of records.
         dropped: reason to number of rows.
-        cut: rows that were cut and kept.
-        with_specials: rows whose content holds the text of a special token.
+        truncated: rows that were truncated and kept.
+        with_specials: rows whose content spells a special token.
         with_unknown: rows with a character that the tokenizer has no token for.
         contradicted: pairs whose chosen answer has the lower score.
-        too_long: lengths in tokens of the rows that were dropped for it.
-        quarantined: rows that were set aside, each with its place and the reason.
+        too_long: lengths in tokens of the rows dropped for length.
+        quarantined: quarantined rows, each with its location and the reason.
     """
 
     rows: npt.NDArray[Any]
@@ -75,7 +75,7 @@ class EncodedChunk:
     files: list[FileName]
     read: int
     dropped: Counter[str] = field(default_factory=Counter)
-    cut: int = 0
+    truncated: int = 0
     with_specials: int = 0
     with_unknown: int = 0
     contradicted: int = 0
@@ -83,136 +83,145 @@ class EncodedChunk:
     quarantined: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
-class RowEncoder(ABC, Generic[Value]):
-    """One kind of row, and how it is encoded.
+@dataclass(frozen=True)
+class EncodingOptions:
+    """The keys of a dataset config that decide how a row is encoded.
 
     Attributes:
-        format: the map function, from a row to a value.
-        template: how conversations are rendered; ``None`` for raw text.
-        tokenizer: of the model that will be trained.
-        max_length: the most tokens that a sample may have.
-        on_overlong: what becomes of a longer one.
-        on_invalid: what becomes of a row that does not fit.
-        group_by: the column whose value keeps rows in one split.
+        format: function from a row to a value.
+        max_length: maximum number of tokens of a sample.
+        on_overlong: what happens to a longer row.
+        on_invalid: what happens to a row that does not fit.
+        group_by: column whose value keeps rows in one split.
     """
 
     format: Callable[[Row], Any]
-    template: BoundTemplate | None
-    tokenizer: Tokenizer
     max_length: int
     on_overlong: OnOverlong = "drop"
     on_invalid: Literal["error", "quarantine"] = "error"
     group_by: str | None = None
 
-    def __post_init__(self) -> None:
-        words = sorted(set(self.tokenizer.all_special_tokens), key=len, reverse=True)
+
+class RowEncoder(ABC, Generic[Value]):
+    """Encodes rows of one kind.
+
+    Args:
+        options: keys of the dataset config.
+        tokenizer: of the model.
+        template: chat template; ``None`` for raw text.
+    """
+
+    def __init__(
+        self, options: EncodingOptions, tokenizer: Tokenizer, template: BoundTemplate | None
+    ) -> None:
+        self.options, self.tokenizer, self.template = options, tokenizer, template
+        words = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
         self._specials = re.compile("|".join(map(re.escape, words))) if words else None
-        lost = "".join(each for each in _CONTROLS if not _roundtrips(each, self.tokenizer))
+        lost = "".join(character for character in _CONTROL_CHARS if not _roundtrips(character, tokenizer))
         self._lost = re.compile(f"[{re.escape(lost)}]") if lost else None
-        self._unknown = (
-            getattr(self.tokenizer, "unk_token", None),
-            getattr(self.tokenizer, "unk_token_id", -1),
-        )
+        self._unknown = (getattr(tokenizer, "unk_token", None), getattr(tokenizer, "unk_token_id", -1))
 
     @abstractmethod
     def validate(self, value: Any) -> Value:
-        """What the format gives, checked.
+        """Check the value that the format returned.
 
         Raises:
-            DataError: it is not what this task learns from.
+            DataError: the value is not of this kind.
         """
 
     @abstractmethod
     def dedup_text(self, value: Value) -> Iterable[str]:
-        """Everything that a row says, for its digest."""
+        """Yield all text of a row, for its digest."""
 
     @abstractmethod
     def encode(self, values: Sequence[Value]) -> list[EncodedRow | DataError | TooLong]:
-        """Encode values, in one batch."""
+        """Encode values in one batch."""
 
     def scores_contradict(self, value: Value) -> bool:
-        """Whether a row says of itself that it is the wrong way round."""
+        """Whether the scores of a pair rank the rejected answer higher."""
         return False
 
     def __call__(self, records: Sequence[Record]) -> EncodedChunk:
-        """Do the work for some records.
+        """Encode some records.
 
         Raises:
-            DataError: a row does not fit, and ``on_invalid`` says that this is an error.
+            DataError: a row does not fit, and ``on_invalid`` is ``error``.
         """
-        work = _ChunkBuilder(self, len(records))
-        places: list[tuple[Origin, Row]] = []
+        builder = _ChunkBuilder(self, len(records))
+        rows: list[tuple[Origin, Row]] = []
         values: list[Value] = []
         for origin, raw in records:
             try:
                 row = parse(origin, raw)
             except DataError as error:
-                # What could not be read says its place itself.
-                work.reject(origin, raw, error, located=True)
+                # The message of a parse error starts with its location.
+                builder.reject(origin, raw, error, located=True)
                 continue
             try:
                 values.append(self.validate(self._map(row)))
-                places.append((origin, row))
+                rows.append((origin, row))
             except DataError as error:
-                work.reject(origin, row, error)
-        for (origin, row), value, result in zip(places, values, self.encode(values), strict=True):
+                builder.reject(origin, row, error)
+        for (origin, row), value, result in zip(rows, values, self.encode(values), strict=True):
             try:
-                work.take(origin, row, value, result)
+                builder.add(origin, row, value, result)
             except FatalRowError:
                 raise
             except DataError as error:
-                work.reject(origin, row, error)
-        return work.chunk()
+                builder.reject(origin, row, error)
+        return builder.chunk()
 
     def _map(self, row: Row) -> Any:
         try:
-            return self.format(row)
+            return self.options.format(row)
         except XftError:
             raise
         except Exception as error:
-            # A format of the user's may raise anything; it is the row that it could not take.
-            name = getattr(getattr(self.format, "func", self.format), "__name__", "format")
+            # A user's format may raise anything: the row is at fault, not the program.
+            function = self.options.format
+            name = getattr(getattr(function, "func", function), "__name__", "format")
             raise DataError(
                 f"the format {name!r} raises {type(error).__name__}: {error} (the row has "
                 f"{', '.join(map(repr, row)) or 'no columns'})"
             ) from error
 
     def group(self, row: Row, content: int) -> int:
-        """A digest of what keeps a row in one split with others; its own content by default.
+        """Digest of the group that stays in one split; by default of the row's own content.
 
         Raises:
             DataError: the row lacks the column.
         """
-        if self.group_by is None:
+        if self.options.group_by is None:
             return content
-        if row.get(self.group_by) is None:
+        if row.get(self.options.group_by) is None:
             raise DataError(
-                f"field {self.group_by}: is missing, and data.group_by keeps rows together by it"
+                f"field {self.options.group_by}: is missing; expected the column of data.group_by in every row",
+                key="data.group_by",
+                got=self.options.group_by,
             )
-        return digest(json.dumps(row[self.group_by], sort_keys=True, default=str).encode())
+        return digest(json.dumps(row[self.options.group_by], sort_keys=True, default=str).encode())
 
-    def has_specials(self, dedup_text: Iterable[str]) -> bool:
-        """Whether the text of a special token stands in what a row says."""
-        return self._specials is not None and any(self._specials.search(each) for each in dedup_text)
+    def has_specials(self, texts: Iterable[str]) -> bool:
+        """Whether a text spells a special token."""
+        return self._specials is not None and any(self._specials.search(text) for text in texts)
 
     def has_unknown(self, text: str, ids: Iterable[npt.NDArray[Any]]) -> bool:
         """Whether the tokenizer has no token for a character of a text.
 
-        Either it drops the character, or the token for unknown ones stands among the ids more
-        often than the text spells it; it may well be one that the template writes.
+        Either it drops the character, or the unknown token is among the ids more often than the text
+        spells it (a template may write that token).
         """
         if self._lost is not None and self._lost.search(text):
             return True
         token, token_id = self._unknown
         if not token:
             return False
-        found = sum(int((each == token_id).sum()) for each in ids)
-        return found > 0 and found > text.count(token)
+        count = sum(int((piece == token_id).sum()) for piece in ids)
+        return count > 0 and count > text.count(token)
 
 
-_CONTROLS = [chr(code) for code in (*range(32), 127)]
-"""Characters that byte-level vocabularies may lack, since no text that they were made from has them."""
+_CONTROL_CHARS = [chr(code) for code in (*range(32), 127)]
+"""Control characters. Byte-level vocabularies may lack them: training text has none."""
 
 
 def _roundtrips(character: str, tokenizer: Tokenizer) -> bool:
@@ -221,11 +230,10 @@ def _roundtrips(character: str, tokenizer: Tokenizer) -> bool:
 
 
 class _ChunkBuilder:
-    """Gathers what the rows of one chunk become."""
+    """Collects the results of the rows of one chunk."""
 
-    def __init__(self, task: RowEncoder[Any], read: int) -> None:
-        self.task = task
-        self.read = read
+    def __init__(self, encoder: RowEncoder[Any], read: int) -> None:
+        self.encoder, self.options, self.read = encoder, encoder.options, read
         self.files: dict[FileName, int] = {}
         self.rows: list[tuple[int, ...]] = []
         self.samples: list[tuple[int, int, int]] = []
@@ -233,14 +241,18 @@ class _ChunkBuilder:
         self.dropped: Counter[str] = Counter()
         self.quarantined: list[dict[str, Any]] = []
         self.too_long: list[int] = []
-        self.cut = self.with_specials = self.with_unknown = self.contradicted = 0
+        self.truncated = self.with_specials = self.with_unknown = self.contradicted = 0
 
     def reject(self, origin: Origin, raw: Any, error: DataError, located: bool = False) -> None:
-        """Stop at a row that does not fit, or set it aside, as the config says."""
-        if self.task.on_invalid == "error":
+        """Quarantine a row that does not fit, or raise its error, as the config says."""
+        if self.options.on_invalid == "error":
             where = "" if located else f"{origin}: "
             raise DataError(
-                f"{where}{error} (data.on_invalid='quarantine' sets such rows aside)"
+                f"{where}{error} (data.on_invalid='quarantine' skips such rows and keeps a copy)",
+                key=error.key,
+                got=error.got,
+                expected=error.expected,
+                fix=error.fix,
             ) from error
         self.dropped[error.reason] += 1
         kept = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
@@ -253,36 +265,38 @@ class _ChunkBuilder:
             }
         )
 
-    def take(self, origin: Origin, row: Row, value: Any, result: EncodedRow | DataError | TooLong) -> None:
-        """Keep what a row became, or say why not."""
+    def add(self, origin: Origin, row: Row, value: Any, result: EncodedRow | DataError | TooLong) -> None:
+        """Add an encoded row, or count why it is dropped."""
         if isinstance(result, DataError):
             raise result
         if isinstance(result, TooLong):
-            if self.task.on_overlong == "error":
+            if self.options.on_overlong == "error":
                 raise FatalRowError(
-                    f"{origin}: got {result.args[0]} tokens, expected at most data.max_length={self.task.max_length}; "
-                    "raise it, or set data.on_overlong to 'drop' or 'truncate'"
+                    f"{origin}: got {result.args[0]} tokens; expected at most data.max_length="
+                    f"{self.options.max_length}. Raise it, or set data.on_overlong to 'drop' or 'truncate'",
+                    key="data.max_length",
+                    got=result.args[0],
                 )
             self.dropped[OVERLONG_REASON] += 1
             self.too_long.append(result.args[0])
             return
-        dedup_text = list(self.task.dedup_text(value))
-        said = digest(*[each.encode("utf-8", "surrogatepass") for each in dedup_text])
-        group = self.task.group(row, said)
-        pieces = [to_tokens(each).tobytes() for each in result.samples]
+        texts = list(self.encoder.dedup_text(value))
+        content = digest(*[text.encode("utf-8", "surrogatepass") for text in texts])
+        group = self.encoder.group(row, content)
+        pieces = [to_tokens(sample).tobytes() for sample in result.samples]
         file = self.files.setdefault((origin.file, origin.unit), len(self.files))
-        self.rows.append((file, origin.line, len(pieces), result.length, said, group, digest(*pieces)))
+        self.rows.append((file, origin.line, len(pieces), result.length, content, group, digest(*pieces)))
         for sample in result.samples:
-            mark = -1 if sample.desirable is None else int(sample.desirable)
-            self.samples.append((len(sample), sample.num_targets, mark))
+            label = -1 if sample.desirable is None else int(sample.desirable)
+            self.samples.append((len(sample), sample.num_targets, label))
         self.tokens += pieces
-        self.cut += result.cut
-        self.with_specials += self.task.has_specials(dedup_text)
-        self.with_unknown += result.unknown
-        self.contradicted += self.task.scores_contradict(value)
+        self.truncated += result.truncated
+        self.with_specials += self.encoder.has_specials(texts)
+        self.with_unknown += result.has_unknown
+        self.contradicted += self.encoder.scores_contradict(value)
 
     def chunk(self) -> EncodedChunk:
-        """All of it, as arrays."""
+        """Return the collected rows as arrays."""
         return EncodedChunk(
             np.array(self.rows, dtype=ROW),
             np.array(self.samples, dtype=SAMPLE),
@@ -290,7 +304,7 @@ class _ChunkBuilder:
             list(self.files),
             self.read,
             self.dropped,
-            self.cut,
+            self.truncated,
             self.with_specials,
             self.with_unknown,
             self.contradicted,

@@ -1,4 +1,4 @@
-"""The cache of prepared data: stores by a key of everything that decides what is in them."""
+"""The cache of prepared data: stores by a key of everything that decides their content."""
 
 import hashlib
 import inspect
@@ -21,24 +21,24 @@ from xft.version import __version__
 
 
 def cache_key(parts: Iterable[Any]) -> str:
-    """A name for a store, from all that decides what is in it, and from xft's own code."""
-    found = hashlib.sha256()
-    for each in (*_package_source_hash(), *parts):
-        text = repr(each).encode("utf-8", "backslashreplace")
-        found.update(f"{len(text)};".encode() + text)
-    return found.hexdigest()[:32]
+    """Return the name of a store: a hash of ``parts`` and of the code of xft that prepares data."""
+    hasher = hashlib.sha256()
+    for part in (*_package_source_hash(), *parts):
+        text = repr(part).encode("utf-8", "backslashreplace")
+        hasher.update(f"{len(text)};".encode() + text)
+    return hasher.hexdigest()[:32]
 
 
-def get_or_build(root: Path, key: str, make: Callable[[Path], None]) -> TokenStore:
-    """Open the store of a key; make it first where there is none.
+def get_or_build(root: Path, key: str, build: Callable[[Path], None]) -> TokenStore:
+    """Open the store of a key; build it first if there is none.
 
-    It is made in a folder of its own that is renamed when it is whole, so a crash leaves no half
-    store behind, and processes that want the same one wait for the first of them.
+    It is built in a temporary folder that is renamed atomically, so a crash leaves no partial store.
+    Processes that need the same store wait for the first of them.
 
     Args:
-        root: the folder of all stores.
+        root: folder of all stores.
         key: see ``cache_key``.
-        make: writes a store into the empty folder that it is given.
+        build: writes a store into the empty folder that it receives.
 
     Raises:
         DataError: the folder cannot be written.
@@ -51,63 +51,64 @@ def get_or_build(root: Path, key: str, make: Callable[[Path], None]) -> TokenSto
                 try:
                     return TokenStore(final)
                 except CorruptStoreError as error:
-                    console.info(f"the prepared data in {final} is damaged ({error}): it is prepared anew")
+                    console.info(f"the prepared data in {final} is corrupt ({error}); preparing it again")
                     shutil.rmtree(final)
-            _make(root, key, make)
+            _build(root, key, build)
     except OSError as error:
         raise DataError(
-            f"the cache folder {root} cannot be used ({error.strerror or error}); "
-            "free some space, or set data.cache_dir or $XFT_CACHE to another folder"
+            f"the cache folder {root} cannot be used ({error.strerror or error}). Free some space, or set "
+            "data.cache_dir or $XFT_CACHE to another folder",
+            key="data.cache_dir",
+            got=str(root),
         ) from error
     return TokenStore(final)
 
 
-def _make(root: Path, key: str, make: Callable[[Path], None]) -> None:
+def _build(root: Path, key: str, build: Callable[[Path], None]) -> None:
     for draft in root.glob(".*.*"):
-        # What another process is at work on has another key, and is not a day old.
+        # A draft of another process has another key and is less than a day old.
         if draft.name.startswith(f".{key}.") or draft.stat().st_mtime < time.time() - 86400:
             shutil.rmtree(draft, ignore_errors=True)
     draft = root / f".{key}.{os.getpid()}"
     draft.mkdir()
     try:
-        make(draft)
-        for each in draft.iterdir():
-            with each.open("rb") as opened:
-                os.fsync(opened.fileno())
+        build(draft)
+        for path in draft.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         draft.rename(root / key)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def default_root() -> Path:
-    """Where stores are kept unless ``data.cache_dir`` says otherwise."""
+    """Return the default of ``data.cache_dir``."""
     return paths.cache_dir() / "data"
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """A text that changes with the tokenizer's vocabulary, merges, added tokens, and with which of
-    them begin and end a text."""
+    """Return a hash of the vocabulary, merges, added tokens and special tokens of a tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    whole = backend.to_str() if backend is not None else repr(tokenizer)
-    roles = [getattr(tokenizer, f"{each}_token", None) for each in ("bos", "eos", "unk", "pad")]
-    begins = list(tokenizer("")["input_ids"])
-    return hashlib.sha256(f"{whole}{roles}{begins}".encode()).hexdigest()
+    state = backend.to_str() if backend is not None else repr(tokenizer)
+    roles = [getattr(tokenizer, f"{role}_token", None) for role in ("bos", "eos", "unk", "pad")]
+    added = list(tokenizer("")["input_ids"])
+    return hashlib.sha256(f"{state}{roles}{added}".encode()).hexdigest()
 
 
 def callable_fingerprint(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What decides the outcome of a map function: its name, its files, and what it is bound to.
+    """Return all that decides the result of a function: name, source files, defaults and bound values.
 
-    Its whole file counts, since a function may call others in it, and so do the modules beside it
-    that are imported by now.
+    The whole source file counts, because a function may call others in it, and so do the imported
+    modules in its folder (≈ ``datasets`` fingerprints).
     """
     if isinstance(function, partial):
         return (callable_fingerprint(function.func), function.args, sorted(function.keywords.items()))
     named = inspect.unwrap(function) if hasattr(function, "__qualname__") else type(function)
     try:
         source = inspect.getsourcefile(named)
-    except TypeError:  # it is built in
+    except TypeError:  # a built-in function
         source = None
-    cells = [each.cell_contents for each in getattr(function, "__closure__", None) or ()]
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     name = getattr(function, "__qualname__", type(function).__qualname__)
     held = getattr(function, "__dict__", None)
     defaults = getattr(function, "__defaults__", None)
@@ -115,26 +116,27 @@ def callable_fingerprint(function: Callable[..., Any]) -> tuple[Any, ...]:
 
 
 def _sibling_sources(source: str | None) -> list[str]:
-    """Digests of a file and of the imported modules in its folder, or below it."""
+    """Hash a file and the imported modules in its folder or below."""
     if source is None or not Path(source).is_file():
         return []
     folder = Path(source).resolve().parent
     files = {Path(source).resolve()}
-    if not folder.is_relative_to(paths.PACKAGE):  # xft's own code is in every key as it is
-        loaded = [getattr(each, "__file__", None) for each in list(sys.modules.values())]
-        # Some libraries give their modules names that are no files.
-        own = [Path(name).resolve() for name in loaded if name and Path(name).is_absolute()]
-        files |= {each for each in own if each.is_file() and each.is_relative_to(folder)}
-    return [hashlib.sha256(each.read_bytes()).hexdigest() for each in sorted(files) if each.suffix == ".py"]
+    if not folder.is_relative_to(paths.PACKAGE):  # the code of xft is in every key already
+        loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        # Some libraries set __file__ to something that is no file.
+        paths_loaded = [Path(name).resolve() for name in loaded if name and Path(name).is_absolute()]
+        files |= {path for path in paths_loaded if path.is_file() and path.is_relative_to(folder)}
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files) if path.suffix == ".py"]
 
 
 @cache
 def _package_source_hash() -> tuple[str, ...]:
-    """The code that prepares: of this package, and of the library that tokenises."""
+    """Return the versions and the hash of the code that prepares data: rooms ``data`` and ``templates``."""
     import tokenizers
 
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for room in ("data", "templates"):
-        for each in sorted((paths.PACKAGE / room).rglob("*.py")):
-            found.update(each.read_bytes())
-    return (__version__, str(tokenizers.__version__), found.hexdigest())
+        for file in sorted((paths.PACKAGE / room).rglob("*")):
+            if file.suffix in (".py", ".jinja"):
+                hasher.update(file.read_bytes())
+    return (__version__, str(tokenizers.__version__), hasher.hexdigest())

@@ -1,8 +1,8 @@
-"""The store: encoded samples on disk, read through a memory map.
+"""The token store: encoded samples on disk, read through a memory map.
 
-A store is a folder of flat files. ``tokens.bin`` holds all tokens of all samples behind one
-another, four bytes each: the low 31 bits are the id, the high bit says whether it is trained. A
-store of ten billion tokens so takes 40 GB of disk and, being mapped, next to no memory.
+A store is a folder of flat files. ``tokens.bin`` holds the tokens of all samples in sequence, four
+bytes each: the low 31 bits are the id, the high bit marks a target. Ten billion tokens take 40 GB of
+disk, and almost no memory because the file is mapped.
 """
 
 import json
@@ -25,16 +25,16 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 FileName = tuple[str, str]
-"""A file, and what its rows are counted in: ``line`` or ``row``."""
+"""A file, and the unit of its row numbers: ``line`` or ``row``."""
 
 ROW = np.dtype(
     [
         ("file", "i4"),  # index into the names of the files
         ("line", "i8"),
-        ("samples", "i4"),  # how many samples the row became
-        ("length", "i4"),  # tokens before anything was cut
-        ("content", "u8"),  # digest of what the row says
-        ("group", "u8"),  # digest of the key that keeps rows together
+        ("samples", "i4"),  # number of samples of the row
+        ("length", "i4"),  # tokens before truncation
+        ("content", "u8"),  # digest of the text of the row
+        ("group", "u8"),  # digest of the value of group_by
         ("tokens", "u8"),  # digest of ids and labels
     ]
 )
@@ -42,22 +42,22 @@ SAMPLE = np.dtype([("length", "i4"), ("targets", "i4"), ("desirable", "i1")])
 
 
 def digest(*parts: bytes) -> int:
-    """A 64-bit digest of some bytes, the same on every machine."""
-    found = blake2b(digest_size=8)
-    for each in parts:
-        found.update(len(each).to_bytes(8, "little"))
-        found.update(each)
-    return int.from_bytes(found.digest(), "little")
+    """Return a 64-bit digest of some bytes, the same on every platform."""
+    hasher = blake2b(digest_size=8)
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "little"))
+        hasher.update(part)
+    return int.from_bytes(hasher.digest(), "little")
 
 
 def to_tokens(sample: Sample) -> npt.NDArray[np.uint32]:
-    """Ids and labels of a sample in the store's form, ``(length,)``."""
-    trained = sample.labels != IGNORE_INDEX
-    return sample.input_ids.astype(np.uint32) | (trained.astype(np.uint32) << np.uint32(31))
+    """Return ids and target bits of a sample as stored, ``(length,)``."""
+    is_target = sample.labels != IGNORE_INDEX
+    return sample.input_ids.astype(np.uint32) | (is_target.astype(np.uint32) << np.uint32(31))
 
 
 def to_sample(tokens: npt.NDArray[np.uint32], desirable: bool | None = None) -> Sample:
-    """A sample out of the store's form."""
+    """Return the sample of stored tokens."""
     ids = (tokens & _ID).astype(np.int32)
     labels = np.where(tokens & TARGET_BIT, ids, np.int32(IGNORE_INDEX))
     return Sample(ids, labels.astype(np.int32), desirable=desirable)
@@ -65,11 +65,11 @@ def to_sample(tokens: npt.NDArray[np.uint32], desirable: bool | None = None) -> 
 
 @dataclass
 class StoreWriter:
-    """Writes a store into a folder, chunk by chunk.
+    """Write a store into a folder, chunk by chunk.
 
     Attributes:
         folder: an empty folder.
-        files: the names that ``file`` of a row is an index into.
+        files: file names that ``file`` of a row indexes.
     """
 
     folder: Path
@@ -83,30 +83,30 @@ class StoreWriter:
     def append(
         self, rows: npt.NDArray[Any], samples: npt.NDArray[Any], tokens: bytes, files: Sequence[FileName]
     ) -> None:
-        """Add rows, the samples that they became, and the tokens of those.
+        """Add rows, their samples, and the tokens of these.
 
         Args:
             rows: ``(rows,)`` of ``ROW``, ``file`` being an index into ``files``.
             samples: ``(sum of rows["samples"],)`` of ``SAMPLE``.
-            tokens: as many as the samples are long, in the store's form.
+            tokens: tokens of the samples, as stored.
             files: the files of these rows.
         """
-        for each in files:
-            if each not in self.files:
-                self.files.append(each)
+        for file in files:
+            if file not in self.files:
+                self.files.append(file)
         if len(rows):
-            places = np.asarray([self.files.index(each) for each in files], dtype=np.int32)
-            rows["file"] = places[rows["file"]]
+            indices = np.asarray([self.files.index(file) for file in files], dtype=np.int32)
+            rows["file"] = indices[rows["file"]]
         self._rows.append(rows)
         self._samples.append(samples)
         self._tokens.write(tokens)
 
     def close(self, stats: dict[str, Any], too_long: Sequence[int] = ()) -> None:
-        """Write what is left, and the books of the preparation.
+        """Write the remaining files.
 
         Args:
-            books: what was counted.
-            too_long: lengths in tokens of the rows that were dropped for it.
+            stats: counts of the preparation.
+            too_long: lengths in tokens of the rows dropped for length.
         """
         self._tokens.close()
         np.save(self.folder / "too_long.npy", np.array(too_long, dtype=np.int32))
@@ -115,29 +115,29 @@ class StoreWriter:
         np.save(self.folder / "samples.npy", np.concatenate([np.empty(0, SAMPLE), *self._samples]))
 
     def write_stats(self, stats: dict[str, Any]) -> None:
-        """Write the books of the preparation."""
+        """Write the counts of the preparation."""
         text = json.dumps({"files": self.files, **stats}, indent=1)
         (self.folder / "stats.json").write_text(text, encoding="utf-8")
 
 
 class CorruptStoreError(DataError):
-    """Files of a store are missing, or do not fit each other."""
+    """Files of a store are missing or inconsistent."""
 
 
 class TokenStore:
-    """Reads a store.
+    """Read a store.
 
     Raises:
-        DamagedStore: when it is opened.
+        CorruptStoreError: files are missing or inconsistent.
 
     Attributes:
-        folder: where it is.
+        folder: folder of the store.
         rows: ``(rows,)`` of ``ROW``.
         samples: ``(samples,)`` of ``SAMPLE``.
-        begins: ``(samples + 1,)``, where the tokens of each sample begin.
-        first: ``(rows + 1,)``, the first sample of each row.
-        books: what the preparation counted.
-        too_long: lengths in tokens of the rows that were dropped for it.
+        begins: ``(samples + 1,)`` index of the first token of each sample.
+        first: ``(rows + 1,)`` index of the first sample of each row.
+        stats: counts of the preparation.
+        too_long: lengths in tokens of the rows dropped for length.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -156,7 +156,7 @@ class TokenStore:
             raise CorruptStoreError(f"{size} bytes for {self.samples['length'].sum(dtype=np.int64)} tokens")
         self.begins = np.concatenate([[0], np.cumsum(self.samples["length"], dtype=np.int64)])
         self.first = np.concatenate([[0], np.cumsum(self.rows["samples"], dtype=np.int64)])
-        # An empty file cannot be mapped.
+        # mmap rejects empty files.
         self.tokens: npt.NDArray[np.uint32] = (
             np.memmap(folder / "tokens.bin", dtype=np.uint32, mode="r")
             if len(self.samples)
@@ -167,17 +167,17 @@ class TokenStore:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
-        mark = int(self.samples["desirable"][index])
+        label = int(self.samples["desirable"][index])
         begin, end = self.begins[index : index + 2]
-        return to_sample(np.asarray(self.tokens[begin:end]), None if mark < 0 else bool(mark))
+        return to_sample(np.asarray(self.tokens[begin:end]), None if label < 0 else bool(label))
 
     def origin(self, row: int) -> str:
-        """Where a row came from, for a person."""
+        """Return the location of a row, as file and line."""
         name, unit = self.stats["files"][self.rows["file"][row]]
         return str(Origin(name, int(self.rows["line"][row]), unit))
 
     def samples_of(self, rows: I64) -> I64:
-        """The samples of some rows, in their order."""
+        """Return the samples of some rows, in their order."""
         counts = self.rows["samples"][rows].astype(np.int64)
         if len(counts) and counts.max() == counts.min() == 1:
             return self.first[rows]
@@ -187,16 +187,16 @@ class TokenStore:
 
 
 class SampleView(Sequence[Sample]):
-    """Samples of one or several stores, in a given order. None is read before it is asked for.
+    """Samples of one or several stores, in a given order, read on access.
 
     Attributes:
-        parts: stores, and which rows of each stand here, one part behind the other.
+        parts: stores with the indices of selected rows, concatenated.
     """
 
     def __init__(self, parts: Sequence[tuple[TokenStore, I64]]) -> None:
         self.parts = [(store, np.asarray(rows, dtype=np.int64)) for store, rows in parts]
         self._indices = [store.samples_of(rows) for store, rows in self.parts]
-        self._ends = np.cumsum([len(each) for each in self._indices], dtype=np.int64)
+        self._ends = np.cumsum([len(indices) for indices in self._indices], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -207,7 +207,7 @@ class SampleView(Sequence[Sample]):
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         store, sample = self._find(index)
         return store[sample]
 
@@ -225,12 +225,12 @@ class SampleView(Sequence[Sample]):
         return self.parts[part][0], int(self._indices[part][index - begin])
 
     def origin(self, index: int) -> str:
-        """Where a sample came from, for a person."""
+        """Return the location of the row of a sample, as file and line."""
         store, sample = self._find(index)
         return store.origin(int(np.searchsorted(store.first, sample, side="right")) - 1)
 
     def origin_of_row(self, number: int) -> str:
-        """Where the row of that number came from, for a person."""
+        """Return the location of a row, by its index in the view."""
         for store, rows in self.parts:
             if number < len(rows):
                 return store.origin(int(rows[number]))
@@ -245,20 +245,20 @@ class SampleView(Sequence[Sample]):
 
     @property
     def lengths(self) -> I32:
-        """``(samples,)`` tokens of each sample."""
+        """Tokens of each sample, ``(samples,)``."""
         return self._gather("length")
 
     @property
     def targets(self) -> I32:
-        """``(samples,)`` trained tokens of each sample."""
+        """Target tokens of each sample, ``(samples,)``."""
         return self._gather("targets")
 
     @property
     def digests(self) -> U64:
-        """``(rows,)`` a digest of the ids and labels of each row."""
+        """Digest of the ids and labels of each row, ``(rows,)``."""
         pieces = [store.rows["tokens"][rows] for store, rows in self.parts]
         return np.concatenate([np.empty(0, np.uint64), *pieces])
 
     def fingerprint(self) -> str:
-        """A text that changes with what is trained and with its order."""
+        """Return a hash of the samples and their order."""
         return blake2b(self.digests.tobytes(), digest_size=32).hexdigest()

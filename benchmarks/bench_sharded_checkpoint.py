@@ -143,7 +143,7 @@ def count(strategy: DeepSpeed, model: nn.Module) -> Memory:
     """The bytes of weights, gradients and optimizer on this rank."""
     sharded = strategy.model.optimizer
     if strategy.stage == 3:
-        weights = [strategy.sample(each) for each in model.parameters()]
+        weights = [strategy.local_view(each) for each in model.parameters()]
         gradients = list(sharded._DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition.values())
         copies = sharded.fp32_partitioned_groups_flat
     else:

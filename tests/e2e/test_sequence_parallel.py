@@ -105,7 +105,7 @@ def test_ranks_together_give_the_numbers_of_one_process(runs: Runs, kind: str, n
     assert figures(many, "train", "grad_norm") == pytest.approx(
         figures(one, "train", "grad_norm"), rel=2e-4
     )
-    assert "ranks compute each batch together" in (many / "train.log").read_text()
+    assert "ranks, which share each batch" in (many / "train.log").read_text()
     plan = json.loads((many / "environment.json").read_text(encoding="utf-8"))["plan"]
     assert (plan["ranks"], plan["sequence_parallel_size"]) == (4, int(name[len(kind) + 1]))
     if kind != "reward":

@@ -105,9 +105,11 @@ class Checkpointer:
     def copy_weights(self, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
         """Copy the weights of the saved model to CPU memory on rank 0. Collective if they are sharded."""
         strategy = self._strategy
-        if strategy.rank != 0 and not strategy.together:
+        if strategy.rank != 0 and not strategy.params_are_sharded:
             return {}
-        return gather_cpu_state_dict(self._model, reuse, strategy.gathered, keep=strategy.rank == 0)
+        return gather_cpu_state_dict(
+            self._model, reuse, strategy.summon_full_params, keep=strategy.rank == 0
+        )
 
     def poll(self) -> SaveResult | None:
         """Return the result of a finished save that was not polled yet.

@@ -121,7 +121,7 @@ def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None
     """
     if isinstance(model, PeftModel):
         trainable = [param for param in model.parameters() if param.requires_grad]
-        with strategy.gathered(trainable, write=True) if strategy is not None else nullcontext():
+        with strategy.summon_full_params(trainable, write=True) if strategy is not None else nullcontext():
             result = set_peft_model_state_dict(model, load_file(folder / _ADAPTER))
         mismatched = list(result.unexpected_keys)
     else:
@@ -156,7 +156,7 @@ def _read_full(folder: Path) -> dict[str, Tensor]:
 def _load_full(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strategy | None) -> list[str]:
     """Load all weights and return the names that differ."""
     tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
-    if strategy is None or not strategy.together:
+    if strategy is None or not strategy.params_are_sharded:
         missing, unexpected = model.load_state_dict(weights, strict=False)
         return [*(name for name in missing if name not in tied), *unexpected]
     # load_state_dict would compare shapes with those of shards.
@@ -165,7 +165,7 @@ def _load_full(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strate
     mismatched += [name for name in weights if name not in live]
     for name, tensor in live.items():
         if name in weights and isinstance(tensor, nn.Parameter):
-            strategy.put(tensor, weights[name])
+            strategy.load_full_param(tensor, weights[name])
         elif name in weights:
             tensor.copy_(weights[name])
     return mismatched

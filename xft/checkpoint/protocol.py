@@ -19,7 +19,7 @@ class Strategy(Protocol):
         rank: rank of this process.
         world_size: number of ranks.
         timeout_minutes: how long a rank waits for another.
-        together: whether parameters are sharded, which makes reading them a collective operation.
+        params_are_sharded: whether parameters are sharded, which makes reading them a collective operation.
     """
 
     model: nn.Module
@@ -27,7 +27,7 @@ class Strategy(Protocol):
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler
     device: torch.device
     timeout_minutes: float
-    together: bool
+    params_are_sharded: bool
 
     @property
     def rank(self) -> int:
@@ -49,13 +49,13 @@ class Strategy(Protocol):
     def load_optimizer_state(self, tree: Mapping[str, Any], /) -> None:
         """Load a state that ``optimizer_state`` of any strategy and world size returned."""
 
-    def gathered(
+    def summon_full_params(
         self, parameters: Iterable[nn.Parameter], write: bool = False
     ) -> AbstractContextManager[None]:
         """Return a context in which the parameters are unsharded on every rank. Collective."""
 
-    def put(self, parameter: nn.Parameter, value: Tensor) -> None:
+    def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Overwrite a possibly sharded parameter with a full value that all ranks have."""
 
-    def after_loading(self) -> None:
+    def sync_master_weights(self) -> None:
         """Update copies of the parameters after they were overwritten."""

@@ -145,7 +145,7 @@ def load_training_state(state: ResumeState, strategy: Strategy) -> None:
                 expected="optimizer state",
             )
         load_model_weights(unwrap(strategy.model).model, folder, strategy)
-        strategy.after_loading()
+        strategy.sync_master_weights()
         strategy.load_optimizer_state(training["optimizer"])
         strategy.lr_scheduler.load_state_dict(training["lr_scheduler"])
         _restore_lr(strategy)

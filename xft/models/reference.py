@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from xft.models.scoring import eval_mode, sequence_log_probs
 from xft.types import Batch
 from xft.utils import console
 
+T = TypeVar("T")
+
 Reference = Callable[[nn.Module, Batch], Tensor]
 """From the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
 
@@ -35,15 +37,16 @@ class DataParallelContext(Protocol):
     data_rank: int
     data_world_size: int
     device: torch.device
+    params_are_sharded: bool
 
-    def place(self, batch: Batch) -> Batch:
-        """A batch on this rank's device, to be computed together with the ranks of its group."""
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to this rank's device, and attach the sequence-parallel group."""
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Products in the type that training takes them in."""
+        """Enter the autocast of the training."""
 
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks."""
+    def gather(self, value: T, /) -> list[T]:
+        """Return the values of all ranks in rank order. Collective."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def build_reference(name: str, precompute: bool, setup: ReferenceContext) -> Ref
     adapted = isinstance(setup.loaded.model, PeftModel)
     if name == "auto":
         name = "disable_adapter" if adapted else "frozen_copy"
-    if getattr(setup.ranks, "together", False) and name == "frozen_copy" and not precompute:
+    if setup.ranks.params_are_sharded and name == "frozen_copy" and not precompute:
         raise ConfigError(
             "objective.reference: got 'frozen_copy', but under ZeRO-3 no rank has the whole model to copy; set "
             "objective.precompute_ref_log_probs=True, train an adapter with reference='disable_adapter', or give the "
@@ -217,7 +220,7 @@ def _cache(reference: Reference, setup: ReferenceContext) -> PrecomputedReferenc
     console.info("taking the log-probabilities of the reference ahead")
     for batch in _dealt(setup.batches(), ranks.data_rank, ranks.data_world_size):
         with ranks.autocast():
-            found = reference(model, ranks.place(batch))
+            found = reference(model, ranks.to_device(batch))
         known.update(zip(batch.sample_hashes, found.tolist(), strict=True))
     for each in ranks.gather(known):
         known.update(each)

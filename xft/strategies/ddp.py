@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import distributed, nn
@@ -17,6 +17,8 @@ from xft.registry import register
 from xft.strategies.single_device import SingleDevice, SingleDeviceConfig
 from xft.strategies.strategy_config import StrategyConfig
 from xft.types import SequenceParallelGroup
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,33 +62,31 @@ class DistributedStrategy(SingleDevice):
         super().__init__(work_dir, seed, config)
 
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
-        """Add numbers up over all ranks, in double precision."""
+        """Return the sums of the values over all ranks, in double precision. Collective."""
         total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
-        return [float(each) for each in total]
+        return [float(value) for value in total]
 
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in their order. All ranks must call it."""
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks in rank order. Collective."""
         values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait for all ranks. Collective."""
         distributed.barrier()
 
     def describe(self) -> list[str]:
-        """Lines for the terminal about what is not plain."""
+        """Return lines about the strategy for the run summary."""
         if self.sequence is None:
             return []
-        return [
-            f"sequence  {self.sequence.size} ranks compute each batch together, each its share of the tokens"
-        ]
+        return [f"sequence  parallel over {self.sequence.size} ranks, which share each batch"]
 
     def close(self) -> None:
-        """Part from the other ranks."""
-        # A wrapper or a handle that outlived the group would take gloo's threads down with the interpreter, which ends
-        # in an abort now and then.
+        """Leave the process group."""
+        # Why: a wrapper or a group handle that outlives the process group keeps gloo's threads until the interpreter
+        # exits, which sometimes aborts the process.
         self.model = unwrap(self.model)
         self.sequence = None
         gc.collect()
@@ -100,7 +100,7 @@ class DDP(DistributedStrategy):
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 
-    def _meet(self, last: bool) -> AbstractContextManager[Any]:
+    def _maybe_no_sync(self, last: bool) -> AbstractContextManager[None]:
         assert isinstance(self.model, DistributedDataParallel)
         return nullcontext() if last else self.model.no_sync()
 

@@ -1,10 +1,10 @@
-"""One process, one device: what every strategy stands on."""
+"""One process on one device, and the interface of all strategies."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from xft.registry import register
 from xft.strategies.batching import Batching
 from xft.strategies.strategy_config import StrategyConfig, autocast
 from xft.types import Batch, LossOutput, SequenceParallelGroup
+
+T = TypeVar("T")
 
 
 class SingleDevice(StrategyBase):
@@ -38,7 +40,7 @@ class SingleDevice(StrategyBase):
         data_world_size: number of data-parallel ranks; less than ``world_size`` under sequence parallelism.
         sequence: ranks that share each batch along the sequence; ``None`` without sequence parallelism.
         timeout_minutes: minutes that a collective waits for the other ranks.
-        together: whether parameters are sharded, which makes every forward pass a collective operation.
+        params_are_sharded: whether parameters are sharded, which makes every forward pass a collective operation.
     """
 
     rank = 0
@@ -47,7 +49,7 @@ class SingleDevice(StrategyBase):
     data_world_size = 1
     sequence: SequenceParallelGroup | None = None
     timeout_minutes = 0.0
-    together = False
+    params_are_sharded = False
 
     def __init__(self, work_dir: str, seed: int, config: StrategyConfig) -> None:
         self.device = resolve_device(config.device)
@@ -73,12 +75,21 @@ class SingleDevice(StrategyBase):
             lr_scheduler: scheduler of the optimizer.
             batching: shape of an optimizer step; only DeepSpeed needs it.
         """
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        names = {id(each): name for name, each in model.named_parameters()}
-        self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
+        self._attach(model, optimizer, lr_scheduler)
         self.model = self._wrap(model)
         self.model.train()
         self._prepared = True
+
+    def _attach(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
+    ) -> None:
+        """Keep optimizer and scheduler, and the parameter names of each optimizer group."""
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        names = {id(param): name for name, param in model.named_parameters()}
+        self._groups = [[names[id(param)] for param in group["params"]] for group in optimizer.param_groups]
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -89,138 +100,154 @@ class SingleDevice(StrategyBase):
         with autocast(self.device, self._autocast_dtype):
             yield
 
-    def place(self, batch: Batch) -> Batch:
-        """A batch on this rank's device, to be computed together with the ranks of its group."""
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to this rank's device, and attach the sequence-parallel group."""
         return replace(batch.to(self.device), sequence=self.sequence)
 
-    def forward_backward(self, batch: Any, scale: float, last: bool) -> LossOutput:
-        """One micro-batch.
+    def forward_backward(self, batch: Batch, scale: float, last: bool) -> LossOutput:
+        """Run forward and backward of a micro-batch.
 
         Args:
-            batch: on any device.
-            scale: what the summed loss is multiplied by before the gradient is taken.
-            last: whether the optimizer steps after it.
+            batch: micro-batch on any device.
+            scale: factor of the summed loss before the gradient is computed.
+            last: whether the optimizer step follows, which reduces gradients over the ranks.
         """
         to_train_mode(self.optimizer)
-        with self._meet(last):
+        with self._maybe_no_sync(last):
             with self.autocast():
-                output: LossOutput = self.model(self.place(batch))
+                output: LossOutput = self.model(self.to_device(batch))
             (output.loss_sum * (scale * self.world_size)).backward()
         return output
 
-    def _meet(self, last: bool) -> AbstractContextManager[Any]:
+    def _maybe_no_sync(self, last: bool) -> AbstractContextManager[None]:
+        """Return a context that skips gradient reduction, except for the last micro-batch of a step."""
         return nullcontext()
 
-    def step(self, clip: float | None) -> float:
-        """Clip, change the weights, move the learning rate on.
+    def step(self, max_grad_norm: float | None) -> float:
+        """Clip gradients, then step optimizer and scheduler.
 
         Returns:
-            The norm of the gradient before it was clipped.
+            The global gradient norm before clipping.
 
         Raises:
-            TrainingError: it is not finite.
+            TrainingError: the norm is not finite; the parameters are unchanged.
         """
-        trained = [each for group in self.optimizer.param_groups for each in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(trained, clip if clip is not None else float("inf")))
+        params = [param for group in self.optimizer.param_groups for param in group["params"]]
+        limit = max_grad_norm if max_grad_norm is not None else float("inf")
+        norm = float(nn.utils.clip_grad_norm_(params, limit))
         if not math.isfinite(norm):
-            raise TrainingError(
-                f"the norm of the gradient is {norm}, and the weights were left as they are"
-            )
+            raise nonfinite_norm_error(norm)
         self.optimizer.step()
         to_eval_mode(self.optimizer)
         self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def discard(self) -> None:
-        """Forget the gradients of this window."""
+    def zero_grad(self) -> None:
+        """Discard the gradients of a step that is skipped."""
         self.optimizer.zero_grad(set_to_none=True)
         to_eval_mode(self.optimizer)
 
     def describe(self) -> list[str]:
-        """Lines for the terminal about what is not plain."""
+        """Return lines about the strategy for the run summary; none for a plain single device."""
         return []
 
-    def gathered(
+    def summon_full_params(
         self, parameters: Iterable[nn.Parameter], write: bool = False
     ) -> AbstractContextManager[None]:
-        """Under ``with``, these weights are whole on every rank. All ranks must enter it.
+        """Return a context in which sharded parameters are full on every rank. Collective.
+
+        The counterpart of FSDP's ``summon_full_params``.
 
         Args:
-            parameters: which.
-            write: whether what the first rank writes into them is kept.
+            parameters: parameters to unshard.
+            write: whether changes that rank 0 makes to them are kept.
         """
         return nullcontext()
 
-    def put(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Write over a weight, of which all ranks have the new value."""
+    def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Overwrite a possibly sharded parameter with a full value that all ranks have."""
         parameter.data.copy_(value)
 
-    def sample(self, parameter: nn.Parameter) -> Tensor:
-        """Numbers of a weight that this rank has, always the same ones of it."""
+    def local_view(self, parameter: nn.Parameter) -> Tensor:
+        """Return the elements of a parameter that this rank stores."""
         return parameter
 
-    def after_loading(self) -> None:
-        """To be called when weights were written over."""
+    def sync_master_weights(self) -> None:
+        """Update fp32 master weights after parameters were overwritten."""
 
     def optimizer_state(self) -> dict[str, Any]:
-        """The state of the optimizer by names of weights, the same for every strategy.
+        """Return the optimizer state by parameter name, in a form that every strategy and world size can load.
 
         Returns:
-            ``groups``, each with what its weights are stepped with and their ``names``; and ``state``,
-            for each name what the optimizer keeps of that weight, in the shape of the whole weight, or
-            this rank's share of it (:class:`~xft.checkpoint.sharded.TensorShard`).
+            ``groups``: hyperparameters of each group, and the ``names`` of its parameters. ``state``: for each name the
+            optimizer's tensors, in the shape of the full parameter or as a
+            :class:`~xft.checkpoint.sharded.TensorShard`.
         """
         names = [name for group in self._groups for name in group]
         state = self.optimizer.state_dict()["state"]
-        return {"groups": self._hyper(), "state": {names[number]: each for number, each in state.items()}}
+        return {
+            "groups": self._hyperparameters(),
+            "state": {names[index]: tensors for index, tensors in state.items()},
+        }
 
     def load_optimizer_state(self, tree: Mapping[str, Any]) -> None:
-        """Put back what ``optimizer_state`` gave, of any strategy on any number of ranks.
+        """Load a state that ``optimizer_state`` of any strategy and world size returned.
 
         Raises:
-            ValueError: it is of other weights.
+            ValueError: the state belongs to other parameters.
         """
-        self._set_hyper(tree["groups"])
-        numbers = {name: at for at, name in enumerate(name for group in self._groups for name in group)}
-        own = self.optimizer.state_dict()
-        own["state"] = {
-            numbers[name]: {key: materialize(value) for key, value in each.items() if key != "master"}
-            for name, each in tree["state"].items()
+        self._load_hyperparameters(tree["groups"])
+        names = [name for group in self._groups for name in group]
+        indices = {name: index for index, name in enumerate(names)}
+        state_dict = self.optimizer.state_dict()
+        state_dict["state"] = {
+            indices[name]: {key: materialize(value) for key, value in tensors.items() if key != "master"}
+            for name, tensors in tree["state"].items()
         }
-        self.optimizer.load_state_dict(own)
+        self.optimizer.load_state_dict(state_dict)
 
-    def _hyper(self) -> list[dict[str, Any]]:
+    def _hyperparameters(self) -> list[dict[str, Any]]:
         groups = zip(self.optimizer.param_groups, self._groups, strict=True)
         return [
             {**{key: value for key, value in group.items() if key != "params"}, "names": names}
             for group, names in groups
         ]
 
-    def _set_hyper(self, saved: Sequence[Mapping[str, Any]]) -> None:
-        if [each["names"] for each in saved] != self._groups:
-            raise ValueError("the state of the optimizer is of other weights than are trained now")
-        for group, each in zip(self.optimizer.param_groups, saved, strict=True):
-            group.update({key: value for key, value in each.items() if key != "names"})
+    def _load_hyperparameters(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        if [group["names"] for group in saved] != self._groups:
+            raise ValueError("the optimizer state belongs to other parameters than are trainable now")
+        for group, saved_group in zip(self.optimizer.param_groups, saved, strict=True):
+            group.update({key: value for key, value in saved_group.items() if key != "names"})
 
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
-        """Add numbers up over all ranks."""
+        """Return the sums of the values over all ranks, in double precision. Collective."""
         return list(values)
 
     def reduce_data_sum(self, values: Sequence[float]) -> list[float]:
-        """Add up what is known of the data. Ranks that compute a batch together count once."""
-        first = self.sequence is None or self.sequence.rank == 0
-        return self.reduce_sum([each if first else 0.0 for each in values])
+        """Return the sums over the data-parallel ranks: a sequence-parallel group counts once. Collective."""
+        is_first = self.sequence is None or self.sequence.rank == 0
+        return self.reduce_sum([value if is_first else 0.0 for value in values])
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks in rank order. Collective."""
+        return [value]
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait for all ranks. Collective."""
 
     def close(self) -> None:
-        """Part from the other ranks."""
+        """Leave the process group."""
 
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in their order. All ranks must call it."""
-        return [value]
+
+def nonfinite_norm_error(norm: float) -> TrainingError:
+    """Return the error of a step whose gradient norm is NaN or infinite."""
+    return TrainingError(
+        f"grad_norm is {norm}; the parameters were not changed",
+        key="grad_norm",
+        got=norm,
+        expected="finite",
+    )
 
 
 @register("strategy", "single_device")

@@ -63,7 +63,7 @@ def fit_activations(
     count = len(checkpointed_layers(base))
     if count == 0:
         return ""
-    if strategy.together:
+    if strategy.params_are_sharded:
         # The weights of such a run are in shares because its memory is scarce, and no rank could try a layer alone.
         set_activation_checkpointing(base, count)
         return f"{count} of {count} layers make their activations again in the backward pass"

@@ -197,7 +197,7 @@ class TrainLoop(BaseLoop):
         own = [(self.strategy.data_rank, at) for at, each in enumerate(losses) if not torch.isfinite(each)]
         broken = [each for rank in self.strategy.gather(own) for each in rank]
         rows = self.rows(broken or None)
-        self.strategy.discard()
+        self.strategy.zero_grad()
         self.forgiven = False
         self.runner.call_hook("after_nonfinite", reason=reason, rows=rows)
         if not self.forgiven:

@@ -36,8 +36,9 @@ class Alone:
     product: torch.dtype | None = None
     data_rank: int = 0
     data_world_size: int = 1
+    params_are_sharded: bool = False
 
-    def place(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """The batch on the device of the model."""
         return batch.to(self.device)
 

@@ -82,14 +82,14 @@ class Parts:
             recipe.model.trust_remote_code,
         )
         objective = as_objective(recipe.objective)
-        if not strategy.together:
+        if not strategy.params_are_sharded:
             objective = objective.bind_reference(setup)
         said = ""
         if recipe.model.gradient_checkpointing == "auto":
             said = fit_activations(loaded, strategy, prepared.train, plan, collator)
         model = TrainingModel(loaded.model, objective)
         strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, batching=plan.batching)
-        if strategy.together:
+        if strategy.params_are_sharded:
             # Until now no rank could have been asked anything: the model is in shares.
             model.objective = objective.bind_reference(setup)
         runner = Runner(

@@ -193,7 +193,7 @@ def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> 
 
 def _finish(runner: Runner, strategy: SingleDevice) -> None:
     """Write the final folder, and see that it gives what the live model gives."""
-    together = strategy.together
+    together = strategy.params_are_sharded
     if strategy.rank == 0 or together:
         expected = expect_live(runner)
         copied = runner.checkpointer.copy_weights() if together else None

@@ -1,14 +1,13 @@
 """The reference model: what it is, that it stays, and that caching it changes nothing."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.preferences import adapted_model, judged_samples, pair_samples, whole_model
+from helpers.strategies import FakeStrategy
 from peft import LoraConfig, get_peft_model
 
 from xft.data import Collator, collate_padding_free
@@ -26,26 +25,6 @@ from xft.objectives import DPO, KTO, ObjectiveWithReference, next_token
 from xft.types import Batch, Sample
 
 
-@dataclass
-class Alone:
-    """What a strategy of one or several ranks offers; ``others`` is what they found."""
-
-    data_rank: int = 0
-    data_world_size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    others: list[Any] = field(default_factory=list)
-    together: bool = False
-
-    def place(self, batch: Batch) -> Batch:
-        return batch
-
-    def autocast(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def gather(self, value: Any) -> list[Any]:
-        return [value, *self.others]
-
-
 def _setup(
     model: Any, samples: list[Sample] | None = None, samples_per_example: int = 2, tokenizer: Any = None
 ) -> ReferenceContext:
@@ -54,7 +33,7 @@ def _setup(
     def batches() -> Iterator[Batch]:
         return Collator(samples_per_example).iter_batches(chosen, max_tokens=40)
 
-    return ReferenceContext(LoadedModel(model, tokenizer), Alone(), batches)
+    return ReferenceContext(LoadedModel(model, tokenizer), FakeStrategy(), batches)
 
 
 def _trainable(model: Any) -> list[str]:
@@ -133,9 +112,13 @@ def test_what_no_rank_has_whole_is_not_copied_but_asked_ahead() -> None:
         ConfigError,
         match=r"under ZeRO-3 no rank has the whole model .* objective\.precompute_ref_log_probs=True",
     ):
-        build_reference("auto", False, ReferenceContext(setup.loaded, Alone(together=True), setup.batches))
+        build_reference(
+            "auto",
+            False,
+            ReferenceContext(setup.loaded, FakeStrategy(params_are_sharded=True), setup.batches),
+        )
     kept = build_reference(
-        "auto", True, ReferenceContext(setup.loaded, Alone(together=True), setup.batches)
+        "auto", True, ReferenceContext(setup.loaded, FakeStrategy(params_are_sharded=True), setup.batches)
     )
     assert isinstance(kept, PrecomputedReference)
 
@@ -153,7 +136,7 @@ def test_ranks_share_the_work_of_caching() -> None:
     assert isinstance(whole, PrecomputedReference)
     asked: list[dict[int, float]] = []
     for rank in range(2):
-        ranks = Alone(rank, 2)
+        ranks = FakeStrategy(data_rank=rank, data_world_size=2)
         ranks.gather = lambda value: asked.append(value) or [value]  # type: ignore[method-assign, func-returns-value]
         setup = _setup(model)
         build_reference("auto", True, ReferenceContext(setup.loaded, ranks, setup.batches))
@@ -200,7 +183,7 @@ def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> N
     with torch.no_grad():
         for each in policy.model.parameters():
             each.mul_(1.1)
-    setup = ReferenceContext(policy, Alone(), lambda: Collator(2).iter_batches(pair_samples()))
+    setup = ReferenceContext(policy, FakeStrategy(), lambda: Collator(2).iter_batches(pair_samples()))
     reference = build_reference(str(folder), False, setup)
     batch = collate_padding_free(pair_samples())
     expected = FrozenReference(opened.model)(opened.model, batch)
@@ -217,7 +200,7 @@ def test_a_reference_with_another_tokenizer_is_refused(
 
     ours = save_tiny(tmp_path / "ours", "llama", byte_tokenizer)
     theirs = save_tiny(tmp_path / "theirs", "llama", make_byte_tokenizer(specials=("<|other|>",)))
-    setup = ReferenceContext(load_saved_model(str(ours), dtype="float32"), Alone(), lambda: iter(()))
+    setup = ReferenceContext(load_saved_model(str(ours), dtype="float32"), FakeStrategy(), lambda: iter(()))
     with pytest.raises(ConfigError, match="same tokenizer"):
         build_reference(str(theirs), False, setup)
     with pytest.raises(XftError, match="nowhere"):

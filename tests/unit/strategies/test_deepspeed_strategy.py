@@ -17,9 +17,9 @@ pytest.importorskip("deepspeed")
 @pytest.mark.parametrize(
     ("optimizer", "reason"),
     [
-        (muon, "ZeRO hands an optimizer flat pieces of them; use 'adamw'"),
-        (AdamW8bit, "is quantised in blocks and cannot be shared out"),
-        (schedule_free_adamw, "which ZeRO has copies that would not follow"),
+        (muon, "ZeRO passes flat shards to the optimizer; use 'adamw'"),
+        (AdamW8bit, "is quantized in blocks, which ZeRO cannot shard"),
+        (schedule_free_adamw, "ZeRO's copies of them would not follow"),
     ],
 )
 def test_validate_unshardable_optimizer_raises(optimizer: Callable[..., Any], reason: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.strategies import FakeStrategy
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from xft.data import Collator, EpochBatchSampler
@@ -29,11 +30,6 @@ class _Rows:
         return Sample(ids, ids.copy())
 
 
-def _strategy(*others: int, together: bool = False, **more: int) -> Any:
-    sizes = {"world_size": 1, "data_world_size": 1, **more}
-    return SimpleNamespace(together=together, gather=lambda own: [*others, own], **sizes)
-
-
 @pytest.fixture
 def loaded() -> Any:
     torch.manual_seed(0)
@@ -44,7 +40,9 @@ def loaded() -> Any:
     return LoadedModel(AutoModelForCausalLM.from_config(config), SimpleNamespace(pad_token_id=0))
 
 
-def _fit(monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: Any = None) -> tuple[int, str]:
+def _fit(
+    monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: FakeStrategy | None = None
+) -> tuple[int, str]:
     """How many layers are made again with so much memory beside the state, and what is said."""
     trained = sum(each.numel() for each in loaded.model.parameters())
     monkeypatch.setattr(activation_budget, "available_bytes", lambda _: room + STATE * trained)
@@ -54,7 +52,7 @@ def _fit(monkeypatch: pytest.MonkeyPatch, loaded: Any, room: int, strategy: Any 
     plan: Any = SimpleNamespace(
         batches=EpochBatchSampler((300, 20, 500), pack_length=1000, micro_batch_size=2)
     )
-    said = fit_activations(loaded, strategy or _strategy(), rows, plan, Collator())  # type: ignore[arg-type]
+    said = fit_activations(loaded, strategy or FakeStrategy(), rows, plan, Collator())  # type: ignore[arg-type]
     marks = [each.gradient_checkpointing for each in checkpointed_layers(loaded.base)]
     assert marks == sorted(marks, reverse=True)
     return sum(marks), said
@@ -76,18 +74,18 @@ def test_no_more_layers_are_made_again_than_it_takes(monkeypatch: pytest.MonkeyP
 
 
 def test_all_ranks_make_the_same_layers_again(monkeypatch: pytest.MonkeyPatch, loaded: Any) -> None:
-    count, said = _fit(monkeypatch, loaded, 10**12, _strategy(0, 3))
+    count, said = _fit(monkeypatch, loaded, 10**12, FakeStrategy(0, 3))
     assert count == 3
     assert "3 of 6" in said
 
 
 def test_ranks_that_share_tokens_out_keep_their_share(monkeypatch: pytest.MonkeyPatch, loaded: Any) -> None:
-    _, said = _fit(monkeypatch, loaded, 0, _strategy(world_size=4, data_world_size=2))
+    _, said = _fit(monkeypatch, loaded, 0, FakeStrategy(world_size=4, data_world_size=2))
     assert "a batch of 1,000 tokens" in said
 
 
 def test_a_model_in_shares_makes_every_layer_again(monkeypatch: pytest.MonkeyPatch, loaded: Any) -> None:
-    assert _fit(monkeypatch, loaded, 10**12, _strategy(together=True))[0] == LAYERS
+    assert _fit(monkeypatch, loaded, 10**12, FakeStrategy(params_are_sharded=True))[0] == LAYERS
 
 
 def test_ranks_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.strategies import FakeStrategy
 from torch import nn
 
 from xft.errors import ConfigError, TrainingError
@@ -25,9 +26,7 @@ def _runner(model: nn.Module | None = None, steps: int = 100, rate: float = 1.0)
         step=0,
         forgiven=False,
         plan=SimpleNamespace(num_steps=steps),
-        strategy=SimpleNamespace(
-            lr_scheduler=SimpleNamespace(base_lrs=[rate]), sample=lambda weight: weight
-        ),
+        strategy=FakeStrategy(lr=rate),
         rows=lambda: ["rows.jsonl:7"],
     )
     return SimpleNamespace(state={}, unwrapped_model=model or nn.Linear(4, 4), train_loop=loop)

@@ -1,9 +1,7 @@
-"""DeepSpeed's ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): optimizer state,
-gradients and weights shared out between the ranks.
+"""DeepSpeed ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054) as a strategy.
 
-DeepSpeed is imported here alone, and only when it is asked for. What a step is stays xft's own: the
-windows of accumulation, the weight of each trained token, the optimizer and its schedule. DeepSpeed
-reduces gradients, clips them by their global norm and steps each rank's share.
+DeepSpeed is imported only if a config names it. It reduces gradients, clips them by their global norm and steps each
+rank's shard. Gradient accumulation, the weighting by target tokens, the optimizer and its scheduler stay xft's own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
+from xft.models.param_shapes import is_sharded
 from xft.optim import build_optimizer
 from xft.registry import register
 from xft.strategies.batching import Batching
@@ -24,7 +23,8 @@ from xft.strategies.deepspeed.config import Offload, load_config, stage_of
 from xft.strategies.deepspeed.engine import DeepSpeedModule, import_deepspeed, init_comm
 from xft.strategies.deepspeed.optimizer_state import ZeroOptimizerState, unshardable_reason
 from xft.strategies.deepspeed.resolve import ResolvedConfig, auto_values, resolve
-from xft.types import LossOutput
+from xft.strategies.single_device import nonfinite_norm_error
+from xft.types import Batch, LossOutput
 
 
 class DeepSpeed(DistributedStrategy):
@@ -44,10 +44,10 @@ class DeepSpeed(DistributedStrategy):
         self._requested = config.load_json()
         self._config_name = config.config_file or "strategy"
         self.stage = stage_of(self._requested)
-        self.together = self.stage == 3
+        self.params_are_sharded = self.stage == 3
         self.resolved: ResolvedConfig
         self.model: Any
-        self._refuse = self._forgotten = False
+        self._is_discarding = self._gradients_are_discarded = False
         super().__init__(work_dir, seed, config)
 
     def prepare(
@@ -58,87 +58,86 @@ class DeepSpeed(DistributedStrategy):
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         batching: Batching | None = None,
     ) -> None:
-        """Take over what is trained, and share it out.
+        """Attach model and optimizer, and shard them; see the base class.
 
         Raises:
-            ConfigError: the JSON contradicts the config.
+            ConfigError: the JSON config contradicts the xft config.
         """
         assert batching is not None
         assert isinstance(model, TrainingModel)
         deepspeed = init_comm(self.timeout_minutes)
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        names = {id(each): name for name, each in model.named_parameters()}
-        self._groups = [[names[id(each)] for each in group["params"]] for group in optimizer.param_groups]
+        self._attach(model, optimizer, lr_scheduler)
         auto = auto_values(model, optimizer, lr_scheduler, batching, self.world_size)
         self.resolved = resolve(self._requested, auto, self._config_name)
-        for each in model.parameters():
-            if not hasattr(each, "ds_id"):
-                each.data = each.data.to(self.device)
+        for param in model.parameters():
+            if not is_sharded(param):
+                param.data = param.data.to(self.device)
         values = dict(self.resolved.values)
         if self.stage == 0:
             values["gradient_clipping"] = 0.0
             self._clip = batching.max_grad_norm
-            optimizer.register_step_pre_hook(self._before_plain_step)
+            optimizer.register_step_pre_hook(self._check_overflow_before_step)
         self.model, *_ = deepspeed.initialize(
             model=DeepSpeedModule(model), optimizer=optimizer, config=values, dist_init_required=False
         )
-        self._trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self._trainable = {name: param for name, param in model.named_parameters() if param.requires_grad}
         self._zero_state = ZeroOptimizerState(
-            self.model, self.stage, self._trained, self.rank, self.world_size
+            self.model, self.stage, self._trainable, self.rank, self.world_size
         )
         self.model.train()
         self._prepared = True
 
     def describe(self) -> list[str]:
-        """Lines for the terminal: what is shared out, and what was filled in."""
+        """Return lines for the run summary: ZeRO stage, offload and replaced ``"auto"`` values."""
         values = self.resolved.values.get("zero_optimization", {})
-        moved = [key for key in ("offload_optimizer", "offload_param") if values.get(key)]
+        offloaded = [key for key in ("offload_optimizer", "offload_param") if values.get(key)]
         filled = ", ".join(f"{key}={value}" for key, value in self.resolved.filled.items())
         return [
             f"deepspeed ZeRO stage {self.stage} on {self.world_size} rank{'s' if self.world_size > 1 else ''}"
-            + (f", {' and '.join(moved)} to {values[moved[0]].get('device')}" if moved else ""),
+            + (f", {' and '.join(offloaded)} to {values[offloaded[0]].get('device')}" if offloaded else ""),
             *([f"          auto: {filled}"] if filled else []),
             *super().describe(),
         ]
 
-    def forward_backward(self, batch: Any, scale: float, last: bool) -> LossOutput:
-        """One micro-batch; see the base. DeepSpeed takes the mean over ranks, as DDP does."""
-        self._forgotten = False
+    def forward_backward(self, batch: Batch, scale: float, last: bool) -> LossOutput:
+        """Run forward and backward; see the base class. DeepSpeed averages over ranks, as DDP does."""
+        self._gradients_are_discarded = False
         with self.autocast():
-            loss, output = self.model(self.place(batch))
-        # Called so, it divides by nothing else than the number of ranks.
+            loss, output = self.model(self.to_device(batch))
+        # With scale_wrt_gas=False, DeepSpeed divides by the world size only.
         self.model.backward(loss * (scale * self.world_size), scale_wrt_gas=False)
         return output
 
-    def step(self, clip: float | None) -> float:
-        """Clip, change the weights, move the learning rate on; see the base."""
+    def step(self, max_grad_norm: float | None) -> float:
+        """Clip gradients, then step optimizer and scheduler; see the base class."""
         try:
             self.model.step()
         except TrainingError:
-            self._after_plain_refusal()
+            self._restore_after_nonfinite()
             raise
         norm = self._norm if self.stage == 0 else float(self.model.get_global_grad_norm())
         if not self.model.was_step_applied():
-            self._forgotten = True
-            raise TrainingError(
-                f"the norm of the gradient is {norm}, and the weights were left as they are"
-            )
+            self._gradients_are_discarded = True
+            raise nonfinite_norm_error(norm)
         self.lr_scheduler.step()
         return norm
 
-    def discard(self) -> None:
-        """Forget the gradients of this window, in the way in which DeepSpeed forgets those that are
-        not finite: it keeps track of them in many places."""
-        if self._forgotten:
+    def zero_grad(self) -> None:
+        """Discard the gradients of a step that is skipped.
+
+        DeepSpeed tracks gradients in many places, and clears all of them in its own path for non-finite gradients. This
+        method takes that path with a norm of infinity.
+        """
+        if self._gradients_are_discarded:
             return
         if self.stage == 0:
-            self._refuse = True
+            self._is_discarding = True
             try:
                 self.model.step()
             except TrainingError:
-                self._after_plain_refusal()
+                self._restore_after_nonfinite()
             finally:
-                self._refuse = False
+                self._is_discarding = False
             return
         sharded = self.model.optimizer
         name = "_get_norm_groups" if self.stage == 3 else "scaled_global_norm"
@@ -149,23 +148,21 @@ class DeepSpeed(DistributedStrategy):
         finally:
             delattr(sharded, name)
 
-    def _before_plain_step(self, *_: Any) -> None:
-        """Stage 0 shards nothing, and DeepSpeed does not look at its gradients."""
+    def _check_overflow_before_step(self, *_: Any) -> None:
+        """Clip gradients under stage 0, where DeepSpeed does not check them."""
         limit = self._clip if self._clip is not None else float("inf")
-        self._norm = float(nn.utils.clip_grad_norm_(self._trained.values(), limit))
-        if self._refuse or not torch.isfinite(torch.tensor(self._norm)):
-            raise TrainingError(
-                f"the norm of the gradient is {self._norm}, and the weights were left as they are"
-            )
+        self._norm = float(nn.utils.clip_grad_norm_(self._trainable.values(), limit))
+        if self._is_discarding or not torch.isfinite(torch.tensor(self._norm)):
+            raise nonfinite_norm_error(self._norm)
 
-    def _after_plain_refusal(self) -> None:
-        self._forgotten = True
+    def _restore_after_nonfinite(self) -> None:
+        self._gradients_are_discarded = True
         self.model.zero_grad()
         self.model._running_engine_step = False
 
     @contextmanager
-    def gathered(self, parameters: Iterable[nn.Parameter], write: bool = False) -> Iterator[None]:
-        """Whole weights under ``with``; see the base."""
+    def summon_full_params(self, parameters: Iterable[nn.Parameter], write: bool = False) -> Iterator[None]:
+        """Unshard parameters inside the context; see the base class. Collective."""
         if self.stage < 3:
             yield
             return
@@ -174,35 +171,35 @@ class DeepSpeed(DistributedStrategy):
         with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if write else None):
             yield
 
-    def put(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Write over a weight; see the base."""
-        if hasattr(parameter, "ds_id"):
-            self._zero_state.put(parameter, value)
+    def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Overwrite a possibly sharded parameter; see the base class."""
+        if is_sharded(parameter):
+            self._zero_state.load_full_param(parameter, value)
         else:
-            super().put(parameter, value)
+            super().load_full_param(parameter, value)
 
-    def sample(self, parameter: nn.Parameter) -> Tensor:
-        """Numbers of a weight that this rank has; see the base."""
-        share: Tensor = getattr(parameter, "ds_tensor", parameter)
-        return share
+    def local_view(self, parameter: nn.Parameter) -> Tensor:
+        """Return the elements of a parameter that this rank stores; see the base class."""
+        shard: Tensor = getattr(parameter, "ds_tensor", parameter)
+        return shard
 
-    def after_loading(self) -> None:
-        """Weights were written over: their copies in full precision must follow."""
+    def sync_master_weights(self) -> None:
+        """Update fp32 master weights after parameters were overwritten."""
         if self.stage > 0:
             self.model.optimizer.refresh_fp32_params()
 
     def optimizer_state(self) -> dict[str, Any]:
-        """The state of the optimizer by names of weights; see the base."""
+        """Return the optimizer state by parameter name; see the base class."""
         if self.stage == 0:
             return super().optimizer_state()
-        return {"groups": self._hyper(), "state": self._zero_state.state()}
+        return {"groups": self._hyperparameters(), "state": self._zero_state.state()}
 
     def load_optimizer_state(self, tree: Mapping[str, Any]) -> None:
-        """Put back what ``optimizer_state`` gave, of any strategy on any number of ranks."""
+        """Load a state that ``optimizer_state`` of any strategy and world size returned."""
         if self.stage == 0:
             super().load_optimizer_state(tree)
             return
-        self._set_hyper(tree["groups"])
+        self._load_hyperparameters(tree["groups"])
         self._zero_state.load(tree["state"])
 
 

@@ -58,7 +58,11 @@ class SampleGenerationHook(PeriodicHook):
 
     def _ask(self, runner: Any) -> list[Asked]:
         strategy = runner.strategy
-        if not runner.questions or runner.template is None or not (strategy.rank == 0 or strategy.together):
+        if (
+            not runner.questions
+            or runner.template is None
+            or not (strategy.rank == 0 or strategy.params_are_sharded)
+        ):
             return []
         step = runner.train_loop.step
         asked = self.answers(runner)
@@ -72,7 +76,7 @@ class SampleGenerationHook(PeriodicHook):
 
     def answers(self, runner: Any) -> list[Asked]:
         """Ask all questions, and keep nothing."""
-        together, model = runner.strategy.together, runner.unwrapped_model
+        together, model = runner.strategy.params_are_sharded, runner.unwrapped_model
         # A new adapter that adds zero gives the answers of the model below it, which takes a fifth less time.
         base = runner.train_loop.step == 0 and not together and is_identity_adapter(model)
         generator = TextGenerator(model, runner.tokenizer, runner.template, together, base)

@@ -87,7 +87,7 @@ class TrainingHealthHook(Hook):
             strategy = loop.strategy
             # The rate that is recorded, which is that of the first group.
             self._moves = Moves(
-                model, strategy.lr_scheduler.base_lrs[0], self.num_sanity_steps, strategy.sample
+                model, strategy.lr_scheduler.base_lrs[0], self.num_sanity_steps, strategy.local_view
             )
 
     def after_nonfinite(self, runner: Any, reason: str, rows: list[str]) -> None:

@@ -63,7 +63,7 @@ class ValidationHook(PeriodicHook):
         with strategy.autocast():
             return evaluate(
                 unwrap(strategy.model),
-                map(strategy.place, batches),
+                map(strategy.to_device, batches),
                 strategy.device,
                 strategy.reduce_data_sum,
             )

@@ -68,7 +68,7 @@ class VerifyHook(Hook):
         strategy = runner.strategy
         wanted_here = not self._verified and self._process is None
         # Where ranks share weights out, all must help the first one.
-        if strategy.reduce_sum([wanted_here])[0] if strategy.together else wanted_here:
+        if strategy.reduce_sum([wanted_here])[0] if strategy.params_are_sharded else wanted_here:
             expected = expect_live(runner)
             if wanted_here:
                 self._taken = (step, expected)
@@ -82,7 +82,11 @@ class VerifyHook(Hook):
         if self._verified or self._process is not None:
             return
         step = int(folder.name.rpartition("_")[2])
-        if self._taken is None and runner.train_loop.step == step and not runner.strategy.together:
+        if (
+            self._taken is None
+            and runner.train_loop.step == step
+            and not runner.strategy.params_are_sharded
+        ):
             self._taken = (step, expect_live(runner))
         if self._taken is None or self._taken[0] != step:
             return  # the weights of that step are gone: the next checkpoint is looked at
@@ -163,7 +167,9 @@ class VerifyHook(Hook):
 def expect_live(runner: Any) -> ReferenceOutputs:
     """What the model gives as it is now. All ranks must call it where they share weights out."""
     strategy = runner.strategy
-    return reference_outputs(runner.unwrapped_model, runner.tokenizer, runner.template, strategy.gathered)
+    return reference_outputs(
+        runner.unwrapped_model, runner.tokenizer, runner.template, strategy.summon_full_params
+    )
 
 
 def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Comparison:

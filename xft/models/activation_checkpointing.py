@@ -1,7 +1,7 @@
-"""What a layer keeps for its backward pass, and which layers make it again there instead.
+"""Activation checkpointing of some layers, and the activation memory of each layer.
 
-Gradient checkpointing (Chen et al. 2016, https://arxiv.org/abs/1604.06174): of a layer only its input is kept, and the
-layer is computed once more when its gradient is wanted. It can be had of some layers and not of others.
+A checkpointed layer saves only its input and is recomputed in the backward pass (Chen et al. 2016,
+https://arxiv.org/abs/1604.06174).
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xft.models.forward_inputs import forward_inputs
@@ -21,12 +22,12 @@ from xft.types import Batch
 
 @dataclass(frozen=True)
 class ActivationMemory:
-    """What a forward pass keeps.
+    """Activation memory that a forward pass saves for backward.
 
     Attributes:
-        tokens: that went through, padding included.
-        layers: bytes that each layer keeps, the first layer first.
-        input: bytes of what goes into a layer.
+        tokens: number of tokens in the pass, padding included.
+        layers: bytes saved by each layer, in order.
+        input: bytes of the input of a layer.
     """
 
     tokens: int
@@ -34,26 +35,28 @@ class ActivationMemory:
     input: int
 
     def with_checkpointing(self, tokens: int, count: int) -> int:
-        """Bytes that so many tokens need at most, where the first ``count`` layers are made again: what all keep, and
-        one layer while it is made again."""
-        again, kept = self.layers[:count], self.layers[count:]
-        total = sum(kept) + count * self.input + max(again, default=0)
+        """Return the peak bytes for a number of tokens with the first ``count`` layers checkpointed.
+
+        The peak is the saved activations of all layers, and one layer while it is recomputed.
+        """
+        recomputed, saved = self.layers[:count], self.layers[count:]
+        total = sum(saved) + count * self.input + max(recomputed, default=0)
         return -(-total * tokens // self.tokens)
 
 
-def checkpointed_layers(model: nn.Module) -> list[Any]:
-    """The layers of a model that can be made again, in their order."""
-    return [each for each in model.modules() if isinstance(each, GradientCheckpointingLayer)]
+def checkpointed_layers(model: nn.Module) -> list[GradientCheckpointingLayer]:
+    """Return the layers of a model that support checkpointing, in order."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
-def set_activation_checkpointing(base: Any, count: int) -> None:
-    """Let the first layers be computed again in the backward pass, and no others.
+def set_activation_checkpointing(base: PreTrainedModel, count: int) -> None:
+    """Checkpoint the first layers of a model, and no others.
 
-    The first, for when the last gradients are taken what the later layers kept is gone.
+    Why the first: the activations of later layers are freed by the time the first layers are recomputed.
 
     Args:
-        base: a model of transformers, without its adapter.
-        count: how many layers.
+        base: of transformers, without its adapter.
+        count: number of layers.
     """
     if count == 0:
         base.gradient_checkpointing_disable()
@@ -63,66 +66,63 @@ def set_activation_checkpointing(base: Any, count: int) -> None:
         layer.gradient_checkpointing = False
 
 
-def measure_activation_memory(model: nn.Module, base: Any, batch: Batch) -> ActivationMemory:
-    """Send a batch through the layers as in training, and count what each of them keeps.
+def measure_activation_memory(model: nn.Module, base: PreTrainedModel, batch: Batch) -> ActivationMemory:
+    """Run a forward pass as in training and measure the activations that each layer saves.
 
-    Nothing is kept beyond the layer that it belongs to, and no random number is used up.
+    Activations are freed at the end of each layer, and the random state is restored.
 
     Args:
-        model: of transformers, with or without an adapter, of whose layers none is made again.
+        model: of transformers, with or without an adapter, without checkpointed layers.
         base: the model without its adapter.
-        batch: with some tokens.
+        batch: at least one token.
     """
-    layers = checkpointed_layers(base)
-    held = {each.untyped_storage().data_ptr() for each in chain(model.parameters(), model.buffers())}
-    found = dict.fromkeys(layers, 0)
+    layers: list[nn.Module] = [*checkpointed_layers(base)]
+    weights = {tensor.untyped_storage().data_ptr() for tensor in chain(model.parameters(), model.buffers())}
+    saved = dict.fromkeys(layers, 0)
     inputs = dict.fromkeys(layers, 0)
-    inside: dict[int, Any] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in held:
-            inside[storage.data_ptr()] = storage
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage
 
-    def begin(layer: nn.Module, given: tuple[Any, ...]) -> None:
-        inside.clear()
-        inputs[layer] = given[0].nbytes if given else 0
+    def before(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        storages.clear()
+        inputs[layer] = args[0].nbytes if args else 0
 
-    def end(layer: nn.Module, *_: Any) -> None:
-        found[layer] = sum(each.nbytes() for each in inside.values())
-        inside.clear()
+    def after(layer: nn.Module, *_: Any) -> None:
+        saved[layer] = sum(storage.nbytes() for storage in storages.values())
+        storages.clear()
 
-    hooks = [hook for each in layers for hook in _hooked(each, begin, end)]
+    hooks = [layer.register_forward_pre_hook(before) for layer in layers]
+    hooks += [layer.register_forward_hook(after) for layer in layers]
     device = batch.input_ids.device
     try:
         with (
             train_mode(model, training=True),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.enable_grad(),
-            saved_tensors_hooks(pack, _unpack),
+            saved_tensors_hooks(pack, _no_backward),
         ):
             base.base_model(**forward_inputs(model, batch, full_sequence=True))
     finally:
-        for each in hooks:
-            each.remove()
-    return ActivationMemory(batch.input_ids.numel(), list(found.values()), max(inputs.values(), default=0))
+        for hook in hooks:
+            hook.remove()
+    return ActivationMemory(batch.input_ids.numel(), list(saved.values()), max(inputs.values(), default=0))
 
 
-def _hooked(layer: nn.Module, begin: Any, end: Any) -> list[Any]:
-    return [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end)]
-
-
-def _unpack(_: Any) -> Tensor:
-    raise RuntimeError("nothing was kept, so there is no backward pass")
+def _no_backward(_: Any) -> Tensor:
+    raise RuntimeError("activations were discarded: a measuring pass has no backward pass")
 
 
 @contextmanager
 def train_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """With every module in training, or in evaluation; afterwards each is as it was."""
-    modules = [each for each in model.modules() if each.training is not training]
+    """Set all modules to training or evaluation mode; restore the mode of each module at the end."""
+    changed = [module for module in model.modules() if module.training is not training]
     model.train(training)
     try:
         yield
     finally:
-        for each in modules:
-            each.training = not training
+        for module in changed:
+            module.training = not training

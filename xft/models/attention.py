@@ -1,9 +1,9 @@
-"""Attention over samples that stand one behind the other, each seeing only itself.
+"""Attention over packed samples that are isolated from each other.
 
-Registered with transformers' attention interface under :data:`PACKED`, for every model that
-uses it, without touching a class. The lengths of the samples travel as a keyword argument of
-the forward call. Each sample is attended to on its own, so the work is the sum of squared
-lengths and no mask is ever made; without lengths (in generation) it is plain SDPA.
+Registered with the attention interface of transformers under :data:`ATTN_IMPLEMENTATION`: every model that uses
+the interface can select it, and no class is patched. The lengths of the samples are a keyword argument of the
+forward call. Attention runs per sample: the cost is the sum of squared lengths, and no mask is built. Without
+lengths (in generation) it is plain SDPA.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +27,9 @@ from xft.types import SequenceParallelGroup
 ATTN_IMPLEMENTATION = "xft_packed"
 
 MAX_BLOCK_LENGTH = 8192
-"""Tokens of a sample up to which :func:`xft.kernels.attention_blocks` is used on a CPU. It is faster than torch's beyond
-that too, but a block's scores take memory: with 9 heads some 100 MiB at this length."""
+"""Longest sample, in tokens, that :mod:`xft.kernels.attention_blocks` computes on a CPU.
+
+Measured: it is faster than torch beyond that too, but the scores of a block take about 100 MiB with 9 heads."""
 
 
 def packed_attention(
@@ -45,47 +46,47 @@ def packed_attention(
     sequence: SequenceParallelGroup | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each segment of a flat batch.
+    """Compute causal attention within each segment of a flat batch.
 
-    Where ranks share the tokens out, ``seq`` is the share of this rank.
+    Under sequence parallelism, ``seq`` is the length of this rank's slice.
 
     Args:
         module: the attention layer, for its number of key/value groups.
         query: ``(1, heads, seq, head_dim)``.
         key: ``(1, key_value_heads, seq, head_dim)``.
         value: as ``key``.
-        attention_mask: used where there are no segments; otherwise ignored.
+        attention_mask: used only without segments.
         dropout: probability, in training.
-        scaling: factor of the scores; one over the root of ``head_dim`` by default.
-        sliding_window: how many tokens back a token sees, itself included.
-        seq_lens: lengths that add up to ``seq``, of all ranks that share the tokens out.
-        kernels: whether ``xft.kernels`` and ``varlen_attn`` of torch may be used.
-        sequence: the ranks that share the tokens out.
-        kwargs: passed on where there are no segments.
+        scaling: factor of the scores; ``head_dim ** -0.5`` by default.
+        sliding_window: number of tokens that a token attends to, itself included.
+        seq_lens: lengths of the segments, which sum to ``seq`` over all ranks of the sequence-parallel group.
+        kernels: allow ``xft.kernels`` and ``varlen_attn`` of torch.
+        sequence: the sequence-parallel group; ``None`` without one.
+        kwargs: passed to SDPA without segments.
 
     Returns:
-        ``(1, seq, heads, head_dim)``, and no weights.
+        ``(1, seq, heads, head_dim)``, and ``None`` in place of attention weights.
 
     Raises:
-        ValueError: the lengths do not add up to ``seq``.
+        ValueError: the lengths do not sum to ``seq``.
     """
     if seq_lens is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if sequence is not None:
-        query, key, value = (seq_to_heads(each, sequence) for each in (query, key, value))
+        query, key, value = (seq_to_heads(states, sequence) for states in (query, key, value))
     if sum(seq_lens) != query.shape[2]:
         raise ValueError(f"segments of {sum(seq_lens)} tokens in a batch of {query.shape[2]}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if kernels and dropout == 0 and _has_varlen(query):
-        found = _varlen(query, key, value, seq_lens, scale, sliding_window)
-    elif kernels and dropout == 0 and _in_blocks(query, seq_lens):
-        found = block_attention(query[0], key[0], value[0], scale, sliding_window, seq_lens)
-        found = found[None].transpose(1, 2)
+        output = _varlen(query, key, value, seq_lens, scale, sliding_window)
+    elif kernels and dropout == 0 and _supports_blocks(query, seq_lens):
+        output = block_attention(query[0], key[0], value[0], scale, sliding_window, seq_lens)
+        output = output[None].transpose(1, 2)
     else:
-        found = _per_segment(query, key, value, seq_lens, scale, sliding_window, dropout)
-    return found if sequence is None else heads_to_seq(found, sequence), None
+        output = _per_segment(query, key, value, seq_lens, scale, sliding_window, dropout)
+    return output if sequence is None else heads_to_seq(output, sequence), None
 
 
 def _per_segment(
@@ -97,8 +98,8 @@ def _per_segment(
     window: int | None,
     dropout: float,
 ) -> Tensor:
-    pieces = zip(*(each.split(list(lengths), dim=2) for each in (query, key, value)), strict=True)
-    results = [
+    segments = zip(*(states.split(list(lengths), dim=2) for states in (query, key, value)), strict=True)
+    outputs = [
         scaled_dot_product_attention(
             q,
             k,
@@ -109,13 +110,13 @@ def _per_segment(
             scale=scale,
             enable_gqa=key.shape[1] != query.shape[1],
         )
-        for q, k, v in pieces
+        for q, k, v in segments
     ]
-    return torch.cat(results, dim=2).transpose(1, 2).contiguous()
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
-def _in_blocks(query: Tensor, lengths: Sequence[int]) -> bool:
-    """Whether our own attention is faster than torch's, as measured."""
+def _supports_blocks(query: Tensor, lengths: Sequence[int]) -> bool:
+    """Return whether :func:`xft.kernels.block_attention` supports the input. Measured: it is faster then."""
     return (
         query.device.type == "cpu"
         and query.dtype in (torch.bfloat16, torch.float16)
@@ -124,7 +125,7 @@ def _in_blocks(query: Tensor, lengths: Sequence[int]) -> bool:
 
 
 def _has_varlen(query: Tensor) -> bool:
-    """Whether torch has attention over lengths of their own for these: flash attention of CUDA."""
+    """Return whether ``varlen_attn`` of torch supports the input (flash attention on CUDA)."""
     return (
         query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)
@@ -137,11 +138,12 @@ def _has_varlen(query: Tensor) -> bool:
 
 @cache
 def _varlen_attn() -> Callable[..., Any] | None:
-    """The function of torch, where this release has it, with windows and grouped queries."""
+    """Return ``varlen_attn`` of torch, if this release supports windows and grouped queries in it."""
     if find_spec("torch.nn.attention.varlen") is None:
         return None
-    found: Callable[..., Any] = import_module("torch.nn.attention.varlen").varlen_attn
-    return found if {"window_size", "enable_gqa", "scale"} <= signature(found).parameters.keys() else None
+    function: Callable[..., Any] = import_module("torch.nn.attention.varlen").varlen_attn
+    required = {"window_size", "enable_gqa", "scale"}
+    return function if required <= signature(function).parameters.keys() else None
 
 
 def _varlen(
@@ -150,21 +152,20 @@ def _varlen(
     varlen_attn = _varlen_attn()
     assert varlen_attn is not None
     ends = torch.tensor([0, *lengths]).cumsum(0).to(query.device, torch.int32, non_blocking=True)
-    flat = [each[0].transpose(0, 1) for each in (query, key, value)]
-    back = -1 if window is None else window - 1
-    found: Tensor = varlen_attn(
-        *flat, ends, ends, max(lengths), max(lengths), scale=scale, window_size=(back, 0),
+    flat = [states[0].transpose(0, 1) for states in (query, key, value)]
+    left = -1 if window is None else window - 1
+    output: Tensor = varlen_attn(
+        *flat, ends, ends, max(lengths), max(lengths), scale=scale, window_size=(left, 0),
         enable_gqa=key.shape[1] != query.shape[1],
     )  # fmt: skip
-    return found[None]
+    return output[None]
 
 
 def unused_mask(device: torch.device) -> Tensor:
-    """What is passed as the mask of a flat batch.
+    """Return the placeholder that is passed as the mask of a flat batch.
 
-    It has four dimensions, which transformers takes for a finished mask and makes none of its
-    own, and no elements: attention that would use it, and not the segments, fails at once
-    instead of letting samples see each other.
+    Its four dimensions make transformers accept it as a finished mask and build none. It has no elements:
+    attention that ignores the segments and uses the mask fails, instead of mixing samples.
     """
     return torch.empty((1, 1, 0, 0), dtype=torch.bool, device=device)
 
@@ -177,8 +178,8 @@ def _window_mask(query: Tensor, window: int | None) -> Tensor | None:
     if window is None or not _needs_window(query, window):
         return None
     position = torch.arange(query.shape[2], device=query.device)
-    back = position[:, None] - position[None, :]
-    return (back >= 0) & (back < window)
+    distance = position[:, None] - position[None, :]
+    return (distance >= 0) & (distance < window)
 
 
 AttentionInterface.register(ATTN_IMPLEMENTATION, packed_attention)

@@ -1,4 +1,4 @@
-"""Let a model answer, in the template that it was trained with."""
+"""Generate answers with a model and its chat template."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,9 +21,9 @@ class Completion:
     """A generated answer.
 
     Attributes:
-        text: without special tokens.
+        text: answer without special tokens.
         finish_reason: ``stop`` if the model ended its turn, ``length`` if it reached ``max_new_tokens``.
-        num_tokens: tokens generated, the end-of-turn token included.
+        num_tokens: number of generated tokens, the end-of-turn token included.
     """
 
     text: str
@@ -32,18 +32,17 @@ class Completion:
 
 
 class TextGenerator:
-    """Answers conversations with a model.
+    """Generates answers to conversations.
 
     Args:
         model: a causal language model of transformers, with or without an adapter.
-        tokenizer: the model's.
-        template: the one that the model was trained with.
-        together: whether ranks share the weights out: then all must ask the same, and go on until the
-            last of them is done.
-        base: answer without the adapter, as the model below it would.
+        tokenizer: of the model.
+        template: chat template that the model was trained with.
+        synced_gpus: weights are sharded over ranks: every rank must generate the same number of tokens.
+        base: disable the adapter.
 
     Raises:
-        ModelError: ``base`` is asked for, and there is no adapter.
+        ModelError: ``base`` is set, and the model has no adapter.
     """
 
     def __init__(
@@ -51,17 +50,16 @@ class TextGenerator:
         model: nn.Module,
         tokenizer: Tokenizer,
         template: BoundTemplate,
-        together: bool = False,
+        synced_gpus: bool = False,
         base: bool = False,
     ) -> None:
         if base and not isinstance(model, PeftModel):
             raise ModelError(
-                "the model has no adapter that could be taken off, so there is no base to compare it with; "
-                "open the base as a model of its own"
+                "the model has no adapter, so there is no base to compare it with; load the base as a separate model"
             )
         self.base = base
         self.model: Any = model
-        self.together = together
+        self.synced_gpus = synced_gpus
         self.tokenizer = tokenizer
         self.template = template
         self.stop_ids = stop_ids(tokenizer, template)
@@ -73,41 +71,41 @@ class TextGenerator:
         temperature: float = 0.0,
         batch_size: int = 16,
     ) -> list[Completion]:
-        """Answer conversations, several at once.
+        """Generate an answer to each conversation.
 
         Args:
-            conversations: each ends with the user's turn.
-            max_new_tokens: the most tokens of an answer.
-            temperature: 0 takes the likeliest token each time.
-            batch_size: conversations at once.
+            conversations: each ends with a user turn.
+            max_new_tokens: maximum number of tokens of an answer.
+            temperature: sampling temperature; 0 is greedy decoding.
+            batch_size: number of conversations generated together.
         """
         answers: list[Completion] = []
         for start in range(0, len(conversations), batch_size):
-            prompts = [self.encode(each) for each in conversations[start : start + batch_size]]
-            width = max(len(each) for each in prompts)
+            prompts = [self.encode(messages) for messages in conversations[start : start + batch_size]]
+            width = max(len(prompt) for prompt in prompts)
             output = self.generate(prompts, max_new_tokens, temperature)
-            answers += [self._read(row[width:].tolist()) for row in output]
+            answers += [self._completion(row[width:].tolist()) for row in output]
         return answers
 
     def stream(
         self, conversation: Messages, max_new_tokens: int = 512, temperature: float = 0.0
     ) -> Iterator[str]:
-        """Answer one conversation piece by piece.
+        """Stream the answer to one conversation.
 
         Yields:
-            Pieces of text. The generation runs in a thread and ends when the caller stops asking.
+            Pieces of text. A thread generates them, and stops when the caller closes the iterator.
         """
         from threading import Event, Thread
 
         from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
-        enough = Event()
+        closed = Event()
 
-        class CallerLeft(StoppingCriteria):
+        class StreamClosed(StoppingCriteria):
             def __call__(
                 self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
             ) -> torch.Tensor:
-                return torch.full((input_ids.shape[0],), enough.is_set(), device=input_ids.device)
+                return torch.full((input_ids.shape[0],), closed.is_set(), device=input_ids.device)
 
         failure: list[BaseException] = []
         ids = torch.tensor([self.encode(conversation)])
@@ -121,9 +119,9 @@ class TextGenerator:
                     max_new_tokens,
                     temperature,
                     streamer=streamer,
-                    stopping_criteria=StoppingCriteriaList([CallerLeft()]),
+                    stopping_criteria=StoppingCriteriaList([StreamClosed()]),
                 )
-            except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            except BaseException as error:  # noqa: BLE001 - raised below, in the thread of the caller
                 failure.append(error)
                 streamer.end()
 
@@ -132,7 +130,7 @@ class TextGenerator:
         try:
             yield from (piece for piece in streamer if piece)
         finally:
-            enough.set()
+            closed.set()
             thread.join()
         if failure:
             raise failure[0]
@@ -144,25 +142,25 @@ class TextGenerator:
         temperature: float = 0.0,
         **options: Any,
     ) -> torch.Tensor:
-        """Go on from several texts at once.
+        """Continue several prompts.
 
         Args:
-            prompts: the tokens of each.
-            max_new_tokens: the most tokens that are added.
-            temperature: 0 takes the likeliest token each time.
-            options: for ``generate`` of transformers.
+            prompts: token ids of each prompt.
+            max_new_tokens: maximum number of new tokens.
+            temperature: sampling temperature; 0 is greedy decoding.
+            options: further arguments of ``generate`` of transformers.
 
         Returns:
-            ``(texts, seq)``: the prompts, padded on the left, and what follows.
+            ``(prompts, seq)`` ids: the prompts, padded on the left, and their continuations.
         """
-        width = max(len(each) for each in prompts)
+        width = max(len(prompt) for prompt in prompts)
         pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (width - len(each)) + [*each] for each in prompts])
-        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in prompts])
+        ids = torch.tensor([[pad] * (width - len(prompt)) + [*prompt] for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         return self._generate(ids, mask, max_new_tokens, temperature, **options)
 
     def encode(self, conversation: Messages) -> list[int]:
-        """The ids of a conversation, up to where the answer begins."""
+        """Return the ids of a conversation up to the beginning of the answer."""
         text = self.template.render(conversation, generation=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -176,11 +174,11 @@ class TextGenerator:
     ) -> torch.Tensor:
         device = next(self.model.parameters()).device
         training = self.model.training
-        cached = self.model.config.use_cache
+        use_cache = self.model.config.use_cache
         self.model.eval()
         self.model.config.use_cache = True
         try:
-            with self._adapter(), torch.no_grad():
+            with self._adapter_context(), torch.no_grad():
                 sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),
@@ -189,19 +187,19 @@ class TextGenerator:
                     do_sample=temperature > 0,
                     pad_token_id=self.tokenizer.pad_token_id,
                     eos_token_id=self.stop_ids,
-                    synced_gpus=self.together,
+                    synced_gpus=self.synced_gpus,
                     **sampling,
                     **options,
                 )
         finally:
-            self.model.config.use_cache = cached
+            self.model.config.use_cache = use_cache
             self.model.train(training)
 
-    def _adapter(self) -> AbstractContextManager[Any]:
-        """The adapter on, or off."""
+    def _adapter_context(self) -> AbstractContextManager[Any]:
+        """Return a context with the adapter enabled or disabled."""
         return self.model.disable_adapter() if self.base else nullcontext()
 
-    def _read(self, ids: list[int]) -> Completion:
+    def _completion(self, ids: list[int]) -> Completion:
         for position, token in enumerate(ids):
             if token in self.stop_ids:
                 text = self.tokenizer.decode(ids[:position], skip_special_tokens=True)
@@ -212,8 +210,8 @@ class TextGenerator:
 
 
 def stop_ids(tokenizer: Tokenizer, template: BoundTemplate) -> list[int]:
-    """The tokens at which an answer ends: the template's, then the tokenizer's own."""
-    ids = [tokenizer.convert_tokens_to_ids(each) for each in template.stop_tokens]
+    """Return the ids that end an answer: those of the template, then the EOS of the tokenizer."""
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in template.stop_tokens]
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
         ids.append(tokenizer.eos_token_id)
     return ids

@@ -1,8 +1,7 @@
-"""The reference: the model that an objective measures the trained one against.
+"""Reference models of preference objectives.
 
-It is the model as it was when the run began. With an adapter, that is the model with the adapter
-switched off; without one, it is a frozen copy; or it is another model, read from a folder. Its
-log-probabilities can be taken once, ahead of the training, and kept.
+The reference is the model at the beginning of the run: the model with its adapter disabled, a frozen copy, or a
+saved model. Its log-probabilities can be computed once, before training.
 """
 
 import copy
@@ -26,13 +25,19 @@ from xft.types import Batch
 from xft.utils import console
 
 T = TypeVar("T")
-
 Reference = Callable[[nn.Module, Batch], Tensor]
-"""From the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
+"""Maps the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
 
 
 class DataParallelContext(Protocol):
-    """The part of a strategy that is wanted here: where the model is, and the other ranks."""
+    """The members of a strategy that a reference needs.
+
+    Attributes:
+        data_rank: index of this rank's data-parallel group.
+        data_world_size: number of data-parallel groups.
+        device: device of the model.
+        params_are_sharded: parameters are sharded, which makes every forward pass a collective operation.
+    """
 
     data_rank: int
     data_world_size: int
@@ -43,7 +48,7 @@ class DataParallelContext(Protocol):
         """Move a batch to this rank's device, and attach the sequence-parallel group."""
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Enter the autocast of the training."""
+        """Return the autocast context of training."""
 
     def gather(self, value: T, /) -> list[T]:
         """Return the values of all ranks in rank order. Collective."""
@@ -51,14 +56,13 @@ class DataParallelContext(Protocol):
 
 @dataclass(frozen=True)
 class ReferenceContext:
-    """What an objective may ask for before training begins.
+    """Everything that an objective needs to build its reference.
 
     Attributes:
-        loaded: the model, as the run begins with it.
+        loaded: the model at the beginning of the run.
         ranks: the strategy.
-        batches: lays out every sample of every split once: what is cached ahead. Called only
-            where something is.
-        trust_remote_code: of the config's model.
+        batches: returns batches with every sample of all splits once. Called only to precompute log-probabilities.
+        trust_remote_code: as in the model section of the config.
     """
 
     loaded: LoadedModel
@@ -69,170 +73,170 @@ class ReferenceContext:
 
 @dataclass(frozen=True)
 class DisabledAdapterReference:
-    """The trained model with its adapter switched off."""
+    """The trained model with its adapter disabled."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The log-probability of each answer.
+        """Return ``(samples,)`` log-probabilities.
 
         Raises:
             ConfigError: the model has no adapter.
         """
         if not isinstance(model, PeftModel):
-            raise ConfigError(
-                "objective.reference: got 'disable_adapter', but the model has no adapter; "
-                "use 'frozen_copy', or the folder of a model"
-            )
+            raise _reference_error("disable_adapter", "a model with an adapter", "use 'frozen_copy'")
         with eval_mode(model), model.disable_adapter():
             return sequence_log_probs(model, batch).log_probs
 
 
 @dataclass(frozen=True)
 class FrozenReference:
-    """A model of its own.
-
-    It is no part of the trained module, so that no optimizer, checkpoint or wrapper sees it.
+    """A separate model, which no optimizer, checkpoint or wrapper contains.
 
     Attributes:
-        model: on the device of the trained one.
+        model: on the device of the trained model.
     """
 
     model: nn.Module
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The log-probability of each answer."""
+        """Return ``(samples,)`` log-probabilities."""
         with eval_mode(self.model):
             return sequence_log_probs(self.model, batch).log_probs
 
 
 @dataclass(frozen=True)
 class PrecomputedReference:
-    """Log-probabilities that were taken before.
+    """Precomputed log-probabilities.
 
     Attributes:
-        digests: ``(samples,)`` of the samples' ids and labels, sorted.
+        hashes: ``(samples,)`` sorted hashes of ids and labels.
         log_probs: ``(samples,)``.
     """
 
-    digests: npt.NDArray[np.uint64]
+    hashes: npt.NDArray[np.uint64]
     log_probs: npt.NDArray[np.float32]
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The log-probability of each answer.
+        """Return ``(samples,)`` log-probabilities.
 
         Raises:
-            TrainingError: an answer is none of those that were kept.
+            TrainingError: the batch has a sample without a precomputed log-probability.
         """
-        wanted = np.asarray(batch.sample_hashes, dtype=np.uint64)
-        places = np.searchsorted(self.digests, wanted).clip(max=len(self.digests) - 1)
-        if len(wanted) != batch.num_samples or not np.array_equal(self.digests[places], wanted):
+        hashes = np.asarray(batch.sample_hashes, dtype=np.uint64)
+        rows = np.searchsorted(self.hashes, hashes).clip(max=len(self.hashes) - 1)
+        if len(hashes) != batch.num_samples or not np.array_equal(self.hashes[rows], hashes):
             raise TrainingError(
-                f"the cached reference knows {len(self.digests)} answers, and not all of a batch of "
-                f"{batch.num_samples}; batches must come from xft.data.Collator, with the samples of this run"
+                f"objective.precompute_ref_log_probs: {len(self.hashes)} answers have a log-probability, but not all "
+                f"{batch.num_samples} of this batch; batches must come from xft.data.Collator, with the samples of "
+                "this run",
+                key="objective.precompute_ref_log_probs",
+                got=batch.num_samples,
             )
-        return torch.from_numpy(self.log_probs[places]).to(batch.input_ids.device)
+        return torch.from_numpy(self.log_probs[rows]).to(batch.input_ids.device)
 
 
-def build_reference(name: str, precompute: bool, setup: ReferenceContext) -> Reference:
-    """Make the reference that a config names.
+def build_reference(name: str, precompute: bool, context: ReferenceContext) -> Reference:
+    """Build the reference that a config names.
 
     Args:
-        name: ``auto``, ``disable_adapter``, ``frozen_copy``, or what ``load_saved_model`` opens.
-        precompute: take its log-probabilities now; then no second model stays in memory.
-        setup: the run.
+        name: ``auto``, ``disable_adapter``, ``frozen_copy``, or the path of a saved model.
+        precompute: compute all log-probabilities now; no second model stays in memory.
+        context: of the run.
 
     Raises:
-        ConfigError: the model cannot have this reference.
-        ModelError: the folder cannot be opened.
+        ConfigError: the model does not support this reference.
+        ModelError: the saved model cannot be loaded.
     """
-    adapted = isinstance(setup.loaded.model, PeftModel)
+    model = context.loaded.model
+    has_adapter = isinstance(model, PeftModel)
     if name == "auto":
-        name = "disable_adapter" if adapted else "frozen_copy"
-    if setup.ranks.params_are_sharded and name == "frozen_copy" and not precompute:
-        raise ConfigError(
-            "objective.reference: got 'frozen_copy', but under ZeRO-3 no rank has the whole model to copy; set "
-            "objective.precompute_ref_log_probs=True, train an adapter with reference='disable_adapter', or give the "
-            "folder of a model"
+        name = "disable_adapter" if has_adapter else "frozen_copy"
+    if context.ranks.params_are_sharded and name == "frozen_copy" and not precompute:
+        raise _reference_error(
+            name,
+            "another reference under ZeRO-3, where no rank holds the full model to copy",
+            "set objective.precompute_ref_log_probs=True, or train an adapter",
         )
     reference: Reference
     if name == "disable_adapter":
-        if not adapted:
-            raise ConfigError(
-                "objective.reference: got 'disable_adapter', but all weights are trained; use 'frozen_copy', or the "
-                "folder of a model"
-            )
+        if not has_adapter:
+            raise _reference_error(name, "a model with an adapter", "use 'frozen_copy'")
         reference = DisabledAdapterReference()
     elif name == "frozen_copy":
-        # What is only asked now, before the first step, needs no copy.
-        reference = (
-            FrozenReference(setup.loaded.model)
-            if precompute
-            else FrozenReference(_freeze(setup.loaded.model))
-        )
+        # Precomputing runs before the first step, and needs no copy.
+        reference = FrozenReference(model if precompute else _frozen_copy(model))
     else:
-        reference = FrozenReference(_open(name, setup))
-    return _cache(reference, setup) if precompute else reference
+        reference = FrozenReference(_load_reference(name, context))
+    return _precompute(reference, context) if precompute else reference
+
+
+def _reference_error(name: str, expected: str, fix: str) -> ConfigError:
+    fix = f"{fix}, or set the path of a saved model"
+    return ConfigError(key="objective.reference", got=name, expected=expected, fix=fix)
+
+
+def _frozen_copy(model: nn.Module) -> nn.Module:
+    try:
+        copied = copy.deepcopy(model)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        expected = f"a model that can be copied ({error})"
+        raise _reference_error("frozen_copy", expected, "train an adapter") from error
+    return _freeze(copied)
+
+
+def _load_reference(path: str, context: ReferenceContext) -> nn.Module:
+    policy = context.loaded
+    loaded = load_saved_model(
+        path,
+        dtype=str(policy.base.dtype).removeprefix("torch."),
+        device=context.ranks.device,
+        trust_remote_code=context.trust_remote_code,
+        kind="causal_lm",
+    )
+    tokenizers: list[Any] = [policy.tokenizer, loaded.tokenizer]
+    if tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
+        raise ConfigError(
+            key="objective.reference",
+            got=path,
+            expected=f"a model with the same tokenizer, added tokens included: {len(policy.tokenizer)} tokens in the "
+            f"trained model, {len(loaded.tokenizer)} in the reference",
+        )
+    if policy.supports_packing and not loaded.supports_packing:
+        raise ConfigError(
+            key="objective.reference",
+            got=path,
+            expected="a model of the same architecture, which isolates packed samples as the trained model does",
+        )
+    return _freeze(loaded.model)
 
 
 def _freeze(model: nn.Module) -> nn.Module:
-    try:
-        frozen = copy.deepcopy(model)
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ConfigError(
-            f"objective.reference: the model cannot be copied ({error}); give the folder of a model, or "
-            "train an adapter"
-        ) from error
-    return _still(frozen)
-
-
-def _open(path: str, setup: ReferenceContext) -> nn.Module:
-    trained = setup.loaded
-    opened = load_saved_model(
-        path,
-        dtype=str(trained.base.dtype).removeprefix("torch."),
-        device=setup.ranks.device,
-        trust_remote_code=setup.trust_remote_code,
-        kind="causal_lm",
-    )
-    ours: Any = trained.tokenizer
-    theirs: Any = opened.tokenizer
-    if ours.get_vocab() != theirs.get_vocab():
-        raise ConfigError(
-            f"objective.reference: {path} has {len(theirs)} tokens that are not the {len(ours)} of the trained "
-            "model; the reference must have the same tokenizer, added tokens included"
-        )
-    if trained.supports_packing and not opened.supports_packing:
-        raise ConfigError(
-            f"objective.reference: {path} cannot keep samples apart that stand one behind the other, as the "
-            "trained model does; use a reference of the same architecture"
-        )
-    return _still(opened.model)
-
-
-def _still(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def _cache(reference: Reference, setup: ReferenceContext) -> PrecomputedReference:
-    """Ask the reference for every sample; each rank for its share, all ranks get all of it."""
-    ranks = setup.ranks
-    model = setup.loaded.model
-    known: dict[int, float] = {}
-    console.info("taking the log-probabilities of the reference ahead")
-    for batch in _dealt(setup.batches(), ranks.data_rank, ranks.data_world_size):
+def _precompute(reference: Reference, context: ReferenceContext) -> PrecomputedReference:
+    """Compute the log-probabilities of all samples, distributed over the ranks."""
+    ranks = context.ranks
+    log_probs: dict[int, float] = {}
+    console.info("precomputing the log-probabilities of the reference")
+    for batch in _shard_batches(context.batches(), ranks.data_rank, ranks.data_world_size):
         with ranks.autocast():
-            found = reference(model, ranks.to_device(batch))
-        known.update(zip(batch.sample_hashes, found.tolist(), strict=True))
-    for each in ranks.gather(known):
-        known.update(each)
-    digests = np.asarray(sorted(known), dtype=np.uint64)
+            values = reference(context.loaded.model, ranks.to_device(batch))
+        log_probs.update(zip(batch.sample_hashes, values.tolist(), strict=True))
+    for gathered in ranks.gather(log_probs):
+        log_probs.update(gathered)
+    hashes = sorted(log_probs)
     return PrecomputedReference(
-        digests, np.asarray([known[int(each)] for each in digests], dtype=np.float32)
+        np.asarray(hashes, dtype=np.uint64),
+        np.asarray([log_probs[key] for key in hashes], dtype=np.float32),
     )
 
 
-def _dealt(batches: Iterable[Batch], rank: int, world_size: int) -> Iterator[Batch]:
-    """One batch for each rank in every round, as ranks may have to compute together; where the last round has
-    too few, some get the same one."""
-    waiting = iter(batches)
-    while dealt := list(islice(waiting, world_size)):
-        yield dealt[min(rank, len(dealt) - 1)]
+def _shard_batches(batches: Iterable[Batch], rank: int, world_size: int) -> Iterator[Batch]:
+    """Yield one batch per round for this rank.
+
+    All ranks get the same number of batches, because forward passes may be collective. If the last round has too
+    few batches, some ranks compute the same batch.
+    """
+    remaining = iter(batches)
+    while batches_of_round := list(islice(remaining, world_size)):
+        yield batches_of_round[min(rank, len(batches_of_round) - 1)]

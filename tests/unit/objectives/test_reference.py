@@ -110,7 +110,11 @@ def test_the_cached_reference_is_the_live_one(make: Any) -> None:
 def test_what_no_rank_has_whole_is_not_copied_but_asked_ahead() -> None:
     setup = _setup(whole_model())
     with pytest.raises(ConfigError) as error:
-        build_reference("auto", False, ReferenceContext(setup.loaded, FakeStrategy(params_are_sharded=True), setup.batches))
+        build_reference(
+            "auto",
+            False,
+            ReferenceContext(setup.loaded, FakeStrategy(params_are_sharded=True), setup.batches),
+        )
     assert (error.value.key, error.value.got) == ("objective.reference", "frozen_copy")
     assert "objective.precompute_ref_log_probs=True" in error.value.fix
     kept = build_reference(
@@ -137,7 +141,7 @@ def test_ranks_share_the_work_of_caching() -> None:
         setup = _setup(model)
         build_reference("auto", True, ReferenceContext(setup.loaded, ranks, setup.batches))
     assert 0 < len(asked[0]) < 8
-    assert asked[0].keys() | asked[1].keys() == set(whole.digests.tolist())
+    assert asked[0].keys() | asked[1].keys() == set(whole.hashes.tolist())
     # The third of three batches is left for the last round, which both take.
     assert len(asked[0].keys() & asked[1].keys()) == 2
 

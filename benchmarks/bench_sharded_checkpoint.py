@@ -123,13 +123,13 @@ def watch(strategy: DeepSpeed, model: nn.Module) -> Memory:
     """Step, and count when DeepSpeed asks for the norm of all gradients."""
     sharded = strategy.model.optimizer
     name = "_get_norm_groups" if strategy.stage == 3 else "scaled_global_norm"
-    ask, seen = getattr(sharded, name), []
+    generate_answers, seen = getattr(sharded, name), []
     # Stage 1 reduces when it steps; until then each rank has the gradients of all weights.
     whole = total([each.grad for each in model.parameters() if each.grad is not None])
 
     def asked(*arguments: Any, **options: Any) -> Any:
         seen.append(count(strategy, model))
-        return ask(*arguments, **options)
+        return generate_answers(*arguments, **options)
 
     setattr(sharded, name, asked)
     try:

@@ -81,7 +81,7 @@ class Points:
             (SingleDevice, "forward_backward", "step"),
             (SingleDevice, "step", "step"),
             (validation, "evaluate", "validation"),
-            (sample_generation, "ask", "questions"),
+            (sample_generation, "generate_answers", "questions"),
             (Checkpointer, "copy_run", "copying"),
             (writer, "write_checkpoint", "saving"),
             (Runner, "write_final", "end"),

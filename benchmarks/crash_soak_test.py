@@ -51,7 +51,7 @@ class Reference:
 
 
 @dataclass
-class Tally:
+class MetricAccumulator:
     """What became of the kills, by where they struck."""
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -91,9 +91,9 @@ def choose_aim(reference: Reference, chance: random.Random) -> Aim | float:
     return Aim(point, call, 0.0 if at_its_beginning else chance.uniform(0, reference.mean[point]))
 
 
-def soak(folder: Path, kills: int, seed: int) -> Tally:
+def soak(folder: Path, kills: int, seed: int) -> MetricAccumulator:
     """Kill until ``kills`` have struck. Returns what became of them."""
-    tally = Tally()
+    tally = MetricAccumulator()
     references = []
     for kind in (ADAPTER, WHOLE):
         (folder / kind).mkdir()
@@ -105,7 +105,7 @@ def soak(folder: Path, kills: int, seed: int) -> Tally:
     return tally
 
 
-def one_run(folder: Path, reference: Reference, chance: random.Random, tally: Tally) -> None:
+def one_run(folder: Path, reference: Reference, chance: random.Random, tally: MetricAccumulator) -> None:
     """Train one model to its end, with at least one try to kill it."""
     folder.mkdir()
     run = folder / "run"
@@ -208,7 +208,7 @@ def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def table(tally: Tally) -> list[str]:
+def table(tally: MetricAccumulator) -> list[str]:
     """The kills by what the run was doing, as a Markdown table."""
     lines = ["| killed in | kills | resumed | bit-equal at the end |", "|---|---|---|---|"]
     counters = (tally.kills, tally.resumed, tally.equal)

@@ -22,7 +22,7 @@ hooks = dict(
     checkpoint=dict(type="checkpoint", interval=4),
 )
 loggers = dict(jsonl=dict(type="jsonl"))
-questions = ["Who are you?"]
+eval_prompts = ["Who are you?"]
 """
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 

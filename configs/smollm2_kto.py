@@ -7,7 +7,7 @@ with read_base():
     from ._base_.models.smollm2 import *
     from ._base_.adapters.lora import *
     from ._base_.data.pairs import *
-    from ._base_.questions.everyday import *
+    from ._base_.eval_prompts.everyday import *
     from ._base_.schedules.cosine import *
 
 data.update(type="unpaired_preference")  # a pair gives two labeled answers

@@ -10,4 +10,4 @@ hooks = dict(
     verify=dict(type="verify"),
 )
 loggers = dict(jsonl=dict(type="jsonl"))
-questions = []
+eval_prompts = []

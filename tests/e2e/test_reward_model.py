@@ -158,7 +158,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     cases = [
         (["train", "model.type=causal_lm"], 2, "model.type: got 'causal_lm'; expected reward_model"),
         (["train", "objective.type=orpo"], 2, "objective"),
-        (["train", "questions=['Who?']"], 2, "questions: a reward model scores answers and gives none"),
+        (["train", "eval_prompts=['Who?']"], 2, "eval_prompts: a reward model scores answers"),
         (["chat", str(reward_run), "--prompt", "Hi"], 4, "is a reward model, which scores answers"),
         (["score", str(tiny_model), rows], 4, "is a language model, which gives answers and no scores"),
         (["score", str(reward_run), str(tmp_path / "none.jsonl")], 2, "none.jsonl"),

@@ -137,7 +137,7 @@ REWARD = """\
 model.update(type="reward_model")
 data.update(type="preference", format="preference")
 objective = dict(type="reward", margin=0.1, penalty="log_barrier")
-questions = []
+eval_prompts = []
 """
 
 

@@ -99,7 +99,7 @@ hooks = dict(
     checkpoint=dict(type="checkpoint"),
 )
 loggers = dict(jsonl=dict(type="jsonl"))
-questions = [dict(question="Say number 3", reference="Number 3"), "Who are you?"]
+eval_prompts = [dict(question="Say number 3", reference="Number 3"), "Who are you?"]
 """
 
 

@@ -26,7 +26,7 @@ training.update(max_steps=50, gradient_accumulation_steps=3, max_grad_norm=0.5)
 optimizer = dict(type='adamw', lr=1e-3, weight_decay=0.01)
 lr_scheduler = dict(type='cosine', warmup_steps=5)
 hooks = dict(progress=dict(type='progress'))
-questions = []
+eval_prompts = []
 """
 
 

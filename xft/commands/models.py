@@ -75,9 +75,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from xft.evaluation.reward_scoring import score_file
+    from xft.evaluation.reward_scoring import score_rows
 
-    for line in score_file(
+    for line in score_rows(
         arguments.path,
         arguments.rows,
         format=arguments.format,

@@ -1,7 +1,7 @@
-"""Evaluation: the validation loss, and the sample questions."""
+"""Evaluation: validation loss, sample questions, scorers, held-out files and reward scores."""
 
 from xft.evaluation import scorers
-from xft.evaluation.prompts import Asked, Question, ask, read_questions
+from xft.evaluation.prompts import EvalPrompt, PromptResult, generate_answers, read_eval_prompts
 from xft.evaluation.validation import evaluate
 
-__all__ = ["Asked", "Question", "ask", "evaluate", "read_questions", "scorers"]
+__all__ = ["EvalPrompt", "PromptResult", "evaluate", "generate_answers", "read_eval_prompts", "scorers"]

@@ -1,4 +1,4 @@
-"""A file of rows that were not trained on: the model answers each, and the row has the answer."""
+"""Completion the rows of a held-out file, and compare the answers with those of the rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from xft.evaluation.text_metrics import compare_texts
 from xft.models import TextGenerator
 from xft.types import Conversation, Message
 
-PORTION = 16
-"""Rows that are answered at once."""
+BATCH_SIZE = 16
+"""Rows that are answered together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A row and what the model made of it.
+class GeneratedAnswer:
+    """A row and the answer of the model.
 
     Attributes:
-        question: what the user said last.
-        reference: the answer of the row.
-        answer: the model's.
-        stopped: whether the model ended it itself.
+        question: content of the last user message.
+        reference: answer of the row.
+        answer: generated answer.
+        stopped: whether the model ended its answer, before the limit.
     """
 
     question: str
@@ -40,50 +40,46 @@ def answer_rows(
     format: Callable[..., Any],
     max_new_tokens: int,
     limit: int | None = None,
-) -> Iterator[Answered]:
-    """Answer the last turn of each row of a file, taking the likeliest token each time.
+) -> Iterator[GeneratedAnswer]:
+    """Answer each row of a file in place of its last message, by greedy decoding.
 
     Args:
-        generator: who answers.
-        path: rows, as ``data.path`` of a config has them.
-        format: the map function of the rows.
-        max_new_tokens: the most tokens of an answer.
-        limit: the most rows.
+        generator: model and template.
+        path: rows, as in ``data.path``.
+        format: format of the rows.
+        max_new_tokens: maximum number of tokens of an answer.
+        limit: maximum number of rows.
 
     Raises:
-        DataError: a row cannot be read, or has no answer.
+        DataError: A row cannot be read, or has no answer.
     """
     options = EncodingOptions(format, max_length=10**9)
     encoder = ConversationEncoder(options, generator.tokenizer, generator.template)
     records = islice(iter(Reading(locate(path))), limit)
-    while portion := list(islice(records, PORTION)):
-        turns: list[Sequence[Message]] = []
-        for origin, raw in portion:
+    while chunk := list(islice(records, BATCH_SIZE)):
+        conversations: list[Sequence[Message]] = []
+        for origin, raw in chunk:
             try:
-                dialog: Conversation = encoder.validate(format(parse(origin, raw)))
-                if dialog.tools or dialog.messages[-1].role != "assistant":
-                    raise DataError("expected turns without tools, the last of which is an answer")
+                conversation: Conversation = encoder.validate(format(parse(origin, raw)))
+                if conversation.tools or conversation.messages[-1].role != "assistant":
+                    raise DataError("expected messages without tools that end with an answer")
             except DataError as error:
-                raise DataError(f"{origin}: {error}") from error
-            turns.append(dialog.messages)
-        answers = generator.answer([each[:-1] for each in turns], max_new_tokens)
-        for messages, answer in zip(turns, answers, strict=True):
-            yield Answered(
-                messages[-2].content,
-                messages[-1].content.strip(),
-                answer.text,
-                answer.finish_reason == "stop",
-            )
+                raise DataError(f"{origin}: {error}", key=str(origin)) from error
+            conversations.append(conversation.messages)
+        answers = generator.answer([messages[:-1] for messages in conversations], max_new_tokens)
+        for messages, answer in zip(conversations, answers, strict=True):
+            reference = messages[-1].content.strip()
+            yield GeneratedAnswer(messages[-2].content, reference, answer.text, answer.finish_reason == "stop")
 
 
-def metrics_of(answered: Sequence[Answered]) -> dict[str, float]:
-    """The metrics of all rows (see ``compare_texts``), and the share of answers that ended themselves.
+def metrics_of(answers: Sequence[GeneratedAnswer]) -> dict[str, float]:
+    """Return the metrics of all rows (:func:`compare_texts`), and the fraction of answers that ended before the limit.
 
     Raises:
-        DataError: there are no rows.
+        DataError: There are no rows.
     """
-    if not answered:
-        raise DataError("--data: there are no rows")
-    found = compare_texts([each.answer for each in answered], [each.reference for each in answered])
-    stopped = sum(each.stopped for each in answered) / len(answered)
-    return {"rows": float(len(answered)), "stopped": stopped, **found}
+    if not answers:
+        raise DataError(key="--data", got="no rows", expected="at least one row")
+    metrics = compare_texts([row.answer for row in answers], [row.reference for row in answers])
+    stopped = sum(row.stopped for row in answers) / len(answers)
+    return {"rows": float(len(answers)), "stopped": stopped, **metrics}

@@ -1,4 +1,4 @@
-"""Adding up what an objective says of many batches."""
+"""Accumulate losses and metrics over batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,55 +8,52 @@ from torch import Tensor
 from xft.types import LossOutput
 
 
-class Tally:
-    """Sums of losses, of metrics, and of what each is to be divided by.
+class MetricAccumulator:
+    """Sums of losses and metrics, and their denominators.
 
-    Sums meet only at the end, so that means are over all things, however they were cut into
-    batches and shared between ranks. Until then nothing is asked of the device, which so need not
-    wait after each batch.
+    Sums are divided at the end only, so that a mean does not depend on the split into batches and ranks. The device is
+    not synchronized before that.
     """
 
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
         self._targets = 0.0
         self._values: dict[str, list[Tensor]] = {}
-        self._weights: dict[str, float] = {}
+        self._denominators: dict[str, float] = {}
 
     def add(self, output: LossOutput) -> None:
-        """Add what an objective said of a batch."""
+        """Add the output of an objective for one batch."""
         self._losses.append(output.loss_sum.detach())
         self._targets += output.num_targets
         for name, value in output.metrics.items():
             self._values.setdefault(name, []).append(value.detach())
-            weight = output.metric_denominators.get(name, output.num_targets)
-            self._weights[name] = self._weights.get(name, 0.0) + weight
+            denominator = output.metric_denominators.get(name, output.num_targets)
+            self._denominators[name] = self._denominators.get(name, 0.0) + denominator
 
     def means(self, reduce_sum: Callable[[Sequence[float]], list[float]] = list) -> dict[str, float]:
-        """The means over all ranks.
+        """Return the means over all ranks.
 
         Args:
-            reduce_sum: adds numbers up over all ranks, which must all call this, and must all have
-                added a batch of the same objective.
+            reduce_sum: sums numbers over all ranks. All ranks must call this method, and must have added a batch of the
+                same objective.
 
         Returns:
-            ``loss``, ``targets`` (their number), and each metric by its name. A metric of which
-            there was nothing is left out, and so is the loss.
+            ``loss``, ``targets`` (their number), and each metric. A mean with denominator 0 is omitted.
         """
         names = sorted(self._values)
-        loss, *values = _sums([self._losses, *(self._values[each] for each in names)])
-        totals = reduce_sum([loss, self._targets, *values, *(self._weights[each] for each in names)])
-        loss, targets = totals[:2]
-        sums, weights = totals[2 : 2 + len(names)], totals[2 + len(names) :]
-        found = {"loss": loss / targets} if targets else {}
-        found["targets"] = targets
-        means = zip(names, sums, weights, strict=True)
-        return found | {name: total / weight for name, total, weight in means if weight}
+        loss, *values = _sums([self._losses, *(self._values[name] for name in names)])
+        denominators = [self._denominators[name] for name in names]
+        loss, targets, *totals = reduce_sum([loss, self._targets, *values, *denominators])
+        result = {"loss": loss / targets} if targets else {}
+        result["targets"] = targets
+        means = zip(names, totals[: len(names)], totals[len(names) :], strict=True)
+        return result | {name: total / denominator for name, total, denominator in means if denominator}
 
 
 def _sums(groups: Sequence[Sequence[Tensor]]) -> list[float]:
-    """The sum of each group in double precision, with a single wait for the device."""
-    flat = [each for group in groups for each in group]
+    """Return the sum of each group in double precision, with one synchronization of the device."""
+    flat = [tensor for group in groups for tensor in group]
     if not flat:
         return [0.0] * len(groups)
-    found = iter(torch.stack([each.to(flat[0].device, torch.float64) for each in flat]).tolist())
-    return [float(sum(next(found) for _ in group)) for group in groups]
+    values = iter(torch.stack([tensor.to(flat[0].device, torch.float64) for tensor in flat]).tolist())
+    return [float(sum(next(values) for _ in group)) for group in groups]

@@ -1,4 +1,4 @@
-"""The sample questions: asked before, during and after training, through the same template."""
+"""Sample questions: prompts that the model answers before, during and after training, in the training template."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from xft.utils import paths
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question, and what the answer to it is scored by.
+class EvalPrompt:
+    """A prompt, and how to score the answer.
 
     Attributes:
-        question: what the user says.
-        reference: what the scorer compares the answer with; ``None`` is not scored.
-        system: a system turn before it, if any.
-        scorer: compares the two: a name; ``None`` leaves it to the scorer of all questions.
+        question: content of the user message.
+        reference: reference answer; ``None`` is not scored.
+        system: content of the system message, if any.
+        scorer: registered name of a scorer; ``None`` uses the scorer of the hook.
     """
 
     question: str
@@ -32,27 +32,29 @@ class Question:
     scorer: str | None = None
 
     def conversation(self) -> list[Message]:
-        """The turns that the model is asked to go on from."""
+        """Return the messages of the prompt."""
         system = [Message("system", self.system)] if self.system else []
         return [*system, Message("user", self.question)]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question and what the model answered.
+class PromptResult:
+    """A prompt and the answer of the model.
 
     Attributes:
-        score: from 0 to 1; ``None`` where there is no reference.
-        stopped: whether the model ended its answer itself.
+        question: the prompt.
+        answer: generated text.
+        score: from 0 to 1; ``None`` without a reference.
+        stopped: whether the model ended its answer, before the limit.
     """
 
-    question: Question
+    question: EvalPrompt
     answer: str
     score: float | None
     stopped: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """A record of ``generations.jsonl``, without the step."""
+        """Return a record of ``generations.jsonl``, without the step."""
         return {
             "system": self.question.system,
             "question": self.question.question,
@@ -64,103 +66,101 @@ class Asked:
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Asked":
-        """The inverse of ``to_dict``."""
-        question = Question(
+    def from_dict(cls, record: Mapping[str, Any]) -> "PromptResult":
+        """Rebuild a result from ``to_dict``."""
+        prompt = EvalPrompt(
             record["question"], record["reference"], record.get("system"), record.get("scorer")
         )
-        return cls(question, record["answer"], record["score"], record["stopped"])
+        return cls(prompt, record["answer"], record["score"], record["stopped"])
 
 
-def read_questions(source: str | Sequence[str | Mapping[str, Any]]) -> list[Question]:
-    """Read the ``questions`` of a config.
+def read_eval_prompts(source: str | Sequence[str | Mapping[str, Any]]) -> list[EvalPrompt]:
+    """Read the ``eval_prompts`` of a config.
 
     Args:
-        source: a list of questions, each a text or a dict of ``question``, ``reference``, ``system``
-            and ``scorer`` (a name); or a ``.jsonl`` or ``.json`` file of them, or ``xft://NAME``.
+        source: a list of questions, each a text or a dict of ``question``, ``reference``, ``system`` and ``scorer`` (a
+            name); or a ``.jsonl`` or ``.json`` file of them, or ``xft://NAME``.
 
     Raises:
-        ConfigError: the file does not exist, an entry is no question, there is no such scorer, or it
-            cannot read the reference.
+        ConfigError: The file does not exist, an entry is malformed, or the scorer is unknown or cannot parse the
+            reference.
     """
     items: Sequence[Any] = _read_file(source) if isinstance(source, str) else source
-    questions: list[Question] = []
-    for number, item in enumerate(items, 1):
-        if isinstance(item, str):
-            questions.append(Question(item))
-            continue
-        if not _is_question(item):
-            raise ConfigError(
-                f"questions, number {number}: got {item!r}, expected a text or "
-                "dict(question=..., reference=..., system=..., scorer=...)"
-            )
-        question = Question(**item)
-        if question.scorer is not None:
-            if question.reference is None:
-                raise ConfigError(
-                    f"questions, number {number}: has a scorer, and no reference for it to score by"
-                )
-            # A reference that the scorer cannot read is refused now, and not in the middle of a run.
-            build_component("scorer", question.scorer)(Completion("", "stop", 0), question.reference)
-        questions.append(question)
-    return questions
+    return [_parse(f"eval_prompts[{index}]", item) for index, item in enumerate(items)]
 
 
-def _is_question(item: Any) -> bool:
-    return (
+def _parse(key: str, item: Any) -> EvalPrompt:
+    if isinstance(item, str):
+        return EvalPrompt(item)
+    if not (
         isinstance(item, Mapping)
         and isinstance(item.get("question"), str)
         and set(item) <= {"question", "reference", "system", "scorer"}
         and all(value is None or isinstance(value, str) for value in item.values())
-    )
+    ):
+        expected = "a text or dict(question=..., reference=..., system=..., scorer=...)"
+        raise ConfigError(key=key, got=item, expected=expected)
+    prompt = EvalPrompt(**item)
+    if prompt.scorer is not None:
+        if prompt.reference is None:
+            raise ConfigError(key=f"{key}.reference", got=None, expected="a reference for the scorer")
+        # Fails now, not in the middle of a run, if the scorer cannot parse the reference.
+        build_component("scorer", prompt.scorer)(Completion("", "stop", 0), prompt.reference)
+    return prompt
 
 
-def _parse_line(path: str, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"questions: {path}:{number}: broken JSON ({error.msg})") from error
-
-
-def ask(
-    generator: TextGenerator, questions: Sequence[Question], scorer: Scorer, max_new_tokens: int
-) -> list[Asked]:
-    """Ask all questions, in one batch, taking the likeliest token each time.
+def generate_answers(
+    generator: TextGenerator, prompts: Sequence[EvalPrompt], scorer: Scorer, max_new_tokens: int
+) -> list[PromptResult]:
+    """Completion all prompts in one batch, by greedy decoding, and score the answers.
 
     Args:
-        generator: the model that is asked.
-        questions: what it is asked.
-        scorer: for questions that have no scorer of their own.
-        max_new_tokens: the most tokens of an answer.
+        generator: model and template.
+        prompts: the prompts.
+        scorer: scorer of prompts that do not name one.
+        max_new_tokens: maximum number of tokens of an answer.
     """
-    answers = generator.answer([each.conversation() for each in questions], max_new_tokens)
-    asked = []
-    for question, answer in zip(questions, answers, strict=True):
-        compare = scorer if question.scorer is None else build_component("scorer", question.scorer)
-        score = None if question.reference is None else compare(answer, question.reference)
-        asked.append(Asked(question, answer.text, score, answer.finish_reason == "stop"))
-    return asked
+    answers = generator.answer([prompt.conversation() for prompt in prompts], max_new_tokens)
+    results = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        compare = scorer if prompt.scorer is None else build_component("scorer", prompt.scorer)
+        score = None if prompt.reference is None else compare(answer, prompt.reference)
+        results.append(PromptResult(prompt, answer.text, score, answer.finish_reason == "stop"))
+    return results
 
 
-def total_score(asked: Sequence[Asked]) -> tuple[float, int]:
-    """The sum of the scores, and how many questions are scored."""
-    scores = [each.score for each in asked if each.score is not None]
+def sum_scores(results: Sequence[PromptResult]) -> tuple[float, int]:
+    """Return the sum of the scores, and the number of scored prompts."""
+    scores = [result.score for result in results if result.score is not None]
     return sum(scores), len(scores)
 
 
 def _read_file(path: str) -> list[Any]:
     file = paths.asset(path.removeprefix(paths.SCHEME)) if path.startswith(paths.SCHEME) else Path(path)
+    place = path
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".jsonl":
-            return [_parse_line(path, *each) for each in enumerate(text.split("\n"), 1) if each[1].strip()]
+            items = []
+            for number, line in enumerate(text.split("\n"), 1):
+                place = f"{path}:{number}"
+                if line.strip():
+                    items.append(json.loads(line))
+            return items
         loaded = json.loads(text)
     except OSError as error:
-        raise ConfigError(f"questions: cannot read {path} ({error.strerror})") from error
+        raise ConfigError(
+            f"eval_prompts: cannot read {path} ({error.strerror})", key="eval_prompts", got=path
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"questions: {path} is not UTF-8 (byte {error.start})") from error
+        raise ConfigError(
+            f"eval_prompts: {path} is not UTF-8 (byte {error.start})", key="eval_prompts", got=path
+        ) from error
     except json.JSONDecodeError as error:
-        raise ConfigError(f"questions: {path}:{error.lineno}: broken JSON ({error.msg})") from error
+        place = place if file.suffix == ".jsonl" else f"{path}:{error.lineno}"
+        raise ConfigError(
+            f"eval_prompts: {place}: invalid JSON ({error.msg})", key="eval_prompts", got=path
+        ) from error
     if not isinstance(loaded, list):
-        raise ConfigError(f"questions: {path}: got a {type(loaded).__name__}, expected a list")
+        raise ConfigError(key="eval_prompts", got=type(loaded).__name__, expected=f"a list in {path}")
     return loaded

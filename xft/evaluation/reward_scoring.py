@@ -1,4 +1,4 @@
-"""Score rows with a reward model, in the template that it was trained with."""
+"""Score rows with a reward model, in its training template."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,24 +21,24 @@ from xft.models.scoring import eval_mode, reward_scores
 from xft.templates import BoundTemplate
 from xft.types import Messages, PreferencePair, Row, Sample, UnpairedExample
 
-PORTION = 256
-"""Rows that are read, encoded and scored at a time."""
-COLUMNS = (
+CHUNK_ROWS = 256
+"""Rows that are read, encoded and scored together."""
+FORMATS_BY_COLUMNS = (
     (("chosen", "rejected"), preference),
     (("messages",), openai),
     (("conversations",), sharegpt),
     (("instruction", "output"), alpaca),
 )
-"""The format of a row that has these columns; the first that fits."""
+"""Columns and the format of rows that have them; the first match is taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
-    """A row and its scores.
+class ScoredRow:
+    """Scores of a row.
 
     Attributes:
-        origin: where it was read from.
-        scores: one; of a pair two, the chosen answer's first.
+        origin: file and line of the row.
+        scores: one score; two for a preference pair, chosen first.
     """
 
     origin: Origin
@@ -46,11 +46,11 @@ class Rated:
 
     @property
     def margin(self) -> float | None:
-        """By how much the chosen answer wins; ``None`` where there is no pair."""
+        """Score of the chosen answer minus that of the rejected one; ``None`` without a pair."""
         return self.scores[0] - self.scores[1] if len(self.scores) == 2 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """What is written of it."""
+        """Return the JSON record of the row."""
         place = {"file": self.origin.file, self.origin.place: self.origin.line}
         if self.margin is None:
             return place | {"score": self.scores[0]}
@@ -66,69 +66,70 @@ class Rated:
         )
 
 
-class Rater:
-    """Scores rows.
+class RewardScorer:
+    """Score rows.
 
     Args:
         loaded: a reward model.
-        format: the map function of the rows; ``None`` goes by the columns of each.
+        format: format of the rows; ``None`` chooses by the columns of each row.
 
     Raises:
-        ModelError: the tokenizer has no chat template.
+        ModelError: The tokenizer has no chat template.
     """
 
     def __init__(self, loaded: LoadedModel, format: Any = None) -> None:
         source = loaded.tokenizer.chat_template
         if not isinstance(source, str):
             raise ModelError(
-                "the tokenizer has no chat template, so nobody can say how the model saw conversations; "
-                "save one beside it as chat_template.jinja"
+                "the tokenizer has no chat template, so the format of the training data is unknown; save the template "
+                "next to it as chat_template.jinja",
+                key="chat_template",
             )
         self.loaded = loaded
-        self.format = format or by_columns
+        self.format = format or format_by_columns
         template = BoundTemplate(loaded.tokenizer, source)
         config: Any = loaded.base.config
-        most = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 10**9)
-        shared = (EncodingOptions(self.format, most), loaded.tokenizer, template)
-        self._tasks: dict[type, RowEncoder[Any]] = {
+        max_length = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 10**9)
+        shared = (EncodingOptions(self.format, max_length), loaded.tokenizer, template)
+        self._encoders: dict[type, RowEncoder[Any]] = {
             PreferencePair: PreferenceEncoder(*shared),
             UnpairedExample: UnpairedEncoder(*shared),
         }
-        self._other: RowEncoder[Any] = ConversationEncoder(*shared)
+        self._conversation_encoder: RowEncoder[Any] = ConversationEncoder(*shared)
 
-    def rate(self, location: Location) -> Iterator[Rated]:
-        """Score every row of a location, in its order.
+    def rate(self, location: Location) -> Iterator[ScoredRow]:
+        """Score all rows of a location, in order.
 
         Raises:
-            DataError: a row cannot be read, or has no answer to score.
+            DataError: A row cannot be read, or has no answer to score.
         """
         records = iter(Reading(location))
-        while portion := list(islice(records, PORTION)):
-            rows = [(origin, self._encode(origin, parse(origin, raw))) for origin, raw in portion]
-            scores = iter(self._score([each for _, samples in rows for each in samples]))
+        while chunk := list(islice(records, CHUNK_ROWS)):
+            rows = [(origin, self._encode(origin, parse(origin, raw))) for origin, raw in chunk]
+            scores = iter(self._score([sample for _, samples in rows for sample in samples]))
             for origin, samples in rows:
-                yield Rated(origin, tuple(islice(scores, len(samples))))
+                yield ScoredRow(origin, tuple(islice(scores, len(samples))))
 
     def _encode(self, origin: Origin, row: Row) -> list[Sample]:
         try:
             value = self.format(row)
-            task = self._tasks.get(type(value), self._other)
-            accepted = task.validate(value)
-            for turns in _continuations(accepted):
-                if turns[-1].role != "assistant":
+            encoder = self._encoders.get(type(value), self._conversation_encoder)
+            accepted = encoder.validate(value)
+            for messages in _completions(accepted):
+                if messages[-1].role != "assistant":
                     raise DataError(
-                        f"the last turn is of the {turns[-1].role}, expected an answer to score"
+                        f"the last message is from the {messages[-1].role}; expected an answer to score"
                     )
-            (found,) = task.encode([accepted])
+            (encoded,) = encoder.encode([accepted])
         except DataError as error:
             raise DataError(f"{origin}: {error}") from error
-        if isinstance(found, TooLong):
+        if isinstance(encoded, TooLong):
             raise DataError(
-                f"{origin}: has {found.args[0]} tokens, and the model was made for at most {task.options.max_length}"
+                f"{origin}: has {encoded.args[0]} tokens; the model supports at most {encoder.options.max_length}"
             )
-        if isinstance(found, DataError):
-            raise DataError(f"{origin}: {found}") from found
-        return found.samples
+        if isinstance(encoded, DataError):
+            raise DataError(f"{origin}: {encoded}", key=str(origin)) from encoded
+        return encoded.samples
 
     def _score(self, samples: Sequence[Sample]) -> list[float]:
         model = self.loaded.model
@@ -140,7 +141,7 @@ class Rater:
         return scores
 
 
-def score_file(
+def score_rows(
     path: str,
     rows: str,
     format: str | None = None,
@@ -151,34 +152,34 @@ def score_file(
     """Score rows with a saved reward model.
 
     Args:
-        path: a run folder, a checkpoint, an adapter or a reward model.
-        rows: a file, or anything else that ``data.path`` may be.
-        format: of the rows; by default it goes by their columns.
-        out: a file to write, one JSON object a row.
-        bits: hold the base in so many bits.
-        trust_remote_code: run Python code that lies beside the weights.
+        path: run folder, checkpoint, adapter or reward model.
+        rows: rows, as in ``data.path``.
+        format: format of the rows; chosen by the columns by default.
+        out: file to write, one JSON object per row.
+        bits: load the base model quantized to 4 or 8 bits.
+        trust_remote_code: run Python code shipped with the weights.
 
     Yields:
-        A line for each row, unless there is ``out``; then a summary.
+        One line per row, unless ``out`` is given; then a summary.
 
     Raises:
-        ConfigError: ``rows`` is not there, ``out`` is, or nothing is called ``format``.
-        ModelError: ``path`` is no reward model.
-        DataError: a row does not fit.
+        ConfigError: ``rows`` does not exist, ``out`` exists, or ``format`` is unknown.
+        ModelError: ``path`` is not a reward model.
+        DataError: A row does not fit the format.
     """
     location = locate(rows)
-    made = None if format is None else build_component("format", format)
+    row_format = None if format is None else build_component("format", format)
     if out is not None and Path(out).exists():
-        raise ConfigError(f"--out: {out} exists; choose another file")
+        raise ConfigError(f"--out: {out} exists; choose another file", key="--out", got=out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_saved_model(
         path, bits=bits, device=device, trust_remote_code=trust_remote_code, kind="reward_model"
     )
-    rater = Rater(loaded, made)
+    rater = RewardScorer(loaded, row_format)
     if out is None:
         yield from _lines(rater.rate(location), None)
         return
-    # Half of the scores under that name would pass for all of them.
+    # Write to a temporary name: an incomplete file must not pass for a complete one.
     target = Path(out).absolute()
     part = target.with_name(f".{target.name}.part")
     try:
@@ -186,54 +187,56 @@ def score_file(
             yield from _lines(rater.rate(location), file)
         part.rename(target)
     except OSError as error:
-        raise ConfigError(f"--out: cannot write {out} ({error.strerror})") from error
+        raise ConfigError(f"--out: cannot write {out} ({error.strerror})", key="--out", got=out) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def by_columns(row: Row) -> Any:
-    """Map a row by the columns that it has.
+def format_by_columns(row: Row) -> Any:
+    """Convert a row with the format that its columns indicate.
 
     Raises:
-        DataError: it has none of those that are known.
+        DataError: No format has these columns.
     """
-    for columns, made in COLUMNS:
-        if all(row.get(each) is not None for each in columns):
-            return made(row)
+    for columns, row_format in FORMATS_BY_COLUMNS:
+        if all(row.get(column) is not None for column in columns):
+            return row_format(row)
     if row.get("prompt") is not None and row.get("completion") is not None:
         return kto({**row, "label": True, "kto_tag": None})
     raise DataError(
-        f"the row has {', '.join(map(repr, row)) or 'no columns'}, expected chosen and rejected, prompt and "
-        "completion, messages, conversations, or instruction and output; or name its format with --format"
+        key="columns",
+        got=list(row),
+        expected="chosen and rejected, prompt and completion, messages, conversations, or instruction and output",
+        fix="pass --format",
     )
 
 
-def _continuations(value: Any) -> list[Messages]:
+def _completions(value: Any) -> list[Messages]:
     if isinstance(value, PreferencePair):
         return [value.chosen, value.rejected]
     return [value.answer if isinstance(value, UnpairedExample) else value.messages]
 
 
-def _lines(rated: Iterator[Rated], out: TextIO | None) -> Iterator[str]:
+def _lines(scored_rows: Iterator[ScoredRow], out: TextIO | None) -> Iterator[str]:
     scores: list[float] = []
     margins: list[float] = []
     rows = 0
-    for each in rated:
+    for row in scored_rows:
         rows += 1
-        scores += each.scores
-        if each.margin is not None:
-            margins.append(each.margin)
+        scores += row.scores
+        if row.margin is not None:
+            margins.append(row.margin)
         if out is None:
-            yield str(each)
+            yield str(row)
         else:
-            out.write(json.dumps(each.to_dict(), ensure_ascii=False) + "\n")
+            out.write(json.dumps(row.to_dict(), ensure_ascii=False) + "\n")
     if not rows:
-        raise DataError("no rows; expected at least one")
+        raise DataError(key="rows", got=0, expected="at least one row")
     line = f"{rows:,} rows: scores from {min(scores):.4f} to {max(scores):.4f}"
     if margins:
-        right = sum(each > 0 for each in margins)
+        correct = sum(margin > 0 for margin in margins)
         line += (
-            f"; accuracy {right / len(margins):.1%} ({right:,} of {len(margins):,} pairs), mean margin "
+            f"; accuracy {correct / len(margins):.1%} ({correct:,} of {len(margins):,} pairs), mean margin "
             f"{sum(margins) / len(margins):.4f}"
         )
     yield line

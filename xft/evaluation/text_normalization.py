@@ -1,36 +1,44 @@
-"""What a word is, in scripts with spaces between words and in those without."""
+"""Split text into words, in scripts with and without spaces between words."""
 
 import re
 
-SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Inside ``[]``: Chinese and Japanese characters, each of which counts as a word, as nothing parts their words."""
-_WORD = re.compile(rf"[{SINGLE}]|[^\W_{SINGLE}]+")
-_WRITTEN = re.compile(rf"[{SINGLE}]|[^\s{SINGLE}]*[^\W{SINGLE}][^\s{SINGLE}]*")
-_IN_A_WORD = rf"(?:[^\W{SINGLE}]|-)"
+CJK = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Character class of Chinese and Japanese characters, for use inside ``[]``. Each character counts as a word."""
+_WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
+_WRITTEN_WORD = re.compile(rf"[{CJK}]|[^\s{CJK}]*[^\W{CJK}][^\s{CJK}]*")
+_WORD_CHARACTER = rf"(?:[^\W{CJK}]|-)"
 _NUMERALS = "[零〇一二两三四五六七八九十百千万亿]"
 
 
-def words(text: str) -> list[str]:
-    """Runs of letters and digits, and each Chinese or Japanese character."""
+def tokenize(text: str) -> list[str]:
+    """Return runs of letters and digits, and each Chinese or Japanese character."""
     return _WORD.findall(text)
 
 
-def count_written(text: str) -> int:
-    """Words as a person counts them: what stands between spaces, such as ``don't``, and each Chinese or Japanese
-    character. Marks alone are none."""
-    return len(_WRITTEN.findall(text))
+def count_words(text: str) -> int:
+    """Count words as a person does: text between spaces, such as ``don't``, and each Chinese or Japanese character.
+
+    Punctuation alone does not count.
+    """
+    return len(_WRITTEN_WORD.findall(text))
 
 
-def has_whole(text: str, wanted: str) -> bool:
-    """Whether a text has another in it that neither begins nor ends within a word or a Chinese number, nor at a
-    hyphen. ``wanted`` is not empty."""
-    begin, end = _not_beside(wanted[0]), _not_beside(wanted[-1])
-    before, after = (f"(?<!{begin})" if begin else ""), (f"(?!{end})" if end else "")
-    return re.search(before + re.escape(wanted) + after, text) is not None
+def contains_phrase(text: str, phrase: str) -> bool:
+    """Return whether a text contains a phrase that starts and ends at word boundaries.
+
+    A hyphen or a Chinese numeral next to the phrase is not a boundary.
+
+    Args:
+        text: text to search.
+        phrase: non-empty phrase.
+    """
+    first, last = _inner_character(phrase[0]), _inner_character(phrase[-1])
+    before, after = (f"(?<!{first})" if first else ""), (f"(?!{last})" if last else "")
+    return re.search(before + re.escape(phrase) + after, text) is not None
 
 
-def _not_beside(edge: str) -> str:
-    """What must not stand beside the first or last character of a word; nothing where words are not parted."""
+def _inner_character(edge: str) -> str:
+    """Return the pattern of characters that continue a word at ``edge``; empty if the script has no word boundaries."""
     if re.match(_NUMERALS, edge):
         return _NUMERALS
-    return "" if re.match(f"[{SINGLE}]", edge) else _IN_A_WORD
+    return "" if re.match(f"[{CJK}]", edge) else _WORD_CHARACTER

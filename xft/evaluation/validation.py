@@ -1,4 +1,4 @@
-"""The loss on data that was not trained on."""
+"""Compute the loss on the validation split."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ import torch
 
 from xft.data import Collator
 from xft.data.batching.sampler import length_sorted_batches
-from xft.evaluation.metrics import Tally
+from xft.evaluation.metrics import MetricAccumulator
 from xft.models import TrainingModel
 from xft.types import Batch, Sample
 
@@ -19,17 +19,17 @@ def validation_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """One rank's share of the validation split.
+    """Yield the batches of one rank.
 
-    Every rank yields the same number of batches, so that collectives stay matched: a rank that runs
-    out of data yields a batch without targets.
+    All ranks yield the same number of batches, so that collectives stay matched: a rank that runs out of data yields a
+    dummy batch without targets.
 
     Args:
-        samples: the split.
-        batch_size: examples in a batch, which are of similar length.
-        collator: lays the batches out.
-        rank: of this process.
-        world_size: how many ranks share the split.
+        samples: validation split.
+        batch_size: examples per batch; a batch has examples of similar length.
+        collator: builds the batches.
+        rank: data-parallel rank of this process.
+        world_size: number of data-parallel ranks.
     """
     size = collator.samples_per_example
     lengths = [len(sample) for sample in samples]
@@ -48,35 +48,34 @@ def evaluate(
     """Evaluate a model on batches.
 
     Args:
-        model: a :class:`TrainingModel`, or one wrapped.
-        batches: this rank's share of the validation split.
-        device: where the model is.
-        reduce_sum: adds numbers up over all ranks.
+        model: a :class:`TrainingModel`, or a wrapper with the attribute ``module``.
+        batches: batches of this rank.
+        device: device of the model.
+        reduce_sum: sums numbers over all ranks.
 
     Returns:
-        ``loss`` (mean over the objective's targets; NaN where there are none), ``target_tokens``, the
-        means of the objective's metrics, and ``perplexity``, the exponential of the negative
-        log-likelihood of a token: of the metric ``nll_loss`` where the objective has one, of the loss
-        where its targets are tokens. Where it has neither there is no perplexity.
+        ``loss`` (mean over the targets of the objective; NaN without targets), ``target_tokens``, the means of the
+        objective's metrics, and ``perplexity``: the exponential of the metric ``nll_loss``, or of the loss if the targets
+        are tokens. Without either there is no perplexity.
     """
     inner = getattr(model, "module", model)
     assert isinstance(inner, TrainingModel)
     training = inner.training
     inner.eval()
-    tally = Tally()
-    tokens = 0.0
+    accumulator = MetricAccumulator()
+    target_tokens = 0.0
     try:
         with torch.no_grad():
             for batch in batches:
-                tally.add(inner(batch.to(device)))
-                tokens += batch.num_targets
+                accumulator.add(inner(batch.to(device)))
+                target_tokens += batch.num_targets
     finally:
         inner.train(training)
-    (tokens,) = reduce_sum([tokens])
-    found = tally.means(reduce_sum)
-    targets = found.pop("targets")
-    result = {"loss": math.nan, "target_tokens": tokens} | found
-    likelihood = result.get("nll_loss", result["loss"] if targets == tokens else None)
-    if likelihood is not None:
-        result["perplexity"] = math.exp(min(likelihood, 700.0))
+    (target_tokens,) = reduce_sum([target_tokens])
+    means = accumulator.means(reduce_sum)
+    targets = means.pop("targets")
+    result = {"loss": math.nan, "target_tokens": target_tokens} | means
+    nll = result.get("nll_loss", result["loss"] if targets == target_tokens else None)
+    if nll is not None:
+        result["perplexity"] = math.exp(min(nll, 700.0))
     return result

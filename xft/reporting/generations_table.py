@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-from xft.evaluation.text_normalization import SINGLE
+from xft.evaluation.text_normalization import CJK
 
 Record = dict[str, Any]
-_WORD = re.compile(rf"\s+|[{SINGLE}]|(?:(?![{SINGLE}])[\w'-])+|[^\w\s]|\S")
+_WORD = re.compile(rf"\s+|[{CJK}]|(?:(?![{CJK}])[\w'-])+|[^\w\s]|\S")
 _MAX_WORDS = 4000
 """Longer answers are compared up to here, since the time is quadratic."""
 

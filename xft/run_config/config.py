@@ -65,7 +65,7 @@ class Recipe:
         strategy: device, precision and distribution; a launcher makes ``ddp`` of a single device.
         hooks: what happens beside the steps, by name; ``None`` under a name removes it.
         loggers: where figures go, by name.
-        questions: the sample questions, or a file of them.
+        eval_prompts: the sample questions, or a file of them.
         seed: of everything that is random but the choice of the validation rows.
         work_dir: the run folder; ``runs/NAME_OF_THE_CONFIG`` where nothing is said.
     """
@@ -82,7 +82,7 @@ class Recipe:
     strategy: StrategyConfig = field(default_factory=SingleDeviceConfig)
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     loggers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    questions: str | list[Any] = field(default_factory=list)
+    eval_prompts: str | list[Any] = field(default_factory=list)
     seed: int = 0
     work_dir: str | None = None
 
@@ -105,8 +105,8 @@ class Recipe:
                 expected=f"{kind}, which the objective trains",
                 fix=f"set model.type={kind!r}, or choose another objective (`xft list objectives`)",
             )
-        if self.questions and kind == "reward_model":
+        if self.eval_prompts and kind == "reward_model":
             raise ConfigError(
-                "questions: a reward model scores answers and gives none; set questions=[], and try it with "
+                "eval_prompts: a reward model scores answers and does not generate any; set eval_prompts=[], and use "
                 "`xft score RUN FILE` when it is trained"
             )

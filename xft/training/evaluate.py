@@ -14,9 +14,9 @@ import torch
 from xft.config import build, build_component, check, load_config
 from xft.data.sources import locate
 from xft.errors import ConfigError
-from xft.evaluation import ask, read_questions
-from xft.evaluation.heldout import Answered, answer_rows, metrics_of
-from xft.evaluation.prompts import total_score
+from xft.evaluation import generate_answers, read_eval_prompts
+from xft.evaluation.heldout import GeneratedAnswer, answer_rows, metrics_of
+from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
 from xft.models import LoadedModel, TextGenerator, load_saved_model
@@ -81,7 +81,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         options.run, device=device, trust_remote_code=options.trust_remote_code, kind=recipe.model.kind
     )
     template = (
-        recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.questions else None
+        recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.eval_prompts else None
     )
     found: dict[str, Any] = {}
     if validation := validate_again(recipe, loaded, template, device):
@@ -102,13 +102,13 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
 
 
 def _ask(recipe: Recipe, generator: TextGenerator) -> list[dict[str, Any]]:
-    questions = read_questions(recipe.questions)
+    questions = read_eval_prompts(recipe.eval_prompts)
     if not questions:
         return []
     hook = next((each for each in recipe.hooks.values() if isinstance(each, SampleGenerationHook)), None)
     scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
-    asked = ask(generator, questions, scorer, most)
-    score, scored = total_score(asked)
+    asked = generate_answers(generator, questions, scorer, most)
+    score, scored = sum_scores(asked)
     console.info(f"questions   score {score:g} of {scored}, {len(asked)} asked")
     for each in asked:
         mark = "" if each.score is None else "✓ " if each.score >= 1 else "✗ " if each.score <= 0 else "~ "
@@ -121,7 +121,7 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGene
     given: Any = options.format or (config.get("data") or {}).get("format")
     if given is None:
         raise ConfigError("eval --data: the rows of the run have no format that is known; give --format")
-    rows: list[Answered] = list(
+    rows: list[GeneratedAnswer] = list(
         answer_rows(
             generator, options.data, build_component("format", given), options.max_new_tokens, options.limit
         )

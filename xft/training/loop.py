@@ -12,7 +12,7 @@ from torch import Tensor
 from xft.compat.mmengine import BaseLoop
 from xft.data import Collator
 from xft.errors import TrainingError
-from xft.evaluation.metrics import Tally
+from xft.evaluation.metrics import MetricAccumulator
 from xft.models import unwrap
 from xft.objectives import Objective, as_objective
 from xft.run_config.plan import TrainingPlan
@@ -140,7 +140,7 @@ class TrainLoop(BaseLoop):
             sum(each.num_tokens for each in batches if each.num_targets),
         ]
         targets, trained, tokens = self.strategy.reduce_data_sum(own)
-        tally = Tally()
+        tally = MetricAccumulator()
         losses: list[Tensor] = []
         for number, batch in enumerate(batches, 1):
             output = self.strategy.forward_backward(batch, 1 / max(targets, 1), number == len(batches))

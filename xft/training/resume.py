@@ -11,7 +11,7 @@ from xft.errors import ConfigError
 from xft.run_config.config import Training
 from xft.training.hooks import EarlyStoppingHook
 
-RESUMABLE_KEYS = ("hooks", "loggers", "questions", "work_dir", "strategy")
+RESUMABLE_KEYS = ("hooks", "loggers", "eval_prompts", "work_dir", "strategy")
 """Top-level keys that may change."""
 RESUMABLE_TRAINING_KEYS = ("epochs", "max_steps")
 """Keys of ``training`` that may change."""

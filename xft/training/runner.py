@@ -16,7 +16,7 @@ from xft.checkpoint.checkpointer import Checkpointer
 from xft.checkpoint.resume_state import ResumeState, RunState
 from xft.compat.mmengine import Hook, RunnerBase
 from xft.errors import CheckpointError
-from xft.evaluation import Question
+from xft.evaluation import EvalPrompt
 from xft.loggers import Logger
 from xft.models import ModelMetadata, TrainingModel, save_model, unwrap
 from xft.strategies import SingleDevice
@@ -51,14 +51,14 @@ class Runner(RunnerBase):
         hooks: Mapping[str, Hook],
         tokenizer: Tokenizer,
         template: BoundTemplate | None,
-        questions: Sequence[Question],
+        eval_prompts: Sequence[EvalPrompt],
         val_samples: Sequence[Sample],
         model_metadata: ModelMetadata,
         model: TrainingModel,
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template
-        self.questions = list(questions)
+        self.eval_prompts = list(eval_prompts)
         self.val_samples = val_samples
         self.loggers: list[Logger] = []
         self.state: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from xft.checkpoint.resume_state import ResumeState
 from xft.data import Collator, PreparedData
 from xft.distributed import check_sequence_parallel, resolve_device, seed_everything
 from xft.errors import ConfigError
-from xft.evaluation.prompts import Question
+from xft.evaluation.prompts import EvalPrompt
 from xft.loggers import Logger
 from xft.models import NF4, LoadedModel, ModelMetadata, TrainingModel
 from xft.models.loading import choose_dtype
@@ -42,7 +42,7 @@ class Parts:
         template: the bound chat template; ``None`` for raw text.
         prepared: the data.
         plan: in which portions it is trained on.
-        questions: the sample questions.
+        eval_prompts: the sample questions.
         strategy_config: device, precision and distribution.
     """
 
@@ -52,7 +52,7 @@ class Parts:
     template: BoundTemplate | None
     prepared: PreparedData
     plan: TrainingPlan
-    questions: list[Question]
+    eval_prompts: list[EvalPrompt]
     strategy_config: StrategyConfig
 
     def start(self, work_dir: Path) -> SingleDevice:
@@ -98,7 +98,7 @@ class Parts:
             hooks=recipe.hooks,
             tokenizer=loaded.tokenizer,
             template=self.template,
-            questions=self.questions,
+            eval_prompts=self.eval_prompts,
             val_samples=prepared.val,
             model_metadata=_model_metadata(recipe, loaded),
             model=model,

@@ -12,7 +12,7 @@ from xft.config.overrides import IMPLICIT_DEFAULTS
 from xft.distributed import broadcast_object, read_launcher, resolve_device, start_process_group
 from xft.distributed.peer_failure import report_peer_failure
 from xft.errors import ConfigError
-from xft.evaluation import read_questions
+from xft.evaluation import read_eval_prompts
 from xft.models.reward_head import is_reward_model
 from xft.reporting import REPORT
 from xft.reporting.run_summary import format_run_summary, labeled
@@ -95,9 +95,9 @@ def _train(options: TrainOptions) -> Path:
         options.config, options.work_dir or recipe.work_dir, options.resume, rank
     )
     recipe.data.check_sources()
-    questions = read_questions(recipe.questions)
+    eval_prompts = read_eval_prompts(recipe.eval_prompts)
     tokenizer = recipe.model.load_tokenizer()
-    template = recipe.template.bind(tokenizer) if recipe.data.uses_template or questions else None
+    template = recipe.template.bind(tokenizer) if recipe.data.uses_template or eval_prompts else None
     prepared = recipe.data.prepare(tokenizer, template)
     if strategy_config.is_distributed:
         # Not earlier: however long the data takes, no rank waits for another in vain.
@@ -108,7 +108,7 @@ def _train(options: TrainOptions) -> Path:
     with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
         loaded = load_model(recipe, tokenizer, template, strategy_config)
     plan, lines = plan_run(recipe, loaded, prepared, groups, resume_state)
-    parts = Parts(recipe, config, loaded, template, prepared, plan, questions, strategy_config)
+    parts = Parts(recipe, config, loaded, template, prepared, plan, eval_prompts, strategy_config)
     if resume_state is not None:
         try:
             _refuse_finished(resume_state, plan, recipe)

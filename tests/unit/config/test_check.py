@@ -109,7 +109,7 @@ def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
         ("seed", True),
         ("seed", 1.0),
         ("seed", None),
-        ("questions", 3),
+        ("eval_prompts", 3),
         ("work_dir", 3),
         ("model", None),
         ("training", 3),

@@ -23,8 +23,6 @@ def known_paths() -> set[str]:
     return paths_of_keys | parents | {f"{parent}.type" for parent in parents}
 
 
-PENDING = ("eval_prompts",)
-"""Targets that are about to replace an earlier key."""
 
 
 def options_of_train() -> set[str]:

@@ -11,7 +11,7 @@ from helpers.preferences import adapted_model, pair_samples, plain_log_probs, wh
 
 from xft.data import Collator
 from xft.evaluation import evaluate
-from xft.evaluation.metrics import Tally
+from xft.evaluation.metrics import MetricAccumulator
 from xft.evaluation.validation import validation_batches
 from xft.models import TrainingModel
 from xft.objectives import CPO, DPO, ORPO, next_token
@@ -29,7 +29,7 @@ def _output(
 
 def test_means_are_over_all_things_however_they_are_cut() -> None:
     """Loss (6 + 2) / (3 + 1); a over targets; b over its own 2 + 8; c, of which there was nothing."""
-    tally = Tally()
+    tally = MetricAccumulator()
     tally.add(_output(6.0, 3, {"b": 2, "c": 0}, a=3.0, b=1.0, c=0.0))
     tally.add(_output(2.0, 1, {"b": 8, "c": 0}, a=0.0, b=4.0, c=0.0))
     assert tally.means() == {"loss": 2.0, "targets": 4.0, "a": 0.75, "b": 0.5}
@@ -43,13 +43,13 @@ def test_ranks_meet_in_sums() -> None:
     def reduce_sum(values: Sequence[float]) -> list[float]:
         return [mine + theirs for mine, theirs in zip(values, other, strict=True)]
 
-    tally = Tally()
+    tally = MetricAccumulator()
     tally.add(_output(2.0, 2, {"b": 4}, b=6.0, a=2.0))
     assert tally.means(reduce_sum) == {"loss": 2.0, "targets": 6.0, "a": 0.5, "b": 1.5}
 
 
 def test_nothing_at_all_has_no_loss() -> None:
-    assert Tally().means() == {"targets": 0.0}
+    assert MetricAccumulator().means() == {"targets": 0.0}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xft.errors import ConfigError
-from xft.evaluation import Asked, Question, ask, read_questions
-from xft.evaluation.prompts import total_score
+from xft.evaluation import EvalPrompt, PromptResult, generate_answers, read_eval_prompts
+from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import contains, exact, f1, structured
 from xft.models import Completion
 from xft.utils import paths
@@ -99,7 +99,7 @@ class _Parrot:
 
 
 def test_a_question_may_have_a_scorer_of_its_own() -> None:
-    questions = read_questions(
+    questions = read_eval_prompts(
         [
             {"question": "a", "reference": SHAPE, "scorer": "structured"},
             {"question": "b", "reference": "- A\n- B"},
@@ -107,62 +107,73 @@ def test_a_question_may_have_a_scorer_of_its_own() -> None:
             "d",
         ]
     )
-    asked = ask(_Parrot(), questions, exact, 8)  # type: ignore[arg-type]
+    asked = generate_answers(_Parrot(), questions, exact, 8)  # type: ignore[arg-type]
     assert [each.score for each in asked] == [1.0, 1.0, 1.0, None]
-    asked = ask(_Parrot(), questions, contains, 8)  # type: ignore[arg-type]
+    asked = generate_answers(_Parrot(), questions, contains, 8)  # type: ignore[arg-type]
     assert [each.score for each in asked] == [1.0, 1.0, 1.0, None]
 
 
 @pytest.mark.parametrize(
-    ("question", "message"),
+    ("question", "key", "got"),
     [
-        ({"reference": "x", "scorer": "structure"}, "did you mean 'structured'"),
-        ({"reference": "short", "scorer": "structured"}, "got the reference 'short'"),
-        ({"scorer": "structured"}, "number 1: has a scorer, and no reference"),
-        ({"reference": "x", "scorer": 3}, "expected a text or"),
+                ({"reference": "short", "scorer": "structured"}, "eval_prompts.reference", "short"),
+        ({"scorer": "structured"}, "eval_prompts[0].reference", None),
+        (
+            {"reference": "x", "scorer": 3},
+            "eval_prompts[0]",
+            {"question": "a", "reference": "x", "scorer": 3},
+        ),
     ],
 )
-def test_scorers_and_references_that_cannot_be_are_refused(
-    question: dict[str, object], message: str
+def test_read_eval_prompts_invalid_scorer_or_reference_raises(
+    question: dict[str, object], key: str, got: object
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        read_questions([{"question": "a", **question}])
+    with pytest.raises(ConfigError) as error:
+        read_eval_prompts([{"question": "a", **question}])
+    assert (error.value.key, error.value.got) == (key, got)
 
 
-def test_the_total_counts_only_what_has_a_reference() -> None:
-    asked = [
-        Asked(Question("a", "x"), "x", 1.0, True),
-        Asked(Question("b", "y"), "z", 0.0, True),
-        Asked(Question("c"), "w", None, False),
+def test_read_eval_prompts_unknown_scorer_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'structured'"):
+        read_eval_prompts([{"question": "a", "reference": "x", "scorer": "structure"}])
+
+
+def test_sum_scores_skips_prompts_without_reference() -> None:
+    results = [
+        PromptResult(EvalPrompt("a", "x"), "x", 1.0, True),
+        PromptResult(EvalPrompt("b", "y"), "z", 0.0, True),
+        PromptResult(EvalPrompt("c"), "w", None, False),
     ]
-    assert total_score(asked) == (1.0, 2)
-    assert Asked.from_dict(asked[0].to_dict()) == asked[0]
+    assert sum_scores(results) == (1.0, 2)
+    assert PromptResult.from_dict(results[0].to_dict()) == results[0]
 
 
-def test_questions_are_read_from_lists_and_files(tmp_path: Path) -> None:
-    wanted = [Question("a"), Question("b", "x", "Be brief.")]
+def test_read_eval_prompts_list_and_file_give_equal_prompts(tmp_path: Path) -> None:
+    expected = [EvalPrompt("a"), EvalPrompt("b", "x", "Be brief.")]
     items = ["a", {"question": "b", "reference": "x", "system": "Be brief."}]
-    assert read_questions(items) == wanted
+    assert read_eval_prompts(items) == expected
     file = tmp_path / "q.jsonl"
     file.write_text('"a"\n\n{"question": "b", "reference": "x", "system": "Be brief."}\n', encoding="utf-8")
-    assert read_questions(str(file)) == wanted
-    assert len(read_questions("xft://facts_questions.jsonl")) == 10
+    assert read_eval_prompts(str(file)) == expected
+    assert len(read_eval_prompts("xft://facts_questions.jsonl")) == 10
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "key", "place"),
     [
-        ('{"question": "a"}\n{"question": \n', "q.jsonl:2: broken JSON"),
-        ('{"reference": "a"}\n', "number 1"),
-        ('{"question": "a", "reference": 7}\n', "number 1"),
-        ('{"question": "a", "answer": "b"}\n', "expected a text or"),
+        ('{"question": "a"}\n{"question": \n', "eval_prompts", "q.jsonl:2"),
+        ('{"reference": "a"}\n', "eval_prompts[0]", ""),
+        ('{"question": "a", "reference": 7}\n', "eval_prompts[0]", ""),
+        ('"b"\n{"question": "a", "answer": "b"}\n', "eval_prompts[1]", ""),
     ],
 )
-def test_what_is_no_question_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_read_eval_prompts_malformed_entry_raises(tmp_path: Path, text: str, key: str, place: str) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=message):
-        read_questions(str(file))
+    with pytest.raises(ConfigError) as error:
+        read_eval_prompts(str(file))
+    assert error.value.key == key
+    assert place in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +186,7 @@ def test_no_sample_question_of_a_demonstration_is_a_training_row(
     rows = paths.asset(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     trained = [json.loads(each)[column].lower() for each in rows]
     assert len(trained) == len(set(trained)) == count
-    questions = read_questions(f"xft://{name}_questions.jsonl")
+    questions = read_eval_prompts(f"xft://{name}_questions.jsonl")
     assert len(questions) == 10
     for question in questions:
         words = question.question.lower().split()
@@ -187,14 +198,14 @@ def test_no_sample_question_of_a_demonstration_is_a_training_row(
 def test_topics_of_the_questions_stand_in_no_shipped_pair() -> None:
     topics = "chess tent photograph bird guitar plastic planet adopt cat cats knit swim sea birthday party"
     text = paths.asset("pairs.jsonl").read_text(encoding="utf-8").lower()
-    questions = " ".join(each.question for each in read_questions("xft://pairs_questions.jsonl")).lower()
+    questions = " ".join(each.question for each in read_eval_prompts("xft://pairs_questions.jsonl")).lower()
     for topic in topics.split():
         assert not re.search(rf"\b{topic}(s|ing|ting|ming)?\b", text), topic
     assert sum(topic in questions for topic in topics.split()) >= 14
 
 
 def test_shipped_pairs_are_short_and_structured_beside_long_and_not() -> None:
-    for question in read_questions("xft://pairs_questions.jsonl"):
+    for question in read_eval_prompts("xft://pairs_questions.jsonl"):
         assert (question.scorer, question.reference) == ("structured", SHIPPED)
     for line in paths.asset("pairs.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)

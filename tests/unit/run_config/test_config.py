@@ -48,7 +48,7 @@ def test_the_keys_of_a_config_are_these() -> None:
         "strategy",
         "hooks",
         "loggers",
-        "questions",
+        "eval_prompts",
         "seed",
         "work_dir",
     }
@@ -64,7 +64,7 @@ def test_model_and_data_are_enough() -> None:
         epochs=3, max_steps=None, micro_batch_size=1, gradient_accumulation_steps=1, max_grad_norm=1.0
     )
     assert (recipe.optimizer, recipe.lr_scheduler, recipe.strategy) == (adamw, cosine, SingleDeviceConfig())
-    assert (recipe.hooks, recipe.loggers, recipe.questions) == ({}, {}, [])
+    assert (recipe.hooks, recipe.loggers, recipe.eval_prompts) == ({}, {}, [])
     assert (recipe.seed, recipe.work_dir) == (0, None)
 
 
@@ -72,7 +72,7 @@ def test_two_recipes_share_nothing() -> None:
     one, other = build(SMALLEST, Recipe), build(SMALLEST, Recipe)
     assert one.training is not other.training
     assert one.hooks is not other.hooks
-    assert one.questions is not other.questions
+    assert one.eval_prompts is not other.eval_prompts
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda file: file.stem)

@@ -172,10 +172,10 @@ class Rehearsal:
 
     def _questions(self, runner: Runner) -> None:
         hook = next((each for each in runner.hooks if isinstance(each, SampleGenerationHook)), None)
-        if hook is None or not runner.questions or runner.template is None or runner.strategy.rank != 0:
+        if hook is None or not runner.eval_prompts or runner.template is None or runner.strategy.rank != 0:
             return
         console.info("trying the sample questions")
-        text = f"{len(runner.questions)} questions, {hook.max_new_tokens} new tokens at most"
+        text = f"{len(runner.eval_prompts)} questions, {hook.max_new_tokens} new tokens at most"
         with self.part("generation", text):
             hook.answers(runner)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xft.evaluation import Asked, ask
-from xft.evaluation.prompts import total_score
+from xft.evaluation import PromptResult, generate_answers
+from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import Scorer, contains
 from xft.models import TextGenerator, is_identity_adapter
 from xft.registry import register
@@ -30,8 +30,8 @@ class SampleGenerationHook(PeriodicHook):
         super().__init__(interval, times=2)
         self.max_new_tokens = max_new_tokens
         self.scorer = scorer
-        self.first: list[Asked] = []
-        self.last: list[Asked] = []
+        self.first: list[PromptResult] = []
+        self.last: list[PromptResult] = []
 
     def before_train(self, runner: Any) -> None:
         """Ask what the run begins with; a resumed run remembers what it said."""
@@ -39,8 +39,8 @@ class SampleGenerationHook(PeriodicHook):
             self.first = self._ask(runner)
             runner.state["sample_generation"] = [each.to_dict() for each in self.first]
         else:
-            kept = [Asked.from_dict(each) for each in runner.state.get("sample_generation", [])]
-            self.first = kept if [each.question for each in kept] == runner.questions else []
+            kept = [PromptResult.from_dict(each) for each in runner.state.get("sample_generation", [])]
+            self.first = kept if [each.question for each in kept] == runner.eval_prompts else []
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -56,10 +56,10 @@ class SampleGenerationHook(PeriodicHook):
             for line in side_by_side(self.first, self.last):
                 console.info(line)
 
-    def _ask(self, runner: Any) -> list[Asked]:
+    def _ask(self, runner: Any) -> list[PromptResult]:
         strategy = runner.strategy
         if (
-            not runner.questions
+            not runner.eval_prompts
             or runner.template is None
             or not (strategy.rank == 0 or strategy.params_are_sharded)
         ):
@@ -68,23 +68,23 @@ class SampleGenerationHook(PeriodicHook):
         asked = self.answers(runner)
         for logger in runner.loggers:
             logger.samples(step, [each.to_dict() for each in asked])
-        score, scored = total_score(asked)
+        score, scored = sum_scores(asked)
         if scored:
             runner.record("generation", score=score, num_scored=scored)
             console.info(f"  sample questions at step {step}: score {score:g} of {scored}")
         return asked
 
-    def answers(self, runner: Any) -> list[Asked]:
+    def answers(self, runner: Any) -> list[PromptResult]:
         """Ask all questions, and keep nothing."""
         together, model = runner.strategy.params_are_sharded, runner.unwrapped_model
         # A new adapter that adds zero gives the answers of the model below it, which takes a fifth less time.
         base = runner.train_loop.step == 0 and not together and is_identity_adapter(model)
         generator = TextGenerator(model, runner.tokenizer, runner.template, together, base)
         with runner.strategy.autocast():
-            return ask(generator, runner.questions, self.scorer, self.max_new_tokens)
+            return generate_answers(generator, runner.eval_prompts, self.scorer, self.max_new_tokens)
 
 
-def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:
+def side_by_side(before: Sequence[PromptResult], after: Sequence[PromptResult]) -> list[str]:
     """Lines that show, for each question, the answer before and the answer after."""
     lines = [""]
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
@@ -93,17 +93,17 @@ def side_by_side(before: Sequence[Asked], after: Sequence[Asked]) -> list[str]:
             lines.append(f"    wanted  {console.escape_control_chars(old.question.reference)}")
         lines.append(f"    before  {_mark(old)}{_shorten(old)}")
         lines.append(f"    after   {_mark(new)}{_shorten(new)}")
-    (first, scored), (last, _) = total_score(before), total_score(after)
+    (first, scored), (last, _) = sum_scores(before), sum_scores(after)
     if scored:
         lines += ["", f"score before {first:g} of {scored}, after {last:g} of {scored}"]
     return lines
 
 
-def _mark(asked: Asked) -> str:
+def _mark(asked: PromptResult) -> str:
     return "" if asked.score is None else ("✓ " if asked.score >= 1 else "✗ " if asked.score <= 0 else "~ ")
 
 
-def _shorten(asked: Asked, length: int = 110) -> str:
+def _shorten(asked: PromptResult, length: int = 110) -> str:
     text = console.escape_control_chars(" ".join(asked.answer.split()))
     if len(text) > length:
         return text[: length - 1] + "…"

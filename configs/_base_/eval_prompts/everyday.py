@@ -1,3 +1,3 @@
 """Ten everyday questions whose topics stand in no row of pairs.jsonl, scored by the shape of the answer."""
 
-questions = "xft://pairs_questions.jsonl"
+eval_prompts = "xft://pairs_questions.jsonl"

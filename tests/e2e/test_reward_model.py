@@ -137,7 +137,7 @@ def test_rows_of_any_form_are_scored_and_said(
     assert lines[4].startswith("4 rows: scores from ")
     assert "accuracy 100.0% (1 of 1 pairs), mean margin " in lines[4]
     bad = [
-        ({"text": "x"}, "the row has 'text', expected chosen and rejected"),
+        ({"text": "x"}, "columns: got ['text']; expected chosen and rejected"),
         ({"messages": [*turns, asked]}, "the last turn is of the user, expected an answer to score"),
         ({"prompt": "x", "completion": "y " * 5000}, "and the model was made for at most 4096"),
     ]

@@ -69,7 +69,9 @@ def answer_rows(
         answers = generator.answer([messages[:-1] for messages in conversations], max_new_tokens)
         for messages, answer in zip(conversations, answers, strict=True):
             reference = messages[-1].content.strip()
-            yield GeneratedAnswer(messages[-2].content, reference, answer.text, answer.finish_reason == "stop")
+            yield GeneratedAnswer(
+                messages[-2].content, reference, answer.text, answer.finish_reason == "stop"
+            )
 
 
 def metrics_of(answers: Sequence[GeneratedAnswer]) -> dict[str, float]:

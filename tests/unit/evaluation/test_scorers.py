@@ -116,7 +116,7 @@ def test_a_question_may_have_a_scorer_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("question", "key", "got"),
     [
-                ({"reference": "short", "scorer": "structured"}, "eval_prompts.reference", "short"),
+        ({"reference": "short", "scorer": "structured"}, "eval_prompts.reference", "short"),
         ({"scorer": "structured"}, "eval_prompts[0].reference", None),
         (
             {"reference": "x", "scorer": 3},

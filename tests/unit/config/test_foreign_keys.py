@@ -23,8 +23,6 @@ def known_paths() -> set[str]:
     return paths_of_keys | parents | {f"{parent}.type" for parent in parents}
 
 
-
-
 def options_of_train() -> set[str]:
     actions = cli.build_parser()._subparsers._group_actions[0].choices["train"]._actions  # type: ignore[union-attr, call-overload, index]
     return {option for action in actions for option in action.option_strings}
@@ -36,7 +34,8 @@ def test_target_exists_in_the_signatures_of_xft(target: str) -> None:
         path, _, value = place.partition("=")
         if path.startswith("--"):
             assert path in options_of_train()
-        elif path not in             assert path in known_paths()
+        else:
+            assert path in known_paths()
         if path.endswith(".type") and value:
             assert value.strip("'") in list_registered(path.removesuffix(".type"))
 

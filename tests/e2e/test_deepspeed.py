@@ -265,8 +265,8 @@ def test_the_state_of_the_optimizer_is_whole_whoever_had_which_share(runs: Runs)
         assert not first.keys() & found.keys()
         for each in first:
             found[each] = torch.cat([first[each], second[each]]).reshape(expected[each].shape)
-        state = {each for each in found if ".random." not in each}
-        assert state == {each for each in expected if ".random." not in each}
+        state = {each for each in found if ".rng." not in each}
+        assert state == {each for each in expected if ".rng." not in each}
         for each in state:
             # Single numbers are sums that nearly cancel; their order was another.
             apart = (found[each].float() - expected[each].float()).norm()

@@ -64,7 +64,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     from xft.models.activation_checkpointing import measure_activation_memory, set_activation_checkpointing
     from xft.objectives import next_token
     from xft.optim import adamw, param_groups
-    from xft.training.activation_budget import expected
+    from xft.training.activation_budget import predict_step_bytes
     from xft.types import Sample
     from xft.utils import system
     from xft.utils.memory import tune_glibc_malloc
@@ -100,7 +100,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     # Last, as it takes memory too, and what it took would be free for the steps.
     set_activation_checkpointing(base, 0)
     kept = measure_activation_memory(adapted, base, batch)
-    forecast = expected(kept, kept.tokens, job.get("again", 0))
+    forecast = predict_step_bytes(kept, kept.tokens, job.get("again", 0))
     return {"seconds": seconds, "memory": peak - before, "peak": peak, "expected": forecast}
 
 

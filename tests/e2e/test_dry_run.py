@@ -56,7 +56,7 @@ def test_a_rehearsal_foretells_the_run_and_leaves_nothing(
     # The longest micro-batch of the run has at least half the tokens of its largest step of two.
     most = max(each["tokens"] for each in records(finished_run, "train"))
     assert most / 2 <= number(r"\nforward .*B +(\d+) tokens", said) <= 128
-    sizes = re.search(r"([\d.]+) kB each, and the model itself, ([\d.]+) kB", said)
+    sizes = re.search(r"checkpoints of ([\d.]+) kB, and final/ of ([\d.]+) kB", said)
     assert sizes is not None
     saved = finished_run / "checkpoints" / f"step_{steps}"
     assert float(sizes[1]) * 1e3 == pytest.approx(size(saved), rel=0.03)
@@ -90,7 +90,7 @@ def test_a_full_memory_ends_the_rehearsal_with_what_to_change(
     ]
     assert main(argv) == 6
     err = capsys.readouterr().err
-    assert "full in the part 'forward'" in err
+    assert "out of memory in phase 'forward'" in err
     assert "training.micro_batch_size=2 training.gradient_accumulation_steps=4" in err
     assert "model.gradient_checkpointing=True" in err
     assert "Traceback" not in err
@@ -110,12 +110,12 @@ def test_a_run_that_would_not_fit_makes_layers_again_says_so_and_learns_the_same
 ) -> None:
     said, found = {}, {}
     for name, free in (("roomy", 2**60), ("tight", 0)):
-        monkeypatch.setattr(activation_budget, "available", lambda _, free=free: free)
+        monkeypatch.setattr(activation_budget, "available_bytes", lambda _, free=free: free)
         run = tmp_path / name
         assert main(["train", str(tiny_run), "--work-dir", str(run)]) == 0
         said[name] = " ".join(capsys.readouterr().out.split())
         found[name] = [(each["loss"], each["grad_norm"]) for each in records(run, "train")]
-    again = "memory 2 of 2 layers make their activations again in the backward pass"
+    again = "memory activation checkpointing: 2 of 2 layers (auto)"
     assert again in said["tight"]
     assert again not in said["roomy"]
     assert found["tight"] == found["roomy"]

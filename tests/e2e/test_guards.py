@@ -73,9 +73,9 @@ def test_a_step_can_be_left_out_and_the_weights_stay_what_they_were(
 ) -> None:
     assert _train(config, "hooks.training_health.on_nonfinite=skip", f"objective.kind={kind}") == 0
     out = capsys.readouterr().out
-    assert "warning: step" in out
+    assert "warning: skipped step" in out
     assert f"rows.jsonl:{MARKED}" in out
-    assert "warning: 1 steps of this run were left out" in out
+    assert "warning: 1 step of this run skipped" in out
     steps = records(config.parent / "run", "train")
     left_out = [each["step"] for each in steps if each.get("skipped")]
     assert len(left_out) == 1
@@ -99,13 +99,15 @@ def test_too_many_steps_left_out_in_a_row_end_the_run(
     ]
     assert _train(config, *options) == 6
     captured = capsys.readouterr()
-    assert captured.out.count("is left out") == 2
+    assert captured.out.count("warning: skipped step") == 2
     assert "step 3: the loss is nan" in captured.err
 
 
 def test_a_spike_is_said_with_its_rows(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _train(config, "objective.kind=50", "training.epochs=2") == 0
-    spikes = [each for each in capsys.readouterr().out.splitlines() if "times the usual" in each]
+    spikes = [
+        each for each in capsys.readouterr().out.splitlines() if "warning: loss spike at step" in each
+    ]
     assert spikes
     assert all(f"rows.jsonl:{MARKED}" in each for each in spikes)
 
@@ -113,8 +115,8 @@ def test_a_spike_is_said_with_its_rows(config: Path, capsys: pytest.CaptureFixtu
 def test_what_can_never_learn_ends_early(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _train(config, "objective.kind=0", "objective.token=none") == 6
     captured = capsys.readouterr()
-    assert "warning: the gradients of step 1 are all zero" in captured.out
-    assert "nothing can be learnt" in captured.err
+    assert "warning: all gradients of step 1 are zero" in captured.out
+    assert "the model cannot learn" in captured.err
     assert len(records(config.parent / "run", "train")) <= 3
 
 
@@ -123,7 +125,7 @@ def test_a_run_that_learnt_nothing_does_not_say_that_it_succeeded(
 ) -> None:
     assert _train(config, "optimizer.lr=0", "objective.token=-1") == 5
     captured = capsys.readouterr()
-    assert "warning: the learning rate was 0 in the first 10 steps" in captured.out
+    assert "warning: learning rate is 0 for the first 10 steps" in captured.out
     assert "zeros in all 14 layers" in captured.err
     assert "reloaded and compared" not in captured.out
     assert not (config.parent / "run" / "final").exists()
@@ -136,7 +138,7 @@ def test_two_ranks_leave_out_the_same_step(config: Path) -> None:
     train = [str(config), "--launcher", "pytorch", "--work-dir", str(config.parent / "run")]
     done = run_on_ranks(2, ROOT / "tools" / "train.py", *train, paths=(config.parent,), timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = [each for each in done.stdout.splitlines() if "is left out" in each]
+    said = [each for each in done.stdout.splitlines() if "warning: skipped step" in each]
     assert len(said) == 1
     assert said[0].count("rows.jsonl:") == 1
     assert f"rows.jsonl:{MARKED}" in said[0]

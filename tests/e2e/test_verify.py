@@ -71,7 +71,7 @@ def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
     monkeypatch.setattr(launcher.VerifySubprocess, "__init__", note)
     assert _train(config, "hooks.checkpoint.keep_last_n=1") == 0  # the first is gone before it is looked at
     out = capsys.readouterr().out
-    assert "  step_2 is what was trained: reloaded, " in out
+    assert "  verified step_2/: reloaded model matches the live model (" in out
     assert "adapter norms ‖ΔW‖ of 14 layers: min " in out
     assert "saved " in out
     assert [Path(each).name.partition("-")[0] for each in looked_at] == [".verify", ".final"]
@@ -166,7 +166,7 @@ def test_a_killed_verification_does_not_end_the_training(
     monkeypatch.setattr(launcher, "BOOTSTRAP", "import os; os.kill(os.getpid(), 9)")
     assert _train(config) == 5
     captured = capsys.readouterr()
-    assert "was killed by signal 9; it needs memory for a second model; training goes on" in captured.out
+    assert "was killed by signal 9; it needs memory for a second model; training continues" in captured.out
     assert "step 12/12" in captured.out
     assert "or set hooks.verify.mode='in_process'" in captured.err
     assert "reloaded and compared" not in captured.out

@@ -16,7 +16,7 @@ from xft.cli import main
 from xft.config import build, load_config
 from xft.distributed import seed_everything
 from xft.models import LoRA
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import make_plan
 from xft.types import Sample
 
@@ -56,10 +56,12 @@ def _figures(steps: list[dict[str, Any]]) -> list[tuple[float, ...]]:
 
 def _windows(config: Path) -> list[list[Sample]]:
     """The samples of each of the fifty steps, as the plan of the run has them."""
-    recipe = build(load_config(config), Recipe)
-    tokenizer = recipe.model.load_tokenizer()
-    prepared = recipe.data.prepare(tokenizer, recipe.template.bind(tokenizer))
-    plan = make_plan(prepared.train, recipe.training, recipe.data.pack_length, True, recipe.seed)
+    run_config = build(load_config(config), RunConfig)
+    tokenizer = run_config.model.load_tokenizer()
+    prepared = run_config.data.prepare(tokenizer, run_config.template.bind(tokenizer))
+    plan = make_plan(
+        prepared.train, run_config.training, run_config.data.pack_length, True, run_config.seed
+    )
     places = [divmod(step, plan.batches.steps_per_epoch) for step in range(STEPS)]
     return [
         [prepared.train[index] for batch in plan.batches.micro_batches(*place) for index in batch]

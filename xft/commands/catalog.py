@@ -42,9 +42,9 @@ def format_listing(what: str) -> list[str]:
 
 def list_keys() -> list[str]:
     """Format one line for each key of a config: path, type, default, summary, components that have it."""
-    from xft.run_config.config import Recipe
+    from xft.run_config.config import RunConfig
 
-    keys = config_keys(Recipe)
+    keys = config_keys(RunConfig)
     widths = (len(key.path) for key in keys)
     width = max(width for width in widths if width <= MAX_PATH_WIDTH)
     return [key.format(width) for key in keys]
@@ -56,7 +56,7 @@ def copy_config(name: str, folder: str) -> Path:
     Raises:
         ConfigError: ``name`` is unknown, or the file exists or cannot be written.
     """
-    from xft.run_config.config import Recipe
+    from xft.run_config.config import RunConfig
 
     known = shipped_configs()
     key = Path(name).stem
@@ -70,7 +70,7 @@ def copy_config(name: str, folder: str) -> Path:
         raise ConfigError(
             f"copy: {target} exists; give another folder or file name", key="copy", got=folder
         )
-    text = f'"""{_docstring(known[key])}"""\n\n' + dump_config(load_config(known[key]), root=Recipe)
+    text = f'"""{_docstring(known[key])}"""\n\n' + dump_config(load_config(known[key]), root=RunConfig)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")

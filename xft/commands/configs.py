@@ -13,10 +13,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     from xft.config import check, load_config, parse_overrides
-    from xft.run_config.config import Recipe
+    from xft.run_config.config import RunConfig
 
     config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.safe_config)
-    check(config, Recipe, arguments.config)
+    check(config, RunConfig, arguments.config)
     print(f"{arguments.config}: all keys are known and all values have the right type")
 
 
@@ -43,9 +43,9 @@ def _add_schema(parser: argparse.ArgumentParser) -> None:
 def _schema(arguments: argparse.Namespace) -> None:
     del arguments
     from xft.config.schema import json_schema
-    from xft.run_config.config import Recipe
+    from xft.run_config.config import RunConfig
 
-    print(json.dumps(json_schema(Recipe), indent=2, ensure_ascii=False))
+    print(json.dumps(json_schema(RunConfig), indent=2, ensure_ascii=False))
 
 
 def _add_copy(parser: argparse.ArgumentParser) -> None:

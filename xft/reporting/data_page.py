@@ -27,7 +27,7 @@ from xft.errors import ConfigError
 from xft.reporting.data_summary import summarize_data
 from xft.reporting.html import render, was_generated_by
 from xft.reporting.inspect_samples import SampleDecoder, pair_label
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.types import Tokenizer
 
 MAX_EMBEDDED = 2000
@@ -75,7 +75,7 @@ def write_data_page(
     title: str,
     prepared: PreparedData,
     tokenizer: Tokenizer,
-    recipe: Recipe | None = None,
+    recipe: RunConfig | None = None,
     *,
     max_embedded: int = MAX_EMBEDDED,
     chunk_examples: int = CHUNK_EXAMPLES,
@@ -219,7 +219,7 @@ def as_script(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _render_page(title: str, prepared: PreparedData, recipe: Recipe | None, data: dict[str, Any]) -> str:
+def _render_page(title: str, prepared: PreparedData, recipe: RunConfig | None, data: dict[str, Any]) -> str:
     return render(
         "data_page.html.j2",
         generator=GENERATOR,

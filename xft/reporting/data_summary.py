@@ -17,7 +17,7 @@ from xft.data.duplicates import THRESHOLD
 from xft.data.encoding.row_encoder import OVERLONG_REASON, QUARANTINE_REASONS
 from xft.data.sources import Origin
 from xft.reporting.histogram import Bar, bars_of_edges, draw_bars, histogram
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import make_plan
 
 MAX_QUARANTINED = 200
@@ -140,7 +140,7 @@ def summarize_report(report: Mapping[str, Any]) -> DataSummary:
     )
 
 
-def summarize_data(prepared: PreparedData, recipe: Recipe | None = None) -> DataSummary:
+def summarize_data(prepared: PreparedData, recipe: RunConfig | None = None) -> DataSummary:
     """Summarize prepared data.
 
     Args:
@@ -164,7 +164,7 @@ def summarize_data(prepared: PreparedData, recipe: Recipe | None = None) -> Data
     )
 
 
-def summarize_packing(prepared: PreparedData, recipe: Recipe) -> tuple[Packing | None, tuple[str, ...]]:
+def summarize_packing(prepared: PreparedData, recipe: RunConfig) -> tuple[Packing | None, tuple[str, ...]]:
     """Return the packing of the training rows on one device, and notes on adaptations to small data."""
     if not recipe.data.packing:
         return None, ("Not packed: one sample per row.",)

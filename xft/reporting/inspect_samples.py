@@ -10,7 +10,7 @@ import numpy as np
 
 from xft.config import build, check, load_config, parse_overrides
 from xft.data import PreparedData
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.types import IGNORE_INDEX, Sample, Tokenizer
 from xft.utils.console import GRAY, GREEN, RESET
 
@@ -87,7 +87,7 @@ class SampleDecoder:
 
 def prepare(
     config: str, overrides: Sequence[str], safe_config: bool = False
-) -> tuple[PreparedData, Tokenizer, Recipe]:
+) -> tuple[PreparedData, Tokenizer, RunConfig]:
     """Prepare the data of a config as in training, without loading the model.
 
     Args:
@@ -99,8 +99,8 @@ def prepare(
         XftError: the config or the data is invalid.
     """
     values = load_config(config, parse_overrides(overrides), safe_config)
-    check(values, Recipe, config)
-    recipe = build(values, Recipe)
+    check(values, RunConfig, config)
+    recipe = build(values, RunConfig)
     recipe.data.check_sources()
     tokenizer = recipe.model.load_tokenizer()
     template = recipe.template.bind(tokenizer) if recipe.data.uses_template else None

@@ -12,7 +12,7 @@ from xft.models.adapters.lora_init import num_frozen_elements
 from xft.models.param_shapes import num_params
 from xft.reporting.data_summary import summarize_report
 from xft.reporting.inspect_samples import SampleDecoder
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.templates import SOURCES, BoundTemplate
 from xft.utils import console
@@ -26,7 +26,7 @@ _MIN_PIECE = 24
 
 
 def format_run_summary(
-    recipe: Recipe,
+    recipe: RunConfig,
     loaded: LoadedModel,
     prepared: PreparedData,
     plan: TrainingPlan,
@@ -62,7 +62,7 @@ def labeled(label: str, text: str) -> list[str]:
     )
 
 
-def _data_lines(recipe: Recipe, prepared: PreparedData, plan: TrainingPlan) -> list[str]:
+def _data_lines(recipe: RunConfig, prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     ledger = prepared.report
     train, val = ledger.splits["train"], ledger.splits["val"]
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in ledger.rows_dropped.items())
@@ -101,7 +101,7 @@ def _batching_lines(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     ]
 
 
-def _template_name(recipe: Recipe, template: BoundTemplate) -> str:
+def _template_name(recipe: RunConfig, template: BoundTemplate) -> str:
     source = recipe.template.source
     custom = "custom (from the config)"
     name = next((name for name, known in SOURCES.items() if known == source), custom)
@@ -109,7 +109,7 @@ def _template_name(recipe: Recipe, template: BoundTemplate) -> str:
     return ("from the tokenizer" if source is None else name) + date
 
 
-def _output_line(recipe: Recipe, work_dir: Path) -> str:
+def _output_line(recipe: RunConfig, work_dir: Path) -> str:
     loggers = [name for name in recipe.loggers if name != "jsonl"]
     return f"{work_dir}; also logging to {', '.join(loggers)}" if loggers else str(work_dir)
 
@@ -125,7 +125,7 @@ def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     return notes
 
 
-def _model_variant(recipe: Recipe, loaded: LoadedModel) -> str:
+def _model_variant(recipe: RunConfig, loaded: LoadedModel) -> str:
     dtype = str(loaded.base.dtype).removeprefix("torch.")
     bits = f"base in {recipe.quantization.bits} bits, " if recipe.quantization is not None else ""
     checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing is True else ""

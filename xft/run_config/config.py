@@ -16,7 +16,7 @@ from xft.types import LossFunction
 
 
 @dataclass
-class Training:
+class TrainingConfig:
     """Length of the training and composition of a step.
 
     Args:
@@ -49,7 +49,7 @@ class Training:
 
 
 @dataclass
-class Recipe:
+class RunConfig:
     """A whole run. The keys of a config are these.
 
     Args:
@@ -76,7 +76,7 @@ class Recipe:
     quantization: Quantization | None = None
     template: ChatTemplate = field(default_factory=ChatTemplate)
     objective: LossFunction = next_token
-    training: Training = field(default_factory=Training)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     optimizer: Callable[..., Any] = adamw
     lr_scheduler: Callable[..., Any] = cosine
     strategy: StrategyConfig = field(default_factory=SingleDeviceConfig)

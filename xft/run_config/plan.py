@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from xft.data import EpochBatchSampler, SampleView
-from xft.run_config.config import Training
+from xft.run_config.config import TrainingConfig
 from xft.strategies import Batching
 
 
@@ -57,7 +57,7 @@ class TrainingPlan:
 
 def make_plan(
     samples: SampleView,
-    training: Training,
+    training: TrainingConfig,
     max_length: int,
     packing: bool,
     seed: int,

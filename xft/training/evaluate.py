@@ -20,7 +20,7 @@ from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
 from xft.models import LoadedModel, TextGenerator, load_saved_model
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import line_of, validate_again
 from xft.utils import console
@@ -72,23 +72,25 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     if options.tasks:
         _check_harness()
     config = load_config(folder / "config.py", safe_config=not options.trust_config)
-    check(config, Recipe, str(folder / "config.py"))
-    recipe = build(config, Recipe)
-    if recipe.model.kind == "reward_model" and (options.data is not None or options.tasks):
+    check(config, RunConfig, str(folder / "config.py"))
+    run_config = build(config, RunConfig)
+    if run_config.model.kind == "reward_model" and (options.data is not None or options.tasks):
         raise ConfigError("eval: a reward model gives no answers; `xft score RUN FILE` tries it on rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_saved_model(
-        options.run, device=device, trust_remote_code=options.trust_remote_code, kind=recipe.model.kind
+        options.run, device=device, trust_remote_code=options.trust_remote_code, kind=run_config.model.kind
     )
     template = (
-        recipe.template.bind(loaded.tokenizer) if recipe.data.uses_template or recipe.eval_prompts else None
+        run_config.template.bind(loaded.tokenizer)
+        if run_config.data.uses_template or run_config.eval_prompts
+        else None
     )
     found: dict[str, Any] = {}
-    if validation := validate_again(recipe, loaded, template, device):
+    if validation := validate_again(run_config, loaded, template, device):
         found["validation"] = validation
-    if template is not None and recipe.model.kind == "causal_lm":
+    if template is not None and run_config.model.kind == "causal_lm":
         generator = TextGenerator(loaded.model, loaded.tokenizer, template)
-        if questions := _ask(recipe, generator):
+        if questions := _ask(run_config, generator):
             found["questions"] = questions
         if options.data is not None:
             found["data"] = _answer(options, config, generator)
@@ -101,11 +103,13 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     return found
 
 
-def _ask(recipe: Recipe, generator: TextGenerator) -> list[dict[str, Any]]:
-    questions = read_eval_prompts(recipe.eval_prompts)
+def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]]:
+    questions = read_eval_prompts(run_config.eval_prompts)
     if not questions:
         return []
-    hook = next((each for each in recipe.hooks.values() if isinstance(each, SampleGenerationHook)), None)
+    hook = next(
+        (each for each in run_config.hooks.values() if isinstance(each, SampleGenerationHook)), None
+    )
     scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
     asked = generate_answers(generator, questions, scorer, most)
     score, scored = sum_scores(asked)

@@ -1,16 +1,16 @@
-"""The training loop: optimizer steps, weighted by what is trained."""
+"""Training loop: optimizer steps, weighted by the number of targets."""
 
 import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from xft.compat.mmengine import BaseLoop
-from xft.data import Collator
+from xft.data import Collator, SampleView
 from xft.errors import TrainingError
 from xft.evaluation.metrics import MetricAccumulator
 from xft.models import unwrap
@@ -19,146 +19,158 @@ from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
 from xft.types import Batch, Sample
 
+if TYPE_CHECKING:
+    from xft.training.runner import Runner
+
 
 class TrainLoop(BaseLoop):
-    """Takes ``plan.num_steps`` optimizer steps.
+    """Run ``plan.num_steps`` optimizer steps.
 
-    The loss of a step is the mean over the targets of its whole accumulation window, on all ranks:
-    every one weighs the same, however the window is cut into micro-batches. Targets are trained
-    tokens, or what else the objective counts, such as pairs.
+    The loss of a step is the mean over the targets of all its micro-batches, on all ranks: each target
+    has the same weight, however the step is divided into micro-batches. Targets are target tokens, or
+    what the objective counts, such as pairs.
 
     Args:
-        runner: whose hooks are called after each step.
-        strategy: takes the steps.
-        samples: the training split.
-        plan: in which portions.
-        clip: the most that the gradient's norm may be.
-        collator: lays the micro-batches out; the plan is of its examples.
+        runner: runner whose hooks are called after each step.
+        strategy: runs forward, backward and optimizer.
+        samples: training split.
+        plan: batch composition and number of steps.
+        max_grad_norm: maximum global norm of the gradient; ``None`` disables clipping.
+        collator: collates the micro-batches; the plan indexes its examples.
 
     Attributes:
+        step: number of optimizer steps so far.
+        tokens_seen: number of training tokens so far, on all ranks.
         stop_reason: set by a hook to end the run after this step.
-        forgiven: set by a hook in ``after_nonfinite`` to leave a step out and go on.
+        skip_nonfinite: set by a hook in ``after_nonfinite`` to skip a step.
     """
 
     def __init__(
         self,
-        runner: Any,
+        runner: "Runner",
         strategy: SingleDevice,
         samples: Sequence[Sample],
         plan: TrainingPlan,
-        clip: float | None,
+        max_grad_norm: float | None,
         collator: Collator,
     ) -> None:
         super().__init__(runner, dataloader=samples)
         self.strategy = strategy
         self.samples = samples
         self.plan = plan
-        self.clip = clip
+        self.max_grad_norm = max_grad_norm
         self.collator = collator
         self.step = 0
         self.stop_reason: str | None = None
-        self.forgiven = False
+        self.skip_nonfinite = False
         self.tokens_seen = 0
-        self._place = (0, 0)
+        self._current = (0, 0)
 
     @property
     def iter(self) -> int:
-        """Optimizer steps taken, under MMEngine's name."""
+        """Number of optimizer steps so far, under MMEngine's name."""
         return self.step
 
     @property
     def max_iters(self) -> int:
-        """Optimizer steps in the whole run, under MMEngine's name."""
+        """Number of optimizer steps of the whole run, under MMEngine's name."""
         return self.plan.num_steps
 
     @property
     def epoch(self) -> int:
-        """Epochs finished."""
+        """Number of finished epochs."""
         return self.step // self.plan.batches.steps_per_epoch
 
     @property
     def max_epochs(self) -> int:
-        """Epochs that the run will begin."""
+        """Number of epochs of the whole run; the last one may be partial."""
         return math.ceil(self.plan.num_steps / self.plan.batches.steps_per_epoch)
 
     def run(self) -> None:
         """Train until the last step, or until a hook sets ``stop_reason``."""
         self.runner.call_hook("before_train")
-        # One thread lays the batches of the next step out while this one is taken.
-        with ThreadPoolExecutor(1, "batches") as ahead:
-            waiting = ahead.submit(self._batches, self.step)
+        # A thread collates the batches of the next step while this one runs.
+        with ThreadPoolExecutor(1, "batches") as prefetcher:
+            pending = prefetcher.submit(self._collate_step, self.step)
             while self.step < self.plan.num_steps and self.stop_reason is None:
-                self._place = self._place_of(self.step)
-                batches = waiting.result()
+                self._current = self._epoch_position(self.step)
+                batches = pending.result()
                 if self.step + 1 < self.plan.num_steps:
-                    waiting = ahead.submit(self._batches, self.step + 1)
-                record = self._step(batches)
+                    pending = prefetcher.submit(self._collate_step, self.step + 1)
+                record = self._run_step(batches)
                 self.step += 1
                 self.runner.call_hook(
                     "after_train_iter", batch_idx=self.step - 1, data_batch=batches, outputs=record
                 )
         self.runner.call_hook("after_train")
 
-    def rows(self, wanted: Sequence[tuple[int, int]] | None = None) -> list[str]:
-        """Where the samples of the newest step came from, for a person.
+    def sample_origins(self, micro_batches: Sequence[tuple[int, int]] | None = None) -> list[str]:
+        """Return the origins of the samples of the current step, as ``file:line``.
 
         Args:
-            wanted: rank and number of the micro-batches in question; ``None`` is all of all ranks.
+            micro_batches: rank and index of micro-batches; ``None`` selects all of all ranks.
         """
-        ranks = range(self.strategy.data_world_size)
-        if wanted is None:
-            wanted = [(rank, each) for rank in ranks for each in range(len(self._window(rank)))]
-        examples = sorted({example for rank, each in wanted for example in self._window(rank)[each]})
-        name = getattr(self.samples, "origin", "sample {}".format)
-        return list(
-            dict.fromkeys(name(self.collator.samples_per_example * example) for example in examples)
+        if micro_batches is None:
+            micro_batches = [
+                (rank, index)
+                for rank in range(self.strategy.data_world_size)
+                for index in range(len(self._micro_batches(rank)))
+            ]
+        examples = sorted(
+            {example for rank, index in micro_batches for example in self._micro_batches(rank)[index]}
         )
+        size = self.collator.samples_per_example
+        return list(dict.fromkeys(self._origin(size * example) for example in examples))
 
-    def _window(self, rank: int) -> list[list[int]]:
-        epoch, position = self._place
+    def _origin(self, index: int) -> str:
+        return self.samples.origin(index) if isinstance(self.samples, SampleView) else f"sample {index}"
+
+    def _micro_batches(self, rank: int) -> list[list[int]]:
+        epoch, position = self._current
         return self.plan.batches.micro_batches(epoch, position, rank)
 
-    def _place_of(self, step: int) -> tuple[int, int]:
-        """Epoch, and step within it."""
+    def _epoch_position(self, step: int) -> tuple[int, int]:
+        """Return the epoch of a step, and its position within the epoch."""
         return divmod(step, self.plan.batches.steps_per_epoch)
 
-    def _batches(self, step: int) -> list[Batch]:
-        """The micro-batches of a step on this rank; a function of the step's number alone."""
-        window = self.plan.batches.micro_batches(*self._place_of(step), self.strategy.data_rank)
-        batches = [self.collator.collate(self.samples, examples) for examples in window]
-        # What is pinned a GPU fetches by itself; the host does not wait for it.
-        return [each.pin_memory() for each in batches] if self.strategy.device.type == "cuda" else batches
+    def _collate_step(self, step: int) -> list[Batch]:
+        """Collate the micro-batches of a step on this rank; a pure function of the step's number."""
+        epoch, position = self._epoch_position(step)
+        micro_batches = self.plan.batches.micro_batches(epoch, position, self.strategy.data_rank)
+        batches = [self.collator.collate(self.samples, examples) for examples in micro_batches]
+        # A GPU copies pinned memory asynchronously.
+        return [batch.pin_memory() for batch in batches] if self.strategy.device.type == "cuda" else batches
 
-    def _step(self, batches: Sequence[Batch]) -> dict[str, float]:
-        begun = time.perf_counter()
+    def _run_step(self, batches: Sequence[Batch]) -> dict[str, float]:
+        started = time.perf_counter()
         lr = self.strategy.lr_scheduler.get_last_lr()[0]
         objective = self._objective
-        own = [
+        counts = [
             sum(objective.count_targets(batch) for batch in batches),
-            sum(each.num_targets for each in batches),
-            # What keeps a rank in step that nothing is left for has no targets, and is not trained on.
-            sum(each.num_tokens for each in batches if each.num_targets),
+            sum(batch.num_targets for batch in batches),
+            # Ranks that run out of data process a dummy batch with zero targets, which keeps collectives matched.
+            sum(batch.num_tokens for batch in batches if batch.num_targets),
         ]
-        targets, trained, tokens = self.strategy.reduce_data_sum(own)
-        tally = MetricAccumulator()
+        targets, target_tokens, tokens = self.strategy.reduce_data_sum(counts)
+        accumulator = MetricAccumulator()
         losses: list[Tensor] = []
         for number, batch in enumerate(batches, 1):
             output = self.strategy.forward_backward(batch, 1 / max(targets, 1), number == len(batches))
-            tally.add(output)
+            accumulator.add(output)
             losses.append(output.loss_sum.detach())
-        figures = tally.means(self.strategy.reduce_data_sum)
-        figures.pop("targets")
-        grad_norm = self._change_weights(figures.setdefault("loss", 0.0), losses)
-        seconds = time.perf_counter() - begun
+        metrics = accumulator.means(self.strategy.reduce_data_sum)
+        metrics.pop("targets")
+        grad_norm = self._optimizer_step(metrics.setdefault("loss", 0.0), losses)
+        seconds = time.perf_counter() - started
         self.tokens_seen += int(tokens)
         record: dict[str, float] = {
-            **figures,
+            **metrics,
             "lr": float(lr),
             "grad_norm": math.nan if grad_norm is None else grad_norm,
             "tokens": int(tokens),
-            "target_tokens": int(trained),
+            "target_tokens": int(target_tokens),
             "tokens_per_second": tokens / seconds,
-            "target_tokens_per_second": trained / seconds,
+            "target_tokens_per_second": target_tokens / seconds,
             "seconds": seconds,
         }
         if grad_norm is None:
@@ -169,48 +181,51 @@ class TrainLoop(BaseLoop):
     def _objective(self) -> Objective:
         return as_objective(unwrap(self.strategy.model).objective)
 
-    def _change_weights(self, loss: float, losses: Sequence[Tensor]) -> float | None:
-        """Take the optimizer's step, unless its numbers are none.
+    def _optimizer_step(self, loss: float, losses: Sequence[Tensor]) -> float | None:
+        """Run the optimizer step unless the loss or the gradient norm is non-finite.
 
-        All ranks decide alike: the loss is a sum over them, and so is the gradient.
+        All ranks decide alike: loss and gradient are sums over the ranks.
 
         Args:
-            loss: of the whole step.
-            losses: of each micro-batch of this rank.
+            loss: loss of the step.
+            losses: loss sum of each micro-batch of this rank.
 
         Returns:
-            The norm of the gradient, or ``None`` where the step is left out.
+            The gradient norm; ``None`` if the step is skipped.
 
         Raises:
-            TrainingError: loss or gradient is not finite, and no hook forgives it.
+            TrainingError: loss or gradient norm is not finite, and no hook skips the step.
         """
         if not math.isfinite(loss):
-            self._refuse(f"the loss is {loss}", losses)
+            self._handle_nonfinite(f"the loss is {loss}", losses)
             return None
         try:
-            return self.strategy.step(self.clip)
+            return self.strategy.step(self.max_grad_norm)
         except TrainingError as error:
-            self._refuse(str(error), losses)
+            self._handle_nonfinite(str(error), losses)
             return None
 
-    def _refuse(self, reason: str, losses: Sequence[Tensor]) -> None:
-        own = [(self.strategy.data_rank, at) for at, each in enumerate(losses) if not torch.isfinite(each)]
-        broken = [each for rank in self.strategy.gather(own) for each in rank]
-        rows = self.rows(broken or None)
+    def _handle_nonfinite(self, reason: str, losses: Sequence[Tensor]) -> None:
+        rank = self.strategy.data_rank
+        local = [(rank, index) for index, loss in enumerate(losses) if not torch.isfinite(loss)]
+        nonfinite = [location for locations in self.strategy.gather(local) for location in locations]
+        rows = self.sample_origins(nonfinite or None)
         self.strategy.zero_grad()
-        self.forgiven = False
+        self.skip_nonfinite = False
         self.runner.call_hook("after_nonfinite", reason=reason, rows=rows)
-        if not self.forgiven:
+        if not self.skip_nonfinite:
             raise TrainingError(
-                f"step {self.step + 1}: {reason} (rows: {shorten(rows)}); lower optimizer.lr, or look at these rows "
-                "with `xft inspect-data`. The last checkpoint is from before it, and "
-                "hooks.training_health.on_nonfinite='skip' leaves such steps out"
+                f"step {self.step + 1}: {reason} (rows: {abbreviate(rows)}); lower optimizer.lr, or inspect these rows "
+                "with `xft inspect-data`. The last checkpoint precedes this step. "
+                "hooks.training_health.on_nonfinite='skip' skips such steps",
+                key="hooks.training_health.on_nonfinite",
+                got=reason,
             )
-        # The rate at a step depends on its number alone, whatever was left out before it.
+        # The learning rate is a function of the step's number alone, whatever was skipped before.
         self.strategy.lr_scheduler.step()
 
 
-def shorten(rows: Sequence[str], most: int = 8) -> str:
-    """Names of rows in one line: the first of them, and how many there are beside."""
-    more = f" and {len(rows) - most} more" if len(rows) > most else ""
-    return ", ".join(rows[:most]) + more
+def abbreviate(rows: Sequence[str], max_rows: int = 8) -> str:
+    """Join row origins in one line: the first ``max_rows``, and the number of further ones."""
+    more = f" and {len(rows) - max_rows} more" if len(rows) > max_rows else ""
+    return ", ".join(rows[:max_rows]) + more

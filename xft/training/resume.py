@@ -8,7 +8,7 @@ from typing import Any
 from xft.checkpoint.resume_state import RunState
 from xft.compat.mmengine import Hook
 from xft.errors import ConfigError
-from xft.run_config.config import Training
+from xft.run_config.config import TrainingConfig
 from xft.training.hooks import EarlyStoppingHook
 
 RESUMABLE_KEYS = ("hooks", "loggers", "eval_prompts", "work_dir", "strategy")
@@ -68,8 +68,8 @@ def stop_reason(state: RunState, hooks: Iterable[Hook]) -> str | None:
 
 
 def adapt_to_world_size(
-    training: Training, pack_length: int, batching: Mapping[str, Any], world_size: int
-) -> tuple[Training, int, list[str]]:
+    training: TrainingConfig, pack_length: int, batching: Mapping[str, Any], world_size: int
+) -> tuple[TrainingConfig, int, list[str]]:
     """Adapt gradient accumulation to a changed world size, so that each step keeps its micro-batches.
 
     Args:

@@ -15,7 +15,7 @@ from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import FrozenReference, ReferenceContext
 from xft.objectives import Objective, ObjectiveWithReference, ReferenceBasedObjective, as_objective
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.strategies import autocast
 from xft.templates import BoundTemplate
 from xft.training.hooks.validation import ValidationHook
@@ -54,7 +54,7 @@ class Alone:
 
 
 def validate_again(
-    recipe: Recipe, loaded: LoadedModel, template: BoundTemplate | None, device: torch.device
+    run_config: RunConfig, loaded: LoadedModel, template: BoundTemplate | None, device: torch.device
 ) -> dict[str, float]:
     """Evaluate a saved model on the rows that its run set aside, as the run did: same objective, same
     batches, same reference.
@@ -62,22 +62,22 @@ def validate_again(
     Returns:
         The figures (see :func:`xft.evaluation.evaluate`) that are finite; none where no rows were set aside.
     """
-    recipe.data.check_sources()
-    prepared = recipe.data.prepare(loaded.tokenizer, template)
+    run_config.data.check_sources()
+    prepared = run_config.data.prepare(loaded.tokenizer, template)
     if not prepared.val:
         console.info("validation  the run set no rows aside")
         return {}
-    ranks = Alone(device, recipe.strategy.autocast_dtype)
+    ranks = Alone(device, run_config.strategy.autocast_dtype)
     hook = next(
-        (each for each in recipe.hooks.values() if isinstance(each, ValidationHook)), ValidationHook()
+        (each for each in run_config.hooks.values() if isinstance(each, ValidationHook)), ValidationHook()
     )
     collator = Collator.for_model(loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example)
 
     def batches() -> Iterator[Any]:
         return validation_batches(prepared.val, hook.batch_size, collator)
 
-    setup = ReferenceContext(loaded, ranks, batches, recipe.model.trust_remote_code)
-    model = TrainingModel(loaded.model, _objective(recipe, setup))
+    setup = ReferenceContext(loaded, ranks, batches, run_config.model.trust_remote_code)
+    model = TrainingModel(loaded.model, _objective(run_config, setup))
     with ranks.autocast():
         metrics = evaluate(model, batches(), device)
     figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
@@ -87,22 +87,22 @@ def validate_again(
     return figures
 
 
-def _objective(recipe: Recipe, setup: ReferenceContext) -> Objective:
+def _objective(run_config: RunConfig, setup: ReferenceContext) -> Objective:
     """Bind the objective to the reference model of the run.
 
     A frozen copy of the model at the start of the run is rebuilt: the base model is loaded again with the same seed.
     """
-    objective = as_objective(recipe.objective)
+    objective = as_objective(run_config.objective)
     if not isinstance(objective, ReferenceBasedObjective):
         return objective.bind_reference(setup)
     # Each log-probability is used once, so precomputing saves nothing.
     objective = replace(objective, precompute_ref_log_probs=False)
-    copied = ("frozen_copy",) if recipe.adapter is not None else ("frozen_copy", "auto")
+    copied = ("frozen_copy",) if run_config.adapter is not None else ("frozen_copy", "auto")
     if objective.reference not in copied:
         return objective.bind_reference(setup)
-    seed_everything(recipe.seed)
-    initial = recipe.model.load(
-        recipe.model.load_tokenizer(), setup.ranks.device, recipe.adapter, recipe.quantization
+    seed_everything(run_config.seed)
+    initial = run_config.model.load(
+        run_config.model.load_tokenizer(), setup.ranks.device, run_config.adapter, run_config.quantization
     )
     return ObjectiveWithReference(objective, FrozenReference(initial.model.requires_grad_(False).eval()))
 

@@ -15,7 +15,7 @@ from xft.data.batching.packing import packing_stats
 from xft.errors import ConfigError
 from xft.reporting import REPORT, write_report
 from xft.reporting.run_folder import ENVIRONMENT
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
 from xft.utils import console, system
@@ -29,7 +29,7 @@ def write_records(
     shutil.rmtree(work_dir / "final", ignore_errors=True)
     (work_dir / REPORT).unlink(missing_ok=True)
     portable = {key: value for key, value in config.items() if key != "work_dir"}
-    dump_config(portable, work_dir / "config.py", root=Recipe)
+    dump_config(portable, work_dir / "config.py", root=RunConfig)
     report = prepared.report.to_dict()
     capacity = plan.batches.pack_length
     if capacity is not None:

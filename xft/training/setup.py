@@ -1,4 +1,4 @@
-"""What a run is made of, and how it is put together."""
+"""Set up the components of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from xft.models.reference import ReferenceContext
 from xft.models.reward_head import is_reward_model, set_pad_token
 from xft.objectives import as_objective
 from xft.optim import build_optimizer, check_lr_scheduler
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan, make_plan
 from xft.strategies import SingleDevice, StrategyConfig
 from xft.templates import BoundTemplate
-from xft.training.activation_budget import fit_activations
+from xft.training.activation_budget import choose_checkpointed_layers
 from xft.training.loop import TrainLoop
 from xft.training.resume import adapt_to_world_size
 from xft.training.run_dir import log_to
@@ -32,45 +32,45 @@ from xft.utils.memory import tune_glibc_malloc
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainSetup:
     """What a run is made of, before it has a folder.
 
     Attributes:
-        recipe: what the config declares, built.
-        config: the config, as plain data.
-        loaded: model and tokenizer.
-        template: the bound chat template; ``None`` for raw text.
-        prepared: the data.
-        plan: in which portions it is trained on.
-        eval_prompts: the sample questions.
+        run_config: built config.
+        config: config as plain data.
+        model: model and tokenizer.
+        template: bound chat template; ``None`` for raw text.
+        data: prepared data.
+        plan: batch composition and number of steps.
+        eval_prompts: sample questions.
         strategy_config: device, precision and distribution.
     """
 
-    recipe: Recipe
+    run_config: RunConfig
     config: Mapping[str, Any]
-    loaded: LoadedModel
+    model: LoadedModel
     template: BoundTemplate | None
-    prepared: PreparedData
+    data: PreparedData
     plan: TrainingPlan
     eval_prompts: list[EvalPrompt]
     strategy_config: StrategyConfig
 
-    def start(self, work_dir: Path) -> SingleDevice:
+    def create_strategy(self, work_dir: Path) -> SingleDevice:
         """Build the strategy, and wait for all ranks."""
-        strategy = self.strategy_config.build(str(work_dir), self.recipe.seed)
+        strategy = self.strategy_config.build(str(work_dir), self.run_config.seed)
         strategy.barrier()
         return strategy
 
-    def assemble(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop, str]:
-        """Put optimizer, objective, runner and loop together.
+    def build_runner(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop, str]:
+        """Build optimizer, objective, runner and loop.
 
         Returns:
-            Both, and what is to be said of the memory, if anything.
+            Runner, loop, and a note on activation checkpointing, which may be empty.
         """
-        recipe, loaded, prepared, plan = self.recipe, self.loaded, self.prepared, self.plan
-        ratio = recipe.adapter.loraplus_lr_ratio if recipe.adapter is not None else 1.0
-        optimizer = build_optimizer(recipe.optimizer, loaded.model, ratio)
-        lr_scheduler = recipe.lr_scheduler(optimizer, plan.num_steps)
+        run_config, loaded, prepared, plan = self.run_config, self.model, self.data, self.plan
+        ratio = run_config.adapter.loraplus_lr_ratio if run_config.adapter is not None else 1.0
+        optimizer = build_optimizer(run_config.optimizer, loaded.model, ratio)
+        lr_scheduler = run_config.lr_scheduler(optimizer, plan.num_steps)
         check_lr_scheduler(optimizer, lr_scheduler, plan.num_steps)
         collator = Collator.for_model(
             loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example
@@ -79,14 +79,14 @@ class Parts:
             loaded,
             strategy,
             lambda: chain(collator.iter_batches(prepared.train), collator.iter_batches(prepared.val)),
-            recipe.model.trust_remote_code,
+            run_config.model.trust_remote_code,
         )
-        objective = as_objective(recipe.objective)
+        objective = as_objective(run_config.objective)
         if not strategy.params_are_sharded:
             objective = objective.bind_reference(setup)
-        said = ""
-        if recipe.model.gradient_checkpointing == "auto":
-            said = fit_activations(loaded, strategy, prepared.train, plan, collator)
+        memory_note = ""
+        if run_config.model.gradient_checkpointing == "auto":
+            memory_note = choose_checkpointed_layers(loaded, strategy, prepared.train, plan, collator)
         model = TrainingModel(loaded.model, objective)
         strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, batching=plan.batching)
         if strategy.params_are_sharded:
@@ -95,16 +95,18 @@ class Parts:
         runner = Runner(
             strategy=strategy,
             config=self.config,
-            hooks=recipe.hooks,
+            hooks=run_config.hooks,
             tokenizer=loaded.tokenizer,
             template=self.template,
             eval_prompts=self.eval_prompts,
             val_samples=prepared.val,
-            model_metadata=_model_metadata(recipe, loaded),
+            model_metadata=_model_metadata(run_config, loaded),
             model=model,
         )
-        loop = TrainLoop(runner, strategy, prepared.train, plan, recipe.training.max_grad_norm, collator)
-        return runner, loop, said
+        loop = TrainLoop(
+            runner, strategy, prepared.train, plan, run_config.training.max_grad_norm, collator
+        )
+        return runner, loop, memory_note
 
 
 def data_parallel_size(config: StrategyConfig, world_size: int) -> int:
@@ -125,7 +127,7 @@ def data_parallel_size(config: StrategyConfig, world_size: int) -> int:
 
 
 def load_model(
-    recipe: Recipe,
+    run_config: RunConfig,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
     strategy: StrategyConfig,
@@ -134,10 +136,10 @@ def load_model(
     device = resolve_device(strategy.device)
     if device.type == "cpu":
         tune_glibc_malloc()
-    seed_everything(recipe.seed)
-    dtype = choose_dtype(recipe.model.dtype, device)
-    with strategy.model_init_context(dtype, recipe.quantization is not None):
-        loaded = recipe.model.load(tokenizer, device, recipe.adapter, recipe.quantization)
+    seed_everything(run_config.seed)
+    dtype = choose_dtype(run_config.model.dtype, device)
+    with strategy.model_init_context(dtype, run_config.quantization is not None):
+        loaded = run_config.model.load(tokenizer, device, run_config.adapter, run_config.quantization)
     if (size := strategy.sequence_parallel_size) > 1:
         check_sequence_parallel(loaded.base.config, loaded.supports_packing, size)
     if is_reward_model(loaded.model):
@@ -146,27 +148,27 @@ def load_model(
 
 
 def plan_run(
-    recipe: Recipe,
+    run_config: RunConfig,
     loaded: LoadedModel,
     prepared: PreparedData,
     world_size: int,
     resume_state: ResumeState | None,
 ) -> tuple[TrainingPlan, list[str]]:
     """The plan of the run, and what to say of it where it goes on with another number of ranks."""
-    training, pack_length = recipe.training, recipe.data.pack_length
+    training, pack_length = run_config.training, run_config.data.pack_length
     lines: list[str] = []
     if resume_state is not None:
         training, pack_length, changed = adapt_to_world_size(
             training, pack_length, resume_state.batching, world_size
         )
         lines = [f"resuming from {resume_state.folder}", *(f"note: {change}" for change in changed)]
-    packing = _packing(recipe, loaded)
+    packing = _packing(run_config, loaded)
     plan = make_plan(
         prepared.train,
         training,
         pack_length,
         packing,
-        recipe.seed,
+        run_config.seed,
         world_size,
         prepared.samples_per_example,
         padded=not loaded.supports_packing,
@@ -174,24 +176,24 @@ def plan_run(
     return plan, lines
 
 
-def _packing(recipe: Recipe, loaded: LoadedModel) -> bool:
+def _packing(run_config: RunConfig, loaded: LoadedModel) -> bool:
     """Whether rows are packed.
 
     Raises:
         ConfigError: the config wants it, and the model cannot keep packed samples apart.
     """
-    if recipe.data.packing and not loaded.supports_packing:
+    if run_config.data.packing and not loaded.supports_packing:
         raise ConfigError(
             f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
             "set data.packing=False"
         )
-    return recipe.data.packing
+    return run_config.data.packing
 
 
-def _model_metadata(recipe: Recipe, loaded: LoadedModel) -> ModelMetadata:
-    model = recipe.model
+def _model_metadata(run_config: RunConfig, loaded: LoadedModel) -> ModelMetadata:
+    model = run_config.model
     weights = str(loaded.base.dtype).removeprefix("torch.")
-    quantization = recipe.quantization
+    quantization = run_config.quantization
     bits = quantization.bits if quantization is not None else None
     where = Path(model.path).expanduser()
     base = str(where.absolute()) if where.is_dir() else model.path
@@ -199,10 +201,10 @@ def _model_metadata(recipe: Recipe, loaded: LoadedModel) -> ModelMetadata:
     return ModelMetadata(base, weights, bits, double, model.attn_implementation)
 
 
-def open_loggers(parts: Parts, work_dir: Path, resume_step: int) -> list[Logger]:
+def open_loggers(setup: TrainSetup, work_dir: Path, resume_step: int) -> list[Logger]:
     """Open ``train.log`` and the loggers of the config."""
     log_to(work_dir)
     return [
-        make(work_dir=work_dir, config=parts.config, resume_step=resume_step)
-        for make in parts.recipe.loggers.values()
+        make(work_dir=work_dir, config=setup.config, resume_step=resume_step)
+        for make in setup.run_config.loggers.values()
     ]

@@ -18,7 +18,7 @@ GRACE = 1.0
 terminal has sent to its workers already."""
 
 
-class Stopped(KeyboardInterrupt):
+class RunInterrupted(KeyboardInterrupt):
     """A signal has ended the run, and what it had trained is saved.
 
     It is no ``Exception``, so that nothing on the way takes it for an error.

@@ -16,17 +16,17 @@ from xft.evaluation import read_eval_prompts
 from xft.models.reward_head import is_reward_model
 from xft.reporting import REPORT
 from xft.reporting.run_summary import format_run_summary, labeled
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice, config_for_launcher, parse_cli_option
-from xft.training.dry_run import Rehearsal, scratch
+from xft.training.dry_run.run import DryRun, temporary_run_dir
 from xft.training.hooks.verify import expect_live, verify_final
 from xft.training.resume import stop_reason
 from xft.training.run_dir import choose_work_dir, claim
 from xft.training.run_metadata import report_of, write_environment, write_records
 from xft.training.runner import Runner
 from xft.training.setup import (
-    Parts,
+    TrainSetup,
     data_parallel_size,
     load_model,
     open_loggers,
@@ -84,56 +84,58 @@ def train(options: TrainOptions) -> Path:
 
 def _train(options: TrainOptions) -> Path:
     config = _read_config(options)
-    recipe = build(config, Recipe)
+    run_config = build(config, RunConfig)
     rank, world_size = read_launcher(options.launcher)
     if rank != 0:
         console.setup(quiet=True)
-    strategy_config = config_for_launcher(recipe.strategy, options.launcher)
-    strategy_config.validate(recipe.optimizer)
+    strategy_config = config_for_launcher(run_config.strategy, options.launcher)
+    strategy_config.validate(run_config.optimizer)
     groups = data_parallel_size(strategy_config, world_size)
     work_dir, resume = choose_work_dir(
-        options.config, options.work_dir or recipe.work_dir, options.resume, rank
+        options.config, options.work_dir or run_config.work_dir, options.resume, rank
     )
-    recipe.data.check_sources()
-    eval_prompts = read_eval_prompts(recipe.eval_prompts)
-    tokenizer = recipe.model.load_tokenizer()
-    template = recipe.template.bind(tokenizer) if recipe.data.uses_template or eval_prompts else None
-    prepared = recipe.data.prepare(tokenizer, template)
+    run_config.data.check_sources()
+    eval_prompts = read_eval_prompts(run_config.eval_prompts)
+    tokenizer = run_config.model.load_tokenizer()
+    template = (
+        run_config.template.bind(tokenizer) if run_config.data.uses_template or eval_prompts else None
+    )
+    prepared = run_config.data.prepare(tokenizer, template)
     if strategy_config.is_distributed:
-        # Not earlier: however long the data takes, no rank waits for another in vain.
+        # Why not earlier: preparing the data may take longer than the timeout of the process group.
         start_process_group(options.launcher, strategy_config.timeout_minutes)
         work_dir, resume = broadcast_object((work_dir, resume))
     resume_state = read_resume_state(resume) if resume is not None else None
-    rehearsal = Rehearsal(recipe, resolve_device(strategy_config.device)) if options.dry_run else None
-    with rehearsal.part("model", recipe.model.path) if rehearsal is not None else nullcontext():
-        loaded = load_model(recipe, tokenizer, template, strategy_config)
-    plan, lines = plan_run(recipe, loaded, prepared, groups, resume_state)
-    parts = Parts(recipe, config, loaded, template, prepared, plan, eval_prompts, strategy_config)
+    dry_run = DryRun(run_config, resolve_device(strategy_config.device)) if options.dry_run else None
+    with dry_run.profiler.phase("model", run_config.model.path) if dry_run is not None else nullcontext():
+        loaded = load_model(run_config, tokenizer, template, strategy_config)
+    plan, lines = plan_run(run_config, loaded, prepared, groups, resume_state)
+    setup = TrainSetup(run_config, config, loaded, template, prepared, plan, eval_prompts, strategy_config)
     if resume_state is not None:
         try:
-            _refuse_finished(resume_state, plan, recipe)
+            _reject_finished_run(resume_state, plan, run_config)
         except ConfigError as done:
             if options.resume != "auto":
                 raise
-            # Whoever starts the same command until it succeeds must be told that it has.
+            # A scheduler that restarts the command until it succeeds must see that it has.
             console.info(str(done))
             return work_dir
-    if rehearsal is not None:
-        _rehearse(rehearsal, parts, work_dir, rank)
+    if dry_run is not None:
+        _dry_run(dry_run, setup, work_dir, rank)
         return work_dir
     with claim(work_dir, rank, options.resume is not None, resume_state):
-        strategy = parts.start(work_dir)
-        runner, loop, memory = parts.assemble(strategy)
+        strategy = setup.create_strategy(work_dir)
+        runner, loop, memory = setup.build_runner(strategy)
         if resume_state is not None:
             runner.resume_from(resume_state, loop)
         if rank == 0:
             write_records(work_dir, config, prepared, plan)
             write_environment(work_dir, plan, strategy)
-            runner.loggers = open_loggers(parts, work_dir, loop.step)
+            runner.loggers = open_loggers(setup, work_dir, loop.step)
             if resume_state is not None and resume_state.folder.parent.parent.samefile(work_dir):
                 runner.rewind_loggers()
         for line in [
-            *format_run_summary(recipe, loaded, prepared, plan, template, work_dir),
+            *format_run_summary(run_config, loaded, prepared, plan, template, work_dir),
             *strategy.describe(),
             *(labeled("memory", memory) if memory else []),
             *lines,
@@ -171,23 +173,26 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
             **shared,
             "sequence_parallel_size": options.sequence_parallel_size,
         }
-    check(config, Recipe, options.config)
+    check(config, RunConfig, options.config)
     return config
 
 
-def _rehearse(rehearsal: Rehearsal, parts: Parts, work_dir: Path, rank: int) -> None:
-    """Put together what a run is made of, in a folder that is gone afterwards, and rehearse it."""
-    rehearsal.plan = parts.plan
-    with scratch(work_dir, rank) as own:
-        strategy = parts.start(broadcast_object(own) if parts.strategy_config.is_distributed else own)
-        with rehearsal.part("start", "the objective's reference, the optimizer"):
-            runner, loop, memory = parts.assemble(strategy)
-        shown = format_run_summary(
-            parts.recipe, parts.loaded, parts.prepared, parts.plan, parts.template, work_dir
-        )
-        for line in [*shown, *(labeled("memory", memory) if memory else [])]:
+def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> None:
+    """Set the run up in a temporary folder, and measure its phases."""
+    dry_run.plan = setup.plan
+    with temporary_run_dir(work_dir, rank) as folder:
+        shared = broadcast_object(folder) if setup.strategy_config.is_distributed else folder
+        strategy = setup.create_strategy(shared)
+        with dry_run.profiler.phase("setup", "reference of the objective, optimizer"):
+            runner, loop, memory = setup.build_runner(strategy)
+        for line in [
+            *format_run_summary(
+                setup.run_config, setup.model, setup.data, setup.plan, setup.template, work_dir
+            ),
+            *(labeled("memory", memory) if memory else []),
+        ]:
             console.info(line)
-        rehearsal.perform(runner, loop, parts.prepared)
+        dry_run.run(runner, loop, setup.data)
     strategy.close()
 
 
@@ -219,7 +224,7 @@ def _what_next(runner: Runner) -> list[str]:
     return [f"talk to it:   python tools/chat.py {run}", export]
 
 
-def _refuse_finished(state: ResumeState, plan: TrainingPlan, recipe: Recipe) -> None:
+def _reject_finished_run(state: ResumeState, plan: TrainingPlan, run_config: RunConfig) -> None:
     """A run that was killed between its last step and its end has no ``final`` folder yet, or no
     report: it goes on without a further step.
 
@@ -233,7 +238,7 @@ def _refuse_finished(state: ResumeState, plan: TrainingPlan, recipe: Recipe) -> 
         raise ConfigError(
             f"--resume: the run is at step {state.step} of {plan.num_steps} and done; raise training.epochs"
         )
-    if reason := stop_reason(state, recipe.hooks.values()):
+    if reason := stop_reason(state, run_config.hooks.values()):
         raise ConfigError(
             f"--resume: the run is done: it ended at step {state.step} of {plan.num_steps}, as {reason}; raise "
             "hooks.early_stopping.patience, or take the hook out"

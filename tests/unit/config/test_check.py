@@ -11,7 +11,7 @@ import pytest
 
 from xft.config import check
 from xft.errors import ConfigError
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 
 GOOD: dict[str, Any] = {
     "model": {"type": "causal_lm", "path": "p"},
@@ -37,7 +37,7 @@ class Root:
     format: Callable[..., Any] | None = None
 
 
-def mistakes(config: Mapping[str, Any], root: Callable[..., Any] = Recipe) -> list[str]:
+def mistakes(config: Mapping[str, Any], root: Callable[..., Any] = RunConfig) -> list[str]:
     """The lines of the refusal below its heading."""
     with pytest.raises(ConfigError) as caught:
         check(config, root, "my.py")
@@ -74,7 +74,7 @@ def test_all_mistakes_are_reported_at_once_with_the_nearest_names() -> None:
 
 def test_a_config_without_mistakes_passes() -> None:
     check({"name": "x", "rate": 2, "section": {"size": 1}, "format": "alpaca"}, Root)
-    check(GOOD, Recipe)
+    check(GOOD, RunConfig)
 
 
 def test_missing_keys_are_named_with_their_type() -> None:
@@ -150,7 +150,7 @@ def test_a_pair_has_two_items(betas: list[float]) -> None:
 
 
 def test_an_int_is_a_float_and_a_list_is_a_tuple() -> None:
-    check({**GOOD, "optimizer": {"type": "adamw", "lr": 1, "betas": [0, 0.9]}}, Recipe)
+    check({**GOOD, "optimizer": {"type": "adamw", "lr": 1, "betas": [0, 0.9]}}, RunConfig)
 
 
 def test_hooks_and_loggers_are_checked_one_by_one_and_none_removes_one() -> None:

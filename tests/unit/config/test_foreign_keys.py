@@ -12,13 +12,13 @@ from xft.config.foreign_names import FOREIGN_NAMES
 from xft.config.keys import config_keys
 from xft.errors import ConfigError
 from xft.registry import list_registered
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.utils import paths
 
 
 @cache
 def known_paths() -> set[str]:
-    paths_of_keys = {key.path for key in config_keys(Recipe)}
+    paths_of_keys = {key.path for key in config_keys(RunConfig)}
     parents = {path.rpartition(".")[0] for path in paths_of_keys}
     return paths_of_keys | parents | {f"{parent}.type" for parent in parents}
 
@@ -67,7 +67,7 @@ def test_check_names_the_place_of_a_foreign_key() -> None:
     config = {**config, "per_device_train_batch_size": 4}
     config["data"] = {**config["data"], "cutoff_len": 512}
     with pytest.raises(ConfigError) as caught:
-        check(config, Recipe)
+        check(config, RunConfig)
     causes = {cause.key: cause.fix for cause in caught.value.causes}
     assert causes == {
         "per_device_train_batch_size": "in xft this is training.micro_batch_size",
@@ -93,6 +93,6 @@ def test_foreign_names_are_unknown_and_their_targets_registered(key: str) -> Non
 def test_check_names_the_component_of_a_foreign_name() -> None:
     config = {**load_config(paths.configs() / "smollm2_lora.py"), "optimizer": "adamw_torch"}
     with pytest.raises(ConfigError) as caught:
-        check(config, Recipe)
+        check(config, RunConfig)
     (cause,) = caught.value.causes
     assert (cause.key, cause.got, cause.fix) == ("optimizer.type", "adamw_torch", "in xft this is 'adamw'")

@@ -12,7 +12,7 @@ from xft.cli import main
 from xft.config import check, load_config
 from xft.config.schema import json_schema
 from xft.errors import ConfigError
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.py"))
 LORA = next(file for file in CONFIGS if file.stem == "smollm2_lora")
@@ -20,7 +20,7 @@ LORA = next(file for file in CONFIGS if file.stem == "smollm2_lora")
 
 @cache
 def validator() -> Draft202012Validator:
-    return Draft202012Validator(json_schema(Recipe))
+    return Draft202012Validator(json_schema(RunConfig))
 
 
 def as_json(config: dict[str, Any]) -> Any:
@@ -28,7 +28,7 @@ def as_json(config: dict[str, Any]) -> Any:
 
 
 def test_schema_is_valid() -> None:
-    Draft202012Validator.check_schema(json_schema(Recipe))
+    Draft202012Validator.check_schema(json_schema(RunConfig))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
@@ -54,7 +54,7 @@ def test_schema_rejects_what_check_rejects(section: str, key: str, value: Any) -
     config = load_config(LORA)
     config[section] = {**config[section], key: value}
     with pytest.raises(ConfigError):
-        check(config, Recipe)
+        check(config, RunConfig)
     assert not validator().is_valid(as_json(config))
 
 
@@ -71,12 +71,12 @@ def test_schema_rejects_what_check_rejects(section: str, key: str, value: Any) -
 )
 def test_schema_accepts_what_check_accepts(section: str, value: Any) -> None:
     config = {**load_config(LORA), section: value}
-    check(config, Recipe)
+    check(config, RunConfig)
     assert validator().is_valid(as_json(config))
 
 
 def test_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    assert schema == as_json(json_schema(Recipe))
+    assert schema == as_json(json_schema(RunConfig))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xft.config import check, dump_config, load_config, parse_overrides
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "configs"
@@ -45,7 +45,7 @@ def test_a_leaf_is_bases_plus_what_differs(leaf: Path) -> None:
 def test_check_passes(leaf: Path) -> None:
     config = load_config(leaf)
     assert {"model", "data"} <= set(config)
-    check(config, Recipe, str(leaf))
+    check(config, RunConfig, str(leaf))
 
 
 def _ways() -> list[list[str]]:
@@ -60,7 +60,7 @@ def _ways() -> list[list[str]]:
 def test_every_documented_way_of_tuning_is_a_key_beside_a_shipped_config(options: list[str]) -> None:
     assert options
     config = load_config(FOLDER / "smollm2_lora.py", parse_overrides(options))
-    check(config, Recipe)
+    check(config, RunConfig)
 
 
 def test_there_are_ways_of_tuning() -> None:
@@ -70,14 +70,14 @@ def test_there_are_ways_of_tuning() -> None:
 @each_leaf
 def test_load_dump_load_is_equal_and_the_dump_imports_nothing(leaf: Path, tmp_path: Path) -> None:
     config = load_config(leaf)
-    text = dump_config(config, tmp_path / "config.py", root=Recipe)
+    text = dump_config(config, tmp_path / "config.py", root=RunConfig)
     assert "import" not in text
     statements = ast.parse(text).body
     assert all(isinstance(each, ast.Assign) for each in statements)
     assert load_config(tmp_path / "config.py", safe_config=True) == config
     again = load_config(tmp_path / "config.py")
     assert again == config
-    assert dump_config(again, root=Recipe) == text
+    assert dump_config(again, root=RunConfig) == text
     assert max(map(len, text.splitlines())) <= 108
 
 

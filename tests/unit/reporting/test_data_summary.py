@@ -19,7 +19,7 @@ from xft.reporting.data_summary import (
     summarize_data,
     summarize_report,
 )
-from xft.run_config.config import Recipe, Training
+from xft.run_config.config import RunConfig, TrainingConfig
 from xft.templates import SOURCES, ChatTemplate
 
 NOTHING = SampleView([])
@@ -95,7 +95,7 @@ def counted(tmp_path: Path, byte_tokenizer: Any) -> tuple[PreparedData, Instruct
     return data.prepare(byte_tokenizer, template), data
 
 
-def lines_of(prepared: PreparedData, config: Recipe | None = None) -> list[str]:
+def lines_of(prepared: PreparedData, config: RunConfig | None = None) -> list[str]:
     return format_summary(summarize_data(prepared, config))
 
 
@@ -122,7 +122,7 @@ def test_format_summary_of_splits_matches_a_count_by_hand(
 
 
 def recipe(data: InstructionData, min_steps: int) -> Any:
-    return SimpleNamespace(data=data, training=Training(min_steps_per_epoch=min_steps), seed=0)
+    return SimpleNamespace(data=data, training=TrainingConfig(min_steps_per_epoch=min_steps), seed=0)
 
 
 def test_packing_matches_a_count_by_hand(counted: tuple[PreparedData, InstructionData]) -> None:

@@ -13,7 +13,7 @@ from xft.errors import ConfigError
 from xft.models import NF4, CausalLMConfig, LoRA
 from xft.objectives import next_token
 from xft.optim import adamw, cosine
-from xft.run_config.config import Recipe, Training
+from xft.run_config.config import RunConfig, TrainingConfig
 from xft.strategies import SingleDeviceConfig
 from xft.templates import ChatTemplate
 from xft.training.hooks import (
@@ -35,7 +35,7 @@ SMALLEST: dict[str, Any] = {
 
 
 def test_the_keys_of_a_config_are_these() -> None:
-    assert {each.name for each in fields(Recipe)} == {
+    assert {each.name for each in fields(RunConfig)} == {
         "model",
         "adapter",
         "quantization",
@@ -55,21 +55,25 @@ def test_the_keys_of_a_config_are_these() -> None:
 
 
 def test_model_and_data_are_enough() -> None:
-    recipe = build(SMALLEST, Recipe)
-    assert isinstance(recipe.model, CausalLMConfig)
-    assert isinstance(recipe.data, InstructionData)
-    assert isinstance(recipe.template, ChatTemplate)
-    assert recipe.objective is next_token
-    assert recipe.training == Training(
+    run_config = build(SMALLEST, RunConfig)
+    assert isinstance(run_config.model, CausalLMConfig)
+    assert isinstance(run_config.data, InstructionData)
+    assert isinstance(run_config.template, ChatTemplate)
+    assert run_config.objective is next_token
+    assert run_config.training == TrainingConfig(
         epochs=3, max_steps=None, micro_batch_size=1, gradient_accumulation_steps=1, max_grad_norm=1.0
     )
-    assert (recipe.optimizer, recipe.lr_scheduler, recipe.strategy) == (adamw, cosine, SingleDeviceConfig())
-    assert (recipe.hooks, recipe.loggers, recipe.eval_prompts) == ({}, {}, [])
-    assert (recipe.seed, recipe.work_dir) == (0, None)
+    assert (run_config.optimizer, run_config.lr_scheduler, run_config.strategy) == (
+        adamw,
+        cosine,
+        SingleDeviceConfig(),
+    )
+    assert (run_config.hooks, run_config.loggers, run_config.eval_prompts) == ({}, {}, [])
+    assert (run_config.seed, run_config.work_dir) == (0, None)
 
 
 def test_two_recipes_share_nothing() -> None:
-    one, other = build(SMALLEST, Recipe), build(SMALLEST, Recipe)
+    one, other = build(SMALLEST, RunConfig), build(SMALLEST, RunConfig)
     assert one.training is not other.training
     assert one.hooks is not other.hooks
     assert one.eval_prompts is not other.eval_prompts
@@ -82,21 +86,21 @@ def test_every_shipped_config_builds_without_reading_or_loading(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XFT_CACHE", str(tmp_path / "cache"))
     config = load_config(leaf)
-    recipe = build(config, Recipe)
-    assert recipe.model.path == config["model"]["path"]
-    assert list(recipe.hooks) == list(config["hooks"])
-    assert recipe.training.epochs == config["training"]["epochs"]
+    run_config = build(config, RunConfig)
+    assert run_config.model.path == config["model"]["path"]
+    assert list(run_config.hooks) == list(config["hooks"])
+    assert run_config.training.epochs == config["training"]["epochs"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_qlora_config_becomes_these_objects() -> None:
-    recipe = build(load_config(CONFIGS / "smollm2_qlora.py"), Recipe)
-    adapter, quantization = recipe.adapter, recipe.quantization
+    run_config = build(load_config(CONFIGS / "smollm2_qlora.py"), RunConfig)
+    adapter, quantization = run_config.adapter, run_config.quantization
     assert isinstance(adapter, LoRA)
     assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (16, 32, 0.0)
     assert isinstance(quantization, NF4)
     assert quantization.double_quant is True
-    assert isinstance(recipe.data, InstructionData)
+    assert isinstance(run_config.data, InstructionData)
     kinds = {
         "training_health": TrainingHealthHook,
         "verify": VerifyHook,
@@ -105,23 +109,23 @@ def test_the_qlora_config_becomes_these_objects() -> None:
         "sample_generation": SampleGenerationHook,
         "checkpoint": CheckpointHook,
     }
-    assert {name: type(hook) for name, hook in recipe.hooks.items()} == kinds
-    assert isinstance(recipe.optimizer, partial)
-    assert recipe.optimizer.func is adamw
-    assert recipe.optimizer.keywords == {"lr": 2e-3, "weight_decay": 0.0}
+    assert {name: type(hook) for name, hook in run_config.hooks.items()} == kinds
+    assert isinstance(run_config.optimizer, partial)
+    assert run_config.optimizer.func is adamw
+    assert run_config.optimizer.keywords == {"lr": 2e-3, "weight_decay": 0.0}
 
 
 def test_the_pretraining_config_trains_every_token_of_a_text() -> None:
-    recipe = build(load_config(CONFIGS / "smollm2_pretrain.py"), Recipe)
-    assert isinstance(recipe.data, TextData)
-    assert not recipe.data.uses_template
-    assert recipe.data.format({"text": "a"}) == "a"
+    run_config = build(load_config(CONFIGS / "smollm2_pretrain.py"), RunConfig)
+    assert isinstance(run_config.data, TextData)
+    assert not run_config.data.uses_template
+    assert run_config.data.format({"text": "a"}) == "a"
 
 
 def test_hooks_are_added_and_removed_from_the_command_line() -> None:
     overrides = {"hooks.early_stopping.type": "early_stopping", "hooks.early_stopping.patience": 2}
     config = load_config(CONFIGS / "smollm2_lora.py", {**overrides, "hooks.sample_generation": None})
-    hooks = build(config, Recipe).hooks
+    hooks = build(config, RunConfig).hooks
     assert list(hooks) == [
         "training_health",
         "progress",
@@ -149,7 +153,7 @@ def test_hooks_are_added_and_removed_from_the_command_line() -> None:
 )
 def test_training_value_out_of_range_is_rejected(key: str, value: float) -> None:
     with pytest.raises(ConfigError) as error:
-        build({**SMALLEST, "training": {key: value}}, Recipe)
+        build({**SMALLEST, "training": {key: value}}, RunConfig)
     assert (error.value.key, error.value.got) == (f"training.{key}", value)
 
 
@@ -157,6 +161,6 @@ def test_training_value_out_of_range_is_rejected(key: str, value: float) -> None
     "right", [{"epochs": 0.5}, {"max_steps": 1}, {"max_grad_norm": None}, {"min_steps_per_epoch": 0}]
 )
 def test_small_trainings_are_accepted(right: dict[str, Any]) -> None:
-    training = build({**SMALLEST, "training": right}, Recipe).training
+    training = build({**SMALLEST, "training": right}, RunConfig).training
     ((name, value),) = right.items()
     assert getattr(training, name) == value

@@ -13,7 +13,7 @@ from xft.data import Collator, EpochBatchSampler
 from xft.models import ATTN_IMPLEMENTATION, LoadedModel
 from xft.models.activation_checkpointing import checkpointed_layers
 from xft.training import activation_budget
-from xft.training.activation_budget import fit_activations, largest_tokens
+from xft.training.activation_budget import choose_checkpointed_layers, largest_tokens
 from xft.types import Sample
 
 LAYERS = 6
@@ -47,12 +47,12 @@ def _fit(
     trained = sum(each.numel() for each in loaded.model.parameters())
     monkeypatch.setattr(activation_budget, "available_bytes", lambda _: room + STATE * trained)
     monkeypatch.setattr(activation_budget, "device_limit", lambda *_: 0)
-    monkeypatch.setattr(activation_budget, "FIXED", 0)
+    monkeypatch.setattr(activation_budget, "FIXED_OVERHEAD_BYTES", 0)
     rows = _Rows(300, 20, 500)
     plan: Any = SimpleNamespace(
         batches=EpochBatchSampler((300, 20, 500), pack_length=1000, micro_batch_size=2)
     )
-    said = fit_activations(loaded, strategy or FakeStrategy(), rows, plan, Collator())  # type: ignore[arg-type]
+    said = choose_checkpointed_layers(loaded, strategy or FakeStrategy(), rows, plan, Collator())  # type: ignore[arg-type]
     marks = [each.gradient_checkpointing for each in checkpointed_layers(loaded.base)]
     assert marks == sorted(marks, reverse=True)
     return sum(marks), said
@@ -63,8 +63,8 @@ def test_no_more_layers_are_made_again_than_it_takes(monkeypatch: pytest.MonkeyP
     assert _fit(monkeypatch, loaded, 10**12) == (0, "")
     nothing, said = _fit(monkeypatch, loaded, 0)
     assert nothing == LAYERS
-    assert said.startswith("6 of 6 layers")
-    assert said.endswith("even so it may not fit")
+    assert said.startswith("activation checkpointing: 6 of 6 layers")
+    assert said.endswith("may still not fit")
     assert "2,000 tokens" in said
     rooms = np.linspace(0, 400e6, 81).astype(int).tolist()
     found = [_fit(monkeypatch, loaded, each)[0] for each in rooms]
@@ -91,8 +91,8 @@ def test_a_model_in_shares_makes_every_layer_again(monkeypatch: pytest.MonkeyPat
 def test_ranks_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activation_budget, "available_bytes", lambda _: 8000)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert activation_budget._room(torch.device("cpu")) == 2000
-    assert activation_budget._room(torch.device("cuda")) == 8000
+    assert activation_budget._available_bytes(torch.device("cpu")) == 2000
+    assert activation_budget._available_bytes(torch.device("cuda")) == 8000
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from xft.checkpoint.resume_state import RunState
 from xft.errors import ConfigError
-from xft.run_config.config import Training
+from xft.run_config.config import TrainingConfig
 from xft.training.hooks import EarlyStoppingHook
 from xft.training.resume import adapt_to_world_size, diff_configs, frozen_config, stop_reason
 
@@ -46,7 +46,7 @@ STATE = RunState(
 def test_adapt_to_world_size_keeps_the_batch_of_a_step(
     world_size: int, accumulation: int, note: str
 ) -> None:
-    config = Training(micro_batch_size=8, gradient_accumulation_steps=16, max_grad_norm=0.5)
+    config = TrainingConfig(micro_batch_size=8, gradient_accumulation_steps=16, max_grad_norm=0.5)
     training, length, lines = adapt_to_world_size(config, 1024, BATCHING, world_size)
     assert training.gradient_accumulation_steps * world_size == BATCHING["window"]
     assert (training.gradient_accumulation_steps, training.micro_batch_size) == (accumulation, 2)
@@ -56,13 +56,13 @@ def test_adapt_to_world_size_keeps_the_batch_of_a_step(
 
 
 def test_adapt_to_world_size_unchanged_keeps_the_config() -> None:
-    config = Training(gradient_accumulation_steps=16)
+    config = TrainingConfig(gradient_accumulation_steps=16)
     assert adapt_to_world_size(config, 1024, BATCHING, 4) == (config, 1024, [])
 
 
 def test_adapt_to_world_size_indivisible_raises_with_the_divisors() -> None:
     with pytest.raises(ConfigError) as error:
-        adapt_to_world_size(Training(), 1024, BATCHING, 5)
+        adapt_to_world_size(TrainingConfig(), 1024, BATCHING, 5)
     assert (error.value.key, error.value.got) == ("--resume: world size", 5)
     assert error.value.expected.endswith("(1, 2, 3, 4, 6, 8, 12, 24)")
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from xft.training import signals
-from xft.training.signals import Signals, Stopped
+from xft.training.signals import RunInterrupted, Signals
 
 
 def send(number: int) -> None:
@@ -83,6 +83,6 @@ def test_in_another_thread_nothing_is_installed() -> None:
 
 
 def test_the_exit_code_is_what_a_shell_reports() -> None:
-    assert Stopped(signal.SIGTERM, "saved").exit_code == 143
-    assert Stopped(signal.SIGINT, "saved").exit_code == 130
-    assert not isinstance(Stopped(signal.SIGINT, "saved"), Exception)
+    assert RunInterrupted(signal.SIGTERM, "saved").exit_code == 143
+    assert RunInterrupted(signal.SIGINT, "saved").exit_code == 130
+    assert not isinstance(RunInterrupted(signal.SIGINT, "saved"), Exception)

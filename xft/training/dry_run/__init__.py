@@ -1,6 +1,1 @@
-"""A rehearsal of a run (``xft train --dry-run``): will it fit, and what will it take?"""
-
-from xft.training.dry_run.profile import Meter
-from xft.training.dry_run.run import Rehearsal, scratch
-
-__all__ = ["Meter", "Rehearsal", "scratch"]
+"""Dry run (``xft train --dry-run``): whether a run fits into memory and disk, and how long it takes."""

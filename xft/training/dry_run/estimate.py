@@ -1,25 +1,24 @@
-"""What a run will take, by what its rehearsal took."""
+"""Estimate the resources of a run from the measurements of its dry run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from xft.data import PreparedData
-from xft.run_config.config import Recipe
+from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
-from xft.training.dry_run.profile import Meter, size_of
-from xft.training.dry_run.suggestions import advice
-from xft.training.hooks import CheckpointHook, SampleGenerationHook, ValidationHook
-from xft.training.hooks.periodic import PeriodicHook
+from xft.strategies import SingleDevice
+from xft.training.dry_run.profile import ResourceProfiler, total_bytes
+from xft.training.dry_run.suggestions import suggest_less_memory
+from xft.training.hooks.base import HookCost
 from xft.utils.console import format_bytes, format_duration
 
-TIGHT = 0.08
-"""With less of the memory left than this share, another program or a fragmented heap may end the run."""
-_SHOWN = {
+LOW_HEADROOM = 0.08
+"""Fraction of memory. With less headroom, fragmentation or another program may end the run."""
+_LABELS = {
     "model": "load the model",
-    "start": "optimizer, objective",
+    "setup": "optimizer, objective",
     "forward": "forward",
     "backward": "backward",
     "optimizer": "optimizer step",
@@ -27,155 +26,136 @@ _SHOWN = {
     "generation": "sample questions",
     "checkpoint": "checkpoint",
 }
+_HIDDEN = {"throughput"}
+"""Phases that are measured only for the speed."""
 
 
 @dataclass
-class Costs:
-    """What was measured, and what it is multiplied by.
+class ResourceEstimate:
+    """Measurements of a dry run, and the numbers that they are multiplied by.
 
     Attributes:
-        meter: with the parts.
-        plan: of the run.
-        prepared: its data.
-        recipe: its config.
-        world_size: ranks.
-        room: bytes of memory that the run may take in all.
-        weights, gradients, state: bytes of the model, of the gradients, of the optimizer's state.
-        epochs_seen: epochs that were looked through for the longest batch.
-        seconds_per_token: of a batch of usual size, forward and backward.
-        validation_seconds: of a whole validation.
-        checkpoint_bytes, final_bytes, free_bytes: on the disk; of a checkpoint, of ``final/``, free.
+        profiler: measured phases.
+        plan: plan of the run.
+        prepared: prepared data.
+        run_config: config of the run.
+        world_size: number of data-parallel ranks.
+        memory_bytes: memory that the run may use in total.
+        param_bytes, grad_bytes, optimizer_bytes: sizes of parameters, gradients and optimizer state.
+        searched_epochs: number of epochs that were searched for the largest batch.
+        seconds_per_token: forward and backward time of a typical batch, per token and rank.
+        hook_costs: estimated time of hooks in the whole run.
     """
 
-    meter: Meter
+    profiler: ResourceProfiler
     plan: TrainingPlan
     prepared: PreparedData
-    recipe: Recipe
+    run_config: RunConfig
     world_size: int
-    room: int
-    weights: int = 0
-    gradients: int = 0
-    state: int = 0
-    epochs_seen: int = 0
+    memory_bytes: int
+    param_bytes: int = 0
+    grad_bytes: int = 0
+    optimizer_bytes: int = 0
+    searched_epochs: int = 0
     seconds_per_token: float = 0.0
-    validation_seconds: float = 0.0
-    checkpoint_bytes: int = 0
-    final_bytes: int = 0
-    free_bytes: int = 0
+    hook_costs: list[HookCost] = field(default_factory=list)
 
-    def measure_state(self, model: nn.Module, steps: Callable[[], None], strategy: Any) -> None:
-        """Take steps, and measure what stays in the memory from step to step."""
-        self.weights = size_of(iter(model.parameters()))
-        self.gradients = size_of(each for each in model.parameters() if each.requires_grad)
-        steps()
-        held = (each for state in strategy.optimizer.state.values() for each in state.values())
-        self.state = size_of(each for each in held if hasattr(each, "nbytes"))
+    def measure_state(
+        self, model: nn.Module, run_steps: Callable[[], None], strategy: SingleDevice
+    ) -> None:
+        """Run steps, and measure the memory that persists between steps."""
+        self.param_bytes = total_bytes(model.parameters())
+        self.grad_bytes = total_bytes(param for param in model.parameters() if param.requires_grad)
+        run_steps()
+        values = (value for state in strategy.optimizer.state.values() for value in state.values())
+        self.optimizer_bytes = total_bytes(value for value in values if isinstance(value, Tensor))
 
     @property
-    def tokens(self) -> float:
-        """Tokens that the whole run trains on, on all ranks."""
-        steps = self.plan.num_steps / self.plan.batches.steps_per_epoch
-        return float(self.prepared.report.splits["train"]["tokens"] * steps)
-
-    def times(self, kind: type[PeriodicHook]) -> int:
-        """How often a hook acts in the steps of the run."""
-        steps = self.plan.num_steps
-        for hook in self.recipe.hooks.values():
-            if isinstance(hook, kind):
-                return sum(hook.is_due(step, steps) for step in range(1, steps + 1))
-        return 0
+    def num_tokens(self) -> float:
+        """Number of training tokens of the whole run, on all ranks."""
+        epochs = self.plan.num_steps / self.plan.batches.steps_per_epoch
+        return float(self.prepared.report.splits["train"]["tokens"] * epochs)
 
 
-def forecast(costs: Costs) -> list[str]:
-    """Lines for the terminal: a table of the parts, then memory, speed, time and disk."""
+def format_estimate(estimate: ResourceEstimate) -> list[str]:
+    """Format an estimate for the terminal: a table of phases, then memory, speed, time and disk."""
     return [
-        *_table(costs.meter),
+        *_table(estimate.profiler),
         "",
-        *_memory(costs),
-        _speed(costs),
-        *_time(costs),
-        *_disk(costs),
+        *_memory(estimate),
+        _speed(estimate),
+        _time(estimate),
+        *_disk(estimate.profiler),
         "",
-        _end(costs),
+        _conclusion(estimate),
     ]
 
 
-def _table(meter: Meter) -> list[str]:
-    where = "GPU memory" if meter.on_gpu else "memory"
-    lines = ["", f"{'part':<21}{'time':>9}{where:>12}   what"]
-    for kind, shown in _SHOWN.items():
-        parts = [each for each in meter.parts if each.kind == kind]
-        if parts:
-            last, peak = parts[-1], max(each.peak for each in parts)
-            lines.append(f"{shown:<21}{last.seconds:>8.2f}s{format_bytes(peak):>12}   {last.text}")
+def _table(profiler: ResourceProfiler) -> list[str]:
+    memory = "GPU memory" if profiler.on_gpu else "memory"
+    lines = ["", f"{'phase':<21}{'time':>9}{memory:>12}   processed"]
+    measured = dict.fromkeys(stats.phase for stats in profiler.phases)
+    for name in dict.fromkeys([*(name for name in _LABELS if name in measured), *measured]):
+        if name in _HIDDEN:
+            continue
+        phases = [stats for stats in profiler.phases if stats.phase == name]
+        last, peak = phases[-1], format_bytes(max(stats.peak_bytes for stats in phases))
+        lines.append(f"{_LABELS.get(name, name):<21}{last.seconds:>8.2f}s{peak:>12}   {last.description}")
     return lines
 
 
-def _memory(costs: Costs) -> list[str]:
-    peak = costs.meter.peak
-    named = costs.weights + costs.gradients + costs.state
-    left = costs.room - peak.peak
-    rest = "activations" if costs.meter.on_gpu else "activations and the libraries"
+def _memory(estimate: ResourceEstimate) -> list[str]:
+    peak, total = estimate.profiler.peak, estimate.memory_bytes
+    state = estimate.param_bytes + estimate.grad_bytes + estimate.optimizer_bytes
+    headroom = total - peak.peak_bytes
+    rest = "activations" if estimate.profiler.on_gpu else "activations and libraries"
     lines = [
-        f"memory    {format_bytes(peak.peak)} at most, in: {_SHOWN.get(peak.kind, peak.kind)}; weights "
-        f"{format_bytes(costs.weights)}, gradients {format_bytes(costs.gradients)}, optimizer {format_bytes(costs.state)}, "
-        f"{rest} {format_bytes(max(peak.peak - named, 0))}",
+        f"memory    peak {format_bytes(peak.peak_bytes)}, in phase: {_LABELS.get(peak.phase, peak.phase)}; parameters "
+        f"{format_bytes(estimate.param_bytes)}, gradients {format_bytes(estimate.grad_bytes)}, optimizer "
+        f"{format_bytes(estimate.optimizer_bytes)}, {rest} {format_bytes(max(peak.peak_bytes - state, 0))}",
     ]
-    if left >= TIGHT * costs.room:
-        return [*lines, f"          it fits: {format_bytes(left)} of {format_bytes(costs.room)} stay free"]
+    if headroom >= LOW_HEADROOM * total:
+        return [*lines, f"          fits: {format_bytes(headroom)} of {format_bytes(total)} remain free"]
     lines.append(
-        f"warning   only {format_bytes(max(left, 0))} of {format_bytes(costs.room)} stay free; what may be changed:"
+        f"warning   only {format_bytes(max(headroom, 0))} of {format_bytes(total)} remain free; suggestions:"
     )
-    return lines + [f"            {each}" for each in advice(peak.kind, costs.recipe, costs.plan)]
+    changes = suggest_less_memory(peak.phase, estimate.run_config, estimate.plan)
+    return lines + [f"            {change}" for change in changes]
 
 
-def _speed(costs: Costs) -> str:
-    share = costs.prepared.report.splits["train"]["target_share"]
-    rate = costs.world_size / costs.seconds_per_token
-    ranks = f" on {costs.world_size} ranks" if costs.world_size > 1 else ""
-    return f"speed     {rate:,.0f} tokens/s{ranks}, {rate * share:,.0f} of them trained"
+def _speed(estimate: ResourceEstimate) -> str:
+    fraction = estimate.prepared.report.splits["train"]["target_share"]
+    rate = estimate.world_size / estimate.seconds_per_token
+    ranks = f" on {estimate.world_size} ranks" if estimate.world_size > 1 else ""
+    return f"speed     {rate:,.0f} tok/s{ranks} ({rate * fraction:,.0f} target tok/s)"
 
 
-def _time(costs: Costs) -> list[str]:
-    steps = costs.plan.num_steps
-    training = costs.tokens * costs.seconds_per_token / costs.world_size
-    training += steps * costs.meter.seconds("optimizer")
-    # Both are done before the first step too.
-    validations = costs.times(ValidationHook) + 1 if costs.validation_seconds else 0
-    askings = costs.times(SampleGenerationHook) + 1 if costs.meter.seconds("generation") else 0
-    saves = costs.times(CheckpointHook)
-    spent = [
-        (training, f"{steps:,} steps"),
-        (validations * costs.validation_seconds, f"{validations} validations"),
-        (askings * costs.meter.seconds("generation"), f"the sample questions {askings} times"),
-        (saves * costs.meter.seconds("checkpoint"), f"{saves} checkpoints"),
-    ]
-    said = ", ".join(f"{text} {format_duration(seconds)}" for seconds, text in spent if seconds)
-    begin = costs.meter.seconds("model") + costs.meter.seconds("start")
-    total = begin + sum(seconds for seconds, _ in spent)
-    return [f"time      about {format_duration(total)}: {said}"]
+def _time(estimate: ResourceEstimate) -> str:
+    steps, profiler = estimate.plan.num_steps, estimate.profiler
+    training = estimate.num_tokens * estimate.seconds_per_token / estimate.world_size
+    training += steps * profiler.seconds("optimizer")
+    costs = [HookCost(f"{steps:,} steps", training), *estimate.hook_costs]
+    parts = [f"{cost.label} {format_duration(cost.seconds)}" for cost in costs if cost.seconds]
+    setup = profiler.seconds("model") + profiler.seconds("setup")
+    total = setup + sum(cost.seconds for cost in costs)
+    return f"time      about {format_duration(total)}: {', '.join(parts)}"
 
 
-def _disk(costs: Costs) -> list[str]:
-    if not costs.checkpoint_bytes:
+def _disk(profiler: ResourceProfiler) -> list[str]:
+    disk = profiler.disk
+    if disk is None:
         return []
-    keep = next(
-        each.keep_last_n for each in costs.recipe.hooks.values() if isinstance(each, CheckpointHook)
-    )
-    after = (keep + 1) * costs.checkpoint_bytes + costs.final_bytes
+    best = " + best" if disk.keeps_best else ""
     return [
-        f"disk      up to {format_bytes(after)} stay: {keep} checkpoints and the best one, {format_bytes(costs.checkpoint_bytes)} "
-        f"each, and the model itself, {format_bytes(costs.final_bytes)}",
-        f"          {format_bytes(costs.free_bytes)} are free; while one is written, {format_bytes(costs.checkpoint_bytes)} more "
-        "are taken",
+        f"disk      up to {format_bytes(disk.kept_bytes)}: {disk.keep_last_n}{best} checkpoints of "
+        f"{format_bytes(disk.checkpoint_bytes)}, and final/ of {format_bytes(disk.final_bytes)}; "
+        f"{format_bytes(disk.free_bytes)} free",
+        f"          {format_bytes(disk.checkpoint_bytes)} more while a checkpoint is written",
     ]
 
 
-def _end(costs: Costs) -> str:
-    whole = -(-costs.plan.num_steps // costs.plan.batches.steps_per_epoch)
-    seen = (
-        ""
-        if costs.epochs_seen >= whole
-        else f" (the longest batch is that of the first {costs.epochs_seen} epochs)"
-    )
-    return f"this was a rehearsal{seen}: nothing was kept; without --dry-run, the run begins"
+def _conclusion(estimate: ResourceEstimate) -> str:
+    epochs = -(-estimate.plan.num_steps // estimate.plan.batches.steps_per_epoch)
+    searched = estimate.searched_epochs
+    partial = "" if searched >= epochs else f" (largest batch of the first {searched} epochs)"
+    return f"dry run complete{partial}; nothing was written. Remove --dry-run to train."

@@ -1,4 +1,4 @@
-"""The largest micro-batches of a run, among all those that it will take."""
+"""Find the largest micro-batches of a run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,57 +9,60 @@ import numpy.typing as npt
 from xft.data import Collator, SampleView
 from xft.run_config.plan import TrainingPlan
 
-MOST_UNITS = 2_000_000
-"""Of a longer run, the first epochs are looked through."""
+MAX_EXAMPLES = 2_000_000
+"""Number of examples to look at; the later epochs of a longer run are skipped."""
 
 
 @dataclass(frozen=True)
-class Largest:
-    """The largest micro-batches.
+class LargestBatches:
+    """The largest micro-batches of a run.
 
     Attributes:
-        by_tokens: the examples of the one with the most tokens, padding included.
-        by_targets: of the one with the most trained tokens: each of these reaches the head, whose
-            output is as wide as the vocabulary.
-        epochs: how many epochs were looked through.
+        by_tokens: example indices of the micro-batch with the most tokens, padding included.
+        by_targets: example indices of the micro-batch with the most target tokens. The logits of each
+            target token are as wide as the vocabulary.
+        num_epochs: number of epochs that were searched.
     """
 
     by_tokens: list[int]
     by_targets: list[int]
-    epochs: int
+    num_epochs: int
 
 
-def largest(samples: SampleView, plan: TrainingPlan, collator: Collator) -> Largest:
-    """Look through the micro-batches of a run.
+def find_largest_batches(samples: SampleView, plan: TrainingPlan, collator: Collator) -> LargestBatches:
+    """Search the micro-batches of a run for the largest ones.
 
     Args:
-        samples: the training split.
-        plan: of the run.
-        collator: of the run.
+        samples: training split.
+        plan: plan of the run.
+        collator: collator of the run.
     """
     lengths = samples.lengths.reshape(-1, collator.samples_per_example)
     targets = samples.targets.reshape(-1, collator.samples_per_example).sum(axis=1)
-    batches = plan.batches
-    wanted = -(-plan.num_steps // batches.steps_per_epoch)
-    epochs = max(1, min(wanted, MOST_UNITS // len(lengths)))
-    found = [each for epoch in range(epochs) for each in batches.epoch(epoch)]
-    return Largest(
-        by_tokens=max(
-            found, key=lambda each: (_tokens(lengths[each], collator.is_padded), int(targets[each].sum()))
-        ),
-        by_targets=max(
-            found, key=lambda each: (int(targets[each].sum()), _tokens(lengths[each], collator.is_padded))
-        ),
-        epochs=epochs,
+    sampler = plan.batches
+    run_epochs = -(-plan.num_steps // sampler.steps_per_epoch)
+    num_epochs = max(1, min(run_epochs, MAX_EXAMPLES // len(lengths)))
+    batches = [batch for epoch in range(num_epochs) for batch in sampler.epoch(epoch)]
+
+    def tokens_of(batch: Sequence[int]) -> int:
+        return _count_tokens(lengths[batch], collator.is_padded)
+
+    def targets_of(batch: Sequence[int]) -> int:
+        return int(targets[batch].sum())
+
+    return LargestBatches(
+        by_tokens=max(batches, key=lambda batch: (tokens_of(batch), targets_of(batch))),
+        by_targets=max(batches, key=lambda batch: (targets_of(batch), tokens_of(batch))),
+        num_epochs=num_epochs,
     )
 
 
-def _tokens(lengths: npt.NDArray[np.int32], padded: bool) -> int:
+def _count_tokens(lengths: npt.NDArray[np.int32], padded: bool) -> int:
     return int(lengths.max()) * lengths.size if padded else int(lengths.sum())
 
 
-def spread(plan: TrainingPlan, count: int) -> Iterator[Sequence[int]]:
-    """Some micro-batches of the first epoch, evenly spread."""
+def evenly_spaced(plan: TrainingPlan, count: int) -> Iterator[Sequence[int]]:
+    """Yield ``count`` evenly spaced micro-batches of the first epoch."""
     batches = plan.batches.epoch(0)
-    for at in np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int)):
-        yield batches[at]
+    for index in np.unique(np.linspace(0, len(batches) - 1, count).round().astype(int)):
+        yield batches[index]

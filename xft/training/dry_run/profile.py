@@ -1,134 +1,158 @@
-"""Measures the memory and the time of the parts of a run, and says which part a full memory ended."""
+"""Measurement of the memory and the time of the phases of a run."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from xft.errors import TrainingError
 from xft.utils import system
 from xft.utils.memory import available_bytes
 
-Advice = Callable[[str], list[str]]
-"""From the kind of a part to what may be changed so that it needs less, a line each."""
+Suggest = Callable[[str], list[str]]
+"""From a phase to changes of the config that reduce its memory, one line each."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one part took.
+class PhaseStats:
+    """Resources of one phase.
 
     Attributes:
-        kind: ``model``, ``start``, ``forward``, ``backward``, ``optimizer``, ``validation``,
-            ``generation`` or ``checkpoint``.
-        text: what it was, for a person.
-        seconds: how long it took.
-        peak: the most bytes that were held while it went on: of the GPU, or of this process.
+        phase: ``model``, ``setup``, ``forward``, ``backward``, ``optimizer``, ``throughput``,
+            ``validation``, ``generation``, ``checkpoint``, or a name that a hook gives.
+        description: what the phase processed, such as ``512 tokens``.
+        seconds: duration.
+        peak_bytes: peak memory during the phase, of the GPU or of this process.
     """
 
-    kind: str
-    text: str
+    phase: str
+    description: str
     seconds: float
-    peak: int
+    peak_bytes: int
 
 
-class Meter:
-    """Measures parts.
+@dataclass(frozen=True)
+class DiskUsage:
+    """Disk space of the checkpoints of a run.
 
-    On a GPU, the memory is what torch has handed out; on a CPU, what the process holds, libraries
-    included.
+    Attributes:
+        checkpoint_bytes: size of one checkpoint.
+        final_bytes: size of ``final/``.
+        free_bytes: free space before the run.
+        keep_last_n: number of newest checkpoints that are kept.
+        keeps_best: whether the best checkpoint is kept in addition.
+    """
+
+    checkpoint_bytes: int
+    final_bytes: int
+    free_bytes: int
+    keep_last_n: int
+    keeps_best: bool
+
+    @property
+    def kept_bytes(self) -> int:
+        """Space that the run occupies when it has finished."""
+        return (self.keep_last_n + self.keeps_best) * self.checkpoint_bytes + self.final_bytes
+
+
+class ResourceProfiler:
+    """Measure phases.
+
+    On a GPU, memory is what torch has allocated; on a CPU, the resident memory of the process,
+    libraries included.
 
     Args:
-        device: where the model will be.
-        advise: what to change where a part does not fit.
-        heard: called with each part when it is through.
+        device: device of the model.
+        suggest: returns what to change if a phase runs out of memory.
+
+    Attributes:
+        phases: measured phases, in order.
+        disk: disk usage of checkpoints; ``None`` if the run saves none, and on ranks other than 0.
     """
 
-    def __init__(
-        self, device: torch.device, advise: Advice, heard: Callable[[Part], None] = lambda _: None
-    ) -> None:
+    def __init__(self, device: torch.device, suggest: Suggest) -> None:
         self.device = device
-        self.parts: list[Part] = []
-        self._advise = advise
-        self._heard = heard
-        self._kind, self._begun = "", 0.0
+        self.phases: list[PhaseStats] = []
+        self.disk: DiskUsage | None = None
+        self._suggest = suggest
+        self._phase, self._started = "", 0.0
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the memory is a GPU's."""
+        """Whether memory is that of a GPU."""
         return self.device.type == "cuda"
 
     @property
-    def peak(self) -> Part:
-        """The part that took the most memory."""
-        return max(self.parts, key=lambda each: each.peak)
+    def peak(self) -> PhaseStats:
+        """The phase with the highest peak memory."""
+        return max(self.phases, key=lambda stats: stats.peak_bytes)
 
-    def seconds(self, kind: str) -> float:
-        """How long the last part of a kind took; 0 where there was none."""
-        return next((each.seconds for each in reversed(self.parts) if each.kind == kind), 0.0)
+    def seconds(self, phase: str) -> float:
+        """Return the duration of the last phase of that name; 0 if there was none."""
+        return next((stats.seconds for stats in reversed(self.phases) if stats.phase == phase), 0.0)
 
     @contextmanager
-    def part(self, kind: str, text: str) -> Iterator[None]:
-        """Measure what stands under ``with``.
+    def phase(self, name: str, description: str) -> Iterator[None]:
+        """Measure the body of a ``with`` statement.
 
         Raises:
-            TrainingError: the memory was full.
+            TrainingError: out of memory.
         """
-        self._begin(kind)
+        self._begin(name)
         try:
             yield
-            self.end(text)
+            self.end_phase(description)
         except Exception as error:
-            if not is_full(error):
+            if not is_oom(error):
                 raise
-            # The error of the allocator holds the frames, and they hold the tensors.
-            raise TrainingError(self._complaint(text)) from None
+            # The error of the allocator references the frames, and they reference the tensors.
+            raise self._oom_error(description) from None
 
-    def end(self, text: str, then: str = "") -> None:
-        """End the part that is under way.
+    def end_phase(self, description: str, next_phase: str = "") -> None:
+        """End the current phase.
 
         Args:
-            text: what it was.
-            then: the kind of the part that begins at once, if one does.
+            description: what the phase processed.
+            next_phase: name of the phase that starts immediately, if there is one.
         """
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
-        seconds = time.perf_counter() - self._begun
-        if self._kind:
-            self.parts.append(Part(self._kind, text, seconds, self._held()))
-            self._heard(self.parts[-1])
-        self._begin(then)
+        seconds = time.perf_counter() - self._started
+        if self._phase:
+            self.phases.append(PhaseStats(self._phase, description, seconds, self._peak_bytes()))
+        self._begin(next_phase)
 
-    def available(self) -> int:
-        """Bytes that may still be taken."""
+    def available_bytes(self) -> int:
+        """Return the memory that can still be allocated."""
         return available_bytes(self.device)
 
-    def held(self) -> int:
-        """Bytes that are held now."""
+    def allocated_bytes(self) -> int:
+        """Return the memory that is allocated now."""
         return torch.cuda.memory_allocated(self.device) if self.on_gpu else system.rss_bytes()
 
-    def _begin(self, kind: str) -> None:
+    def _begin(self, name: str) -> None:
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             system.reset_peak_rss()
-        self._kind, self._begun = kind, time.perf_counter()
+        self._phase, self._started = name, time.perf_counter()
 
-    def _held(self) -> int:
+    def _peak_bytes(self) -> int:
         return torch.cuda.max_memory_allocated(self.device) if self.on_gpu else system.peak_rss_bytes()
 
-    def _complaint(self, text: str) -> str:
+    def _oom_error(self, description: str) -> TrainingError:
         where = torch.cuda.get_device_name(self.device) if self.on_gpu else "memory of this machine"
-        ways = self._advise(self._kind)
-        change = "".join(f"\n  {each}" for each in ways)
-        return f"the {where} is full in the part {self._kind!r} ({text}); what may be changed:{change}"
+        lines = [f"out of memory in phase {self._phase!r} ({description}; {where}); suggestions:"]
+        lines += self._suggest(self._phase)
+        return TrainingError("\n  ".join(lines), key=self._phase, got=description)
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, says that there is no memory left."""
+def is_oom(error: BaseException | None) -> bool:
+    """Return whether an error, or one of its causes, reports that memory is exhausted."""
     while error is not None:
         text = str(error)
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -139,6 +163,6 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def size_of(tensors: Iterator[Any]) -> int:
-    """Bytes of tensors, each counted once."""
-    return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
+def total_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the size of tensors; tensors that share memory count once."""
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())

@@ -1,14 +1,20 @@
 """Decide when checkpoints are saved, and report the results; ``Checkpointer`` does the saving."""
 
+import shutil
 import signal
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from xft.checkpoint.writer import SaveResult
+from xft.checkpoint.resume_state import STATE_FILE
+from xft.checkpoint.writer import SaveResult, check_disk_space_for_run
 from xft.errors import CheckpointError, ConfigError
 from xft.registry import register
+from xft.training.dry_run.profile import DiskUsage, ResourceProfiler
+from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
-from xft.training.signals import Signals, Stopped
+from xft.training.signals import RunInterrupted, Signals
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -77,7 +83,7 @@ class CheckpointHook(PeriodicHook):
         runner.cleanup.push(self._shutdown)
         runner.cleanup.enter_context(self._signals)
 
-    def after_validation(self, runner: "Runner", metrics: dict[str, float]) -> None:
+    def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
         """Record whether the model is the best so far."""
         if self.monitor is None or runner.train_loop.step == 0:
             return
@@ -123,8 +129,8 @@ class CheckpointHook(PeriodicHook):
         step = runner.train_loop.step
         self._save(runner, block=True, save_optimizer_state=True)
         if self._saved_step == step:
-            raise Stopped(self._end_signal, f"saved step_{step}; continue with --resume")
-        raise Stopped(
+            raise RunInterrupted(self._end_signal, f"saved step_{step}; continue with --resume")
+        raise RunInterrupted(
             self._end_signal,
             f"failed to save step_{step} ({self._failure}); --resume continues from the previous checkpoint",
         )
@@ -186,3 +192,49 @@ class CheckpointHook(PeriodicHook):
     ) -> None:
         """Finish the save in progress, or cancel it if the run must end at once."""
         self._checkpointer.close(cancel=self._signals.at_once)
+
+    def profile(self, runner: "Runner", profiler: ResourceProfiler) -> HookCost | None:
+        """Write one checkpoint into the folder of the dry run, and measure its size.
+
+        Raises:
+            ConfigError: the disk is too small for the checkpoints of the run.
+        """
+        console.info("dry run: checkpoint")
+        checkpointer = runner.checkpointer
+        with profiler.phase("checkpoint", "copied, written, flushed and read back"):
+            if runner.strategy.rank == 0:
+                checkpointer.root.mkdir(parents=True, exist_ok=True)
+                checkpointer.check_disk_space(self.keep_last_n, self.save_optimizer_state)
+            checkpointer.save(
+                runner.run_state(),
+                self.keep_last_n,
+                save_optimizer_state=self.save_optimizer_state,
+                block=True,
+            )
+            result = checkpointer.poll()
+            if result is not None and result.error is not None:
+                raise result.error
+            if result is not None:
+                profiler.disk = self._disk_usage(checkpointer.root / f"step_{result.step}")
+                check_disk_space_for_run(
+                    checkpointer.root, profiler.disk.checkpoint_bytes, self.keep_last_n
+                )
+        calls = self.count_calls(runner.train_loop.plan.num_steps)
+        return HookCost(f"{calls} checkpoints", calls * profiler.seconds("checkpoint"))
+
+    def _disk_usage(self, checkpoint: Path) -> DiskUsage:
+        sizes = {path.name: path.stat().st_size for path in checkpoint.rglob("*") if path.is_file()}
+        total, state = sum(sizes.values()), Path(STATE_FILE).stem
+        return DiskUsage(
+            checkpoint_bytes=total,
+            final_bytes=sum(size for name, size in sizes.items() if not name.startswith(state)),
+            free_bytes=shutil.disk_usage(checkpoint).free + total,
+            keep_last_n=self.keep_last_n,
+            keeps_best=self.monitor is not None,
+        )
+
+    def suggest_less_memory(self, phase: str) -> str | None:
+        """Suggest checkpoints without optimizer state."""
+        if phase != "checkpoint" or not self.save_optimizer_state:
+            return None
+        return "save_optimizer_state=False  (training cannot be resumed from such a checkpoint)"

@@ -1,22 +1,25 @@
-"""Stop when the validation does not get better any more."""
+"""Stop when the validation metric no longer improves."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from xft.compat.mmengine import Hook
 from xft.errors import ConfigError
 from xft.registry import register
+from xft.training.hooks.base import Hook
 from xft.utils import console
+
+if TYPE_CHECKING:
+    from xft.training.runner import Runner
 
 
 @register("hooks", "early_stopping")
 class EarlyStoppingHook(Hook):
-    """Ends the run after ``patience`` validations without progress.
+    """End the run after ``patience`` validations without improvement.
 
     Args:
-        patience: validations in a row that may pass without progress.
-        min_delta: by how much a figure must fall to count as progress.
-        monitor: the figure of the validation; lower is better.
+        patience: number of consecutive validations without improvement that end the run.
+        min_delta: minimum decrease of the metric that counts as an improvement.
+        monitor: validation metric; lower is better.
     """
 
     priority = "VERY_LOW"
@@ -25,18 +28,18 @@ class EarlyStoppingHook(Hook):
         self, patience: int = 3, min_delta: float = 0.0, monitor: Literal["loss", "perplexity"] = "loss"
     ) -> None:
         if patience < 1:
-            raise ConfigError(f"hooks.early_stopping.patience: got {patience}, expected at least 1")
+            raise ConfigError(key="hooks.early_stopping.patience", got=patience, expected="at least 1")
         self.patience = patience
         self.min_delta = min_delta
         self.monitor = monitor
 
-    def before_run(self, runner: Any) -> None:
-        """Take up where a resumed run was."""
+    def before_run(self, runner: "Runner") -> None:
+        """Restore the state of a resumed run."""
         state = runner.state.setdefault("early_stopping", {"lowest": None, "waited": 0})
         self._state: dict[str, Any] = state
 
-    def after_validation(self, runner: Any, metrics: dict[str, float]) -> None:
-        """Count, and stop the run where patience is at an end."""
+    def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
+        """Count validations without improvement, and stop the run after ``patience`` of them."""
         value = metrics[self.monitor]
         lowest = self._state["lowest"]
         if lowest is None or value < lowest - self.min_delta:
@@ -49,5 +52,9 @@ class EarlyStoppingHook(Hook):
             console.info(f"  stopping early: {reason}")
 
     def is_over(self, state: Mapping[str, Any]) -> bool:
-        """Whether patience is at an end, by what this hook keeps in checkpoints."""
+        """Return whether ``patience`` is exhausted.
+
+        Args:
+            state: state of this hook, as a checkpoint holds it.
+        """
         return bool(state["waited"] >= self.patience)

@@ -1,24 +1,28 @@
-"""When a hook acts."""
+"""Base class of hooks that act at intervals."""
 
-from xft.compat.mmengine import Hook
 from xft.errors import ConfigError
+from xft.training.hooks.base import Hook
 
 
 class PeriodicHook(Hook):
-    """Acts every ``interval`` steps, and at the last step.
+    """Act every ``interval`` steps, and at the last step.
 
     Args:
-        interval: optimizer steps; ``None`` chooses so that it acts ``times`` in a run.
+        interval: number of optimizer steps; ``None`` chooses it to act ``times`` times per run.
         times: see ``interval``.
     """
 
     def __init__(self, interval: int | None, times: int) -> None:
         if interval is not None and interval < 1:
-            raise ConfigError(f"interval: got {interval}, expected at least 1, or None")
+            raise ConfigError(key="interval", got=interval, expected="at least 1, or None")
         self.interval = interval
         self.times = times
 
     def is_due(self, step: int, num_steps: int) -> bool:
-        """Whether it is time, after ``step`` of ``num_steps``."""
+        """Return whether the hook acts after ``step`` of ``num_steps``."""
         interval = self.interval or max(1, round(num_steps / self.times))
         return step == num_steps or step % interval == 0
+
+    def count_calls(self, num_steps: int) -> int:
+        """Return how often the hook acts after a step of a run of ``num_steps``."""
+        return sum(self.is_due(step, num_steps) for step in range(1, num_steps + 1))

@@ -1,25 +1,30 @@
-"""Lines for the person who waits, and a record of every step."""
+"""Record every step, and report progress on the terminal."""
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from xft.registry import register
 from xft.reporting import progress_display
 from xft.training.hooks.periodic import PeriodicHook
+from xft.training.loop import TrainLoop
+from xft.types import Batch
 from xft.utils import console, system
 from xft.utils.console import format_duration
+
+if TYPE_CHECKING:
+    from xft.training.runner import Runner
 
 
 @register("hooks", "progress")
 class ProgressHook(PeriodicHook):
-    """Records every step, and prints a line for some.
+    """Record every step, and print a line at intervals.
 
     Args:
-        interval: steps between two lines; ``None`` prints about twenty in a run.
-        live: draw on the terminal while the run goes on, in place of these lines, where the output
-            goes to one. ``False`` prints lines there too.
+        interval: steps between two lines; ``None`` prints about twenty lines per run.
+        live: whether a live display replaces these lines when the output is a terminal.
     """
 
     priority = "ABOVE_NORMAL"
@@ -27,48 +32,48 @@ class ProgressHook(PeriodicHook):
     def __init__(self, interval: int | None = None, live: bool = True) -> None:
         super().__init__(interval, times=20)
         self.live = live
-        self._drawn = False
-        self._steps = 0
-        self._since: list[dict[str, float]] = []
+        self._display_active = False
+        self._num_steps = 0
+        self._pending: list[Mapping[str, float]] = []
 
-    def before_run(self, runner: Any) -> None:
-        """Begin to draw, where that is wanted and can be."""
-        self._drawn = self.live and runner.strategy.rank == 0 and progress_display.is_supported()
-        if self._drawn:
-            loop = runner.train_loop
-            epochs = loop.plan.num_steps / loop.plan.batches.steps_per_epoch
-            view = progress_display.ProgressDisplay(runner.run_dir.name, loop.plan.num_steps, epochs)
-            runner.loggers.append(view)
-            runner.cleanup.enter_context(view)
+    def before_run(self, runner: "Runner") -> None:
+        """Start the live display, if it is enabled and the output is a suitable terminal."""
+        self._display_active = self.live and runner.strategy.rank == 0 and progress_display.is_supported()
+        if self._display_active:
+            plan = runner.train_loop.plan
+            epochs = plan.num_steps / plan.batches.steps_per_epoch
+            display = progress_display.ProgressDisplay(runner.run_dir.name, plan.num_steps, epochs)
+            runner.loggers.append(display)
+            runner.cleanup.enter_context(display)
 
-    def before_train(self, runner: Any) -> None:
-        """Remember when the run began."""
-        self._begun = time.perf_counter()
+    def before_train(self, runner: "Runner") -> None:
+        """Start the clock of the ETA."""
+        self._started = time.perf_counter()
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
-        """Record the step; print a line where it is time."""
+        """Record the step, and print a line if one is due."""
         loop = runner.train_loop
-        self._steps += 1
-        self._since.append(outputs)
-        left = loop.plan.num_steps - loop.step
-        # The mean over the run so far, validation and questions included: what one waits for.
-        eta = (time.perf_counter() - self._begun) / self._steps * left
+        self._num_steps += 1
+        self._pending.append(outputs)
+        remaining = loop.plan.num_steps - loop.step
+        # The mean over the run so far includes validation and sample questions, as the user's wait does.
+        eta = (time.perf_counter() - self._started) / self._num_steps * remaining
         record = {key: value for key, value in outputs.items() if key != "seconds"}
-        memory = _memory(runner.strategy.device)
+        memory = _peak_memory_bytes(runner.strategy.device)
         runner.record(
             "train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), peak_memory_bytes=memory
         )
         if self.is_due(loop.step, loop.plan.num_steps):
-            console.info(self._line(loop, eta), terminal=not self._drawn)
-            self._since.clear()
+            console.info(self._format_line(loop, eta), terminal=not self._display_active)
+            self._pending.clear()
 
-    def _line(self, loop: Any, eta: float) -> str:
-        targets = sum(each["target_tokens"] for each in self._since)
-        loss = sum(each["loss"] * each["target_tokens"] for each in self._since) / max(targets, 1)
-        rate = sum(each["tokens"] for each in self._since) / sum(each["seconds"] for each in self._since)
-        last = self._since[-1]
+    def _format_line(self, loop: TrainLoop, eta: float) -> str:
+        steps, last = self._pending, self._pending[-1]
+        targets = sum(step["target_tokens"] for step in steps)
+        loss = sum(step["loss"] * step["target_tokens"] for step in steps) / max(targets, 1)
+        rate = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
         width = len(str(loop.plan.num_steps))
         return (
             f"step {loop.step:>{width}}/{loop.plan.num_steps}  epoch {_epoch(loop):.2f}  loss {loss:.4f}  "
@@ -76,10 +81,10 @@ class ProgressHook(PeriodicHook):
         )
 
 
-def _memory(device: torch.device) -> int:
-    """The most bytes that were held so far: of the GPU, or of this process."""
+def _peak_memory_bytes(device: torch.device) -> int:
+    """Return the peak memory so far: allocated on the GPU, or resident in this process."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else system.peak_rss_bytes()
 
 
-def _epoch(loop: Any) -> float:
+def _epoch(loop: TrainLoop) -> float:
     return round(float(loop.step / loop.plan.batches.steps_per_epoch), 4)

@@ -1,25 +1,31 @@
-"""The sample questions: the answers before beside the answers after."""
+"""Answers to the sample questions before, during and after training."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from xft.evaluation import PromptResult, generate_answers
 from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import Scorer, contains
 from xft.models import TextGenerator, is_identity_adapter
 from xft.registry import register
+from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
+from xft.types import Batch
 from xft.utils import console
+
+if TYPE_CHECKING:
+    from xft.training.dry_run.profile import ResourceProfiler
+    from xft.training.runner import Runner
 
 
 @register("hooks", "sample_generation")
 class SampleGenerationHook(PeriodicHook):
-    """Asks the sample questions of the config before the first step, at intervals and at the end.
+    """Answer the sample questions before the first step, at intervals and at the last step.
 
     Args:
-        interval: steps between two askings; ``None`` asks once in the middle of the run.
-        max_new_tokens: the most tokens of an answer.
-        scorer: compares an answer with its reference, where the question names no other.
+        interval: steps between two generations; ``None`` generates once in the middle of the run.
+        max_new_tokens: maximum length of an answer in tokens.
+        scorer: compares an answer with its reference, unless the question names another scorer.
     """
 
     priority = "BELOW_NORMAL"
@@ -33,78 +39,102 @@ class SampleGenerationHook(PeriodicHook):
         self.first: list[PromptResult] = []
         self.last: list[PromptResult] = []
 
-    def before_train(self, runner: Any) -> None:
-        """Ask what the run begins with; a resumed run remembers what it said."""
+    def before_train(self, runner: "Runner") -> None:
+        """Generate with the untrained model, or restore its answers in a resumed run."""
         if runner.train_loop.step == 0:
-            self.first = self._ask(runner)
-            runner.state["sample_generation"] = [each.to_dict() for each in self.first]
+            self.first = self._generate(runner)
+            runner.state["sample_generation"] = [result.to_dict() for result in self.first]
         else:
-            kept = [PromptResult.from_dict(each) for each in runner.state.get("sample_generation", [])]
-            self.first = kept if [each.question for each in kept] == runner.eval_prompts else []
+            kept = [PromptResult.from_dict(values) for values in runner.state.get("sample_generation", [])]
+            self.first = kept if [result.question for result in kept] == runner.eval_prompts else []
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
-        """Ask where it is time."""
+        """Generate if it is due."""
         loop = runner.train_loop
         if self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None:
-            self.last = self._ask(runner)
+            self.last = self._generate(runner)
 
-    def after_train(self, runner: Any) -> None:
-        """Print each question with the answer before and the answer after."""
+    def after_train(self, runner: "Runner") -> None:
+        """Print each question with the answers before and after training."""
         if len(self.first) == len(self.last) > 0:
             for line in side_by_side(self.first, self.last):
                 console.info(line)
 
-    def _ask(self, runner: Any) -> list[PromptResult]:
-        strategy = runner.strategy
-        if (
-            not runner.eval_prompts
-            or runner.template is None
-            or not (strategy.rank == 0 or strategy.params_are_sharded)
-        ):
+    def _takes_part(self, runner: "Runner") -> bool:
+        """Return whether this rank generates: rank 0, and all ranks if parameters are sharded."""
+        if not runner.eval_prompts or runner.template is None:
+            return False
+        return runner.strategy.rank == 0 or runner.strategy.params_are_sharded
+
+    def _generate(self, runner: "Runner") -> list[PromptResult]:
+        if not self._takes_part(runner):
             return []
         step = runner.train_loop.step
-        asked = self.answers(runner)
+        results = self.samples(runner)
         for logger in runner.loggers:
-            logger.samples(step, [each.to_dict() for each in asked])
-        score, scored = sum_scores(asked)
-        if scored:
-            runner.record("generation", score=score, num_scored=scored)
-            console.info(f"  sample questions at step {step}: score {score:g} of {scored}")
-        return asked
+            logger.samples(step, [result.to_dict() for result in results])
+        score, num_scored = sum_scores(results)
+        if num_scored:
+            runner.record("generation", score=score, num_scored=num_scored)
+            console.info(f"  sample questions at step {step}: score {score:g} of {num_scored}")
+        return results
 
-    def answers(self, runner: Any) -> list[PromptResult]:
-        """Ask all questions, and keep nothing."""
-        together, model = runner.strategy.params_are_sharded, runner.unwrapped_model
-        # A new adapter that adds zero gives the answers of the model below it, which takes a fifth less time.
-        base = runner.train_loop.step == 0 and not together and is_identity_adapter(model)
-        generator = TextGenerator(model, runner.tokenizer, runner.template, together, base)
+    def samples(self, runner: "Runner") -> list[PromptResult]:
+        """Answer all sample questions, without recording the answers."""
+        if runner.template is None:
+            return []
+        sharded, model = runner.strategy.params_are_sharded, runner.unwrapped_model
+        # A new adapter that adds zero gives the answers of the base model, which takes a fifth less time.
+        base_only = runner.train_loop.step == 0 and not sharded and is_identity_adapter(model)
+        generator = TextGenerator(model, runner.tokenizer, runner.template, sharded, base_only)
         with runner.strategy.autocast():
             return generate_answers(generator, runner.eval_prompts, self.scorer, self.max_new_tokens)
 
+    def profile(self, runner: "Runner", profiler: "ResourceProfiler") -> HookCost | None:
+        """Answer all sample questions once."""
+        if not self._takes_part(runner):
+            return None
+        console.info("dry run: sample questions")
+        count = len(runner.eval_prompts)
+        with profiler.phase("generation", f"{count} questions, at most {self.max_new_tokens} new tokens"):
+            self.samples(runner)
+        calls = self.count_calls(runner.train_loop.plan.num_steps) + 1  # one before the first step
+        return HookCost(f"sample questions {calls} times", calls * profiler.seconds("generation"))
+
+    def suggest_less_memory(self, phase: str) -> str | None:
+        """Suggest shorter answers."""
+        if phase != "generation":
+            return None
+        return (
+            f"max_new_tokens={max(self.max_new_tokens // 2, 1)}  (shorter answers; or use fewer questions)"
+        )
+
 
 def side_by_side(before: Sequence[PromptResult], after: Sequence[PromptResult]) -> list[str]:
-    """Lines that show, for each question, the answer before and the answer after."""
+    """Format each question with its answers before and after training, as lines for the terminal."""
     lines = [""]
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
         lines.append(f"{number:>2}. {console.escape_control_chars(old.question.question)}")
         if old.question.reference is not None:
-            lines.append(f"    wanted  {console.escape_control_chars(old.question.reference)}")
-        lines.append(f"    before  {_mark(old)}{_shorten(old)}")
-        lines.append(f"    after   {_mark(new)}{_shorten(new)}")
+            lines.append(f"    reference  {console.escape_control_chars(old.question.reference)}")
+        lines.append(f"    before     {_score_mark(old)}{_abbreviate(old)}")
+        lines.append(f"    after      {_score_mark(new)}{_abbreviate(new)}")
     (first, scored), (last, _) = sum_scores(before), sum_scores(after)
     if scored:
         lines += ["", f"score before {first:g} of {scored}, after {last:g} of {scored}"]
     return lines
 
 
-def _mark(asked: PromptResult) -> str:
-    return "" if asked.score is None else ("✓ " if asked.score >= 1 else "✗ " if asked.score <= 0 else "~ ")
+def _score_mark(result: PromptResult) -> str:
+    return (
+        "" if result.score is None else ("✓ " if result.score >= 1 else "✗ " if result.score <= 0 else "~ ")
+    )
 
 
-def _shorten(asked: PromptResult, length: int = 110) -> str:
-    text = console.escape_control_chars(" ".join(asked.answer.split()))
+def _abbreviate(result: PromptResult, length: int = 110) -> str:
+    text = console.escape_control_chars(" ".join(result.answer.split()))
     if len(text) > length:
         return text[: length - 1] + "…"
-    return text if asked.stopped else text + " …(did not stop)"
+    return text if result.stopped else text + " …(did not stop)"

@@ -1,43 +1,49 @@
-"""Guards: what goes wrong in a training without ending it by itself is said, or ends it."""
+"""Detection of trainings that cannot succeed: non-finite losses, loss spikes, and no learning."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from xft.compat.mmengine import Hook
 from xft.errors import ConfigError, TrainingError
 from xft.models.param_shapes import full_shape
 from xft.registry import register
-from xft.training.loop import shorten
+from xft.training.hooks.base import Hook
+from xft.training.loop import abbreviate
+from xft.types import Batch
 from xft.utils import console
 
-FEWEST_LOSSES = 8
-"""A median of fewer losses says nothing about the next one."""
-MOST_SPIKES_SAID = 5
-FEWEST_MOVES = 3
-"""Steps after which a weight must have moved. One is too few: with B at zero, the A of LoRA has no
-gradient yet."""
-MOST_ZERO_STEPS = 3
+if TYPE_CHECKING:
+    from xft.training.runner import Runner
+
+MIN_LOSSES = 8
+"""Number of losses below which their median is not compared with the next loss."""
+MAX_SPIKE_WARNINGS = 5
+"""Number of loss spikes after which no further warnings are logged."""
+MIN_OBSERVATIONS = 3
+"""Steps after which a parameter must have changed. Why not one: with B at zero, the A of LoRA has no
+gradient in the first step."""
+MAX_ZERO_GRAD_STEPS = 3
+"""Consecutive steps with zero gradients that end the run."""
 
 
 @register("hooks", "training_health")
 class TrainingHealthHook(Hook):
-    """Says what cannot be meant, names the rows, and stops where nothing can be learnt.
+    """Detect non-finite losses, loss spikes and runs that do not learn; report the rows involved.
 
-    Watched in every step: a loss or a gradient that is not finite, and a loss far above those
-    before it. Watched in the first steps: a learning rate of zero, gradients of zero, and trained
-    weights that do not move.
+    Checked in every step: a non-finite loss or gradient norm, and a loss far above the median.
+    Checked in the first steps: a learning rate of zero, zero gradients, and trainable parameters that
+    do not change.
 
     Args:
-        on_nonfinite: what becomes of a step whose loss or gradient is not finite. ``stop`` ends the
-            run; ``skip`` leaves the weights as they are and goes on.
-        max_skipped_steps: steps in a row that may be left out; one more ends the run.
-        loss_spike_factor: a loss above this multiple of the median is said; ``None`` says none.
-        loss_spike_window: how many losses before it the median is of.
-        num_sanity_steps: how many steps are the first.
+        on_nonfinite: reaction to a non-finite loss or gradient norm. ``stop`` ends the run; ``skip``
+            leaves the parameters unchanged and continues.
+        max_skipped_steps: maximum number of consecutive skipped steps; one more ends the run.
+        loss_spike_factor: multiple of the median loss above which a warning is logged; ``None`` logs none.
+        loss_spike_window: number of preceding losses in the median.
+        num_sanity_steps: number of first steps that are checked for learning.
     """
 
     priority = "HIGH"
@@ -52,14 +58,18 @@ class TrainingHealthHook(Hook):
     ) -> None:
         for name, value, least in (
             ("max_skipped_steps", max_skipped_steps, 0),
-            ("loss_spike_window", loss_spike_window, FEWEST_LOSSES),
-            ("num_sanity_steps", num_sanity_steps, MOST_ZERO_STEPS),
+            ("loss_spike_window", loss_spike_window, MIN_LOSSES),
+            ("num_sanity_steps", num_sanity_steps, MAX_ZERO_GRAD_STEPS),
         ):
             if value < least:
-                raise ConfigError(f"hooks.training_health.{name}: got {value}, expected at least {least}")
+                raise ConfigError(
+                    key=f"hooks.training_health.{name}", got=value, expected=f"at least {least}"
+                )
         if loss_spike_factor is not None and loss_spike_factor <= 1:
             raise ConfigError(
-                f"hooks.training_health.loss_spike_factor: got {loss_spike_factor}, expected more than 1, or None"
+                key="hooks.training_health.loss_spike_factor",
+                got=loss_spike_factor,
+                expected="more than 1, or None",
             )
         self.on_nonfinite = on_nonfinite
         self.max_skipped_steps = max_skipped_steps
@@ -67,186 +77,199 @@ class TrainingHealthHook(Hook):
         self.loss_spike_window = loss_spike_window
         self.num_sanity_steps = num_sanity_steps
 
-    def before_run(self, runner: Any) -> None:
-        """Take up where a resumed run was."""
+    def before_run(self, runner: "Runner") -> None:
+        """Restore the state of a resumed run."""
         fresh: dict[str, Any] = {"skipped": 0, "in_a_row": 0, "spikes": 0, "losses": []}
         self._state: dict[str, Any] = runner.state.setdefault("training_health", fresh)
-        self._zero_rates = self._zero_gradients = 0
-        self._moves: Moves | None = None
+        self._zero_lr_steps = self._zero_grad_steps = 0
+        self._updates: ParameterUpdateMonitor | None = None
 
-    def before_train(self, runner: Any) -> None:
-        """See that something is trained, and remember where it begins.
+    def before_train(self, runner: "Runner") -> None:
+        """Check that there are trainable parameters, and remember their initial values.
 
         Raises:
-            TrainingError: nothing is.
+            TrainingError: there are none.
         """
         model, loop = runner.unwrapped_model, runner.train_loop
-        if not any(each.requires_grad for each in model.parameters()):
-            raise TrainingError("no weight is trained; give the model an adapter, or set adapter=None")
+        if not any(param.requires_grad for param in model.parameters()):
+            raise TrainingError(
+                key="adapter",
+                expected="trainable parameters",
+                fix="give the model an adapter, or set adapter=None for full fine-tuning",
+            )
         if loop.step == 0:
             strategy = loop.strategy
-            # The rate that is recorded, which is that of the first group.
-            self._moves = Moves(
+            # The rate that is recorded is that of the first parameter group.
+            self._updates = ParameterUpdateMonitor(
                 model, strategy.lr_scheduler.base_lrs[0], self.num_sanity_steps, strategy.local_view
             )
 
-    def after_nonfinite(self, runner: Any, reason: str, rows: list[str]) -> None:
-        """Leave a step out, where the config wants that.
+    def after_nonfinite(self, runner: "Runner", reason: str, rows: Sequence[str]) -> None:
+        """Skip the step if the config allows it.
 
         Raises:
-            TrainingError: too many in a row were left out.
+            TrainingError: too many consecutive steps were skipped.
         """
         if self.on_nonfinite == "stop":
             return
         state, step = self._state, runner.train_loop.step + 1
         if state["in_a_row"] >= self.max_skipped_steps:
             raise TrainingError(
-                f"step {step}: {reason} (rows: {shorten(rows)}), after {state['in_a_row']} steps in a row that were "
-                "left out for the like; lower optimizer.lr, or raise hooks.training_health.max_skipped_steps"
+                f"step {step}: {reason} (rows: {abbreviate(rows)}), after {state['in_a_row']} consecutive skipped "
+                "steps; lower optimizer.lr, or raise hooks.training_health.max_skipped_steps",
+                key="hooks.training_health.max_skipped_steps",
+                got=state["in_a_row"] + 1,
             )
         state["in_a_row"] += 1
         state["skipped"] += 1
         console.info(
-            f"warning: step {step} is left out: {reason} (rows: {shorten(rows)}); {state['skipped']} left out so far"
+            f"warning: skipped step {step}: {reason} (rows: {abbreviate(rows)}); "
+            f"{_count_steps(state['skipped'])} skipped so far"
         )
-        runner.train_loop.forgiven = True
+        runner.train_loop.skip_nonfinite = True
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
-        """Judge a step.
+        """Check a step.
 
         Raises:
-            TrainingError: nothing can be learnt.
+            TrainingError: the model cannot learn, since its gradients are zero.
         """
         if outputs.get("skipped"):
             return
         self._state["in_a_row"] = 0
-        self._watch_spikes(runner, outputs["loss"])
+        self._check_spike(runner, outputs["loss"])
         if runner.train_loop.step <= self.num_sanity_steps:
-            self._watch_rate(runner, outputs["lr"])
-            self._watch_gradient(runner, outputs["grad_norm"])
-        if self._moves is not None and self._moves.is_due(outputs["lr"]):
-            self._say_moves()
+            self._check_learning_rate(runner, outputs["lr"])
+            self._check_gradient(runner, outputs["grad_norm"])
+        if self._updates is not None and self._updates.is_due(outputs["lr"]):
+            self._warn_frozen()
 
-    def after_train(self, runner: Any) -> None:
-        """Say at the end what a short run gave no time for."""
-        if self._moves is not None and self._moves.steps >= FEWEST_MOVES:
-            self._say_moves()
+    def after_train(self, runner: "Runner") -> None:
+        """Report at the end of a short run what its steps gave no time for."""
+        if self._updates is not None and self._updates.steps >= MIN_OBSERVATIONS:
+            self._warn_frozen()
         if self._state["skipped"]:
-            console.info(f"warning: {self._state['skipped']} steps of this run were left out")
+            console.info(f"warning: {_count_steps(self._state['skipped'])} of this run skipped")
 
-    def _watch_spikes(self, runner: Any, loss: float) -> None:
-        state, before = self._state, self._state["losses"]
-        if self.loss_spike_factor is not None and len(before) >= FEWEST_LOSSES:
-            usual = median(before)
+    def _check_spike(self, runner: "Runner", loss: float) -> None:
+        state, losses = self._state, self._state["losses"]
+        if self.loss_spike_factor is not None and len(losses) >= MIN_LOSSES:
+            usual = median(losses)
             if usual > 0 and loss > self.loss_spike_factor * usual:
                 state["spikes"] += 1
-                self._say_spike(runner, loss, usual)
-        state["losses"] = [*before, loss][-self.loss_spike_window :]
+                self._warn_spike(runner, loss, usual)
+        state["losses"] = [*losses, loss][-self.loss_spike_window :]
 
-    def _say_spike(self, runner: Any, loss: float, usual: float) -> None:
-        if self._state["spikes"] > MOST_SPIKES_SAID:
+    def _warn_spike(self, runner: "Runner", loss: float, usual: float) -> None:
+        spikes = self._state["spikes"]
+        if spikes > MAX_SPIKE_WARNINGS:
             return
-        last = "; spikes after this one are not said" if self._state["spikes"] == MOST_SPIKES_SAID else ""
+        last = "; further spikes are not reported" if spikes == MAX_SPIKE_WARNINGS else ""
         loop = runner.train_loop
         console.info(
-            f"warning: the loss of step {loop.step} is {loss:.3g}, {loss / usual:.1f} times the usual {usual:.3g} "
-            f"(rows: {shorten(loop.rows())}){last}"
+            f"warning: loss spike at step {loop.step}: {loss:.3g} ({loss / usual:.1f}× the median {usual:.3g}; "
+            f"rows: {abbreviate(loop.sample_origins())}){last}"
         )
 
-    def _watch_rate(self, runner: Any, rate: float) -> None:
+    def _check_learning_rate(self, runner: "Runner", lr: float) -> None:
         loop = runner.train_loop
-        self._zero_rates += rate == 0
+        self._zero_lr_steps += lr == 0
         steps = min(self.num_sanity_steps, loop.plan.num_steps)
-        if loop.step == steps == self._zero_rates:
+        if loop.step == steps == self._zero_lr_steps:
             console.info(
-                f"warning: the learning rate was 0 in the first {steps} steps, which taught nothing; look at "
-                "optimizer.lr and lr_scheduler.warmup_steps"
+                f"warning: learning rate is 0 for the first {steps} steps; check optimizer.lr and the warm-up of "
+                "lr_scheduler"
             )
 
-    def _watch_gradient(self, runner: Any, norm: float) -> None:
-        self._zero_gradients = self._zero_gradients + 1 if norm == 0 else 0
+    def _check_gradient(self, runner: "Runner", norm: float) -> None:
+        self._zero_grad_steps = self._zero_grad_steps + 1 if norm == 0 else 0
         step = runner.train_loop.step
-        if self._zero_gradients == MOST_ZERO_STEPS:
+        if self._zero_grad_steps == MAX_ZERO_GRAD_STEPS:
             raise TrainingError(
-                f"the gradients of {MOST_ZERO_STEPS} steps in a row (the last is step {step}) are all zero: nothing "
-                "can be learnt; the objective does not reach the trained weights, or nothing in the rows is trained"
+                f"the gradients of {MAX_ZERO_GRAD_STEPS} consecutive steps up to step {step} are zero, so the model "
+                "cannot learn; check that the objective reaches the trainable parameters, and that rows have targets",
+                key="grad_norm",
+                got=0.0,
             )
-        if self._zero_gradients == 1:
-            console.info(f"warning: the gradients of step {step} are all zero")
+        if self._zero_grad_steps == 1:
+            console.info(f"warning: all gradients of step {step} are zero")
 
-    def _say_moves(self) -> None:
-        assert self._moves is not None
-        if line := self._moves.verdict():
-            console.info(f"warning: {line}")
-        self._moves = None
+    def _warn_frozen(self) -> None:
+        assert self._updates is not None
+        if diagnosis := self._updates.diagnose():
+            console.info(f"warning: {diagnosis}")
+        self._updates = None
 
 
-class Moves:
-    """Which trained weights have changed since the beginning.
+class ParameterUpdateMonitor:
+    """Find trainable parameters that have not changed since the start.
 
-    Of each tensor, some numbers are remembered, not the whole. Embeddings are left out: a row whose
-    token has not come up yet does not move.
+    A subsample of each tensor is remembered. Embeddings are excluded: a row does not change before
+    its token occurs.
 
     Args:
-        model: that is about to be trained.
-        rate: the highest learning rate. Steps of a warm-up, below half of it, do not count.
-        enough: how many steps count.
-        sample: gives numbers of a weight that this rank has, where it does not have all of them.
+        model: model before its first step.
+        max_lr: highest learning rate. Steps below half of it, as in a warm-up, are not counted.
+        num_steps: number of steps to count.
+        local_view: returns the values of a parameter that this rank holds, if parameters are sharded.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        rate: float,
-        enough: int,
-        sample: Callable[[nn.Parameter], Tensor] = lambda weight: weight,
+        max_lr: float,
+        num_steps: int,
+        local_view: Callable[[nn.Parameter], Tensor] = lambda param: param,
     ) -> None:
         self.steps = 0
         self._model = model
-        self._rate = rate
-        self._enough = enough
-        self._sample = sample
-        self._before = {name: some_of(sample(each)) for name, each in _trained(model)}
+        self._max_lr = max_lr
+        self._num_steps = num_steps
+        self._local_view = local_view
+        self._initial = {name: subsample(local_view(param)) for name, param in _monitored(model)}
 
-    def is_due(self, rate: float) -> bool:
-        """Count a step that was taken at ``rate``; whether there are enough."""
-        self.steps += rate > 0 and rate >= self._rate / 2
-        return self.steps >= self._enough
+    def is_due(self, lr: float) -> bool:
+        """Count a step at learning rate ``lr``, and return whether enough steps are counted."""
+        self.steps += lr > 0 and lr >= self._max_lr / 2
+        return self.steps >= self._num_steps
 
-    def verdict(self) -> str | None:
-        """What is to be said; ``None`` where every tensor has moved."""
-        still = [
-            (name, each.dtype)
-            for name, each in _trained(self._model)
-            if name in self._before and torch.equal(some_of(self._sample(each)), self._before[name])
+    def diagnose(self) -> str | None:
+        """Describe the parameters that have not changed; ``None`` if all have."""
+        unchanged = [
+            (name, param.dtype)
+            for name, param in _monitored(self._model)
+            if name in self._initial
+            and torch.equal(subsample(self._local_view(param)), self._initial[name])
         ]
-        if not still:
+        if not unchanged:
             return None
-        name, dtype = still[0]
-        share = "none" if len(still) == len(self._before) else f"{len(still)}"
-        verb = "has" if share == "none" else "have not"
+        name, dtype = unchanged[0]
         return (
-            f"{share} of the {len(self._before)} trained tensors {verb} moved in {self.steps} steps at or near the "
-            f"full learning rate (such as {name}, {str(dtype).removeprefix('torch.')}): steps that are too small "
-            "for the type of a weight are lost, and a part that no gradient reaches learns nothing; raise optimizer.lr"
+            f"{len(unchanged)} of {len(self._initial)} trainable tensors have not changed in {self.steps} steps at or "
+            f"near the full learning rate (such as {name}, {str(dtype).removeprefix('torch.')}): updates below the "
+            "precision of the dtype are lost, and parameters without a gradient do not learn; raise optimizer.lr"
         )
 
 
-def some_of(weight: Tensor, most: int = 256) -> Tensor:
-    """A copy of up to ``most`` numbers of a tensor, evenly spread."""
-    flat = weight.detach().reshape(-1)
-    return flat[:: max(1, len(flat) // most)][:most].clone()
+def subsample(tensor: Tensor, max_values: int = 256) -> Tensor:
+    """Copy up to ``max_values`` evenly spaced values of a tensor, flattened."""
+    flat = tensor.detach().reshape(-1)
+    return flat[:: max(1, len(flat) // max_values)][:max_values].clone()
 
 
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _monitored(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     embeddings = {
-        id(each)
+        id(param)
         for module in model.modules()
         if isinstance(module, nn.Embedding)
-        for each in module.parameters(recurse=False)
+        for param in module.parameters(recurse=False)
     }
-    for name, each in model.named_parameters():
-        if each.requires_grad and full_shape(each).numel() and id(each) not in embeddings:
-            yield name, each
+    for name, param in model.named_parameters():
+        if param.requires_grad and full_shape(param).numel() and id(param) not in embeddings:
+            yield name, param
+
+
+def _count_steps(count: int) -> str:
+    return f"{count} step{'s' if count != 1 else ''}"

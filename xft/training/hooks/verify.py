@@ -1,12 +1,12 @@
-"""What is saved is what was trained: shown by a process that loads it anew."""
+"""Verification that a saved model, reloaded, gives the outputs of the live model."""
 
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from xft.compat.mmengine import Hook
 from xft.errors import CheckpointError, ConfigError
 from xft.export.verify import (
     Comparison,
@@ -23,22 +23,27 @@ from xft.export.verify import (
 )
 from xft.export.verify.adapter_norms import summarize_norms
 from xft.registry import register
+from xft.training.hooks.base import Hook
+from xft.types import Batch
 from xft.utils import console
+
+if TYPE_CHECKING:
+    from xft.training.runner import Runner
 
 PREFIX = ".verify-"
 
 
 @register("hooks", "verify")
 class VerifyHook(Hook):
-    """Reloads the first checkpoint and the last model, and compares them with the live one.
+    """Reload the first checkpoint and the final model, and compare them with the live model.
 
-    The logits that are expected are taken at the moment of the save. The first checkpoint is
-    looked at beside the training; if it is not what was trained, the run ends.
+    The reference logits are computed when the checkpoint is saved. The first checkpoint is verified
+    while training continues; a difference ends the run.
 
     Args:
-        mode: ``subprocess`` loads in a fresh process, which can have nothing from this one but what is
-            in the folder; ``in_process`` loads in this one, some seconds faster, while training waits.
-        timeout_minutes: how long the fresh process may take.
+        mode: ``subprocess`` loads in a new process, which shares only the saved files with this one;
+            ``in_process`` loads in this process, some seconds faster, while training waits.
+        timeout_minutes: time limit of the subprocess.
     """
 
     priority = "LOWEST"
@@ -47,115 +52,118 @@ class VerifyHook(Hook):
         self, mode: Literal["subprocess", "in_process"] = "subprocess", timeout_minutes: float = 30
     ) -> None:
         if timeout_minutes <= 0:
-            raise ConfigError(f"hooks.verify.timeout_minutes: got {timeout_minutes}, expected more than 0")
+            raise ConfigError(
+                key="hooks.verify.timeout_minutes", got=timeout_minutes, expected="more than 0"
+            )
         self.mode = mode
         self.timeout = 60.0 * timeout_minutes
 
-    def before_run(self, runner: Any) -> None:
-        """Begin with nothing verified yet."""
+    def before_run(self, runner: "Runner") -> None:
+        """Reset the state, and remove copies that a killed run left behind."""
         self._verified = runner.strategy.rank != 0
-        self._taken: tuple[int, ReferenceOutputs] | None = None
+        self._reference: tuple[int, ReferenceOutputs] | None = None
         self._process: VerifySubprocess | None = None
         self._copy: Path | None = None
         self._tolerance = 0.0
         if runner.strategy.rank == 0:
-            for left in runner.run_dir.glob(f"{PREFIX}*"):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
-        runner.cleanup.callback(self._end)
+            for stale in runner.run_dir.glob(f"{PREFIX}*"):
+                shutil.rmtree(stale, ignore_errors=True)
+        runner.cleanup.callback(self._clean_up)
 
-    def before_save(self, runner: Any, step: int) -> None:
-        """Take the logits that the checkpoint of this step must give."""
+    def before_save(self, runner: "Runner", step: int) -> None:
+        """Compute the logits that the checkpoint of this step must reproduce."""
         strategy = runner.strategy
-        wanted_here = not self._verified and self._process is None
-        # Where ranks share weights out, all must help the first one.
-        if strategy.reduce_sum([wanted_here])[0] if strategy.params_are_sharded else wanted_here:
-            expected = expect_live(runner)
-            if wanted_here:
-                self._taken = (step, expected)
+        needed = not self._verified and self._process is None
+        # If parameters are sharded, all ranks must take part in the forward pass of rank 0.
+        if strategy.reduce_sum([needed])[0] if strategy.params_are_sharded else needed:
+            reference = expect_live(runner)
+            if needed:
+                self._reference = (step, reference)
 
-    def after_save(self, runner: Any, folder: Path) -> None:
-        """Begin to look at the first checkpoint.
+    def after_save(self, runner: "Runner", folder: Path) -> None:
+        """Start to verify the first checkpoint.
 
         Raises:
-            CheckpointError: it is not what was trained, where it is looked at in this process.
+            CheckpointError: in mode ``in_process``, the checkpoint differs from the live model.
         """
         if self._verified or self._process is not None:
             return
         step = int(folder.name.rpartition("_")[2])
         if (
-            self._taken is None
+            self._reference is None
             and runner.train_loop.step == step
             and not runner.strategy.params_are_sharded
         ):
-            self._taken = (step, expect_live(runner))
-        if self._taken is None or self._taken[0] != step:
-            return  # the weights of that step are gone: the next checkpoint is looked at
+            self._reference = (step, expect_live(runner))
+        if self._reference is None or self._reference[0] != step:
+            return  # the live weights of that step are gone; verify the next checkpoint
         try:
-            self._begin(runner, folder, self._taken[1])
+            self._start(runner, folder, self._reference[1])
         except VerificationSkipped as error:
-            self._give_up(error)
+            self._skip(error)
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
-        """Hear what the fresh process found, if it is done.
+        """Check the result of the subprocess, if it has finished.
 
         Raises:
-            CheckpointError: the checkpoint is not what was trained.
+            CheckpointError: the checkpoint differs from the live model.
         """
         if self._process is not None and self._process.is_done():
-            self._hear()
+            self._poll()
 
-    def after_run(self, runner: Any) -> None:
-        """Wait for the fresh process.
+    def after_run(self, runner: "Runner") -> None:
+        """Wait for the subprocess, and check its result.
 
         Raises:
-            CheckpointError: the checkpoint is not what was trained.
+            CheckpointError: the checkpoint differs from the live model.
         """
         if self._process is not None:
-            self._hear()
+            self._poll()
 
-    def _begin(self, runner: Any, folder: Path, expected: ReferenceOutputs) -> None:
+    def _start(self, runner: "Runner", folder: Path, reference: ReferenceOutputs) -> None:
         self._name = folder.name
-        device = runner.strategy.device
-        trusts = trusts_remote_code(runner)
+        live_device = runner.strategy.device
+        trusted = trusts_remote_code(runner)
         if self.mode == "in_process":
-            found = inspect_in_process(make_request(folder, expected, device, trusts))
-            self._say(check_result(found, expected, self._name, require_nonzero=False))
+            result = inspect_in_process(make_request(folder, reference, live_device, trusted))
+            self._report(check_result(result, reference, self._name, require_nonzero=False))
             return
-        # Beside a training, which may need more memory in a later step, a second model needs more room.
-        where = verification_device(runner.unwrapped_model, device, headroom=2.0)
-        self._tolerance = logit_tolerance(where, device)
-        self._copy = link(folder, runner.run_dir)
-        self._process = VerifySubprocess(make_request(self._copy, expected, where, trusts))
+        # Why twice the size: a later step of the training may need more memory than the present one.
+        device = verification_device(runner.unwrapped_model, live_device, headroom=2.0)
+        self._tolerance = logit_tolerance(device, live_device)
+        self._copy = link_tree(folder, runner.run_dir)
+        self._process = VerifySubprocess(make_request(self._copy, reference, device, trusted))
 
-    def _hear(self) -> None:
+    def _poll(self) -> None:
         assert self._process is not None
-        assert self._taken is not None
+        assert self._reference is not None
         process, self._process = self._process, None
+        reference = self._reference[1]
         try:
-            found = process.result(self.timeout)
-            self._say(
-                check_result(found, self._taken[1], self._name, self._tolerance, require_nonzero=False)
+            result = process.result(self.timeout)
+            self._report(
+                check_result(result, reference, self._name, self._tolerance, require_nonzero=False)
             )
         except VerificationSkipped as error:
-            self._give_up(error)
+            self._skip(error)
         finally:
-            self._end()
+            self._clean_up()
 
-    def _say(self, comparison: Comparison) -> None:
-        self._verified, self._taken = True, None
-        console.info(f"  {self._name} is what was trained: reloaded, {comparison}")
+    def _report(self, comparison: Comparison) -> None:
+        self._verified, self._reference = True, None
+        console.info(f"  verified {self._name}/: reloaded model matches the live model ({comparison})")
         if comparison.adapter_norms and not any(comparison.adapter_norms.values()):
-            console.info(f"warning: the adapter in {self._name} is zero still: nothing was learnt so far")
+            console.info(f"warning: adapter in {self._name} is still all zeros (no update so far)")
         elif 0 in comparison.adapter_norms.values():
             console.info(f"warning: {summarize_norms(comparison.adapter_norms)}")
 
-    def _give_up(self, error: VerificationSkipped) -> None:
-        self._verified, self._taken = True, None
-        console.info(f"warning: {error}; training goes on, and the end of the run is verified again")
+    def _skip(self, error: VerificationSkipped) -> None:
+        self._verified, self._reference = True, None
+        console.info(f"warning: {error}; training continues, and the final model is verified at the end")
 
-    def _end(self) -> None:
+    def _clean_up(self) -> None:
         if self._process is not None:
             self._process.close()
             self._process = None
@@ -164,28 +172,28 @@ class VerifyHook(Hook):
             self._copy = None
 
 
-def expect_live(runner: Any) -> ReferenceOutputs:
-    """What the model gives as it is now. All ranks must call it where they share weights out."""
+def expect_live(runner: "Runner") -> ReferenceOutputs:
+    """Compute the outputs of the live model. If parameters are sharded, all ranks must call it."""
     strategy = runner.strategy
     return reference_outputs(
         runner.unwrapped_model, runner.tokenizer, runner.template, strategy.summon_full_params
     )
 
 
-def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Comparison:
-    """Compare the last model of a run with the live one, in the way that the hook ``verify`` says.
+def verify_final(runner: "Runner", folder: Path, reference: ReferenceOutputs) -> Comparison:
+    """Compare the final model of a run with the live model, in the mode of the ``verify`` hook.
 
     Without that hook, the saved model is loaded in this process.
 
     Args:
-        runner: of the run.
-        folder: that the model was saved in.
-        expected: of the live model.
+        runner: runner of the finished training.
+        folder: folder with the saved model.
+        reference: outputs of the live model.
 
     Raises:
-        CheckpointError: it is not what was trained, or the adapter has learnt nothing.
+        CheckpointError: the outputs differ, or the adapter is all zeros.
     """
-    hook = next((each for each in runner.hooks if isinstance(each, VerifyHook)), None)
+    hook = next((hook for hook in runner.hooks if isinstance(hook, VerifyHook)), None)
     options: dict[str, Any] = {} if hook is None else {"timeout": hook.timeout}
     try:
         comparison = verify_saved_model(
@@ -196,29 +204,35 @@ def verify_final(runner: Any, folder: Path, expected: ReferenceOutputs) -> Compa
             runner.strategy.device,
             trust_remote_code=trusts_remote_code(runner),
             subprocess=hook is not None and hook.mode == "subprocess",
-            reference=expected,
+            reference=reference,
             **options,
         )
     except VerificationSkipped as error:
-        raise CheckpointError(f"{error}; or set hooks.verify.mode='in_process'") from error
+        raise CheckpointError(
+            f"{error}; or set hooks.verify.mode='in_process'", key="hooks.verify.mode"
+        ) from error
     if comparison.adapter_norms:
         console.info("")
         console.info(summarize_norms(comparison.adapter_norms))
     return comparison
 
 
-def trusts_remote_code(runner: Any) -> bool:
-    """Whether the config lets code run that lies beside the weights."""
+def trusts_remote_code(runner: "Runner") -> bool:
+    """Return whether the config allows Python code next to the weights to run."""
     return bool(runner.cfg.get("model", {}).get("trust_remote_code", False))
 
 
-def link(folder: Path, root: Path) -> Path:
-    """Give the files of a saved model a second name, under which they stay when the checkpoint is
-    removed for newer ones. Where the disk has no links, they are copied.
+def link_tree(folder: Path, root: Path) -> Path:
+    """Hard-link the files of a saved model into a new folder, or copy them if links are unsupported.
+
+    The new folder survives when the checkpoint is removed to make room for newer ones.
 
     Args:
-        folder: the checkpoint.
-        root: where the second folder is made.
+        folder: checkpoint; its training state is left out.
+        root: parent of the new folder.
+
+    Returns:
+        The new folder.
     """
     copy = Path(tempfile.mkdtemp(dir=root, prefix=PREFIX))
     for source in folder.rglob("*"):

@@ -51,7 +51,7 @@ class TrainOptions:
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         deepspeed: a name in ``xft.strategies.deepspeed.config.PRESETS``, or a JSON file.
         sequence_parallel_size: how many ranks compute each batch together; ``None`` is what the config says.
-        dry_run: rehearse the run, say what it will take, and leave nothing behind.
+        dry_run: estimate memory, disk and time of the run, and write nothing.
     """
 
     config: str
@@ -150,7 +150,7 @@ def _train(options: TrainOptions) -> Path:
 def _read_config(options: TrainOptions) -> dict[str, Any]:
     """The config, with what the command line says in its place, every mistake of it found."""
     if options.dry_run and options.resume is not None:
-        raise ConfigError("--dry-run: a run is rehearsed before it begins; leave out --resume")
+        raise ConfigError("--dry-run: cannot be combined with --resume; leave out --resume")
     overrides = parse_overrides(options.overrides)
     if options.seed is not None:
         overrides["seed"] = options.seed

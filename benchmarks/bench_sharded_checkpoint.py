@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from estimate_zero_memory import FULL, LORA, Kind, Memory, memory  # noqa: E402
 

@@ -151,7 +151,7 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
         How many were read, are trained on and are validated on.
     """
     from xft.config.build import build_component
-    from xft.data.sources import Reading, locate, parse
+    from xft.data.sources import RecordReader, parse, resolve_source
     from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
 
@@ -163,7 +163,7 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
         return len(tokenizer(template.render(messages), add_special_tokens=False)["input_ids"])
 
     rows, read = [], 0
-    for origin, raw in Reading(locate(arguments.data), "train", 0, False):
+    for origin, raw in RecordReader(resolve_source(arguments.data), "train", 0, False):
         pair, read = form(parse(origin, raw)), read + 1
         longest = max(length([*pair.prompt, *each]) for each in (pair.chosen, pair.rejected))
         if longest <= arguments.max_length:

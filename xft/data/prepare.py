@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from xft.data.duplicates import near_duplicates
 from xft.data.encoding.row_encoder import EncodedChunk, RowEncoder
-from xft.data.sources import Location, Reading, Record, fingerprint
+from xft.data.sources import DataSource, Record, RecordReader, fingerprint
 from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
 from xft.data.store.token_store import StoreWriter, TokenStore
 from xft.errors import DataError
@@ -36,7 +36,7 @@ class PrepareSpec:
     """One source, and how to read it.
 
     Attributes:
-        location: the source.
+        source: files or hub dataset to read.
         split: split of a hub dataset.
         streaming: stream a hub dataset instead of downloading it first.
         seed: selects the rows of ``path#500``.
@@ -44,7 +44,7 @@ class PrepareSpec:
         cache_dir: folder of the stores.
     """
 
-    location: Location
+    source: DataSource
     split: str
     streaming: bool
     seed: int
@@ -69,9 +69,9 @@ def _key(spec: PrepareSpec, encoder: RowEncoder[Any]) -> str:
     return cache_key(
         [
             # A store keeps the origin of its rows, so paths count as well as content.
-            [str(file) for file in spec.location.files],
-            fingerprint(spec.location, spec.split),
-            (spec.location.rows, spec.seed, spec.streaming),
+            [str(file) for file in spec.source.files],
+            fingerprint(spec.source, spec.split),
+            (spec.source.rows, spec.seed, spec.streaming),
             callable_fingerprint(options.format),
             tokenizer_fingerprint(encoder.tokenizer),
             None if template is None else (template.source, day),
@@ -88,8 +88,8 @@ def _key(spec: PrepareSpec, encoder: RowEncoder[Any]) -> str:
 
 def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     begin = time.perf_counter()
-    states = _file_states(spec.location)
-    reading = Reading(spec.location, spec.split, spec.seed, spec.streaming)
+    states = _file_states(spec.source)
+    reading = RecordReader(spec.source, spec.split, spec.seed, spec.streaming)
     writer = StoreWriter(folder)
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
@@ -130,34 +130,34 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     writer.write_stats(stats | {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]})
     seconds = time.perf_counter() - begin
     if seconds > 5:
-        console.info(
-            f"data      prepared {counts['read']:,} rows of {spec.location.name} in {seconds:.0f} s"
-        )
+        console.info(f"data      prepared {counts['read']:,} rows of {spec.source.name} in {seconds:.0f} s")
 
 
-def _check_complete(spec: PrepareSpec, reading: Reading, read: int, states: list[tuple[int, int]]) -> None:
+def _check_complete(
+    spec: PrepareSpec, reading: RecordReader, read: int, states: list[tuple[int, int]]
+) -> None:
     """Check that the source has rows, that all were encoded, and that no file changed meanwhile."""
-    name = spec.location.name
+    name = spec.source.name
     if not read:
         raise DataError(
             f"{name}: no rows; expected at least 2, one to train on and one to validate on",
             key="data.path",
             got=name,
         )
-    if spec.location.rows is None:
+    if spec.source.rows is None:
         assert read == reading.available, f"{reading.available} rows in the source, {read} prepared"
-    if _file_states(spec.location) != states:
+    if _file_states(spec.source) != states:
         raise DataError(f"{name}: was changed while it was read. Start again", key="data.path", got=name)
 
 
-def _file_states(location: Location) -> list[tuple[int, int]]:
+def _file_states(source: DataSource) -> list[tuple[int, int]]:
     """Return size and modification time of each file."""
-    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in location.files]
+    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
 
 
-def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: Reading) -> Iterator[EncodedChunk]:
+def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader) -> Iterator[EncodedChunk]:
     """Yield the encoded chunks of a source in its order, even if they finish in another."""
-    size = spec.location.size
+    size = spec.source.size
     num_workers = spec.num_workers or _available_cpus()
     chunks = _chunk_records(reading)
     if num_workers < 2 or (size is not None and size < _SMALL):
@@ -167,7 +167,7 @@ def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: Reading) -> It
         total=size,
         unit="B",
         unit_scale=True,
-        desc=f"preparing {spec.location.name}",
+        desc=f"preparing {spec.source.name}",
         disable=None,
         leave=False,
     ) as bar:

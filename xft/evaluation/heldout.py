@@ -7,7 +7,7 @@ from typing import Any
 
 from xft.data.encoding.encoders import ConversationEncoder
 from xft.data.encoding.row_encoder import EncodingOptions
-from xft.data.sources import Reading, locate, parse
+from xft.data.sources import RecordReader, parse, resolve_source
 from xft.errors import DataError
 from xft.evaluation.text_metrics import compare_texts
 from xft.models import TextGenerator
@@ -55,7 +55,7 @@ def answer_rows(
     """
     options = EncodingOptions(format, max_length=10**9)
     encoder = ConversationEncoder(options, generator.tokenizer, generator.template)
-    records = islice(iter(Reading(locate(path))), limit)
+    records = islice(iter(RecordReader(resolve_source(path))), limit)
     while chunk := list(islice(records, BATCH_SIZE)):
         conversations: list[Sequence[Message]] = []
         for origin, raw in chunk:

@@ -14,7 +14,7 @@ from xft.data import Collator
 from xft.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, UnpairedEncoder
 from xft.data.encoding.row_encoder import EncodingOptions, RowEncoder, TooLong
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
-from xft.data.sources import Location, Origin, Reading, locate, parse
+from xft.data.sources import DataSource, RecordReader, RowLocation, parse, resolve_source
 from xft.errors import ConfigError, DataError, ModelError
 from xft.models import LoadedModel, load_saved_model
 from xft.models.scoring import eval_mode, reward_scores
@@ -41,7 +41,7 @@ class ScoredRow:
         scores: one score; two for a preference pair, chosen first.
     """
 
-    origin: Origin
+    origin: RowLocation
     scores: tuple[float, ...]
 
     @property
@@ -51,7 +51,7 @@ class ScoredRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON record of the row."""
-        place = {"file": self.origin.file, self.origin.place: self.origin.line}
+        place = {"file": self.origin.file, self.origin.number_key: self.origin.line}
         if self.margin is None:
             return place | {"score": self.scores[0]}
         return place | {"chosen": self.scores[0], "rejected": self.scores[1], "margin": self.margin}
@@ -97,20 +97,20 @@ class RewardScorer:
         }
         self._conversation_encoder: RowEncoder[Any] = ConversationEncoder(*shared)
 
-    def rate(self, location: Location) -> Iterator[ScoredRow]:
+    def rate(self, location: DataSource) -> Iterator[ScoredRow]:
         """Score all rows of a location, in order.
 
         Raises:
             DataError: A row cannot be read, or has no answer to score.
         """
-        records = iter(Reading(location))
+        records = iter(RecordReader(location))
         while chunk := list(islice(records, CHUNK_ROWS)):
             rows = [(origin, self._encode(origin, parse(origin, raw))) for origin, raw in chunk]
             scores = iter(self._score([sample for _, samples in rows for sample in samples]))
             for origin, samples in rows:
                 yield ScoredRow(origin, tuple(islice(scores, len(samples))))
 
-    def _encode(self, origin: Origin, row: Row) -> list[Sample]:
+    def _encode(self, origin: RowLocation, row: Row) -> list[Sample]:
         try:
             value = self.format(row)
             encoder = self._encoders.get(type(value), self._conversation_encoder)
@@ -167,7 +167,7 @@ def score_rows(
         ModelError: ``path`` is not a reward model.
         DataError: A row does not fit the format.
     """
-    location = locate(rows)
+    location = resolve_source(rows)
     row_format = None if format is None else build_component("format", format)
     if out is not None and Path(out).exists():
         raise ConfigError(f"--out: {out} exists; choose another file", key="--out", got=out)

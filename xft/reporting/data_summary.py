@@ -15,7 +15,7 @@ from xft.data import PreparedData, SampleView
 from xft.data.batching.packing import packing_stats
 from xft.data.duplicates import THRESHOLD
 from xft.data.encoding.row_encoder import OVERLONG_REASON, QUARANTINE_REASONS
-from xft.data.sources import Origin
+from xft.data.sources import RowLocation
 from xft.reporting.histogram import Bar, bars_of_edges, draw_bars, histogram
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import make_plan
@@ -240,8 +240,8 @@ def _quarantined(row: Mapping[str, Any]) -> QuarantinedRow:
 def locate_quarantined(row: Mapping[str, Any]) -> str:
     """Return file and line, or file and row number, of a quarantined row."""
     if "line" in row:
-        return str(Origin(row["file"], row["line"]))
-    return str(Origin(row["file"], row["number"], "row"))
+        return str(RowLocation(row["file"], row["line"]))
+    return str(RowLocation(row["file"], row["number"], "row"))
 
 
 def _read_quarantine(files: Iterable[Path]) -> Iterator[QuarantinedRow]:

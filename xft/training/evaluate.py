@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from xft.config import build, build_component, check, load_config
-from xft.data.sources import locate
+from xft.data.sources import resolve_source
 from xft.errors import ConfigError
 from xft.evaluation import generate_answers, read_eval_prompts
 from xft.evaluation.heldout import GeneratedAnswer, answer_rows, metrics_of
@@ -68,7 +68,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
     if options.data is not None:
         check_installed()
-        locate(options.data)  # what is not there is said before anything takes time
+        resolve_source(options.data)  # what is not there is said before anything takes time
     if options.tasks:
         _check_harness()
     config = load_config(folder / "config.py", safe_config=not options.trust_config)

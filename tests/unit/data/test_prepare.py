@@ -418,11 +418,11 @@ def test_validation_file_shares_no_group_and_no_words(tmp_path: Path, chatml: Bo
 def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path, chatml: BoundTemplate) -> None:
     from pyarrow import Table, parquet
 
-    from xft.data.sources import Reading, locate
+    from xft.data.sources import RecordReader, resolve_source
 
     rows = [{"calls": [{"arguments": {"city": "Oslo"}}]}, {"calls": [{"arguments": {"zone": 1}}]}]
     parquet.write_table(Table.from_pylist(rows), tmp_path / "rows.parquet")
-    assert [row for _, row in Reading(locate(str(tmp_path / "rows.parquet")))] == rows
+    assert [row for _, row in RecordReader(resolve_source(str(tmp_path / "rows.parquet")))] == rows
 
 
 @pytest.mark.parametrize("seed", [-1, 2**70])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from xft.data.sources import Origin, Reading, locate, parse
+from xft.data.sources import RecordReader, RowLocation, parse, resolve_source
 from xft.types import Row
 
 ROWS: list[Row] = [
@@ -36,11 +36,11 @@ def write_csv(folder: Path, rows: list[Row], name: str = "rows.csv", **options: 
 
 
 def read(path: str) -> list[Row]:
-    return [parse(origin, raw) for origin, raw in Reading(locate(path))]
+    return [parse(location, raw) for location, raw in RecordReader(resolve_source(path))]
 
 
 def places(path: str) -> list[int]:
-    return [origin.line for origin, _ in Reading(locate(path))]
+    return [location.line for location, _ in RecordReader(resolve_source(path))]
 
 
 # What is read
@@ -83,7 +83,10 @@ def test_parquet_gives_what_was_written(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     parquet.write_table(pa.Table.from_pylist(rows), file)
     assert read(str(file)) == rows
-    assert [str(origin) for origin, _ in Reading(locate(str(file)))] == [f"{file}, row 1", f"{file}, row 2"]
+    assert [str(location) for location, _ in RecordReader(resolve_source(str(file)))] == [
+        f"{file}, row 1",
+        f"{file}, row 2",
+    ]
 
 
 def test_txt_with_blank_lines_is_cut_at_them(tmp_path: Path) -> None:
@@ -153,8 +156,8 @@ def test_real_files_give_every_row(shared: Path, name: str, count: int) -> None:
 
 
 def test_origin_of_a_line_is_clickable_and_of_a_row_is_said_in_words() -> None:
-    assert str(Origin("a.jsonl", 7)) == "a.jsonl:7"
-    assert str(Origin("a.json", 7, "row")) == "a.json, row 7"
+    assert str(RowLocation("a.jsonl", 7)) == "a.jsonl:7"
+    assert str(RowLocation("a.json", 7, "row")) == "a.json, row 7"
 
 
 def test_csv_row_of_several_lines_has_the_number_of_its_first(tmp_path: Path) -> None:

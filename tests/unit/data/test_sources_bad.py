@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from xft.data.sources import Location, Reading, fingerprint, locate, parse
+from xft.data.sources import DataSource, RecordReader, fingerprint, parse, resolve_source
 from xft.errors import DataError
 from xft.types import Row
 
@@ -22,9 +22,9 @@ def write(folder: Path, name: str, content: str | bytes) -> str:
 def outcomes(path: str) -> list[Row | str]:
     """Rows, and the messages of those that are none."""
     found: list[Row | str] = []
-    for origin, raw in Reading(locate(path)):
+    for location, raw in RecordReader(resolve_source(path)):
         try:
-            found.append(parse(origin, raw))
+            found.append(parse(location, raw))
         except DataError as error:
             found.append(str(error))
     return found
@@ -32,11 +32,11 @@ def outcomes(path: str) -> list[Row | str]:
 
 def stops(path: str) -> tuple[int, str]:
     """How many records come before reading cannot go on, and the message."""
-    reading = Reading(locate(path))
+    reader = RecordReader(resolve_source(path))
     with pytest.raises(DataError) as caught:
-        list(reading)
+        list(reader)
     assert "\n" not in str(caught.value)
-    return reading.available, str(caught.value)
+    return reader.available, str(caught.value)
 
 
 # CSV
@@ -102,9 +102,9 @@ def test_empty_file_has_no_records(tmp_path: Path, name: str, text: str) -> None
     path = write(tmp_path, name, gzip.compress(text.encode()) if name.endswith("gz") else text)
     if name.endswith("zst"):
         path = write(tmp_path, name, pa.compress(text.encode(), "zstd", asbytes=True))
-    reading = Reading(locate(path))
-    assert list(reading) == []
-    assert reading.available == 0
+    reader = RecordReader(resolve_source(path))
+    assert list(reader) == []
+    assert reader.available == 0
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
@@ -157,11 +157,11 @@ def test_column_of_a_table_that_stands_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_file_that_is_gone_since_it_was_located_is_refused(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, f"a.{kind}", "")
-    location = locate(path)
+    source = resolve_source(path)
     Path(path).unlink()
     with pytest.raises(DataError, match=r"cannot be read \(.*No such file or directory"):
-        list(Reading(location))
-    for ask in (lambda: location.size, lambda: fingerprint(location, "train")):
+        list(RecordReader(source))
+    for ask in (lambda: source.size, lambda: fingerprint(source, "train")):
         with pytest.raises(DataError, match=r"cannot be read \(No such file or directory\)"):
             ask()
 
@@ -171,7 +171,7 @@ def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"a": 1}')
     Path(path).chmod(0)
     with pytest.raises(DataError, match=r"a\.jsonl: cannot be read \(Permission denied\)"):
-        list(Reading(Location(path, (Path(path),))))
+        list(RecordReader(DataSource(path, (Path(path),))))
 
 
 # Quotes that swallow a file: memory does not follow them without end

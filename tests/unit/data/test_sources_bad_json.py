@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xft.data.sources import Origin, Reading, locate, parse
+from xft.data.sources import RecordReader, RowLocation, parse, resolve_source
 from xft.errors import DataError
 from xft.types import Row
 
@@ -19,9 +19,9 @@ def write(folder: Path, name: str, content: str | bytes) -> str:
 def outcomes(path: str) -> list[Row | str]:
     """Rows, and the messages of those that are none."""
     found: list[Row | str] = []
-    for origin, raw in Reading(locate(path)):
+    for location, raw in RecordReader(resolve_source(path)):
         try:
-            found.append(parse(origin, raw))
+            found.append(parse(location, raw))
         except DataError as error:
             found.append(str(error))
     return found
@@ -29,11 +29,11 @@ def outcomes(path: str) -> list[Row | str]:
 
 def stops(path: str) -> tuple[int, str]:
     """How many records come before reading cannot go on, and the message."""
-    reading = Reading(locate(path))
+    reader = RecordReader(resolve_source(path))
     with pytest.raises(DataError) as caught:
-        list(reading)
+        list(reader)
     assert "\n" not in str(caught.value)
-    return reading.available, str(caught.value)
+    return reader.available, str(caught.value)
 
 
 def only_error(path: str) -> str:
@@ -44,7 +44,7 @@ def only_error(path: str) -> str:
 
 def parsed(line: bytes) -> str:
     with pytest.raises(DataError) as caught:
-        parse(Origin("a.jsonl", 7), line)
+        parse(RowLocation("a.jsonl", 7), line)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
     return str(caught.value)
@@ -99,15 +99,15 @@ def test_line_that_is_not_taken_says_why(line: bytes, said: str) -> None:
 
 def test_nesting_up_to_the_limit_is_taken() -> None:
     line = b'{"a": %s1%s, "b": "%s"}' % (b"[" * 99, b"]" * 99, b"[{" * 500)
-    assert parse(Origin("a", 1), line) == json.loads(line)
+    assert parse(RowLocation("a", 1), line) == json.loads(line)
 
 
 def test_row_passes_and_an_error_is_raised_as_it_is() -> None:
     row: Row = {"a": float("nan")}
-    assert parse(Origin("a", 1), row) is row
+    assert parse(RowLocation("a", 1), row) is row
     error = DataError("a:1: wrong")
     with pytest.raises(DataError) as caught:
-        parse(Origin("a", 1), error)
+        parse(RowLocation("a", 1), error)
     assert caught.value is error
 
 

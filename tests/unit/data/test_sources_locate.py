@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xft.data.sources import Location, Reading, fingerprint, locate, parse
+from xft.data.sources import DataSource, RecordReader, fingerprint, parse, resolve_source
 from xft.errors import ConfigError, DataError
 
 
@@ -26,16 +26,16 @@ def numbered(file: Path, count: int, begin: int = 0) -> Path:
 
 
 def numbers(path: str, seed: int = 0) -> list[int]:
-    return [parse(origin, raw)["n"] for origin, raw in Reading(locate(path), seed=seed)]
+    return [parse(location, raw)["n"] for location, raw in RecordReader(resolve_source(path), seed=seed)]
 
 
 def names(folder: Path, path: str) -> list[str]:
-    return [each.relative_to(folder).as_posix() for each in locate(path).files]
+    return [each.relative_to(folder).as_posix() for each in resolve_source(path).files]
 
 
 def not_located(path: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        locate(path)
+        resolve_source(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -45,9 +45,9 @@ def not_located(path: str) -> str:
 
 def test_file_is_one_file(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl")
-    location = locate(str(file))
-    assert location == Location(str(file), (file,), None, None)
-    assert location.size == 9
+    source = resolve_source(str(file))
+    assert source == DataSource(str(file), (file,), None, None)
+    assert source.size == 9
 
 
 def test_folder_gives_its_data_files_sorted_and_from_below(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_data_set_with_splits_wants_one_of_them(tmp_path: Path) -> None:
     assert f"name the folder of one, such as {tmp_path / 'saved' / 'train'}" in not_located(
         str(tmp_path / "saved")
     )
-    assert len(locate(str(tmp_path / "saved" / "train")).files) == 1
+    assert len(resolve_source(str(tmp_path / "saved" / "train")).files) == 1
 
 
 def test_glob_gives_its_matches_sorted(tmp_path: Path) -> None:
@@ -109,17 +109,17 @@ def test_glob_gives_its_matches_sorted(tmp_path: Path) -> None:
 def test_file_may_have_the_marks_of_globs_and_numbers_in_its_name(tmp_path: Path) -> None:
     for name in ("a[1].jsonl", "b#7.jsonl", "c.jsonl#5.jsonl", "data#1/d.jsonl"):
         file = write(tmp_path / name)
-        assert locate(str(file)) == Location(str(file), (file,), None, None)
-    assert locate(f"{tmp_path}/b#7.jsonl#3").rows == 3
-    assert locate(f"{tmp_path}/data#1").rows is None
+        assert resolve_source(str(file)) == DataSource(str(file), (file,), None, None)
+    assert resolve_source(f"{tmp_path}/b#7.jsonl#3").rows == 3
+    assert resolve_source(f"{tmp_path}/data#1").rows is None
 
 
 def test_home_is_expanded_and_assets_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "a.jsonl")
-    assert locate("~/a.jsonl").files == (tmp_path / "a.jsonl",)
-    assert locate("xft://facts.jsonl").files[0].name == "facts.jsonl"
-    assert len(list(Reading(locate("xft://facts.jsonl#3")))) == 3
+    assert resolve_source("~/a.jsonl").files == (tmp_path / "a.jsonl",)
+    assert resolve_source("xft://facts.jsonl").files[0].name == "facts.jsonl"
+    assert len(list(RecordReader(resolve_source("xft://facts.jsonl#3")))) == 3
 
 
 # What is not found
@@ -177,8 +177,8 @@ def test_number_of_rows_is_drawn_in_the_order_of_the_file(tmp_path: Path) -> Non
     assert chosen == sorted(chosen)
     assert chosen == numbers(f"{path}#100")
     assert chosen != numbers(f"{path}#100", seed=1)
-    reading = Reading(locate(f"{path}#100"))
-    assert (len(list(reading)), reading.available) == (100, 1000)
+    reader = RecordReader(resolve_source(f"{path}#100"))
+    assert (len(list(reader)), reader.available) == (100, 1000)
 
 
 def test_every_row_is_drawn_equally_often(tmp_path: Path) -> None:
@@ -217,9 +217,9 @@ def test_name_of_the_hub_is_left_to_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert locate(name) == Location(name, (), name, None)
-    assert locate(f"{name}#500") == Location(f"{name}#500", (), name, 500)
-    assert locate(name).size is None
+    assert resolve_source(name) == DataSource(name, (), name, None)
+    assert resolve_source(f"{name}#500") == DataSource(f"{name}#500", (), name, 500)
+    assert resolve_source(name).size is None
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -232,9 +232,9 @@ def test_rows_of_the_hub_come_from_datasets(monkeypatch: pytest.MonkeyPatch, str
         return datasets.Dataset.from_list([{"n": 1}, {"n": 2}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    records = list(Reading(locate("owner/name:one"), "test", streaming=streaming))
+    records = list(RecordReader(resolve_source("owner/name:one"), "test", streaming=streaming))
     assert asked == [(("owner/name", "one"), {"split": "test", "streaming": streaming})]
-    assert [(str(origin), raw) for origin, raw in records] == [
+    assert [(str(location), raw) for location, raw in records] == [
         ("owner/name:one, row 1", {"n": 1}),
         ("owner/name:one, row 2", {"n": 2}),
     ]
@@ -253,14 +253,14 @@ def test_hub_that_fails_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setattr(datasets, "load_dataset_builder", load)
     with pytest.raises(DataError, match=r"owner/name: is no file.*ConnectionError: 'no network at all'"):
-        list(Reading(locate("owner/name")))
+        list(RecordReader(resolve_source("owner/name")))
     with pytest.raises(DataError, match=r"owner/name: is no file"):
-        fingerprint(locate("owner/name"), "train")
+        fingerprint(resolve_source("owner/name"), "train")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows())
     with pytest.raises(
         DataError, match=r"owner/name, row 1: nothing can be read behind it \(ConnectionError"
     ):
-        list(Reading(locate("owner/name"), streaming=True))
+        list(RecordReader(resolve_source("owner/name"), streaming=True))
 
 
 # Fingerprints
@@ -270,15 +270,15 @@ def test_fingerprint_depends_on_names_and_contents_and_rows_alone(tmp_path: Path
     folder = tmp_path / "one"
     write(folder / "a.jsonl")
     write(folder / "b" / "c.jsonl", json.dumps({"a": 2}))
-    first = fingerprint(locate(str(folder)), "train")
+    first = fingerprint(resolve_source(str(folder)), "train")
     shutil.copytree(folder, tmp_path / "two")
-    assert fingerprint(locate(str(tmp_path / "two")), "train") == first
-    assert fingerprint(locate(str(folder)), "test") == first, "files have no splits"
-    assert fingerprint(locate(f"{folder}#5"), "train") != first
+    assert fingerprint(resolve_source(str(tmp_path / "two")), "train") == first
+    assert fingerprint(resolve_source(str(folder)), "test") == first, "files have no splits"
+    assert fingerprint(resolve_source(f"{folder}#5"), "train") != first
     (tmp_path / "two" / "a.jsonl").rename(tmp_path / "two" / "z.jsonl")
-    renamed = fingerprint(locate(str(tmp_path / "two")), "train")
+    renamed = fingerprint(resolve_source(str(tmp_path / "two")), "train")
     write(folder / "a.jsonl", '{"a": 7}\n')
-    changed = fingerprint(locate(str(folder)), "train")
+    changed = fingerprint(resolve_source(str(folder)), "train")
     assert len({first, renamed, changed}) == 3
     assert re.fullmatch("[0-9a-f]{64}", first)
 
@@ -292,8 +292,8 @@ def test_fingerprint_of_the_hub_follows_commit_and_split(monkeypatch: pytest.Mon
         config = SimpleNamespace(name="default")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: Builder)
-    location = locate("owner/name")
-    seen = {fingerprint(location, "train"), fingerprint(location, "test")}
+    source = resolve_source("owner/name")
+    seen = {fingerprint(source, "train"), fingerprint(source, "test")}
     Builder.hash = "f00d"
-    seen |= {fingerprint(location, "train"), fingerprint(locate("owner/other"), "train")}
+    seen |= {fingerprint(source, "train"), fingerprint(resolve_source("owner/other"), "train")}
     assert len(seen) == 4

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from xft.data.sources import Origin, Raw, Reading, locate, parse
+from xft.data.sources import Raw, RecordReader, RowLocation, parse, resolve_source
 from xft.errors import DataError
 from xft.types import Row
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(file: Path) -> list[Row]:
-    return [parse(origin, raw) for origin, raw in Reading(locate(str(file)))]
+    return [parse(location, raw) for location, raw in RecordReader(resolve_source(str(file)))]
 
 
 @CALM
@@ -68,10 +68,12 @@ def test_any_json_lines(
     text = end.join(json.dumps(each, ensure_ascii=escape) for each in rows) + (end if last else "")
     file = folder / ("a.jsonl.gz" if packed else "a.jsonl")
     file.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-    records = list(Reading(locate(str(file))))
+    records = list(RecordReader(resolve_source(str(file))))
     assert [parse(*each) for each in records] == rows
     lines = text.split("\n")
-    assert [json.loads(lines[origin.line - 1]) for origin, _ in records] == rows, "each line has its number"
+    assert [json.loads(lines[location.line - 1]) for location, _ in records] == rows, (
+        "each line has its number"
+    )
 
 
 @CALM
@@ -131,10 +133,10 @@ SHREDS = st.lists(
 ).map(b"".join)
 
 
-def outcome(origin: Origin, raw: Raw) -> Row | str:
+def outcome(location: RowLocation, raw: Raw) -> Row | str:
     """The row, or the message why there is none."""
     try:
-        return parse(origin, raw)
+        return parse(location, raw)
     except DataError as error:
         return str(error)
 
@@ -143,15 +145,15 @@ def outcome(origin: Origin, raw: Raw) -> Row | str:
 @given(content=SHREDS)
 def test_any_bytes_of_json_lines_are_rows_or_errors(folder: Path, content: bytes) -> None:
     (folder / "b.jsonl").write_bytes(content)
-    reading = Reading(locate(str(folder / "b.jsonl")))
-    records = list(reading)
+    reader = RecordReader(resolve_source(str(folder / "b.jsonl")))
+    records = list(reader)
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     numbers = [number for number, line in enumerate(lines, 1) if line.strip()]
-    assert [origin.line for origin, _ in records] == numbers
-    assert (reading.available, reading.bytes_read) == (len(numbers), len(content))
-    for origin, raw in records:
-        found = outcome(origin, raw)
-        assert isinstance(found, dict) or (found.startswith(f"{origin}: ") and "\n" not in found)
+    assert [location.line for location, _ in records] == numbers
+    assert (reader.available, reader.bytes_read) == (len(numbers), len(content))
+    for location, raw in records:
+        found = outcome(location, raw)
+        assert isinstance(found, dict) or (found.startswith(f"{location}: ") and "\n" not in found)
 
 
 @settings(CALM, max_examples=200)
@@ -163,19 +165,19 @@ def test_any_bytes_of_another_kind_are_rows_or_errors(folder: Path, name: str, c
     if name == "b.json":
         content = b'[{"a": 1},' + content + b"]"
     (folder / name).write_bytes(content)
-    reading = Reading(locate(str(folder / name)))
+    reader = RecordReader(resolve_source(str(folder / name)))
     records, stopped = [], ""
     try:
-        for record in reading:
+        for record in reader:
             records.append(record)
     except DataError as error:
         stopped = str(error)
-    assert reading.available == len(records)
-    assert stopped.startswith(str(folder / name)) if stopped else reading.bytes_read == len(content)
+    assert reader.available == len(records)
+    assert stopped.startswith(str(folder / name)) if stopped else reader.bytes_read == len(content)
     assert "\n" not in stopped
-    for origin, raw in records:
-        found = outcome(origin, raw)
-        assert isinstance(found, dict) or found.startswith(f"{origin}: ")
+    for location, raw in records:
+        found = outcome(location, raw)
+        assert isinstance(found, dict) or found.startswith(f"{location}: ")
 
 
 @CALM
@@ -188,14 +190,14 @@ def test_json_list_reads_the_same_as_the_json_module_or_breaks_where_it_does(
     place = data.draw(st.integers(1, len(text) - 1))
     text = text[:place] + text[place + 1 :]
     (folder / "c.json").write_text(text, encoding="utf-8")
-    reading = Reading(locate(str(folder / "c.json")))
+    reader = RecordReader(resolve_source(str(folder / "c.json")))
     expected, place = loads(text)
     if place:
         with pytest.raises(DataError) as caught:
-            list(reading)
+            list(reader)
         assert str(caught.value).startswith(f"{folder / 'c.json'}:{place} (")
         return
-    records = list(reading)
+    records = list(reader)
     assert len(records) == len(expected)
     assert all(
         raw == each for (_, raw), each in zip(records, expected, strict=True) if isinstance(raw, dict)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from xft.data.sources import Reading, locate, parse
+from xft.data.sources import RecordReader, parse, resolve_source
 
 MIB = 1 << 20
 
@@ -43,10 +43,10 @@ def pieces(kind: str, size: int) -> Iterator[bytes]:
 
 def peak_of_reading(path: str) -> tuple[int, int]:
     """Rows, and the most memory in bytes that Python held while it read them."""
-    list(Reading(locate(path)))  # what is imported on the way is not counted
+    list(RecordReader(resolve_source(path)))  # what is imported on the way is not counted
     tracemalloc.start()
     try:
-        count = sum(1 for origin, raw in Reading(locate(path)) if parse(origin, raw))
+        count = sum(1 for location, raw in RecordReader(resolve_source(path)) if parse(location, raw))
         return count, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -76,7 +76,7 @@ def test_memory_is_flat_for_tables_too(tmp_path: Path, kind: str) -> None:
     assert peak < 8 * MIB
     held = [
         pa.total_allocated_bytes()
-        for number, _ in enumerate(Reading(locate(str(file))))
+        for number, _ in enumerate(RecordReader(resolve_source(str(file))))
         if number % 999 == 0
     ]
     assert max(held) - held[0] < 8 * MIB
@@ -101,26 +101,26 @@ def test_bytes_read_grow_up_to_the_size(tmp_path: Path, name: str) -> None:
     raw = data.encode()
     (tmp_path / name).write_bytes(packed(raw, Path(name).suffix))
     (tmp_path / "b.jsonl").write_text('{"a": 1}\n')
-    location = locate(str(tmp_path))
-    assert location.size == sum(each.stat().st_size for each in tmp_path.iterdir())
-    reading = Reading(location)
-    assert (reading.available, reading.bytes_read) == (0, 0)
+    source = resolve_source(str(tmp_path))
+    assert source.size == sum(each.stat().st_size for each in tmp_path.iterdir())
+    reader = RecordReader(source)
+    assert (reader.available, reader.bytes_read) == (0, 0)
     seen = []
-    for count, _ in enumerate(reading, 1):
-        assert reading.available == count
+    for count, _ in enumerate(reader, 1):
+        assert reader.available == count
         if count % 1000 == 0:
-            seen.append(reading.bytes_read)
+            seen.append(reader.bytes_read)
     assert seen == sorted(seen)
     assert len(set(seen)) > 3, "it moves while reading"
-    assert reading.bytes_read == location.size
+    assert reader.bytes_read == source.size
 
 
 def test_bytes_read_of_parquet_follow_its_rows(tmp_path: Path) -> None:
     table = pa.table({"text": [f"row {n}" for n in range(1000)]})
     parquet.write_table(table, tmp_path / "a.parquet")
-    reading = Reading(locate(str(tmp_path / "a.parquet")))
+    reader = RecordReader(resolve_source(str(tmp_path / "a.parquet")))
     size = (tmp_path / "a.parquet").stat().st_size
-    shares = [reading.bytes_read / size for _ in reading]
+    shares = [reader.bytes_read / size for _ in reader]
     assert shares[0] == pytest.approx(0.256, abs=0.01), "the first batch has 256 of 1,000 rows"
     assert shares[-1] == pytest.approx(1, abs=0.01)
-    assert reading.bytes_read == size
+    assert reader.bytes_read == size

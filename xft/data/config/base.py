@@ -12,7 +12,7 @@ from xft.data.encoding.row_encoder import OVERLONG_REASON, EncodingOptions, OnOv
 from xft.data.formats import alpaca
 from xft.data.prepare import PrepareSpec, prepare
 from xft.data.report import DataReport
-from xft.data.sources import locate
+from xft.data.sources import resolve_source
 from xft.data.splits import first_occurrences, split
 from xft.data.store.cache import default_root
 from xft.data.store.token_store import I64, SampleView, TokenStore
@@ -114,7 +114,7 @@ class DatasetConfig:
             ConfigError: a source does not exist.
         """
         for path in [*self.paths, *([self.val_split] if isinstance(self.val_split, str) else [])]:
-            locate(path)
+            resolve_source(path)
 
     def encoding_options(self) -> EncodingOptions:
         """Options of the row encoder."""
@@ -162,7 +162,7 @@ class DatasetConfig:
         stores: list[TokenStore] = []
         for path in paths:
             spec = PrepareSpec(
-                locate(path), self.split, self.streaming, self.split_seed, self.num_workers, root
+                resolve_source(path), self.split, self.streaming, self.split_seed, self.num_workers, root
             )
             stores.append(prepare(spec, encoder))
             report.add_source(stores[-1])

@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from xft.data.sources import Origin, Record, parse
+from xft.data.sources import Record, RowLocation, parse
 from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, to_tokens
 from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError, XftError
 from xft.templates import BoundTemplate
@@ -148,7 +148,7 @@ class RowEncoder(ABC, Generic[Value]):
             DataError: a row does not fit, and ``on_invalid`` is ``error``.
         """
         builder = _ChunkBuilder(self, len(records))
-        rows: list[tuple[Origin, Row]] = []
+        rows: list[tuple[RowLocation, Row]] = []
         values: list[Value] = []
         for origin, raw in records:
             try:
@@ -243,7 +243,7 @@ class _ChunkBuilder:
         self.too_long: list[int] = []
         self.truncated = self.with_specials = self.with_unknown = self.contradicted = 0
 
-    def reject(self, origin: Origin, raw: Any, error: DataError, located: bool = False) -> None:
+    def reject(self, origin: RowLocation, raw: Any, error: DataError, located: bool = False) -> None:
         """Quarantine a row that does not fit, or raise its error, as the config says."""
         if self.options.on_invalid == "error":
             where = "" if located else f"{origin}: "
@@ -259,13 +259,15 @@ class _ChunkBuilder:
         self.quarantined.append(
             {
                 "file": origin.file,
-                origin.place: origin.line,
+                origin.number_key: origin.line,
                 "reason": str(error),
                 "row": None if isinstance(kept, DataError) else kept,
             }
         )
 
-    def add(self, origin: Origin, row: Row, value: Any, result: EncodedRow | DataError | TooLong) -> None:
+    def add(
+        self, origin: RowLocation, row: Row, value: Any, result: EncodedRow | DataError | TooLong
+    ) -> None:
         """Add an encoded row, or count why it is dropped."""
         if isinstance(result, DataError):
             raise result
@@ -284,7 +286,7 @@ class _ChunkBuilder:
         content = digest(*[text.encode("utf-8", "surrogatepass") for text in texts])
         group = self.encoder.group(row, content)
         pieces = [to_tokens(sample).tobytes() for sample in result.samples]
-        file = self.files.setdefault((origin.file, origin.unit), len(self.files))
+        file = self.files.setdefault((origin.file, origin.unit_name), len(self.files))
         self.rows.append((file, origin.line, len(pieces), result.length, content, group, digest(*pieces)))
         for sample in result.samples:
             label = -1 if sample.desirable is None else int(sample.desirable)

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from xft.data.formats.getters import list_of, misfit, text_of
-from xft.data.formats.messages import answer
-from xft.data.formats.single_turn import asked, joined
+from xft.data.formats.getters import get_list, get_text, type_error
+from xft.data.formats.messages import assistant_message
+from xft.data.formats.single_turn import join_lines, qa_messages
 from xft.errors import DataError, did_you_mean
 from xft.registry import register
 from xft.types import Message, Row
@@ -50,20 +50,20 @@ def alpaca(
         assistant ``3``.
     """
     if fill is not None:
-        row = _filled(row, (instruction, input, output, system, history), fill)
-    question = text_of(row, instruction)
-    extra = text_of(row, input, optional=True)
+        row = _fill_row(row, (instruction, input, output, system, history), fill)
+    question = get_text(row, instruction)
+    extra = get_text(row, input, optional=True)
     if extra and extra != "<noinput>":
         question = f"{question}\n{extra}"
-    reply = text_of(row, output)
+    reply = get_text(row, output)
     if reply == "<nooutput>":
         raise DataError(
             f"field {output}: got '<nooutput>', which marks a question without an answer, expected one"
         )
-    rules = text_of(row, system, optional=True) or system_text
-    turns = asked(question, reply, rules, split_think)
+    rules = get_text(row, system, optional=True) or system_text
+    turns = qa_messages(question, reply, rules, split_think)
     if row.get(history):
-        turns[-2:-2] = _earlier(row, history, split_think)
+        turns[-2:-2] = _history(row, history, split_think)
     return turns
 
 
@@ -83,21 +83,21 @@ def alpaca_zh(
     Example:
         ``{"instruction_zh": "相加。", "input_zh": "1 2", "output_zh": "3"}``
     """
-    question = joined(text_of(row, instruction), text_of(row, input, optional=True))
-    return asked(question, text_of(row, output), system_text)
+    question = join_lines(get_text(row, instruction), get_text(row, input, optional=True))
+    return qa_messages(question, get_text(row, output), system_text)
 
 
-def _earlier(row: Row, field: str, split: bool) -> list[Message]:
+def _history(row: Row, field: str, split: bool) -> list[Message]:
     turns: list[Message] = []
-    for number, each in enumerate(list_of(row, field, of="pairs of question and answer"), 1):
+    for number, each in enumerate(get_list(row, field, of="pairs of question and answer"), 1):
         path = f"{field}[{number}]"
         if not isinstance(each, list) or len(each) != 2 or not all(isinstance(part, str) for part in each):
-            raise misfit(path, each, "a question and an answer, both texts")
-        turns += [Message("user", each[0]), answer(each[1], split)]
+            raise type_error(path, each, "a question and an answer, both texts")
+        turns += [Message("user", each[0]), assistant_message(each[1], split)]
     return turns
 
 
-def _filled(row: Row, fields: tuple[str, ...], fill: Mapping[str, str]) -> Row:
+def _fill_row(row: Row, fields: tuple[str, ...], fill: Mapping[str, str]) -> Row:
     """A copy of the row with the blanks of some fields filled in."""
     return {**row, **{each: _fill(row[each], each, fill) for each in fields if each in row}}
 
@@ -115,7 +115,7 @@ def _fill(value: Any, path: str, fill: Mapping[str, str]) -> Any:
                 f"field {path}: got '{{{{{word}}}}}', which fill has no text for; {did_you_mean(word, fill)}"
             )
         if not isinstance(fill[word], str):
-            raise misfit(f"fill[{word!r}]", fill[word], "text")
+            raise type_error(f"fill[{word!r}]", fill[word], "text")
         return fill[word]
 
     return _BLANK.sub(of, value)

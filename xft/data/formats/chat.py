@@ -6,9 +6,9 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from xft.data.formats.getters import flag_of, list_of, misfit, object_of, shown, text_of
-from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, answer, read_turns
-from xft.data.formats.tool_calls import tools_of
+from xft.data.formats.getters import get_list, get_object, get_text, parse_bool, short_repr, type_error
+from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, assistant_message, parse_messages
+from xft.data.formats.tool_calls import get_tools
 from xft.errors import DataError
 from xft.registry import register
 from xft.types import Conversation, Message, Row
@@ -38,10 +38,10 @@ def openai(
     Example:
         ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}``
     """
-    turns = read_turns(list_of(row, messages), messages, OPENAI, split=split_think)
+    turns = parse_messages(get_list(row, messages), messages, OPENAI, split=split_think)
     if system in row:
-        add_system(turns, text_of(row, system, optional=True), system)
-    described = tools_of(row, tools) or tools_of(row, "functions")
+        add_system(turns, get_text(row, system, optional=True), system)
+    described = get_tools(row, tools) or get_tools(row, "functions")
     return Conversation(turns, described) if described else turns
 
 
@@ -70,10 +70,10 @@ def sharegpt(
     Example:
         ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
     """
-    turns = read_turns(list_of(row, conversations), conversations, SHAREGPT, split=split_think)
+    turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT, split=split_think)
     if system in row:
-        add_system(turns, text_of(row, system, optional=True), system)
-    described = tools_of(row, tools)
+        add_system(turns, get_text(row, system, optional=True), system)
+    described = get_tools(row, tools)
     return Conversation(turns, described) if described else turns
 
 
@@ -87,18 +87,18 @@ def xtuner(row: Row, conversation: str = "conversation") -> list[Message]:
         ``{"conversation": [{"system": "Be brief.", "input": "Hi", "output": "Hello"}]}``
     """
     turns: list[Message] = []
-    for number, value in enumerate(list_of(row, conversation), 1):
+    for number, value in enumerate(get_list(row, conversation), 1):
         where = f"{conversation}[{number}]"
-        turn = object_of(value, where)
-        rules = text_of(turn, "system", where, optional=True)
+        turn = get_object(value, where)
+        rules = get_text(turn, "system", where, optional=True)
         if rules and number > 1:
             raise DataError(f"field {where}.system: only the first turn may have one")
         if rules:
             turns.append(Message("system", rules))
-        turns.append(Message("user", text_of(turn, "input", where)))
-        said = answer(text_of(turn, "output", where))
+        turns.append(Message("user", get_text(turn, "input", where)))
+        said = assistant_message(get_text(turn, "output", where))
         switch = turn.get("output_with_loss")
-        if switch is not None and not flag_of(switch, f"{where}.output_with_loss"):
+        if switch is not None and not parse_bool(switch, f"{where}.output_with_loss"):
             said = Message("assistant", said.content, False, said.reasoning)
         turns.append(said)
     return turns
@@ -114,7 +114,7 @@ def wizardlm(row: Row, conversations: str = "conversations") -> list[Message]:
     Example:
         ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
     """
-    return read_turns(list_of(row, conversations), conversations, SHAREGPT)
+    return parse_messages(get_list(row, conversations), conversations, SHAREGPT)
 
 
 _IMAGES = ("image", "images", "video", "videos")
@@ -135,13 +135,15 @@ def llava(row: Row, conversations: str = "conversations") -> list[Message]:
     for name in _IMAGES:
         if row.get(name):
             raise DataError(
-                f"field {name}: got {shown(row[name])}, expected a row of text alone: images are not trained; "
+                f"field {name}: got {short_repr(row[name])}, expected a row of text alone: images are not trained; "
                 "data.on_invalid='quarantine' puts such rows aside"
             )
-    turns = read_turns(list_of(row, conversations), conversations, SHAREGPT)
+    turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT)
     for number, turn in enumerate(turns, 1):
         if turn.role == "user" and _PLACEHOLDER in turn.content:
-            raise misfit(f"{conversations}[{number}]", turn.content, "text alone: an image cannot be shown")
+            raise type_error(
+                f"{conversations}[{number}]", turn.content, "text alone: an image cannot be shown"
+            )
     return turns
 
 
@@ -159,12 +161,12 @@ def oasst1(row: Row, text: str = "text") -> list[Message]:
     Example:
         ``{"text": "### Human: Hi### Assistant: Hello"}``
     """
-    whole = text_of(row, text)
+    whole = get_text(row, text)
     before, *pieces = _MARK.split(whole)
     if before.strip() or not pieces:
-        raise misfit(text, whole, "'### Human: ...### Assistant: ...' from its beginning")
+        raise type_error(text, whole, "'### Human: ...### Assistant: ...' from its beginning")
     return [
-        answer(said.strip()) if speaker == "Assistant" else Message("user", said.strip())
+        assistant_message(said.strip()) if speaker == "Assistant" else Message("user", said.strip())
         for speaker, said in zip(pieces[::2], pieces[1::2], strict=True)
     ]
 
@@ -183,7 +185,7 @@ def msagent(row: Row, conversations: str = "conversations") -> list[Message]:
     value: Any = row.get(conversations)
     if isinstance(value, str):
         value = _literal(value, conversations)
-    return read_turns(list_of({**row, conversations: value}, conversations), conversations, SHAREGPT)
+    return parse_messages(get_list({**row, conversations: value}, conversations), conversations, SHAREGPT)
 
 
 def _literal(text: str, path: str) -> Any:
@@ -193,6 +195,6 @@ def _literal(text: str, path: str) -> Any:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(
-            f"field {path}: got {shown(text)}, expected a list of turns as a Python literal or JSON, and nothing "
+            f"field {path}: got {short_repr(text)}, expected a list of turns as a Python literal or JSON, and nothing "
             f"that would have to be run ({type(error).__name__})"
         ) from error

@@ -3,9 +3,9 @@
 from functools import lru_cache
 from string import Formatter
 
-from xft.data.formats.getters import flag_of, missing, text_of
-from xft.data.formats.messages import answer
-from xft.data.formats.single_turn import asked
+from xft.data.formats.getters import get_text, missing_field_error, parse_bool
+from xft.data.formats.messages import assistant_message
+from xft.data.formats.single_turn import qa_messages
 from xft.errors import ConfigError, DataError
 from xft.registry import register
 from xft.types import Message, PreferencePair, Row, UnpairedExample
@@ -68,12 +68,12 @@ def columns(
     question = _write(user, row)
     if not assistant:
         return _pair(question, _write(chosen, row), _write(rejected, row), rules, split_think)
-    turns = asked(question, _write(assistant, row), rules, split_think)
+    turns = qa_messages(question, _write(assistant, row), rules, split_think)
     if not label:
         return turns
     if row.get(label) is None:
-        raise missing(row, label, expected="true or false")
-    return UnpairedExample(turns[:-1], turns[-1:], flag_of(row[label], label))
+        raise missing_field_error(row, label, expected="true or false")
+    return UnpairedExample(turns[:-1], turns[-1:], parse_bool(row[label], label))
 
 
 _NAMES = ("user", "assistant", "chosen", "rejected", "label", "text")
@@ -91,8 +91,8 @@ def _say(given: tuple[bool, ...]) -> str:
 def _pair(question: str, better: str, worse: str, rules: str, split: bool) -> PreferencePair:
     if better == worse:
         raise DataError("the chosen and the rejected answer are the same, so nothing is preferred")
-    before = [*asked(question, "", rules)][:-1]
-    return PreferencePair(before, [answer(better, split)], [answer(worse, split)])
+    before = [*qa_messages(question, "", rules)][:-1]
+    return PreferencePair(before, [assistant_message(better, split)], [assistant_message(worse, split)])
 
 
 def _rules(template: str, row: Row) -> str:
@@ -104,10 +104,10 @@ def _rules(template: str, row: Row) -> str:
 def _write(template: str, row: Row) -> str:
     """A column's text, or a text template with the columns' texts in it."""
     if "{" not in template and "}" not in template:
-        return text_of(row, template)
+        return get_text(row, template)
     return "".join(
         [
-            literal if column is None else literal + text_of(row, column)
+            literal if column is None else literal + get_text(row, column)
             for literal, column in _pieces(template)
         ]
     )

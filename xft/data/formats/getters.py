@@ -16,7 +16,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 4
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as it is printed in a message: short, on one line, however large it is."""
     try:
         return _SHORT.repr(value)
@@ -24,22 +24,24 @@ def shown(value: Any) -> str:
         return "a number that is too long to print"
 
 
-def misfit(path: str, value: Any, expected: str) -> DataError:
+def type_error(path: str, value: Any, expected: str) -> DataError:
     """The error for a value of the wrong kind."""
-    got = shown(value) if value is None else f"{shown(value)} ({type(value).__name__})"
+    got = short_repr(value) if value is None else f"{short_repr(value)} ({type(value).__name__})"
     return DataError(f"field {path}: got {got}, expected {expected}")
 
 
-def missing(row: Mapping[str, Any], field: str, where: str = "", expected: str = "text") -> DataError:
+def missing_field_error(
+    row: Mapping[str, Any], field: str, where: str = "", expected: str = "text"
+) -> DataError:
     """The error for a field that is not there, or is null. ``where`` is the path of ``row``."""
     path, holder = (f"{where}.{field}", "it") if where else (field, "the row")
     if field in row:
         return DataError(f"field {path}: is null, expected {expected}")
-    columns = ", ".join([shown(each) for each in row]) or "no columns"
+    columns = ", ".join([short_repr(each) for each in row]) or "no columns"
     return DataError(f"field {path}: is missing ({holder} has {columns}), expected {expected}")
 
 
-def text_of(row: Mapping[str, Any], field: str, where: str = "", optional: bool = False) -> str:
+def get_text(row: Mapping[str, Any], field: str, where: str = "", optional: bool = False) -> str:
     """The text of a field; empty where an optional one is missing or null.
 
     Args:
@@ -57,11 +59,11 @@ def text_of(row: Mapping[str, Any], field: str, where: str = "", optional: bool 
     if value is None:
         if optional:
             return ""
-        raise missing(row, field, where)
-    raise misfit(f"{where}.{field}" if where else field, value, "text")
+        raise missing_field_error(row, field, where)
+    raise type_error(f"{where}.{field}" if where else field, value, "text")
 
 
-def list_of(row: Row, field: str, of: str = "turns") -> list[Any]:
+def get_list(row: Row, field: str, of: str = "turns") -> list[Any]:
     """The list of a field, which must not be empty.
 
     Raises:
@@ -71,22 +73,22 @@ def list_of(row: Row, field: str, of: str = "turns") -> list[Any]:
     if isinstance(value, list) and value:
         return value
     if field not in row:
-        raise missing(row, field, expected=f"a list of {of}")
-    raise misfit(field, value, f"a list of {of}")
+        raise missing_field_error(row, field, expected=f"a list of {of}")
+    raise type_error(field, value, f"a list of {of}")
 
 
-def object_of(value: Any, path: str) -> dict[str, Any]:
+def get_object(value: Any, path: str) -> dict[str, Any]:
     """Check that a value is an object.
 
     Raises:
         DataError: it is not.
     """
     if not isinstance(value, dict):
-        raise misfit(path, value, "an object")
+        raise type_error(path, value, "an object")
     return value
 
 
-def flag_of(value: Any, path: str) -> bool:
+def parse_bool(value: Any, path: str) -> bool:
     """A switch: ``true``, ``false``, 0, 1, or one of these as a text, as tables have it.
 
     Raises:
@@ -96,10 +98,10 @@ def flag_of(value: Any, path: str) -> bool:
         return bool(value)
     if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
         return value.lower() in ("true", "1")
-    raise misfit(path, value, "true or false (or 1 or 0)")
+    raise type_error(path, value, "true or false (or 1 or 0)")
 
 
-def number_of(value: Any, path: str) -> float:
+def parse_float(value: Any, path: str) -> float:
     """A number, or a text that is one, as tables have it.
 
     Raises:
@@ -110,10 +112,10 @@ def number_of(value: Any, path: str) -> float:
     try:
         return float(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise misfit(path, value, "a number") from error
+        raise type_error(path, value, "a number") from error
 
 
-def json_of(text: str, path: str, expected: str) -> Any:
+def parse_json(text: str, path: str, expected: str) -> Any:
     """What a text says as JSON.
 
     Raises:
@@ -124,7 +126,7 @@ def json_of(text: str, path: str, expected: str) -> Any:
         found = dict(pairs)
         if len(found) < len(pairs):
             raise DataError(
-                f"field {path}: got {shown(text)}, an object with a key twice, expected each key once"
+                f"field {path}: got {short_repr(text)}, an object with a key twice, expected each key once"
             )
         return found
 
@@ -136,5 +138,5 @@ def json_of(text: str, path: str, expected: str) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise DataError(
-            f"field {path}: got {shown(text)}, expected {expected} as JSON ({reason})"
+            f"field {path}: got {short_repr(text)}, expected {expected} as JSON ({reason})"
         ) from error

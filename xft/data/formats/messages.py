@@ -16,18 +16,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from xft.data.formats.getters import flag_of, misfit, missing, object_of, text_of
-from xft.data.formats.tool_calls import call_of, calls_of
+from xft.data.formats.getters import get_object, get_text, missing_field_error, parse_bool, type_error
+from xft.data.formats.tool_calls import parse_call, parse_calls
 from xft.errors import DataError, did_you_mean
 from xft.types import Message, Role, ToolCall
 
-SWITCHES = ("weight", "loss", "train", "trainable")
-REASONING = ("reasoning_content", "reasoning", "thinking")
+LOSS_FLAG_KEYS = ("weight", "loss", "train", "trainable")
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class MessageSchema:
     """How a data set writes its turns.
 
     Attributes:
@@ -37,12 +37,12 @@ class Spelling:
             function call as JSON.
     """
 
-    who: tuple[str, str]
-    what: tuple[str, str]
+    role_keys: tuple[str, str]
+    content_keys: tuple[str, str]
     roles: Mapping[str, Role | Literal["call"]]
 
 
-OPENAI = Spelling(
+OPENAI = MessageSchema(
     ("role", "role"),
     ("content", "content"),
     {
@@ -54,7 +54,7 @@ OPENAI = Spelling(
         "function": "tool",
     },
 )
-SHAREGPT = Spelling(
+SHAREGPT = MessageSchema(
     ("from", "role"),
     ("value", "content"),
     {
@@ -67,8 +67,8 @@ SHAREGPT = Spelling(
 )
 
 
-def read_turns(
-    turns: list[Any], path: str, spelling: Spelling, learn: bool = True, split: bool = True
+def parse_messages(
+    turns: list[Any], path: str, spelling: MessageSchema, train_on: bool = True, split: bool = True
 ) -> list[Message]:
     """Read turns.
 
@@ -87,23 +87,27 @@ def read_turns(
     """
     messages: list[Message] = []
     waiting: list[ToolCall] = []
-    (who, who_else), (what, what_else), roles = spelling.who, spelling.what, spelling.roles
+    (role_keys, who_else), (content_keys, what_else), roles = (
+        spelling.role_keys,
+        spelling.content_keys,
+        spelling.roles,
+    )
     for number, turn in enumerate(turns, 1):
         # Most turns have a speaker and a text and nothing else: these take the short way.
         if type(turn) is dict and len(turn) == 2:
-            speaker, content = turn.get(who), turn.get(what)
+            speaker, content = turn.get(role_keys), turn.get(content_keys)
             if speaker is None:
                 speaker, content = turn.get(who_else), turn.get(what_else)
             if type(speaker) is str and type(content) is str and not content.startswith(_OPEN):
                 role = roles.get(speaker)
                 if role is not None and role != "call":
-                    messages.append(Message(role, content, learn and role == "assistant"))
+                    messages.append(Message(role, content, train_on and role == "assistant"))
                     continue
-        message, identity = _read(turn, f"{path}[{number}]", spelling, learn, split)
+        message, identity = _read(turn, f"{path}[{number}]", spelling, train_on, split)
         if message.tool_calls:
             waiting = list(message.tool_calls)
         if identity:
-            message = _answered(message, identity, waiting, f"{path}[{number}]")
+            message = _match_tool_result(message, identity, waiting, f"{path}[{number}]")
         messages.append(message)
     return messages
 
@@ -127,7 +131,7 @@ def split_think(text: str) -> tuple[str, str]:
     return thought, text[end + len(_CLOSE) :].lstrip("\n")
 
 
-def answer(text: str, split: bool = True) -> Message:
+def assistant_message(text: str, split: bool = True) -> Message:
     """A turn of the assistant that is trained, taken apart where it begins with ``<think>``."""
     if split and text.startswith(_OPEN):
         thought, said = split_think(text)
@@ -153,16 +157,18 @@ def add_system(messages: list[Message], rules: str, path: str) -> None:
         )
 
 
-def _read(turn: Any, path: str, spelling: Spelling, learn: bool, split: bool) -> tuple[Message, str]:
-    turn = object_of(turn, path)
+def _read(
+    turn: Any, path: str, spelling: MessageSchema, train_on: bool, split: bool
+) -> tuple[Message, str]:
+    turn = get_object(turn, path)
     role = _role(turn, path, spelling)
-    trained = _trained(turn, path) and learn
+    trained = _loss_flag(turn, path) and train_on
     thought = _reasoning(turn, path)
     if role == "call":
-        key = _key(turn, spelling.what)
+        key = _key(turn, spelling.content_keys)
         if turn.get(key) is None:
-            raise missing(turn, key, path, "a function call")
-        calls = calls_of(turn[key], f"{path}.{key}")
+            raise missing_field_error(turn, key, path, "a function call")
+        calls = parse_calls(turn[key], f"{path}.{key}")
         return Message("assistant", "", trained, thought, calls), ""
     calls = _tool_calls(turn, path)
     content = _content(turn, path, spelling, optional=bool(calls))
@@ -176,12 +182,14 @@ def _read(turn: Any, path: str, spelling: Spelling, learn: bool, split: bool) ->
             thought = thought or block
         return Message("assistant", content, trained, thought, calls), ""
     if thought or calls:
-        what = "reasoning" if thought else "function calls"
-        raise DataError(f"field {path}: {what} in a turn of the {role}, expected it in the assistant's")
+        content_keys = "reasoning" if thought else "function calls"
+        raise DataError(
+            f"field {path}: {content_keys} in a turn of the {role}, expected it in the assistant's"
+        )
     if role != "tool":
         return Message(cast(Role, role), content), ""
-    identity = text_of(turn, "tool_call_id", path, optional=True)
-    return Message("tool", content, name=text_of(turn, "name", path, optional=True)), identity
+    identity = get_text(turn, "tool_call_id", path, optional=True)
+    return Message("tool", content, name=get_text(turn, "name", path, optional=True)), identity
 
 
 def _key(turn: Mapping[str, Any], keys: tuple[str, str]) -> str:
@@ -189,9 +197,9 @@ def _key(turn: Mapping[str, Any], keys: tuple[str, str]) -> str:
     return second if turn.get(first) is None and second in turn else first
 
 
-def _role(turn: Mapping[str, Any], path: str, spelling: Spelling) -> Role | Literal["call"]:
-    key = _key(turn, spelling.who)
-    speaker = text_of(turn, key, path)
+def _role(turn: Mapping[str, Any], path: str, spelling: MessageSchema) -> Role | Literal["call"]:
+    key = _key(turn, spelling.role_keys)
+    speaker = get_text(turn, key, path)
     role = spelling.roles.get(speaker)
     if role is None:
         hint = did_you_mean(speaker, spelling.roles)
@@ -199,33 +207,35 @@ def _role(turn: Mapping[str, Any], path: str, spelling: Spelling) -> Role | Lite
     return role
 
 
-def _content(turn: Mapping[str, Any], path: str, spelling: Spelling, optional: bool) -> str:
-    key = _key(turn, spelling.what)
+def _content(turn: Mapping[str, Any], path: str, spelling: MessageSchema, optional: bool) -> str:
+    key = _key(turn, spelling.content_keys)
     value = turn.get(key)
     if not isinstance(value, list) or not value:
-        return text_of(turn, key, path, optional)
+        return get_text(turn, key, path, optional)
     texts = []
     for number, part in enumerate(value, 1):
         where = f"{path}.{key}[{number}]"
-        kind = text_of(object_of(part, where), "type", where)
+        kind = get_text(get_object(part, where), "type", where)
         if kind != "text":
             raise DataError(
                 f"field {where}.type: got {kind!r:.80}, expected 'text': images, sounds and other parts cannot "
                 "be trained on, only text"
             )
-        texts.append(text_of(part, "text", where))
+        texts.append(get_text(part, "text", where))
     return "".join(texts)
 
 
-def _trained(turn: Mapping[str, Any], path: str) -> bool:
-    found = {key: flag_of(turn[key], f"{path}.{key}") for key in SWITCHES if turn.get(key) is not None}
+def _loss_flag(turn: Mapping[str, Any], path: str) -> bool:
+    found = {
+        key: parse_bool(turn[key], f"{path}.{key}") for key in LOSS_FLAG_KEYS if turn.get(key) is not None
+    }
     if len(set(found.values())) > 1:
         raise DataError(f"field {path}: got {found}, expected one of these, or the same in each")
     return all(found.values())
 
 
 def _reasoning(turn: Mapping[str, Any], path: str) -> str:
-    found = {key: text for key in REASONING if (text := text_of(turn, key, path, optional=True))}
+    found = {key: text for key in REASONING_KEYS if (text := get_text(turn, key, path, optional=True))}
     if len(set(found.values())) > 1:
         raise DataError(f"field {path}: {' and '.join(found)} differ, expected one of them")
     return next(iter(found.values()), "")
@@ -234,15 +244,15 @@ def _reasoning(turn: Mapping[str, Any], path: str) -> str:
 def _tool_calls(turn: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
     value, older = turn.get("tool_calls"), turn.get("function_call")
     if value is not None and not isinstance(value, list):
-        raise misfit(f"{path}.tool_calls", value, "a list of function calls")
+        raise type_error(f"{path}.tool_calls", value, "a list of function calls")
     if older is None:
-        return calls_of(value, f"{path}.tool_calls") if value else ()
+        return parse_calls(value, f"{path}.tool_calls") if value else ()
     if value:
         raise DataError(f"field {path}: tool_calls and function_call, expected one of them")
-    return (call_of(older, f"{path}.function_call"),)
+    return (parse_call(older, f"{path}.function_call"),)
 
 
-def _answered(message: Message, identity: str, waiting: list[ToolCall], path: str) -> Message:
+def _match_tool_result(message: Message, identity: str, waiting: list[ToolCall], path: str) -> Message:
     """Name the result of a call by the call's id. The order must be that of the calls: it is all
     that is left of the ids in a template that does not write them."""
     place = next((index for index, each in enumerate(waiting) if each.id == identity), None)

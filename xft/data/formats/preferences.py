@@ -6,9 +6,16 @@ The turns of the assistant behind the prompt are trained, those within the promp
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xft.data.formats.getters import flag_of, list_of, misfit, missing, number_of, text_of
-from xft.data.formats.messages import SHAREGPT, add_system, answer, read_turns
-from xft.data.formats.tool_calls import tools_of
+from xft.data.formats.getters import (
+    get_list,
+    get_text,
+    missing_field_error,
+    parse_bool,
+    parse_float,
+    type_error,
+)
+from xft.data.formats.messages import SHAREGPT, add_system, assistant_message, parse_messages
+from xft.data.formats.tool_calls import get_tools
 from xft.errors import DataError, IdenticalAnswersError
 from xft.registry import register
 from xft.types import Message, Messages, PreferencePair, Row, UnpairedExample
@@ -61,10 +68,10 @@ def preference(
     if row.get(prompt) is None or better[0].role != "assistant":
         before, better, worse = _part(better, worse, chosen, rejected)
         if row.get(prompt) is not None:
-            _agree(row, prompt, before, split_think)
+            _check_prompt(row, prompt, before, split_think)
     else:
         before = _prompt(row, prompt, split_think)
-    add_system(before, text_of(row, system, optional=True), system)
+    add_system(before, get_text(row, system, optional=True), system)
     scores = (chosen_score, rejected_score)
     return _pair(before, better, worse, row, tools, (chosen, rejected), scores)
 
@@ -87,10 +94,10 @@ def sharegpt_preference(
         ``{"conversations": [{"from": "human", "value": "Hi"}],
         "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "What?"}}``
     """
-    before = read_turns(
-        list_of(row, conversations), conversations, SHAREGPT, learn=False, split=split_think
+    before = parse_messages(
+        get_list(row, conversations), conversations, SHAREGPT, train_on=False, split=split_think
     )
-    add_system(before, text_of(row, system, optional=True), system)
+    add_system(before, get_text(row, system, optional=True), system)
     better = _answers(row, chosen, split_think)
     worse = _answers(row, rejected, split_think)
     return _pair(before, better, worse, row, tools, (chosen, rejected))
@@ -111,9 +118,9 @@ def intel_orca_dpo(
     Example:
         ``{"system": "", "question": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}``
     """
-    before = [Message("user", text_of(row, question))]
-    add_system(before, text_of(row, system, optional=True), system)
-    better, worse = [answer(text_of(row, chosen))], [answer(text_of(row, rejected))]
+    before = [Message("user", get_text(row, question))]
+    add_system(before, get_text(row, system, optional=True), system)
+    better, worse = [assistant_message(get_text(row, chosen))], [assistant_message(get_text(row, rejected))]
     return _pair(before, better, worse, row, None, (chosen, rejected))
 
 
@@ -173,19 +180,22 @@ def kto(
     elif row.get(completion) is not None:
         raise DataError(f"field {completion}: stands beside {conversations}, expected one of them")
     else:
-        turns = read_turns(list_of(row, conversations), conversations, SHAREGPT, split=split_think)
+        turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT, split=split_think)
         # What is judged is the last turn, whatever a switch says of it.
-        before, said = _shown(turns[:-1]), [replace(turns[-1], is_target=turns[-1].role == "assistant")]
+        before, said = (
+            _untargeted(turns[:-1]),
+            [replace(turns[-1], is_target=turns[-1].role == "assistant")],
+        )
         held = conversations
-    add_system(before, text_of(row, system, optional=True), system)
+    add_system(before, get_text(row, system, optional=True), system)
     _check_parts(before, said, held)
-    return UnpairedExample(before, said, _label(row, label, kto_tag), tools_of(row, tools))
+    return UnpairedExample(before, said, _label(row, label, kto_tag), get_tools(row, tools))
 
 
 def _label(row: Row, label: str, other: str) -> bool:
-    found = [flag_of(row[each], each) for each in (label, other) if row.get(each) is not None]
+    found = [parse_bool(row[each], each) for each in (label, other) if row.get(each) is not None]
     if not found:
-        raise missing(row, label, expected=f"true or false (here, or in {other})")
+        raise missing_field_error(row, label, expected=f"true or false (here, or in {other})")
     if len(set(found)) > 1:
         raise DataError(
             f"field {label}: got {found[0]}, and {other} says the opposite; expected one of them"
@@ -197,13 +207,13 @@ def _answers(row: Row, field: str, split: bool) -> list[Message]:
     """A text, a turn or a list of turns."""
     value = row.get(field)
     if value is None:
-        raise missing(row, field, expected="a text, a turn or a list of turns")
+        raise missing_field_error(row, field, expected="a text, a turn or a list of turns")
     if isinstance(value, str):
-        return [answer(value, split)]
+        return [assistant_message(value, split)]
     turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list) or not turns:
-        raise misfit(field, value, "a text, a turn or a list of turns")
-    return read_turns(turns, field, SHAREGPT, split=split)
+        raise type_error(field, value, "a text, a turn or a list of turns")
+    return parse_messages(turns, field, SHAREGPT, split=split)
 
 
 def _prompt(row: Row, field: str, split: bool) -> list[Message]:
@@ -211,10 +221,10 @@ def _prompt(row: Row, field: str, split: bool) -> list[Message]:
     if isinstance(value, str):
         return [Message("user", value)]
     if value is None:
-        raise missing(row, field, expected="a text or a list of turns")
+        raise missing_field_error(row, field, expected="a text or a list of turns")
     if not isinstance(value, list) or not value:
-        raise misfit(field, value, "a text or a list of turns")
-    return read_turns(value, field, SHAREGPT, learn=False, split=split)
+        raise type_error(field, value, "a text or a list of turns")
+    return parse_messages(value, field, SHAREGPT, train_on=False, split=split)
 
 
 def _part(
@@ -223,7 +233,7 @@ def _part(
     """Part two conversations where they begin to differ: the prompt, and the rest of both."""
     count = 0
     for one, other in zip(better, worse, strict=False):
-        if not _same(one, other):
+        if not _equal_content(one, other):
             break
         count += 1
     if count == 0:
@@ -233,10 +243,10 @@ def _part(
         )
     if count == len(better) == len(worse):
         raise IdenticalAnswersError(f"field {chosen}: is the same as {rejected}, so nothing is preferred")
-    return _shown(better[:count]), better[count:], worse[count:]
+    return _untargeted(better[:count]), better[count:], worse[count:]
 
 
-def _agree(row: Row, field: str, before: Messages, split: bool) -> None:
+def _check_prompt(row: Row, field: str, before: Messages, split: bool) -> None:
     """Check that a prompt says what two whole conversations have in common."""
     value = row[field]
     if isinstance(value, str):
@@ -244,7 +254,7 @@ def _agree(row: Row, field: str, before: Messages, split: bool) -> None:
             return
     else:
         told = _prompt(row, field, split)
-        if len(told) == len(before) and all(map(_same, told, before)):
+        if len(told) == len(before) and all(map(_equal_content, told, before)):
             return
     raise DataError(
         f"field {field}: is not what the two answers begin with, expected the same prompt in both places; to read "
@@ -263,18 +273,18 @@ def _pair(
 ) -> PreferencePair:
     for field, said in zip(fields, (better, worse), strict=True):
         _check_parts(before, said, field)
-    if len(better) == len(worse) and all(map(_same, better, worse)):
+    if len(better) == len(worse) and all(map(_equal_content, better, worse)):
         raise IdenticalAnswersError(
             f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred"
         )
-    functions = tools_of(row, tools) if tools is not None else ()
+    functions = get_tools(row, tools) if tools is not None else ()
     return PreferencePair(before, better, worse, functions, _scores(row, scores))
 
 
 def _scores(row: Row, named: tuple[str, str]) -> tuple[float, float] | None:
     for better, worse in (named, *_SCORES):
         if row.get(better) is not None and row.get(worse) is not None:
-            return number_of(row[better], better), number_of(row[worse], worse)
+            return parse_float(row[better], better), parse_float(row[worse], worse)
     return None
 
 
@@ -291,10 +301,10 @@ def _check_parts(before: Sequence[Message], said: Sequence[Message], field: str)
         )
 
 
-def _same(one: Message, other: Message) -> bool:
+def _equal_content(one: Message, other: Message) -> bool:
     return one is other or replace(one, is_target=False) == replace(other, is_target=False)
 
 
-def _shown(messages: Sequence[Message]) -> list[Message]:
+def _untargeted(messages: Sequence[Message]) -> list[Message]:
     """The same turns, none of them trained."""
     return [replace(each, is_target=False) if each.is_target else each for each in messages]

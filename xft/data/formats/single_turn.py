@@ -5,8 +5,8 @@ Those that are named after a data set read its columns; for a table of your own 
 (``SYSTEM_TEMPLATE``); here it is given where a row does not say by itself what is asked.
 """
 
-from xft.data.formats.getters import text_of
-from xft.data.formats.messages import answer
+from xft.data.formats.getters import get_text
+from xft.data.formats.messages import assistant_message
 from xft.errors import DataError
 from xft.registry import register
 from xft.types import Message, Row
@@ -30,15 +30,15 @@ SQL = (
 """XTuner's system text for ``sql``, without its last line break."""
 
 
-def asked(question: str, reply: str, rules: str = "", split: bool = True) -> list[Message]:
+def qa_messages(question: str, reply: str, rules: str = "", split: bool = True) -> list[Message]:
     """A question and its answer, behind a system text where there is one."""
-    turns = [Message("user", question), answer(reply, split)]
+    turns = [Message("user", question), assistant_message(reply, split)]
     if rules:
         turns.insert(0, Message("system", rules))
     return turns
 
 
-def joined(first: str, second: str) -> str:
+def join_lines(first: str, second: str) -> str:
     """Two texts on lines of their own; the first alone where the second is empty."""
     return f"{first}\n{second}" if second else first
 
@@ -52,7 +52,7 @@ def arxiv(
     Example:
         ``{"abstract": "We count apples.", "title": "Apples"}``
     """
-    return asked(text_of(row, abstract), text_of(row, title), system_text)
+    return qa_messages(get_text(row, abstract), get_text(row, title), system_text)
 
 
 @register("format", "code_alpaca")
@@ -64,7 +64,7 @@ def code_alpaca(
     Example:
         ``{"prompt": "Print 1 in Python.", "completion": "print(1)"}``
     """
-    return asked(text_of(row, prompt), text_of(row, completion), system_text)
+    return qa_messages(get_text(row, prompt), get_text(row, completion), system_text)
 
 
 @register("format", "colors")
@@ -83,7 +83,7 @@ def colors(
     Example:
         ``{"description": "Pure Black: the darkest shade.", "color": "#000000"}``
     """
-    words = text_of(row, description)
+    words = get_text(row, description)
     if not keep_name:
         name, colon, words = words.partition(":")
         words = words.strip()
@@ -92,7 +92,7 @@ def colors(
                 f"field {description}: got {name!r:.80}, expected '<name>: <description>'; keep_name=True takes "
                 "a description as it is"
             )
-    return asked(words, text_of(row, color), system_text)
+    return qa_messages(words, get_text(row, color), system_text)
 
 
 @register("format", "crime_kg_assistant")
@@ -104,7 +104,7 @@ def crime_kg_assistant(
     Example:
         ``{"input": "What is theft?", "output": "Taking what is another's."}``
     """
-    return asked(text_of(row, input), text_of(row, output), system_text)
+    return qa_messages(get_text(row, input), get_text(row, output), system_text)
 
 
 @register("format", "law_reference")
@@ -118,7 +118,7 @@ def law_reference(
     Example:
         ``{"question": "What is theft?", "answer": "Taking what is another's.", "reference": []}``
     """
-    return asked(text_of(row, question), text_of(row, answer), system_text)
+    return qa_messages(get_text(row, question), get_text(row, answer), system_text)
 
 
 @register("format", "medical")
@@ -136,8 +136,8 @@ def medical(
     Example:
         ``{"instruction": "I cough.", "input": "", "output": "Since when?"}``
     """
-    question = joined(text_of(row, instruction), text_of(row, input, optional=True))
-    return asked(question, text_of(row, output), system_text)
+    question = join_lines(get_text(row, instruction), get_text(row, input, optional=True))
+    return qa_messages(question, get_text(row, output), system_text)
 
 
 @register("format", "openorca")
@@ -151,8 +151,8 @@ def openorca(
     Example:
         ``{"system_prompt": "Be brief.", "question": "Hi", "response": "Hello"}``
     """
-    rules = text_of(row, system_prompt, optional=True)
-    return asked(text_of(row, question), text_of(row, response), rules)
+    rules = get_text(row, system_prompt, optional=True)
+    return qa_messages(get_text(row, question), get_text(row, response), rules)
 
 
 @register("format", "sql")
@@ -168,13 +168,13 @@ def sql(
     Example:
         ``{"context": "CREATE TABLE head (age INTEGER)", "question": "How many heads?", "answer": "SELECT ..."}``
     """
-    asks = text_of(row, question)
-    tables = text_of(row, context)
+    asks = get_text(row, question)
+    tables = get_text(row, context)
     if not tables:
         raise DataError(
             f"field {context}: is empty, expected the CREATE TABLE statements that the question is on"
         )
-    return asked(joined(tables, asks), text_of(row, answer), system_text)
+    return qa_messages(join_lines(tables, asks), get_text(row, answer), system_text)
 
 
 @register("format", "stack_exchange")
@@ -186,7 +186,7 @@ def stack_exchange(
     Example:
         ``{"question": "How do I exit vim?", "response": ":q"}``
     """
-    return asked(text_of(row, question), text_of(row, response), system_text)
+    return qa_messages(get_text(row, question), get_text(row, response), system_text)
 
 
 @register("format", "tiny_codes")
@@ -198,4 +198,4 @@ def tiny_codes(
     Example:
         ``{"prompt": "Print 1 in Python.", "response": "print(1)"}``
     """
-    return asked(text_of(row, prompt), text_of(row, response), system_text)
+    return qa_messages(get_text(row, prompt), get_text(row, response), system_text)

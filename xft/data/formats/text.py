@@ -1,6 +1,6 @@
 """Raw text."""
 
-from xft.data.formats.getters import text_of
+from xft.data.formats.getters import get_text
 from xft.registry import register
 from xft.types import Row
 
@@ -14,4 +14,4 @@ def text(row: Row, text: str = "text") -> str:
     Example:
         ``{"text": "Once upon a time ..."}``
     """
-    return text_of(row, text)
+    return get_text(row, text)

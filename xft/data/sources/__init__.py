@@ -13,9 +13,18 @@ flat; what can be read but is wrong is a record too, so that the books can close
 record into a row; it is apart from reading because it is slow, and may run in other processes.
 """
 
-from xft.data.sources.location import Origin, Raw, Record
+from xft.data.sources.location import Raw, Record, RowLocation
 from xft.data.sources.parse import parse
-from xft.data.sources.reader import Reading
-from xft.data.sources.resolve import Location, fingerprint, locate
+from xft.data.sources.reader import RecordReader
+from xft.data.sources.resolve import DataSource, fingerprint, resolve_source
 
-__all__ = ["Location", "Origin", "Raw", "Reading", "Record", "fingerprint", "locate", "parse"]
+__all__ = [
+    "DataSource",
+    "Raw",
+    "Record",
+    "RecordReader",
+    "RowLocation",
+    "fingerprint",
+    "parse",
+    "resolve_source",
+]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xft.data.sources.decompress import Progress
-from xft.data.sources.location import Origin, Raw, Record
-from xft.data.sources.parse import NotTaken, decode_json
+from xft.data.sources.location import Raw, Record, RowLocation
+from xft.data.sources.parse import InvalidJSON, decode_json
 from xft.errors import DataError
 
 Decoder = Callable[[Any], Any]
@@ -91,8 +91,8 @@ def _rows(file: Path, batches: Iterator[Any], kind: str, broken: type[Exception]
             return
         for raw in _to_rows(batch, _decoders(batch.schema), broken):
             number += 1
-            origin = Origin(str(file), number, "row")
-            yield origin, DataError(f"{origin}: {raw}") if isinstance(raw, DataError) else raw
+            location = RowLocation(str(file), number, "row")
+            yield location, DataError(f"{location}: {raw}") if isinstance(raw, DataError) else raw
 
 
 def _to_rows(batch: Any, decoders: Mapping[str, Decoder], broken: type[Exception]) -> list[Raw]:
@@ -103,7 +103,7 @@ def _to_rows(batch: Any, decoders: Mapping[str, Decoder], broken: type[Exception
             for row in rows:
                 row[name] = decode(row[name])
         return list(rows)
-    except (broken, ValueError, NotTaken) as error:
+    except (broken, ValueError, InvalidJSON) as error:
         if batch.num_rows > 1:
             each = (batch.slice(index, 1) for index in range(batch.num_rows))
             return [raw for one in each for raw in _to_rows(one, decoders, broken)]

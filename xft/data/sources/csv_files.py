@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from xft.data.sources.decompress import Progress, Stream
-from xft.data.sources.location import Origin, Raw, Record, undecodable
+from xft.data.sources.location import Raw, Record, RowLocation, undecodable
 from xft.errors import DataError
 
 _LONGEST_FIELD = 2**31 - 1
@@ -26,15 +26,15 @@ def _read_table(file: Path, progress: Progress, delimiter: str) -> Iterator[Reco
         # Fields keep their line breaks as they are; only the reader may say what ends a row.
         text = io.TextIOWrapper(stream.reader, "utf-8-sig", errors="surrogateescape", newline="")
         names: list[str] | None = None
-        for origin, fields in _rows(stream.name, text, delimiter):
+        for location, fields in _rows(stream.name, text, delimiter):
             if isinstance(fields, DataError):
                 if names is None:
                     raise fields
-                yield origin, fields
+                yield location, fields
             elif names is None:
-                names = _header(origin, fields)
+                names = _header(location, fields)
             else:
-                yield origin, _row(origin, names, fields)
+                yield location, _row(location, names, fields)
 
 
 read_csv = partial(_read_table, delimiter=",")
@@ -55,7 +55,7 @@ class _Lines:
         """A row begins."""
         self.row: list[str] = []
         self.size = 0
-        self.origin = Origin(self._name, self.number + 1)
+        self.location = RowLocation(self._name, self.number + 1)
 
     def __iter__(self) -> "_Lines":
         return self
@@ -67,7 +67,7 @@ class _Lines:
             raise StopIteration
         if self.size > _LONGEST_ROW:
             raise DataError(
-                f"{self.origin}: broken CSV (the row has more than {_LONGEST_ROW:,} characters: a quote in it "
+                f"{self.location}: broken CSV (the row has more than {_LONGEST_ROW:,} characters: a quote in it "
                 "is not closed)"
             )
         self.number += 1
@@ -78,7 +78,7 @@ class _Lines:
 
 def _rows(
     name: str, text: io.TextIOWrapper, delimiter: str
-) -> Iterator[tuple[Origin, list[str] | DataError]]:
+) -> Iterator[tuple[RowLocation, list[str] | DataError]]:
     lines = _Lines(name, text)
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
@@ -90,39 +90,39 @@ def _rows(
         except csv.Error as error:
             if lines.ended:
                 raise DataError(
-                    f"{lines.origin}: broken CSV (a quote that this row opens is not closed before the file ends, "
+                    f"{lines.location}: broken CSV (a quote that this row opens is not closed before the file ends, "
                     f"in line {lines.number})"
                 ) from error
-            upto = f", up to line {lines.number}" if lines.number > lines.origin.line else ""
-            yield lines.origin, DataError(f"{lines.origin}: broken CSV ({error}{upto})")
+            upto = f", up to line {lines.number}" if lines.number > lines.location.line else ""
+            yield lines.location, DataError(f"{lines.location}: broken CSV ({error}{upto})")
             continue
         if fields:
-            yield lines.origin, _damage(lines.origin, "".join(lines.row)) or fields
+            yield lines.location, _damage(lines.location, "".join(lines.row)) or fields
 
 
-def _damage(origin: Origin, row: str) -> DataError | None:
+def _damage(location: RowLocation, row: str) -> DataError | None:
     """What is wrong with the characters of a row, if anything is."""
     if "\0" in row:
-        return DataError(f"{origin}: holds a NUL byte: the file is damaged, or not text in UTF-8")
+        return DataError(f"{location}: holds a NUL byte: the file is damaged, or not text in UTF-8")
     if row.isascii():
         return None
     try:
         # Bytes that are not UTF-8 were escaped by the text reader; nothing else is refused here.
         row.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeDecodeError as error:
-        return undecodable(origin, error)
+        return undecodable(location, error)
     return None
 
 
-def _header(origin: Origin, names: list[str]) -> list[str]:
+def _header(location: RowLocation, names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
         raise DataError(
-            f"{origin}: a column name stands twice in the header: {', '.join(map(repr, names))}"
+            f"{location}: a column name stands twice in the header: {', '.join(map(repr, names))}"
         )
     return names
 
 
-def _row(origin: Origin, names: list[str], fields: list[str]) -> Raw:
+def _row(location: RowLocation, names: list[str], fields: list[str]) -> Raw:
     if len(fields) != len(names):
-        return DataError(f"{origin}: got {len(fields)} fields, expected the header's {len(names)}")
+        return DataError(f"{location}: got {len(fields)} fields, expected the header's {len(names)}")
     return dict(zip(names, fields, strict=True))

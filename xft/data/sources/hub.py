@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xft.data.sources.arrow import without_nulls
-from xft.data.sources.location import Origin, Record, short
+from xft.data.sources.location import Record, RowLocation, abbreviate
 from xft.errors import DataError
 
 
@@ -25,11 +25,14 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
     try:
         for row in datasets.load_dataset(*_parts(name), split=split, streaming=streaming):
             number += 1
-            yield Origin(name, number, "row"), {column: _unfilled(each) for column, each in row.items()}
+            yield (
+                RowLocation(name, number, "row"),
+                {column: _unfilled(each) for column, each in row.items()},
+            )
     except Exception as error:
         if number:
             raise DataError(
-                f"{Origin(name, number, 'row')}: nothing can be read behind it ({_said(error)}); check the network"
+                f"{RowLocation(name, number, 'row')}: nothing can be read behind it ({_said(error)}); check the network"
             ) from error
         raise _unreachable(name, error) from error
 
@@ -62,7 +65,7 @@ def _parts(name: str) -> tuple[str, str | None]:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {short(' '.join(str(error).split()))}"
+    return f"{type(error).__name__}: {abbreviate(' '.join(str(error).split()))}"
 
 
 def _unreachable(name: str, error: Any) -> DataError:

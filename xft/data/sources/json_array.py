@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xft.data.sources.decompress import BOM, Progress, Stream
-from xft.data.sources.location import Origin, Raw, Record, undecodable
-from xft.data.sources.parse import DECODER, NotTaken, check, too_deep, too_many_digits
+from xft.data.sources.location import Raw, Record, RowLocation, undecodable
+from xft.data.sources.parse import DECODER, InvalidJSON, check, too_deep, too_many_digits
 from xft.errors import DataError
 
 _PIECE = 1 << 18
@@ -52,8 +52,8 @@ def read_json(file: Path, progress: Progress) -> Iterator[Record]:
         while follows == ",":
             number += 1
             text.skip()
-            origin = Origin(stream.name, number, "row")
-            yield origin, _element(text, origin)
+            location = RowLocation(stream.name, number, "row")
+            yield location, _element(text, location)
             text.skip()
             follows = text.step()
         if follows != "]":
@@ -153,21 +153,21 @@ class _Text:
         return DataError(f"{self.name}:{line}: broken JSON at column {column} ({reason}){hint}")
 
 
-def _element(text: _Text, origin: Origin) -> Raw:
+def _element(text: _Text, location: RowLocation) -> Raw:
     try:
         value, written = text.decode(DECODER)
-    except NotTaken as error:
+    except InvalidJSON as error:
         text.decode(_SKIPPER)
-        return DataError(f"{origin}: {error}")
+        return DataError(f"{location}: {error}")
     if not written.isascii() and _ESCAPED.search(written):
         try:
             written.encode("utf-8", "surrogateescape").decode("utf-8")
         except UnicodeDecodeError as error:
-            return undecodable(origin, error)
+            return undecodable(location, error)
     try:
         return check(value, written.count("{") + written.count("["))
-    except NotTaken as error:
-        return DataError(f"{origin}: {error}")
+    except InvalidJSON as error:
+        return DataError(f"{location}: {error}")
 
 
 def _no_list(text: _Text) -> DataError:
@@ -175,7 +175,7 @@ def _no_list(text: _Text) -> DataError:
     text.longest = 1 << 26
     try:
         value, _ = text.decode(DECODER)
-    except NotTaken as error:
+    except InvalidJSON as error:
         return DataError(f"{text.name}: {error}; and it is no list of objects")
     except DataError as error:
         return error

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xft.data.sources.decompress import Progress, Stream, blank
-from xft.data.sources.location import Origin, Record, undecodable
+from xft.data.sources.location import Record, RowLocation, undecodable
 from xft.errors import DataError
 
 
@@ -14,7 +14,7 @@ def read_json_lines(file: Path, progress: Progress) -> Iterator[Record]:
         name = stream.name
         for number, line in enumerate(stream.lines(), 1):
             if not blank(line):
-                yield Origin(name, number), line
+                yield RowLocation(name, number), line
 
 
 def read_text(file: Path, progress: Progress) -> Iterator[Record]:
@@ -31,21 +31,23 @@ def read_text(file: Path, progress: Progress) -> Iterator[Record]:
                 begun = begun or number
                 document.append(line.removesuffix(b"\n").removesuffix(b"\r"))
             if document and (by_line or blank(line)):
-                yield _document(Origin(stream.name, begun), document)
+                yield _document(RowLocation(stream.name, begun), document)
                 begun, document = 0, []
         if document:
-            yield _document(Origin(stream.name, begun), document)
+            yield _document(RowLocation(stream.name, begun), document)
 
 
-def _document(origin: Origin, lines: list[bytes]) -> Record:
+def _document(location: RowLocation, lines: list[bytes]) -> Record:
     whole = b"\n".join(lines)
     try:
         text = whole.decode("utf-8")
     except UnicodeDecodeError as error:
-        return origin, undecodable(origin, error)
+        return location, undecodable(location, error)
     if "\0" in text:
-        return origin, DataError(f"{origin}: holds a NUL byte: the file is damaged, or not text in UTF-8")
-    return origin, {"text": text}
+        return location, DataError(
+            f"{location}: holds a NUL byte: the file is damaged, or not text in UTF-8"
+        )
+    return location, {"text": text}
 
 
 def _has_paragraphs(file: Path) -> bool:

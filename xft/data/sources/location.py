@@ -10,7 +10,7 @@ LONGEST_QUOTE = 60
 """How many characters of a user's data an error message quotes."""
 
 
-class Origin(NamedTuple):
+class RowLocation(NamedTuple):
     """Where a row came from: a file, and the line or the number of the row in it.
 
     A row of several lines has the number of its first.
@@ -18,16 +18,18 @@ class Origin(NamedTuple):
 
     file: str
     line: int
-    unit: str = "line"
+    unit_name: str = "line"
 
     @property
-    def place(self) -> str:
+    def number_key(self) -> str:
         """What ``line`` counts, as the key of a record: ``line`` or ``number``."""
-        return "line" if self.unit == "line" else "number"
+        return "line" if self.unit_name == "line" else "number"
 
     def __str__(self) -> str:
         return (
-            f"{self.file}:{self.line}" if self.unit == "line" else f"{self.file}, {self.unit} {self.line}"
+            f"{self.file}:{self.line}"
+            if self.unit_name == "line"
+            else f"{self.file}, {self.unit_name} {self.line}"
         )
 
 
@@ -35,29 +37,29 @@ Raw = bytes | Row | DataError
 """One line of JSON lines, not parsed yet; a row; or why this place cannot be read. In the last
 case reading goes on behind it."""
 
-Record = tuple[Origin, Raw]
+Record = tuple[RowLocation, Raw]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 30
 
 
-def short(value: Any) -> str:
+def abbreviate(value: Any) -> str:
     """``value`` as an error message quotes it: one line, cut where it is long."""
     if isinstance(value, str):
-        return repr(cut(value))
-    return cut(_SHORT.repr(value))
+        return repr(truncate(value))
+    return truncate(_SHORT.repr(value))
 
 
-def cut(text: str) -> str:
+def truncate(text: str) -> str:
     """``text``, cut where it is long."""
     return text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…"
 
 
-def undecodable(origin: Origin, error: UnicodeDecodeError) -> DataError:
+def undecodable(location: RowLocation, error: UnicodeDecodeError) -> DataError:
     """The error of a row whose bytes are not UTF-8. Bytes are counted from 0 at its beginning."""
     if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return DataError(f"{origin}: looks like UTF-16; convert the file to UTF-8")
+        return DataError(f"{location}: looks like UTF-16; convert the file to UTF-8")
     return DataError(
-        f"{origin}: byte {error.start} is not UTF-8 (0x{error.object[error.start]:02x}); convert the file to UTF-8"
+        f"{location}: byte {error.start} is not UTF-8 (0x{error.object[error.start]:02x}); convert the file to UTF-8"
     )

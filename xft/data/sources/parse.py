@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xft.data.sources.location import Origin, Raw, short, undecodable
+from xft.data.sources.location import Raw, RowLocation, abbreviate, undecodable
 from xft.errors import DataError
 from xft.types import Row
 
@@ -19,7 +19,7 @@ DEEPEST = 100
 """How deep a row may be nested."""
 
 
-class NotTaken(DataError):
+class InvalidJSON(DataError):
     """A value that is not taken, without its place. What follows it can be read."""
 
 
@@ -29,33 +29,33 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise NotTaken(f"the key {short(name)} stands twice in one object; take one out")
+                raise InvalidJSON(f"the key {abbreviate(name)} stands twice in one object; take one out")
             seen.add(name)
     return found
 
 
 def _constant(name: str) -> float:
-    raise NotTaken(f"{name} is not JSON; write null, or leave the key out")
+    raise InvalidJSON(f"{name} is not JSON; write null, or leave the key out")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise NotTaken(f"the number {short(text)} is too large; write it as text")
+        raise InvalidJSON(f"the number {abbreviate(text)} is too large; write it as text")
     return value
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 
 
-def too_many_digits() -> NotTaken:
+def too_many_digits() -> InvalidJSON:
     """The error of an integer that Python does not convert (4,300 digits)."""
-    return NotTaken("a number has too many digits; write it as text")
+    return InvalidJSON("a number has too many digits; write it as text")
 
 
-def too_deep() -> NotTaken:
+def too_deep() -> InvalidJSON:
     """The error of a row with too many levels."""
-    return NotTaken(f"nested too deep; expected at most {DEEPEST} levels")
+    return InvalidJSON(f"nested too deep; expected at most {DEEPEST} levels")
 
 
 def check(value: Any, brackets: int) -> Row:
@@ -71,7 +71,7 @@ def check(value: Any, brackets: int) -> Row:
     if brackets > DEEPEST and _deeper(value, DEEPEST):
         raise too_deep()
     if not isinstance(value, dict):
-        raise NotTaken(f'got {short(value)}, expected an object such as {{"instruction": ...}}')
+        raise InvalidJSON(f'got {abbreviate(value)}, expected an object such as {{"instruction": ...}}')
     return value
 
 
@@ -90,7 +90,7 @@ def _deeper(value: Any, levels: int) -> bool:
     return True
 
 
-def parse(origin: Origin, raw: Raw) -> Row:
+def parse(location: RowLocation, raw: Raw) -> Row:
     """The row of a record.
 
     Args:
@@ -109,18 +109,18 @@ def parse(origin: Origin, raw: Raw) -> Row:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise undecodable(origin, error) from error
+        raise undecodable(location, error) from error
     try:
         return check(decode_json(text), line.count(b"{") + line.count(b"["))
     except json.JSONDecodeError as error:
         hint = _hint(text, cut_off=not raw.endswith(b"\n"))
         raise DataError(
-            f"{origin}: broken JSON at column {error.colno} ({error.msg}); got {short(text)}, "
+            f"{location}: broken JSON at column {error.colno} ({error.msg}); got {abbreviate(text)}, "
             f"expected one whole object a line{hint}"
         ) from error
-    except NotTaken as error:
+    except InvalidJSON as error:
         hint = _hint(text) if text.lstrip().startswith("[") else ""
-        raise DataError(f"{origin}: {error}{hint}") from error
+        raise DataError(f"{location}: {error}{hint}") from error
 
 
 def decode_json(text: str) -> Any:

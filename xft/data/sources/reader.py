@@ -10,8 +10,8 @@ from xft.data.sources.decompress import Progress
 from xft.data.sources.hub import read_hub
 from xft.data.sources.json_array import read_json
 from xft.data.sources.jsonl import read_json_lines, read_text
-from xft.data.sources.location import Origin, Record
-from xft.data.sources.resolve import Location, kind_of
+from xft.data.sources.location import Record, RowLocation
+from xft.data.sources.resolve import DataSource, file_type
 from xft.errors import DataError
 
 READERS: dict[str, Callable[[Path, Progress], Iterator[Record]]] = {
@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path, Progress], Iterator[Record]]] = {
 """How each kind of file is read."""
 
 
-class Reading:
+class RecordReader:
     """Iterates over records. Memory does not grow with the size of the data.
 
     A location with a number of rows (``#500``) is read to its end, and gives that many of its
@@ -44,9 +44,9 @@ class Reading:
     """
 
     def __init__(
-        self, location: Location, split: str = "train", seed: int = 0, streaming: bool = False
+        self, source: DataSource, split: str = "train", seed: int = 0, streaming: bool = False
     ) -> None:
-        self.location = location
+        self.source = source
         self.split = split
         self.seed = seed
         self.streaming = streaming
@@ -67,9 +67,9 @@ class Reading:
                 a record like others.
         """
         self.available = self._done = 0
-        if self.location.rows is None:
+        if self.source.rows is None:
             return self._records()
-        return self._chosen(self.location.rows)
+        return self._chosen(self.source.rows)
 
     def _chosen(self, wanted: int) -> Iterator[Record]:
         """Reservoir sampling (Vitter 1985, algorithm R): each record is kept with equal chance."""
@@ -85,18 +85,18 @@ class Reading:
             yield record
 
     def _records(self) -> Iterator[Record]:
-        if self.location.hub is not None:
-            for record in read_hub(self.location.hub, self.split, self.streaming):
+        if self.source.hub is not None:
+            for record in read_hub(self.source.hub, self.split, self.streaming):
                 self.available += 1
                 yield record
-        for file in self.location.files:
+        for file in self.source.files:
             yield from self._of_file(file)
 
     def _of_file(self, file: Path) -> Iterator[Record]:
-        kind = kind_of(file)
+        kind = file_type(file)
         assert kind is not None, file
         self._progress = Progress()
-        last: Origin | None = None
+        last: RowLocation | None = None
         try:
             for record in READERS[kind](file, self._progress):
                 self.available += 1

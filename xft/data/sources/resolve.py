@@ -32,7 +32,7 @@ _SPLITS = "dataset_dict.json"
 
 
 @dataclass(frozen=True)
-class Location:
+class DataSource:
     """What a path names.
 
     Attributes:
@@ -67,7 +67,7 @@ def unreadable(error: OSError) -> DataError:
     return DataError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
-def kind_of(file: Path) -> str | None:
+def file_type(file: Path) -> str | None:
     """The ending in ``KINDS`` that says how a file is read; ``None`` if it has no such ending."""
     suffix = file.suffix.lower()
     if suffix in CODECS:
@@ -76,7 +76,7 @@ def kind_of(file: Path) -> str | None:
     return suffix if suffix in KINDS else None
 
 
-def locate(path: str) -> Location:
+def resolve_source(path: str) -> DataSource:
     """Find what ``path`` names. Quick: nothing is read, and the network is not asked.
 
     Args:
@@ -89,7 +89,7 @@ def locate(path: str) -> Location:
     """
     found = _find(path)
     if found is not None:
-        return Location(path, *found)
+        return DataSource(path, *found)
     bare, mark, number = path.rpartition("#")
     if mark:
         if not (number.isascii() and number.isdigit() and int(number[:18])):
@@ -98,7 +98,7 @@ def locate(path: str) -> Location:
             )
         found = _find(bare)
         if found is not None:
-            return Location(path, *found, rows=int(number[:18]))
+            return DataSource(path, *found, rows=int(number[:18]))
     raise ConfigError(f"data.path: {bare or path} does not exist; {_EXPECTED}")
 
 
@@ -118,14 +118,14 @@ def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
         matches = [Path(each) for each in sorted(glob.glob(str(place), recursive=True))]
         files = [each for each in matches if not os.path.isdir(each)]
         return (_all(path, files), None) if files else None
-    if HUB_NAME.match(path) and kind_of(place) is None and not os.path.isdir(place.parent):
+    if HUB_NAME.match(path) and file_type(place) is None and not os.path.isdir(place.parent):
         return (), path
     return None
 
 
 def _checked(file: Path) -> Path:
     """The file, if its ending is known."""
-    if kind_of(file) is not None:
+    if file_type(file) is not None:
         return file
     if file.suffix.lower() in CODECS:
         inner = file.with_suffix("").suffix
@@ -168,7 +168,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, each) for each in files)
 
 
-def fingerprint(location: Location, split: str) -> str:
+def fingerprint(source: DataSource, split: str) -> str:
     """A digest that changes when the data does: of files, their names and contents; of a data set
     of the hub, its name, split and commit.
 
@@ -185,12 +185,12 @@ def fingerprint(location: Location, split: str) -> str:
         DataError: a file cannot be read, or the hub cannot be reached.
     """
     found = hashlib.sha256()
-    found.update(f"rows={location.rows};".encode())
-    if location.hub is not None:
-        found.update("\0".join([location.hub, split, revision(location.hub)]).encode())
+    found.update(f"rows={source.rows};".encode())
+    if source.hub is not None:
+        found.update("\0".join([source.hub, split, revision(source.hub)]).encode())
         return found.hexdigest()
-    base = os.path.commonpath([each.parent.absolute() for each in location.files])
-    for file in location.files:
+    base = os.path.commonpath([each.parent.absolute() for each in source.files])
+    for file in source.files:
         name = os.fsencode(os.path.relpath(file.absolute(), base))
         try:
             with file.open("rb") as opened:

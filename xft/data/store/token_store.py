@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from xft.data.sources import Origin
+from xft.data.sources import RowLocation
 from xft.errors import DataError
 from xft.types import IGNORE_INDEX, Sample
 
@@ -174,7 +174,7 @@ class TokenStore:
     def origin(self, row: int) -> str:
         """Return the location of a row, as file and line."""
         name, unit = self.stats["files"][self.rows["file"][row]]
-        return str(Origin(name, int(self.rows["line"][row]), unit))
+        return str(RowLocation(name, int(self.rows["line"][row]), unit))
 
     def samples_of(self, rows: I64) -> I64:
         """Return the samples of some rows, in their order."""

@@ -1,16 +1,16 @@
-"""How the memory and the time of a step grow, and what a large vocabulary costs beside TRL.
+"""Measure how time and memory of a step scale, and compare the cost of a large vocabulary with TRL.
 
-    python benchmarks/bench_activation_memory.py growth                  # context, tokens of a batch and LoRA rank
+    python benchmarks/bench_activation_memory.py growth                  # context, tokens per batch, LoRA rank
     python benchmarks/bench_activation_memory.py vocabulary              # 151,936 tokens, xft and TRL, contexts up to 8k
-    python benchmarks/bench_activation_memory.py again                   # gradient checkpointing of some layers
+    python benchmarks/bench_activation_memory.py checkpointing           # gradient checkpointing of some layers
     python benchmarks/bench_activation_memory.py growth vocabulary --docs docs/performance.md
 
-The model has the layers of SmolLM2-135M, fewer of them, and random weights. Each line is a process of its own.
-`growth` steps through forward, backward and optimizer twice with samples of random tokens, all of them trained,
-and times the second; memory is the most that the process held, less what it held before the first step. `again`
-does so with all 30 layers of SmolLM2-135M, and says what `model.gradient_checkpointing='auto'` expects. In
-`vocabulary` both programs train an epoch of the same long rows as a user starts them, a row a step, with
-gradient checkpointing and LoRA; memory is the most that the process held in all.
+The model has layers of the shape of SmolLM2-135M, but fewer, and random weights. Each line of a table is measured
+in its own process. `growth` runs two steps (forward, backward, optimizer) with samples of random tokens, all of
+them target tokens. It times the second step; memory is the peak of the process minus its size before the first
+step. `checkpointing` does the same with all 30 layers of SmolLM2-135M, and prints the prediction of
+`model.gradient_checkpointing='auto'`. In `vocabulary`, xft and TRL train an epoch of the same long rows from their
+usual entry points, one row per step, with gradient checkpointing and LoRA; memory is the peak of the process.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from bench_table import write_between
 from benchmark import run
 
 VOCABULARY = 151_936
-"""Of Qwen 2.5 and 3."""
+"""Size of the vocabulary of Qwen 2.5 and 3."""
 CONTEXTS = (512, 1024, 2048, 4096, 8192, 16384)
 BATCHES = (1024, 2048, 4096, 8192, 16384)
 RANKS = (8, 16, 32, 64, 128)
@@ -36,7 +36,7 @@ MIB = 2**20
 
 
 def save_model(folder: Path, layers: int, vocabulary: int) -> str:
-    """Save a random model and the tokenizer of SmolLM2 as one folder."""
+    """Save a model with random weights and the tokenizer of SmolLM2 in one folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -55,7 +55,7 @@ def save_model(folder: Path, layers: int, vocabulary: int) -> str:
 
 
 def step(job: dict[str, Any]) -> dict[str, float]:
-    """Two steps of xft; the time of the second and the memory that both took."""
+    """Run two steps of xft; return the time of the second and the memory of both."""
     import numpy as np
     import torch
 
@@ -83,7 +83,7 @@ def step(job: dict[str, Any]) -> dict[str, float]:
     batch = collate_padding_free([Sample(each, each.copy()) for each in rows])
     adapted: Any = model.model
     base = adapted.get_base_model()
-    set_activation_checkpointing(base, job.get("again", 0))
+    set_activation_checkpointing(base, job.get("checkpointed_layers", 0))
     gc.collect()
     system.reset_peak_rss()
     before = system.rss_bytes()
@@ -97,15 +97,15 @@ def step(job: dict[str, Any]) -> dict[str, float]:
         optimizer.zero_grad()
         seconds = read() - begun
     peak = system.peak_rss_bytes()
-    # Last, as it takes memory too, and what it took would be free for the steps.
+    # Measured last: the memory that it frees would be available to the steps.
     set_activation_checkpointing(base, 0)
     kept = measure_activation_memory(adapted, base, batch)
-    forecast = predict_step_bytes(kept, kept.tokens, job.get("again", 0))
+    forecast = predict_step_bytes(kept, kept.tokens, job.get("checkpointed_layers", 0))
     return {"seconds": seconds, "memory": peak - before, "peak": peak, "expected": forecast}
 
 
 def apart(job: dict[str, Any]) -> dict[str, float]:
-    """The same in a process of its own."""
+    """Run ``step`` in its own process."""
     command = [sys.executable, __file__, "step", "--job", json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -114,29 +114,29 @@ def apart(job: dict[str, Any]) -> dict[str, float]:
 
 
 def growth(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """Three tables, each with one number that grows."""
+    """Yield three tables, each with one variable."""
     model = save_model(folder / "small", arguments.layers, 49_152)
     shared = {"model": model, "clock": arguments.clock}
     most = arguments.tokens
     tables: list[tuple[str, str, list[dict[str, int]]]] = [
         (
-            f"context, at {most:,} tokens a batch, rank 16",
+            f"context ({most:,} tokens per batch, rank 16)",
             "context",
             [{"context": each, "tokens": most, "rank": 16} for each in CONTEXTS if each <= most],
         ),
         (
-            "tokens of a batch, context 512, rank 16",
+            "tokens per batch (context 512, rank 16)",
             "tokens",
             [{"context": 512, "tokens": each, "rank": 16} for each in BATCHES if each <= most],
         ),
         (
-            "LoRA rank, 4,096 tokens, context 512",
+            "LoRA rank (4,096 tokens per batch, context 512)",
             "rank",
             [{"context": 512, "tokens": 4096, "rank": each} for each in RANKS],
         ),
     ]
     for title, key, jobs in tables:
-        yield f"| {title} | ms a thousand tokens | MiB of the step | KiB a token |"
+        yield f"| {title} | ms per 1,000 tokens | MiB per step | KiB per token |"
         yield "|---|---|---|---|"
         for job in jobs:
             found = apart({**shared, **job})
@@ -147,18 +147,18 @@ def growth(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
         yield ""
 
 
-def again(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """A table: some layers make their activations again."""
+def checkpointing(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Yield a table of steps with activation checkpointing of some layers."""
     job: dict[str, Any] = {
         "model": save_model(folder / "deep", 30, 49_152),
         "context": 512,
         "tokens": 4096,
         "rank": 16,
     }
-    yield "| layers of 30 that are made again | ms a thousand tokens | MiB of the step | MiB expected |"
+    yield "| checkpointed layers of 30 | ms per 1,000 tokens | MiB per step | MiB predicted |"
     yield "|---|---|---|---|"
     for count in (0, 10, 20, 30):
-        found = apart({**job, "clock": arguments.clock, "again": count})
+        found = apart({**job, "clock": arguments.clock, "checkpointed_layers": count})
         yield (
             f"| {count} | {found['seconds'] * 1e6 / job['tokens']:,.0f} | {found['memory'] / MIB:,.0f} | "
             f"{found['expected'] / MIB:,.0f} |"
@@ -166,16 +166,16 @@ def again(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
 
 
 def vocabulary(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """A table: the memory of xft and of TRL with many tokens to choose from."""
+    """Yield a table of the memory of xft and TRL with a large vocabulary."""
     from xft.models.loading import load_tokenizer
 
     model = save_model(folder / "large", arguments.layers, VOCABULARY)
     tokenizer: Any = load_tokenizer(model)
-    yield f"| context, {VOCABULARY:,} tokens to choose from | xft, peak GiB | TRL, peak GiB | share |"
+    yield f"| context (vocabulary of {VOCABULARY:,}) | xft, peak GiB | TRL, peak GiB | xft / TRL |"
     yield "|---|---|---|---|"
     for context in arguments.contexts:
         file = folder / f"rows_{context}.json"
-        # " one" is one token, and a row has some more around it.
+        # " one" is one token; the template adds some more to a row.
         words = " one" * (context - 64)
         count = len(tokenizer(words, add_special_tokens=False)["input_ids"])
         rows = [{"instruction": f"Count {each}", "input": "", "output": words} for each in range(3)]
@@ -194,26 +194,26 @@ def vocabulary(arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
         }
         seen = {kind: each["steps"][-1]["targets"] for kind, each in found.items()}
         if min(seen.values()) < count:
-            sys.exit(f"context {context}: a step trained {seen} tokens, expected {count:,} or more of each")
+            sys.exit(f"context {context}: target tokens of a step: got {seen}; expected at least {count:,}")
         peaks = {kind: each["peak"] / 2**30 for kind, each in found.items()}
         theirs = f"{peaks['trl']:.2f} | {peaks['xft'] / peaks['trl']:.0%}" if "trl" in peaks else "— | —"
         yield f"| {context:,} | {peaks['xft']:.2f} | {theirs} |"
 
 
 def main() -> None:
-    """Measure what is asked for, print it, and write it where it belongs."""
+    """Run the selected measurements; print the tables and write them into the documentation."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=("growth", "again", "vocabulary", "step"))
+    parser.add_argument("what", nargs="+", choices=("growth", "checkpointing", "vocabulary", "step"))
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=16384, help="the most in a batch")
+    parser.add_argument("--tokens", type=int, default=16384, help="maximum number of tokens per batch")
     parser.add_argument("--contexts", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
     parser.add_argument(
         "--trl-up-to",
         type=int,
         default=8192,
-        help="the longest context of TRL, which takes its time",
+        help="longest context to run with TRL, which is slow",
     )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--docs", type=Path, help="write the tables into this file, between their marks")
@@ -222,7 +222,7 @@ def main() -> None:
     if arguments.job is not None:
         print(json.dumps(step(arguments.job)))
         return
-    for name, measure in (("growth", growth), ("again", again), ("vocabulary", vocabulary)):
+    for name, measure in (("growth", growth), ("checkpointing", checkpointing), ("vocabulary", vocabulary)):
         if name not in arguments.what:
             continue
         lines = []

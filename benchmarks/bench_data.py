@@ -1,14 +1,13 @@
-"""How fast data is prepared, beside the tokenizer alone; how much memory and disk it takes.
+"""Measure time, memory and disk space of data preparation, compared with the tokenizer alone.
 
     python benchmarks/bench_data.py                      # 1,000,000 rows, about two minutes on two cores
     python benchmarks/bench_data.py --rows 50000 --tokenizer path/to/a/model
     python benchmarks/bench_data.py --growth --docs docs/performance.md
 
-Prints the rate of `xft prepare-data` and of the tokenizer's own batch call over the same texts, run in
-turns on the same cores; the most memory that preparing took, workers included; the time to open
-the result again; the size of the files; and how long packing a million lengths takes. With `--growth`
-it prints a table of preparing alone, and of what a run does before its first step, from 100 rows on up to as
-many as `--rows` says.
+Prints the rate of `xft prepare-data` and of the tokenizer's batch call on the same texts, run alternately on the
+same cores; the peak memory of preparation, worker processes included; the time to open the result from the cache;
+the size of the files; and the time to pack a million lengths. With `--growth`, prints a table of preparation and of
+the start of a run, for 100 rows, 1000 rows, up to `--rows`.
 """
 
 import argparse
@@ -29,18 +28,20 @@ MIB = 2**20
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Run the measurements and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument(
-        "--tokenizer", default="xft://smollm2-135m-instruct", help="a model folder, or a shipped one"
+        "--tokenizer", default="xft://smollm2-135m-instruct", help="a model folder, or the bundled model"
     )
     parser.add_argument(
-        "--rounds", type=int, default=1, help="each round is the tokenizer alone, then preparing"
+        "--rounds", type=int, default=1, help="rounds of the tokenizer alone, then preparation"
     )
-    parser.add_argument("--growth", action="store_true", help="a table of 100 rows, 1000, and so on")
+    parser.add_argument(
+        "--growth", action="store_true", help="print a table for 100 rows, 1000 rows, up to --rows"
+    )
     parser.add_argument("--docs", type=Path, help="write that table into this file, between its marks")
     parser.add_argument("--part", choices=("raw", "prepare"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -61,7 +62,7 @@ def main() -> None:
 
 def _growth(folder: Path, arguments: argparse.Namespace) -> None:
     lines = [
-        "| rows | tokens | prepared in s | rows/s | peak MiB | on disk MiB | opened again in s | first batch in s |",
+        "| rows | tokens | preparation, s | rows/s | peak MiB | MiB on disk | open from cache, s | first batch, s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
@@ -91,15 +92,15 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
             f"tokenizer     {arguments.rows / raw['seconds']:,.0f} rows/s, {raw['tokens'] / raw['seconds']:,.0f} tokens/s"
         )
         print(
-            f"preparing     {arguments.rows / done['seconds']:,.0f} rows/s = {share:.0%} of the tokenizer alone"
+            f"preparation   {arguments.rows / done['seconds']:,.0f} rows/s = {share:.0%} of the tokenizer alone"
         )
-        print(f"memory        {done['memory'] / MIB:,.0f} MiB at most, workers included")
-        print(f"opened again  in {done['again']:.2f} s")
+        print(f"memory        {done['memory'] / MIB:,.0f} MiB peak, worker processes included")
+        print(f"open cache    {done['again']:.2f} s")
         print(f"on disk       {done['disk'] / MIB:,.0f} MiB for {done['tokens']:,} tokens")
 
 
 def _run(part: str, folder: Path, tokenizer: str) -> dict[str, float]:
-    """Run one part in a process of its own, so that neither finds the other's threads and memory."""
+    """Run one part in its own process, so that the parts share no threads and no memory."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder), "--tokenizer", tokenizer]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
@@ -107,7 +108,7 @@ def _run(part: str, folder: Path, tokenizer: str) -> dict[str, float]:
 
 
 def _write_rows(file: Path, count: int) -> None:
-    """Rows of English words, none like another."""
+    """Write rows of English words, all different."""
     from xft.utils import paths
 
     words = paths.asset("handbook.txt").read_text(encoding="utf-8").split()
@@ -120,7 +121,7 @@ def _write_rows(file: Path, count: int) -> None:
 
 
 def _raw(folder: Path, path: str) -> None:
-    """The tokenizer's own batch call over the texts, all cores, nothing kept."""
+    """Time the tokenizer's batch call on the texts, with all cores; results are discarded."""
     from xft.data.formats import alpaca
     from xft.models import CausalLMConfig
     from xft.templates import ChatTemplate
@@ -146,7 +147,7 @@ def _raw(folder: Path, path: str) -> None:
 
 
 def _prepare(folder: Path, path: str) -> None:
-    """What `xft prepare-data` does, from the file to the store and the splits."""
+    """Time `xft prepare-data`, from the file to the token store and the splits."""
     import threading
 
     import psutil
@@ -165,7 +166,7 @@ def _prepare(folder: Path, path: str) -> None:
     def watch() -> None:
         nonlocal most
         while True:
-            # What processes share is counted once (proportional set size, Linux).
+            # Shared memory is counted once (proportional set size, Linux).
             family = [process, *process.children(recursive=True)]
             most = max(most, sum(_memory(each) for each in family))
             if done.wait(0.2):
@@ -204,7 +205,7 @@ def _memory(process: "object") -> int:
     assert isinstance(process, psutil.Process)
     try:
         return int(getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss)
-    except psutil.Error:  # it ended while we looked
+    except psutil.Error:  # it ended during the measurement
         return 0
 
 

@@ -1,8 +1,8 @@
-"""One training of `benchmark.py`, in a process of its own: xft, TRL, unsloth or LLaMA-Factory.
+"""Run one training of `benchmark.py` in its own process: xft, TRL, unsloth or LLaMA-Factory.
 
-At its top this file imports nothing but Python's own and a neighbour that does the same, for it also runs in
-environments without xft. All of them train the same rows for an epoch at a constant rate; what each saw and when
-is noted at the model's own door, and the validation loss is computed by the same lines for all.
+At module level, this file imports only the standard library and `bench_monitor`, because it also runs in
+environments without xft. All frameworks train one epoch of the same rows at a constant learning rate. Tokens and
+times are recorded at the forward pass of the model, and the same code computes the validation loss for all.
 """
 
 import json
@@ -60,7 +60,7 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         "optimizer": {"type": "adamw", "lr": job["lr"]},
         "lr_scheduler": {"type": "constant", "warmup_steps": 0},
         "hooks": {"clock": {"type": "benchmark_clock.Clock"}},
-        "questions": [],
+        "eval_prompts": [],
     }
     config = Path(job["folder"]) / "config.py"
     config.write_text("".join(f"{key} = {value!r}\n" for key, value in keys.items()), encoding="utf-8")
@@ -90,7 +90,7 @@ def _question(row: dict[str, str]) -> str:
 
 
 def _sft_trainer(job: dict[str, Any], watch: Watch, finish: Any, model: Any, **more: Any) -> Any:
-    """TRL's SFTTrainer, answers only; ``options`` are of its SFTConfig."""
+    """Build TRL's SFTTrainer with the loss on answers only; ``options`` are passed to SFTConfig."""
     import torch
     from datasets import Dataset
 
@@ -124,7 +124,7 @@ def _sft_trainer(job: dict[str, Any], watch: Watch, finish: Any, model: Any, **m
 
 
 def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
-    """Train with TRL; ``options`` are of its SFTConfig."""
+    """Train with TRL; ``options`` are passed to SFTConfig."""
     trl: Any = import_module("trl")
     adapter = trl.ModelConfig(
         use_peft=True,
@@ -138,10 +138,13 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
 
 
 def train_unsloth(job: dict[str, Any], watch: Watch, finish: Any) -> None:
-    """Train with unsloth and TRL's trainer as it patches it; ``options`` are of TRL's SFTConfig, but for
-    ``compile``: each layer by torch.compile, which on a CPU it asks the environment for."""
+    """Train with unsloth and the TRL trainer that it patches.
+
+    ``options`` are passed to TRL's SFTConfig, except ``compile``, which compiles each layer. On a CPU, unsloth reads
+    this setting from the environment.
+    """
     os.environ["UNSLOTH_CPU_COMPILE"] = "1" if job["options"].pop("compile", False) else "0"
-    # Before TRL and transformers, which it patches. It targets all linear layers but the head by itself.
+    # Imported before TRL and transformers, which it patches. By default it adapts all linear layers except the head.
     loader: Any = import_module("unsloth").FastLanguageModel
     import torch
 
@@ -164,8 +167,10 @@ def train_unsloth(job: dict[str, Any], watch: Watch, finish: Any) -> None:
 
 
 def _stand_ins() -> None:
-    """LLaMA-Factory asks for torchvision and torchaudio, whose CPU-less builds do not load beside a CPU torch;
-    text needs neither."""
+    """Register stubs of torchvision and torchaudio.
+
+    LLaMA-Factory imports both, and their CUDA builds do not load with a CPU build of torch. Text needs neither.
+    """
     import torch
 
     if torch.cuda.is_available():
@@ -179,11 +184,11 @@ def _stand_ins() -> None:
 
 
 _KEPT: list[Any] = []
-"""A library of operators lives as long as someone holds it."""
+"""References to operator libraries; torch drops a library that is not referenced."""
 
 
 def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
-    """Train with LLaMA-Factory; ``options`` are of its config."""
+    """Train with LLaMA-Factory; ``options`` are added to its config."""
     _stand_ins()
     tuner: Any = import_module("llamafactory.train.tuner")
 
@@ -203,7 +208,7 @@ def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
 
 
 def matrix_rate(dtype: str, clock: str, size: int = 2048, rounds: int = 12) -> float:
-    """FLOP/s of the product of two square matrices: the best of several rounds."""
+    """Return the FLOP/s of the product of two square matrices, the best of several rounds."""
     import torch
 
     read = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
@@ -219,7 +224,7 @@ def matrix_rate(dtype: str, clock: str, size: int = 2048, rounds: int = 12) -> f
 
 
 def main() -> None:
-    """Run the job of a file and write what was seen into another."""
+    """Run the job of the first file and write the results to the second."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     out = Path(sys.argv[2])
     if job["kind"] == "matrices":

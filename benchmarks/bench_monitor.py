@@ -1,6 +1,6 @@
-"""What a contestant of `benchmark.py` was given and when, and its validation loss, by the same lines for all.
+"""Record tokens and times of a contestant of `benchmark.py`, and compute its validation loss.
 
-At its top this file imports nothing but Python's own, for it also runs in environments without xft.
+At module level, this file imports only the standard library, because it also runs in environments without xft.
 """
 
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Watch:
-    """Notes what a model is given, and when steps end."""
+    """Record the tokens that a model processes, and the time of each step."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -16,7 +16,7 @@ class Watch:
         self.begun = (0.0, 0.0)
 
     def see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """Count the tokens of a forward pass: all, those that are not padding, the trained ones."""
+        """Count the tokens of a forward pass: all, without padding, and target tokens."""
         ids: Any = kwargs["input_ids"]
         mask, labels = kwargs.get("attention_mask"), kwargs.get("labels")
         if labels is None:  # not training
@@ -26,11 +26,11 @@ class Watch:
         self.now["targets"] += int((labels[:, 1:] != -100).sum())
 
     def begin(self) -> None:
-        """The first step begins."""
+        """Start the clock of the first step."""
         self.begun = time.perf_counter(), time.process_time()
 
     def end_step(self, **seen: float) -> None:
-        """A step has ended, and the next begins."""
+        """Record a step and start the clock of the next."""
         now = time.perf_counter(), time.process_time()
         self.steps.append(
             {**(seen or self.now), "wall": now[0] - self.begun[0], "cpu": now[1] - self.begun[1]}
@@ -40,16 +40,19 @@ class Watch:
 
 
 def count_real(mask: Any) -> int:
-    """How many tokens are not padding: ``(batch, seq)`` of what is not 0, or ``(batch, 1, seq, seq)`` of what a
-    token sees (True, or 0 to be added to its scores), where padding does not even see itself."""
+    """Count the tokens that are not padding.
+
+    ``mask`` is ``(batch, seq)``, nonzero for real tokens, or ``(batch, 1, seq, seq)``, boolean or additive. In the
+    second form, a padding token does not attend to itself.
+    """
     if mask.ndim == 2:
         return int((mask != 0).sum())
-    own = mask[:, 0].diagonal(dim1=1, dim2=2)
-    return int((own == 0 if own.dtype.is_floating_point else own).sum())
+    diagonal = mask[:, 0].diagonal(dim1=1, dim2=2)
+    return int((diagonal == 0 if diagonal.dtype.is_floating_point else diagonal).sum())
 
 
 def validation_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:
-    """The mean loss of a trained token, sample by sample, by the model's own forward pass."""
+    """Return the mean loss per target token; each sample is one forward pass of the model."""
     import torch
 
     model.eval()

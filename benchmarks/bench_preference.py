@@ -1,16 +1,17 @@
-"""A DPO step of xft beside one of TRL's DPOTrainer: tokens a second, peak memory, and what is learnt.
+"""Compare a DPO step of xft with TRL's DPOTrainer: tokens per second, peak memory, losses.
 
-    python benchmarks/bench_preference.py                    # the shipped pairs, about ten minutes on two cores
-    OMP_NUM_THREADS=1 python benchmarks/bench_preference.py --clock cpu     # where others use the machine too
+    python benchmarks/bench_preference.py                    # the bundled pairs, about ten minutes on two cores
+    OMP_NUM_THREADS=1 python benchmarks/bench_preference.py --clock cpu     # on a machine with other load
     python benchmarks/bench_preference.py --data ../shared/data/dpo_en_demo.json --format sharegpt_preference
 
-Both train the same LoRA (r 16, all linear layers) on the same bf16 model with the same pairs in the same
-order, as many in a step, AdamW at one constant rate, A and B in fp32, no gradient checkpointing and no
-autocast (which makes TRL slower on a CPU), and ask the reference (the model without its adapter) in
-every step. Each run is a process of its own, and the two take turns. Tokens are those of prompts and
-answers, without padding; the tool stops where the two do not see equally many in a step. The seconds are
-those of forward, backward and optimizer (with xft also of the batch and the records); the first steps are not counted. Memory is the most that the
-process held in all, Python and libraries included.
+Both train the same LoRA (r 16, all linear layers) on the same bf16 model, with the same pairs in the same order and
+the same number of pairs per step: AdamW at a constant learning rate, A and B in fp32, no gradient checkpointing, no
+autocast (which slows TRL down on a CPU). Both compute the reference (the model without its adapter) in every step.
+Each run has its own process, and the two frameworks alternate.
+
+Tokens are those of prompts and answers, without padding. The benchmark fails if the two count different numbers in a
+step. Seconds cover forward, backward and optimizer (with xft also batch and metrics), without the first steps.
+Memory is the peak of the process, with Python and libraries.
 """
 
 import argparse
@@ -54,20 +55,26 @@ seed = {seed}
 
 
 def main() -> None:
-    """Measure in turns, and print a table."""
+    """Alternate both frameworks and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", default="xft://pairs.jsonl", help="preference pairs, any source of xft's")
-    parser.add_argument("--format", default="preference", help="of the rows: a format that gives pairs")
+    parser.add_argument(
+        "--data", default="xft://pairs.jsonl", help="preference pairs, any data source of xft"
+    )
+    parser.add_argument("--format", default="preference", help="format of the rows, for pairs")
     parser.add_argument("--model", default="xft://smollm2-135m-instruct")
-    parser.add_argument("--max-length", type=int, default=1024, help="longer pairs are left out for both")
-    parser.add_argument("--pairs", type=int, default=4, help="in a step")
+    parser.add_argument(
+        "--max-length", type=int, default=1024, help="maximum tokens; longer pairs are dropped for both"
+    )
+    parser.add_argument("--pairs", type=int, default=4, help="pairs per step")
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3, help="each is a run of xft, then one of TRL")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of one run of xft and one of TRL")
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--seed", type=int, default=0, help="of the first round; each takes the next")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first round, incremented in each round"
+    )
     parser.add_argument("--part", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -83,9 +90,9 @@ def main() -> None:
 def _compare(folder: Path, arguments: argparse.Namespace) -> None:
     read, kept, held = _write_pairs(folder, arguments)
     if kept < arguments.pairs * arguments.steps:
-        wanted = arguments.pairs * arguments.steps
-        sys.exit(f"{kept} pairs fit; expected {wanted}: take fewer --steps or --pairs")
-    print(f"pairs     {read} read, {read - kept - held} too long; {kept} to train, {held} to validate on")
+        needed = arguments.pairs * arguments.steps
+        sys.exit(f"{kept} pairs fit; expected {needed}: reduce --steps or --pairs")
+    print(f"pairs     {read} read, {read - kept - held} too long; {kept} train, {held} validation")
     found: dict[str, list[dict[str, Any]]] = {each: [] for each in SIDES}
     for number in range(arguments.rounds):
         for side in SIDES:
@@ -95,30 +102,30 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
             print(f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {memory:,.0f} MiB")
         seen = [found[side][-1]["tokens"] for side in SIDES]
         if seen[0] != seen[1]:
-            sys.exit(f"the two did not see equally many tokens in each step: {seen}")
+            sys.exit(f"tokens per step differ between xft and TRL: {seen}")
     tokens = found["xft"][0]["tokens"][WARM_UP:]
-    print(f"tokens    {min(tokens):,} to {max(tokens):,} in a step\n")
+    print(f"tokens    {min(tokens):,} to {max(tokens):,} per step\n")
     print(f"{'min / median / max over rounds':<34}{'xft':>26}{'TRL':>26}")
     for title, values in _table(found).items():
         print(f"{title:<34}" + "".join(f"{each:>26}" for each in values))
     ratio = statistics.median(map(_rate, found["xft"])) / statistics.median(map(_rate, found["trl"]))
-    print(f"\nxft / TRL, medians: {ratio:.2f} in tokens a second")
+    print(f"\nxft / TRL, medians: {ratio:.2f} in tokens per second")
 
 
 def _rate(figures: dict[str, Any]) -> float:
-    """Tokens a second, without the first steps."""
+    """Return tokens per second, without the first steps."""
     return float(sum(figures["tokens"][WARM_UP:]) / sum(figures["seconds"][WARM_UP:]))
 
 
 def _table(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
-    """What is printed, by title: a text for each side."""
+    """Return the printed table: by title, one text per framework."""
     rows = {
-        "tokens a second": (_rate, "{:,.0f}"),
+        "tokens per second": (_rate, "{:,.0f}"),
         "peak memory, MiB": (lambda each: each["memory"] / 2**20, "{:,.0f}"),
         "loss, step 1": (lambda each: each["loss"][0], "{:.4f}"),
         "loss, last four steps": (lambda each: statistics.mean(each["loss"][-4:]), "{:.4f}"),
-        "validation loss at the end": (lambda each: each["val"], "{:.4f}"),
-        "validation accuracy at the end": (lambda each: each["accuracy"], "{:.3f}"),
+        "final validation loss": (lambda each: each["val"], "{:.4f}"),
+        "final validation accuracy": (lambda each: each["accuracy"], "{:.3f}"),
     }
 
     def spread(values: list[float], text: str) -> str:
@@ -131,7 +138,7 @@ def _table(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
 
 
 def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Run one side in a process of its own, so that neither finds the other's threads and memory."""
+    """Run one framework in its own process, so that the two share no threads and no memory."""
     run = folder / f"{side}_{seed}"
     run.mkdir()
     command = [sys.executable, __file__, "--part", side, "--folder", str(run), "--seed", str(seed)]
@@ -145,10 +152,10 @@ def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> d
 
 
 def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int, int]:
-    """Write the pairs that fit as TRL and xft both read them: the last eight to validate on.
+    """Write the pairs that fit, in a form that TRL and xft read: the last eight for validation.
 
     Returns:
-        How many were read, are trained on and are validated on.
+        Number of pairs read, in training and in validation.
     """
     from xft.config.build import build_component
     from xft.data.sources import RecordReader, parse, resolve_source
@@ -181,7 +188,7 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
 
 
 def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """`xft train`, as a user starts it."""
+    """Run `xft train`."""
     from mmengine.hooks import Hook
 
     from xft.cli import main as xft
@@ -219,7 +226,7 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """TRL's trainer, with its own tokenisation, collator and padding."""
+    """Run TRL's trainer with its own tokenization, collator and padding."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -230,7 +237,7 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
     tokenizer: Any = load_tokenizer(arguments.model)
     train, val = (_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))
-    # In the order in which xft takes them.
+    # In the order of xft.
     plan = EpochBatchSampler(
         (1,) * len(train), micro_batch_size=arguments.pairs, seed=arguments.seed
     ).epoch(0)
@@ -284,10 +291,10 @@ def _lines(path: Path) -> list[Any]:
 
 
 def _dpo_config(run: Path, arguments: argparse.Namespace) -> Any:
-    """What TRL's trainer is told, so that it does what xft does."""
+    """Return arguments of TRL's trainer that match the run of xft."""
     from trl.trainer.dpo_config import DPOConfig
 
-    # The weights are bf16 without bf16=True, and autocast on top of them only takes time.
+    # The weights are already bf16; bf16=True would add autocast, which only takes time.
     return DPOConfig(
         output_dir=str(run / "trl"), model_init_kwargs={"dtype": "bfloat16"}, max_steps=arguments.steps,
         per_device_train_batch_size=arguments.pairs, per_device_eval_batch_size=arguments.pairs,

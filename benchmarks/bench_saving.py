@@ -1,11 +1,11 @@
-"""How much a checkpoint holds up training: written by a thread, and waited for.
+"""Measure how long a checkpoint blocks training, with synchronous and asynchronous saves.
 
     python benchmarks/bench_saving.py                    # about three minutes on two cores
     python benchmarks/bench_saving.py --rounds 9
 
-Trains all weights of a model of 14 million with AdamW, fp32: a checkpoint of 170 MB, saved three
-times in a run. Prints how long training stands still at a save, and by how much the steps are
-slower while the thread writes beside them: on a CPU both want the same cores.
+Trains all 14 million weights of a model with AdamW in fp32. A checkpoint has 170 MB and is saved three times per
+run. Prints how long a save blocks training, and the slowdown of steps while the writer thread is active: on a CPU,
+both use the same cores.
 """
 
 import argparse
@@ -38,22 +38,22 @@ def watch(config: Path, run: Path, wait: bool) -> Times:
     """Train once.
 
     Returns:
-        Seconds that each step computes, seconds that training stands still behind it, and whether
-        the thread was at work while it computed.
+        Seconds of computation per step, seconds that training is blocked after each step, and whether the writer
+        thread was active during each step.
     """
     from xft.cli import main as xft
     from xft.training.hooks.checkpoint import CheckpointHook
 
     computed: list[float] = []
     still: list[float] = []
-    beside: list[bool] = []
+    while_writing: list[bool] = []
     ended = [0.0]
     after_step = CheckpointHook.after_step
 
     def timed(self: Any, runner: Any) -> None:
         begun = time.perf_counter()
         computed.append(begun - ended[0])
-        beside.append(runner.was_busy if len(computed) > 1 else False)
+        while_writing.append(runner.was_busy if len(computed) > 1 else False)
         after_step(self, runner)
         runner.was_busy = any(each.name == "xft-checkpoint-writer" for each in threading.enumerate())
         ended[0] = time.perf_counter()
@@ -68,11 +68,11 @@ def watch(config: Path, run: Path, wait: bool) -> Times:
     if code != 0:
         sys.exit(code)
     shutil.rmtree(run)
-    return computed, still, beside
+    return computed, still, while_writing
 
 
 def main() -> None:
-    """Measure in turns, and print medians."""
+    """Alternate both kinds of saves and print medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -81,26 +81,26 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     halts: dict[bool, list[float]] = {True: [], False: []}
     alone: list[float] = []
-    beside: list[float] = []
+    while_writing: list[float] = []
     try:
         write_inputs(folder, folder / "run.py", adapter=False, sizes=SIZES)
         for _ in range(arguments.rounds):
             for wait in halts:
                 computed, still, writing = watch(folder / "run.py", folder / "run", wait)
-                # The first save copies the files that do not change, and the last step is saved too.
+                # Skip the first save, which copies the static files, and the save after the last step.
                 halts[wait] += still[2 * INTERVAL - 1 : -1 : INTERVAL]
                 for seconds, busy in list(zip(computed, writing, strict=True))[INTERVAL:]:
-                    (beside if busy else alone).append(seconds)
+                    (while_writing if busy else alone).append(seconds)
     finally:
         shutil.rmtree(folder)
     waited, threaded = (statistics.median(halts[each]) for each in (True, False))
-    usual, slowed = statistics.median(alone), statistics.median(beside)
+    usual, slowed = statistics.median(alone), statistics.median(while_writing)
     print(
-        f"\ntraining stands still for {waited:.3f} s at a save that is waited for, for {threaded:.3f} s at one that"
+        f"\na save blocks training for {waited:.3f} s when synchronous, for {threaded:.3f} s when asynchronous "
+        f"({threaded / waited:.1%})"
     )
-    print(f"a thread writes: {threaded / waited:.1%}")
     print(
-        f"a step takes {usual:.3f} s, and {slowed:.3f} s while the thread writes ({slowed / usual - 1:+.0%})"
+        f"a step takes {usual:.3f} s, and {slowed:.3f} s while the writer thread is active ({slowed / usual - 1:+.0%})"
     )
 
 

@@ -1,10 +1,9 @@
-"""How long a run takes from its command to its first step, and where that goes.
+"""Measure the time from the command of a run to its first step, by stage.
 
 python benchmarks/bench_startup.py configs/smollm2_lora.py --repeat 5 [--cfg-options K=V ...]
 
-Each time, a fresh process is started as `xft train` starts, and ended after the first step. The data is prepared
-once before, so that what is measured is a run on cached data. Prints the median, in seconds of the wall and of the
-processor, from the start of the process on.
+Each measurement starts a new process like `xft train` and ends it after the first step. The data is prepared once
+in advance, so runs read it from the cache. Prints medians in seconds of wall time and CPU time.
 """
 
 import argparse
@@ -26,14 +25,14 @@ MARKS = "XFT_START_MARKS"
 
 
 def mark(stage: str) -> None:
-    """Note that a stage is through, in seconds since 1970 and of the processor."""
+    """Record the end of a stage: Unix time and CPU time in seconds."""
     with open(os.environ[MARKS], "a", encoding="utf-8") as file:
         file.write(json.dumps([stage, time.time(), time.process_time()]) + "\n")
 
 
 def child(arguments: list[str]) -> int:
-    """Train until the first step, as `xft train` does."""
-    import xft.training.train  # noqa: F401 - first: it keeps MMEngine from importing what is not used
+    """Run `xft train` up to the first step."""
+    import xft.training.train  # noqa: F401 - first: it prevents MMEngine from importing unused libraries
 
     from mmengine.hooks import Hook  # isort: skip
 
@@ -44,7 +43,7 @@ def child(arguments: list[str]) -> int:
 
     @register("hooks", "start_clock")
     class Clock(Hook):
-        """Notes stages, each after all hooks of a priority."""
+        """Record a stage after all hooks of a priority."""
 
         def __init__(self, stage: str, priority: int) -> None:
             self.stage = stage
@@ -58,7 +57,7 @@ def child(arguments: list[str]) -> int:
                 mark(STAGES[-1])
                 raise KeyboardInterrupt
 
-    # The hook of the validation has 50 and that of the questions 60.
+    # The validation hook has priority 50, the sample_generation hook 60.
     places = dict(zip(STAGES[1:4], (0, 55, 100), strict=True))
     for number, (stage, priority) in enumerate(places.items()):
         where = f"hooks.start_{number}"
@@ -71,7 +70,7 @@ def child(arguments: list[str]) -> int:
 
 
 def measure(config: str, options: list[str]) -> dict[str, tuple[float, float]]:
-    """Seconds of the wall and of the processor that each stage takes, in a fresh process."""
+    """Return wall seconds and CPU seconds of each stage, in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         marks = Path(folder) / "marks"
         command = [
@@ -103,21 +102,21 @@ def measure(config: str, options: list[str]) -> dict[str, tuple[float, float]]:
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Run the measurements and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("config", nargs="?", default=str(ROOT / "configs" / "smollm2_lora.py"))
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="fresh processes (5)")
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="number of processes (5)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="K=V")
     arguments = parser.parse_args()
-    measure(arguments.config, arguments.cfg_options)  # prepares the data, and warms the cache of the disk
+    measure(arguments.config, arguments.cfg_options)  # prepares the data and warms the page cache
     runs = [measure(arguments.config, arguments.cfg_options) for _ in range(arguments.repeat)]
-    print(f"{'':<20}{'wall':>8}{'processor':>12}   (median of {len(runs)}, seconds)")
+    print(f"{'':<20}{'wall':>8}{'CPU':>12}   (median of {len(runs)}, seconds)")
     for stage in STAGES:
         wall, used = (median(run[stage][at] for run in runs) for at in (0, 1))
         print(f"{stage:<20}{wall:>8.2f}{used:>12.2f}")
     totals = [[sum(run[stage][at] for stage in STAGES) for run in runs] for at in (0, 1)]
     print(f"{'to the first step':<20}{median(totals[0]):>8.2f}{median(totals[1]):>12.2f}")
-    print(f"{'least and most':<20}{_range(totals[0]):>8}  {_range(totals[1])}")
+    print(f"{'min and max':<20}{_range(totals[0]):>8}  {_range(totals[1])}")
     return 0
 
 

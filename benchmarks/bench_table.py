@@ -1,17 +1,17 @@
-"""What the benchmarks measured, as a table in the documentation."""
+"""Format benchmark results as a table, and write it into a page of the documentation."""
 
 import statistics
 import sys
 from pathlib import Path
 
 MARKS = ("<!-- benchmark -->", "<!-- end of benchmark -->")
-"""Around the table in the documentation."""
+"""Comments before and after the table in the documentation."""
 
 
 def table(rounds: dict[str, list[dict[str, float]]], first: str, notes: dict[str, str]) -> str:
-    """A table in Markdown; ratios are within a round, with the lowest and the highest of them."""
+    """Return a Markdown table; ratios are computed within a round: median, minimum and maximum."""
     lines = [
-        f"| | tokens/s | of them trained | {first} is faster by | MFU | peak GiB | validation loss |",
+        f"| | tokens/s | target tokens/s | speedup of {first} | MFU | peak GiB | validation loss |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, each in rounds.items():
@@ -31,15 +31,13 @@ def table(rounds: dict[str, list[dict[str, float]]], first: str, notes: dict[str
 
 
 def write_between(file: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
-    """Replace what stands between two marks of a file.
+    """Replace the text between two marks of a file.
 
     Raises:
-        SystemExit: the marks are not there.
+        SystemExit: a mark is missing.
     """
     before, begin, rest = file.read_text(encoding="utf-8").partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        sys.exit(
-            f"{file}: has no {marks[0]} with {marks[1]} behind it; put both where the table shall stand"
-        )
+        sys.exit(f"{file}: has no {marks[0]} followed by {marks[1]}; insert both where the table belongs")
     file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

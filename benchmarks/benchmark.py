@@ -1,16 +1,17 @@
-"""xft beside others: the same rows and the same model, in turns, each in a process of its own.
+"""Compare xft with other frameworks on the same rows and the same model, each run in its own process.
 
     python benchmarks/benchmark.py --rows alpaca.json --contestants xft xft-plain trl
     python benchmarks/benchmark.py --rows alpaca.json --python llamafactory=/path/to/its/python --repeats 3
-    python benchmarks/benchmark.py --rows alpaca.json --profile        # where a step of xft spends its time
+    python benchmarks/benchmark.py --rows alpaca.json --profile        # profile of a step of xft
 
-Every round runs all contestants one after the other, so that a machine which others use too is as slow for
-each; what counts are the ratios within a round. On a machine with more work than cores, `--clock cpu` with
-OMP_NUM_THREADS=1 in the environment takes the processor's time in place of the wall's. All train an epoch of the same rows with LoRA on all
-linear layers at a constant rate. The first step is left out of the times. MFU is the share of the rate of a
-large matrix product, measured in each round, that the counted operations of the model take: the products
-of the layers and adapters for each token that is not padding, of the head for each trained one, and of
-attention within a sample; what is computed twice counts once.
+Every round runs all contestants one after another, so other load on the machine slows all of them; compare the
+ratios within a round. On a machine with more work than cores, use `--clock cpu` with OMP_NUM_THREADS=1 in the
+environment to measure CPU time instead of wall time. All contestants train one epoch of the same rows with LoRA
+on all linear layers at a constant learning rate. The first step is excluded from the times.
+
+MFU is the rate of the counted operations divided by the rate of a large matrix product, measured in each round.
+Counted are the products of layers and adapters for each token except padding, of the head for each target token,
+and of attention within a sample. Recomputed operations count once.
 """
 
 import argparse
@@ -39,31 +40,31 @@ CONTESTANTS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "llamafactory": ("llamafactory", False, {"packing": True, "neat_packing": True}),
     "llamafactory-checkpointing": ("llamafactory", True, {"packing": True, "neat_packing": True}),
 }
-"""Name: program, gradient checkpointing, options of its own."""
+"""Name: framework, gradient checkpointing, options of the framework."""
 
 NOTES = {
-    "xft": "packed, isolated",
+    "xft": "packed, samples isolated",
     "xft-checkpointing": "… with gradient checkpointing",
     "xft-plain": "… `model.fused_kernels=False`: plain transformers, peft and torch",
     "xft-qlora": "… base in NF4",
-    "trl": "as it comes: not packed, 8 rows a batch, checkpointing",
-    "trl-packed": "packed; samples see each other without FlashAttention",
-    "unsloth": "one row a batch, not packed (on a CPU it turns packing off)",
-    "unsloth-checkpointing": "… with gradient checkpointing, as it comes",
-    "unsloth-compiled": "… each layer by torch.compile; the first step, which compiles, is not counted",
-    "llamafactory": "`neat_packing`, isolated",
+    "trl": "defaults: not packed, 8 rows per batch, gradient checkpointing",
+    "trl-packed": "packed; samples attend to each other without FlashAttention",
+    "unsloth": "one row per batch, not packed (it disables packing on CPUs)",
+    "unsloth-checkpointing": "… with its default gradient checkpointing",
+    "unsloth-compiled": "… each layer compiled; the first step, which compiles, is not counted",
+    "llamafactory": "`neat_packing`, samples isolated",
     "llamafactory-checkpointing": "… with gradient checkpointing",
 }
 
 
 @dataclass(frozen=True)
 class Work:
-    """The operations of one pass over the rows, forward and backward.
+    """Floating-point operations of one epoch, forward and backward.
 
     Attributes:
-        per_token: of each token that is not padding.
-        per_target: of each trained token.
-        attention: of all samples together.
+        per_token: operations per token, padding excluded.
+        per_target: operations per target token.
+        attention: operations of the attention of all samples.
     """
 
     per_token: float
@@ -71,12 +72,12 @@ class Work:
     attention: float
 
     def total(self, tokens: float, targets: float, share: float) -> float:
-        """Operations of so many tokens, which are ``share`` of the rows."""
+        """Return the operations of a number of tokens, which are a fraction ``share`` of the rows."""
         return self.per_token * tokens + self.per_target * targets + self.attention * share
 
 
 def count_work(model: Any, rank: int, lengths: list[int]) -> Work:
-    """Count the operations of a frozen base and its adapters: 2 for a weight and a token each time."""
+    """Count the operations of a frozen base and its adapters: 2 per weight, token and product."""
     from torch import nn
 
     head = model.get_output_embeddings()
@@ -89,7 +90,7 @@ def count_work(model: Any, rank: int, lengths: list[int]) -> Work:
     )
     pairs = sum(each * (each + 1) / 2 for each in lengths)
     return Work(
-        # The base gives an output and passes a gradient on; an adapter learns besides.
+        # The base computes the output and the input gradient; an adapter also computes its weight gradient.
         per_token=4.0 * base + 6.0 * adapters,
         per_target=4.0 * head.in_features * head.out_features,
         attention=3 * 4.0 * pairs * width * config.num_hidden_layers,
@@ -97,10 +98,10 @@ def count_work(model: Any, rank: int, lengths: list[int]) -> Work:
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Work]:
-    """Write the rows, encode those that are validated on, and count the work.
+    """Write the rows, encode the validation rows, and count the operations.
 
     Returns:
-        What all jobs have in common, and the work of a pass.
+        Settings shared by all jobs, and the operations of an epoch.
     """
     import torch
 
@@ -132,10 +133,10 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
 
 
 def run(job: dict[str, Any], python: str) -> dict[str, Any]:
-    """Run a job in a process, in a folder that is removed.
+    """Run a job in a process, in a temporary folder.
 
     Raises:
-        SystemExit: it failed; what it said last is printed.
+        SystemExit: the job failed; its last lines of output are printed.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -157,7 +158,7 @@ def run(job: dict[str, Any], python: str) -> dict[str, Any]:
 
 
 def figures(found: dict[str, Any], work: Work, rate: float, clock: str) -> dict[str, float]:
-    """Tokens a second and the like, over all steps but the first."""
+    """Return tokens per second and other metrics over all steps except the first."""
     steps = found["steps"]
     kept = steps[1:] or steps
     seconds, total, tokens, targets = (
@@ -172,7 +173,7 @@ def figures(found: dict[str, Any], work: Work, rate: float, clock: str) -> dict[
 
 
 def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
-    """Print the operations of a step of xft by the time that they take themselves."""
+    """Print the operations of a step of xft, sorted by their own CPU time."""
     import torch
 
     from xft.data import Collator, EpochBatchSampler, InstructionData
@@ -192,41 +193,43 @@ def profile(job: dict[str, Any], options: dict[str, Any]) -> None:
     for window in windows[:2]:
         model(Collator().collate(samples, window)).loss_sum.backward()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-        # The profiler undoes it: without this line a step spends a fifth of its time in page faults.
+        # The profiler resets malloc: without this line a step spends a fifth of its time in page faults.
         tune_glibc_malloc()
         model(Collator().collate(samples, windows[-1])).loss_sum.backward()
     print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
 
 
 def read_arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", required=True, help="a JSON file of Alpaca rows")
-    parser.add_argument("--count", type=int, default=96, help="rows to train on")
-    parser.add_argument("--validation", type=int, default=24, help="rows behind those, to validate on")
+    parser.add_argument("--count", type=int, default=96, help="number of rows to train on")
+    parser.add_argument(
+        "--validation", type=int, default=24, help="number of following rows to validate on"
+    )
     parser.add_argument("--model", default="xft://smollm2-135m-instruct")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--length", type=int, default=1024, help="pack_length")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument(
-        "--template", default="smollm2", help="what LLaMA-Factory calls the model's template"
+        "--template", default="smollm2", help="name of the model's template in LLaMA-Factory"
     )
     parser.add_argument(
         "--contestants", nargs="+", choices=CONTESTANTS, default=["xft", "xft-plain", "trl"]
     )
     parser.add_argument(
-        "--python", nargs="+", default=[], metavar="NAME=PATH", help="the interpreter of a program"
+        "--python", nargs="+", default=[], metavar="NAME=PATH", help="Python interpreter of a framework"
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--profile", action="store_true", help="where a step of xft spends its time")
+    parser.add_argument("--profile", action="store_true", help="print the profile of a step of xft")
     parser.add_argument(
         "--docs", type=Path, help=f"write the table into this file, between {MARKS[0]} and {MARKS[1]}"
     )
-    parser.add_argument("--output", type=Path, help="write every figure of every round here, as JSON")
+    parser.add_argument("--output", type=Path, help="write the metrics of all rounds to this file as JSON")
     return parser.parse_args()
 
 

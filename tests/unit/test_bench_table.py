@@ -39,6 +39,6 @@ def test_what_stands_around_the_marks_stays(tmp_path: Path) -> None:
 def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
     file.write_text(f"above\n{MARKS[0]}\nold\n", encoding="utf-8")
-    with pytest.raises(SystemExit, match="put both where the table shall stand"):
+    with pytest.raises(SystemExit, match="insert both where the table belongs"):
         write_between(file, "new")
     assert file.read_text(encoding="utf-8") == f"above\n{MARKS[0]}\nold\n"

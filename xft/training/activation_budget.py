@@ -33,7 +33,7 @@ FIXED_OVERHEAD_BYTES = 500 * 2**20
 """Memory of a step that is independent of its size: oneDNN primitives, workspaces of CUDA libraries.
 
 Measured: of eight steps of 4,096 tokens on a CPU (two rounds of ``benchmarks/bench_activation_memory.py
-again``), one took 6 % more than predicted with these constants, the others 13 to 58 % less. On a GPU
+checkpointing``), one took 6 % more than predicted with these constants, the others 13 to 58 % less. On a GPU
 they are a guess.
 """
 GRAD_AND_OPTIMIZER_FACTOR = 4

@@ -27,8 +27,9 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     from xft.reporting.data_page import check_target, write_data_page
-    from xft.reporting.data_summary import format_summary, summarize_data
+    from xft.reporting.data_summary import summarize_data
     from xft.reporting.inspect_samples import as_json, colorize_sample, pair_label, prepare
+    from xft.reporting.summary_format import format_summary
     from xft.utils import console
 
     if arguments.html is not None:
@@ -62,8 +63,9 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from xft.reporting.data_summary import format_summary, summarize_data
+    from xft.reporting.data_summary import summarize_data
     from xft.reporting.inspect_samples import prepare
+    from xft.reporting.summary_format import format_summary
 
     prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.safe_config)
     print("\n".join(format_summary(summarize_data(prepared, recipe))))

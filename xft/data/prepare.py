@@ -17,7 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from xft.data.duplicates import near_duplicates
-from xft.data.encoding.row_encoder import EncodedChunk, RowEncoder
+from xft.data.encoding.encoded import EncodedChunk
+from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.sources import DataSource, Record, RecordReader, fingerprint
 from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
 from xft.data.store.token_store import StoreWriter, TokenStore

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from xft.data.encoding.encoded import EncodingOptions
 from xft.data.encoding.encoders import ConversationEncoder
-from xft.data.encoding.row_encoder import EncodingOptions
 from xft.data.sources import RecordReader, parse, resolve_source
 from xft.errors import DataError
 from xft.evaluation.text_metrics import compare_texts

@@ -11,8 +11,9 @@ import torch
 
 from xft.config import build_component
 from xft.data import Collator
+from xft.data.encoding.encoded import EncodingOptions, TooLong
 from xft.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, UnpairedEncoder
-from xft.data.encoding.row_encoder import EncodingOptions, RowEncoder, TooLong
+from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
 from xft.data.sources import DataSource, RecordReader, RowLocation, parse, resolve_source
 from xft.errors import ConfigError, DataError, ModelError

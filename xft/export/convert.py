@@ -87,21 +87,14 @@ def convert(
             expected="neither, since --gguf merges and sets the dtype",
         )
     export = _open(source, merged, dtype, gguf, max_shard_size, trust_remote_code, subprocess)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    except OSError as error:
-        raise ConfigError(
-            f"OUT: cannot create {out} ({error.strerror})", key="OUT", got=str(out)
-        ) from error
-    folder.chmod(0o755)
+    folder = _create_folder(target, out)
     try:
         if gguf is not None:
             comparison = _write_gguf(export, folder, gguf, target.name)
         else:
             comparison = _write_merged(export, folder, dtype) if merged else _write_plain(export, folder)
         kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
-        base = export.note.base if export.note is not None else _name(export.loaded)
+        base = export.metadata.base if export.metadata is not None else _name(export.loaded)
         write_card(folder, Path(source), base, kind, run_name(source))
         if target.exists():
             target.rmdir()
@@ -111,6 +104,19 @@ def convert(
     return comparison
 
 
+def _create_folder(target: Path, out: str) -> Path:
+    """Create a temporary folder next to the target, to be renamed to it."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    except OSError as error:
+        raise ConfigError(
+            f"OUT: cannot create {out} ({error.strerror})", key="OUT", got=str(out)
+        ) from error
+    folder.chmod(0o755)
+    return folder
+
+
 @dataclass(frozen=True)
 class _Export:
     """Loaded model and options of an export."""
@@ -118,15 +124,15 @@ class _Export:
     source: str
     loaded: LoadedModel
     template: BoundTemplate | None
-    note: ModelMetadata | None
+    metadata: ModelMetadata | None
     max_shard_size: str
     trust_remote_code: bool
     subprocess: bool
 
-    def write(self, model: Any, note: ModelMetadata, folder: Path) -> Comparison:
+    def write(self, model: Any, metadata: ModelMetadata, folder: Path) -> Comparison:
         """Write a model and compare the written model with it."""
         tokenizer = self.loaded.tokenizer
-        save_model(model, tokenizer, self.template, note, folder, max_shard_size=self.max_shard_size)
+        save_model(model, tokenizer, self.template, metadata, folder, max_shard_size=self.max_shard_size)
         return verify_saved_model(
             folder,
             model,
@@ -149,7 +155,7 @@ def _open(
 ) -> _Export:
     """Load the source and refuse options that do not apply to it."""
     folder = find_saved_model(Path(source))
-    note = read_metadata(folder)
+    metadata = read_metadata(folder)
     if gguf is not None and not is_adapter(folder):
         dtype = _dtype_name(DTYPES.get(gguf, torch.float32))
     # The dtype is passed to loading, never cast to: casting a model would round its buffers too, such
@@ -172,13 +178,13 @@ def _open(
     template = _template(loaded)
     if gguf is not None:
         check_supported(loaded.base, loaded.tokenizer, gguf)
-    return _Export(source, loaded, template, note, max_shard_size, trust_remote_code, subprocess)
+    return _Export(source, loaded, template, metadata, max_shard_size, trust_remote_code, subprocess)
 
 
 def _write_plain(export: _Export, folder: Path) -> Comparison:
     dtype = _dtype_name(export.loaded.base.dtype)
-    note = replace(export.note or ModelMetadata(_name(export.loaded), dtype), dtype=dtype)
-    return export.write(export.loaded.model, note, folder)
+    metadata = replace(export.metadata or ModelMetadata(_name(export.loaded), dtype), dtype=dtype)
+    return export.write(export.loaded.model, metadata, folder)
 
 
 def _write_gguf(export: _Export, folder: Path, gguf_type: str, name: str) -> Comparison:
@@ -210,14 +216,16 @@ def _write_merged(export: _Export, folder: Path, dtype: str | None) -> Compariso
 def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
     """Merge into unquantized weights and compare with the adapter on its training base."""
     loaded: Any = export.loaded
-    note = export.note
+    metadata = export.metadata
     scored = is_reward_model(loaded.model)
     probes, description = read_probes(Path(export.source), loaded.tokenizer, export.template, scored)
     expected = [compute_logits(loaded.model, rows) for rows in probes]
     with loaded.model.disable_adapter():
         effect = mean_kl(expected, [compute_logits(loaded.model, rows) for rows in probes])
-    bits = note.bits if note is not None else None
-    target = choose_dtype(dtype or (note.dtype if note is not None else "auto"), torch.device("cpu"))
+    bits = metadata.bits if metadata is not None else None
+    target = choose_dtype(
+        dtype or (metadata.dtype if metadata is not None else "auto"), torch.device("cpu")
+    )
     tolerance = merge_tolerance(loaded.base.dtype, target, bits=bits)
     model: Any = merge(_on_unquantized_base(export, target))
     model.config.use_cache = True
@@ -254,15 +262,20 @@ def _on_unquantized_base(export: _Export, dtype: torch.dtype) -> Any:
     A quantized base is dequantized, not replaced by the original weights: training fitted the adapter
     to the rounding error of its base.
     """
-    source, loaded, note, trusts = export.source, export.loaded, export.note, export.trust_remote_code
-    if note is None or note.bits is None:
+    source, loaded, metadata, trusts = (
+        export.source,
+        export.loaded,
+        export.metadata,
+        export.trust_remote_code,
+    )
+    if metadata is None or metadata.bits is None:
         if loaded.base.dtype == dtype:
             return loaded.model
         return load_saved_model(source, dtype=_dtype_name(dtype), trust_remote_code=trusts).model
     base: Any = load_weights(
-        note.base,
-        choose_dtype(note.dtype, torch.device("cpu")),
-        quantization=NF4(note.double_quant) if note.bits == 4 else Int8(),
+        metadata.base,
+        choose_dtype(metadata.dtype, torch.device("cpu")),
+        quantization=NF4(metadata.double_quant) if metadata.bits == 4 else Int8(),
         device=torch.device("cpu"),
         trust_remote_code=trusts,
         kind=adapter_model_kind(find_saved_model(Path(source))),

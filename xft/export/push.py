@@ -25,8 +25,8 @@ def check_push(name: str, source: str, merged: bool) -> None:
     folder = find_saved_model(Path(source))
     if merged or not is_adapter(folder):
         return
-    note = read_metadata(folder)
-    base = note.base if note is not None else adapter_base(folder)
+    metadata = read_metadata(folder)
+    base = metadata.base if metadata is not None else adapter_base(folder)
     if not is_on_hub(base):
         raise ConfigError(
             key="--push",
@@ -56,8 +56,8 @@ def push(folder: Path, name: str, public: bool = False) -> str:
 
     api = HfApi()
     # The metadata of a full model adds only a local path to the information in its config.
-    note = read_metadata(folder)
-    private_files = [METADATA_FILE] if note is not None and not is_on_hub(note.base) else []
+    metadata = read_metadata(folder)
+    private_files = [METADATA_FILE] if metadata is not None and not is_on_hub(metadata.base) else []
     try:
         api.create_repo(name, private=not public, exist_ok=True)
         commit = api.upload_folder(

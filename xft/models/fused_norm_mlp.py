@@ -29,7 +29,7 @@ def fuse_modules(model: nn.Module) -> None:
             make, reference = _fused_mlp, _reference_mlp
         else:
             continue
-        if any(hasattr(weight, "ds_id") for weight in module.parameters()):
+        if any(map(is_sharded, module.parameters())):
             continue
         key: tuple[Any, type] = (type(module), type(getattr(module, "act_fn", None)))
         if key not in matches:

@@ -1,7 +1,7 @@
-"""Scalar heads: what makes a decoder a reward model.
+"""Build the scalar head of a reward model.
 
-A reward model is the class that transformers calls ``...ForSequenceClassification``, with one label:
-its only output is a score, read at the last token of a conversation.
+A reward model is a ``...ForSequenceClassification`` model of transformers with one label. Its only output is a score,
+read at the last token of a conversation.
 """
 
 from collections.abc import Iterable
@@ -29,16 +29,18 @@ CLASSES: dict[ModelKind, Any] = {
     "causal_lm": MODEL_FOR_CAUSAL_LM_MAPPING,
     "reward_model": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
-"""The class of each kind that transformers has for a config."""
+"""Mapping of transformers from the type of a config to the model class, by kind."""
 _CLASS = "ForSequenceClassification"
 
 
 class ScoreHead(nn.Linear):
-    """The head of a reward model. Its product is taken in fp32, whatever the types of the model and
-    of autocast: in bf16 a score has eight bits, and answers that differ would be equal."""
+    """The head of a reward model, computed in fp32 independently of model dtype and autocast.
+
+    In bf16 a score has eight significant bits, and different answers would get equal scores.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(..., hidden)`` to ``(..., 1)``, in fp32 (fp64 for a model in fp64)."""
+        """Map ``(..., hidden)`` to ``(..., 1)`` in fp32 (fp64 for a model in fp64)."""
         wide = torch.promote_types(input.dtype, torch.float32)
         bias = None if self.bias is None else self.bias.to(wide)
         with torch.autocast(input.device.type, enabled=False):
@@ -46,18 +48,18 @@ class ScoreHead(nn.Linear):
 
 
 def model_kind_of(config: Any) -> ModelKind:
-    """What a config of transformers says that a folder holds."""
+    """Return the kind of a model by its transformers config."""
     classes = getattr(config, "architectures", None) or []
-    return "reward_model" if any(str(each).endswith(_CLASS) for each in classes) else "causal_lm"
+    return "reward_model" if any(str(name).endswith(_CLASS) for name in classes) else "causal_lm"
 
 
 def check_kind(path: str, config: Any, kind: ModelKind) -> None:
-    """Refuse what would be loaded with weights left out, or made up.
+    """Refuse to load a model as a kind whose weights it lacks or that would drop some of its weights.
 
     Args:
-        path: of the model, for the message.
-        config: of transformers.
-        kind: what the model is wanted as.
+        path: path of the model, for the message.
+        config: transformers config of the model.
+        kind: requested kind.
 
     Raises:
         ModelError: the folder holds another kind, or transformers has no class for it.
@@ -80,30 +82,30 @@ def check_kind(path: str, config: Any, kind: ModelKind) -> None:
 
 
 def is_reward_model(model: nn.Module) -> bool:
-    """Whether a model, with or without an adapter, gives scores."""
+    """Return whether a model, with or without an adapter, is a reward model."""
     inner: Any = model
     base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return type(base).__name__.endswith(_CLASS)
 
 
 def attach_score_head(model: nn.Module, path: str, missing: Iterable[str]) -> None:
-    """Put a :class:`ScalarHead` around the weights of the head that a model was loaded with.
+    """Replace the linear head of a loaded model by a :class:`ScoreHead` with the same weights.
 
     Args:
-        model: of transformers, without an adapter.
-        path: of the model, for the message.
-        missing: weights that were not in the folder, and so are new. Those of the head may be.
+        model: transformers model without an adapter.
+        path: path of the model, for the message.
+        missing: names of weights that the folder lacks; only the head may be missing.
 
     Raises:
-        ModelError: it has no head of that kind, or other weights are missing.
+        ModelError: the model has no such head, or other weights are missing.
     """
-    if lost := [each for each in missing if not each.startswith("score.")]:
+    if lost := [name for name in missing if not name.startswith("score.")]:
         raise ModelError(f"model.path: {path} lacks {len(lost)} weights, such as {lost[0]!r}")
     head = getattr(model, "score", None)
     if type(head) is not nn.Linear or head.out_features != 1:
         raise ModelError(
             f"model.path: {path} becomes a {type(model).__name__}, which has no layer 'score' with one output "
-            "behind a decoder; expected a decoder such as Llama, Qwen or Mistral"
+            "after a decoder; expected a decoder such as Llama, Qwen or Mistral"
         )
     scalar = ScoreHead(head.in_features, 1, bias=head.bias is not None, device="meta")
     scalar.weight, scalar.bias = head.weight, head.bias
@@ -111,18 +113,18 @@ def attach_score_head(model: nn.Module, path: str, missing: Iterable[str]) -> No
 
 
 def upcast_head(model: nn.Module) -> None:
-    """Hold the head of a reward model in fp32, as all is held that is trained beside a frozen base."""
+    """Convert the head of a reward model to fp32, like all trainable parameters on a frozen base."""
     if is_reward_model(model):
         inner: Any = model
         inner.score.float()
 
 
 def set_pad_token(model: nn.Module, tokenizer: Tokenizer, template: BoundTemplate | None) -> None:
-    """Choose a padding token that ends no conversation, and let model and tokenizer know it.
+    """Set a padding token that ends no conversation, in model and tokenizer.
 
     transformers reads the score of a padded row at the last token that is not the padding token.
-    Where answers end with that very token (many tokenizers pad with the end-of-turn token), it would
-    read one token too early; then another special token is taken for padding.
+    If answers end with that token (many tokenizers pad with the end-of-turn token), it would read one token too
+    early; another special token becomes the padding token.
 
     Raises:
         ModelError: the tokenizer has no other special token.
@@ -139,9 +141,9 @@ def set_pad_token(model: nn.Module, tokenizer: Tokenizer, template: BoundTemplat
 
 def _other_special(tokenizer: Tokenizer, last: int) -> str:
     preferred = [getattr(tokenizer, name, None) for name in ("unk_token", "bos_token", "eos_token")]
-    for each in [*preferred, *tokenizer.all_special_tokens]:
-        if each and tokenizer.convert_tokens_to_ids(each) != last:
-            return str(each)
+    for token in [*preferred, *tokenizer.all_special_tokens]:
+        if token and tokenizer.convert_tokens_to_ids(token) != last:
+            return str(token)
     raise ModelError(
         "tokenizer: its only special token ends every answer, so rows of several lengths cannot be padded for "
         "a reward model; add one with model.additional_special_tokens=['<pad>']"

@@ -1,9 +1,8 @@
-"""Saved models: write one into a folder, find one, open one.
+"""Save a model, find a saved model, load it.
 
 A saved model is a folder with weights (an adapter, or a whole model), the tokenizer, the chat
 template and the generation config, as plain ``peft`` and ``transformers`` read them; and
-``xft_metadata.json``, which says what base an adapter belongs on and in which type it was trained, so
-that nothing has to be typed again.
+``xft_metadata.json``, which names the base model of an adapter and the training dtype.
 """
 
 import json
@@ -39,15 +38,15 @@ METADATA_FILE = "xft_metadata.json"
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What ``xft_metadata.json`` says.
+    """Contents of ``xft_metadata.json``.
 
     Attributes:
-        base: the model that an adapter belongs on, as the config named it.
-        dtype: the type of the weights in training.
-        bits: 4 or 8 where the base was quantised, else ``None``.
-        double_quant: of :class:`NF4`.
+        base: base model of an adapter, as the config named it.
+        dtype: dtype of the weights in training.
+        bits: 4 or 8 if the base was quantized, else ``None``.
+        double_quant: as in :class:`NF4`.
         attn_implementation: as in the config.
-        version: of xft.
+        version: version of xft.
     """
 
     base: str
@@ -71,25 +70,25 @@ def save_model(
     model: PreTrainedModel | PeftModel,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
-    note: ModelMetadata,
+    metadata: ModelMetadata,
     folder: Path,
     **options: Any,
 ) -> None:
     """Write a model into an existing folder.
 
     Args:
-        model: with an adapter, the adapter alone is written.
-        tokenizer: the model's.
+        model: the model; of a model with an adapter, only the adapter is written.
+        tokenizer: tokenizer of the model.
         template: the chat template that it was trained with; ``None`` keeps the tokenizer's.
-        note: what ``xft_metadata.json`` will say.
-        folder: where.
-        options: for ``save_pretrained`` of the model, e.g. ``max_shard_size``.
+        metadata: contents of ``xft_metadata.json``.
+        folder: an existing folder.
+        options: arguments of the model's ``save_pretrained``, e.g. ``max_shard_size``.
     """
     if isinstance(model, PeftModel):
-        # The rows of new tokens are saved with the adapter; without this, peft would save the whole
-        # embeddings beside them, once for each layer that shares them.
+        # The rows of new tokens are saved with the adapter; by default peft would save the full embeddings too,
+        # once for each layer that shares them.
         options["save_embedding_layers"] = False
-    # Training switches the cache off; whoever loads the folder wants to generate with it.
+    # Training disables the KV cache; the saved model is for generation.
     config: Any = model.config
     cached, config.use_cache = config.use_cache, True
     try:
@@ -106,16 +105,16 @@ def save_model(
         saved.chat_template = before
     if template is not None and not is_reward_model(model):
         _generation_config(model, tokenizer, template).save_pretrained(folder)
-    (folder / METADATA_FILE).write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
+    (folder / METADATA_FILE).write_text(json.dumps(asdict(metadata), indent=2) + "\n", encoding="utf-8")
 
 
 def find_saved_model(path: Path) -> Path:
-    """The folder with the weights: ``path`` itself, or what a run folder holds.
+    """Return the folder with the weights: ``path`` itself, or a subfolder of a run folder.
 
-    A run folder gives its ``final`` folder, or, where the run did not end, its last checkpoint.
+    Of a run folder this is ``final``, or the last checkpoint if the run did not end.
 
     Raises:
-        ModelError: there is nothing to open.
+        ModelError: there is no saved model.
     """
     for candidate in (path, path / "final", path / "checkpoints" / "last"):
         if is_adapter(candidate) or (candidate / "config.json").is_file():
@@ -127,7 +126,7 @@ def find_saved_model(path: Path) -> Path:
 
 
 def read_metadata(folder: Path) -> ModelMetadata | None:
-    """What ``xft_metadata.json`` says, or ``None`` where something else wrote the folder.
+    """Read ``xft_metadata.json``; ``None`` if the folder has none.
 
     Raises:
         CheckpointError: the file is broken.
@@ -150,19 +149,19 @@ def load_saved_model(
     trust_remote_code: bool = False,
     kind: ModelKind | None = None,
 ) -> LoadedModel:
-    """Open a run folder, a checkpoint, an adapter, a model folder, or a model by name.
+    """Load a run folder, a checkpoint, an adapter, a model folder, or a model by name.
 
     Args:
-        path: what to open.
-        adapter: an adapter to put on top, where ``path`` is a model.
-        bits: hold the base in 4 or 8 bits; by default as it was in training.
-        dtype: of the weights; by default as it was in training.
-        device: where the weights go; the CPU by default.
-        trust_remote_code: run Python code that lies beside the weights. A folder cannot ask for it.
-        kind: the only kind that will do; by default any.
+        path: path or name to load.
+        adapter: adapter to load on top, if ``path`` is a model.
+        bits: quantize the base to 4 or 8 bits; the bits of training by default.
+        dtype: dtype of the weights; the training dtype by default.
+        device: device of the weights; the CPU by default.
+        trust_remote_code: run Python code from the model folder. The folder itself cannot enable this.
+        kind: required kind; any by default.
 
     Raises:
-        ModelError: nothing is there, it is of another kind, or the adapter belongs to another model.
+        ModelError: no model exists, it is of another kind, or the adapter belongs to another model.
     """
     device = device or torch.device("cpu")
     folder = find_saved_model(Path(path)) if _is_local(path) else None
@@ -177,22 +176,22 @@ def load_saved_model(
     if on_top is not None and not is_adapter(on_top):
         raise ModelError(f"{adapter}: is a whole model, expected an adapter")
     written = on_top or folder
-    note = read_metadata(written) if written is not None else None
+    metadata = read_metadata(written) if written is not None else None
     held = _kind(base, on_top, trust_remote_code)
     if kind not in (None, held):
         raise ModelError(f"{path}: {_OTHER[held]}")
-    bits = bits or (note.bits if note is not None else None)
+    bits = bits or (metadata.bits if metadata is not None else None)
     model = load_weights(
         base,
-        choose_dtype(dtype or (note.dtype if note is not None else "auto"), device),
-        attn_implementation=note.attn_implementation if note is not None else "auto",
-        quantization=_quantizer(bits, note.double_quant if note is not None else True),
+        choose_dtype(dtype or (metadata.dtype if metadata is not None else "auto"), device),
+        attn_implementation=metadata.attn_implementation if metadata is not None else "auto",
+        quantization=_quantizer(bits, metadata.double_quant if metadata is not None else True),
         device=device,
         trust_remote_code=trust_remote_code,
         kind=held,
     )
-    own = on_top is not None and (on_top / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer(str(on_top) if own else base, trust_remote_code)
+    has_tokenizer = on_top is not None and (on_top / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(str(on_top) if has_tokenizer else base, trust_remote_code)
     if held == "reward_model":
         set_pad_token(model, tokenizer, None)
     if on_top is None:
@@ -208,7 +207,7 @@ _OTHER: dict[ModelKind, str] = {
 
 
 def _kind(base: str, adapter: Path | None, trust_remote_code: bool) -> ModelKind:
-    """What a saved model is; read from configs alone."""
+    """Return the kind of a saved model, read from its config."""
     if adapter is not None:
         return adapter_model_kind(adapter)
     return model_kind_of(load_config(base, trust_remote_code))
@@ -221,17 +220,17 @@ def _quantizer(bits: int | None, double_quant: bool) -> Quantization | None:
 
 
 def _is_local(path: str) -> bool:
-    """Whether ``path`` is meant as a folder, and not as the name of a model."""
+    """Return whether ``path`` denotes a folder, not the name of a model."""
     if path.startswith(SCHEME):
         return False
     return Path(path).exists() or path.count("/") != 1 or Path(path).parent.is_dir()
 
 
 def _base(folder: Path) -> str:
-    """The model that an adapter belongs on, as our note says or as peft's config says."""
-    note = read_metadata(folder)
-    if note is not None:
-        return note.base
+    """Return the base model of an adapter, from xft's metadata or peft's config."""
+    metadata = read_metadata(folder)
+    if metadata is not None:
+        return metadata.base
     base = adapter_base(folder)
     return bundled_model.NAME if bundled_model.is_unpacked(base) else base
 
@@ -239,7 +238,7 @@ def _base(folder: Path) -> str:
 def _generation_config(
     model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, template: BoundTemplate
 ) -> GenerationConfig:
-    """The model's own, with the ids at which an answer ends."""
+    """Return the model's generation config with the token ids that end an answer."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     config = GenerationConfig.from_dict(inner.generation_config.to_dict())
     config.eos_token_id = stop_ids(tokenizer, template)

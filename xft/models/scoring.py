@@ -121,7 +121,7 @@ def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     config: Any = model.config
     chunk_size = max(1, MAX_LOGITS // config.get_text_config().vocab_size)
     min_chunks = 1
-    if any(hasattr(weight, "ds_id") for weight in head.parameters()):
+    if any(map(is_sharded, head.parameters())):
         # Under ZeRO-3 each call of the head is an all-gather: ranks must call it equally often.
         max_targets = torch.tensor(len(targets), device=targets.device)
         distributed.all_reduce(max_targets, distributed.ReduceOp.MAX)

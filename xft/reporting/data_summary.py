@@ -1,6 +1,6 @@
 """Summarize prepared data: row counts, anomalies, lengths and packing.
 
-One model serves the terminal (``format_summary``) and the pages (``templates/_data.html.j2``). It is
+One model serves the terminal (:mod:`xft.reporting.summary_format`) and the pages (``templates/_data.html.j2``). It is
 built from prepared data, or from ``data_report.json`` of a run folder.
 """
 
@@ -14,17 +14,16 @@ from typing import Any
 from xft.data import PreparedData, SampleView
 from xft.data.batching.packing import packing_stats
 from xft.data.duplicates import THRESHOLD
-from xft.data.encoding.row_encoder import OVERLONG_REASON, QUARANTINE_REASONS
+from xft.data.encoding.encoded import OVERLONG_REASON, QUARANTINE_REASONS
 from xft.data.sources import RowLocation
-from xft.reporting.histogram import Bar, bars_of_edges, draw_bars, histogram
+from xft.reporting.histogram import Bar, bars_of_edges, histogram
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import make_plan
 
 MAX_QUARANTINED = 200
 """Quarantined rows shown in a page."""
 MAX_ROW_CHARS = 1000
-_MAX_EXAMPLES = 3
-_ANOMALIES = {
+ANOMALIES = {
     "exact_duplicates": "with the same tokens as an earlier row",
     "near_duplicates": f"near duplicates: at least {THRESHOLD:.0%} of the token n-grams of an earlier row",
     "rows_with_special_tokens": "contain the text of a special token, which is encoded as that token",
@@ -195,7 +194,7 @@ def _row_counts(report: Mapping[str, Any]) -> Iterator[Count]:
 
 
 def _anomalies(report: Mapping[str, Any]) -> Iterator[Count]:
-    for key, text in _ANOMALIES.items():
+    for key, text in ANOMALIES.items():
         if report.get(key):
             yield Count(report[key], text)
 
@@ -249,64 +248,3 @@ def _read_quarantine(files: Iterable[Path]) -> Iterator[QuarantinedRow]:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 yield _quarantined(json.loads(line))
-
-
-def format_summary(summary: DataSummary) -> list[str]:
-    """Format a summary as lines for the terminal."""
-    lines: list[str] = []
-    reasons = [
-        count.text for count in summary.rows if count.text.removeprefix("dropped: ") in QUARANTINE_REASONS
-    ]
-    for count in summary.rows:
-        lines.append(_count_line(count))
-        if count.text in reasons[-1:]:
-            lines += _quarantine_lines(summary)
-    if summary.raw_lengths:
-        lines.append(_detail_line(f"tokens per row before truncation: {summary.raw_lengths}"))
-    for count in summary.anomalies:
-        lines.append(_count_line(count))
-        if count.text == _ANOMALIES["near_duplicates"]:
-            lines += _near_duplicate_lines(summary)
-    for split in summary.splits:
-        lines += ["", *_split_lines(split)]
-    if summary.packing is not None:
-        rows, capacity, fill = summary.packing.rows, summary.packing.capacity, summary.packing.fill
-        lines += ["", f"packed into {rows:,} rows of {capacity:,} tokens, {fill:.1%} filled"]
-        lines += [f"note: {note}" for note in summary.notes]
-    return lines
-
-
-def _count_line(count: Count) -> str:
-    return f"{count.count:>9,} {count.text}"
-
-
-def _detail_line(text: str) -> str:
-    return f"{'':>9}   {text}"
-
-
-def _quarantine_lines(summary: DataSummary) -> list[str]:
-    rows = summary.quarantined[:_MAX_EXAMPLES]
-    lines = [f"{row.location}: {row.reason}" for row in rows]
-    lines += ["…"] if summary.num_quarantined > len(rows) else []
-    lines += [f"full list with reasons: {file}" for file in summary.quarantine_files]
-    return [_detail_line(line) for line in lines]
-
-
-def _near_duplicate_lines(summary: DataSummary) -> list[str]:
-    rows = summary.near_duplicates[:_MAX_EXAMPLES]
-    lines = [f"{row.row} repeats {row.repeats} ({row.similarity:.0%})" for row in rows]
-    lines += ["…"] if summary.num_near_duplicates > len(rows) else []
-    return [_detail_line(line) for line in lines]
-
-
-def _split_lines(split: SplitSummary) -> list[str]:
-    plural = "s" * (split.samples != 1)
-    lines = [
-        f"{split.name:<6}{split.samples:,} sample{plural}, {split.tokens:,} tokens, {split.target_tokens:,} targets "
-        f"({split.target_fraction:.0%})"
-    ]
-    if not split.samples:
-        return lines
-    for title, values in (("tokens per sample", split.length), ("targets per sample", split.target_length)):
-        lines.append(f"      {title:<20}p50 {values.p50:>7,}   p95 {values.p95:>7,}   max {values.max:>7,}")
-    return lines + [f"        {line}" for line in draw_bars(split.length.histogram)]

@@ -9,8 +9,8 @@ from xft.strategies.batching import Batching
 from xft.strategies.ddp import DDP, DDPConfig, config_for_launcher
 from xft.strategies.deepspeed.config import parse_cli_option
 from xft.strategies.deepspeed.strategy import DeepSpeed, DeepSpeedConfig
-from xft.strategies.single_device import SingleDevice, SingleDeviceConfig
-from xft.strategies.strategy_config import StrategyConfig, autocast
+from xft.strategies.single_device import SingleDevice
+from xft.strategies.strategy_config import SingleDeviceConfig, StrategyConfig
 
 __all__ = [
     "DDP",
@@ -21,7 +21,6 @@ __all__ = [
     "SingleDevice",
     "SingleDeviceConfig",
     "StrategyConfig",
-    "autocast",
     "config_for_launcher",
     "parse_cli_option",
 ]

@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from xft.distributed import DEFAULT_TIMEOUT_MINUTES
 from xft.models import unwrap
 from xft.registry import register
-from xft.strategies.single_device import SingleDevice, SingleDeviceConfig
-from xft.strategies.strategy_config import StrategyConfig
+from xft.strategies.single_device import SingleDevice
+from xft.strategies.strategy_config import SingleDeviceConfig, StrategyConfig
 from xft.types import SequenceParallelGroup
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class DistributedStrategy(SingleDevice):
             timeout = timedelta(minutes=config.timeout_minutes)
             process_group, _ = distributed.new_subgroups(size, timeout=timeout)
             self.sequence = SequenceParallelGroup(sequence_rank, size, process_group)
-        super().__init__(work_dir, seed, config)
+        super().__init__(work_dir, seed, config.device, config.autocast_dtype)
 
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums of the values over all ranks, in double precision. Collective."""

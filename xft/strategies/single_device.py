@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from xft.checkpoint.sharded import materialize
 from xft.compat.mmengine import StrategyBase
-from xft.distributed.devices import resolve_device, seed_everything
+from xft.distributed.devices import autocast, resolve_device, seed_everything
 from xft.errors import TrainingError
 from xft.optim import to_eval_mode, to_train_mode
-from xft.registry import register
 from xft.strategies.batching import Batching
-from xft.strategies.strategy_config import StrategyConfig, autocast
 from xft.types import Batch, LossOutput, SequenceParallelGroup
 
 T = TypeVar("T")
@@ -28,7 +26,8 @@ class SingleDevice(StrategyBase):
     Args:
         work_dir: run folder.
         seed: seed of the run.
-        config: device and precision.
+        device: ``auto``, or a torch device name.
+        autocast_dtype: autocast dtype; ``None`` computes in the dtype of the weights.
 
     Attributes:
         device: device of this rank.
@@ -51,9 +50,9 @@ class SingleDevice(StrategyBase):
     timeout_minutes = 0.0
     params_are_sharded = False
 
-    def __init__(self, work_dir: str, seed: int, config: StrategyConfig) -> None:
-        self.device = resolve_device(config.device)
-        self._autocast_dtype = config.autocast_dtype
+    def __init__(self, work_dir: str, seed: int, device: str, autocast_dtype: torch.dtype | None) -> None:
+        self.device = resolve_device(device)
+        self._autocast_dtype = autocast_dtype
         self.optimizer: torch.optim.Optimizer
         self.lr_scheduler: torch.optim.lr_scheduler.LRScheduler
         super().__init__(work_dir=work_dir, env_kwargs={"seed": seed})
@@ -248,18 +247,3 @@ def nonfinite_norm_error(norm: float) -> TrainingError:
         got=norm,
         expected="finite",
     )
-
-
-@register("strategy", "single_device")
-@dataclass(frozen=True)
-class SingleDeviceConfig(StrategyConfig):
-    """One process on one device; a launcher turns it into ``ddp``.
-
-    Args:
-        device: ``auto``, or a torch device name.
-        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
-    """
-
-    def build(self, work_dir: str, seed: int) -> SingleDevice:
-        """Build the strategy of a run."""
-        return SingleDevice(work_dir, seed, self)

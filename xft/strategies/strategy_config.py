@@ -1,15 +1,15 @@
 """Settings of a strategy, known before its process group and its model exist."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 
-if TYPE_CHECKING:
-    from xft.strategies.single_device import SingleDevice
+from xft.registry import register
+from xft.strategies.single_device import SingleDevice
 
 MixedPrecision = Literal["bf16"]
 AUTOCAST_DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16}
@@ -69,15 +69,20 @@ class StrategyConfig(ABC):
         return nullcontext()
 
     @abstractmethod
-    def build(self, work_dir: str, seed: int) -> "SingleDevice":
+    def build(self, work_dir: str, seed: int) -> SingleDevice:
         """Build the strategy of a run. The process group exists already."""
 
 
-@contextmanager
-def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
-    """Enter torch's autocast, or nothing if ``dtype`` is ``None``."""
-    if dtype is None:
-        yield
-    else:
-        with torch.autocast(device.type, dtype=dtype):
-            yield
+@register("strategy", "single_device")
+@dataclass(frozen=True)
+class SingleDeviceConfig(StrategyConfig):
+    """One process on one device; a launcher turns it into ``ddp``.
+
+    Args:
+        device: ``auto``, or a torch device name.
+        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+    """
+
+    def build(self, work_dir: str, seed: int) -> SingleDevice:
+        """Build the strategy of a run."""
+        return SingleDevice(work_dir, seed, self.device, self.autocast_dtype)

@@ -10,13 +10,13 @@ import torch
 
 from xft.data import Collator
 from xft.distributed import seed_everything
+from xft.distributed.devices import autocast
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import FrozenReference, ReferenceContext
 from xft.objectives import Objective, ObjectiveWithReference, ReferenceBasedObjective, as_objective
 from xft.run_config.config import RunConfig
-from xft.strategies import autocast
 from xft.templates import BoundTemplate
 from xft.training.hooks.validation import ValidationHook
 from xft.types import Batch

@@ -10,7 +10,8 @@ from tokenizers import normalizers
 
 from xft.data import PreferenceData, UnpairedPreferenceData, formats
 from xft.errors import DataError
-from xft.reporting.data_summary import format_summary, summarize_data
+from xft.reporting.data_summary import summarize_data
+from xft.reporting.summary_format import format_summary
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Row
 

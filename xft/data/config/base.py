@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from xft.data.encoding.row_encoder import OVERLONG_REASON, EncodingOptions, OnOverlong, RowEncoder
+from xft.data.encoding.encoded import OVERLONG_REASON, EncodingOptions, OnOverlong
+from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.formats import alpaca
 from xft.data.prepare import PrepareSpec, prepare
 from xft.data.report import DataReport

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xft.data.encoding.row_encoder import EncodedRow, RowEncoder, TooLong
+from xft.data.encoding.encoded import EncodedRow, TooLong
+from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.encoding.tokenize import (
     check_text,
     encode_conversations,

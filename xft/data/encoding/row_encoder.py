@@ -8,98 +8,27 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from xft.data.encoding.encoded import (
+    OVERLONG_REASON,
+    EncodedChunk,
+    EncodedRow,
+    EncodingOptions,
+    FatalRowError,
+    TooLong,
+)
 from xft.data.sources import Record, RowLocation, parse
 from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, to_tokens
-from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError, XftError
+from xft.errors import DataError, XftError
 from xft.templates import BoundTemplate
-from xft.types import Row, Sample, Tokenizer
+from xft.types import Row, Tokenizer
 
 Value = TypeVar("Value")
-OnOverlong = Literal["drop", "truncate", "error"]
-OVERLONG_REASON = "longer than max_length"
-QUARANTINE_REASONS = tuple(error.reason for error in (DataError, EmptyAnswerError, IdenticalAnswersError))
-"""Reasons for which ``on_invalid='quarantine'`` drops a row."""
-
-
-@dataclass
-class EncodedRow:
-    """The samples of a row.
-
-    Attributes:
-        samples: encoded samples.
-        length: tokens before truncation.
-        truncated: whether the row was truncated.
-        has_unknown: whether the tokenizer has no token for one of the characters.
-    """
-
-    samples: list[Sample]
-    length: int
-    truncated: bool = False
-    has_unknown: bool = False
-
-
-class FatalRowError(DataError):
-    """A row that ends the preparation even if invalid rows are quarantined."""
-
-
-class TooLong(Exception):
-    """A row is too long and cannot be truncated. ``args`` is its length in tokens."""
-
-
-@dataclass
-class EncodedChunk:
-    """The result of some records.
-
-    Attributes:
-        rows, samples, tokens, files: as in ``StoreWriter.append``.
-        read: number of records.
-        dropped: reason to number of rows.
-        truncated: rows that were truncated and kept.
-        with_specials: rows whose content spells a special token.
-        with_unknown: rows with a character that the tokenizer has no token for.
-        contradicted: pairs whose chosen answer has the lower score.
-        too_long: lengths in tokens of the rows dropped for length.
-        quarantined: quarantined rows, each with its location and the reason.
-    """
-
-    rows: npt.NDArray[Any]
-    samples: npt.NDArray[Any]
-    tokens: bytes
-    files: list[FileName]
-    read: int
-    dropped: Counter[str] = field(default_factory=Counter)
-    truncated: int = 0
-    with_specials: int = 0
-    with_unknown: int = 0
-    contradicted: int = 0
-    too_long: list[int] = field(default_factory=list)
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class EncodingOptions:
-    """The keys of a dataset config that decide how a row is encoded.
-
-    Attributes:
-        format: function from a row to a value.
-        max_length: maximum number of tokens of a sample.
-        on_overlong: what happens to a longer row.
-        on_invalid: what happens to a row that does not fit.
-        group_by: column whose value keeps rows in one split.
-    """
-
-    format: Callable[[Row], Any]
-    max_length: int
-    on_overlong: OnOverlong = "drop"
-    on_invalid: Literal["error", "quarantine"] = "error"
-    group_by: str | None = None
 
 
 class RowEncoder(ABC, Generic[Value]):

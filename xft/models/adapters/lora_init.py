@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError
 from xft.models.model_options import model_options
+from xft.models.param_shapes import is_sharded
 
 ADAPTER = "default"
 
@@ -63,7 +64,7 @@ def _check_layer(layer: LoraLayer, name: str, method: str, rank: int) -> None:
             key="adapter.init_lora_weights",
             got=method,
         )
-    if hasattr(base.weight, "ds_id"):
+    if is_sharded(base.weight):
         raise ConfigError(
             f"adapter.init_lora_weights: {method!r} needs full weights, and ZeRO-3 shards them while they are read; "
             "use --deepspeed zero2, or set init_lora_weights='default'",

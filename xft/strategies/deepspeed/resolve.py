@@ -28,7 +28,7 @@ _UNSUPPORTED = {
     "sparse_gradients": "sparse gradients",
     "compression_training": "compression",
 }
-"""Sections that change what is trained, which only the xft config may decide."""
+"""Sections that change the training itself, which only the xft config may do."""
 
 
 @dataclass(frozen=True)

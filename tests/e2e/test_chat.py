@@ -13,7 +13,7 @@ from helpers.tiny import ROOT
 from transformers import AutoModelForCausalLM
 
 from xft.cli import main
-from xft.serving import open_session, talk
+from xft.serving import chat_loop, open_session
 from xft.types import Message
 
 
@@ -97,7 +97,7 @@ def test_commands_reset_and_set_the_system_turn(
 ) -> None:
     session = open_session(str(finished_run), max_new_tokens=2)
     lines = iter(["Hi", "/system Be brief.", "/wrong", "/help", "", "/exit", "never read"])
-    talk(session, lambda _: next(lines))
+    chat_loop(session, lambda _: next(lines))
     assert session.system == "Be brief."
     assert session.history == []
     printed = capsys.readouterr().out
@@ -135,12 +135,12 @@ def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(talkat
     child.sendline("Say number 3")
     child.expect(r"model> .*\w")
     child.sendintr()
-    child.expect("broken off")
+    child.expect("interrupted")
     child.expect("you>")
     child.sendintr()
-    child.expect("Ctrl-D or /exit leaves")
+    child.expect("Ctrl-D or /exit exits")
     child.sendline("/reset")
-    child.expect(r"\(forgotten\)")
+    child.expect(r"\(history cleared\)")
     child.expect("you>")
     child.sendeof()
     child.expect(pexpect.EOF)

@@ -110,18 +110,18 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     page.wait(lambda: page.one("#send").text == "Stop" and page.texts(".answer") not in ([], [""]))
     page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     page.ready()
-    assert page.texts(".figures") == ["broken off"]
+    assert page.texts(".figures") == ["interrupted"]
     assert page.browser.switch_to.active_element.get_attribute("id") == "text"
     page.set("max_tokens", "2")
     page.say("three")
-    assert page.texts(".said") == ["one\ntwo", "three"]
+    assert page.texts(".message") == ["one\ntwo", "three"]
     before = page.texts(".answer")
-    page.one("#again").send_keys(Keys.ENTER)
+    page.one("#regenerate").send_keys(Keys.ENTER)
     page.wait(lambda: page.texts(".answer")[1:] not in (before[1:], [""]))
     page.ready()
-    assert page.texts(".said") == ["one\ntwo", "three"]
+    assert page.texts(".message") == ["one\ntwo", "three"]
     page.one("#reset").send_keys(Keys.ENTER)
-    assert page.texts(".said") == []
+    assert page.texts(".message") == []
 
 
 def test_what_is_written_is_text_and_never_markup(page: Page) -> None:
@@ -139,15 +139,15 @@ def test_what_is_written_is_text_and_never_markup(page: Page) -> None:
         bad,
     )
     page.say(bad)
-    assert page.one(".answer").text == page.one(".said").text == bad
-    assert page.texts(".answers *:not(section, p), .said *") == []
+    assert page.one(".answer").text == page.one(".message").text == bad
+    assert page.texts(".answers *:not(section, p), .message *") == []
     assert page.browser.title == "tiny · xft"
 
 
 def test_an_error_of_the_server_is_said(page: Page) -> None:
     page.set("max_tokens", "401")
     page.say("Hi")
-    assert page.one("#error").text == "max_tokens: got 401, at most 400 are served here"
+    assert page.one("#error").text == "max_tokens: got 401; expected at most 400"
     page.set("max_tokens", "2")
     page.say("Hi again")
     assert not page.one("#error").is_displayed()
@@ -166,9 +166,11 @@ def test_it_fits_a_phone_and_can_be_read_in_the_dark(page: Page, dark: bool) -> 
         assert left.rect["x"] == right.rect["x"]
         assert right.rect["y"] > left.rect["y"]
         assert page.overflow() == 0
-        for name in ("send", "again", "save", "reset"):
+        for name in ("send", "regenerate", "save", "reset"):
             assert page.one(f"#{name}").rect["height"] >= 36
-        contrast = page.browser.execute_script(CONTRAST, [".said", ".answer", ".figures", "h2", "#reset"])
+        contrast = page.browser.execute_script(
+            CONTRAST, [".message", ".answer", ".figures", "h2", "#reset"]
+        )
         assert min(contrast) >= 4.5
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,16 +1,15 @@
 "use strict";
-// The page talks to the API of the server that it comes from, and to nothing else. What a model
-// writes is text: it is only ever put into text nodes.
+// The page requests only the API of its own server. Answers are inserted as text nodes, never as markup.
 
 const at = (id) => document.getElementById(id);
 const BASE = ":base";
 const state = { model: null, base: null, turns: [], sides: [], stop: null };
 
-function element(kind, className, text) {
-  const made = document.createElement(kind);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 function headers() {
@@ -18,30 +17,30 @@ function headers() {
   return { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
 }
 
-function complain(text) {
+function showError(text) {
   at("error").textContent = text;
   at("error").hidden = !text;
 }
 
-async function failure(response) {
+async function responseError(response) {
   const body = await response.json().catch(() => null);
-  const said = body?.error?.message ?? `the server answered ${response.status}`;
+  const message = body?.error?.message ?? `HTTP status ${response.status}`;
   if (response.status === 401) at("settings").open = true;
-  return new Error(said);
+  return new Error(message);
 }
 
 async function findModels() {
   const response = await fetch("/v1/models", { headers: headers() });
-  if (!response.ok) throw await failure(response);
-  const names = (await response.json()).data.map((each) => each.id);
-  state.model = names.find((each) => !each.endsWith(BASE)) ?? names[0];
+  if (!response.ok) throw await responseError(response);
+  const names = (await response.json()).data.map((model) => model.id);
+  state.model = names.find((name) => !name.endsWith(BASE)) ?? names[0];
   state.base = names.includes(state.model + BASE) ? state.model + BASE : null;
   at("name").textContent = at("hint-name").textContent = state.model;
   document.title = `${state.model} · xft`;
   at("compare-label").hidden = state.base === null;
 }
 
-// Who answers: the tuned model alone, or the base before it, each with a conversation of its own.
+// Columns: the fine-tuned model alone, or the base model and it, each with its own conversation.
 function chooseSides() {
   const names = at("compare").checked && state.base ? [state.base, state.model] : [state.model];
   state.sides = names.map((model) => ({ model, answers: [] }));
@@ -53,7 +52,7 @@ function reset() {
   chooseSides();
   at("log").replaceChildren(at("hint"));
   at("hint").hidden = false;
-  complain("");
+  showError("");
   refresh();
   at("text").focus();
 }
@@ -62,20 +61,20 @@ function refresh() {
   const busy = state.stop !== null;
   const answered = state.turns.length > 0;
   at("send").textContent = busy ? "Stop" : "Send";
-  for (const id of ["save", "again", "reset"]) at(id).disabled = busy || !answered;
+  for (const id of ["save", "regenerate", "reset"]) at(id).disabled = busy || !answered;
   at("compare").disabled = busy;
 }
 
 function messages(side, count) {
   const system = at("system").value.trim();
-  const found = system ? [{ role: "system", content: system }] : [];
+  const result = system ? [{ role: "system", content: system }] : [];
   state.turns.slice(0, count).forEach((text, index) => {
     const last = index === count - 1;
-    if (!last && !side.answers[index]) return; // nothing came, so nothing was said
-    found.push({ role: "user", content: text });
-    if (!last) found.push({ role: "assistant", content: side.answers[index] });
+    if (!last && !side.answers[index]) return; // turn without an answer
+    result.push({ role: "user", content: text });
+    if (!last) result.push({ role: "assistant", content: side.answers[index] });
   });
-  return found;
+  return result;
 }
 
 function request(side) {
@@ -87,7 +86,7 @@ function request(side) {
   return body;
 }
 
-// The data of server-sent events, one object at a time.
+// Parses server-sent events, one object at a time.
 async function* events(response) {
   let rest = "";
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -106,12 +105,12 @@ async function answer(side, box, signal) {
   const text = document.createTextNode("");
   box.querySelector(".answer").append(text);
   const figures = box.querySelector(".figures");
-  let began = null; // with the first piece: before it, others may have had their turn
+  let started = null; // at the first chunk: before it, the request may wait in the queue
   let finish = null, usage = null;
   try {
     const response = await fetch("/v1/chat/completions",
       { method: "POST", headers: headers(), body: JSON.stringify(request(side)), signal });
-    if (!response.ok) throw await failure(response);
+    if (!response.ok) throw await responseError(response);
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       usage = event.usage ?? usage;
@@ -119,37 +118,37 @@ async function answer(side, box, signal) {
       if (!choice) continue;
       finish = choice.finish_reason ?? finish;
       if (choice.delta.content) {
-        began ??= performance.now();
-        const low = atEnd();
+        started ??= performance.now();
+        const follow = isAtEnd();
         text.appendData(choice.delta.content);
-        if (low) toEnd();
+        if (follow) scrollToEnd();
       }
     }
-    const seconds = (performance.now() - (began ?? performance.now())) / 1000;
+    const seconds = (performance.now() - (started ?? performance.now())) / 1000;
     figures.textContent = usage === null ? "" : `${usage.completion_tokens} tokens in ${seconds.toFixed(1)} s`
-      + (finish === "length" ? " · cut at the limit" : "");
+      + (finish === "length" ? " · token limit reached" : "");
   } catch (error) {
     const stopped = error.name === "AbortError";
-    figures.textContent = stopped ? "broken off" : `error: ${error.message}`;
+    figures.textContent = stopped ? "interrupted" : `error: ${error.message}`;
     figures.classList.toggle("bad", !stopped);
-    if (!stopped) complain(error.message);
+    if (!stopped) showError(error.message);
   } finally {
     box.classList.remove("waiting");
     side.answers[state.turns.length - 1] = text.data;
   }
 }
 
-function atEnd() {
+function isAtEnd() {
   const log = at("log");
   return log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 }
 
-function toEnd() {
+function scrollToEnd() {
   at("log").scrollTop = at("log").scrollHeight;
 }
 
 async function ask() {
-  complain("");
+  showError("");
   at("hint").hidden = true;
   const row = element("div", state.sides.length > 1 ? "answers two" : "answers");
   const boxes = state.sides.map((side) => {
@@ -161,7 +160,7 @@ async function ask() {
   });
   row.append(...boxes);
   at("log").append(row);
-  toEnd();
+  scrollToEnd();
   state.stop = new AbortController();
   refresh();
   await Promise.all(state.sides.map((side, index) => answer(side, boxes[index], state.stop.signal)));
@@ -177,22 +176,22 @@ async function send(text) {
       chooseSides();
     }
   } catch (error) {
-    complain(error.message);
+    showError(error.message);
     return;
   }
   state.turns.push(text);
-  at("log").append(element("p", "said", text));
+  at("log").append(element("p", "message", text));
   at("text").value = "";
   await ask();
 }
 
-function again() {
+function regenerate() {
   at("log").lastElementChild.remove();
   for (const side of state.sides) side.answers.length = state.turns.length - 1;
   ask();
 }
 
-// The tuned model's conversation, as a row that can be trained on.
+// Downloads the conversation of the fine-tuned model as a training row.
 function save() {
   const side = state.sides.at(-1);
   const row = messages(side, state.turns.length);
@@ -219,11 +218,11 @@ at("text").addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") state.stop?.abort();
 });
-at("again").addEventListener("click", again);
+at("regenerate").addEventListener("click", regenerate);
 at("reset").addEventListener("click", reset);
 at("save").addEventListener("click", save);
 at("compare").addEventListener("change", reset);
 at("system").addEventListener("change", () => { if (state.turns.length && !state.stop) reset(); });
-at("key").addEventListener("change", () => findModels().then(reset, (error) => complain(error.message)));
+at("key").addEventListener("change", () => findModels().then(reset, (error) => showError(error.message)));
 refresh();
-findModels().then(reset, (error) => complain(error.message));
+findModels().then(reset, (error) => showError(error.message));

@@ -36,7 +36,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 def _chat(arguments: argparse.Namespace) -> None:
     with importing():
-        from xft.serving import open_session, talk
+        from xft.serving import chat_loop, open_session
 
     require_at_least(arguments, 1, "--max-new-tokens")
     require_at_least(arguments, 0, "--temperature")
@@ -51,7 +51,7 @@ def _chat(arguments: argparse.Namespace) -> None:
     )
     base = session.without_adapter() if arguments.compare_base else None
     if arguments.prompt is None:
-        talk(session, base=base)
+        chat_loop(session, base=base)
         return
     for prompt in arguments.prompt:
         if base is not None:

@@ -1,6 +1,6 @@
-"""Chat: talk to what was trained, in the template that it was trained with."""
+"""Chat with a fine-tuned model, in a terminal or over HTTP."""
 
 from xft.serving.session import Session, open_session
-from xft.serving.terminal import talk
+from xft.serving.terminal import chat_loop
 
-__all__ = ["Session", "open_session", "talk"]
+__all__ = ["Session", "chat_loop", "open_session"]

@@ -1,4 +1,4 @@
-"""Where the user types: editing, history, completion and several lines, in a terminal."""
+"""Text input in a terminal, with editing, history, completion and multi-line texts."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -9,45 +9,46 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.utils import is_dumb_terminal
 
-MORE = "...> "
-Read = Callable[[str], str]
+CONTINUATION_PROMPT = "...> "
+ReadText = Callable[[str], str]
+"""Shows a prompt and returns the text that the user types; raises ``EOFError`` at the end of the input."""
 
 
-def reader(commands: Mapping[str, str]) -> Read:
-    """What asks the user for a text: with an editor in a terminal, and plainly elsewhere.
+def make_reader(commands: Mapping[str, str]) -> ReadText:
+    """Return an editor if input and output are a terminal, else plain line input.
 
     Args:
-        commands: names to complete, each with what it does.
+        commands: command names to complete, each with its summary.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or is_dumb_terminal():
-        return continued(input)
+        return read_multiline(input)
     session: PromptSession[str] = PromptSession(
         completer=SlashCompleter(commands),
-        key_bindings=_keys(),
+        key_bindings=_key_bindings(),
         multiline=True,
-        prompt_continuation=lambda width, line, wrapped: MORE,
+        prompt_continuation=lambda width, line, wrapped: CONTINUATION_PROMPT,
         reserve_space_for_menu=min(8, len(commands)),
     )
     return session.prompt
 
 
-def continued(read: Read) -> Read:
-    """Read on after a line that ends in a backslash."""
+def read_multiline(read_line: ReadText) -> ReadText:
+    """Wrap ``read_line`` to join each line that ends in a backslash with the next line."""
 
-    def whole(prompt: str) -> str:
-        text = read(prompt)
+    def read_text(prompt: str) -> str:
+        text = read_line(prompt)
         while text.endswith("\\"):
-            text = text[:-1] + "\n" + read(MORE)
+            text = text[:-1] + "\n" + read_line(CONTINUATION_PROMPT)
         return text
 
-    return whole
+    return read_text
 
 
 class SlashCompleter(Completer):
-    """Completes the names of commands at the beginning of a text, and files behind ``/save``.
+    """Completes command names at the start of a text, and file names after ``/save``.
 
     Args:
-        commands: the names, each with what it does.
+        commands: command names, each with its summary.
     """
 
     def __init__(self, commands: Mapping[str, str]) -> None:
@@ -55,19 +56,19 @@ class SlashCompleter(Completer):
         self._files = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """What may stand where the cursor is."""
+        """Yield the completions at the cursor."""
         text = document.text_before_cursor
         if text.startswith("/save "):
-            name = text.removeprefix("/save ").lstrip()
-            yield from self._files.get_completions(Document(name, len(name)), complete_event)
-        elif text.startswith("/") and not any(each.isspace() for each in text):
+            path = text.removeprefix("/save ").lstrip()
+            yield from self._files.get_completions(Document(path, len(path)), complete_event)
+        elif text.startswith("/") and not any(character.isspace() for character in text):
             for name, summary in self.commands.items():
                 if name.startswith(text):
                     yield Completion(name, -len(text), display_meta=summary)
 
 
-def _keys() -> KeyBindings:
-    """Enter sends what was typed, unless a backslash stands before it; Alt-Enter begins a line."""
+def _key_bindings() -> KeyBindings:
+    """Bind Enter to send the text, or to start a new line after a backslash; Alt-Enter starts a new line."""
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -83,7 +84,7 @@ def _keys() -> KeyBindings:
             buffer.validate_and_handle()
 
     @keys.add("escape", "enter")
-    def _begin_line(event: KeyPressEvent) -> None:
+    def _start_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
     return keys

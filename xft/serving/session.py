@@ -1,6 +1,6 @@
-"""A conversation with a model: history, streaming, stopping."""
+"""Conversation with a model: history, streaming, interruption."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,14 +13,14 @@ from xft.types import Message
 
 @dataclass
 class Session:
-    """Keeps the turns, and asks the model to go on.
+    """Conversation history and the settings of the next answer.
 
     Attributes:
-        generator: answers.
-        system: a system turn at the beginning, if any.
-        max_new_tokens: the most tokens of an answer.
-        temperature: 0 takes the likeliest token each time.
-        history: the turns so far, without the system's.
+        generator: generates the answers.
+        system: system message before all others; ``None`` for no system message.
+        max_new_tokens: maximum number of tokens of an answer.
+        temperature: sampling temperature; 0 is greedy decoding.
+        history: user and assistant turns, without the system message.
     """
 
     generator: TextGenerator
@@ -30,55 +30,56 @@ class Session:
     history: list[Message] = field(default_factory=list)
 
     def reset(self) -> None:
-        """Forget the turns; the system turn stays."""
+        """Clear the history; the system message stays."""
         self.history.clear()
 
     def without_adapter(self) -> "Session":
-        """A conversation of its own with the model below the adapter.
+        """Return a new session with the base model, that is with the adapter disabled.
 
         Raises:
-            ModelError: there is no adapter.
+            ModelError: the model has no adapter.
         """
-        own = self.generator
-        base = TextGenerator(own.model, own.tokenizer, own.template, base=True)
+        tuned = self.generator
+        base = TextGenerator(tuned.model, tuned.tokenizer, tuned.template, base=True)
         return Session(base, self.system, self.max_new_tokens, self.temperature)
 
     def conversation(self, text: str) -> list[Message]:
-        """The turns that the model sees when the user says ``text``."""
-        system = [Message("system", self.system)] if self.system else []
-        return [*system, *self.history, Message("user", text)]
+        """Return the messages that the model reads if the user sends ``text``."""
+        return [*self._system_messages(), *self.history, Message("user", text)]
 
-    def ask(self, text: str) -> Iterator[str]:
-        """Say something, and receive the answer piece by piece.
+    def ask(self, text: str) -> Generator[str, None, None]:
+        """Send a message and stream the answer.
 
-        An answer that is broken off (Ctrl-C) stays in the history as far as it was heard.
+        An interrupted answer (Ctrl-C) stays in the history as far as it was streamed.
         """
         conversation = self.conversation(text)
-        heard: list[str] = []
+        pieces: list[str] = []
         try:
             for piece in self.generator.stream(conversation, self.max_new_tokens, self.temperature):
-                heard.append(piece)
+                pieces.append(piece)
                 yield piece
         finally:
-            if heard:
+            if pieces:
                 self.history += [
                     Message("user", text),
-                    Message("assistant", "".join(heard).strip()),
+                    Message("assistant", "".join(pieces).strip()),
                 ]
 
-    def take_back(self) -> str | None:
-        """Forget the last question and its answer. Returns the question, ``None`` where there is none."""
+    def pop_last_turn(self) -> str | None:
+        """Remove the last user message and its answer; return the message, or ``None`` without history."""
         if not self.history:
             return None
-        question = self.history[-2].content
+        text = self.history[-2].content
         del self.history[-2:]
-        return question
+        return text
 
     def ask_once(self, text: str) -> str:
-        """Answer without history, and without remembering it."""
-        system = [Message("system", self.system)] if self.system else []
-        turns = [*system, Message("user", text)]
-        return self.generator.answer([turns], self.max_new_tokens, self.temperature)[0].text
+        """Answer a message without reading or changing the history."""
+        messages = [*self._system_messages(), Message("user", text)]
+        return self.generator.answer([messages], self.max_new_tokens, self.temperature)[0].text
+
+    def _system_messages(self) -> list[Message]:
+        return [Message("system", self.system)] if self.system else []
 
 
 def open_session(
@@ -90,10 +91,17 @@ def open_session(
     temperature: float = 0.0,
     trust_remote_code: bool = False,
 ) -> Session:
-    """Open a run folder, a checkpoint, an adapter or a model for talking.
+    """Load a run folder, a checkpoint, an adapter or a model to chat with.
+
+    Args:
+        path: folder or name of the model.
+        adapter: adapter to load on the model at ``path``.
+        bits: load the base model quantized to 4 or 8 bits; ``None`` for the precision of training.
+        system, max_new_tokens, temperature: as in :class:`Session`.
+        trust_remote_code: run Python code that is stored with the weights.
 
     Raises:
-        ModelError: there is nothing to open, it is a reward model, or it has no chat template.
+        ModelError: nothing can be loaded from ``path``, it is a reward model, or it has no chat template.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_saved_model(
@@ -107,8 +115,10 @@ def open_session(
     source = loaded.tokenizer.chat_template
     if not isinstance(source, str):
         raise ModelError(
-            f"{path}: the tokenizer has no chat template, so nobody can say how to talk to the model; "
-            "train it with a template, or save one beside it as chat_template.jinja"
+            f"{path}: the tokenizer has no chat template, which a conversation needs. Fine-tune the model with a "
+            "template, or save one next to the weights as chat_template.jinja",
+            key="chat_template",
+            expected="a chat template",
         )
     generator = TextGenerator(loaded.model, loaded.tokenizer, BoundTemplate(loaded.tokenizer, source))
     return Session(generator, system, max_new_tokens, temperature)

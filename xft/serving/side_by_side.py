@@ -1,4 +1,4 @@
-"""Texts that grow beside each other in a terminal."""
+"""Growing texts side by side in a terminal."""
 
 import os
 from collections.abc import Sequence
@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 
-class Beside:
-    """Columns of text. While they grow, as much of their ends is shown as fits the screen; at the
-    end, they are printed whole.
+class SideBySideView:
+    """Columns of text that grow in place.
+
+    While texts grow, the view shows the last lines that fit on the screen. At the end it prints the full texts.
 
     Args:
-        names: of the columns.
-        console: where they are shown; by default the terminal.
+        names: headers of the columns.
+        console: output; the terminal by default.
     """
 
     def __init__(self, names: Sequence[str], console: Console | None = None) -> None:
@@ -25,7 +26,7 @@ class Beside:
         self.console = console or Console(no_color="NO_COLOR" in os.environ, highlight=False)
         self._live = Live(console=self.console, transient=True, auto_refresh=False)
 
-    def __enter__(self) -> "Beside":
+    def __enter__(self) -> "SideBySideView":
         self._live.__enter__()
         return self
 
@@ -35,20 +36,20 @@ class Beside:
         self._live.__exit__(kind, error, trace)
         self.console.print(self._table(None))
 
-    def add(self, side: int, piece: str) -> None:
-        """Add a piece of text to a column."""
-        self.texts[side] += piece
+    def append(self, column: int, piece: str) -> None:
+        """Append a piece of text to a column and refresh the view."""
+        self.texts[column] += piece
         self._live.update(self._table(self.console.height - 4), refresh=True)
 
     def _table(self, height: int | None) -> Table:
-        """The columns, or the last ``height`` lines of each."""
+        """Build the table; with a ``height``, from the last lines of each column."""
         table = Table(expand=True, show_edge=False, pad_edge=False)
         inner = (self.console.width - 3 * (len(self.names) - 1)) // len(self.names)
         for name in self.names:
             table.add_column(name, ratio=1, overflow="fold")
         cells: list[Text] = []
         for text in self.texts:
-            # Text, not markup: what a model writes in square brackets stays what it is.
+            # Text, not str: rich would parse square brackets of an answer as markup.
             lines = Text(text.strip()).wrap(self.console, inner)
             cells.append(Text("\n").join(lines if height is None else lines[-height:]))
         table.add_row(*cells)

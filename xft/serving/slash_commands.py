@@ -1,4 +1,4 @@
-"""What a user may ask of the chat itself: lines that begin with a slash."""
+"""Commands of the chat: lines that start with a slash."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,111 +9,114 @@ from typing import Literal
 from xft.errors import did_you_mean
 from xft.serving.session import Session
 
-After = Literal["go on", "ask again", "leave"]
+NextAction = Literal["read", "regenerate", "exit"]
+"""Action of the chat after a command: read the next line, answer the last message again, or exit."""
 
 
 @dataclass(frozen=True)
-class Slash:
-    """A command of the chat.
+class SlashCommand:
+    """Command of the chat.
 
     Attributes:
-        argument: what follows its name, as the help shows it.
-        summary: what it does.
-        run: does it to the sessions, with what was typed behind the name; gives what to print, and what
-            happens next.
+        argument: argument as the help shows it; empty for none.
+        summary: effect of the command, for the help.
+        run: applies the command to the sessions, given the text after its name. Returns the text to print and the
+            next action.
     """
 
     argument: str
     summary: str
-    run: Callable[[Sequence[Session], str], tuple[str, After]]
+    run: Callable[[Sequence[Session], str], tuple[str, NextAction]]
 
 
-def obey(sessions: Sequence[Session], line: str) -> tuple[str, After]:
-    """Do what a line that begins with a slash says.
+def run_command(sessions: Sequence[Session], line: str) -> tuple[str, NextAction]:
+    """Run the command of a line that starts with a slash.
 
     Args:
-        sessions: the conversations that are held, the one that counts last.
-        line: what was typed.
+        sessions: open sessions; ``/save`` and ``/regenerate`` read the last one.
+        line: typed line.
 
     Returns:
-        What to print, and what happens next.
+        The text to print and the next action.
     """
-    name, _, rest = line.partition(" ")
+    name, _, argument = line.partition(" ")
     if name not in COMMANDS:
-        return f"unknown command {name}; {did_you_mean(name, COMMANDS)} /help shows what they do", "go on"
-    return COMMANDS[name].run(sessions, rest.strip())
+        return f"unknown command {name}; {did_you_mean(name, COMMANDS)} /help lists the commands", "read"
+    return COMMANDS[name].run(sessions, argument.strip())
 
 
-def _reset(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
-    for each in sessions:
-        each.reset()
-    return "(forgotten)", "go on"
+def _reset(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
+    for session in sessions:
+        session.reset()
+    return "(history cleared)", "read"
 
 
-def _system(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
-    for each in sessions:
-        each.system = rest or None
-        each.reset()
-    return f"(system: {rest or 'none'}; the conversation begins anew)", "go on"
+def _system(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
+    for session in sessions:
+        session.system = argument or None
+        session.reset()
+    return f"(system message: {argument or 'none'}; history cleared)", "read"
 
 
-def _temperature(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
+def _temperature(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
     try:
-        value = float(rest)
+        value = float(argument)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 10:
-        return f"/temperature: got {rest or 'nothing'!r}, expected a number from 0 to 10", "go on"
-    for each in sessions:
-        each.temperature = value
-    return f"(temperature: {value:g})", "go on"
+        return f"/temperature: got {argument or 'nothing'!r}, expected a number from 0 to 10", "read"
+    for session in sessions:
+        session.temperature = value
+    return f"(temperature: {value:g})", "read"
 
 
-def _regenerate(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
+def _regenerate(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
     if not sessions[-1].history:
-        return "/regenerate: nothing was answered yet", "go on"
-    same = "" if sessions[-1].temperature > 0 else "(temperature 0 gives the same answer again)"
-    return same, "ask again"
+        return "/regenerate: no answer yet", "read"
+    note = "" if sessions[-1].temperature > 0 else "(temperature 0 gives the same answer again)"
+    return note, "regenerate"
 
 
-def _save(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
+def _save(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
     session = sessions[-1]
-    if not rest:
-        return "/save: which file?", "go on"
+    if not argument:
+        return "/save: expected the name of a file", "read"
     if not session.history:
-        return "/save: nothing was said yet", "go on"
+        return "/save: the conversation is empty", "read"
     system = [{"role": "system", "content": session.system}] if session.system else []
-    turns = [{"role": each.role, "content": each.content} for each in session.history]
+    turns = [{"role": message.role, "content": message.content} for message in session.history]
     try:
-        with Path(rest).expanduser().open("a", encoding="utf-8") as file:
+        with Path(argument).expanduser().open("a", encoding="utf-8") as file:
             file.write(json.dumps({"messages": [*system, *turns]}, ensure_ascii=False) + "\n")
     except OSError as error:
-        return f"/save: cannot write {rest} ({error.strerror})", "go on"
-    return f"(added {len(session.history) // 2} question(s) and answer(s) to {rest}, as one row)", "go on"
+        return f"/save: cannot write {argument} ({error.strerror})", "read"
+    return f"(appended the conversation to {argument} as one row)", "read"
 
 
-def _help(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
-    rows = [(f"{name} {each.argument}".rstrip(), each.summary) for name, each in COMMANDS.items()]
-    width = max(len(each) for each, _ in rows)
-    return "\n".join([*(f"{left:<{width}}  {right}" for left, right in rows), *_KEYS]), "go on"
+def _help(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
+    rows = [(f"{name} {command.argument}".rstrip(), command.summary) for name, command in COMMANDS.items()]
+    width = max(len(usage) for usage, _ in rows)
+    return "\n".join([*(f"{usage:<{width}}  {summary}" for usage, summary in rows), *_KEYS]), "read"
 
 
-def _exit(sessions: Sequence[Session], rest: str) -> tuple[str, After]:
-    return "", "leave"
+def _exit(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
+    return "", "exit"
 
 
 _KEYS = (
-    "A line that ends in \\ goes on in the next one; so does Alt-Enter. Tab completes.",
-    "Ctrl-C breaks an answer off; Ctrl-D leaves.",
+    "Alt-Enter, or a \\ at the end of a line, starts a new line. Tab completes.",
+    "Ctrl-C interrupts an answer; Ctrl-D exits.",
 )
 
-COMMANDS: dict[str, Slash] = {
-    "/reset": Slash("", "forget what was said", _reset),
-    "/system": Slash("TEXT", "set the system turn (without TEXT: remove it), and forget", _system),
-    "/regenerate": Slash("", "answer the last question again", _regenerate),
-    "/temperature": Slash("T", "0: the likeliest token each time; more: more variety", _temperature),
-    "/save": Slash("FILE", "add the conversation to FILE, as a row that xft trains on", _save),
-    "/help": Slash("", "this", _help),
-    "/exit": Slash("", "leave", _exit),
-    "/quit": Slash("", "leave", _exit),
+COMMANDS: dict[str, SlashCommand] = {
+    "/reset": SlashCommand("", "clear the history", _reset),
+    "/system": SlashCommand(
+        "TEXT", "set the system message (no TEXT: remove it); clear the history", _system
+    ),
+    "/regenerate": SlashCommand("", "answer the last message again", _regenerate),
+    "/temperature": SlashCommand("T", "set the sampling temperature; 0 is greedy decoding", _temperature),
+    "/save": SlashCommand("FILE", "append the conversation to FILE as a training row", _save),
+    "/help": SlashCommand("", "list the commands", _help),
+    "/exit": SlashCommand("", "exit", _exit),
+    "/quit": SlashCommand("", "exit", _exit),
 }

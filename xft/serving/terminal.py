@@ -1,35 +1,32 @@
-"""Talk in the terminal."""
+"""Chat in a terminal."""
 
 import sys
-from collections.abc import Generator as Pieces
 from collections.abc import Sequence
 from contextlib import closing
-from typing import cast
 
-from xft.serving.line_input import Read, continued, reader
+from xft.serving.line_input import ReadText, make_reader, read_multiline
 from xft.serving.session import Session
-from xft.serving.side_by_side import Beside
-from xft.serving.slash_commands import COMMANDS, obey
+from xft.serving.side_by_side import SideBySideView
+from xft.serving.slash_commands import COMMANDS, run_command
 from xft.utils.console import escape_control_chars
 
-BROKEN_OFF = " (broken off)"
+INTERRUPTED_MARK = " (interrupted)"
 
 
-def talk(session: Session, read: Read | None = None, base: Session | None = None) -> None:
-    """Read questions and stream answers until the user leaves.
+def chat_loop(session: Session, read: ReadText | None = None, base: Session | None = None) -> None:
+    """Read messages and stream answers until the user exits.
 
     Args:
-        session: whom to talk to.
-        read: asks the user for a line; raises ``EOFError`` at the end. By default an editor in a
-            terminal, and plain input elsewhere.
-        base: who answers beside it, for comparison.
+        session: session with the fine-tuned model.
+        read: reads one line; by default an editor in a terminal and plain input elsewhere.
+        base: session with the base model, shown next to ``session`` for comparison.
     """
     if read is None:
-        read = reader({name: each.summary for name, each in COMMANDS.items()})
+        read = make_reader({name: command.summary for name, command in COMMANDS.items()})
     else:
-        read = continued(read)
+        read = read_multiline(read)
     sessions = [session] if base is None else [base, session]
-    print("Say something. /help shows the commands.")
+    print("Type a message. /help lists the commands.")
     while True:
         try:
             text = read("you> ").strip()
@@ -37,17 +34,17 @@ def talk(session: Session, read: Read | None = None, base: Session | None = None
             print()
             return
         except KeyboardInterrupt:
-            print("\n(Ctrl-D or /exit leaves)")
+            print("\n(Ctrl-D or /exit exits)")
             continue
         if text.startswith("/"):
-            said, after = obey(sessions, text)
-            if said:
-                print(said)
-            if after == "leave":
+            output, action = run_command(sessions, text)
+            if output:
+                print(output)
+            if action == "exit":
                 return
-            if after == "ask again":
-                questions = [each.take_back() for each in sessions]
-                _answer(sessions, questions[-1] or "")
+            if action == "regenerate":
+                messages = [current.pop_last_turn() for current in sessions]
+                _answer(sessions, messages[-1] or "")
         elif text:
             _answer(sessions, text)
 
@@ -56,7 +53,7 @@ def _answer(sessions: Sequence[Session], text: str) -> None:
     if len(sessions) == 1:
         _stream(sessions[0], text, "model> ")
     elif sys.stdout.isatty():
-        _stream_beside(sessions, text)
+        _stream_side_by_side(sessions, text)
     else:
         for session, name in zip(sessions, ("base> ", "tuned> "), strict=True):
             if not _stream(session, text, name):
@@ -64,9 +61,9 @@ def _answer(sessions: Sequence[Session], text: str) -> None:
 
 
 def _stream(session: Session, text: str, name: str) -> bool:
-    """Print an answer as it comes. Returns whether it came to its end."""
+    """Print an answer while it is generated; return False if the user interrupts it."""
     print(name, end="", flush=True)
-    with closing(_pieces(session, text)) as pieces:
+    with closing(session.ask(text)) as pieces:
         try:
             for piece in pieces:
                 sys.stdout.write(escape_control_chars(piece))
@@ -74,24 +71,23 @@ def _stream(session: Session, text: str, name: str) -> bool:
             print()
         except KeyboardInterrupt:
             pieces.close()
-            print(BROKEN_OFF)
+            print(INTERRUPTED_MARK)
             return False
     return True
 
 
-def _stream_beside(sessions: Sequence[Session], text: str) -> None:
-    """Two answers in two columns, the base's first: one model gives both, with its adapter off and on."""
-    with Beside(("base", "tuned")) as columns:
-        for side, session in enumerate(sessions):
-            with closing(_pieces(session, text)) as pieces:
+def _stream_side_by_side(sessions: Sequence[Session], text: str) -> None:
+    """Stream the answers of base and tuned model in two columns, one after the other.
+
+    Both come from one model in memory, with its adapter off and on.
+    """
+    with SideBySideView(("base", "tuned")) as view:
+        for column, session in enumerate(sessions):
+            with closing(session.ask(text)) as pieces:
                 try:
                     for piece in pieces:
-                        columns.add(side, escape_control_chars(piece))
+                        view.append(column, escape_control_chars(piece))
                 except KeyboardInterrupt:
                     pieces.close()
-                    columns.add(side, BROKEN_OFF)
+                    view.append(column, INTERRUPTED_MARK)
                     return
-
-
-def _pieces(session: Session, text: str) -> Pieces[str, None, None]:
-    return cast(Pieces[str, None, None], session.ask(text))

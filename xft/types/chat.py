@@ -118,6 +118,7 @@ class Segment:
 class Tokenizer(Protocol):
     """Subset of the interface of Hugging Face fast tokenizers that xft uses."""
 
+    bos_token: str | None
     eos_token: str | None
     eos_token_id: int | None
     pad_token_id: int | None

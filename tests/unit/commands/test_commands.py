@@ -170,11 +170,11 @@ def test_chat_answers_each_prompt_once(
         seen.append({"path": path, **options})
         return FakeSession()
 
-    def talk(session: FakeSession) -> None:
+    def chat_loop(session: FakeSession) -> None:
         raise AssertionError("a prompt was given")
 
     monkeypatch.setattr(serving, "open_session", open_session)
-    monkeypatch.setattr(serving, "talk", talk)
+    monkeypatch.setattr(serving, "chat_loop", chat_loop)
     assert (
         cli.main(["chat", "run", "--system", "Be brief.", "--load-in-bits", "4", "--prompt", "hi", "bye"])
         == 0

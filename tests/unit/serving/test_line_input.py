@@ -1,6 +1,5 @@
-"""Typing in the terminal, with keys pressed through a pipe; and columns as a terminal shows them."""
+"""Text input with keys sent through a pipe."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,8 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from rich.console import Console
 
 from xft.serving import line_input
-from xft.serving.side_by_side import Beside
 
 COMMANDS = {"/reset": "forget", "/regenerate": "again", "/save": "write"}
 
@@ -37,45 +34,29 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[PipeInput]:
     ],
     ids=["enter", "alt-enter", "backslash", "pasted"],
 )
-def test_enter_sends_and_lines_can_be_many(keys: PipeInput, typed: str, text: str) -> None:
+def test_reader_returns_typed_and_pasted_texts_of_several_lines(
+    keys: PipeInput, typed: str, text: str
+) -> None:
     keys.send_text(typed)
-    assert line_input.reader(COMMANDS)("you> ") == text
+    assert line_input.make_reader(COMMANDS)("you> ") == text
 
 
-def test_ctrl_d_ends_and_ctrl_c_interrupts(keys: PipeInput) -> None:
+def test_reader_on_ctrl_d_raises_eof_and_on_ctrl_c_keyboard_interrupt(keys: PipeInput) -> None:
     keys.send_text("\x04")
     with pytest.raises(EOFError):
-        line_input.reader(COMMANDS)("you> ")
+        line_input.make_reader(COMMANDS)("you> ")
     keys.send_text("half\x03")
     with pytest.raises(KeyboardInterrupt):
-        line_input.reader(COMMANDS)("you> ")
+        line_input.make_reader(COMMANDS)("you> ")
 
 
-def _completed(text: str) -> list[str]:
-    found = line_input.SlashCompleter(COMMANDS).get_completions(Document(text), CompleteEvent())
-    return [text[: len(text) + each.start_position] + each.text for each in found]
+def _completions(text: str) -> list[str]:
+    completions = line_input.SlashCompleter(COMMANDS).get_completions(Document(text), CompleteEvent())
+    return [text[: len(text) + completion.start_position] + completion.text for completion in completions]
 
 
-def test_names_of_commands_are_completed_and_nothing_else_is(tmp_path: Path) -> None:
-    assert _completed("/re") == ["/reset", "/regenerate"]
-    assert _completed("re") == _completed("say /re") == _completed("/reset /re") == []
+def test_completer_completes_command_names_and_files_only(tmp_path: Path) -> None:
+    assert _completions("/re") == ["/reset", "/regenerate"]
+    assert _completions("re") == _completions("say /re") == _completions("/reset /re") == []
     (tmp_path / "rows.jsonl").touch()
-    assert _completed(f"/save {tmp_path}/ro") == [f"/save {tmp_path}/rows.jsonl"]
-
-
-def test_two_texts_stand_beside_each_other_and_are_whole_at_the_end() -> None:
-    out = io.StringIO()
-    console = Console(file=out, width=40, height=8, force_terminal=True, color_system=None)
-    with Beside(("base", "tuned"), console) as columns:
-        columns.add(0, "\n".join(f"left {i}" for i in range(20)))
-        growing = out.getvalue()
-        columns.add(1, "right [b]is not markup[/b]")
-    assert "left 19" in growing
-    assert "left 0 " not in growing
-    shown = out.getvalue()[len(growing) :]
-    first = next(line for line in shown.splitlines() if "left 0 " in line)
-    assert first.index("right [b]is") > first.index("left 0")
-    assert "left 10" in shown
-    final = shown.rpartition("\x1b[2K")[2]
-    assert [line.split()[1] for line in final.splitlines() if "left" in line] == [str(i) for i in range(20)]
-    assert max(len(line) for line in final.splitlines()) <= 40
+    assert _completions(f"/save {tmp_path}/ro") == [f"/save {tmp_path}/rows.jsonl"]

@@ -1,1 +1,1 @@
-"""An OpenAI-compatible server for what was trained, and the page that is served with it."""
+"""OpenAI-compatible server and its chat page."""

@@ -1,4 +1,4 @@
-"""The server over HTTP: paths, errors, and who may come in."""
+"""HTTP application: routes, errors, access control."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,23 +12,28 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xft.serving.server.protocol import ApiError, ChatAsked, TextAsked, error_body
+from xft.serving.server.protocol import (
+    ApiError,
+    ChatCompletionRequest,
+    TextCompletionRequest,
+    error_body,
+)
 from xft.serving.server.service import Service
 from xft.utils import paths
 
-PAGE = {"/": "chat_page.html", "/chat_page.css": "chat_page.css", "/chat_page.js": "chat_page.js"}
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'"
+PAGE_FILES = {"/": "chat_page.html", "/chat_page.css": "chat_page.css", "/chat_page.js": "chat_page.js"}
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+CONTENT_SECURITY_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'"
 
 
-def make_app(service: Service, key: str | None, hosts: Sequence[str] | None) -> FastAPI:
-    """The application.
+def create_app(service: Service, api_key: str | None, allowed_hosts: Sequence[str] | None) -> FastAPI:
+    """Create the application.
 
     Args:
-        service: what answers.
-        key: that every request to the API must bring; ``None`` lets all in.
-        hosts: names that the server may be called by; ``None`` for any. Without this, a page that a
-            browser on this machine has open could reach it under a name of its own.
+        service: answers the requests.
+        api_key: key that every request to the API must send; ``None`` for no key.
+        allowed_hosts: accepted ``Host`` headers; ``None`` for any. Without the check, a web page open in a browser
+            on this machine could reach the server through a host name of its own (DNS rebinding).
     """
     app = FastAPI(title="xft", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -37,62 +42,62 @@ def make_app(service: Service, key: str | None, hosts: Sequence[str] | None) -> 
         return service.list_models()
 
     @app.post("/v1/chat/completions", response_model=None)
-    async def chat(asked: ChatAsked, request: Request) -> Response:
-        return await service.chat(asked, request)
+    async def complete_chat(body: ChatCompletionRequest, request: Request) -> Response:
+        return await service.complete_chat(body, request)
 
     @app.post("/v1/completions", response_model=None)
-    async def text(asked: TextAsked, request: Request) -> Response:
-        return await service.text(asked, request)
+    async def complete_text(body: TextCompletionRequest, request: Request) -> Response:
+        return await service.complete_text(body, request)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    for path, name in PAGE.items():
-        app.add_api_route(path, _file(name), methods=["GET"], response_model=None)
+    for path, name in PAGE_FILES.items():
+        app.add_api_route(path, _file_endpoint(name), methods=["GET"], response_model=None)
 
-    _add_errors(app)
-    app.add_middleware(BodyLimit, limit=service.limits.body)
-    if key is not None:
-        app.add_middleware(Guard, key=key)
-    if hosts is not None:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])
+    _add_error_handlers(app)
+    app.add_middleware(BodyLimitMiddleware, limit=service.limits.max_body_bytes)
+    if api_key is not None:
+        app.add_middleware(ApiKeyMiddleware, api_key=api_key)
+    if allowed_hosts is not None:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*allowed_hosts])
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
-    """Every error in the form that OpenAI's clients read."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Return every error in the format that OpenAI's clients parse."""
 
     @app.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError) -> Response:
+    async def api_error(request: Request, error: ApiError) -> Response:
         return JSONResponse(error.to_dict(), error.status)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(each) for each in first["loc"][1:] if isinstance(each, int | str))
-        param = where.split(".")[0] or None
-        said = first["msg"]
+        key = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, int | str))
+        param = key.split(".")[0] or None
+        reason = first["msg"]
         if first["type"] == "extra_forbidden":
-            said = "is not served here; leave it out"
-        return JSONResponse(error_body(400, f"{where or 'body'}: {said}", None, param), 400)
+            reason = "is not supported; remove it"
+        return JSONResponse(error_body(400, f"{key or 'body'}: {reason}", None, param), 400)
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        said = f"{request.method} {request.url.path}: {error.detail}"
-        return JSONResponse(error_body(error.status_code, said), error.status_code, error.headers)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return JSONResponse(error_body(error.status_code, message), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> Response:
-        return JSONResponse(error_body(500, f"{type(error).__name__} (the server's log has more)"), 500)
+    async def internal_error(request: Request, error: Exception) -> Response:
+        return JSONResponse(error_body(500, f"{type(error).__name__}; see the log of the server"), 500)
 
 
-class BodyLimit:
-    """Refuses a request whose body is too large, before it is read into memory.
+class BodyLimitMiddleware:
+    """Rejects requests with a body that is too large, before the body is read into memory.
 
     Args:
-        app: what it stands before.
-        limit: bytes.
+        app: wrapped application.
+        limit: maximum size of a body in bytes.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -100,57 +105,58 @@ class BodyLimit:
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what is received."""
-        received = 0
+        """Count the received bytes of a request."""
+        num_bytes = 0
 
-        async def counted() -> Message:
-            nonlocal received
+        async def receive_counted() -> Message:
+            nonlocal num_bytes
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limit:
-                raise HTTPException(413, f"the request has more than {self.limit:,} bytes")
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self.limit:
+                raise HTTPException(413, f"got a body of more than {self.limit:,} bytes")
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_counted, send)
 
 
-class Guard:
-    """Lets no request to the API in that does not bring the key.
+class ApiKeyMiddleware:
+    """Rejects requests to the API without the key.
 
     Args:
-        app: what it stands before.
-        key: compared in constant time, so that nobody can find it letter by letter.
+        app: wrapped application.
+        api_key: expected key, compared in constant time against timing attacks.
     """
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, api_key: str) -> None:
         self.app = app
-        self.key = key.encode()
+        self.api_key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Look at the key."""
+        """Check the key of a request."""
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            given = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self.key):
+            sent = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(sent.encode(), self.api_key):
                 body = error_body(
-                    401, "the API key is missing or wrong: send it as a bearer token", "invalid_api_key"
+                    401, "missing or wrong API key; send it as a bearer token", "invalid_api_key"
                 )
                 await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-def _file(name: str) -> Callable[[], Awaitable[Response]]:
-    async def send() -> Response:
-        kind = TYPES[name.rpartition(".")[2]]
+def _file_endpoint(name: str) -> Callable[[], Awaitable[Response]]:
+    """Return an endpoint that serves a file of the chat page."""
+
+    async def send_file() -> Response:
+        media_type = MEDIA_TYPES[name.rpartition(".")[2]]
         headers = {
-            "Content-Security-Policy": POLICY,
+            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-cache",
         }
-        return Response(
-            paths.asset(name).read_bytes(), media_type=f"{kind}; charset=utf-8", headers=headers
-        )
+        content = paths.asset(name).read_bytes()
+        return Response(content, media_type=f"{media_type}; charset=utf-8", headers=headers)
 
-    return send
+    return send_file

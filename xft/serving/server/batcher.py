@@ -1,10 +1,11 @@
-"""Several answers at once, on transformers' ``generate``.
+"""Batched generation of concurrent requests with transformers' ``generate``.
 
-transformers has continuous batching of its own, which was tried (5.23): it wants its own attention in
-place of the one that was trained with, has no seed of a request's own, and cannot switch an adapter off.
-Here, rows that begin together are one call of ``generate``; where others wait, the call ends after some
-tokens and the next one takes them in, its rows going on from what they have. Nobody so waits for the
-end of somebody else's long answer.
+Requests of one model are decoded together in one call of ``generate``. If others are queued, the call returns after
+:data:`PREEMPT_EVERY_TOKENS` tokens, and the next call includes them; unfinished sequences continue from their
+generated tokens. Short requests are therefore not blocked by long ones.
+
+Why not transformers' continuous batching (tried with 5.23): it replaces the attention that the model was trained
+with, has no seed per request, and cannot disable an adapter.
 """
 
 from collections.abc import Sequence
@@ -15,116 +16,117 @@ from typing import Any
 import torch
 
 from xft.models import TextGenerator
-from xft.serving.server.requests import Job, RowSampler
+from xft.serving.server.requests import GenerationRequest, RowSampler
 from xft.utils.console import LOGGER
 
-SLICE = 32
-"""Tokens after which a call of ``generate`` looks whether others wait."""
-GATHER = 0.01
-"""Seconds that the first of a batch waits for others."""
+PREEMPT_EVERY_TOKENS = 32
+"""Number of decoding steps between two checks of the queue."""
+BATCH_WINDOW_S = 0.01
+"""Time that the first request of a batch waits for others, in seconds."""
 
 
-class Full(Exception):
-    """Too many wait already."""
+class QueueFull(Exception):
+    """The queue has no space for further requests."""
 
 
 class Batcher:
-    """Answers what is asked, in a thread of its own.
+    """Generates answers to queued requests in a thread.
 
     Args:
-        max_batch_size: the most answers at once.
-        max_queue_size: the most that wait for their turn.
+        max_batch_size: maximum number of sequences decoded together.
+        max_queue_size: maximum number of queued requests.
+
+    Attributes:
+        largest_batch: largest number of sequences in one call so far.
     """
 
     def __init__(self, max_batch_size: int, max_queue_size: int) -> None:
         self.max_batch_size = max_batch_size
         self.max_queue_size = max_queue_size
-        self._waiting: list[Job] = []
-        self._news = Condition()
-        self._ended = False
-        self.largest = 0
-        """The most rows that one call has had."""
-        self._thread = Thread(target=self._work, name="xft-generate", daemon=True)
+        self.largest_batch = 0
+        self._queue: list[GenerationRequest] = []
+        self._changed = Condition()
+        self._closed = False
+        self._thread = Thread(target=self._run, name="xft-generate", daemon=True)
         self._thread.start()
 
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Let jobs wait for their turn: all of them, or none.
+    def submit(self, requests: Sequence[GenerationRequest]) -> None:
+        """Queue all requests, or none.
 
         Raises:
-            Full: too many wait already.
+            QueueFull: the queue has no space for all of them.
         """
-        with self._news:
-            if len(self._waiting) + len(jobs) > self.max_queue_size:
-                raise Full(f"{len(self._waiting)} answers wait already, and {self.max_queue_size} may")
-            self._waiting += jobs
-            self._news.notify()
+        with self._changed:
+            if len(self._queue) + len(requests) > self.max_queue_size:
+                raise QueueFull(f"queue full: {len(self._queue)} of {self.max_queue_size} requests")
+            self._queue += requests
+            self._changed.notify()
 
     def close(self) -> None:
-        """End the thread, and every answer that is not finished."""
-        with self._news:
-            self._ended = True
-            self._news.notify()
+        """Stop the thread and fail all unfinished requests."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(timeout=30)
 
-    def _work(self) -> None:
-        while (jobs := self._next()) is not None:
+    def _run(self) -> None:
+        while (batch := self._next_batch()) is not None:
             try:
-                self._generate(jobs[0].generator, jobs)
-            except Exception as error:  # noqa: BLE001 - each of the askers is told
+                self._generate(batch[0].generator, batch)
+            except Exception as error:  # noqa: BLE001 - reported to the client of each request
                 LOGGER.error("error: %s: %s", type(error).__name__, error)
-                for each in jobs:
-                    if not each.done:
-                        each.fail(
-                            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                        )
-            with self._news:
-                # Behind those who came meanwhile: with two models, each has its turn.
-                self._waiting += [each for each in jobs if not each.done]
+                first_line = str(error).splitlines()[0] if str(error) else ""
+                for request in batch:
+                    if not request.done:
+                        request.fail(f"{type(error).__name__}: {first_line}")
+            with self._changed:
+                # At the end of the queue, so that two models take turns.
+                self._queue += [request for request in batch if not request.done]
 
-    def _next(self) -> list[Job] | None:
-        """The oldest job, and as many others of the same model as may be; ``None`` at the end."""
-        with self._news:
+    def _next_batch(self) -> list[GenerationRequest] | None:
+        """Wait for the oldest request and further ones of its model; return ``None`` after :meth:`close`."""
+        with self._changed:
             while True:
-                self._waiting = [each for each in self._waiting if not each.done]
-                if self._ended:
-                    for each in self._waiting:
-                        each.fail("the server is shutting down")
+                self._queue = [request for request in self._queue if not request.done]
+                if self._closed:
+                    for request in self._queue:
+                        request.fail("the server is shutting down")
                     return None
-                if self._waiting:
+                if self._queue:
                     break
-                self._news.wait()
-                self._news.wait(GATHER)
-            first = self._waiting[0]
-            jobs = [each for each in self._waiting if each.generator is first.generator][
-                : self.max_batch_size
-            ]
-            self._waiting = [each for each in self._waiting if each not in jobs]
-            return jobs
+                self._changed.wait()
+                self._changed.wait(BATCH_WINDOW_S)
+            generator = self._queue[0].generator
+            batch = [request for request in self._queue if request.generator is generator]
+            batch = batch[: self.max_batch_size]
+            self._queue = [request for request in self._queue if request not in batch]
+            return batch
 
-    def _generate(self, generator: TextGenerator, jobs: Sequence[Job]) -> None:
-        """Go on with answers until all are finished, or others should be taken in."""
+    def _generate(self, generator: TextGenerator, batch: Sequence[GenerationRequest]) -> None:
+        """Continue a batch until all of its requests are finished or it is preempted."""
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        self.largest = max(self.largest, len(jobs))
-        prompts = [[*each.prompt, *each.generated] for each in jobs]
+        self.largest_batch = max(self.largest_batch, len(batch))
+        prompts = [[*request.prompt, *request.generated] for request in batch]
         steps = count(1)
 
         def stop(input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-            for job, token in zip(jobs, input_ids[:, -1].tolist(), strict=True):
-                if not job.done:
-                    job.take(token)
-            leave = self._ended or (next(steps) % SLICE == 0 and self._should_leave(generator, jobs))
-            return torch.tensor([leave or each.done for each in jobs], device=input_ids.device)
+            for request, token in zip(batch, input_ids[:, -1].tolist(), strict=True):
+                if not request.done:
+                    request.add_token(token)
+            check_queue = next(steps) % PREEMPT_EVERY_TOKENS == 0
+            preempt = self._closed or (check_queue and self._should_preempt(generator, batch))
+            return torch.tensor([preempt or request.done for request in batch], device=input_ids.device)
 
         generator.generate(
             prompts,
-            max(each.sampling.max_tokens - len(each.generated) for each in jobs),
-            logits_processor=LogitsProcessorList([RowSampler(jobs)]),
+            max(request.sampling.max_tokens - len(request.generated) for request in batch),
+            logits_processor=LogitsProcessorList([RowSampler(batch)]),
             stopping_criteria=StoppingCriteriaList([stop]),
         )
 
-    def _should_leave(self, generator: TextGenerator, jobs: Sequence[Job]) -> bool:
-        """Whether somebody waits whom the next call would take in."""
-        with self._news:
-            room = sum(not each.done for each in jobs) < self.max_batch_size
-            return any(room or each.generator is not generator for each in self._waiting)
+    def _should_preempt(self, generator: TextGenerator, batch: Sequence[GenerationRequest]) -> bool:
+        """Return whether the next call would include a queued request."""
+        with self._changed:
+            has_space = sum(not request.done for request in batch) < self.max_batch_size
+            return any(has_space or request.generator is not generator for request in self._queue)

@@ -1,40 +1,42 @@
-"""Open a model, and serve it until somebody stops it."""
+"""Server process: load a model and serve it until it is stopped."""
 
 import os
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from xft.errors import ConfigError, ModelError
 from xft.models import TextGenerator
-from xft.serving.server.app import make_app
+from xft.serving.server.app import create_app
 from xft.serving.server.batcher import Batcher
 from xft.serving.server.service import Limits, Service
 from xft.serving.session import Session, open_session
 from xft.utils import console
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-KEY = "XFT_API_KEY"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+API_KEY_VARIABLE = "XFT_API_KEY"
+"""Environment variable with the key that clients must send."""
+DEFAULT_CONTEXT_LENGTH = 4096
+"""Context length of a model whose config has none, in tokens."""
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What the command line says of a server.
+    """Options of the server.
 
     Attributes:
-        path: of what is served.
-        adapter: put on it.
+        path: run folder, checkpoint, adapter or model to serve.
+        adapter: adapter to load on the model.
         load_in_bits: bits per weight of the quantized base model, 4 or 8; ``None`` for the precision of training.
-        name: of the model, for clients; by default that of the folder.
-        host: address to listen at.
-        port: 0 takes one that is free.
-        max_batch_size: the most answers at once.
-        max_queue_size: the most that wait.
-        max_new_tokens: the most tokens of an answer, and how many it gets where a request does not say.
-        temperature: where a request does not say.
-        trust_remote_code: run Python code that lies beside the weights.
+        name: model name for clients; by default the name of the folder.
+        host: address to listen on.
+        port: port to listen on; 0 picks a free port.
+        max_batch_size: maximum number of sequences decoded together.
+        max_queue_size: maximum number of queued requests.
+        max_new_tokens: maximum, and default, number of tokens of an answer.
+        temperature: temperature of requests without one.
+        trust_remote_code: run Python code that is stored with the weights.
     """
 
     path: str
@@ -54,8 +56,8 @@ def serve(options: ServeOptions) -> None:
     """Serve a model until Ctrl-C or SIGTERM.
 
     Raises:
-        ConfigError: the address cannot be listened at.
-        ModelError: there is nothing to open, or it has no chat template.
+        ConfigError: the address is not available.
+        ModelError: the model cannot be loaded, or has no chat template.
     """
     import uvicorn
 
@@ -66,21 +68,23 @@ def serve(options: ServeOptions) -> None:
         bits=options.load_in_bits,
         trust_remote_code=options.trust_remote_code,
     )
-    models = models_of(session, options.name or name_of(options.path))
+    models = served_models(session, options.name or model_name(options.path))
     batcher = Batcher(options.max_batch_size, options.max_queue_size)
-    context = context_of(session.generator)
-    limits = Limits(context, min(options.max_new_tokens, context), options.max_batch_size)
+    context_length = _context_length(session.generator)
+    limits = Limits(context_length, min(options.max_new_tokens, context_length), options.max_batch_size)
     service = Service(models, batcher, limits, options.temperature)
     local = is_loopback(options.host)
-    key = os.environ.get(KEY) or None
-    app = make_app(service, key, LOOPBACK if local else None)
+    api_key = os.environ.get(API_KEY_VARIABLE) or None
+    app = create_app(service, api_key, LOOPBACK_HOSTS if local else None)
     settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     address = f"http://{options.host}:{listener.getsockname()[1]}"
     console.info(
-        f"serving {', '.join(models)} at {address}/v1 (a page to chat: {address}/); Ctrl-C stops it"
+        f"serving {', '.join(models)} at {address}/v1 (chat page: {address}/); press Ctrl-C to stop"
     )
-    if not local and key is None:
-        console.info(f"warning: whoever reaches {options.host} can use it; set {KEY} to ask for a key")
+    if not local and api_key is None:
+        console.info(
+            f"warning: {options.host} is open to everyone on the network; set {API_KEY_VARIABLE} to require a key"
+        )
     try:
         uvicorn.Server(settings).run(sockets=[listener])
     except KeyboardInterrupt:
@@ -90,52 +94,54 @@ def serve(options: ServeOptions) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that two servers cannot take each other's port.
+    """Bind a socket before the model is loaded, which reserves the port.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: the address is not available.
     """
     try:
-        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
+        listener.bind(address)
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"--host, --port: cannot listen at {host}:{port} ({error}); --port 0 takes a free one"
+            f"--host, --port: cannot listen on {host}:{port} ({error}); use --port 0 for a free port",
+            key="--port",
+            got=f"{host}:{port}",
+            fix="use --port 0 for a free port",
         ) from error
     return listener
 
 
-def models_of(session: Session, name: str) -> dict[str, TextGenerator]:
-    """Who is served, by name: what was trained, and where it has an adapter, the model below it."""
+def served_models(session: Session, name: str) -> dict[str, TextGenerator]:
+    """Return the served models by name: the fine-tuned model and, for an adapter, its base model."""
     models = {name: session.generator}
     try:
         models[f"{name}:base"] = session.without_adapter().generator
     except ModelError:
-        return models  # a whole model, which has nothing below it
+        return models  # a full model has no adapter to disable
     return models
 
 
-def name_of(path: str) -> str:
-    """The name of a model for clients: of the run's folder, whichever folder in it was opened."""
+def model_name(path: str) -> str:
+    """Return the model name for clients: the name of the run folder, even for a path inside it."""
     parts = [
-        each for each in Path(path).parts if each not in ("final", "checkpoints", "last", "best", ".", "/")
+        part for part in Path(path).parts if part not in ("final", "checkpoints", "last", "best", ".", "/")
     ]
     if not parts or parts[-1] == "..":
         return Path(path).resolve().name
     return parts[-1]
 
 
-def context_of(generator: TextGenerator) -> int:
-    """How many tokens the model can look at."""
-    config: Any = generator.model.config
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return int(getattr(text, "max_position_embeddings", None) or 4096)
+def _context_length(generator: TextGenerator) -> int:
+    config = generator.model.config.get_text_config()
+    # Not every architecture of transformers has the attribute.
+    return int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Return whether only this machine can reach ``host``."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

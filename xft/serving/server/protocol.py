@@ -1,4 +1,4 @@
-"""What OpenAI's API takes and gives, as far as it is served. Anything else is refused, not passed over."""
+"""Requests and responses of the supported part of OpenAI's API. Unsupported fields are errors."""
 
 import time
 import uuid
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xft.serving.server.requests import Finish, Sampling
+from xft.models.generation import FinishReason
+from xft.serving.server.requests import Sampling
 
 Temperature = Annotated[float, Field(ge=0, le=10)]
 TopP = Annotated[float, Field(gt=0, le=1)]
@@ -16,15 +17,15 @@ Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Fiel
 
 
 class StreamOptions(BaseModel):
-    """What a stream brings beside the answer."""
+    """Options of a streamed response."""
 
     model_config = ConfigDict(extra="forbid")
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class Asked(BaseModel):
-    """What both kinds of request have in common."""
+class CompletionRequest(BaseModel):
+    """Fields common to both kinds of completion requests."""
 
     model_config = ConfigDict(extra="forbid")
     model: str
@@ -36,35 +37,35 @@ class Asked(BaseModel):
     stop: str | Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    # What changes nothing in an answer may be sent.
+    # Accepted and ignored: no effect on an answer.
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
-    # What would change it, and is not served, may be sent only with the value that changes nothing.
+    # Unsupported: accepted only with the value that has no effect.
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
-    def sampling(self, limit: int, temperature: float, strip: bool) -> Sampling:
-        """How the answer is to be made.
+    def sampling(self, max_tokens: int, temperature: float, strip: bool) -> Sampling:
+        """Return the sampling parameters.
 
         Args:
-            limit: the most tokens, where the request does not say.
-            temperature: where the request does not say.
-            strip: leave out white space at the ends.
+            max_tokens: default of the maximum number of tokens.
+            temperature: default of the temperature.
+            strip: remove white space at both ends.
         """
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return Sampling(
-            max_tokens=self.max_tokens or limit,
+            max_tokens=self.max_tokens or max_tokens,
             temperature=temperature if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,
-            stop=tuple(each for each in stop if each),
+            stop=tuple(text for text in stop if text),
             strip=strip,
         )
 
 
-class ChatAsked(Asked):
+class ChatCompletionRequest(CompletionRequest):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
@@ -74,7 +75,7 @@ class ChatAsked(Asked):
     response_format: Mapping[Literal["type"], Literal["text"]] | None = None
 
 
-class TextAsked(Asked):
+class TextCompletionRequest(CompletionRequest):
     """``POST /v1/completions``."""
 
     prompt: str | Annotated[list[str], Field(min_length=1)]
@@ -86,26 +87,31 @@ class TextAsked(Asked):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How many tokens went in and came out."""
+    """Token counts of a request.
 
-    prompt: int
-    completion: int
+    Attributes:
+        prompt_tokens: number of tokens of the prompts.
+        completion_tokens: number of generated tokens.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
 
     def to_dict(self) -> dict[str, int]:
-        """As the API has it."""
+        """Return the ``usage`` object of the API."""
         return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
 
 
-class Writer:
-    """Writes the objects of one answer.
+class ResponseBuilder:
+    """Builds the response objects of one request.
 
     Args:
-        model: who answers.
-        chat: whether it is of a chat, and not of a text.
+        model: name of the model.
+        chat: whether the request is a chat completion, not a text completion.
     """
 
     def __init__(self, model: str, chat: bool) -> None:
@@ -116,47 +122,47 @@ class Writer:
             "model": model,
         }
 
-    def whole(
-        self, texts: Sequence[str], finishes: Sequence[Finish | None], usage: Usage
+    def full(
+        self, texts: Sequence[str], finish_reasons: Sequence[FinishReason | None], usage: Usage
     ) -> dict[str, Any]:
-        """The answer in one piece."""
+        """Build the response without streaming."""
         choices: list[dict[str, Any]] = []
-        for index, (text, finish) in enumerate(zip(texts, finishes, strict=True)):
-            said: dict[str, Any] = {"text": text}
+        for index, (text, finish_reason) in enumerate(zip(texts, finish_reasons, strict=True)):
+            content: dict[str, Any] = {"text": text}
             if self.chat:
-                said = {"message": {"role": "assistant", "content": text, "refusal": None}}
-            choices.append({"index": index, **said, "logprobs": None, "finish_reason": finish})
+                content = {"message": {"role": "assistant", "content": text, "refusal": None}}
+            choices.append({"index": index, **content, "logprobs": None, "finish_reason": finish_reason})
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._common, "object": kind, "choices": choices, "usage": usage.to_dict()}
 
-    def piece(
-        self, index: int, text: str, finish: Finish | None = None, first: bool = False
+    def chunk(
+        self, index: int, text: str, finish_reason: FinishReason | None = None, first: bool = False
     ) -> dict[str, Any]:
-        """A piece of the answer ``index``."""
-        said: dict[str, Any] = {"text": text}
+        """Build a chunk of the streamed choice ``index``; the ``first`` chunk of a chat has the role."""
+        content: dict[str, Any] = {"text": text}
         if self.chat:
-            said = {"delta": {"role": "assistant", "content": text} if first else {"content": text}}
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": finish}
-        return {**self._common, "object": self._chunk, "choices": [choice]}
+            content = {"delta": {"role": "assistant", "content": text} if first else {"content": text}}
+        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._common, "object": self._chunk_object, "choices": [choice]}
 
-    def usage(self, usage: Usage) -> dict[str, Any]:
-        """The last piece, where it was asked for."""
-        return {**self._common, "object": self._chunk, "choices": [], "usage": usage.to_dict()}
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
+        """Build the last chunk of a stream with ``include_usage``."""
+        return {**self._common, "object": self._chunk_object, "choices": [], "usage": usage.to_dict()}
 
     @property
-    def _chunk(self) -> str:
+    def _chunk_object(self) -> str:
         return "chat.completion.chunk" if self.chat else "text_completion"
 
 
 @dataclass
 class ApiError(Exception):
-    """What a client did wrong, or what the server cannot do now.
+    """Error response of the API.
 
     Attributes:
-        status: of HTTP.
-        message: what was got, what was expected, what to do.
-        code: that programs look at.
-        param: which part of the request.
+        status: HTTP status.
+        message: text for the user.
+        code: identifier for programs.
+        param: field of the request with the mistake.
     """
 
     status: int
@@ -165,14 +171,14 @@ class ApiError(Exception):
     param: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As the API has it."""
+        """Return the body of the response."""
         return error_body(self.status, self.message, self.code, self.param)
 
 
 def error_body(
     status: int, message: str, code: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
-    """The body of an answer that says what went wrong."""
-    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    """Build the body of an error response."""
+    types = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+    error_type = types.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}

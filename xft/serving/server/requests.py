@@ -1,29 +1,31 @@
-"""One answer that is asked for: what is wanted, how far it has come, and who hears of it."""
+"""Generation requests: sampling parameters, progress, events."""
 
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from xft.models import TextGenerator
+from xft.models.generation import FinishReason
 
-Finish = Literal["stop", "length"]
+if TYPE_CHECKING:
+    from transformers import LogitsProcessor
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the tokens of an answer are chosen, and where it ends.
+    """Sampling parameters and stopping conditions of an answer.
 
     Attributes:
-        max_tokens: the most tokens of it.
-        temperature: 0 takes the likeliest token each time.
-        top_p: of the likeliest tokens, so many that their probabilities reach this are in the draw
-            (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751).
-        seed: of the draw; ``None`` draws another one each time.
-        stop: texts before which the answer ends.
-        strip: leave out white space at both ends, as the chat does.
+        max_tokens: maximum number of tokens.
+        temperature: sampling temperature; 0 is greedy decoding.
+        top_p: nucleus sampling: draw from the smallest set of most probable tokens with at least this total
+            probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751).
+        seed: seed of the random number generator; ``None`` for a random seed.
+        stop: texts that end the answer; they are not part of it.
+        strip: remove white space at both ends, as the chat does.
     """
 
     max_tokens: int
@@ -35,37 +37,37 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """News of an answer.
+class GenerationEvent:
+    """Progress of an answer.
 
     Attributes:
-        text: what is new of it.
-        finish: why it ended; ``None`` while it goes on.
-        error: what went wrong, which ends it too.
+        text: new text since the last event.
+        finish_reason: why the answer ended; ``None`` before its end.
+        error: message of the error that ended the answer, if any.
     """
 
     text: str = ""
-    finish: Finish | None = None
+    finish_reason: FinishReason | None = None
     error: str | None = None
 
 
 @dataclass(eq=False)
-class Job:
-    """An answer in the making.
+class GenerationRequest:
+    """Answer that is queued or being generated.
 
     Attributes:
-        generator: who gives it.
-        prompt: the tokens before it.
-        sampling: how.
-        tell: hears of news, in the thread that generates.
-        generated: its tokens so far.
-        done: whether nothing more will come.
+        generator: model that generates the answer.
+        prompt: token ids before the answer.
+        sampling: sampling parameters.
+        on_event: callback for new text and the end, called in the thread that generates.
+        generated: token ids of the answer so far.
+        done: whether the answer is finished, failed or canceled.
     """
 
     generator: TextGenerator
     prompt: Sequence[int]
     sampling: Sampling
-    tell: Callable[[Event], None]
+    on_event: Callable[[GenerationEvent], None]
     generated: list[int] = field(default_factory=list)
     done: bool = False
 
@@ -74,95 +76,91 @@ class Job:
         self.random = torch.Generator().manual_seed(seed % 2**63)
         self._sent = ""
 
-    def take(self, token: int) -> None:
-        """Add a token, and tell what it brings."""
+    def add_token(self, token: int) -> None:
+        """Append a token and send the text that it completes."""
         self.generated.append(token)
         stopped = token in self.generator.stop_ids
-        full = len(self.generated) >= self.sampling.max_tokens
-        text = self._text(self.generated[:-1] if stopped else self.generated)
-        at = self._stop_at(text)
-        if at is not None:
-            text, stopped = text[:at], True
-        if self.sampling.strip and (stopped or full):
+        at_limit = len(self.generated) >= self.sampling.max_tokens
+        text = self._decode(self.generated[:-1] if stopped else self.generated)
+        stop_index = self._find_stop(text)
+        if stop_index is not None:
+            text, stopped = text[:stop_index], True
+        if self.sampling.strip and (stopped or at_limit):
             text = text.rstrip()
-        finish: Finish | None = "stop" if stopped else ("length" if full else None)
-        fresh = self._fresh(text, finish is not None)
-        self.done = finish is not None
-        if fresh or self.done:
-            self._sent += fresh
-            self.tell(Event(fresh, finish))
+        finish_reason: FinishReason | None = "stop" if stopped else ("length" if at_limit else None)
+        new_text = self._new_text(text, finish_reason is not None)
+        self.done = finish_reason is not None
+        if new_text or self.done:
+            self._sent += new_text
+            self.on_event(GenerationEvent(new_text, finish_reason))
 
     def fail(self, error: str) -> None:
-        """End it with an error."""
+        """End the answer with an error."""
         self.done = True
-        self.tell(Event(error=error))
+        self.on_event(GenerationEvent(error=error))
 
     def cancel(self) -> None:
-        """Nobody listens any more. May be called from another thread."""
+        """End the answer because its client disconnected. Thread-safe."""
         self.done = True
 
-    def _text(self, ids: Sequence[int]) -> str:
-        # Decoded as a whole each time, as the chat does at the end: a tokenizer may write the same token
-        # in another way behind other tokens.
+    def _decode(self, ids: Sequence[int]) -> str:
+        # Decoded in full each time: the text of a token may depend on the tokens before it.
         text = str(self.generator.tokenizer.decode(list(ids), skip_special_tokens=True))
         return text.lstrip() if self.sampling.strip else text
 
-    def _stop_at(self, text: str) -> int | None:
-        found = [text.find(each) for each in self.sampling.stop]
-        return min((each for each in found if each >= 0), default=None)
+    def _find_stop(self, text: str) -> int | None:
+        """Return the index of the first stop text."""
+        indices = [text.find(stop) for stop in self.sampling.stop]
+        return min((index for index in indices if index >= 0), default=None)
 
-    def _fresh(self, text: str, last: bool) -> str:
-        """What may be told of a text: not what a later token may still change, cut off or strip."""
-        if not last:
-            held = 0
-            if text.endswith("\ufffd"):  # a character of which not all bytes are there
-                held = len(text) - len(text.rstrip("\ufffd"))
+    def _new_text(self, text: str, final: bool) -> str:
+        """Return the unsent part of ``text`` that later tokens can neither change, cut off nor strip."""
+        if not final:
+            num_held = 0
+            if text.endswith("\ufffd"):  # incomplete character: some of its bytes are still missing
+                num_held = len(text) - len(text.rstrip("\ufffd"))
             for stop in self.sampling.stop:
-                held = max([held, *(n for n in range(1, len(stop)) if text.endswith(stop[:n]))])
-            text = text[: len(text) - held]
+                num_held = max([num_held, *(n for n in range(1, len(stop)) if text.endswith(stop[:n]))])
+            text = text[: len(text) - num_held]
             if self.sampling.strip:
                 text = text.rstrip()
         return text[len(self._sent) :] if text.startswith(self._sent) else ""
 
 
-def answer_of(events: Sequence[Event]) -> str:
-    """The whole text of an answer."""
-    return "".join(each.text for each in events)
-
-
 class RowSampler:
-    """Chooses the next token of each row in its own way, for ``generate`` (a logits processor).
+    """Logits processor that samples the next token of each row with the parameters of its request.
 
-    A row with a temperature is drawn with random numbers of its own, so that a seed gives the same
-    answer whoever else is in the batch. The one that was drawn is all that is left of its row.
+    Each row with a temperature has its own random number generator: a seed gives the same answer in any batch. The
+    sampled token is the only one with a finite score, so ``generate`` selects it.
 
     Args:
-        jobs: of the rows.
+        requests: request of each row.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, requests: Sequence[GenerationRequest]) -> None:
         from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
-        self.jobs = jobs
-        self._warpers: list[list[Any]] = []
-        for each in jobs:
-            own: list[Any] = []
-            if each.sampling.temperature > 0:
-                own.append(TemperatureLogitsWarper(each.sampling.temperature))
-                if each.sampling.top_p < 1:
-                    own.append(TopPLogitsWarper(each.sampling.top_p))
-            self._warpers.append(own)
+        self.requests = requests
+        self._warpers: list[list[LogitsProcessor]] = []
+        for request in requests:
+            warpers: list[LogitsProcessor] = []
+            if request.sampling.temperature > 0:
+                warpers.append(TemperatureLogitsWarper(request.sampling.temperature))
+                if request.sampling.top_p < 1:
+                    warpers.append(TopPLogitsWarper(request.sampling.top_p))
+            self._warpers.append(warpers)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores of shape ``(rows, vocabulary)``, of which the greatest of each row will be taken."""
+        """Return scores of shape ``(rows, vocabulary)``; the argmax of each row is its next token."""
         scores = scores.clone()
-        for row, (job, warpers) in enumerate(zip(self.jobs, self._warpers, strict=True)):
-            if not warpers or job.done:
+        for row, (request, warpers) in enumerate(zip(self.requests, self._warpers, strict=True)):
+            if not warpers or request.done:
                 continue
-            own = scores[row : row + 1]
-            for each in warpers:
-                own = each(input_ids[row : row + 1], own)
-            drawn = torch.multinomial(own.float().softmax(-1)[0].cpu(), 1, generator=job.random)
+            row_scores = scores[row : row + 1]
+            for warper in warpers:
+                row_scores = warper(input_ids[row : row + 1], row_scores)
+            probs = row_scores.float().softmax(-1)[0].cpu()
+            token = torch.multinomial(probs, 1, generator=request.random)
             scores[row] = -torch.inf
-            scores[row, int(drawn)] = 0
+            scores[row, int(token)] = 0
         return scores

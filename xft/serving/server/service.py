@@ -1,4 +1,4 @@
-"""What is asked becomes jobs, and their news become answers."""
+"""Request handling: API requests to generation requests, events to responses."""
 
 import asyncio
 import json
@@ -13,37 +13,49 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from xft.data.formats.chat import openai
 from xft.errors import DataError
 from xft.models import TextGenerator
-from xft.serving.server.batcher import Batcher, Full
-from xft.serving.server.protocol import ApiError, Asked, ChatAsked, TextAsked, Usage, Writer, error_body
-from xft.serving.server.requests import Event, Finish, Job, Sampling
+from xft.models.generation import FinishReason
+from xft.serving.server.batcher import Batcher, QueueFull
+from xft.serving.server.protocol import (
+    ApiError,
+    ChatCompletionRequest,
+    CompletionRequest,
+    ResponseBuilder,
+    TextCompletionRequest,
+    Usage,
+    error_body,
+)
+from xft.serving.server.requests import GenerationEvent, GenerationRequest, Sampling
 from xft.types import Conversation
+
+EventQueue = asyncio.Queue[tuple[int, GenerationEvent]]
+"""Events of a request, each with the index of its choice."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may ask for.
+    """Limits of a request.
 
     Attributes:
-        context: tokens of a prompt and its answer together.
-        new_tokens: of an answer; also what it gets where the request does not say.
-        choices: answers in one request.
-        body: bytes of a request.
+        context_length: maximum number of tokens of a prompt and its answer.
+        max_new_tokens: maximum, and default, number of tokens of an answer.
+        max_choices: maximum number of answers per request.
+        max_body_bytes: maximum size of the body in bytes.
     """
 
-    context: int
-    new_tokens: int
-    choices: int
-    body: int = 1 << 20
+    context_length: int
+    max_new_tokens: int
+    max_choices: int
+    max_body_bytes: int = 1 << 20
 
 
 class Service:
-    """Turns requests into answers.
+    """Answers API requests.
 
     Args:
-        models: who answers, by name; the first is the default of the page.
-        batcher: who generates.
-        limits: that hold for every request.
-        temperature: where a request does not say.
+        models: served models by name; the chat page selects the first.
+        batcher: generates the answers.
+        limits: limits of every request.
+        temperature: temperature of requests without one.
     """
 
     def __init__(
@@ -57,182 +69,201 @@ class Service:
         self.batcher = batcher
         self.limits = limits
         self.temperature = temperature
-        self.since = int(time.time())
+        self.created = int(time.time())
 
     def list_models(self) -> dict[str, Any]:
-        """``/v1/models``."""
+        """Answer ``GET /v1/models``."""
         data = [
-            {"id": name, "object": "model", "created": self.since, "owned_by": "xft"}
+            {"id": name, "object": "model", "created": self.created, "owned_by": "xft"}
             for name in self.models
         ]
         return {"object": "list", "data": data}
 
-    async def chat(self, asked: ChatAsked, request: Request) -> Response:
-        """``/v1/chat/completions``."""
-        if asked.max_tokens is None:
-            asked.max_tokens = asked.max_completion_tokens
-        generator = self._model(asked.model)
+    async def complete_chat(self, body: ChatCompletionRequest, request: Request) -> Response:
+        """Answer ``POST /v1/chat/completions``.
+
+        Raises:
+            ApiError: the request is invalid or over a limit.
+        """
+        if body.max_tokens is None:
+            body.max_tokens = body.max_completion_tokens
+        generator = self._generator(body.model)
         try:
-            turns = openai({"messages": asked.messages})
-            if isinstance(turns, Conversation) or turns[-1].role not in ("user", "tool"):
-                raise ApiError(400, "messages: the last turn must be the user's", param="messages")
-            prompt = generator.encode(turns)
+            messages = openai({"messages": body.messages})
+            if isinstance(messages, Conversation) or messages[-1].role not in ("user", "tool"):
+                raise ApiError(
+                    400, "messages: expected a user or tool message at the end", param="messages"
+                )
+            prompt = generator.encode(messages)
         except DataError as error:
             raise ApiError(400, str(error), param="messages") from error
-        return await self._answer(asked, [prompt], generator, True, request)
+        return await self._respond(body, [prompt], generator, True, request)
 
-    async def text(self, asked: TextAsked, request: Request) -> Response:
-        """``/v1/completions``."""
-        generator = self._model(asked.model)
-        texts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
-        prompts = [_ids(generator, each) for each in texts]
-        return await self._answer(asked, prompts, generator, False, request)
+    async def complete_text(self, body: TextCompletionRequest, request: Request) -> Response:
+        """Answer ``POST /v1/completions``.
 
-    def _model(self, name: str) -> TextGenerator:
+        Raises:
+            ApiError: the request is invalid or over a limit.
+        """
+        generator = self._generator(body.model)
+        texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+        prompts = [_encode_text(generator, text) for text in texts]
+        return await self._respond(body, prompts, generator, False, request)
+
+    def _generator(self, name: str) -> TextGenerator:
         if name not in self.models:
-            known = ", ".join(self.models)
-            raise ApiError(
-                404, f"model: there is no {name!r} here; there is: {known}", "model_not_found", "model"
-            )
+            message = f"model: got {name!r}; expected one of {', '.join(self.models)}"
+            raise ApiError(404, message, "model_not_found", "model")
         return self.models[name]
 
-    async def _answer(
+    async def _respond(
         self,
-        asked: Asked,
+        body: CompletionRequest,
         prompts: Sequence[list[int]],
         generator: TextGenerator,
         chat: bool,
         request: Request,
     ) -> Response:
-        loop, news = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        """Submit one generation request per choice; return the stream or the full response."""
+        loop, queue = asyncio.get_running_loop(), EventQueue()
 
-        def teller(index: int) -> Callable[[Event], None]:
-            return lambda event: _tell(loop, news, (index, event))
+        def callback(index: int) -> Callable[[GenerationEvent], None]:
+            return lambda event: _emit(loop, queue, index, event)
 
-        room = self._room(asked, prompts)
-        base = asked.sampling(room, self.temperature, strip=chat)
-        wanted = [(prompt, choice) for prompt in prompts for choice in range(asked.n or 1)]
-        jobs = [
-            Job(generator, prompt, _seeded(base, choice), teller(index))
-            for index, (prompt, choice) in enumerate(wanted)
+        sampling = body.sampling(self._max_new_tokens(body, prompts), self.temperature, strip=chat)
+        choices = [(prompt, choice) for prompt in prompts for choice in range(body.n or 1)]
+        requests = [
+            GenerationRequest(generator, prompt, _choice_sampling(sampling, choice), callback(index))
+            for index, (prompt, choice) in enumerate(choices)
         ]
         try:
-            self.batcher.submit(jobs)
-        except Full as error:
+            self.batcher.submit(requests)
+        except QueueFull as error:
             raise ApiError(429, f"{error}; try again later", "rate_limit_exceeded") from error
-        writer = Writer(asked.model, chat)
-        counted = sum(map(len, prompts))
-        if asked.stream:
-            usage = asked.stream_options is not None and asked.stream_options.include_usage
-            body = _stream(jobs, news, writer, counted if usage else None)
-            return StreamingResponse(
-                body, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-            )
-        texts, finishes = await _collect(jobs, news, request)
-        used = Usage(counted, sum(len(each.generated) for each in jobs))
-        return JSONResponse(writer.whole(texts, finishes, used))
+        builder = ResponseBuilder(body.model, chat)
+        prompt_tokens = sum(map(len, prompts))
+        if body.stream:
+            include_usage = body.stream_options is not None and body.stream_options.include_usage
+            stream = _stream(requests, queue, builder, prompt_tokens if include_usage else None)
+            headers = {"Cache-Control": "no-store"}
+            return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+        texts, finish_reasons = await _await_all(requests, queue, request)
+        usage = Usage(prompt_tokens, sum(len(generation.generated) for generation in requests))
+        return JSONResponse(builder.full(texts, finish_reasons, usage))
 
-    def _room(self, asked: Asked, prompts: Sequence[list[int]]) -> int:
-        """The most tokens of an answer, where the request does not say.
+    def _max_new_tokens(self, body: CompletionRequest, prompts: Sequence[list[int]]) -> int:
+        """Return the default of ``max_tokens``.
 
         Raises:
-            ApiError: the request is beyond a limit.
+            ApiError: the request is over a limit.
         """
-        most = self.limits
-        if len(prompts) * (asked.n or 1) > most.choices:
-            raise ApiError(
-                400, f"n: at most {most.choices} answers in a request are served here", param="n"
-            )
-        if (asked.max_tokens or 0) > most.new_tokens:
-            raise ApiError(
-                400,
-                f"max_tokens: got {asked.max_tokens}, at most {most.new_tokens} are served here",
-                param="max_tokens",
-            )
+        limits = self.limits
+        num_choices = len(prompts) * (body.n or 1)
+        if num_choices > limits.max_choices:
+            message = f"n: got {num_choices} answers in one request; expected at most {limits.max_choices}"
+            raise ApiError(400, message, param="n")
+        if (body.max_tokens or 0) > limits.max_new_tokens:
+            message = f"max_tokens: got {body.max_tokens}; expected at most {limits.max_new_tokens}"
+            raise ApiError(400, message, param="max_tokens")
         longest = max(map(len, prompts))
         if not min(map(len, prompts)):
-            raise ApiError(400, "prompt: it has no tokens", param="prompt")
-        if longest + (asked.max_tokens or 1) > most.context:
-            raise ApiError(
-                400,
-                f"the prompt has {longest} tokens, and with max_tokens={asked.max_tokens or 1} the context of "
-                f"{most.context} tokens is too small",
-                "context_length_exceeded",
-                "messages" if isinstance(asked, ChatAsked) else "prompt",
+            raise ApiError(400, "prompt: got no tokens; expected at least 1", param="prompt")
+        if longest + (body.max_tokens or 1) > limits.context_length:
+            param = "messages" if isinstance(body, ChatCompletionRequest) else "prompt"
+            message = (
+                f"{param}: got {longest} tokens, with max_tokens={body.max_tokens or 1}; expected at most "
+                f"{limits.context_length} in total, the context length of the model"
             )
-        return min(most.new_tokens, most.context - longest)
+            raise ApiError(400, message, "context_length_exceeded", param)
+        return min(limits.max_new_tokens, limits.context_length - longest)
 
 
-def _ids(generator: TextGenerator, text: str) -> list[int]:
-    """The tokens of a plain text, with what the tokenizer puts before each text, unless it is there."""
-    bos = getattr(generator.tokenizer, "bos_token", None)
-    plain = not (bos and text.startswith(bos))
-    return list(generator.tokenizer(text, add_special_tokens=plain)["input_ids"])
+def _encode_text(generator: TextGenerator, text: str) -> list[int]:
+    """Tokenize a text; special tokens are added unless the text already starts with the BOS token."""
+    bos = generator.tokenizer.bos_token
+    add_special_tokens = not (bos and text.startswith(bos))
+    return list(generator.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
 
-def _seeded(sampling: Sampling, choice: int) -> Sampling:
-    """Several answers to one prompt are drawn with seeds that follow one another."""
+def _choice_sampling(sampling: Sampling, choice: int) -> Sampling:
+    """Return the parameters of a choice: the seeds of several choices are consecutive."""
     return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + choice)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Queue[Any], item: Any) -> None:
+def _emit(loop: asyncio.AbstractEventLoop, queue: EventQueue, index: int, event: GenerationEvent) -> None:
+    """Queue an event from another thread."""
     if not loop.is_closed():
-        loop.call_soon_threadsafe(news.put_nowait, item)
+        loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
 
-async def _collect(
-    jobs: Sequence[Job], news: asyncio.Queue[tuple[int, Event]], request: Request
-) -> tuple[list[str], list[Finish | None]]:
-    """Wait for all answers, for as long as the client does."""
-    texts, finishes = [""] * len(jobs), [None] * len(jobs)
-    left = len(jobs)
+async def _await_all(
+    requests: Sequence[GenerationRequest], queue: EventQueue, request: Request
+) -> tuple[list[str], list[FinishReason | None]]:
+    """Collect all answers; cancel them if the client disconnects.
+
+    Raises:
+        ApiError: an answer failed, or the client disconnected.
+    """
+    texts = [""] * len(requests)
+    finish_reasons: list[FinishReason | None] = [None] * len(requests)
+    num_open = len(requests)
     try:
-        while left:
+        while num_open:
             try:
-                index, event = await asyncio.wait_for(news.get(), timeout=1)
+                index, event = await asyncio.wait_for(queue.get(), timeout=1)
             except TimeoutError:
                 if await request.is_disconnected():
-                    raise ApiError(499, "the client has left") from None
+                    raise ApiError(499, "the client disconnected") from None
                 continue
             if event.error is not None:
                 raise ApiError(500, event.error)
             texts[index] += event.text
-            if event.finish is not None:
-                finishes[index] = event.finish  # type: ignore[call-overload]
-                left -= 1
+            if event.finish_reason is not None:
+                finish_reasons[index] = event.finish_reason
+                num_open -= 1
     finally:
-        for each in jobs:
-            each.cancel()
-    return texts, [*finishes]
+        for generation in requests:
+            generation.cancel()
+    return texts, finish_reasons
 
 
 async def _stream(
-    jobs: Sequence[Job], news: asyncio.Queue[tuple[int, Event]], writer: Writer, prompt_tokens: int | None
+    requests: Sequence[GenerationRequest],
+    queue: EventQueue,
+    builder: ResponseBuilder,
+    prompt_tokens: int | None,
 ) -> AsyncIterator[str]:
-    """The answers as server-sent events. A client that leaves ends them."""
-    left = len(jobs)
+    """Stream answers as server-sent events; cancel them if the client disconnects.
+
+    Args:
+        requests: one generation request per choice.
+        queue: their events.
+        builder: builds the chunks.
+        prompt_tokens: number of tokens of the prompts; ``None`` to omit the chunk with the usage.
+    """
+    num_open = len(requests)
     try:
-        if writer.chat:
-            for index in range(len(jobs)):
-                yield _event(writer.piece(index, "", first=True))
-        while left:
-            index, event = await news.get()
+        if builder.chat:
+            for index in range(len(requests)):
+                yield _server_sent_event(builder.chunk(index, "", first=True))
+        while num_open:
+            index, event = await queue.get()
             if event.error is not None:
-                yield _event(error_body(500, event.error))
+                yield _server_sent_event(error_body(500, event.error))
                 return
             if event.text:
-                yield _event(writer.piece(index, event.text))
-            if event.finish is not None:
-                left -= 1
-                yield _event(writer.piece(index, "", event.finish))
+                yield _server_sent_event(builder.chunk(index, event.text))
+            if event.finish_reason is not None:
+                num_open -= 1
+                yield _server_sent_event(builder.chunk(index, "", event.finish_reason))
         if prompt_tokens is not None:
-            used = sum(len(each.generated) for each in jobs)
-            yield _event(writer.usage(Usage(prompt_tokens, used)))
+            completion_tokens = sum(len(generation.generated) for generation in requests)
+            yield _server_sent_event(builder.usage_chunk(Usage(prompt_tokens, completion_tokens)))
         yield "data: [DONE]\n\n"
     finally:
-        for each in jobs:
-            each.cancel()
+        for generation in requests:
+            generation.cancel()
 
 
-def _event(body: Mapping[str, Any]) -> str:
+def _server_sent_event(body: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"

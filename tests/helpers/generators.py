@@ -1,0 +1,47 @@
+"""Text generators for tests of the chat and of the server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helpers.tiny import save_tiny
+from xft.models import TextGenerator
+from xft.models.loading import load_tokenizer, load_weights
+from xft.templates import BoundTemplate
+from xft.types import Messages
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class EchoGenerator(TextGenerator):
+    """Streams ``prefix`` and the last message in capitals; has no model.
+
+    Attributes:
+        conversations: conversations so far, as (role, content) pairs.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.conversations: list[list[tuple[str, str]]] = []
+
+    def stream(
+        self, conversation: Messages, max_new_tokens: int = 512, temperature: float = 0.0
+    ) -> Iterator[str]:
+        """Stream the answer in two pieces."""
+        self.conversations.append([(message.role, message.content) for message in conversation])
+        yield self.prefix
+        yield conversation[-1].content.upper()
+
+
+def tiny_generator(folder: Path, make_byte_tokenizer: Any) -> TextGenerator:
+    """Save a tiny random model with a ChatML template in ``folder`` and return its generator."""
+    path = str(save_tiny(folder, "llama", make_byte_tokenizer(CHATML)))
+    tokenizer = load_tokenizer(path)
+    return TextGenerator(
+        load_weights(path, torch.float32), tokenizer, BoundTemplate(tokenizer, tokenizer.chat_template)
+    )

@@ -1,9 +1,9 @@
-"""Log-probabilities behind a head, in chunks: the logits of all tokens never exist at once.
+"""Log-probabilities of targets after a linear head, in chunks of tokens.
 
-``log softmax(hᵢ Wᵀ + c)[tᵢ]`` of each token. Its gradient is ``onehot - softmax`` times what comes from above,
-which is a single number a token. So behind a frozen head the gradient is made with the logits, as that of the
-cross-entropy is, and multiplied when the number is known: nothing is computed twice. The gradient of a
-trained head is a sum over tokens, and logits are made again when their numbers are known.
+``log softmax(hᵢ Wᵀ + c)[tᵢ]`` for each token; its gradient is ``onehot - softmax`` times the upstream gradient, a
+single number per token. Why by hand: with a frozen head, the gradient of the hidden states is computed along with the
+logits, as for the cross-entropy, and scaled in the backward pass; no product is computed twice. The gradient of a
+trainable head is a sum over tokens, so the backward pass recomputes the logits.
 """
 
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from xft.kernels.logit_chunks import chunk_of_logits, pad_rows, rows_per_chunk, score_logits
+from xft.kernels.logit_chunks import HeadGradients, iter_logits, pad_rows, rows_per_chunk, score_logits
 
 
 def linear_log_probs(
@@ -25,35 +24,26 @@ def linear_log_probs(
 ) -> Tensor:
     """Compute the log-probability of each target token after a linear head.
 
-    Logits are made in the type of ``states``, everything behind them in fp32 (fp64 for fp64).
+    Logits have the type of ``states``; the log-softmax is computed in fp32 (fp64 for fp64).
 
     Args:
-        states: ``(tokens, hidden)``, what the head takes.
-        targets: ``(tokens,)`` ids, none of them ignored.
-        weight: ``(vocabulary, hidden)`` of the head, in the type of ``states``; frozen or trained.
-        bias: ``(vocabulary,)`` or ``None``; likewise.
+        states: ``(tokens, hidden)`` inputs of the head.
+        targets: ``(tokens,)`` token ids without ``ignore_index``.
+        weight: ``(vocabulary, hidden)`` of the head, in the type of ``states``; frozen or trainable.
+        bias: ``(vocabulary,)`` of the head or ``None``; frozen or trainable.
         chunk_logits: number of logits per chunk; ``None`` selects the default of the device.
 
     Returns:
         ``(tokens,)``.
 
     Raises:
-        ValueError: there are not as many targets as states.
+        ValueError: the numbers of states and targets differ.
     """
     chunk_size = rows_per_chunk(states, targets, weight, chunk_logits)
-    found: Tensor = _LinearLogProbs.apply(
+    log_probs: Tensor = _LinearLogProbs.apply(
         states, targets, weight, bias, chunk_size, torch.is_grad_enabled()
     )
-    return found
-
-
-def linear_log_probs_eager(
-    states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    """Compute the same with eager torch operations and all logits in memory."""
-    logits = functional.linear(states, weight, bias)
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]
+    return log_probs
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -67,41 +57,33 @@ class _LinearLogProbs(torch.autograd.Function):
         chunk_size: int,
         with_grad: bool,
     ) -> Tensor:
-        wants_states, _, wants_weight, wants_bias, _, _ = (
-            with_grad and each for each in ctx.needs_input_grad
-        )
-        later = wants_weight or wants_bias
-        wide = torch.promote_types(states.dtype, torch.float32)
+        needs_states, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        recompute = with_grad and (needs_weight or needs_bias)
         states = pad_rows(states, chunk_size)
-        found = torch.empty(len(targets), dtype=wide, device=states.device)
-        grad_states = torch.empty_like(states) if wants_states and not later else None
-        out = states.new_empty(min(chunk_size, len(states)), len(weight))
-        for start in range(0, len(states), chunk_size):
-            piece = slice(start, start + chunk_size)
-            logits = chunk_of_logits(states[piece], weight, bias, out)
-            found[piece], _ = score_logits(logits, targets[piece], grad_states is not None)
-            if grad_states is not None:
-                torch.mm(logits, weight, out=grad_states[piece])
+        wide = torch.promote_types(states.dtype, torch.float32)
+        log_probs = torch.empty(len(targets), dtype=wide, device=states.device)
+        needs = (with_grad and needs_states and not recompute, False, False)
+        gradients = HeadGradients(states, weight, bias, needs)
+        for chunk, logits in iter_logits(states, weight, bias, chunk_size):
+            log_probs[chunk], _ = score_logits(logits, targets[chunk], any(needs))
+            gradients.add(chunk, logits, states, weight)
         ctx.chunk_size = chunk_size
-        ctx.save_for_backward(grad_states, *((states, targets, weight, bias) if later else ()))
-        return found
+        inputs = (states, targets, weight, bias) if recompute else ()
+        ctx.save_for_backward(gradients.states, *inputs)
+        return log_probs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states, *given = ctx.saved_tensors
-        if given:
-            states, targets, weight, bias = given
-            return _recompute_gradients(
-                states, targets, weight, bias, grad, ctx.chunk_size, ctx.needs_input_grad
-            )
-        # What is kept is the gradient of the negative log-probability.
-        upstream = (
-            None
-            if grad_states is None
-            else (grad_states[: len(grad)] * -grad[:, None]).to(grad_states.dtype)
-        )
-        return upstream, None, None, None, None, None
+        grad_states, *inputs = ctx.saved_tensors
+        if inputs:
+            needs_states, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+            needs = (needs_states, needs_weight, needs_bias)
+            return _recompute_gradients(*inputs, grad, ctx.chunk_size, needs)
+        # Stored is the gradient of the negative log-probability.
+        if grad_states is not None:
+            grad_states = (grad_states[: len(grad)] * -grad[:, None]).to(grad_states.dtype)
+        return grad_states, None, None, None, None, None
 
 
 def _recompute_gradients(
@@ -111,30 +93,21 @@ def _recompute_gradients(
     bias: Tensor | None,
     grad: Tensor,
     chunk_size: int,
-    wants: tuple[bool, ...],
+    needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of states, head and bias, with the logits made anew."""
-    wide = torch.promote_types(states.dtype, torch.float32)
-    grad_states = torch.empty_like(states) if wants[0] else None
-    grad_weight = torch.zeros_like(weight, dtype=wide) if wants[2] else None
-    grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wants[3] else None
-    out = states.new_empty(min(chunk_size, len(states)), len(weight))
-    for start in range(0, len(states), chunk_size):
-        piece = slice(start, start + chunk_size)
-        logits = chunk_of_logits(states[piece], weight, bias, out)
-        score_logits(logits, targets[piece], True)
-        logits[: len(grad[piece])] *= -grad[piece, None]
-        if grad_states is not None:
-            torch.mm(logits, weight, out=grad_states[piece])
-        if grad_weight is not None:
-            grad_weight += logits.t() @ states[piece]
-        if grad_bias is not None:
-            grad_bias += logits.sum(dim=0, dtype=wide)
+    """Compute the gradients of states, weight and bias from recomputed logits."""
+    gradients = HeadGradients(states, weight, bias, needs)
+    for chunk, logits in iter_logits(states, weight, bias, chunk_size):
+        score_logits(logits, targets[chunk], True)
+        logits[: len(grad[chunk])] *= -grad[chunk, None]
+        gradients.add(chunk, logits, states, weight)
+        if gradients.bias is not None:
+            gradients.bias += logits.sum(dim=0, dtype=gradients.bias.dtype)
     return (
-        None if grad_states is None else grad_states[: len(grad)],
+        None if gradients.states is None else gradients.states[: len(grad)],
         None,
-        None if grad_weight is None else grad_weight.to(weight.dtype),
-        None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+        None if gradients.weight is None else gradients.weight.to(weight.dtype),
+        None if gradients.bias is None or bias is None else gradients.bias.to(bias.dtype),
         None,
         None,
     )

@@ -1,12 +1,13 @@
-"""What the shapes of products have in common from step to step."""
+"""Shapes of matrix products."""
 
 MULTIPLE = 16
-"""Of this many tokens are a flat batch, the queries of a block of attention and the last chunk before a head; what is
-missing is filled up, to no effect. For each new shape of a product oneDNN makes a program, which takes 0.3 ms, and
-keeps half a megabyte of it; with this there are a few shapes, whatever the lengths of samples, and what a
-step frees fits the next one."""
+"""Number of tokens to which flat batches, attention blocks and the last chunk before a head are padded.
+
+Why: oneDNN compiles a program for each new shape of a product, which takes 0.3 ms, and caches it in half a megabyte.
+Padding leaves a few shapes for samples of any length, and memory freed by one step fits the next one.
+"""
 
 
-def whole(count: int) -> int:
-    """The next multiple."""
+def round_up(count: int) -> int:
+    """Round up to a multiple of :data:`MULTIPLE`."""
     return -(-count // MULTIPLE) * MULTIPLE

@@ -1,4 +1,4 @@
-"""Losses: pure tensor maths, without models, data or configuration."""
+"""Losses as functions of tensors, without models, data or configuration."""
 
 from xft.losses.cross_entropy import cross_entropy_sum
 from xft.losses.kto import kto

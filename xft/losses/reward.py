@@ -1,4 +1,4 @@
-r"""Losses of reward models, which give each answer a score :math:`s`."""
+r"""Losses of reward models, which assign a score :math:`s` to each completion."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,15 @@ from torch.nn.functional import logsigmoid, relu
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    r""":math:`-\log\sigma(s_w - s_l - m)`.
+    r"""Compute the Bradley-Terry loss :math:`-\log\sigma(s_w - s_l - m)`.
 
-    The model of Bradley and Terry 1952, as in Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155);
-    the margin is that of Llama 2 (Touvron et al. 2023, https://arxiv.org/abs/2307.09288, equation 2).
+    Bradley and Terry 1952, as in Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155); the margin as in Llama 2
+    (Touvron et al. 2023, https://arxiv.org/abs/2307.09288, equation 2).
 
     Args:
-        chosen: ``(pairs,)`` scores of the chosen answers.
-        rejected: ``(pairs,)`` scores of the rejected answers.
-        margin: by how much the chosen one shall win, one number or ``(pairs,)``.
+        chosen: ``(pairs,)`` scores of the chosen completions.
+        rejected: ``(pairs,)`` scores of the rejected completions.
+        margin: target difference of the scores, a number or ``(pairs,)``.
 
     Returns:
         ``(pairs,)``.
@@ -23,15 +23,18 @@ def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0
 
 
 def focal(chosen: Tensor, rejected: Tensor, gamma: float = 2.0) -> Tensor:
-    r""":math:`-(1 - 2\max(0, P - \frac12))^\gamma \log P`, where :math:`P = \sigma(s_w - s_l)`.
+    r"""Compute the focal loss :math:`-(1 - 2\max(0, P - \frac12))^\gamma \log P` with :math:`P = \sigma(s_w - s_l)`.
 
-    Pairs that are told apart already weigh less: InternLM 2 (Cai et al. 2024,
+    Pairs that are already ranked correctly have a lower weight. InternLM 2 (Cai et al. 2024,
     https://arxiv.org/abs/2403.17297), after Lin et al. 2017 (https://arxiv.org/abs/1708.02002).
 
     Args:
-        chosen: as in :func:`bradley_terry`.
-        rejected: as in :func:`bradley_terry`.
-        gamma: how much less they weigh; 0 is :func:`bradley_terry`.
+        chosen: ``(pairs,)`` scores of the chosen completions.
+        rejected: ``(pairs,)`` scores of the rejected completions.
+        gamma: strength of the weighting; 0 gives :func:`bradley_terry`.
+
+    Returns:
+        ``(pairs,)``.
     """
     difference = chosen - rejected
     weight = (1 - 2 * relu(torch.sigmoid(difference) - 0.5)) ** gamma
@@ -39,17 +42,16 @@ def focal(chosen: Tensor, rejected: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def log_barrier(scores: Tensor, lower: float = -5.0, upper: float = 5.0, epsilon: float = 1e-3) -> Tensor:
-    r""":math:`-\log(s - l) - \log(u - s)`: keeps scores between two bounds.
+    r"""Compute the penalty :math:`-\log(s - l) - \log(u - s)`, which keeps scores between two bounds.
 
-    InternLM 2 (https://arxiv.org/abs/2403.17297), with bounds of -5 and 5. Nearer than ``epsilon``
-    to a bound, and beyond it, the penalty goes on as a straight line: there the logarithm has no
-    value, and a score that has got there must find back.
+    InternLM 2 (https://arxiv.org/abs/2403.17297), with bounds of -5 and 5. Closer than ``epsilon`` to a bound and
+    beyond it, the penalty is extended linearly: the logarithm is undefined there, and the score needs a gradient.
 
     Args:
         scores: of any shape.
-        lower: :math:`l`.
-        upper: :math:`u`.
-        epsilon: where the straight line begins.
+        lower: lower bound :math:`l`.
+        upper: upper bound :math:`u`.
+        epsilon: distance to a bound at which the linear extension starts.
 
     Returns:
         The shape of ``scores``.
@@ -58,7 +60,7 @@ def log_barrier(scores: Tensor, lower: float = -5.0, upper: float = 5.0, epsilon
 
 
 def l2_penalty(scores: Tensor) -> Tensor:
-    r""":math:`s^2`: keeps scores near zero, for :func:`bradley_terry` sees their difference alone."""
+    r"""Compute the penalty :math:`s^2`, which centers scores; :func:`bradley_terry` depends on differences only."""
     return scores**2
 
 

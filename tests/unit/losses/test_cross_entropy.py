@@ -1,4 +1,4 @@
-"""The loss against hand computation and torch's own."""
+"""Summed cross-entropy against values by hand and torch."""
 
 import math
 
@@ -10,25 +10,25 @@ from torch.nn import functional
 from xft.losses import cross_entropy_sum
 
 
-def test_uniform_logits_cost_the_logarithm_of_the_vocabulary_each() -> None:
+def test_cross_entropy_sum_of_uniform_logits_is_log_vocabulary_per_target() -> None:
     loss = cross_entropy_sum(torch.zeros(3, 8), torch.tensor([0, 3, 7]))
     assert float(loss) == pytest.approx(3 * math.log(8))
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 5, 100])
-def test_chunks_change_neither_loss_nor_gradient(chunk_size: int) -> None:
+def test_cross_entropy_sum_in_chunks_equals_torch(chunk_size: int) -> None:
     torch.manual_seed(0)
     logits = torch.randn(10, 17, requires_grad=True)
     targets = torch.randint(0, 17, (10,))
     expected = functional.cross_entropy(logits, targets, reduction="sum")
-    (wanted,) = torch.autograd.grad(expected, logits)
+    (expected_grad,) = torch.autograd.grad(expected, logits)
     loss = cross_entropy_sum(logits, targets, chunk_size)
-    (got,) = torch.autograd.grad(loss, logits)
+    (grad,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(grad, expected_grad)
 
 
-def test_half_precision_logits_are_summed_in_single_precision() -> None:
+def test_cross_entropy_sum_of_bf16_logits_is_computed_in_fp32() -> None:
     logits = torch.randn(700, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
     targets = torch.arange(700) % 50
     expected = functional.cross_entropy(logits.double(), targets, reduction="sum")
@@ -37,7 +37,7 @@ def test_half_precision_logits_are_summed_in_single_precision() -> None:
     assert float(got) == pytest.approx(float(expected), rel=tolerance(torch.float32, 700))
 
 
-def test_no_targets_cost_nothing_and_have_a_gradient_of_zeros() -> None:
+def test_cross_entropy_sum_without_targets_is_zero_with_zero_gradient() -> None:
     logits = torch.randn(0, 5, requires_grad=True)
     loss = cross_entropy_sum(logits, torch.zeros(0, dtype=torch.long))
     loss.backward()
@@ -46,6 +46,6 @@ def test_no_targets_cost_nothing_and_have_a_gradient_of_zeros() -> None:
     assert logits.grad.shape == (0, 5)
 
 
-def test_a_mismatch_of_shapes_is_refused() -> None:
+def test_cross_entropy_sum_with_missing_target_raises_value_error() -> None:
     with pytest.raises(ValueError, match="targets"):
         cross_entropy_sum(torch.zeros(3, 4), torch.zeros(2, dtype=torch.long))

@@ -63,8 +63,8 @@ def test_no_tensor_grows_with_the_square_of_the_context_or_with_tokens_times_voc
     from xft.types import Sample
 
     monkeypatch.setattr(attention_blocks, "LONG_BLOCK", 16)
-    monkeypatch.setattr(attention_blocks, "KEPT", 32)
-    monkeypatch.setattr(choice, "_in_blocks", lambda query, lengths: True)
+    monkeypatch.setattr(attention_blocks, "SAVED_PROBS_LIMIT", 32)
+    monkeypatch.setattr(choice, "_supports_blocks", lambda query, lengths: True)
     monkeypatch.setitem(logit_chunks.CHUNK_LOGITS, "cpu", 8 * VOCABULARY)
     largest = 0
 

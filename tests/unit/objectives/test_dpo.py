@@ -107,6 +107,8 @@ def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
     assert all(each.grad is None for each in reference.model.parameters())
 
 
-def test_a_whole_model_without_a_reference_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no adapter"):
+def test_dpo_of_model_without_adapter_or_reference_raises_config_error() -> None:
+    with pytest.raises(ConfigError) as error:
         DPO()(whole_model(), collate_padding_free(pair_samples()))
+    assert error.value.key == "objective.reference"
+    assert error.value.got == "disable_adapter"

@@ -79,7 +79,8 @@ class _LinearLogProbs(torch.autograd.Function):
         if inputs:
             needs_states, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
             needs = (needs_states, needs_weight, needs_bias)
-            return _recompute_gradients(*inputs, grad, ctx.chunk_size, needs)
+            states, targets, weight, bias = inputs
+            return _recompute_gradients(states, targets, weight, bias, grad, ctx.chunk_size, needs)
         # Stored is the gradient of the negative log-probability.
         if grad_states is not None:
             grad_states = (grad_states[: len(grad)] * -grad[:, None]).to(grad_states.dtype)

@@ -1,11 +1,11 @@
-"""Formats (dataset map functions): one row becomes a conversation, a pair, a judgement or a text.
+"""Formats (dataset map functions): convert a row to a conversation, a pair, an unpaired example or a text.
 
-A map function takes a row and raises :class:`~xft.errors.DataError` where a field is missing or
-wrong; the caller adds the file and the line. Its other arguments are names of columns and the
-like, given in the config: ``format=dict(type='alpaca', instruction='question')``. One of your own
-needs no registering: name it by its dotted path, ``format='my_package.my_function'``.
+A format takes a row and raises :class:`~xft.errors.DataError` if a field is missing or invalid; the caller adds
+the file and the line. Its other arguments, such as column names, are set in the config:
+``format=dict(type='alpaca', instruction='question')``. A custom format needs no registration: give its dotted
+path, ``format='my_package.my_function'``.
 
-``xft list formats`` prints them all with an example row each (:data:`EXAMPLES`).
+``xft list formats`` prints all formats with an example row each (:data:`EXAMPLES`).
 """
 
 from xft.data.formats.alpaca import alpaca, alpaca_zh
@@ -19,18 +19,15 @@ from xft.data.formats.preferences import (
     preference,
     sharegpt_preference,
 )
-from xft.data.formats.single_turn import (
+from xft.data.formats.presets import (
     arxiv,
     code_alpaca,
-    colors,
     crime_kg_assistant,
     law_reference,
-    medical,
-    openorca,
-    sql,
     stack_exchange,
     tiny_codes,
 )
+from xft.data.formats.single_turn import colors, medical, openorca, sql
 from xft.data.formats.text import text
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A map of columns, for any table that no other format fits."""
+"""Map columns of any table."""
 
 from functools import lru_cache
 from string import Formatter
@@ -10,8 +10,8 @@ from xft.errors import ConfigError, DataError
 from xft.registry import register
 from xft.types import Message, PreferencePair, Row, UnpairedExample
 
-Pieces = tuple[tuple[str, str | None], ...]
-"""A text template: literal text and the column behind it, one after the other."""
+TemplateParts = tuple[tuple[str, str | None], ...]
+"""Parsed text template: pairs of literal text and the column after it."""
 
 
 @register("format", "columns")
@@ -27,104 +27,119 @@ def columns(
     system_text: str = "",
     split_think: bool = True,
 ) -> list[Message] | PreferencePair | UnpairedExample | str:
-    r"""Any table: say which column is the user's turn and which the assistant's; no code needed.
+    r"""Any table: name the column of the user's turn and of the assistant's turn; no code needed.
 
-    Each argument is the name of a column, or a text with names in braces,
-    ``user="{title}\n\n{body}"`` (a brace itself is written twice). Give ``user`` and ``assistant``
-    for questions and answers; with a ``label`` (true or false) for KTO; ``user``, ``chosen`` and
-    ``rejected`` for preference pairs; ``text`` for continued pretraining. Every column that is
-    named must be there and hold text; only a ``system`` column may be empty.
+    Each argument is the name of a column, or a text with names in braces, ``user="{title}\n\n{body}"`` (write a
+    literal brace twice). Accepted combinations: ``user`` and ``assistant`` for questions and answers; these with
+    ``label`` (true or false) for KTO; ``user``, ``chosen`` and ``rejected`` for preference pairs; ``text`` for
+    continued pretraining. Every named column must exist and hold text; only ``system`` may be empty.
 
     Args:
         row: the row.
-        user: what is asked.
-        assistant: what is answered.
-        system: the system text.
-        chosen: the better answer.
-        rejected: the worse answer.
-        label: the column that says whether the answer is wanted.
+        user: question.
+        assistant: answer.
+        system: system text.
+        chosen: preferred answer.
+        rejected: other answer.
+        label: column with true for a desirable answer.
         text: raw text.
-        system_text: for rows whose ``system`` is empty, or for all.
-        split_think: whether an answer that begins with ``<think>`` becomes reasoning and content.
+        system_text: system text of rows whose ``system`` is empty, or of all rows.
+        split_think: split an answer that starts with ``<think>`` into reasoning and content.
 
     Raises:
-        ConfigError: the arguments make no row, or a text is not one of column names in braces.
+        ConfigError: the arguments are no accepted combination, or a text template is invalid.
+        DataError: a column is missing or invalid, or both answers are equal.
 
     Example:
         ``dict(type='columns', user='question', assistant='reply')`` reads
         ``{"question": "Hi", "reply": "Hello"}``
     """
-    given = (bool(user), bool(assistant), bool(chosen), bool(rejected), bool(label), bool(text))
-    if given == (False, False, False, False, False, True) and system is None and not system_text:
-        return _write(text, row)
-    if given not in _MEANT:
+    named = {"user": user, "assistant": assistant, "chosen": chosen, "rejected": rejected, "label": label}
+    named["text"] = text
+    used = tuple(name for name, column in named.items() if column)
+    if used == ("text",) and system is None and not system_text:
+        return _fill_template(text, row)
+    if used not in _COMBINATIONS:
+        got = ", ".join(used) or "nothing"
         raise ConfigError(
-            "format columns: got "
-            + (_say(given) or "nothing")
-            + ", expected user and assistant; user, assistant "
-            "and label; user, chosen and rejected; or text alone; each the name of a column"
+            f"format columns: got {got}; expected {_EXPECTED}",
+            key="format.columns",
+            got=got,
+            expected=_EXPECTED,
         )
-    rules = (_rules(system, row) if system is not None else "") or system_text
-    question = _write(user, row)
+    system_text = (_system_text(system, row) if system is not None else "") or system_text
+    question = _fill_template(user, row)
     if not assistant:
-        return _pair(question, _write(chosen, row), _write(rejected, row), rules, split_think)
-    turns = qa_messages(question, _write(assistant, row), rules, split_think)
+        answers = _fill_template(chosen, row), _fill_template(rejected, row)
+        return _pair(question, answers, system_text, split_think, (chosen, rejected))
+    messages = qa_messages(question, _fill_template(assistant, row), system_text, split_think)
     if not label:
-        return turns
+        return messages
     if row.get(label) is None:
         raise missing_field_error(row, label, expected="true or false")
-    return UnpairedExample(turns[:-1], turns[-1:], parse_bool(row[label], label))
+    return UnpairedExample(messages[:-1], messages[-1:], parse_bool(row[label], label))
 
 
-_NAMES = ("user", "assistant", "chosen", "rejected", "label", "text")
-_MEANT = {
-    (True, True, False, False, False, False),
-    (True, True, False, False, True, False),
-    (True, False, True, True, False, False),
-}
+_COMBINATIONS = {("user", "assistant"), ("user", "assistant", "label"), ("user", "chosen", "rejected")}
+_EXPECTED = (
+    "user and assistant; user, assistant and label; user, chosen and rejected; or text alone; each the name of a "
+    "column"
+)
 
 
-def _say(given: tuple[bool, ...]) -> str:
-    return ", ".join([name for name, there in zip(_NAMES, given, strict=True) if there])
+def _pair(
+    question: str, answers: tuple[str, str], system_text: str, split_think: bool, fields: tuple[str, str]
+) -> PreferencePair:
+    chosen, rejected = answers
+    if chosen == rejected:
+        raise DataError(
+            "the chosen and the rejected answer are the same, so nothing is preferred",
+            key=fields[0],
+            got=chosen,
+            expected="two different answers",
+        )
+    prompt = qa_messages(question, "", system_text)[:-1]
+    return PreferencePair(
+        prompt, [assistant_message(chosen, split_think)], [assistant_message(rejected, split_think)]
+    )
 
 
-def _pair(question: str, better: str, worse: str, rules: str, split: bool) -> PreferencePair:
-    if better == worse:
-        raise DataError("the chosen and the rejected answer are the same, so nothing is preferred")
-    before = [*qa_messages(question, "", rules)][:-1]
-    return PreferencePair(before, [assistant_message(better, split)], [assistant_message(worse, split)])
-
-
-def _rules(template: str, row: Row) -> str:
+def _system_text(template: str, row: Row) -> str:
     if template in row and row[template] is None:
         return ""
-    return _write(template, row)
+    return _fill_template(template, row)
 
 
-def _write(template: str, row: Row) -> str:
-    """A column's text, or a text template with the columns' texts in it."""
+def _fill_template(template: str, row: Row) -> str:
+    """Return the text of a column, or a text template filled with columns."""
     if "{" not in template and "}" not in template:
         return get_text(row, template)
     return "".join(
         [
             literal if column is None else literal + get_text(row, column)
-            for literal, column in _pieces(template)
+            for literal, column in _parse_template(template)
         ]
     )
 
 
 @lru_cache(maxsize=256)
-def _pieces(template: str) -> Pieces:
-    """Take a text template apart. What stands in braces is a name and nothing else: it is looked
-    up in the row as it is, so neither an attribute nor an item of a value can be reached."""
-    pieces = []
+def _parse_template(template: str) -> TemplateParts:
+    """Parse a text template.
+
+    Text in braces is used as a key of the row only, so attributes and items of values are out of reach.
+    """
+    parts = []
     try:
         for literal, column, spec, conversion in Formatter().parse(template):
             if column == "" or spec or conversion:
-                raise ValueError("expected the name of a column, alone, in each pair of braces")
-            pieces.append((literal, column))
+                raise ValueError("expected only the name of a column in each pair of braces")
+            parts.append((literal, column))
     except ValueError as error:
+        expected = "a text such as '{title} {body}', with '{{' for a literal brace"
         raise ConfigError(
-            f"format columns: {template!r} cannot be read ({error}); write '{{title}} {{body}}', and '{{{{' for a brace"
+            f"format columns: got {template!r} ({error}); expected {expected}",
+            key="format.columns",
+            got=template,
+            expected=expected,
         ) from error
-    return tuple(pieces)
+    return tuple(parts)

@@ -1,23 +1,24 @@
-"""An example row of each format, and what it becomes.
+"""An example row of each format, and the expected result.
 
-``xft list formats`` prints the rows; a test holds that each becomes what stands beside it.
+``xft list formats`` prints the rows; a test compares each result with that of the format.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from xft.data.formats.single_turn import ARXIV, COLORIST, SQL
+from xft.data.formats.presets import ARXIV
+from xft.data.formats.single_turn import COLORIST, SQL
 from xft.types import Conversation, Message, Messages, PreferencePair, Row, ToolCall, UnpairedExample
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row that a format takes.
+    """An example row of a format.
 
     Attributes:
-        row: the row.
-        result: what it becomes.
-        arguments: of the format, where it needs some.
+        row: accepted row.
+        result: expected value of the format.
+        arguments: required arguments of the format.
     """
 
     row: Row
@@ -29,25 +30,25 @@ def _user(text: str) -> Message:
     return Message("user", text)
 
 
-def _answer(text: str) -> Message:
+def _assistant(text: str) -> Message:
     return Message("assistant", text, is_target=True)
 
 
 _BRIEF = Message("system", "Be brief.")
-_HELLO = [_user("Hi"), _answer("Hello")]
+_HELLO = [_user("Hi"), _assistant("Hello")]
 _SKY = [_user("Is the sky blue?")]
-_PAIR = PreferencePair(_SKY, [_answer("Yes.")], [_answer("No.")])
+_PAIR = PreferencePair(_SKY, [_assistant("Yes.")], [_assistant("No.")])
 _WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
 _TOOLS = ({"type": "function", "function": _WEATHER},)
 _CALL = ToolCall("weather", {"city": "Oslo"})
 
 
-def _ask_weather(call: ToolCall, name: str = "") -> Conversation:
+def _weather_conversation(call: ToolCall, name: str = "") -> Conversation:
     turns = [
         _user("Rain in Oslo?"),
         Message("assistant", "", is_target=True, tool_calls=(call,)),
         Message("tool", "dry", name=name),
-        _answer("No."),
+        _assistant("No."),
     ]
     return Conversation(turns, _TOOLS)
 
@@ -87,44 +88,44 @@ _ORPO_ROW = {
 
 EXAMPLES: dict[str, Example] = {
     "alpaca": Example(
-        {"instruction": "Add.", "input": "1 2", "output": "3"}, [_user("Add.\n1 2"), _answer("3")]
+        {"instruction": "Add.", "input": "1 2", "output": "3"}, [_user("Add.\n1 2"), _assistant("3")]
     ),
     "alpaca_zh": Example(
         {"instruction_zh": "相加。", "input_zh": "1 2", "output_zh": "3"},
-        [_user("相加。\n1 2"), _answer("3")],
+        [_user("相加。\n1 2"), _assistant("3")],
     ),
     "arxiv": Example(
         {"abstract": "We count apples.", "title": "On Apples"},
-        [Message("system", ARXIV), _user("We count apples."), _answer("On Apples")],
+        [Message("system", ARXIV), _user("We count apples."), _assistant("On Apples")],
     ),
     "code_alpaca": Example(
         {"prompt": "Print 1 in Python.", "completion": "print(1)"},
-        [_user("Print 1 in Python."), _answer("print(1)")],
+        [_user("Print 1 in Python."), _assistant("print(1)")],
     ),
     "colors": Example(
         {"description": "Pure Black: the darkest shade.", "color": "#000000"},
-        [Message("system", COLORIST), _user("Pure Black: the darkest shade."), _answer("#000000")],
+        [Message("system", COLORIST), _user("Pure Black: the darkest shade."), _assistant("#000000")],
     ),
     "columns": Example(
         {"title": "Sky", "body": "Is it blue?", "reply": "Yes."},
-        [_user("Sky: Is it blue?"), _answer("Yes.")],
+        [_user("Sky: Is it blue?"), _assistant("Yes.")],
         {"user": "{title}: {body}", "assistant": "reply"},
     ),
     "crime_kg_assistant": Example(
         {"input": "盗窃罪怎么判？", "output": "依照刑法第二百六十四条。"},
-        [_user("盗窃罪怎么判？"), _answer("依照刑法第二百六十四条。")],
+        [_user("盗窃罪怎么判？"), _assistant("依照刑法第二百六十四条。")],
     ),
     "intel_orca_dpo": Example(
         {"system": "Be brief.", "question": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."},
-        PreferencePair([_BRIEF, *_SKY], [_answer("Yes.")], [_answer("No.")]),
+        PreferencePair([_BRIEF, *_SKY], [_assistant("Yes.")], [_assistant("No.")]),
     ),
     "kto": Example(
         {"prompt": "Is the sky blue?", "completion": "No.", "label": False},
-        UnpairedExample(_SKY, [_answer("No.")], label=False),
+        UnpairedExample(_SKY, [_assistant("No.")], label=False),
     ),
     "law_reference": Example(
         {"question": "盗窃罪怎么判？", "answer": "依照刑法。", "reference": ["刑法第二百六十四条"]},
-        [_user("盗窃罪怎么判？"), _answer("依照刑法。")],
+        [_user("盗窃罪怎么判？"), _assistant("依照刑法。")],
     ),
     "llava": Example(
         {"id": "1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
@@ -132,21 +133,23 @@ EXAMPLES: dict[str, Example] = {
     ),
     "medical": Example(
         {"instruction": "咳嗽怎么办？", "input": "", "output": "多喝水。"},
-        [_user("咳嗽怎么办？"), _answer("多喝水。")],
+        [_user("咳嗽怎么办？"), _assistant("多喝水。")],
     ),
     "msagent": Example(
         {"conversations": "[{'from': 'user', 'value': 'Hi'}, {'from': 'assistant', 'value': 'Hello'}]"},
         _HELLO,
     ),
     "oasst1": Example({"text": "### Human: Hi### Assistant: Hello"}, _HELLO),
-    "openai": Example(_OPENAI_ROW, _ask_weather(ToolCall("weather", {"city": "Oslo"}, "1"), "weather")),
+    "openai": Example(
+        _OPENAI_ROW, _weather_conversation(ToolCall("weather", {"city": "Oslo"}, "1"), "weather")
+    ),
     "openorca": Example(
         {"system_prompt": "Be brief.", "question": "Hi", "response": "Hello"}, [_BRIEF, *_HELLO]
     ),
     "orpo_dpo_mix_40k": Example(_ORPO_ROW, _PAIR),
     "preference": Example({"prompt": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}, _PAIR),
     "pretrain": Example({"text": "Once upon a time"}, "Once upon a time"),
-    "sharegpt": Example(_SHAREGPT_ROW, _ask_weather(_CALL)),
+    "sharegpt": Example(_SHAREGPT_ROW, _weather_conversation(_CALL)),
     "sharegpt_preference": Example(
         {
             "conversations": [{"from": "human", "value": "Is the sky blue?"}],
@@ -164,16 +167,17 @@ EXAMPLES: dict[str, Example] = {
         [
             Message("system", SQL),
             _user("CREATE TABLE head (age INTEGER)\nHow many?"),
-            _answer("SELECT COUNT(*) FROM head"),
+            _assistant("SELECT COUNT(*) FROM head"),
         ],
     ),
     "stack_exchange": Example(
-        {"question": "How do I leave vim?", "response": ":q"}, [_user("How do I leave vim?"), _answer(":q")]
+        {"question": "How do I leave vim?", "response": ":q"},
+        [_user("How do I leave vim?"), _assistant(":q")],
     ),
     "text": Example({"text": "Once upon a time"}, "Once upon a time"),
     "tiny_codes": Example(
         {"prompt": "Print 1 in Python.", "response": "print(1)"},
-        [_user("Print 1 in Python."), _answer("print(1)")],
+        [_user("Print 1 in Python."), _assistant("print(1)")],
     ),
     "wizardlm": Example(
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, _HELLO
@@ -182,4 +186,4 @@ EXAMPLES: dict[str, Example] = {
         {"conversation": [{"system": "Be brief.", "input": "Hi", "output": "Hello"}]}, [_BRIEF, *_HELLO]
     ),
 }
-"""Name of a format to its example."""
+"""Format name to example."""

@@ -1,6 +1,6 @@
-"""Fields of a row: read, or refused with what was got and what was expected.
+"""Read fields of a row, or raise an error with the path of the field, the value and the expected type.
 
-A path such as ``messages[3].content`` says where a value stands; turns are counted from 1.
+Paths look like ``messages[3].content``; turns are counted from 1.
 """
 
 import json
@@ -17,41 +17,63 @@ _SHORT.maxlevel = 4
 
 
 def short_repr(value: Any) -> str:
-    """A value as it is printed in a message: short, on one line, however large it is."""
+    """Return the repr of a value on one line, shortened."""
     try:
         return _SHORT.repr(value)
-    except ValueError:  # Python refuses to write out a number of thousands of digits
+    except ValueError:  # Python does not print integers of thousands of digits
         return "a number that is too long to print"
 
 
-def type_error(path: str, value: Any, expected: str) -> DataError:
-    """The error for a value of the wrong kind."""
-    got = short_repr(value) if value is None else f"{short_repr(value)} ({type(value).__name__})"
-    return DataError(f"field {path}: got {got}, expected {expected}")
+def field_error(
+    path: str,
+    problem: str,
+    expected: str,
+    got: Any = None,
+    fix: str = "",
+    kind: type[DataError] = DataError,
+) -> DataError:
+    """Create the error for a field of a row; the caller of the format adds file and line.
+
+    Args:
+        path: path of the field.
+        problem: first part of the message.
+        expected: accepted values, as a phrase.
+        got: value of the field.
+        fix: advice, as a phrase.
+        kind: class of the error.
+    """
+    message = f"field {path}: {problem}; expected {expected}" + (f"; {fix}" if fix else "")
+    return kind(message, key=path, got=got, expected=expected, fix=fix)
+
+
+def type_error(path: str, value: Any, expected: str, fix: str = "") -> DataError:
+    """Create the error for a value of the wrong type."""
+    type_name = "" if value is None else f" ({type(value).__name__})"
+    return field_error(path, f"got {short_repr(value)}{type_name}", expected, value, fix)
 
 
 def missing_field_error(
-    row: Mapping[str, Any], field: str, where: str = "", expected: str = "text"
+    row: Mapping[str, Any], field: str, parent: str = "", expected: str = "text"
 ) -> DataError:
-    """The error for a field that is not there, or is null. ``where`` is the path of ``row``."""
-    path, holder = (f"{where}.{field}", "it") if where else (field, "the row")
+    """Create the error for a field that is missing or null. ``parent`` is the path of ``row``."""
+    path, holder = (f"{parent}.{field}", "it") if parent else (field, "the row")
     if field in row:
-        return DataError(f"field {path}: is null, expected {expected}")
-    columns = ", ".join([short_repr(each) for each in row]) or "no columns"
-    return DataError(f"field {path}: is missing ({holder} has {columns}), expected {expected}")
+        return field_error(path, "is null", expected)
+    columns = ", ".join([short_repr(column) for column in row]) or "no columns"
+    return field_error(path, f"is missing ({holder} has {columns})", expected)
 
 
-def get_text(row: Mapping[str, Any], field: str, where: str = "", optional: bool = False) -> str:
-    """The text of a field; empty where an optional one is missing or null.
+def get_text(row: Mapping[str, Any], field: str, parent: str = "", optional: bool = False) -> str:
+    """Return the text of a field; empty if an optional field is missing or null.
 
     Args:
         row: the row, or an object in it.
-        field: its key.
-        where: the path of ``row`` within the whole row; empty for the row itself.
+        field: key of the text.
+        parent: path of ``row`` within the whole row; empty for the row itself.
         optional: whether the field may be missing or null.
 
     Raises:
-        DataError: it holds something else.
+        DataError: the value is not a text.
     """
     value = row.get(field)
     if isinstance(value, str):
@@ -59,15 +81,15 @@ def get_text(row: Mapping[str, Any], field: str, where: str = "", optional: bool
     if value is None:
         if optional:
             return ""
-        raise missing_field_error(row, field, where)
-    raise type_error(f"{where}.{field}" if where else field, value, "text")
+        raise missing_field_error(row, field, parent)
+    raise type_error(f"{parent}.{field}" if parent else field, value, "text")
 
 
 def get_list(row: Row, field: str, of: str = "turns") -> list[Any]:
-    """The list of a field, which must not be empty.
+    """Return the list of a field.
 
     Raises:
-        DataError: it is missing, empty or something else.
+        DataError: the list is missing, empty or another type.
     """
     value = row.get(field)
     if isinstance(value, list) and value:
@@ -78,10 +100,10 @@ def get_list(row: Row, field: str, of: str = "turns") -> list[Any]:
 
 
 def get_object(value: Any, path: str) -> dict[str, Any]:
-    """Check that a value is an object.
+    """Return a value that is an object.
 
     Raises:
-        DataError: it is not.
+        DataError: the value has another type.
     """
     if not isinstance(value, dict):
         raise type_error(path, value, "an object")
@@ -89,10 +111,10 @@ def get_object(value: Any, path: str) -> dict[str, Any]:
 
 
 def parse_bool(value: Any, path: str) -> bool:
-    """A switch: ``true``, ``false``, 0, 1, or one of these as a text, as tables have it.
+    """Parse ``true``, ``false``, 0, 1, or one of these as text, as in tables.
 
     Raises:
-        DataError: it is anything else.
+        DataError: the value is anything else.
     """
     if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value)
@@ -102,10 +124,10 @@ def parse_bool(value: Any, path: str) -> bool:
 
 
 def parse_float(value: Any, path: str) -> float:
-    """A number, or a text that is one, as tables have it.
+    """Parse a number, or a number as text, as in tables.
 
     Raises:
-        DataError: it is anything else.
+        DataError: the value is anything else.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -116,27 +138,27 @@ def parse_float(value: Any, path: str) -> float:
 
 
 def parse_json(text: str, path: str, expected: str) -> Any:
-    """What a text says as JSON.
+    """Parse JSON in a text field.
 
     Raises:
-        DataError: it is not JSON, or says something twice, of which one would be lost.
+        DataError: the text is not JSON, or has a key twice in one object.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise DataError(
-                f"field {path}: got {short_repr(text)}, an object with a key twice, expected each key once"
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            raise field_error(
+                path, f"got {short_repr(text)}, an object with a key twice", "each key once", text
             )
-        return found
+        return value
 
-    def no_number(name: str) -> NoReturn:
+    def no_constant(name: str) -> NoReturn:
         raise ValueError(f"{name} is no JSON number")
 
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=no_number)
+        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise DataError(
-            f"field {path}: got {short_repr(text)}, expected {expected} as JSON ({reason})"
+        raise field_error(
+            path, f"got {short_repr(text)} ({reason})", f"{expected} as JSON", text
         ) from error

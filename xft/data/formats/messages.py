@@ -1,24 +1,32 @@
-"""Turns of a conversation, as OpenAI's messages or as ShareGPT spells them.
+"""Read the turns of a conversation in the schema of OpenAI or ShareGPT.
 
-What a turn of the assistant may hold besides its content:
+Optional keys of an assistant turn:
 
-- ``weight``, ``loss``, ``train`` or ``trainable``: whether it is trained. 0 or false shows the
-  turn to the model without training it. On other turns the switch changes nothing.
-- ``reasoning_content``, ``reasoning`` or ``thinking``: what it thinks before. A content that
-  begins with ``<think>`` is taken apart into both, see :func:`split_think`.
-- ``tool_calls``, or the older ``function_call``: what it asks for. The content may then be null.
+- ``weight``, ``loss``, ``train`` or ``trainable``: whether the turn is in the loss. 0 or false keeps the turn as
+  context only. Other turns ignore these keys.
+- ``reasoning_content``, ``reasoning`` or ``thinking``: reasoning before the content. A content that starts with
+  ``<think>`` is split into both, see :func:`split_think`.
+- ``tool_calls``, or the older ``function_call``: tool calls. The content may then be null.
 
-The content of any turn may be a list of text parts, ``[{"type": "text", "text": ...}]``, which
-are joined as they are. Keys that are not named here are not read.
+The content of any turn may be a list of text parts, ``[{"type": "text", "text": ...}]``, which are concatenated.
+All other keys are ignored.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from xft.data.formats.getters import get_object, get_text, missing_field_error, parse_bool, type_error
+from xft.data.formats.getters import (
+    field_error,
+    get_object,
+    get_text,
+    missing_field_error,
+    parse_bool,
+    short_repr,
+    type_error,
+)
 from xft.data.formats.tool_calls import parse_call, parse_calls
-from xft.errors import DataError, did_you_mean
+from xft.errors import did_you_mean
 from xft.types import Message, Role, ToolCall
 
 LOSS_FLAG_KEYS = ("weight", "loss", "train", "trainable")
@@ -28,13 +36,12 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True, slots=True)
 class MessageSchema:
-    """How a data set writes its turns.
+    """Keys and role names of the turns of a dataset.
 
     Attributes:
-        who: the keys of the speaker; the second is read where the first is missing or null.
-        what: the keys of the content, likewise.
-        roles: who is meant by each speaker; ``call`` is an assistant's turn whose content is a
-            function call as JSON.
+        role_keys: keys of the role; the second is read if the first is missing or null.
+        content_keys: keys of the content, likewise.
+        roles: role name in the data to role; ``call`` is an assistant turn whose content is a tool call as JSON.
     """
 
     role_keys: tuple[str, str]
@@ -68,128 +75,124 @@ SHAREGPT = MessageSchema(
 
 
 def parse_messages(
-    turns: list[Any], path: str, spelling: MessageSchema, train_on: bool = True, split: bool = True
+    turns: list[Any], path: str, schema: MessageSchema, train_on: bool = True, split: bool = True
 ) -> list[Message]:
-    """Read turns.
+    """Parse turns.
 
     Args:
-        turns: the objects of the row.
-        path: where the list stands in the row.
-        spelling: how they are written.
-        learn: whether turns of the assistant are trained, where no switch says otherwise.
-        split: whether a content that begins with ``<think>`` is taken apart.
+        turns: objects of the row.
+        path: path of the list in the row.
+        schema: keys and role names of the turns.
+        train_on: whether assistant turns are targets, unless a loss flag is false.
+        split: split a content that starts with ``<think>``.
 
     Returns:
-        A message for each turn.
+        One message per turn.
 
     Raises:
-        DataError: with the path of the field that does not fit.
+        DataError: a field is invalid; the message starts with its path.
     """
     messages: list[Message] = []
-    waiting: list[ToolCall] = []
-    (role_keys, who_else), (content_keys, what_else), roles = (
-        spelling.role_keys,
-        spelling.content_keys,
-        spelling.roles,
+    pending: list[ToolCall] = []
+    (role_keys, role_key_2), (content_keys, content_key_2), roles = (
+        schema.role_keys,
+        schema.content_keys,
+        schema.roles,
     )
     for number, turn in enumerate(turns, 1):
-        # Most turns have a speaker and a text and nothing else: these take the short way.
+        # Fast path: most turns have a role and a text only.
         if type(turn) is dict and len(turn) == 2:
-            speaker, content = turn.get(role_keys), turn.get(content_keys)
-            if speaker is None:
-                speaker, content = turn.get(who_else), turn.get(what_else)
-            if type(speaker) is str and type(content) is str and not content.startswith(_OPEN):
-                role = roles.get(speaker)
+            role_name, content = turn.get(role_keys), turn.get(content_keys)
+            if role_name is None:
+                role_name, content = turn.get(role_key_2), turn.get(content_key_2)
+            if type(role_name) is str and type(content) is str and not content.startswith(_OPEN):
+                role = roles.get(role_name)
                 if role is not None and role != "call":
                     messages.append(Message(role, content, train_on and role == "assistant"))
                     continue
-        message, identity = _read(turn, f"{path}[{number}]", spelling, train_on, split)
+        message, call_id = _parse(turn, f"{path}[{number}]", schema, train_on, split)
         if message.tool_calls:
-            waiting = list(message.tool_calls)
-        if identity:
-            message = _match_tool_result(message, identity, waiting, f"{path}[{number}]")
+            pending = list(message.tool_calls)
+        if call_id:
+            message = _match_tool_result(message, call_id, pending, f"{path}[{number}]")
         messages.append(message)
     return messages
 
 
 def split_think(text: str) -> tuple[str, str]:
-    r"""Part what is thought from what is said: ``<think>\n...\n</think>\n\n...``.
+    r"""Split a text into reasoning and content: ``<think>\n...\n</think>\n\n...``.
 
-    Only a block that is closed, not blank, and stands at the very beginning is parted. The line
-    breaks beside the marks belong to the block and are taken away, as the templates of the models
-    that think (Qwen3, DeepSeek-R1) write them again.
+    Only a closed, non-blank block at the start is split. Line breaks next to the tags are removed, because the
+    templates of reasoning models (Qwen3, DeepSeek-R1) write them again.
 
     Returns:
-        The thought, empty where there is none, and the rest.
+        Reasoning, or an empty text, and content.
     """
     if not text.startswith(_OPEN):
         return "", text
     end = text.find(_CLOSE)
-    thought = text[len(_OPEN) : end].strip("\n") if end >= 0 else ""
-    if not thought.strip():
+    reasoning = text[len(_OPEN) : end].strip("\n") if end >= 0 else ""
+    if not reasoning.strip():
         return "", text
-    return thought, text[end + len(_CLOSE) :].lstrip("\n")
+    return reasoning, text[end + len(_CLOSE) :].lstrip("\n")
 
 
 def assistant_message(text: str, split: bool = True) -> Message:
-    """A turn of the assistant that is trained, taken apart where it begins with ``<think>``."""
+    """Return a target message of the assistant; split a text that starts with ``<think>``."""
     if split and text.startswith(_OPEN):
-        thought, said = split_think(text)
-        return Message("assistant", said, True, thought)
+        reasoning, content = split_think(text)
+        return Message("assistant", content, True, reasoning)
     return Message("assistant", text, True)
 
 
-def add_system(messages: list[Message], rules: str, path: str) -> None:
-    """Put a system text before the turns, in place, unless they begin with the same one.
+def add_system(messages: list[Message], system_text: str, path: str) -> None:
+    """Insert a system message in place, unless the messages start with the same one.
 
     Raises:
-        DataError: they begin with another one.
+        DataError: the messages start with another system message.
     """
-    if not rules:
+    if not system_text:
         return
     first = messages[0] if messages else None
     if first is None or first.role != "system":
-        messages.insert(0, Message("system", rules))
-    elif first.content != rules:
-        raise DataError(
-            f"field {path}: the row has a system text here and another one in its turns, expected one; "
-            f"rename one of the columns, or name a column that is not there ({path!r} is read)"
+        messages.insert(0, Message("system", system_text))
+    elif first.content != system_text:
+        raise field_error(
+            path,
+            f"got {short_repr(system_text)}, and another system text in the turns",
+            "one system text",
+            system_text,
+            f"rename the column, or give the format another name than {path!r}",
         )
 
 
-def _read(
-    turn: Any, path: str, spelling: MessageSchema, train_on: bool, split: bool
-) -> tuple[Message, str]:
+def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: bool) -> tuple[Message, str]:
     turn = get_object(turn, path)
-    role = _role(turn, path, spelling)
-    trained = _loss_flag(turn, path) and train_on
-    thought = _reasoning(turn, path)
+    role = _role(turn, path, schema)
+    is_target = _loss_flag(turn, path) and train_on
+    reasoning = _reasoning(turn, path)
     if role == "call":
-        key = _key(turn, spelling.content_keys)
+        key = _key(turn, schema.content_keys)
         if turn.get(key) is None:
-            raise missing_field_error(turn, key, path, "a function call")
+            raise missing_field_error(turn, key, path, "a tool call")
         calls = parse_calls(turn[key], f"{path}.{key}")
-        return Message("assistant", "", trained, thought, calls), ""
+        return Message("assistant", "", is_target, reasoning, calls), ""
     calls = _tool_calls(turn, path)
-    content = _content(turn, path, spelling, optional=bool(calls))
+    content = _content(turn, path, schema, optional=bool(calls))
     if role == "assistant":
         if split and content.startswith(_OPEN):
             block, content = split_think(content)
-            if block and thought:
-                raise DataError(
-                    f"field {path}: a <think> block and a field of reasoning, expected one of them"
-                )
-            thought = thought or block
-        return Message("assistant", content, trained, thought, calls), ""
-    if thought or calls:
-        content_keys = "reasoning" if thought else "function calls"
-        raise DataError(
-            f"field {path}: {content_keys} in a turn of the {role}, expected it in the assistant's"
-        )
+            if block and reasoning:
+                raise field_error(path, "got a <think> block and a reasoning field", "one of them")
+            reasoning = reasoning or block
+        return Message("assistant", content, is_target, reasoning, calls), ""
+    if reasoning or calls:
+        problem = f"got {'reasoning' if reasoning else 'tool calls'} in a turn of the {role}"
+        raise field_error(path, problem, "it in assistant turns only")
     if role != "tool":
         return Message(cast(Role, role), content), ""
-    identity = get_text(turn, "tool_call_id", path, optional=True)
-    return Message("tool", content, name=get_text(turn, "name", path, optional=True)), identity
+    call_id = get_text(turn, "tool_call_id", path, optional=True)
+    return Message("tool", content, name=get_text(turn, "name", path, optional=True)), call_id
 
 
 def _key(turn: Mapping[str, Any], keys: tuple[str, str]) -> str:
@@ -197,18 +200,18 @@ def _key(turn: Mapping[str, Any], keys: tuple[str, str]) -> str:
     return second if turn.get(first) is None and second in turn else first
 
 
-def _role(turn: Mapping[str, Any], path: str, spelling: MessageSchema) -> Role | Literal["call"]:
-    key = _key(turn, spelling.role_keys)
-    speaker = get_text(turn, key, path)
-    role = spelling.roles.get(speaker)
+def _role(turn: Mapping[str, Any], path: str, schema: MessageSchema) -> Role | Literal["call"]:
+    key = _key(turn, schema.role_keys)
+    role_name = get_text(turn, key, path)
+    role = schema.roles.get(role_name)
     if role is None:
-        hint = did_you_mean(speaker, spelling.roles)
-        raise DataError(f"field {path}.{key}: got {speaker!r:.80}, expected who speaks; {hint}")
+        fix = did_you_mean(role_name, schema.roles)
+        raise field_error(f"{path}.{key}", f"got {role_name!r:.80}", "a role", role_name, fix)
     return role
 
 
-def _content(turn: Mapping[str, Any], path: str, spelling: MessageSchema, optional: bool) -> str:
-    key = _key(turn, spelling.content_keys)
+def _content(turn: Mapping[str, Any], path: str, schema: MessageSchema, optional: bool) -> str:
+    key = _key(turn, schema.content_keys)
     value = turn.get(key)
     if not isinstance(value, list) or not value:
         return get_text(turn, key, path, optional)
@@ -217,54 +220,53 @@ def _content(turn: Mapping[str, Any], path: str, spelling: MessageSchema, option
         where = f"{path}.{key}[{number}]"
         kind = get_text(get_object(part, where), "type", where)
         if kind != "text":
-            raise DataError(
-                f"field {where}.type: got {kind!r:.80}, expected 'text': images, sounds and other parts cannot "
-                "be trained on, only text"
-            )
+            fix = "images, sounds and other parts are not supported"
+            raise field_error(f"{where}.type", f"got {kind!r:.80}", "'text'", kind, fix)
         texts.append(get_text(part, "text", where))
     return "".join(texts)
 
 
 def _loss_flag(turn: Mapping[str, Any], path: str) -> bool:
-    found = {
+    flags = {
         key: parse_bool(turn[key], f"{path}.{key}") for key in LOSS_FLAG_KEYS if turn.get(key) is not None
     }
-    if len(set(found.values())) > 1:
-        raise DataError(f"field {path}: got {found}, expected one of these, or the same in each")
-    return all(found.values())
+    if len(set(flags.values())) > 1:
+        raise field_error(path, f"got {flags}", "one of these, or equal values", flags)
+    return all(flags.values())
 
 
 def _reasoning(turn: Mapping[str, Any], path: str) -> str:
-    found = {key: text for key in REASONING_KEYS if (text := get_text(turn, key, path, optional=True))}
-    if len(set(found.values())) > 1:
-        raise DataError(f"field {path}: {' and '.join(found)} differ, expected one of them")
-    return next(iter(found.values()), "")
+    texts = {key: text for key in REASONING_KEYS if (text := get_text(turn, key, path, optional=True))}
+    if len(set(texts.values())) > 1:
+        raise field_error(path, f"{' and '.join(texts)} differ", "one of them", list(texts))
+    return next(iter(texts.values()), "")
 
 
 def _tool_calls(turn: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
     value, older = turn.get("tool_calls"), turn.get("function_call")
     if value is not None and not isinstance(value, list):
-        raise type_error(f"{path}.tool_calls", value, "a list of function calls")
+        raise type_error(f"{path}.tool_calls", value, "a list of tool calls")
     if older is None:
         return parse_calls(value, f"{path}.tool_calls") if value else ()
     if value:
-        raise DataError(f"field {path}: tool_calls and function_call, expected one of them")
+        raise field_error(path, "got tool_calls and function_call", "one of them")
     return (parse_call(older, f"{path}.function_call"),)
 
 
-def _match_tool_result(message: Message, identity: str, waiting: list[ToolCall], path: str) -> Message:
-    """Name the result of a call by the call's id. The order must be that of the calls: it is all
-    that is left of the ids in a template that does not write them."""
-    place = next((index for index, each in enumerate(waiting) if each.id == identity), None)
-    if place is None:
-        raise DataError(
-            f"field {path}.tool_call_id: got {identity!r:.80}, expected the id of a call in the assistant's turn "
-            "before, each once and in the order of the calls"
+def _match_tool_result(message: Message, call_id: str, pending: list[ToolCall], path: str) -> Message:
+    """Set the name of a tool result by the id of its call.
+
+    Results must be in the order of the calls, because many templates do not write ids.
+    """
+    index = next((index for index, call in enumerate(pending) if call.id == call_id), None)
+    if index is None:
+        expected = (
+            "the id of a call in the previous assistant turn, each once and in the order of the calls"
         )
-    name = waiting[place].name
-    del waiting[: place + 1]
+        raise field_error(f"{path}.tool_call_id", f"got {call_id!r:.80}", expected, call_id)
+    name = pending[index].name
+    del pending[: index + 1]
     if message.name and message.name != name:
-        raise DataError(
-            f"field {path}.name: got {message.name!r:.80}, expected {name!r:.80}, the function of the call"
-        )
+        expected = f"{name!r:.80}, the function of the call"
+        raise field_error(f"{path}.name", f"got {message.name!r:.80}", expected, message.name)
     return Message("tool", message.content, name=name)

@@ -1,12 +1,13 @@
-"""Formats that compare or judge answers: pairs of chosen and rejected, and single labels.
+"""Read preference pairs (chosen and rejected) and labeled answers.
 
-The turns of the assistant behind the prompt are trained, those within the prompt are not.
+Assistant turns after the prompt are targets; those within the prompt are not.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from xft.data.formats.getters import (
+    field_error,
     get_list,
     get_text,
     missing_field_error,
@@ -26,7 +27,7 @@ _SCORES = (
     ("chosen_rating", "rejected_rating"),
     ("chosen-rating", "rejected-rating"),
 )
-"""How known data sets spell the columns of the scores of both answers."""
+"""Columns of the scores of both answers in known datasets."""
 
 
 @register("format", "preference")
@@ -43,37 +44,38 @@ def preference(
 ) -> PreferencePair:
     """Preference pairs: ``prompt``, ``chosen`` and ``rejected``, each a text or a list of messages.
 
-    These are TRL's forms. Without a prompt, or where ``chosen`` and ``rejected`` begin with the
-    user's turn, both are whole conversations, and what they have in common becomes the prompt.
-    Messages may be spelled role and content or from and value. Where each answer has a score, rows
-    whose chosen answer has the lower one are counted.
+    These are TRL's forms. Without a prompt, or if ``chosen`` and ``rejected`` start with a user turn, both are whole
+    conversations, and their common prefix becomes the prompt. The keys of messages are role and content, or from and
+    value. If both answers have scores, rows whose chosen answer scores lower are counted.
 
     Args:
         row: the row.
-        prompt: the column of the prompt.
-        chosen: the column of the better answer.
-        rejected: the column of the worse one.
-        system: the column of the system text; may be missing.
-        tools: the column of the functions' descriptions; may be missing.
-        chosen_score: the column of a score of the better answer; may be missing. Spellings of known
-            data sets (``score_chosen``, ``chosen_rating``, ``chosen-rating``) are found too.
-        rejected_score: the same of the worse one.
-        split_think: whether an answer that begins with ``<think>`` becomes reasoning and content.
+        prompt: column of the prompt.
+        chosen: column of the preferred answer.
+        rejected: column of the other answer.
+        system: column of the system text; may be missing.
+        tools: column of the tools; may be missing.
+        chosen_score: column of the score of the chosen answer; may be missing. Names of known datasets
+            (``score_chosen``, ``chosen_rating``, ``chosen-rating``) are read too.
+        rejected_score: column of the score of the rejected answer, likewise.
+        split_think: split an answer that starts with ``<think>`` into reasoning and content.
 
     Example:
         ``{"prompt": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}``
     """
-    better = _answers(row, chosen, split_think)
-    worse = _answers(row, rejected, split_think)
-    if row.get(prompt) is None or better[0].role != "assistant":
-        before, better, worse = _part(better, worse, chosen, rejected)
+    chosen_turns = _turns(row, chosen, split_think)
+    rejected_turns = _turns(row, rejected, split_think)
+    if row.get(prompt) is None or chosen_turns[0].role != "assistant":
+        prompt_turns, chosen_turns, rejected_turns = _split_prompt(
+            chosen_turns, rejected_turns, chosen, rejected
+        )
         if row.get(prompt) is not None:
-            _check_prompt(row, prompt, before, split_think)
+            _check_common_prefix(row, prompt, prompt_turns, split_think)
     else:
-        before = _prompt(row, prompt, split_think)
-    add_system(before, get_text(row, system, optional=True), system)
+        prompt_turns = _turns(row, prompt, split_think, is_answer=False)
+    add_system(prompt_turns, get_text(row, system, optional=True), system)
     scores = (chosen_score, rejected_score)
-    return _pair(before, better, worse, row, tools, (chosen, rejected), scores)
+    return _pair(prompt_turns, chosen_turns, rejected_turns, row, tools, (chosen, rejected), scores)
 
 
 @register("format", "sharegpt_preference")
@@ -86,21 +88,17 @@ def sharegpt_preference(
     tools: str = "tools",
     split_think: bool = True,
 ) -> PreferencePair:
-    """ShareGPT preference pairs: ``conversations``, and a ``chosen`` and a ``rejected`` turn to end them.
+    """ShareGPT preference pairs: ``conversations``, then a ``chosen`` and a ``rejected`` turn.
 
-    This is LLaMA-Factory's form. ``system`` and ``tools`` may stand beside, as in ``sharegpt``.
-
-    Example:
-        ``{"conversations": [{"from": "human", "value": "Hi"}],
-        "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "What?"}}``
+    This is LLaMA-Factory's form, with optional ``system`` and ``tools`` as in ``sharegpt``.
     """
-    before = parse_messages(
+    prompt_turns = parse_messages(
         get_list(row, conversations), conversations, SHAREGPT, train_on=False, split=split_think
     )
-    add_system(before, get_text(row, system, optional=True), system)
-    better = _answers(row, chosen, split_think)
-    worse = _answers(row, rejected, split_think)
-    return _pair(before, better, worse, row, tools, (chosen, rejected))
+    add_system(prompt_turns, get_text(row, system, optional=True), system)
+    chosen_turns = _turns(row, chosen, split_think)
+    rejected_turns = _turns(row, rejected, split_think)
+    return _pair(prompt_turns, chosen_turns, rejected_turns, row, tools, (chosen, rejected))
 
 
 @register("format", "intel_orca_dpo")
@@ -113,32 +111,32 @@ def intel_orca_dpo(
 ) -> PreferencePair:
     """Intel Orca pairs (``Intel/orca_dpo_pairs``): ``system``, ``question``, ``chosen`` and ``rejected`` texts.
 
-    An empty system text is none.
+    An empty system text adds no message.
 
     Example:
         ``{"system": "", "question": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}``
     """
-    before = [Message("user", get_text(row, question))]
-    add_system(before, get_text(row, system, optional=True), system)
-    better, worse = [assistant_message(get_text(row, chosen))], [assistant_message(get_text(row, rejected))]
-    return _pair(before, better, worse, row, None, (chosen, rejected))
+    prompt_turns = [Message("user", get_text(row, question))]
+    add_system(prompt_turns, get_text(row, system, optional=True), system)
+    chosen_turns, rejected_turns = (
+        [assistant_message(get_text(row, chosen))],
+        [assistant_message(get_text(row, rejected))],
+    )
+    return _pair(prompt_turns, chosen_turns, rejected_turns, row, None, (chosen, rejected))
 
 
 @register("format", "orpo_dpo_mix_40k")
 def orpo_dpo_mix_40k(row: Row, chosen: str = "chosen", rejected: str = "rejected") -> PreferencePair:
     """ORPO-DPO mix (``mlabonne/orpo-dpo-mix-40k``): two whole conversations, ``chosen`` and ``rejected``.
 
-    What both have in common becomes the prompt. XTuner takes all but the last turn of ``chosen``,
-    also where ``rejected`` has others. The columns ``prompt`` and ``question`` say the same again
-    and are not read.
-
-    Example:
-        ``{"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
-        "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "What?"}]}``
+    The common prefix becomes the prompt. XTuner takes all but the last turn of ``chosen``, even if ``rejected`` has
+    others. The columns ``prompt`` and ``question`` repeat the prompt and are not read.
     """
-    better, worse = _answers(row, chosen, True), _answers(row, rejected, True)
-    before, better, worse = _part(better, worse, chosen, rejected)
-    return _pair(before, better, worse, row, None, (chosen, rejected))
+    chosen_turns, rejected_turns = _turns(row, chosen, True), _turns(row, rejected, True)
+    prompt_turns, chosen_turns, rejected_turns = _split_prompt(
+        chosen_turns, rejected_turns, chosen, rejected
+    )
+    return _pair(prompt_turns, chosen_turns, rejected_turns, row, None, (chosen, rejected))
 
 
 @register("format", "kto")
@@ -155,19 +153,19 @@ def kto(
 ) -> UnpairedExample:
     """KTO: ``prompt`` and ``completion`` (texts or messages), or ``conversations``, with a ``label``.
 
-    The label is true where the answer is wanted, and may stand in ``kto_tag`` instead. A whole
-    conversation (also in the column ``messages``) ends with the answer that is judged.
+    The label is true for a desirable answer; its column may be ``kto_tag`` instead. A whole conversation (also in the
+    column ``messages``) ends with the labeled answer.
 
     Args:
         row: the row.
-        prompt: the column of the prompt.
-        completion: the column of the answer.
-        label: the column of the label.
-        conversations: the column of a whole conversation.
-        kto_tag: the column of the label, where there is no ``label``.
-        system: the column of the system text; may be missing.
-        tools: the column of the functions' descriptions; may be missing.
-        split_think: whether an answer that begins with ``<think>`` becomes reasoning and content.
+        prompt: column of the prompt.
+        completion: column of the answer.
+        label: column of the label.
+        conversations: column of a whole conversation.
+        kto_tag: column of the label if ``label`` is missing.
+        system: column of the system text; may be missing.
+        tools: column of the tools; may be missing.
+        split_think: split an answer that starts with ``<think>`` into reasoning and content.
 
     Example:
         ``{"prompt": "Is the sky blue?", "completion": "Yes.", "label": true}``
@@ -175,129 +173,120 @@ def kto(
     if row.get(conversations) is None and row.get("messages") is not None:
         conversations = "messages"
     if row.get(conversations) is None:
-        before, said = _prompt(row, prompt, split_think), _answers(row, completion, split_think)
-        held = completion
+        prompt_turns, answer = (
+            _turns(row, prompt, split_think, is_answer=False),
+            _turns(row, completion, split_think),
+        )
+        field = completion
     elif row.get(completion) is not None:
-        raise DataError(f"field {completion}: stands beside {conversations}, expected one of them")
+        raise field_error(completion, f"got this column and {conversations}", "one of them")
     else:
         turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT, split=split_think)
-        # What is judged is the last turn, whatever a switch says of it.
-        before, said = (
-            _untargeted(turns[:-1]),
+        # The last turn is the labeled answer, even if its loss flag is false.
+        prompt_turns, answer = (
+            _without_targets(turns[:-1]),
             [replace(turns[-1], is_target=turns[-1].role == "assistant")],
         )
-        held = conversations
-    add_system(before, get_text(row, system, optional=True), system)
-    _check_parts(before, said, held)
-    return UnpairedExample(before, said, _label(row, label, kto_tag), get_tools(row, tools))
+        field = conversations
+    add_system(prompt_turns, get_text(row, system, optional=True), system)
+    _check_roles(prompt_turns, answer, field)
+    return UnpairedExample(prompt_turns, answer, _label(row, label, kto_tag), get_tools(row, tools))
 
 
 def _label(row: Row, label: str, other: str) -> bool:
-    found = [parse_bool(row[each], each) for each in (label, other) if row.get(each) is not None]
-    if not found:
+    labels = [parse_bool(row[field], field) for field in (label, other) if row.get(field) is not None]
+    if not labels:
         raise missing_field_error(row, label, expected=f"true or false (here, or in {other})")
-    if len(set(found)) > 1:
-        raise DataError(
-            f"field {label}: got {found[0]}, and {other} says the opposite; expected one of them"
-        )
-    return found[0]
+    if len(set(labels)) > 1:
+        raise field_error(label, f"got {labels[0]}, and {labels[1]} in {other}", "equal values", labels[0])
+    return labels[0]
 
 
-def _answers(row: Row, field: str, split: bool) -> list[Message]:
-    """A text, a turn or a list of turns."""
+def _turns(row: Row, field: str, split: bool, is_answer: bool = True) -> list[Message]:
+    """Read an answer (a text, a turn or a list of turns) or a prompt (a text or a list of turns)."""
     value = row.get(field)
+    expected = "a text, a turn or a list of turns" if is_answer else "a text or a list of turns"
     if value is None:
-        raise missing_field_error(row, field, expected="a text, a turn or a list of turns")
+        raise missing_field_error(row, field, expected=expected)
     if isinstance(value, str):
-        return [assistant_message(value, split)]
-    turns = [value] if isinstance(value, dict) else value
+        return [assistant_message(value, split) if is_answer else Message("user", value)]
+    turns = [value] if is_answer and isinstance(value, dict) else value
     if not isinstance(turns, list) or not turns:
-        raise type_error(field, value, "a text, a turn or a list of turns")
-    return parse_messages(turns, field, SHAREGPT, split=split)
+        raise type_error(field, value, expected)
+    return parse_messages(turns, field, SHAREGPT, train_on=is_answer, split=split)
 
 
-def _prompt(row: Row, field: str, split: bool) -> list[Message]:
-    value = row.get(field)
-    if isinstance(value, str):
-        return [Message("user", value)]
-    if value is None:
-        raise missing_field_error(row, field, expected="a text or a list of turns")
-    if not isinstance(value, list) or not value:
-        raise type_error(field, value, "a text or a list of turns")
-    return parse_messages(value, field, SHAREGPT, train_on=False, split=split)
-
-
-def _part(
-    better: list[Message], worse: list[Message], chosen: str, rejected: str
+def _split_prompt(
+    chosen_turns: list[Message], rejected_turns: list[Message], chosen: str, rejected: str
 ) -> tuple[list[Message], list[Message], list[Message]]:
-    """Part two conversations where they begin to differ: the prompt, and the rest of both."""
+    """Split two conversations into their common prefix, the prompt, and the rest of each."""
     count = 0
-    for one, other in zip(better, worse, strict=False):
-        if not _equal_content(one, other):
+    for chosen_turn, rejected_turn in zip(chosen_turns, rejected_turns, strict=False):
+        if not _equal_content(chosen_turn, rejected_turn):
             break
         count += 1
     if count == 0:
-        raise DataError(
-            f"field {chosen}: its first turn is not that of {rejected}, expected the same prompt in both, or a "
-            "prompt in a column of its own"
-        )
-    if count == len(better) == len(worse):
-        raise IdenticalAnswersError(f"field {chosen}: is the same as {rejected}, so nothing is preferred")
-    return _untargeted(better[:count]), better[count:], worse[count:]
+        problem = f"the first turn differs from that of {rejected}"
+        raise field_error(chosen, problem, "the same prompt in both, or a separate column with the prompt")
+    if count == len(chosen_turns) == len(rejected_turns):
+        raise _identical(chosen, rejected)
+    return _without_targets(chosen_turns[:count]), chosen_turns[count:], rejected_turns[count:]
 
 
-def _check_prompt(row: Row, field: str, before: Messages, split: bool) -> None:
-    """Check that a prompt says what two whole conversations have in common."""
+def _check_common_prefix(row: Row, field: str, prefix: Messages, split: bool) -> None:
+    """Check that the prompt of a row equals the common prefix of its two conversations."""
     value = row[field]
     if isinstance(value, str):
-        if any(each.role == "user" and each.content.strip() == value.strip() for each in before):
+        if any(turn.role == "user" and turn.content.strip() == value.strip() for turn in prefix):
             return
     else:
-        told = _prompt(row, field, split)
-        if len(told) == len(before) and all(map(_equal_content, told, before)):
+        prompt = _turns(row, field, split, is_answer=False)
+        if len(prompt) == len(prefix) and all(map(_equal_content, prompt, prefix)):
             return
-    raise DataError(
-        f"field {field}: is not what the two answers begin with, expected the same prompt in both places; to read "
-        f"the answers alone, name a column that is not there (prompt='')"
+    fix = "prompt='' ignores the column"
+    raise field_error(
+        field, "differs from the common start of both answers", "the same prompt in both places", value, fix
     )
 
 
 def _pair(
-    before: list[Message],
-    better: list[Message],
-    worse: list[Message],
+    prompt: list[Message],
+    chosen_turns: list[Message],
+    rejected_turns: list[Message],
     row: Row,
     tools: str | None,
     fields: tuple[str, str],
     scores: tuple[str, str] = _SCORES[0],
 ) -> PreferencePair:
-    for field, said in zip(fields, (better, worse), strict=True):
-        _check_parts(before, said, field)
-    if len(better) == len(worse) and all(map(_equal_content, better, worse)):
-        raise IdenticalAnswersError(
-            f"field {fields[0]}: is the same as {fields[1]}, so nothing is preferred"
-        )
-    functions = get_tools(row, tools) if tools is not None else ()
-    return PreferencePair(before, better, worse, functions, _scores(row, scores))
+    for field, answer in zip(fields, (chosen_turns, rejected_turns), strict=True):
+        _check_roles(prompt, answer, field)
+    if len(chosen_turns) == len(rejected_turns) and all(map(_equal_content, chosen_turns, rejected_turns)):
+        raise _identical(*fields)
+    read_tools = get_tools(row, tools) if tools is not None else ()
+    return PreferencePair(prompt, chosen_turns, rejected_turns, read_tools, _scores(row, scores))
+
+
+def _identical(chosen: str, rejected: str) -> DataError:
+    return field_error(
+        chosen, f"is the same as {rejected}", "two different answers", kind=IdenticalAnswersError
+    )
 
 
 def _scores(row: Row, named: tuple[str, str]) -> tuple[float, float] | None:
-    for better, worse in (named, *_SCORES):
-        if row.get(better) is not None and row.get(worse) is not None:
-            return parse_float(row[better], better), parse_float(row[worse], worse)
+    for chosen, rejected in (named, *_SCORES):
+        if row.get(chosen) is not None and row.get(rejected) is not None:
+            return parse_float(row[chosen], chosen), parse_float(row[rejected], rejected)
     return None
 
 
-def _check_parts(before: Sequence[Message], said: Sequence[Message], field: str) -> None:
-    last = before[-1].role if before else "nobody"
+def _check_roles(prompt: Sequence[Message], answer: Sequence[Message], field: str) -> None:
+    last = prompt[-1].role if prompt else "nobody"
     if last not in ("user", "tool"):
-        raise DataError(
-            f"field {field}: the turn before is of {last}, expected of the user or a tool, who asks"
-        )
-    first = said[0].role if said else "nobody"
+        raise field_error(field, f"the previous turn is of {last}", "a turn of the user or a tool", last)
+    first = answer[0].role if answer else "nobody"
     if first != "assistant":
-        raise DataError(
-            f"field {field}: the answer begins with a turn of {first}, expected of the assistant"
+        raise field_error(
+            field, f"the answer starts with a turn of {first}", "a turn of the assistant", first
         )
 
 
@@ -305,6 +294,6 @@ def _equal_content(one: Message, other: Message) -> bool:
     return one is other or replace(one, is_target=False) == replace(other, is_target=False)
 
 
-def _untargeted(messages: Sequence[Message]) -> list[Message]:
-    """The same turns, none of them trained."""
-    return [replace(each, is_target=False) if each.is_target else each for each in messages]
+def _without_targets(messages: Sequence[Message]) -> list[Message]:
+    """Return the same turns as context only."""
+    return [replace(turn, is_target=False) if turn.is_target else turn for turn in messages]

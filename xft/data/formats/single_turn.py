@@ -1,21 +1,13 @@
-"""Formats of one question and one answer, each a column of a table.
+"""Formats with one question and one answer that ``columns`` cannot express.
 
-Those that are named after a data set read its columns; for a table of your own take ``columns``.
-``system_text`` is the system text of every row. XTuner sets one for some of these data sets
-(``SYSTEM_TEMPLATE``); here it is given where a row does not say by itself what is asked.
+``system_text`` is the system text of every row. XTuner sets one for some of these datasets
+(``SYSTEM_TEMPLATE``); xft sets one only if the row alone does not state the task.
 """
 
-from xft.data.formats.getters import get_text
+from xft.data.formats.getters import field_error, get_text
 from xft.data.formats.messages import assistant_message
-from xft.errors import DataError
 from xft.registry import register
 from xft.types import Message, Row
-
-ARXIV = (
-    "If you are an expert in writing papers, please generate a good paper title for this paper based on "
-    "other authors' descriptions of their abstracts."
-)
-"""XTuner's system text for ``arxiv``, without its last line break."""
 
 COLORIST = (
     "You are a professional color designer. Please provide the corresponding colors based on the "
@@ -30,41 +22,19 @@ SQL = (
 """XTuner's system text for ``sql``, without its last line break."""
 
 
-def qa_messages(question: str, reply: str, rules: str = "", split: bool = True) -> list[Message]:
-    """A question and its answer, behind a system text where there is one."""
-    turns = [Message("user", question), assistant_message(reply, split)]
-    if rules:
-        turns.insert(0, Message("system", rules))
-    return turns
+def qa_messages(
+    question: str, answer: str, system_text: str = "", split_think: bool = True
+) -> list[Message]:
+    """Return a question and its answer, after a system message if there is a system text."""
+    messages = [Message("user", question), assistant_message(answer, split_think)]
+    if system_text:
+        messages.insert(0, Message("system", system_text))
+    return messages
 
 
 def join_lines(first: str, second: str) -> str:
-    """Two texts on lines of their own; the first alone where the second is empty."""
+    """Join two texts by a line break; an empty second text adds nothing."""
     return f"{first}\n{second}" if second else first
-
-
-@register("format", "arxiv")
-def arxiv(
-    row: Row, abstract: str = "abstract", title: str = "title", system_text: str = ARXIV
-) -> list[Message]:
-    """Kaggle's arXiv metadata: from an ``abstract`` to its ``title``.
-
-    Example:
-        ``{"abstract": "We count apples.", "title": "Apples"}``
-    """
-    return qa_messages(get_text(row, abstract), get_text(row, title), system_text)
-
-
-@register("format", "code_alpaca")
-def code_alpaca(
-    row: Row, prompt: str = "prompt", completion: str = "completion", system_text: str = ""
-) -> list[Message]:
-    """Code Alpaca (``HuggingFaceH4/CodeAlpaca_20K``): ``prompt`` and ``completion``.
-
-    Example:
-        ``{"prompt": "Print 1 in Python.", "completion": "print(1)"}``
-    """
-    return qa_messages(get_text(row, prompt), get_text(row, completion), system_text)
 
 
 @register("format", "colors")
@@ -77,8 +47,8 @@ def colors(
 ) -> list[Message]:
     """Colors (``burkelibbey/colors``): from a ``description`` to the ``color`` as a hexadecimal code.
 
-    A description begins with the name of the color and a colon. XTuner takes that away; so does
-    ``keep_name=False``, and refuses a description without a colon, of which nothing would be left.
+    A description starts with the name of the color and a colon. ``keep_name=False`` removes both, as XTuner does,
+    and rejects a description without a colon, because nothing would be left.
 
     Example:
         ``{"description": "Pure Black: the darkest shade.", "color": "#000000"}``
@@ -88,37 +58,14 @@ def colors(
         name, colon, words = words.partition(":")
         words = words.strip()
         if not colon or not words:
-            raise DataError(
-                f"field {description}: got {name!r:.80}, expected '<name>: <description>'; keep_name=True takes "
-                "a description as it is"
+            raise field_error(
+                description,
+                f"got {name!r:.80}",
+                "'<name>: <description>'",
+                name,
+                "keep_name=True keeps the description unchanged",
             )
     return qa_messages(words, get_text(row, color), system_text)
-
-
-@register("format", "crime_kg_assistant")
-def crime_kg_assistant(
-    row: Row, input: str = "input", output: str = "output", system_text: str = ""
-) -> list[Message]:
-    """CrimeKgAssitant, cleaned by LAW-GPT (52k Chinese legal questions): ``input`` and ``output``.
-
-    Example:
-        ``{"input": "What is theft?", "output": "Taking what is another's."}``
-    """
-    return qa_messages(get_text(row, input), get_text(row, output), system_text)
-
-
-@register("format", "law_reference")
-def law_reference(
-    row: Row, question: str = "question", answer: str = "answer", system_text: str = ""
-) -> list[Message]:
-    """LAW-GPT with legal references (92k Chinese rows): ``question`` and ``answer``.
-
-    The column ``reference``, the articles of law behind the answer, is not read.
-
-    Example:
-        ``{"question": "What is theft?", "answer": "Taking what is another's.", "reference": []}``
-    """
-    return qa_messages(get_text(row, question), get_text(row, answer), system_text)
 
 
 @register("format", "medical")
@@ -151,8 +98,8 @@ def openorca(
     Example:
         ``{"system_prompt": "Be brief.", "question": "Hi", "response": "Hello"}``
     """
-    rules = get_text(row, system_prompt, optional=True)
-    return qa_messages(get_text(row, question), get_text(row, response), rules)
+    system_text = get_text(row, system_prompt, optional=True)
+    return qa_messages(get_text(row, question), get_text(row, response), system_text)
 
 
 @register("format", "sql")
@@ -168,34 +115,10 @@ def sql(
     Example:
         ``{"context": "CREATE TABLE head (age INTEGER)", "question": "How many heads?", "answer": "SELECT ..."}``
     """
-    asks = get_text(row, question)
+    question_text = get_text(row, question)
     tables = get_text(row, context)
     if not tables:
-        raise DataError(
-            f"field {context}: is empty, expected the CREATE TABLE statements that the question is on"
+        raise field_error(
+            context, "is empty", "the CREATE TABLE statements that the question refers to", tables
         )
-    return qa_messages(join_lines(tables, asks), get_text(row, answer), system_text)
-
-
-@register("format", "stack_exchange")
-def stack_exchange(
-    row: Row, question: str = "question", response: str = "response", system_text: str = ""
-) -> list[Message]:
-    """Stack Exchange (``ArmelR/stack-exchange-instruction``): ``question`` and ``response``.
-
-    Example:
-        ``{"question": "How do I exit vim?", "response": ":q"}``
-    """
-    return qa_messages(get_text(row, question), get_text(row, response), system_text)
-
-
-@register("format", "tiny_codes")
-def tiny_codes(
-    row: Row, prompt: str = "prompt", response: str = "response", system_text: str = ""
-) -> list[Message]:
-    """Tiny Codes (``nampdn-ai/tiny-codes``): ``prompt`` and ``response``.
-
-    Example:
-        ``{"prompt": "Print 1 in Python.", "response": "print(1)"}``
-    """
-    return qa_messages(get_text(row, prompt), get_text(row, response), system_text)
+    return qa_messages(join_lines(tables, question_text), get_text(row, answer), system_text)

@@ -1,4 +1,4 @@
-"""Raw text."""
+"""Read raw text."""
 
 from xft.data.formats.getters import get_text
 from xft.registry import register
@@ -9,7 +9,7 @@ from xft.types import Row
 def text(row: Row, text: str = "text") -> str:
     """Raw text for continued pretraining: a column ``text``, or a ``.txt`` file.
 
-    ``pretrain`` is XTuner's name for it. The text is taken as it is; XTuner strips it.
+    ``pretrain`` is XTuner's name for it. The text stays unchanged; XTuner strips it.
 
     Example:
         ``{"text": "Once upon a time ..."}``

@@ -1,29 +1,28 @@
-"""Functions that an assistant may call, and the calls that it makes.
+"""Read tools (functions that an assistant may call) and tool calls.
 
-Both are written as OpenAI's interface has them, ``{"type": "function", "function": {...}}``, or
-bare, as in most ShareGPT data: ``{"name": ..., "arguments": ...}``.
+Both may be wrapped as in OpenAI's API, ``{"type": "function", "function": {...}}``, or bare, as in most ShareGPT
+data: ``{"name": ..., "arguments": ...}``.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from xft.data.formats.getters import get_object, get_text, parse_json, type_error
-from xft.errors import DataError
+from xft.data.formats.getters import field_error, get_object, get_text, parse_json, type_error
 from xft.types import ToolCall
 
 
 def get_tools(row: Mapping[str, Any], field: str) -> tuple[dict[str, Any], ...]:
-    """The descriptions of functions in a column: a list, or a text that holds one as JSON.
+    """Read the tools in a column: a list, or a list as JSON text.
 
     Args:
         row: the row.
-        field: the column; missing, null and empty say that there are no functions.
+        field: the column; missing, null or empty if there are no tools.
 
     Returns:
-        Each as ``{"type": "function", "function": {"name": ..., ...}}``, the rest as it was.
+        Tools as ``{"type": "function", "function": {"name": ..., ...}}``, with all other keys unchanged.
 
     Raises:
-        DataError: it is not a list of described functions.
+        DataError: the value is not a list of tools.
     """
     value = row.get(field)
     if value is None:
@@ -32,23 +31,23 @@ def get_tools(row: Mapping[str, Any], field: str) -> tuple[dict[str, Any], ...]:
         value = parse_json(value, field, "a list of functions") if value.strip() else []
     if not isinstance(value, list):
         raise type_error(field, value, "a list of functions, or one as JSON text")
-    return tuple([_tool(each, f"{field}[{number}]") for number, each in enumerate(value, 1)])
+    return tuple([_tool(tool, f"{field}[{number}]") for number, tool in enumerate(value, 1)])
 
 
 def _tool(value: Any, path: str) -> dict[str, Any]:
-    outer, function, inside = _unwrap(value, path)
-    _name(function, inside)
+    outer, function, function_path = _unwrap(value, path)
+    _name(function, function_path)
     parameters = function.get("parameters")
     if parameters is not None:
-        get_object(parameters, f"{inside}.parameters")
+        get_object(parameters, f"{function_path}.parameters")
     return {"type": "function", "function": function} if outer is None else {"type": "function", **outer}
 
 
 def parse_calls(value: Any, path: str) -> tuple[ToolCall, ...]:
-    """One call or several: an object, a list of objects, or a text that holds either as JSON.
+    """Parse one call or several: an object, a list of objects, or either as JSON text.
 
     Raises:
-        DataError: it is something else.
+        DataError: the value is none of these.
     """
     if isinstance(value, str):
         value = parse_json(value, path, "a function call")
@@ -56,40 +55,40 @@ def parse_calls(value: Any, path: str) -> tuple[ToolCall, ...]:
         return (parse_call(value, path),)
     if not value:
         raise type_error(path, value, "at least one function call")
-    return tuple([parse_call(each, f"{path}[{number}]") for number, each in enumerate(value, 1)])
+    return tuple([parse_call(call, f"{path}[{number}]") for number, call in enumerate(value, 1)])
 
 
 def parse_call(value: Any, path: str) -> ToolCall:
-    """One call. Its arguments are an object, or a text that holds one as JSON; none is none.
+    """Parse one call. Its arguments are an object, an object as JSON text, or missing.
 
     Raises:
-        DataError: it is something else.
+        DataError: the value is not a call.
     """
-    outer, function, inside = _unwrap(value, path)
+    outer, function, function_path = _unwrap(value, path)
     arguments = function.get("arguments")
-    where = f"{inside}.arguments"
+    where = f"{function_path}.arguments"
     if isinstance(arguments, str):
         arguments = parse_json(arguments, where, "an object")
     if arguments is None:
         arguments = {}
     identity = get_text(function if outer is None else outer, "id", path, optional=True)
-    return ToolCall(_name(function, inside), get_object(arguments, where), identity)
+    return ToolCall(_name(function, function_path), get_object(arguments, where), identity)
 
 
 def _unwrap(value: Any, path: str) -> tuple[dict[str, Any] | None, dict[str, Any], str]:
-    """The wrapper, where there is one; the function; and the path of the function."""
-    found = get_object(value, path)
-    kind = found.get("type")
-    inner = found.get("function")
-    if kind is not None and kind != "function" and (inner is not None or "name" not in found):
+    """Return the wrapper or ``None``, the function, and the path of the function."""
+    outer = get_object(value, path)
+    kind = outer.get("type")
+    function = outer.get("function")
+    if kind is not None and kind != "function" and (function is not None or "name" not in outer):
         raise type_error(f"{path}.type", kind, "'function'")
-    if inner is None:
-        return None, found, path
-    return found, get_object(inner, f"{path}.function"), f"{path}.function"
+    if function is None:
+        return None, outer, path
+    return outer, get_object(function, f"{path}.function"), f"{path}.function"
 
 
 def _name(function: dict[str, Any], path: str) -> str:
     name = get_text(function, "name", path)
     if not name:
-        raise DataError(f"field {path}.name: is empty, expected the name of a function")
+        raise field_error(f"{path}.name", "is empty", "the name of a function", name)
     return name

@@ -1,4 +1,4 @@
-"""Formats: every good row by hand, and every kind of bad row with what its message must say."""
+"""Formats of conversations: accepted rows, and the parts of the errors of invalid rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -87,7 +87,7 @@ GOOD: list[tuple[str, Row, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "row", "expected"), GOOD)
-def test_good_row_becomes_the_turns_that_it_says(name: str, row: Row, expected: Any) -> None:
+def test_format_valid_row_returns_messages(name: str, row: Row, expected: Any) -> None:
     assert resolve("format", name)(row) == expected
 
 
@@ -116,7 +116,7 @@ def test_good_row_becomes_the_turns_that_it_says(name: str, row: Row, expected: 
         (formats.text, {"text": "content"}, {"content": "Once"}, "Once"),
     ],
 )
-def test_columns_can_be_renamed(
+def test_format_renamed_columns_are_read(
     function: Callable[..., Any], renamed: dict[str, str], row: Row, expected: Any
 ) -> None:
     assert function(row, **renamed) == expected
@@ -186,7 +186,7 @@ BAD: list[tuple[str, Row, list[str]]] = [
     (
         "xtuner",
         {"conversation": [{"input": "Hi", "output": "Hello"}, {"system": "x", "input": "", "output": ""}]},
-        ["conversation[2].system", "only the first turn may have one"],
+        ["conversation[2].system", "only in the first turn"],
     ),
     (
         "xtuner",
@@ -200,15 +200,86 @@ BAD: list[tuple[str, Row, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "row", "said"), BAD)
-def test_bad_row_is_refused_with_field_got_and_expected(name: str, row: Row, said: list[str]) -> None:
+@pytest.mark.parametrize(("name", "row", "parts"), BAD)
+def test_format_invalid_row_raises_field_got_and_expected(name: str, row: Row, parts: list[str]) -> None:
     with pytest.raises(DataError) as caught:
         resolve("format", name)(row)
     message = str(caught.value)
-    assert message.startswith("field ")
-    assert [each for each in said if each not in message] == []
+    assert message.startswith(f"field {parts[0]}: ")
+    assert caught.value.key == parts[0]
+    assert [part for part in parts if part not in message] == []
 
 
 def test_docstring_example_of_alpaca_is_true() -> None:
     row = {"instruction": "Add.", "input": "1 2", "output": "3"}
-    assert [each.content for each in formats.alpaca(row)] == ["Add.\n1 2", "3"]
+    assert [message.content for message in formats.alpaca(row)] == ["Add.\n1 2", "3"]
+
+
+# Datasets of XTuner
+
+
+def test_oasst1_keeps_headings_and_a_last_question() -> None:
+    text = "### Human: How?### Assistant: Steps:\n### First\nDo it.\n### Human: And?### Assistant: Done.### Human: Ok"
+    assert formats.oasst1({"text": text}) == [
+        Message("user", "How?"),
+        Message("assistant", "Steps:\n### First\nDo it.", True),
+        Message("user", "And?"),
+        Message("assistant", "Done.", True),
+        Message("user", "Ok"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "Hi", "Hi ### Human: x### Assistant: y", "Human: x Assistant: y"])
+def test_oasst1_refuses_text_outside_of_turns(text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        formats.oasst1({"text": text})
+    assert caught.value.key == "text"
+    assert caught.value.got == text
+
+
+TURNS = [
+    {"from": "system", "value": "Be brief."},
+    {"from": "user", "value": "It's?"},
+    {"from": "assistant", "value": "a"},
+]
+
+
+@pytest.mark.parametrize("value", [TURNS, repr(TURNS), str(TURNS).replace('"It\'s?"', "'It\\'s?'"), None])
+def test_msagent_reads_literals(value: Any) -> None:
+    import json
+
+    row: Row = {"conversations": json.dumps(TURNS) if value is None else value}
+    assert formats.msagent(row) == [SYSTEM, Message("user", "It's?"), Message("assistant", "a", True)]
+
+
+@pytest.mark.parametrize("value", ["__import__('os').getcwd()", "[", "[open('x')]", "", "7", "[" * 3000])
+def test_msagent_code_raises(value: str) -> None:
+    with pytest.raises(DataError) as caught:
+        formats.msagent({"conversations": value})
+    assert caught.value.key == "conversations"
+
+
+def test_wizardlm_keeps_what_xtuner_leaves_out() -> None:
+    turns = [{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]
+    assert formats.wizardlm({"conversations": turns}) == [
+        Message("assistant", "a", True),
+        Message("user", "b"),
+    ]
+
+
+def test_llava_row_with_image_raises() -> None:
+    """An answer may speak of ``<image>``, as code for SVG does; a question with it stands for a picture."""
+    question, answer = {"from": "human", "value": "Draw."}, {"from": "gpt", "value": "<image>"}
+    assert [message.content for message in formats.llava({"conversations": [question, answer]})] == [
+        "Draw.",
+        "<image>",
+    ]
+    with pytest.raises(DataError) as caught:
+        formats.llava({"image": "a.jpg", "conversations": [question, answer]})
+    assert caught.value.key == "image"
+    assert caught.value.got == "a.jpg"
+    shown = {"from": "human", "value": "<image>\nWhat is it?"}
+    with pytest.raises(DataError) as caught:
+        formats.llava({"conversations": [shown, answer]})
+    assert caught.value.key == "conversations[1]"
+    assert caught.value.got == "<image>\nWhat is it?"

@@ -17,7 +17,7 @@ from xft.serving import chat_loop, open_session
 from xft.types import Message
 
 
-def test_a_prompt_is_answered_once_each_and_the_command_exits(finished_run: Path) -> None:
+def test_chat_with_prompts_answers_each_and_exits(finished_run: Path) -> None:
     command = [sys.executable, str(ROOT / "tools" / "chat.py"), str(finished_run)]
     done = subprocess.run(
         [*command, "--prompt", "Say number 3", "Who are you?", "--max-new-tokens", "3"],
@@ -32,7 +32,9 @@ def test_a_prompt_is_answered_once_each_and_the_command_exits(finished_run: Path
 
 
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "adapter", "model and adapter"])
-def test_everything_that_was_saved_can_be_opened(finished_run: Path, tiny_model: Path, kind: str) -> None:
+def test_open_session_of_every_saved_form_gives_the_same_answer(
+    finished_run: Path, tiny_model: Path, kind: str
+) -> None:
     paths: dict[str, tuple[str, str | None]] = {
         "run": (str(finished_run), None),
         "checkpoint": (str(finished_run / "checkpoints" / "last"), None),
@@ -45,7 +47,7 @@ def test_everything_that_was_saved_can_be_opened(finished_run: Path, tiny_model:
     assert whole.ask_once("Say number 3") == run.ask_once("Say number 3")
 
 
-def test_the_model_is_asked_in_the_text_that_it_was_trained_on(
+def test_session_encodes_conversation_with_the_chat_template(
     finished_run: Path, tiny_tokenizer: Any
 ) -> None:
     session = open_session(str(finished_run), system="Be brief.")
@@ -64,7 +66,7 @@ def test_the_model_is_asked_in_the_text_that_it_was_trained_on(
     assert session.generator.encode(session.conversation("c")) == expected
 
 
-def test_greedy_answers_are_those_of_plain_transformers(tiny_model: Path, tiny_tokenizer: Any) -> None:
+def test_greedy_answers_equal_transformers(tiny_model: Path, tiny_tokenizer: Any) -> None:
     session = open_session(str(tiny_model), max_new_tokens=6)
     turns = [[Message("user", text)] for text in ("Hi", "A much longer question than the other one")]
     answers = session.generator.answer(turns, max_new_tokens=6)
@@ -75,7 +77,7 @@ def test_greedy_answers_are_those_of_plain_transformers(tiny_model: Path, tiny_t
         assert answer.text == tiny_tokenizer.decode(output, skip_special_tokens=True).strip()
 
 
-def test_streamed_pieces_join_to_the_whole_answer(finished_run: Path) -> None:
+def test_streamed_pieces_join_to_the_answer(finished_run: Path) -> None:
     session = open_session(str(finished_run), max_new_tokens=5)
     whole = session.ask_once("Say number 3")
     assert "".join(session.ask("Say number 3")).strip() == whole
@@ -84,7 +86,7 @@ def test_streamed_pieces_join_to_the_whole_answer(finished_run: Path) -> None:
     assert session.history == []
 
 
-def test_an_answer_that_is_broken_off_stays_as_far_as_it_was_heard(finished_run: Path) -> None:
+def test_interrupted_answer_stays_in_the_history(finished_run: Path) -> None:
     session = open_session(str(finished_run), max_new_tokens=50)
     pieces = session.ask("Say number 3")
     first = next(pieces)
@@ -92,7 +94,7 @@ def test_an_answer_that_is_broken_off_stays_as_far_as_it_was_heard(finished_run:
     assert session.history[-1].content == first.strip()
 
 
-def test_commands_reset_and_set_the_system_turn(
+def test_commands_reset_and_set_the_system_message(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = open_session(str(finished_run), max_new_tokens=2)
@@ -105,7 +107,7 @@ def test_commands_reset_and_set_the_system_turn(
     assert next(lines) == "never read"
 
 
-def test_the_base_answers_beside_as_if_it_had_never_been_tuned(
+def test_compare_base_gives_the_answer_of_the_base_model(
     finished_run: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--prompt", "Say number 3", "--max-new-tokens", "4"]
@@ -120,7 +122,7 @@ def test_the_base_answers_beside_as_if_it_had_never_been_tuned(
     assert "no base to compare it with" in capsys.readouterr().err
 
 
-def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(talkative_run: Path) -> None:
+def test_chat_in_a_terminal_survives_ctrl_c_and_exits_at_ctrl_d(talkative_run: Path) -> None:
     environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
     arguments = [
         str(ROOT / "tools" / "chat.py"),
@@ -158,7 +160,7 @@ def test_talking_in_a_terminal_streams_survives_ctrl_c_and_ends_at_ctrl_d(talkat
         (["{run}", "--max-new-tokens", "0"], "at least 1"),
     ],
 )
-def test_what_cannot_be_opened_is_said_in_one_line(
+def test_chat_with_unusable_model_prints_one_line(
     finished_run: Path,
     tiny_model: Path,
     tmp_path: Path,

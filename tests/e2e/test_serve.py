@@ -19,11 +19,11 @@ def _say(client: OpenAI, **options: Any) -> str:
     return client.chat.completions.create(**given).choices[0].message.content or ""
 
 
-def test_what_was_trained_is_listed_and_so_is_what_it_was_trained_on(client: OpenAI) -> None:
+def test_models_lists_fine_tuned_and_base_model(client: OpenAI) -> None:
     assert [each.id for each in client.models.list()] == ["tiny", "tiny:base"]
 
 
-def test_the_greedy_answer_is_that_of_the_chat_and_of_the_run_itself(
+def test_greedy_answer_equals_chat_and_sample_generations(
     client: OpenAI, talkative_run: Path, talkative_model: Path
 ) -> None:
     rows = [json.loads(each) for each in (talkative_run / "generations.jsonl").read_text().splitlines()]
@@ -38,7 +38,7 @@ def test_the_greedy_answer_is_that_of_the_chat_and_of_the_run_itself(
         assert below == base.ask_once(first["question"]) == first["answer"]
 
 
-def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, talkative_run: Path) -> None:
+def test_stream_joins_to_the_full_answer_with_usage(client: OpenAI, talkative_run: Path) -> None:
     options: dict[str, Any] = {"model": "tiny", "messages": USER, "max_tokens": 20, "temperature": 0}
     whole = client.chat.completions.create(**options)
     pieces = list(
@@ -60,7 +60,7 @@ def test_a_stream_joins_to_the_whole_and_says_what_it_used(client: OpenAI, talka
     assert whole.choices[0].finish_reason == answer.finish_reason
 
 
-def test_an_answer_ends_before_a_stop_text_and_at_its_limit(client: OpenAI) -> None:
+def test_answer_ends_before_a_stop_text_and_at_max_tokens(client: OpenAI) -> None:
     options: dict[str, Any] = {"temperature": 9, "seed": 3, "max_tokens": 30}
     whole = _say(client, **options)
     middle = whole[len(whole) // 2 :][:4]
@@ -77,8 +77,8 @@ def test_an_answer_ends_before_a_stop_text_and_at_its_limit(client: OpenAI) -> N
     assert whole.startswith(short.choices[0].message.content or "none")
 
 
-def test_a_seed_gives_the_same_answer_alone_and_among_others(client: OpenAI) -> None:
-    """Twelve at once, in batches of four, that come and go; in fp32, neighbours change nothing."""
+def test_seed_gives_the_same_answer_alone_and_in_a_batch(client: OpenAI) -> None:
+    """Twelve requests in batches of four; in fp32, the batch does not change an answer."""
     options = [
         {"temperature": 9 if seed % 3 else 0, "seed": seed, "max_tokens": 40 + 5 * seed, "top_p": 0.9}
         for seed in range(12)
@@ -90,7 +90,7 @@ def test_a_seed_gives_the_same_answer_alone_and_among_others(client: OpenAI) -> 
     assert len(set(together)) == 9  # those at temperature 0 are one and the same
 
 
-def test_several_answers_come_from_one_request(client: OpenAI) -> None:
+def test_n_answers_have_consecutive_seeds(client: OpenAI) -> None:
     options: dict[str, Any] = {
         "model": "tiny",
         "messages": USER,
@@ -105,7 +105,7 @@ def test_several_answers_come_from_one_request(client: OpenAI) -> None:
     ]
 
 
-def test_text_goes_on_as_plain_transformers_would(client: OpenAI, talkative_run: Path) -> None:
+def test_text_completion_equals_transformers(client: OpenAI, talkative_run: Path) -> None:
     import torch
 
     session = open_session(str(talkative_run))
@@ -154,7 +154,7 @@ def test_text_goes_on_as_plain_transformers_would(client: OpenAI, talkative_run:
         ),
     ],
 )
-def test_what_is_wrong_is_said_as_clients_expect_it(
+def test_invalid_request_returns_error_body(
     client: OpenAI, options: dict[str, Any], status: int, said: str
 ) -> None:
     with pytest.raises(APIStatusError) as caught:
@@ -166,7 +166,7 @@ def test_what_is_wrong_is_said_as_clients_expect_it(
     assert said in body["error"]["message"]
 
 
-def test_what_is_no_request_is_refused_in_the_same_form(address: str) -> None:
+def test_http_error_returns_error_body(address: str) -> None:
     where = f"{address}/v1/chat/completions"
     answers = [
         (httpx.post(where, content="{", headers={"content-type": "application/json"}), 400),
@@ -185,7 +185,7 @@ def test_what_is_no_request_is_refused_in_the_same_form(address: str) -> None:
     assert httpx.get(f"{address}/health").json() == {"status": "ok"}
 
 
-def test_a_client_that_leaves_makes_room_for_others(client: OpenAI) -> None:
+def test_disconnected_client_frees_its_place(client: OpenAI) -> None:
     long: dict[str, Any] = {"model": "tiny", "messages": USER, "temperature": 9, "max_tokens": 400}
     streams = [client.chat.completions.create(**long, stream=True) for _ in range(12)]
     for each in streams:

@@ -45,7 +45,7 @@ FORMULAS: list[tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor], bool]] 
 
 @pytest.mark.parametrize(("arguments", "formula", "normalised"), FORMULAS)
 @pytest.mark.parametrize("nll_weight", [0.0, 0.7])
-def test_loss_is_the_formula_of_log_ratios_to_the_model_without_its_adapter(
+def test_dpo_loss_equals_formula_of_log_ratios(
     arguments: dict[str, Any],
     formula: Callable[[Tensor, Tensor], Tensor],
     normalised: bool,
@@ -67,7 +67,7 @@ def _mean(output: LossOutput, name: str) -> float:
     return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
-def test_rewards_are_scaled_log_ratios() -> None:
+def test_dpo_rewards_are_scaled_log_ratios() -> None:
     model = adapted_model()
     ratios, _ = _ratios(model)
     output = DPO(beta=B)(model, collate_padding_free(pair_samples()))
@@ -80,13 +80,13 @@ def test_rewards_are_scaled_log_ratios() -> None:
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "kto_pair", "nca_pair"])
-def test_a_fresh_adapter_has_no_margin(loss: Any) -> None:
+def test_dpo_of_new_adapter_has_zero_margin(loss: Any) -> None:
     """B of LoRA is zero at first, so the model is its reference: rewards are 0. The sigmoid loss is
     ln 2, KTO's halves are 1/2 each, and NCA's is 2 ln 2."""
     model = adapted_model()
-    for name, each in model.named_parameters():
+    for name, param in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.zeros_(each)
+            torch.nn.init.zeros_(param)
     output = DPO(loss=loss)(model, collate_padding_free(pair_samples()))
     expected = {"sigmoid": 0.6931472, "kto_pair": 0.5, "nca_pair": 2 * 0.6931472}[loss]
     assert float(output.loss_sum.detach()) / 4 == pytest.approx(expected, rel=tolerance(torch.float32, 8))
@@ -94,7 +94,7 @@ def test_a_fresh_adapter_has_no_margin(loss: Any) -> None:
     assert _mean(output, "rewards/accuracies") == 0.0
 
 
-def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
+def test_dpo_with_frozen_copy_uses_initial_model() -> None:
     reference = FrozenReference(whole_model(seed=5))
     model = whole_model(seed=6)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_frozen_copy_is_the_model_that_the_run_began_with() -> None:
     output = DPO(beta=B).loss_with_reference(reference, model, collate_padding_free(pair_samples()))
     assert float(output.loss_sum.detach()) == pytest.approx(float(expected), rel=1e-4)
     output.loss_sum.backward()
-    assert all(each.grad is None for each in reference.model.parameters())
+    assert all(param.grad is None for param in reference.model.parameters())
 
 
 def test_dpo_of_model_without_adapter_or_reference_raises_config_error() -> None:

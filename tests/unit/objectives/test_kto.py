@@ -33,17 +33,17 @@ def _mismatched() -> list[Sample]:
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_each_prompt_is_given_the_answer_of_its_neighbour(padded: bool) -> None:
+def test_mismatch_combines_prompt_with_completion_of_its_neighbor(padded: bool) -> None:
     batch = collate_padded(judged_samples(), 5) if padded else collate_padding_free(judged_samples())
     mixed = mismatch(batch)
     assert mixed is not None
     ids, labels = mixed.split(mixed.input_ids), mixed.split(mixed.labels)
-    assert [each.tolist() for each in ids] == [each.input_ids.tolist() for each in _mismatched()]
-    assert [each.tolist() for each in labels] == [each.labels.tolist() for each in _mismatched()]
+    assert [sample.tolist() for sample in ids] == [sample.input_ids.tolist() for sample in _mismatched()]
+    assert [sample.tolist() for sample in labels] == [sample.labels.tolist() for sample in _mismatched()]
     assert (mixed.attention_mask is not None) == padded
 
 
-def test_what_is_not_trained_within_an_answer_stays_untrained() -> None:
+def test_mismatch_keeps_labels_within_completions() -> None:
     """An answer of two turns: [7, 8] trained, [1, 2] the user's, [9] trained."""
     X = IGNORE_INDEX
     first = Sample(_array([4, 5, 7, 8, 1, 2, 9]), _array([X, X, 7, 8, X, X, 9]), desirable=True)
@@ -73,7 +73,7 @@ def _between(model: Any, reference: FrozenReference, samples: list[Sample]) -> t
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("kl", ["mismatched", "zero"])
-def test_loss_is_the_formula(padded: bool, swapped: bool, kl: Any) -> None:
+def test_kto_loss_equals_formula(padded: bool, swapped: bool, kl: Any) -> None:
     """One way the mean of the mismatched log-ratios is above zero, the other way below."""
     model, reference = _apart(swapped)
     ratios = _between(model, reference, judged_samples())
@@ -97,7 +97,7 @@ def _mean(output: LossOutput, name: str) -> float:
     return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
-def test_metrics_by_hand() -> None:
+def test_kto_metrics_equal_values_by_hand() -> None:
     model = adapted_model()
     samples = judged_samples()
     ratios = _ratios(model, samples)
@@ -117,7 +117,7 @@ def test_metrics_by_hand() -> None:
         assert _mean(output, name) == pytest.approx(float(value), rel=1e-3), name
 
 
-def test_one_answer_alone_has_no_estimate_and_says_so() -> None:
+def test_kto_of_single_completion_has_zero_baseline() -> None:
     model = adapted_model()
     output = KTO(beta=B)(model, collate_padding_free(judged_samples()[:1]))
     ratio = _ratios(model, judged_samples()[:1])
@@ -129,7 +129,7 @@ def test_one_answer_alone_has_no_estimate_and_says_so() -> None:
     assert output.metric_denominators["rewards/chosen"] == 1
 
 
-def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None:
+def test_kto_of_dummy_batch_has_zero_loss_and_all_metrics() -> None:
     model = adapted_model()
     batch = Collator().collate(judged_samples(), [])
     full = KTO()(model, collate_padding_free(judged_samples()))
@@ -138,13 +138,13 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None
     assert set(empty.metrics) == set(full.metrics)
     assert set(empty.metric_denominators) == set(full.metric_denominators)
     assert float(empty.loss_sum.detach()) == 0.0
-    assert not any(float(each) for each in [*empty.metrics.values(), *empty.metric_denominators.values()])
+    assert not any(float(value) for value in [*empty.metrics.values(), *empty.metric_denominators.values()])
     model.zero_grad()
     empty.loss_sum.backward()
-    assert all(each.grad is not None for each in model.parameters() if each.requires_grad)
+    assert all(param.grad is not None for param in model.parameters() if param.requires_grad)
 
 
-def test_samples_without_labels_are_refused() -> None:
+def test_kto_without_labels_raises_value_error() -> None:
     with pytest.raises(ValueError, match="unpaired_preference"):
         KTO()(adapted_model(), collate_padding_free(_mismatched()))
 

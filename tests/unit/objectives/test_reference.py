@@ -1,4 +1,4 @@
-"""The reference model: what it is, that it stays, and that caching it changes nothing."""
+"""Reference models: disabled adapter, frozen copy, precomputed log-probabilities."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,13 +37,13 @@ def _setup(
 
 
 def _trainable(model: Any) -> list[str]:
-    return [name for name, each in model.named_parameters() if each.requires_grad]
+    return [name for name, param in model.named_parameters() if param.requires_grad]
 
 
 @pytest.mark.parametrize(
     "extra", [{}, {"modules_to_save": ["lm_head"]}, {"trainable_token_indices": [7, 0]}]
 )
-def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra: dict[str, Any]) -> None:
+def test_disabled_adapter_reference_equals_base_and_restores_adapter(extra: dict[str, Any]) -> None:
     base = whole_model()
     if "modules_to_save" in extra:
         base.config.tie_word_embeddings = False
@@ -52,34 +52,34 @@ def test_switching_the_adapter_off_gives_the_base_and_switches_it_on_again(extra
     expected = FrozenReference(base)(base, batch)
     config = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM", **extra)
     model = get_peft_model(base, config).train()
-    for name, each in model.named_parameters():
-        if each.requires_grad and "lora_A" not in name:
-            each.data.add_(torch.randn_like(each), alpha=0.1)
+    for name, param in model.named_parameters():
+        if param.requires_grad and "lora_A" not in name:
+            param.data.add_(torch.randn_like(param), alpha=0.1)
     before = _trainable(model)
-    found = DisabledAdapterReference()(model, batch)
-    torch.testing.assert_close(found, expected)
-    assert not found.requires_grad
+    got = DisabledAdapterReference()(model, batch)
+    torch.testing.assert_close(got, expected)
+    assert not got.requires_grad
     assert _trainable(model) == before
-    assert all(each.training for each in model.modules())
+    assert all(module.training for module in model.modules())
     with torch.no_grad():
         assert not torch.allclose(FrozenReference(model)(model, batch), expected)
 
 
-def test_the_copy_stays_when_the_model_moves_on() -> None:
+def test_frozen_copy_is_unchanged_by_training() -> None:
     model = whole_model()
     reference = build_reference("frozen_copy", False, _setup(model))
     batch = collate_padding_free(pair_samples())
     before = reference(model, batch)
     with torch.no_grad():
-        for each in model.parameters():
-            each.add_(0.1)
+        for param in model.parameters():
+            param.add_(0.1)
     assert torch.equal(reference(model, batch), before)
     assert not torch.allclose(FrozenReference(model)(model, batch), before)
     assert isinstance(reference, FrozenReference)
-    assert not any(each.requires_grad for each in reference.model.parameters())
+    assert not any(param.requires_grad for param in reference.model.parameters())
 
 
-def test_auto_is_the_adapter_switched_off_or_a_copy() -> None:
+def test_build_reference_auto_disables_adapter_or_copies_model() -> None:
     assert isinstance(build_reference("auto", False, _setup(adapted_model())), DisabledAdapterReference)
     assert isinstance(build_reference("auto", False, _setup(whole_model())), FrozenReference)
     with pytest.raises(ConfigError) as error:
@@ -88,26 +88,26 @@ def test_auto_is_the_adapter_switched_off_or_a_copy() -> None:
 
 
 @pytest.mark.parametrize("make", [adapted_model, whole_model])
-def test_the_cached_reference_is_the_live_one(make: Any) -> None:
-    """Rows are laid out otherwise when they are cached, so the last bits may differ."""
+def test_precomputed_reference_equals_live_reference(make: Any) -> None:
+    """Precomputation uses other batches, so the last bits may differ."""
     model = make()
     setup = _setup(model)
-    live, kept = (build_reference("auto", precompute, setup) for precompute in (False, True))
-    assert isinstance(kept, PrecomputedReference)
+    live, precomputed = (build_reference("auto", precompute, setup) for precompute in (False, True))
+    assert isinstance(precomputed, PrecomputedReference)
     samples = pair_samples()
     for units in ([0, 1, 2, 3], [3, 1], [2]):
         for collator in (Collator(2), Collator(2, "padded", 0)):
             batch = collator.collate(samples, units)
-            torch.testing.assert_close(kept(model, batch), live(model, batch), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(precomputed(model, batch), live(model, batch), rtol=1e-5, atol=1e-5)
     batch = collate_padding_free(samples)
     losses = [
-        float(DPO(beta=0.3).loss_with_reference(each, model, batch).loss_sum.detach())
-        for each in (live, kept)
+        float(DPO(beta=0.3).loss_with_reference(reference, model, batch).loss_sum.detach())
+        for reference in (live, precomputed)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_what_no_rank_has_whole_is_not_copied_but_asked_ahead() -> None:
+def test_build_reference_with_sharded_params_requires_precomputation() -> None:
     setup = _setup(whole_model())
     with pytest.raises(ConfigError) as error:
         build_reference(
@@ -123,14 +123,14 @@ def test_what_no_rank_has_whole_is_not_copied_but_asked_ahead() -> None:
     assert isinstance(kept, PrecomputedReference)
 
 
-def test_all_ranks_ask_equally_often() -> None:
-    """Where weights are in shares, a rank that asked once less would leave the others waiting."""
+def test_shard_batches_gives_all_ranks_equally_many_batches() -> None:
+    """With sharded parameters each forward pass is a collective operation."""
     batches: list[Any] = list("abcdefg")
-    dealt = [list(_shard_batches(batches, rank, 3)) for rank in range(3)]
-    assert dealt == [["a", "d", "g"], ["b", "e", "g"], ["c", "f", "g"]]
+    shards = [list(_shard_batches(batches, rank, 3)) for rank in range(3)]
+    assert shards == [["a", "d", "g"], ["b", "e", "g"], ["c", "f", "g"]]
 
 
-def test_ranks_share_the_work_of_caching() -> None:
+def test_precomputed_reference_shards_batches_over_ranks() -> None:
     model = adapted_model()
     whole = build_reference("auto", True, _setup(model))
     assert isinstance(whole, PrecomputedReference)
@@ -142,11 +142,11 @@ def test_ranks_share_the_work_of_caching() -> None:
         build_reference("auto", True, ReferenceContext(setup.loaded, ranks, setup.batches))
     assert 0 < len(asked[0]) < 8
     assert asked[0].keys() | asked[1].keys() == set(whole.hashes.tolist())
-    # The third of three batches is left for the last round, which both take.
+    # Both ranks compute the third of three batches, in the last round.
     assert len(asked[0].keys() & asked[1].keys()) == 2
 
 
-def test_an_answer_that_was_not_cached_is_refused() -> None:
+def test_precomputed_reference_of_unknown_sample_raises_training_error() -> None:
     model = adapted_model()
     kept = build_reference("auto", True, _setup(model, pair_samples()[:4]))
     kept(model, collate_padding_free(pair_samples()[:4]))
@@ -172,7 +172,7 @@ def test_bind_reference_returns_objective_with_its_reference() -> None:
     assert float(got.loss_sum.detach()) == pytest.approx(float(live.loss_sum.detach()), rel=1e-5)
 
 
-def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> None:
+def test_build_reference_loads_saved_model(tmp_path: Path, byte_tokenizer: Any) -> None:
     from helpers.tiny import save_tiny
 
     from xft.models.saved_model import load_saved_model
@@ -181,8 +181,8 @@ def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> N
     opened = load_saved_model(str(folder), dtype="float32")
     policy = load_saved_model(str(folder), dtype="float32")
     with torch.no_grad():
-        for each in policy.model.parameters():
-            each.mul_(1.1)
+        for param in policy.model.parameters():
+            param.mul_(1.1)
     setup = ReferenceContext(policy, FakeStrategy(), lambda: Collator(2).iter_batches(pair_samples()))
     reference = build_reference(str(folder), False, setup)
     batch = collate_padding_free(pair_samples())
@@ -191,7 +191,7 @@ def test_a_folder_can_be_the_reference(tmp_path: Path, byte_tokenizer: Any) -> N
     assert not torch.allclose(FrozenReference(policy.model)(policy.model, batch), expected)
 
 
-def test_a_reference_with_another_tokenizer_is_refused(
+def test_build_reference_with_other_tokenizer_raises_config_error(
     tmp_path: Path, byte_tokenizer: Any, make_byte_tokenizer: Any
 ) -> None:
     from helpers.tiny import save_tiny
@@ -201,7 +201,8 @@ def test_a_reference_with_another_tokenizer_is_refused(
     ours = save_tiny(tmp_path / "ours", "llama", byte_tokenizer)
     theirs = save_tiny(tmp_path / "theirs", "llama", make_byte_tokenizer(specials=("<|other|>",)))
     setup = ReferenceContext(load_saved_model(str(ours), dtype="float32"), FakeStrategy(), lambda: iter(()))
-    with pytest.raises(ConfigError, match="same tokenizer"):
+    with pytest.raises(ConfigError) as error:
         build_reference(str(theirs), False, setup)
+    assert (error.value.key, error.value.got) == ("objective.reference", str(theirs))
     with pytest.raises(XftError, match="nowhere"):
         build_reference(str(tmp_path / "nowhere"), False, setup)

@@ -1,4 +1,4 @@
-"""Log-probabilities of answers, against transformers alone, sample by sample."""
+"""Log-probabilities of completions against those of transformers, sample by sample."""
 
 from typing import Any
 
@@ -22,42 +22,43 @@ def _batches() -> list[Batch]:
 
 @pytest.mark.parametrize("make", [whole_model, adapted_model])
 @pytest.mark.parametrize("logits", [300 * 3, 300 * 1000])
-def test_both_layouts_and_any_chunk_give_what_transformers_gives(
+def test_sequence_log_probs_equal_transformers_in_both_layouts_and_any_chunk(
     make: Any, logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "MAX_LOGITS", logits)
     model = make()
     expected = plain_log_probs(model, pair_samples())
-    wanted = torch.autograd.grad(
-        expected.sum(), [each for each in model.parameters() if each.requires_grad]
+    expected_grads = torch.autograd.grad(
+        expected.sum(), [param for param in model.parameters() if param.requires_grad]
     )
     for batch in _batches():
         scores = sequence_log_probs(model, batch)
         assert scores.counts == [5, 7, 2, 4, 6, 3, 1, 9]
         assert scores.lengths.tolist() == scores.counts
         torch.testing.assert_close(scores.log_probs.double(), expected, rtol=1e-5, atol=1e-5)
-        trained = [each for each in model.parameters() if each.requires_grad]
-        for mine, other in zip(torch.autograd.grad(scores.log_probs.sum(), trained), wanted, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+        trained = [param for param in model.parameters() if param.requires_grad]
+        grads = torch.autograd.grad(scores.log_probs.sum(), trained)
+        for grad, expected_grad in zip(grads, expected_grads, strict=True):
+            torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_scored_is_what_is_trained_whatever_the_ids_are() -> None:
-    """Prompt tokens that are no labels may be any ids, also those of answers and of padding."""
+def test_sequence_log_probs_depend_on_labels_only() -> None:
+    """Tokens without a label may have any id, including those of completions and of padding."""
     model = whole_model()
     samples = pair_samples()
     before = sequence_log_probs(model, collate_padding_free(samples))
     changed = [
-        Sample(each.input_ids, np.where(np.arange(len(each)) == len(each) - 1, each.labels, -100))
-        for each in samples
+        Sample(sample.input_ids, np.where(np.arange(len(sample)) == len(sample) - 1, sample.labels, -100))
+        for sample in samples
     ]
     after = sequence_log_probs(model, collate_padding_free(changed))
     assert after.counts == [1] * 8
-    last = [plain_log_probs(model, [each]) for each in changed]
+    last = [plain_log_probs(model, [sample]) for sample in changed]
     torch.testing.assert_close(after.log_probs.double(), torch.cat(last), rtol=1e-5, atol=1e-5)
     assert bool((after.log_probs > before.log_probs - tolerance(torch.float32, 97)).all())
 
 
-def test_other_samples_of_a_flat_batch_have_no_say() -> None:
+def test_sequence_log_probs_of_packed_sample_are_independent_of_others() -> None:
     model = whole_model()
     samples = pair_samples()
     alone = sequence_log_probs(model, collate_padding_free(samples[2:3])).log_probs
@@ -82,19 +83,19 @@ SMALL = {
         (Cohere2Config(**SMALL, head_dim=8, logit_scale=0.25), ATTN_IMPLEMENTATION),
     ],
 )
-def test_logits_that_are_capped_or_scaled_are_scored_as_the_model_makes_them(
+def test_sequence_log_probs_of_capped_or_scaled_logits_equal_transformers(
     config: Any, attention: str
 ) -> None:
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
-    for each in model.parameters():
-        each.data.mul_(4)
+    for param in model.parameters():
+        param.data.mul_(4)
     expected = plain_log_probs(model, pair_samples())
     got = sequence_log_probs(model, collate_padded(pair_samples(), pad_token_id=0)).log_probs
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_batch_in_which_nothing_is_trained_scores_zero_and_has_a_gradient_everywhere() -> None:
+def test_sequence_log_probs_without_targets_are_zero_with_zero_gradient() -> None:
     model = whole_model()
     batch = collate_padding_free(pair_samples()[:2])
     batch.labels.fill_(-100)
@@ -102,17 +103,17 @@ def test_a_batch_in_which_nothing_is_trained_scores_zero_and_has_a_gradient_ever
     assert scores.counts == [0, 0]
     assert scores.log_probs.tolist() == [0.0, 0.0]
     scores.log_probs.sum().backward()
-    for name, each in model.named_parameters():
-        assert each.grad is not None, name
-        assert float(each.grad.abs().sum()) == 0.0, name
+    for name, param in model.named_parameters():
+        assert param.grad is not None, name
+        assert float(param.grad.abs().sum()) == 0.0, name
 
 
-def test_evaluating_leaves_every_module_as_it_was() -> None:
+def test_eval_mode_restores_training_flags() -> None:
     model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
     model[1].eval()
-    before = [each.training for each in model.modules()]
+    before = [module.training for module in model.modules()]
     with eval_mode(model):
-        assert not any(each.training for each in model.modules())
+        assert not any(module.training for module in model.modules())
         assert not torch.is_grad_enabled()
-    assert [each.training for each in model.modules()] == before
+    assert [module.training for module in model.modules()] == before
     assert torch.is_grad_enabled()

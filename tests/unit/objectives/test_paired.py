@@ -39,33 +39,37 @@ def _cpo(chosen: Tensor, rejected: Tensor) -> Tensor:
     return -logsigmoid(0.2 * (chosen - rejected)) - 0.5 * chosen / CHOSEN_LENGTHS
 
 
-FREE: list[tuple[Objective, Callable[[Tensor, Tensor], Tensor]]] = [
+REFERENCE_FREE: list[tuple[Objective, Callable[[Tensor, Tensor], Tensor]]] = [
     (ORPO(beta=0.5), _orpo),
     (SimPO(beta=2.0, gamma=1.0), _simpo),
     (CPO(beta=0.2, cpo_alpha=0.5), _cpo),
 ]
-EVERY: list[Objective] = [*(each for each, _ in FREE), DPO(), DPO(loss="ipo", nll_weight=0.3)]
+ALL_OBJECTIVES: list[Objective] = [
+    *(objective for objective, _ in REFERENCE_FREE),
+    DPO(),
+    DPO(loss="ipo", nll_weight=0.3),
+]
 
 
-def _both() -> list[Batch]:
+def _both_layouts() -> list[Batch]:
     return [collate_padding_free(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
 
 
-@pytest.mark.parametrize(("objective", "formula"), FREE)
-def test_loss_is_the_formula_summed_over_pairs_in_both_layouts(
+@pytest.mark.parametrize(("objective", "formula"), REFERENCE_FREE)
+def test_pair_objective_loss_equals_formula_in_both_layouts(
     objective: Objective, formula: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     model = whole_model()
     log_probs = plain_log_probs(model, pair_samples())
     expected = formula(log_probs[::2], log_probs[1::2]).sum()
-    for batch in _both():
+    for batch in _both_layouts():
         output = objective(model, batch)
         assert output.num_targets == objective.count_targets(batch) == 4
         assert float(output.loss_sum.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
-@pytest.mark.parametrize("objective", EVERY)
-def test_any_cut_into_batches_gives_the_same_gradient(objective: Objective) -> None:
+@pytest.mark.parametrize("objective", ALL_OBJECTIVES)
+def test_pair_objective_gradient_is_independent_of_micro_batches(objective: Objective) -> None:
     samples = pair_samples()
 
     def gradient(sizes: list[int]) -> dict[str, Tensor]:
@@ -74,33 +78,35 @@ def test_any_cut_into_batches_gives_the_same_gradient(objective: Objective) -> N
         for size in sizes:
             objective(model, collate_padding_free(samples[start : start + 2 * size])).loss_sum.backward()
             start += 2 * size
-        return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+        return {name: param.grad for name, param in model.named_parameters() if param.grad is not None}
 
     whole = gradient([4])
     assert whole
     for sizes in ([1, 1, 1, 1], [3, 1]):
-        for name, each in gradient(sizes).items():
-            torch.testing.assert_close(each, whole[name], rtol=1e-4, atol=1e-5, msg=name)
+        for name, grad in gradient(sizes).items():
+            torch.testing.assert_close(grad, whole[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
 def _mean(output: LossOutput, name: str) -> float:
     return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
-@pytest.mark.parametrize("objective", EVERY)
-def test_swapping_chosen_and_rejected_turns_the_margin_around(objective: Objective) -> None:
+@pytest.mark.parametrize("objective", ALL_OBJECTIVES)
+def test_pair_objective_of_swapped_pairs_has_negative_margin(objective: Objective) -> None:
     model = adapted_model()
     samples = pair_samples()
-    swapped = [samples[each ^ 1] for each in range(len(samples))]
-    there, back = (objective(model, collate_padding_free(each)) for each in (samples, swapped))
-    assert _mean(there, "rewards/margins") == pytest.approx(-_mean(back, "rewards/margins"), rel=1e-4)
-    assert abs(_mean(there, "rewards/margins")) > 1e-4
-    assert _mean(there, "rewards/accuracies") + _mean(back, "rewards/accuracies") == 1.0
+    swapped = [samples[index ^ 1] for index in range(len(samples))]
+    original, reverse = (objective(model, collate_padding_free(order)) for order in (samples, swapped))
+    assert _mean(original, "rewards/margins") == pytest.approx(-_mean(reverse, "rewards/margins"), rel=1e-4)
+    assert abs(_mean(original, "rewards/margins")) > 1e-4
+    assert _mean(original, "rewards/accuracies") + _mean(reverse, "rewards/accuracies") == 1.0
     for name in ("rewards", "logps", "length"):
-        assert _mean(there, f"{name}/chosen") == pytest.approx(_mean(back, f"{name}/rejected"), rel=1e-4)
+        assert _mean(original, f"{name}/chosen") == pytest.approx(
+            _mean(reverse, f"{name}/rejected"), rel=1e-4
+        )
 
 
-def test_metrics_by_hand() -> None:
+def test_pair_objective_metrics_equal_values_by_hand() -> None:
     model = whole_model()
     log_probs = plain_log_probs(model, pair_samples()).detach()
     chosen, rejected = log_probs[::2], log_probs[1::2]
@@ -121,11 +127,11 @@ def test_metrics_by_hand() -> None:
         assert _mean(output, name) == pytest.approx(float(value), rel=1e-5), name
 
 
-@pytest.mark.parametrize("objective", EVERY)
-def test_a_batch_without_targets_has_no_weight_and_the_names_of_others(objective: Objective) -> None:
+@pytest.mark.parametrize("objective", ALL_OBJECTIVES)
+def test_pair_objective_of_dummy_batch_has_zero_loss_and_all_metrics(objective: Objective) -> None:
     model = adapted_model()
     full = objective(model, collate_padding_free(pair_samples()))
-    for number in (1, 2):  # also half a pair
+    for number in (1, 2):  # 1: half a pair
         batch = collate_padding_free(pair_samples()[:number])
         batch.labels.fill_(-100)
         assert objective.count_targets(batch) == 0
@@ -133,43 +139,43 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others(objective
         assert empty.num_targets == 0
         assert float(empty.loss_sum.detach()) == 0.0
         assert set(empty.metrics) == set(full.metrics)
-        assert all(float(each) == 0.0 for each in empty.metrics.values())
+        assert all(float(value) == 0.0 for value in empty.metrics.values())
         model.zero_grad()
         empty.loss_sum.backward()
-        trained = [each for each in model.parameters() if each.requires_grad]
-        assert all(each.grad is not None and float(each.grad.abs().sum()) == 0.0 for each in trained)
+        trained = [param for param in model.parameters() if param.requires_grad]
+        assert all(param.grad is not None and float(param.grad.abs().sum()) == 0.0 for param in trained)
 
 
-@pytest.mark.parametrize("objective", EVERY)
-def test_half_a_pair_is_refused(objective: Objective) -> None:
+@pytest.mark.parametrize("objective", ALL_OBJECTIVES)
+def test_pair_objective_of_odd_number_of_samples_raises_value_error(objective: Objective) -> None:
     with pytest.raises(ValueError, match="pairs of neighbors"):
         objective.count_targets(collate_padding_free(pair_samples()[:3]))
     with pytest.raises(ValueError, match="pairs of neighbors"):
         objective(adapted_model(), collate_padding_free(pair_samples()[:3]))
 
 
-@pytest.mark.parametrize("objective", EVERY)
-def test_what_the_prompt_is_made_of_matters_and_its_labels_do_not(objective: Objective) -> None:
-    """The first answers are the same under another prompt: the loss changes. Lengths do not."""
+@pytest.mark.parametrize("objective", ALL_OBJECTIVES)
+def test_pair_objective_loss_depends_on_prompt(objective: Objective) -> None:
+    """The completions of the first pair are the same after another prompt; only the loss changes."""
     model = adapted_model()
     samples = pair_samples()
     before = objective(model, collate_padding_free(samples[:2]))
-    for each in samples[:2]:
-        each.input_ids[0] = 55
+    for sample in samples[:2]:
+        sample.input_ids[0] = 55
     after = objective(model, collate_padding_free(samples[:2]))
     assert float(after.loss_sum) != float(before.loss_sum)
     assert _mean(after, "length/chosen") == _mean(before, "length/chosen") == 5
 
 
 class Hinge(PairObjective):
-    """The objective that docs/preference.md writes."""
+    """Pair objective as in docs/preference.md."""
 
     def pair_losses(self, pairs: PairLogProbs) -> PairLosses:
         chosen, rejected = 0.1 * pairs.chosen.mean, 0.1 * pairs.rejected.mean
         return PairLosses((1 - chosen + rejected).relu(), chosen, rejected)
 
 
-def test_an_objective_of_the_users_own_needs_its_formula_alone() -> None:
+def test_user_pair_objective_needs_pair_losses_only() -> None:
     model = whole_model()
     log_probs = plain_log_probs(model, pair_samples()).detach()
     means = log_probs[::2] / CHOSEN_LENGTHS, log_probs[1::2] / REJECTED_LENGTHS
@@ -179,16 +185,16 @@ def test_an_objective_of_the_users_own_needs_its_formula_alone() -> None:
     assert Hinge().data_kind == "pairs"
 
 
-def test_an_objective_without_a_count_counts_tokens() -> None:
+def test_next_token_counts_target_tokens() -> None:
     batch = collate_padding_free(pair_samples())
     assert next_token.count_targets(batch) == batch.num_targets == int(np.sum([5, 7, 2, 4, 6, 3, 1, 9]))
 
 
-def test_they_are_registered_and_say_what_they_learn_from() -> None:
+def test_pair_objectives_are_registered_with_their_data_kind() -> None:
     assert {"orpo", "dpo", "simpo", "cpo", "kto", "sft", "pretrain"} <= set(list_registered("objective"))
     for name in ("orpo", "dpo", "simpo", "cpo"):
-        made: Any = resolve("objective", name)()
-        assert made.data_kind == "pairs"
+        objective: Any = resolve("objective", name)()
+        assert objective.data_kind == "pairs"
     kto: Any = resolve("objective", "kto")()
     assert kto.data_kind == "labelled answers"
 

@@ -20,34 +20,35 @@ from xft.types import Batch, LossOutput, Sample
 MAKERS = [reward_model, adapted_reward_model]
 
 
-def _both() -> list[Batch]:
+def _both_layouts() -> list[Batch]:
     return [collate_padding_free(pair_samples()), collate_padded(pair_samples(), pad_token_id=0)]
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_packed_and_padded_scores_are_those_of_transformers_with_their_gradients(make: Any) -> None:
+def test_reward_scores_and_gradients_equal_transformers_in_both_layouts(make: Any) -> None:
     model = make()
     expected = plain_scores(model, pair_samples())
     assert float(expected.detach().std()) > 0.1
-    trained = [each for each in model.parameters() if each.requires_grad]
+    trained = [param for param in model.parameters() if param.requires_grad]
     weights = torch.arange(1.0, 9.0)
-    wanted = torch.autograd.grad((weights * expected).sum(), trained)
-    for batch in _both():
+    expected_grads = torch.autograd.grad((weights * expected).sum(), trained)
+    for batch in _both_layouts():
         scores = reward_scores(model, batch)
         torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
-        for mine, other in zip(torch.autograd.grad((weights * scores).sum(), trained), wanted, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+        grads = torch.autograd.grad((weights * scores).sum(), trained)
+        for grad, expected_grad in zip(grads, expected_grads, strict=True):
+            torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-4)
 
 
-def test_the_head_is_trained_beside_an_adapter_and_no_other_whole_layer() -> None:
-    trained = {name for name, each in adapted_reward_model().named_parameters() if each.requires_grad}
-    assert {each for each in trained if "lora_" not in each} == {
+def test_adapted_reward_model_trains_head_and_adapter_only() -> None:
+    trained = {name for name, param in adapted_reward_model().named_parameters() if param.requires_grad}
+    assert {name for name in trained if "lora_" not in name} == {
         "base_model.model.score.modules_to_save.default.weight"
     }
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_the_scalar_head_gives_what_the_head_of_transformers_gives(family: str) -> None:
+def test_score_head_equals_head_of_transformers(family: str) -> None:
     ours, bare = reward_model(family=family), reward_model(family=family, bare=True)
     torch.testing.assert_close(
         reward_scores(ours, collate_padding_free(pair_samples())),
@@ -57,12 +58,12 @@ def test_the_scalar_head_gives_what_the_head_of_transformers_gives(family: str) 
     )
 
 
-def test_the_last_token_is_read_whatever_its_id_and_label() -> None:
+def test_reward_scores_read_last_token_of_any_id_and_label() -> None:
     """Samples end in the id that pads, and in a token that is not trained: where they end counts."""
     model = reward_model(bare=True)
     samples = []
-    for each in pair_samples():
-        ids, labels = each.input_ids.copy(), each.labels.copy()
+    for sample in pair_samples():
+        ids, labels = sample.input_ids.copy(), sample.labels.copy()
         ids[-2:] = labels[-2] = 0
         labels[-1] = -100
         samples.append(Sample(ids, labels))
@@ -73,7 +74,7 @@ def test_the_last_token_is_read_whatever_its_id_and_label() -> None:
         torch.testing.assert_close(reward_scores(scored, batch), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_other_samples_of_a_flat_batch_have_no_say() -> None:
+def test_reward_scores_of_packed_sample_are_independent_of_others() -> None:
     model = reward_model()
     alone = reward_scores(model, collate_padding_free(pair_samples()[2:3]))
     torch.testing.assert_close(
@@ -81,7 +82,7 @@ def test_other_samples_of_a_flat_batch_have_no_say() -> None:
     )
 
 
-def test_scores_are_in_fp32_also_where_the_model_is_in_bf16_or_autocast() -> None:
+def test_reward_scores_of_bf16_model_are_fp32() -> None:
     """Of two answers that bf16 cannot tell apart, one is still the better."""
     half = reward_model().to(torch.bfloat16)
     scores = reward_scores(half, collate_padding_free(pair_samples()))
@@ -120,14 +121,14 @@ FORMULAS: list[tuple[Reward, Callable[[Tensor, Tensor], Tensor]]] = [
 
 
 @pytest.mark.parametrize(("objective", "formula"), FORMULAS)
-def test_loss_is_the_formula_summed_over_pairs_in_both_layouts(
+def test_reward_loss_equals_formula_in_both_layouts(
     objective: Reward, formula: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     model = reward_model()
     scores = plain_scores(model, pair_samples()).detach().double()
     expected = float(formula(scores[::2], scores[1::2]).sum())
     assert math.isfinite(expected)
-    for batch in _both():
+    for batch in _both_layouts():
         output = objective(model, batch)
         assert output.num_targets == objective.count_targets(batch) == 4
         assert float(output.loss_sum.detach()) == pytest.approx(expected, rel=1e-5)
@@ -137,7 +138,7 @@ def _mean(output: LossOutput, name: str) -> float:
     return float(output.metrics[name]) / output.metric_denominators.get(name, output.num_targets)
 
 
-def test_metrics_by_hand() -> None:
+def test_reward_metrics_equal_values_by_hand() -> None:
     model = reward_model()
     scores = plain_scores(model, pair_samples()).detach()
     chosen, rejected = scores[::2], scores[1::2]
@@ -155,7 +156,7 @@ def test_metrics_by_hand() -> None:
         assert _mean(output, name) == pytest.approx(float(value), rel=1e-5), name
 
 
-def test_any_cut_into_batches_gives_the_same_gradient() -> None:
+def test_reward_gradient_is_independent_of_micro_batches() -> None:
     samples = pair_samples()
 
     def gradient(sizes: list[int]) -> dict[str, Tensor]:
@@ -164,15 +165,15 @@ def test_any_cut_into_batches_gives_the_same_gradient() -> None:
         for size in sizes:
             Reward()(model, collate_padding_free(samples[start : start + 2 * size])).loss_sum.backward()
             start += 2 * size
-        return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+        return {name: param.grad for name, param in model.named_parameters() if param.grad is not None}
 
     whole = gradient([4])
     assert any("score" in name for name in whole)
-    for name, each in gradient([3, 1]).items():
-        torch.testing.assert_close(each, whole[name], rtol=1e-4, atol=1e-5, msg=name)
+    for name, grad in gradient([3, 1]).items():
+        torch.testing.assert_close(grad, whole[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None:
+def test_reward_of_dummy_batch_has_zero_loss_and_all_metrics() -> None:
     model = adapted_reward_model()
     full = Reward()(model, collate_padding_free(pair_samples()))
     for number in (1, 2):  # also half a pair
@@ -183,16 +184,16 @@ def test_a_batch_without_targets_has_no_weight_and_the_names_of_others() -> None
         assert set(empty.metrics) == set(full.metrics)
         model.zero_grad()
         empty.loss_sum.backward()
-        trained = [each for each in model.parameters() if each.requires_grad]
-        assert all(each.grad is not None and float(each.grad.abs().sum()) == 0.0 for each in trained)
+        trained = [param for param in model.parameters() if param.requires_grad]
+        assert all(param.grad is not None and float(param.grad.abs().sum()) == 0.0 for param in trained)
 
 
-def test_half_a_pair_is_refused() -> None:
+def test_reward_of_odd_number_of_samples_raises_value_error() -> None:
     with pytest.raises(ValueError, match="pairs of neighbors"):
         Reward()(reward_model(), collate_padding_free(pair_samples()[:3]))
 
 
-def test_it_is_registered_and_says_what_it_wants() -> None:
+def test_reward_is_registered_with_its_data_and_model_kind() -> None:
     made: Any = resolve("objective", "reward")()
     assert (made.data_kind, made.model_kind) == ("pairs", "reward_model")
 

@@ -144,6 +144,7 @@ def test_what_the_page_on_extending_adds_can_be_trained_with(
     (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     extra = """
 model = dict(type="my_package.Shallow", path={model!r}, layers=1, dtype="float32")
+adapter = None
 data.update(format=dict(type="my_package.tickets", answer="solution"), packing=False)
 objective = dict(type="my_package.Smoothed", epsilon=0.2)
 hooks["target"] = dict(type="my_package.Target", loss=1e9)

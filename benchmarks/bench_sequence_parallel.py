@@ -1,9 +1,8 @@
-"""Measure what a rank needs for a long sequence, alone and with others that share it out.
+"""Measure the memory of a rank for a long sequence, with and without sequence parallelism.
 
 ``torchrun --nproc_per_node N benchmarks/bench_sequence_parallel.py [TOKENS] [OUT.json]``, on CPUs or GPUs: a Llama with
-random weights and 8 heads takes two steps of LoRA on one sample of so many tokens (8,192 where nothing is
-said), which all N ranks compute together. Measured is the most memory that a rank needs beside the weights, and how
-much of it is kept for the backward pass.
+random weights and 8 heads runs two steps of LoRA on one sample of TOKENS tokens (default: 8,192), split over all
+N ranks. The result is the peak memory of a rank without the weights, and the activations saved for the backward pass.
 """
 
 import json
@@ -29,7 +28,7 @@ from xft.utils import system  # noqa: E402
 
 
 def main(tokens: int, out: str | None) -> None:
-    """Measure; the first rank prints a line, and writes JSON where asked to."""
+    """Run the measurement; rank 0 prints a line and optionally writes JSON."""
     rank, ranks = read_launcher("pytorch")
     start_process_group("pytorch")
     with tempfile.TemporaryDirectory() as folder:
@@ -45,15 +44,15 @@ def main(tokens: int, out: str | None) -> None:
         return
     row = {"ranks": ranks, "tokens": tokens, "loss": loss, "bytes": needed, "kept": kept}
     print(
-        f"{ranks} ranks, {tokens:,} tokens: loss {loss:.6f}, at most {needed / 2**20:,.0f} MiB a rank, {kept / 2**20:,.0f} "
-        "of them kept for the backward pass"
+        f"{ranks} ranks, {tokens:,} tokens: loss {loss:.6f}, peak {needed / 2**20:,.0f} MiB per rank, {kept / 2**20:,.0f} "
+        "saved for the backward pass"
     )
     if out is not None:
         Path(out).write_text(json.dumps(row), encoding="utf-8")
 
 
 def make_model() -> torch.nn.Module:
-    """A Llama of 8 heads in bf16, with LoRA on its linear layers."""
+    """Build a bf16 Llama of 8 heads with LoRA on its linear layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     seed_everything(0)
@@ -72,13 +71,15 @@ def make_model() -> torch.nn.Module:
 
 
 def measure(strategy: SingleDevice, tokens: int) -> tuple[float, int, int]:
-    """Mean loss of the second step, bytes that this rank needed for it beside what it held before, and bytes
-    that it kept for the backward pass."""
+    """Return the mean loss of the second step, the memory that it added on this rank, and the saved activations.
+
+    Both sizes are in bytes.
+    """
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 8192, (1, tokens), generator=generator)
     batch = Batch(ids, ids.clone(), torch.arange(tokens)[None], seq_lens=[tokens])
     on_gpu = strategy.device.type == "cuda"
-    for _ in range(2):  # the first step loads what no later one does
+    for _ in range(2):  # the first step initializes libraries
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         else:
@@ -93,7 +94,7 @@ def measure(strategy: SingleDevice, tokens: int) -> tuple[float, int, int]:
 
 
 def count(kept: dict[int, int], tensor: Tensor) -> Tensor:
-    """Note the memory of a tensor that is kept, unless it is a weight's."""
+    """Record the memory of a saved tensor unless it is a weight."""
     if not tensor.is_leaf:
         memory = tensor.untyped_storage()
         kept[memory.data_ptr()] = memory.nbytes()

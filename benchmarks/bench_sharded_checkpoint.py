@@ -1,8 +1,8 @@
-"""Measure what ranks hold under each stage of ZeRO, and compare it with ``benchmarks/estimate_zero_memory.py``.
+"""Measure the memory of ranks under each ZeRO stage, and compare it with ``benchmarks/estimate_zero_memory.py``.
 
-``torchrun --nproc_per_node N benchmarks/bench_sharded_checkpoint.py [OUT.json]``, on CPUs or GPUs: a Llama of a few
-hundred thousand weights takes one step in each way, and what its rank holds is counted just before
-the optimizer is stepped, when gradients are there too.
+``torchrun --nproc_per_node N benchmarks/bench_sharded_checkpoint.py [OUT.json]``, on CPUs or GPUs: a Llama of a few hundred
+thousand parameters runs steps in each setting. The tensors of a rank are counted just before the optimizer step, when
+gradients exist too.
 """
 
 import json
@@ -33,7 +33,7 @@ KINDS = {"full, bf16": FULL, "full, fp32": FULL_FP32, "LoRA, bf16 base": LORA}
 
 
 def main(out: str | None) -> None:
-    """Measure every kind and stage; the first rank prints a table, and writes JSON where asked to."""
+    """Measure every kind and stage; rank 0 prints a table and optionally writes JSON."""
     rank, ranks = read_launcher("pytorch")
     start_process_group("pytorch")
     rows = [
@@ -55,7 +55,7 @@ def main(out: str | None) -> None:
 
 
 def measure(name: str, stage: int, ranks: int) -> Iterator[dict[str, Any]]:
-    """Weights, gradients and optimizer of one kind under one stage."""
+    """Measure weights, gradients and optimizer state of one kind under one stage."""
     kind = KINDS[name]
     model = make_model(kind)
     sizes = [(full_shape(each).numel(), each.requires_grad) for each in model.parameters()]
@@ -74,7 +74,7 @@ def measure(name: str, stage: int, ranks: int) -> Iterator[dict[str, Any]]:
 
 
 def make_model(kind: Kind) -> nn.Module:
-    """A small Llama with random weights, whose trained ones are as the kind says."""
+    """Build a small Llama with random weights and the trainable parameters of ``kind``."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     seed_everything(0)
@@ -94,10 +94,10 @@ def make_model(kind: Kind) -> nn.Module:
 
 
 def held(model: nn.Module, stage: int) -> Memory:
-    """Take a step, and count what this rank holds in the middle of it."""
+    """Run two steps, and count the tensors of this rank in the second."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "zero.json"
-        # Small weights would stay whole under stage 3, as they may where all weights are large.
+        # By default, stage 3 does not shard small parameters, and all parameters are small here.
         zero = {"stage": stage, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": "auto"}
         file.write_text(
             json.dumps({"train_batch_size": "auto", "zero_optimization": zero}), encoding="utf-8"
@@ -113,34 +113,34 @@ def held(model: nn.Module, stage: int) -> Memory:
         )
         ids = torch.arange(16)[None]
         batch = Batch(ids, ids.clone(), ids.clone(), torch.ones_like(ids))
-        for _ in range(2):  # moments are there from the second step on
+        for _ in range(2):  # moments exist from the second step
             strategy.forward_backward(batch, 1.0, True)
             found = watch(strategy, model)
     return found
 
 
 def watch(strategy: DeepSpeed, model: nn.Module) -> Memory:
-    """Step, and count when DeepSpeed asks for the norm of all gradients."""
+    """Run an optimizer step, and count tensors when DeepSpeed computes the gradient norm."""
     sharded = strategy.model.optimizer
     name = "_get_norm_groups" if strategy.stage == 3 else "scaled_global_norm"
-    generate_answers, seen = getattr(sharded, name), []
-    # Stage 1 reduces when it steps; until then each rank has the gradients of all weights.
+    compute_norm, counts = getattr(sharded, name), []
+    # Stage 1 reduces gradients in the step; before, each rank has the gradients of all parameters.
     whole = total([each.grad for each in model.parameters() if each.grad is not None])
 
-    def asked(*arguments: Any, **options: Any) -> Any:
-        seen.append(count(strategy, model))
-        return generate_answers(*arguments, **options)
+    def count_and_compute(*arguments: Any, **options: Any) -> Any:
+        counts.append(count(strategy, model))
+        return compute_norm(*arguments, **options)
 
-    setattr(sharded, name, asked)
+    setattr(sharded, name, count_and_compute)
     try:
         strategy.step(None)
     finally:
         delattr(sharded, name)
-    return replace(seen[0], gradients=whole) if strategy.stage == 1 else seen[0]
+    return replace(counts[0], gradients=whole) if strategy.stage == 1 else counts[0]
 
 
 def count(strategy: DeepSpeed, model: nn.Module) -> Memory:
-    """The bytes of weights, gradients and optimizer on this rank."""
+    """Count the bytes of weights, gradients and optimizer state on this rank."""
     sharded = strategy.model.optimizer
     if strategy.stage == 3:
         weights = [strategy.local_view(each) for each in model.parameters()]
@@ -157,7 +157,7 @@ def count(strategy: DeepSpeed, model: nn.Module) -> Memory:
 
 
 def total(tensors: list[Tensor]) -> float:
-    """Bytes, memory that several share counted once."""
+    """Return the bytes of tensors; shared memory counts once."""
     return float(sum({each.data_ptr(): each.nbytes for each in tensors}.values()))
 
 

@@ -1,8 +1,7 @@
-"""Where a run can be killed: the child's side of ``benchmarks/crash_soak_test.py``.
+"""Kill a run at a chosen call: the child process of ``benchmarks/crash_soak_test.py``.
 
-Functions of xft and of the system are wrapped from outside; xft itself knows nothing of it. Each
-wrapper says in a few shared bytes where the run is, counts its calls, and at the call that is
-aimed at lets the process kill itself, at once or a little later.
+Functions of xft and ``os`` are wrapped from outside. Each wrapper writes the current phase into shared memory, counts
+its calls, and at the target call kills the process, immediately or after a delay.
 """
 
 import json
@@ -29,18 +28,18 @@ PHASES = (
     "saving",
     "end",
 )
-"""What a run does, by the index that stands in the shared bytes. ``copying`` is the part of a save
-that training waits for; ``saving`` is what the thread does."""
+"""Phases of a run; their index is written into shared memory. ``copying`` is the part of a save that blocks training;
+``saving`` is the work of the writer thread."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """When a run is killed.
+    """Moment of a kill.
 
     Attributes:
         point: a key of ``Points.counts``.
-        call: the number of the call, from 1.
-        delay: seconds from its beginning.
+        call: number of the call, from 1.
+        delay: seconds after the start of the call.
     """
 
     point: str
@@ -50,12 +49,11 @@ class Aim:
 
 @dataclass
 class Points:
-    """Counts what a run does, and kills it where it is aimed at.
+    """Count the calls of a run, and kill it at the target call.
 
     Attributes:
-        shared: byte 0 is the index of the phase of the main thread, byte 1 says whether a save is
-            under way.
-        aim: where to kill; ``None`` lets the run live.
+        shared: byte 0 is the phase of the main thread, byte 1 the phase of the writer thread or 0.
+        aim: moment of the kill; ``None`` disables it.
         counts: calls of each point.
         seconds: time spent in each point.
     """
@@ -92,7 +90,7 @@ class Points:
             setattr(os, name, self._wrap(getattr(os, name), name, None))
 
     def write(self, path: Path) -> None:
-        """Write what was counted."""
+        """Write counts and seconds as JSON."""
         path.write_text(json.dumps({"counts": self.counts, "seconds": self.seconds}))
 
     def _wrap(self, function: Callable[..., Any], point: str, phase: str | None) -> Callable[..., Any]:

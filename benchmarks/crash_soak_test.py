@@ -1,13 +1,12 @@
-"""Kill runs of tiny models at random moments, resume them, and compare them with runs left alone.
+"""Kill runs of tiny models at random moments, resume them, and compare them with uninterrupted runs.
 
     python benchmarks/crash_soak_test.py                        # 200 kills, about 5 minutes on two idle cores
     python benchmarks/crash_soak_test.py --kills 20 --seed 7
 
-A run is killed with SIGKILL: somewhere in a step, a validation, a save, the preparation of its
-data ..., or at a single call to the system (fsync, rename, unlink ...), or at any time at all. It
-is started again with ``--resume auto``, and killed again, until it is let live. Then its weights,
-its optimizer, ``metrics.jsonl`` and ``generations.jsonl`` must be, bit for bit, those of the run that was
-never killed. Which moments are chosen follows from the seed; the last digits of a time do not.
+A run is killed with SIGKILL in a phase (training step, validation, save, data preparation, ...), at a single system
+call (fsync, rename, unlink, ...), or at a random time. It is restarted with ``--resume auto`` and may be killed
+again. A completed run must equal the uninterrupted run bit for bit: weights, optimizer state, ``metrics.jsonl``
+(except times) and ``generations.jsonl``. The seed selects the moments, but not the exact delays.
 
 The process imports everything once and forks a child for every start.
 """
@@ -34,14 +33,14 @@ from tiny_run import write_inputs
 
 ADAPTER, WHOLE = "adapter", "all weights"
 TIMES = ("seconds", "per_second", "peak_memory_bytes")
-"""Ends of the names of figures that no two runs have in common."""
+"""Suffixes of metrics that differ between any two runs."""
 AGAIN = 0.6
-"""How likely a run that was killed is killed again."""
+"""Probability that a killed run is killed again."""
 
 
 @dataclass
 class Reference:
-    """A run that was let live, and how long its parts took."""
+    """Uninterrupted run, with the number of calls and the mean seconds of each point."""
 
     config: Path
     run: Path
@@ -51,8 +50,8 @@ class Reference:
 
 
 @dataclass
-class MetricAccumulator:
-    """What became of the kills, by where they struck."""
+class KillCounts:
+    """Counts of kills, resumed runs and equal runs, by phase."""
 
     kills: Counter[str] = field(default_factory=Counter)
     resumed: Counter[str] = field(default_factory=Counter)
@@ -63,7 +62,7 @@ class MetricAccumulator:
 
 
 def build_reference(folder: Path, kind: str) -> Reference:
-    """Write model, rows and config into ``folder``, and train without a kill."""
+    """Write model, rows and config into ``folder``, and train without interruption."""
     config = folder / "tiny.py"
     _in_child(lambda: write_inputs(folder, config, kind == ADAPTER), folder / "inputs.log")
     report = folder / "counts.json"
@@ -78,22 +77,22 @@ def build_reference(folder: Path, kind: str) -> Reference:
 
 
 def choose_aim(reference: Reference, chance: random.Random) -> Aim | float:
-    """A moment of a run: a call, or seconds from the beginning."""
+    """Choose a moment of a run: a call, or seconds after the start."""
     way = chance.random()
     if way < 0.2:
         return chance.uniform(0, reference.seconds)
     system = ("fsync", "rename", "replace", "symlink", "unlink", "rmdir")
     names = [each for each in (PHASES if way < 0.8 else system) if each in reference.counts]
-    # What training does most of the time is struck most often.
+    # Training spends most of its time in steps, so they get the largest weight.
     point = chance.choices(names, [4 if each == "step" else 1 for each in names])[0]
     call = chance.randint(1, reference.counts[point])
     at_its_beginning = point in system or chance.random() < 0.5
     return Aim(point, call, 0.0 if at_its_beginning else chance.uniform(0, reference.mean[point]))
 
 
-def soak(folder: Path, kills: int, seed: int) -> MetricAccumulator:
-    """Kill until ``kills`` have struck. Returns what became of them."""
-    tally = MetricAccumulator()
+def soak(folder: Path, kills: int, seed: int) -> KillCounts:
+    """Run until ``kills`` kills have happened, and return their counts."""
+    tally = KillCounts()
     references = []
     for kind in (ADAPTER, WHOLE):
         (folder / kind).mkdir()
@@ -105,8 +104,8 @@ def soak(folder: Path, kills: int, seed: int) -> MetricAccumulator:
     return tally
 
 
-def one_run(folder: Path, reference: Reference, chance: random.Random, tally: MetricAccumulator) -> None:
-    """Train one model to its end, with at least one try to kill it."""
+def one_run(folder: Path, reference: Reference, chance: random.Random, tally: KillCounts) -> None:
+    """Train one model to completion, with at least one attempt to kill it."""
     folder.mkdir()
     run = folder / "run"
     struck: list[str] = []
@@ -134,7 +133,7 @@ def one_run(folder: Path, reference: Reference, chance: random.Random, tally: Me
 
 
 def _out_of_order(run: Path) -> str | None:
-    """What a kill must not leave: a link to nothing, or to a checkpoint that is not whole."""
+    """Return the first symlink that dangles or points to a corrupt checkpoint; ``None`` if there is none."""
     from xft.checkpoint.directory import corruption_of
 
     for name in ("last", "best"):
@@ -145,7 +144,7 @@ def _out_of_order(run: Path) -> str | None:
 
 
 def _difference(run: Path, reference: Path) -> str | None:
-    """What two runs that ended have not in common."""
+    """Return the first difference between two completed runs; ``None`` if they are equal."""
     if _figures(run) != _figures(reference):
         return "metrics.jsonl differs"
     last = Path("checkpoints", os.readlink(reference / "checkpoints" / "last"))
@@ -170,7 +169,7 @@ def _figures(run: Path) -> list[dict[str, Any]]:
 def _train(
     config: Path, run: Path, cache: Path, aim: Aim | float | None, report: Path | None
 ) -> tuple[int, str]:
-    """Start or resume a run in a child. Returns how it ended, and what it was doing."""
+    """Start or resume a run in a child process; return its exit code and its last phase."""
     shared = mmap.mmap(-1, 2)
     points = Points(shared, aim if isinstance(aim, Aim) else None)
 
@@ -189,7 +188,7 @@ def _train(
 
 
 def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
-    """Call ``act`` in a fork of this process. Returns its exit code, or the negative signal."""
+    """Call ``act`` in a fork of this process; return its exit code, or the negative signal."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -208,8 +207,8 @@ def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def table(tally: MetricAccumulator) -> list[str]:
-    """The kills by what the run was doing, as a Markdown table."""
+def table(tally: KillCounts) -> list[str]:
+    """Format the counts by phase as a Markdown table."""
     lines = ["| killed in | kills | resumed | bit-equal at the end |", "|---|---|---|---|"]
     counters = (tally.kills, tally.resumed, tally.equal)
     for phase in [each for each in PHASES if tally.kills[each]]:
@@ -218,21 +217,21 @@ def table(tally: MetricAccumulator) -> list[str]:
 
 
 def main() -> int:
-    """Soak, and print the table."""
+    """Run the test and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=200, help="how many must strike (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--kills", type=int, default=200, help="number of kills (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     arguments = parser.parse_args()
     import torch
 
-    # A pool of threads does not live on in a fork: the parent must have none.
+    # A thread pool does not survive a fork, so the parent must not start one.
     torch.set_num_threads(1)
     import xft.export
     import xft.training.train  # noqa: F401
 
-    # What is imported is shared with every fork; a collection that goes through it copies all its pages.
+    # Forks share the imported modules; a garbage collection would write to these pages and copy them.
     gc.collect()
     gc.freeze()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))

@@ -1,9 +1,9 @@
-"""Memory and traffic of ZeRO, by arithmetic: ``python benchmarks/estimate_zero_memory.py`` prints the tables of docs/scaling.md.
+"""Estimate memory and communication of ZeRO, and print the tables of docs/scaling.md.
 
-A weight that is trained takes memory as itself, as its gradient, as AdamW's two moments, and, where
-DeepSpeed keeps one, as a copy in full precision. ZeRO (https://arxiv.org/abs/1910.02054) shares out the
-last two from stage 1 on, the gradient from stage 2 on, the weight itself (frozen ones too) from stage 3 on.
-Activations come on top, and depend on the batch alone. ``benchmarks/bench_sharded_checkpoint.py`` compares with real runs.
+A trainable parameter takes memory for itself, its gradient, the two moments of AdamW and, with DeepSpeed, an fp32 copy.
+ZeRO (https://arxiv.org/abs/1910.02054) shards moments and copy from stage 1, gradients from stage 2, and parameters
+(frozen ones too) from stage 3. Activations are extra and depend only on the batch.
+``benchmarks/bench_sharded_checkpoint.py`` compares the estimates with real runs.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 GIB = 2**30
 MOMENTS = 8
-"""Bytes of AdamW's two moments of a weight, in fp32; without ZeRO they are of the weight's type."""
+"""Bytes per parameter of the two moments of AdamW in fp32; without ZeRO they have the dtype of the parameter."""
 COPY = 4
-"""Bytes of the copy in full precision."""
+"""Bytes per parameter of the fp32 copy."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What counts of a Llama 3 (https://arxiv.org/abs/2407.21783, table 3)."""
+    """Sizes of a Llama 3 model (https://arxiv.org/abs/2407.21783, table 3)."""
 
     name: str
     weights: float
@@ -28,7 +28,7 @@ class Model:
     key_value: int
 
     def adapter(self, rank: int) -> float:
-        """The weights of LoRA on all linear layers: ``r (in + out)`` for each."""
+        """Return the parameters of LoRA on all linear layers: ``r (in + out)`` per layer."""
         h, f, k = self.hidden, self.inner, self.key_value
         sides = [(h, h), (h, k), (h, k), (h, h), (h, f), (h, f), (f, h)]
         return self.layers * rank * sum(map(sum, sides))
@@ -44,13 +44,13 @@ RANKS = (8, 64, 256, 1024)
 
 @dataclass(frozen=True)
 class Kind:
-    """What is trained, and in how many bytes.
+    """Kind of training, with bytes per parameter.
 
     Attributes:
-        name: of the kind.
-        frozen: bytes of a weight that is not trained.
-        trained: bytes of a weight that is.
-        gradient: bytes of its gradient.
+        name: name in the tables.
+        frozen: bytes per frozen parameter.
+        trained: bytes per trainable parameter.
+        gradient: bytes per gradient element.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Kind:
 
 FULL = Kind("full, bf16", 0, 2, 2)
 LORA = Kind("LoRA, bf16 base", 2, 4, 4)
-# 4 bits, and the constants of each 64 weights, themselves in 8 bits (https://arxiv.org/abs/2305.14314).
+# 4 bits, and one 8-bit constant per 64 weights (https://arxiv.org/abs/2305.14314).
 QLORA = Kind("QLoRA, NF4 base", 0.5 + 0.127 / 8, 4, 4)
 
 
@@ -75,19 +75,19 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All three."""
+        """Sum of all three."""
         return self.weights + self.gradients + self.optimizer
 
 
 def memory(kind: Kind, frozen: float, trained: float, stage: int, ranks: int) -> Memory:
-    """What one rank holds.
+    """Estimate the memory of one rank.
 
     Args:
-        kind: of training.
-        frozen: how many weights are not trained.
-        trained: how many are.
-        stage: of ZeRO; 0 is plain data parallelism.
-        ranks: that share it out.
+        kind: kind of training.
+        frozen: number of frozen parameters.
+        trained: number of trainable parameters.
+        stage: ZeRO stage; 0 is plain data parallelism.
+        ranks: number of data-parallel ranks.
     """
     kept = MOMENTS + COPY if stage > 0 else 2 * kind.trained
     return Memory(
@@ -98,24 +98,23 @@ def memory(kind: Kind, frozen: float, trained: float, stage: int, ranks: int) ->
 
 
 def traffic(kind: Kind, frozen: float, trained: float, stage: int, ranks: int, micro_batches: int) -> float:
-    """Bytes that one rank sends in an optimizer step, with rings.
+    """Estimate the bytes that one rank sends in an optimizer step, with ring algorithms.
 
-    Gathering or scattering ``M`` bytes takes ``M (n - 1) / n`` from each of ``n`` ranks; a sum that all
-    get takes both.
+    An all-gather or reduce-scatter of ``M`` bytes sends ``M (n - 1) / n`` per rank; an all-reduce sends twice as much.
 
     Args:
-        kind: of training.
-        frozen: how many weights are not trained.
-        trained: how many are.
-        stage: of ZeRO.
-        ranks: that take part.
-        micro_batches: on each rank, in a step.
+        kind: kind of training.
+        frozen: number of frozen parameters.
+        trained: number of trainable parameters.
+        stage: ZeRO stage.
+        ranks: number of data-parallel ranks.
+        micro_batches: micro-batches per rank and step.
     """
     gradients, weights = trained * kind.gradient, trained * kind.trained
     everything = weights + frozen * kind.frozen
     sent = {
         0: 2 * gradients,
-        # DeepSpeed sums with an all-reduce where a scatter would do (use_multi_rank_bucket_allreduce).
+        # DeepSpeed uses an all-reduce although a reduce-scatter would suffice (use_multi_rank_bucket_allreduce).
         1: 2 * gradients + weights,
         2: micro_batches * 2 * gradients + weights,
         3: micro_batches * (2 * everything + gradients),
@@ -124,7 +123,7 @@ def traffic(kind: Kind, frozen: float, trained: float, stage: int, ranks: int, m
 
 
 def table(kind: Kind, rank: int = 16, micro_batches: int = 1) -> Iterator[str]:
-    """A table in Markdown: memory and traffic of each model, number of GPUs and stage."""
+    """Yield a Markdown table: memory and communication by model, number of GPUs and stage."""
     yield f"| {kind.name} | GPUs | " + " | ".join(f"ZeRO {each}" for each in range(4)) + " |"
     yield "|---|---|---|---|---|---|"
     for model in MODELS:

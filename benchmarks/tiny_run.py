@@ -1,4 +1,4 @@
-"""A model with random weights, a tokenizer of single bytes, rows and a config: a run of seconds."""
+"""Write a tiny model with random weights, a byte tokenizer, rows and a config; a run takes seconds."""
 
 import json
 from pathlib import Path
@@ -28,16 +28,16 @@ SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 
 
 def write_inputs(folder: Path, config: Path, adapter: bool, sizes: dict[str, Any] | None = None) -> int:
-    """Write ``model/``, ``rows.jsonl`` and a config that names them.
+    """Write ``model/``, ``rows.jsonl`` and a config that uses them.
 
     Args:
-        folder: where.
-        config: the config file.
-        adapter: whether an adapter is trained, with dropout, or all weights are.
-        sizes: of the model.
+        folder: output folder.
+        config: path of the config file.
+        adapter: train an adapter with dropout; otherwise all weights.
+        sizes: arguments of ``LlamaConfig``.
 
     Returns:
-        0, as a process that succeeds does.
+        0, the exit code of a process that succeeds.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -2,7 +2,7 @@
 # make test   set up, then the tests
 # make lint   ruff and mypy
 # make docs   the site, built strictly, into site/
-# make soak   kill 200 runs at random moments, resume them, and compare them with runs left alone
+# make soak   kill 200 runs at random moments, resume them, and compare them with runs that were not killed
 # make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
 
 PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""Completion the rows of a held-out file, and compare the answers with those of the rows."""
+"""Answer the rows of a held-out file, and compare the answers with those of the rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -108,7 +108,7 @@ _CANCELLED: list[threading.Thread] = []
 
 
 def _exit_without_join() -> None:
-    """Exit at once if the thread of a cancelled save is still running.
+    """Exit immediately if the thread of a cancelled save is still running.
 
     Interpreter shutdown stops such a thread at any point, which inside torch code aborts the process.
     This happens only after a second Ctrl-C.
@@ -134,7 +134,7 @@ class AsyncCheckpointWriter:
     def start(self, request: WriteRequest) -> None:
         """Start to write, after the save in progress has finished."""
         self.wait()
-        # A daemon thread, so that a process that must exit at once does not wait for it.
+        # A daemon thread, so that a process that must exit immediately does not wait for it.
         self._thread = threading.Thread(
             target=self._run, args=(request,), name="xft-checkpoint-writer", daemon=True
         )
@@ -245,7 +245,7 @@ def check_disk_space(root: Path, num_bytes: int) -> None:
 def check_disk_space_for_run(root: Path, num_bytes: int, keep_last_n: int) -> None:
     """Check that all checkpoints of a run fit on the disk.
 
-    Besides the newest checkpoints, the best one and the one being written need space.
+    The best checkpoint and the one being written need space in addition to the newest ones.
 
     Args:
         root: the checkpoint directory; the space of its files counts as free.

@@ -6,14 +6,17 @@ from pathlib import Path
 
 
 def import_yapf(tries: int = 20) -> None:
-    """Import yapf, which MMEngine imports, and mend its cache where half a file lies there.
+    """Import yapf, which MMEngine imports, and remove corrupt files of its cache.
 
-    yapf keeps its grammars as pickles in the user's cache, and puts a new one in its place before all of it is
-    written (yapf 0.43, google/yapf#1164): a process that starts at that moment, such as another rank of the first
-    run after an installation, cannot read it, and after a kill or on a full disk no process can.
+    yapf pickles its grammars in the user's cache and moves a file into place before it is complete (yapf 0.43,
+    google/yapf#1164). A process that starts at that moment, such as another rank of the first run after an
+    installation, cannot read it; after a kill or on a full disk, no process can.
+
+    Args:
+        tries: maximum number of attempts.
 
     Raises:
-        EOFError, pickle.UnpicklingError: the cache could not be mended in so many tries.
+        EOFError, pickle.UnpicklingError: The cache is still corrupt after ``tries`` attempts.
     """
     for left in reversed(range(tries)):
         try:
@@ -21,10 +24,10 @@ def import_yapf(tries: int = 20) -> None:
         except (EOFError, pickle.UnpicklingError):
             if not left:
                 raise
-            # yapf has imported it already.
+            # yapf depends on platformdirs, so it is installed.
             from platformdirs import user_cache_dir
 
-            for each in Path(user_cache_dir("YAPF", "Google")).rglob("*.pickle"):
-                each.unlink(missing_ok=True)
+            for file in Path(user_cache_dir("YAPF", "Google")).rglob("*.pickle"):
+                file.unlink(missing_ok=True)
         else:
             return

@@ -1,6 +1,6 @@
 """Locate the answers in a rendered text, by rendering with sentinels in their place.
 
-The text with a sentinel differs from the text itself in the answer only, whatever the template adds around it. Two
+The text with a sentinel differs from the text itself in the answer only; the text that the template adds around it is equal. Two
 renderings are enough if nothing else changes when all answers are replaced together. Otherwise answers are replaced
 one at a time.
 """

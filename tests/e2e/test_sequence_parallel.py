@@ -28,7 +28,7 @@ EXTRA = {
     + 'objective = dict(type="dpo", reference="frozen_copy", precompute_ref_log_probs=True)\nadapter = None\n',
     "kto": 'data.update(type="unpaired_preference", format="kto")\nobjective = dict(type="kto")\n',
     "reward": PAIRS
-    + 'model.update(type="reward_model")\nobjective = dict(type="reward")\nquestions = []\n',
+    + 'model.update(type="reward_model")\nobjective = dict(type="reward")\neval_prompts = []\n',
 }
 RUNS = [("lora", 2), ("lora", 4), ("full", 2), ("dpo", 4), ("cached", 2), ("kto", 2), ("reward", 4)]
 SHARDED = [("lora", 2), ("dpo", 2), ("cached", 2)]

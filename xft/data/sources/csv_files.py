@@ -1,4 +1,8 @@
-"""Tables in text: csv, and tsv, which differs in the separator alone."""
+"""Read csv and tsv files with the ``csv`` module.
+
+``pyarrow.csv`` is not used: it numbers rows instead of lines, accepts stray quotes, and stops at bytes that are not
+UTF-8. Here a damaged row is one invalid record with the line of its start.
+"""
 
 import csv
 import io

@@ -1,4 +1,9 @@
-"""A JSON file that holds one list of objects, read object by object."""
+"""Read a JSON file with one list of objects, object by object.
+
+Written by hand: ``ijson`` parses events, keeps neither line nor column of an error, and stops at ``NaN`` or a number
+that is too large; ``pyarrow.json`` reads lines only and infers one schema. Here an invalid object is one invalid
+record, and broken JSON has the line and column of the ``json`` module.
+"""
 
 import codecs
 import json

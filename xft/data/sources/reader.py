@@ -1,30 +1,15 @@
 """Iterate over the records of a location, file by file."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from xft.data.sources.arrow import read_arrow, read_parquet
-from xft.data.sources.csv_files import read_csv, read_tsv
 from xft.data.sources.decompress import Progress
+from xft.data.sources.file_types import READERS, file_type
 from xft.data.sources.hub import read_hub
-from xft.data.sources.json_array import read_json
-from xft.data.sources.jsonl import read_json_lines, read_text
 from xft.data.sources.location import Record, RowLocation
-from xft.data.sources.resolve import DataSource, file_type
+from xft.data.sources.resolve import DataSource
 from xft.errors import DataError
-
-READERS: dict[str, Callable[[Path, Progress], Iterator[Record]]] = {
-    ".json": read_json,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".csv": read_csv,
-    ".tsv": read_tsv,
-    ".txt": read_text,
-    ".parquet": read_parquet,
-    ".arrow": read_arrow,
-}
-"""How each kind of file is read."""
 
 
 class RecordReader:
@@ -81,7 +66,7 @@ class RecordReader:
                 kept.append((index, record))
             elif (place := int(draw() * (index + 1))) < wanted:
                 kept[place] = index, record
-        for _, record in sorted(kept, key=lambda each: each[0]):
+        for _, record in sorted(kept, key=lambda pair: pair[0]):
             yield record
 
     def _records(self) -> Iterator[Record]:

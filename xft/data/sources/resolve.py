@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xft.data.sources.decompress import CODECS
+from xft.data.sources.file_types import READERS, file_type
 from xft.data.sources.hub import revision
 from xft.errors import ConfigError, DataError
 from xft.utils import paths
 
-TEXT_KINDS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
-"""Endings of files that may also be compressed."""
-KINDS = (*TEXT_KINDS, ".parquet", ".arrow")
 HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 
-_KNOWN = f"{', '.join(KINDS)}; text kinds also with {' or '.join(CODECS)} behind"
+_KNOWN = f"{', '.join(READERS)}; text kinds also with {' or '.join(CODECS)} behind"
 _EXPECTED = f"expected a file ({_KNOWN}), a folder or a glob of such files, xft://NAME, or owner/name of a hub data set"
 _BESIDE_DATA = re.compile(
     # What stands in folders of data and is none: hidden files, notes, locks, check sums, the marks
@@ -65,15 +63,6 @@ class DataSource:
 def unreadable(error: OSError) -> DataError:
     """The error of a file that the system does not give."""
     return DataError(f"{error.filename}: cannot be read ({error.strerror})")
-
-
-def file_type(file: Path) -> str | None:
-    """The ending in ``KINDS`` that says how a file is read; ``None`` if it has no such ending."""
-    suffix = file.suffix.lower()
-    if suffix in CODECS:
-        inner = file.with_suffix("").suffix.lower()
-        return inner if inner in TEXT_KINDS else None
-    return suffix if suffix in KINDS else None
 
 
 def resolve_source(path: str) -> DataSource:
@@ -130,7 +119,7 @@ def _checked(file: Path) -> Path:
     if file.suffix.lower() in CODECS:
         inner = file.with_suffix("").suffix
         what = f"ends in {inner + file.suffix!r}"
-        if inner.lower() in KINDS:
+        if inner.lower() in READERS:
             what += f", and {inner} is compressed inside: unpack it"
     else:
         what = f"ends in {file.suffix!r}"

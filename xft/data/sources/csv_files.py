@@ -1,7 +1,7 @@
 """Read csv and tsv files with the ``csv`` module.
 
-``pyarrow.csv`` is not used: it numbers rows instead of lines, accepts stray quotes, and stops at bytes that are not
-UTF-8. Here a damaged row is one invalid record with the line of its start.
+Tried: ``pyarrow.csv`` numbers rows instead of lines, accepts stray and unclosed quotes, and stops at bytes that are
+not UTF-8. Here a damaged row is one invalid record with the line of its start.
 """
 
 import csv

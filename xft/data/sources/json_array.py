@@ -1,8 +1,8 @@
 """Read a JSON file with one list of objects, object by object.
 
-Written by hand: ``ijson`` parses events, keeps neither line nor column of an error, and stops at ``NaN`` or a number
-that is too large; ``pyarrow.json`` reads lines only and infers one schema. Here an invalid object is one invalid
-record, and broken JSON has the line and column of the ``json`` module.
+Written by hand. Tried: ``ijson`` stops at ``NaN``, reports neither line nor column of an error, and keeps the last
+of two equal keys without notice; ``pyarrow.json`` reads JSON lines only and infers one schema. Here an invalid object
+is one invalid record, and broken JSON has the line and column of the ``json`` module.
 """
 
 import codecs

@@ -79,7 +79,7 @@ def _typed(prefix: str, path: Path) -> str:
     return f"{folder}{slash}{path.name}" + ("/" if path.is_dir() else "")
 
 
-def _files(prefix: str, *suffixes: str, **_: Any) -> list[str]:
+def _files(prefix: str, *suffixes: str, **_: object) -> list[str]:
     return [
         _typed(prefix, entry)
         for entry in _entries(prefix)
@@ -87,7 +87,7 @@ def _files(prefix: str, *suffixes: str, **_: Any) -> list[str]:
     ]
 
 
-def configs(prefix: str, **_: Any) -> list[str]:
+def configs(prefix: str, **_: object) -> list[str]:
     """Complete config files without bases, those in a folder ``configs`` included."""
     names = []
     for name in _files(prefix, ".py"):
@@ -95,18 +95,18 @@ def configs(prefix: str, **_: Any) -> list[str]:
     return [name for name in names if not name.rstrip("/").rpartition("/")[2].startswith(("_", "."))]
 
 
-def shipped(prefix: str, **_: Any) -> list[str]:
+def shipped(prefix: str, **_: object) -> list[str]:
     """Complete names of shipped configs."""
     return [file.stem for file in sorted(paths.configs().glob("*.py")) if file.stem.startswith(prefix)]
 
 
-def runs(prefix: str, **_: Any) -> list[str]:
+def runs(prefix: str, **_: object) -> list[str]:
     """Complete run folders, also one level down; other folders only if there are none."""
     matching, others = _filter(prefix, is_run)
     return matching or others
 
 
-def saved(prefix: str, **_: Any) -> list[str]:
+def saved(prefix: str, **_: object) -> list[str]:
     """Complete run folders and folders of models and adapters."""
     matching, others = _filter(prefix, lambda folder: is_run(folder) or _contains_any(folder, MODEL_FILES))
     return matching or others
@@ -134,25 +134,25 @@ def _contains_any(folder: Path, names: tuple[str, ...]) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _kinds(prefix: str, **_: Any) -> list[str]:
+def _kinds(prefix: str, **_: object) -> list[str]:
     from xft.commands.catalog import listable_kinds
 
     return [kind for kind in ("configs", "keys", *listable_kinds()) if kind.startswith(prefix)]
 
 
-def _deepspeed(prefix: str, **_: Any) -> list[str]:
+def _deepspeed(prefix: str, **_: object) -> list[str]:
     return [name for name in DEEPSPEED_PRESETS if name.startswith(prefix)] + _files(prefix, ".json")
 
 
-def _resumable(prefix: str, **_: Any) -> list[str]:
+def _resumable(prefix: str, **_: object) -> list[str]:
     return ["auto"] * "auto".startswith(prefix) + runs(prefix)
 
 
-def _folders(prefix: str, **_: Any) -> list[str]:
+def _folders(prefix: str, **_: object) -> list[str]:
     return [name for name in _files(prefix) if name.endswith("/")]
 
 
-def _no_completion(prefix: str, **_: Any) -> list[str]:
+def _no_completion(prefix: str, **_: object) -> list[str]:
     del prefix
     return []
 

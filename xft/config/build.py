@@ -47,7 +47,7 @@ def _call(path: str, target: Callable[..., T], values: Mapping[str, Any]) -> T:
         raise ConfigError(f"{path or 'config'}: {error}", key=path or "config") from error
 
 
-def _build_value(path: str, key: str, value: Any, hint: Any = None) -> Any:
+def _build_value(path: str, key: str, value: object, hint: object = None) -> Any:
     if key in NAMED_COLLECTIONS and isinstance(value, Mapping):
         return {
             name: _build_component(f"{path}.{name}", key, spec)

@@ -73,7 +73,7 @@ def _unknown_key(path: str, known: Collection[str]) -> ConfigError:
     return ConfigError(f"{path}: unknown key; {fix}", key=path, expected="a known key", fix=fix)
 
 
-def _check_value(path: str, key: str, value: Any, hint: Any) -> Iterator[ConfigError]:
+def _check_value(path: str, key: str, value: object, hint: object) -> Iterator[ConfigError]:
     if key in NAMED_COLLECTIONS and isinstance(value, Mapping):
         for name, spec in value.items():
             if spec is not None:
@@ -88,7 +88,7 @@ def _check_value(path: str, key: str, value: Any, hint: Any) -> Iterator[ConfigE
 
 
 def _check_component(
-    path: str, key: str, value: Any, neighbors: Collection[str] = ()
+    path: str, key: str, value: object, neighbors: Collection[str] = ()
 ) -> Iterator[ConfigError]:
     spec = {"type": value} if isinstance(value, str) else value
     if not isinstance(spec, Mapping):

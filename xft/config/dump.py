@@ -61,7 +61,7 @@ class _Writer:
     def __init__(self, literal: bool, documented: bool) -> None:
         self.literal, self.documented = literal, documented
 
-    def value(self, key: str, value: Any, hint: Any, indent: str) -> str:
+    def value(self, key: str, value: object, hint: object, indent: str) -> str:
         """Format the value at ``key``; ``hint`` is its annotation."""
         if not isinstance(value, dict) or not value or not self.documented:
             return self.plain(value, indent, len(indent) + len(key) + 2)
@@ -118,7 +118,7 @@ class _Writer:
         ]
         return "\n".join([begin, *lines, indent + end])
 
-    def plain(self, value: Any, indent: str, used: int) -> str:
+    def plain(self, value: object, indent: str, used: int) -> str:
         """Format any plain value without comments; ``used`` characters precede it on its line."""
         if isinstance(value, dict):
             below = indent + INDENT
@@ -156,7 +156,7 @@ def _alternatives(key: str, name: str) -> str:
     return f"or: {shown}{more}" if others else ""
 
 
-def _literals(hint: Any, value: Any) -> str:
+def _literals(hint: object, value: object) -> str:
     options = [hint, *get_args(hint)] if hint is not None else []
     names: Sequence[Any] = [
         name for option in options if get_origin(option) is Literal for name in get_args(option)

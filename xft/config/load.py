@@ -140,7 +140,7 @@ def _explain(file: Path, error: Exception) -> str:
     return f"{where}: {type(error).__name__}: {error}"
 
 
-def _find_modules(path: str, value: Any) -> Iterator[ConfigError]:
+def _find_modules(path: str, value: object) -> Iterator[ConfigError]:
     """Find modules among the values of a config. As plain data they would be meaningless names."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -155,7 +155,7 @@ def _find_modules(path: str, value: Any) -> Iterator[ConfigError]:
         yield ConfigError(message, key=path, got=value.module, expected=expected)
 
 
-def _find_non_literal(path: str, value: Any) -> Iterator[ConfigError]:
+def _find_non_literal(path: str, value: object) -> Iterator[ConfigError]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _find_non_literal(f"{path}.{key}" if path else str(key), item)

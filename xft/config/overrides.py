@@ -55,7 +55,7 @@ def apply_to_existing(target: MutableMapping[str, Any], overrides: Overrides) ->
     """Apply the overrides whose key already exists in ``target``; skip the others."""
     for key, value in overrides.items():
         *parents, last = key.split(".")
-        holder: Any = target
+        holder = target
         for part in parents:
             holder = _child(holder, part)
         if isinstance(holder, list) and last.isdigit() and int(last) < len(holder):
@@ -120,7 +120,7 @@ def _insert_implicit_defaults(target: dict[str, Any], overrides: Overrides) -> N
         target.setdefault(section, deepcopy(IMPLICIT_DEFAULTS[section]))
 
 
-def _child(holder: Any, part: str) -> Any:
+def _child(holder: object, part: str) -> Any:
     if isinstance(holder, MutableMapping):
         return holder.get(part, None)
     if isinstance(holder, list) and part.isdigit() and int(part) < len(holder):

@@ -73,7 +73,7 @@ def _component(key: str) -> Schema:
     return {"oneOf": [{"enum": names}, DOTTED_PATH, *calls, foreign]}
 
 
-def _value(key: str, hint: Any) -> Schema:
+def _value(key: str, hint: object) -> Schema:
     if key not in REGISTRY_BY_KEY:
         return _plain(hint)
     component: Schema = {"$ref": f"#/$defs/{key}"}
@@ -82,7 +82,7 @@ def _value(key: str, hint: Any) -> Schema:
     return {"anyOf": [component, {"type": "null"}]} if type(None) in get_args(hint) else component
 
 
-def _plain(hint: Any) -> Schema:
+def _plain(hint: object) -> Schema:
     """Return the schema of a plain value; ``not`` everything for a class that no plain value can be."""
     if isinstance(hint, TypeVar) or hint in PLAIN_TYPES:
         return dict(PLAIN_TYPES.get(hint, {}))

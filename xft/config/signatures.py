@@ -87,13 +87,13 @@ def summary_of(component: Component) -> str:
     return first_sentence((inspect.getdoc(component) or "").split("\n\n")[0])
 
 
-def dataclass_of(hint: Any) -> type | None:
+def dataclass_of(hint: object) -> type | None:
     """Return the dataclass in an annotation, to which a dict without ``type`` is bound; ``None`` without one."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return next((option for option in options if inspect.isclass(option) and is_dataclass(option)), None)
 
 
-def matches_type(value: Any, hint: Any) -> bool:
+def matches_type(value: object, hint: object) -> bool:
     """Return whether a plain value fits a type annotation.
 
     An int fits ``float``; a bool fits neither; a list fits ``tuple``. A class of another kind accepts every object
@@ -116,7 +116,7 @@ def matches_type(value: Any, hint: Any) -> bool:
     return _matches_container(value, origin or hint, get_args(hint))
 
 
-def _matches_container(value: Any, bare: Any, items: tuple[Any, ...]) -> bool:
+def _matches_container(value: object, bare: object, items: tuple[Any, ...]) -> bool:
     if bare is tuple and items and items[-1] is not Ellipsis:
         return (
             isinstance(value, (list, tuple))
@@ -132,7 +132,7 @@ def _matches_container(value: Any, bare: Any, items: tuple[Any, ...]) -> bool:
     return value is not None and not isinstance(value, (str, int, float, bool, list, tuple, dict))
 
 
-def describe_type(hint: Any) -> str:
+def describe_type(hint: object) -> str:
     """Describe an annotation in an error message, such as ``int or None``."""
     if hint is Any:
         return "a value"

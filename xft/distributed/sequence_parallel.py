@@ -135,13 +135,13 @@ class _AllToAll(Function):
 
 class _AllReduceSum(Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, group: SequenceParallelGroup) -> Tensor:
+    def forward(ctx: object, part: Tensor, group: SequenceParallelGroup) -> Tensor:
         total = part.clone()
         distributed.all_reduce(total, group=group.process_group)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
 
 

@@ -272,7 +272,7 @@ def _on_unquantized_base(export: _Export, dtype: torch.dtype) -> Any:
         if loaded.base.dtype == dtype:
             return loaded.model
         return load_saved_model(source, dtype=_dtype_name(dtype), trust_remote_code=trusts).model
-    base: Any = load_weights(
+    base = load_weights(
         metadata.base,
         choose_dtype(metadata.dtype, torch.device("cpu")),
         quantization=NF4(metadata.double_quant) if metadata.bits == 4 else Int8(),

@@ -91,7 +91,7 @@ def measure_activation_memory(model: nn.Module, base: PreTrainedModel, batch: Ba
         storages.clear()
         inputs[layer] = args[0].nbytes if args else 0
 
-    def after(layer: nn.Module, *_: Any) -> None:
+    def after(layer: nn.Module, *_: object) -> None:
         saved[layer] = sum(storage.nbytes() for storage in storages.values())
         storages.clear()
 
@@ -112,7 +112,7 @@ def measure_activation_memory(model: nn.Module, base: PreTrainedModel, batch: Ba
     return ActivationMemory(batch.input_ids.numel(), list(saved.values()), max(inputs.values(), default=0))
 
 
-def _no_backward(_: Any) -> Tensor:
+def _no_backward(_: object) -> Tensor:
     raise RuntimeError("activations were discarded: a measuring pass has no backward pass")
 
 

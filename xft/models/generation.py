@@ -103,13 +103,13 @@ class TextGenerator:
 
         class StreamClosed(StoppingCriteria):
             def __call__(
-                self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+                self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object
             ) -> torch.Tensor:
                 return torch.full((input_ids.shape[0],), closed.is_set(), device=input_ids.device)
 
         failure: list[BaseException] = []
         ids = torch.tensor([self.encode(conversation)])
-        streamer: Any = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
 
         def work() -> None:
             try:
@@ -140,7 +140,7 @@ class TextGenerator:
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
         temperature: float = 0.0,
-        **options: Any,
+        **options: object,
     ) -> torch.Tensor:
         """Continue several prompts.
 

@@ -3,7 +3,7 @@
 import io
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -23,8 +23,8 @@ def load_gguf(file: Path, dtype: torch.dtype) -> LoadedModel:
     console.silence_progress_bars()
     try:
         with redirect_stderr(io.StringIO()):  # its progress bar has no switch
-            model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
-            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{file}: transformers cannot read it ({reason[:300]})") from error

@@ -67,7 +67,7 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
     """
     source = resolve_path(path)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, **hub_options(source, trust_remote_code))
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(source, trust_remote_code))
     except Exception as error:
         raise ModelError(load_error("tokenizer", path, error)) from error
     if tokenizer.pad_token_id is None:

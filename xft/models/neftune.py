@@ -28,7 +28,7 @@ def enable_neftune(model: PreTrainedModel, alpha: float | None) -> None:
     model_options(model).neftune_alpha = alpha
     if alpha is None:
         return
-    decoder: Any = model.get_decoder() or model
+    decoder = model.get_decoder() or model
     accepted = inspect.signature(decoder.forward).parameters
     if "inputs_embeds" not in accepted or not family_of(model.config).accepts_embeddings:
         raise ConfigError(

@@ -3,8 +3,6 @@
 Under ZeRO-3 a parameter is an empty tensor most of the time; DeepSpeed records its full shape in attributes.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +28,6 @@ def num_params(weight: nn.Parameter) -> int:
 
     A 4-bit weight packs two elements per byte; its quantization state records the original shape.
     """
-    state: Any = getattr(weight, "quant_state", None)
+    state = getattr(weight, "quant_state", None)
     shape: torch.Size = state.shape if state is not None else full_shape(weight)
     return shape.numel()

@@ -47,7 +47,7 @@ class ScoreHead(nn.Linear):
             return linear(input.to(wide), self.weight.to(wide), bias)
 
 
-def model_kind_of(config: Any) -> ModelKind:
+def model_kind_of(config: object) -> ModelKind:
     """Return the kind of a model by its transformers config."""
     classes = getattr(config, "architectures", None) or []
     return "reward_model" if any(str(name).endswith(_CLASS) for name in classes) else "causal_lm"
@@ -115,7 +115,7 @@ def attach_score_head(model: nn.Module, path: str, missing: Iterable[str]) -> No
 def upcast_head(model: nn.Module) -> None:
     """Convert the head of a reward model to fp32, like all trainable parameters on a frozen base."""
     if is_reward_model(model):
-        inner: Any = model
+        inner = model
         inner.score.float()
 
 

@@ -239,7 +239,7 @@ def _generation_config(
     model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, template: BoundTemplate
 ) -> GenerationConfig:
     """Return the model's generation config with the token ids that end an answer."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
     config = GenerationConfig.from_dict(inner.generation_config.to_dict())
     config.eos_token_id = stop_ids(tokenizer, template)
     config.pad_token_id = tokenizer.pad_token_id

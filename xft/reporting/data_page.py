@@ -214,7 +214,7 @@ def _chunk_begins(lengths: Sequence[int], max_examples: int) -> list[int]:
     return begins
 
 
-def as_script(value: Any) -> str:
+def as_script(value: object) -> str:
     """Return ASCII JSON without ``<``, which cannot end a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 

@@ -7,7 +7,6 @@ by pictures, and the content security policy of each page forbids scripts and ne
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -47,7 +46,7 @@ def environment() -> Environment:
     return env
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, **context: object) -> str:
     """Render a page.
 
     Args:

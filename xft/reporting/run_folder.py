@@ -135,7 +135,7 @@ def _json_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_metrics(record: Any) -> bool:
+def _is_metrics(record: object) -> bool:
     return (
         isinstance(record, dict)
         and isinstance(record.get("step"), int)
@@ -143,7 +143,7 @@ def _is_metrics(record: Any) -> bool:
     )
 
 
-def _is_generation(record: Any) -> bool:
+def _is_generation(record: object) -> bool:
     return (
         isinstance(record, dict)
         and isinstance(record.get("step"), int)
@@ -152,7 +152,7 @@ def _is_generation(record: Any) -> bool:
     )
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
@@ -176,7 +176,7 @@ def _literals(source: str) -> dict[str, Any]:
     return values
 
 
-def _flatten(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def _flatten(path: str, value: object) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _flatten(f"{path}.{key}" if path else str(key), item)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from xft.reporting.charts import Chart, Point, Series, format_number, layout_chart, smooth
 from xft.reporting.data_summary import summarize_report
@@ -192,7 +191,7 @@ def charts(run: RunFolder) -> list[Chart]:
     return [chart for chart in laid_out if chart is not None]
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "yes" if value else "–"
     if isinstance(value, int):

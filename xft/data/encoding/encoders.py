@@ -67,7 +67,7 @@ class ConversationEncoder(RowEncoder[Conversation]):
 class DocumentEncoder(RowEncoder[str]):
     """Encode a document as chunks, in which every token is a target."""
 
-    def validate(self, value: Any) -> str:
+    def validate(self, value: object) -> str:
         """Accept text that is not empty."""
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"got {value!r:.60}; expected non-empty text", key="text", got=value)
@@ -93,7 +93,7 @@ class DocumentEncoder(RowEncoder[str]):
 class PreferenceEncoder(RowEncoder[PreferencePair]):
     """Encode a preference pair as two samples, the chosen one first."""
 
-    def validate(self, value: Any) -> PreferencePair:
+    def validate(self, value: object) -> PreferencePair:
         """Accept a :class:`PreferencePair` whose answers differ."""
         if not isinstance(value, PreferencePair):
             raise DataError(
@@ -124,7 +124,7 @@ class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
     A pair becomes two samples: the chosen answer is desirable, the rejected one is not.
     """
 
-    def validate(self, value: Any) -> UnpairedExample | PreferencePair:
+    def validate(self, value: object) -> UnpairedExample | PreferencePair:
         """Accept an :class:`UnpairedExample` or a :class:`PreferencePair`."""
         if isinstance(value, PreferencePair):
             check_pair(value)
@@ -285,7 +285,7 @@ def _visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str
             yield f"{turn.reasoning}{turn.tool_calls!r}"
 
 
-def _as_list(value: Any) -> Sequence[Any]:
+def _as_list(value: object) -> Sequence[Any]:
     """Return a list unchanged, and anything else as a list with one invalid item."""
     return value if isinstance(value, (list, tuple)) else [None]
 

@@ -51,7 +51,7 @@ class RowEncoder(ABC, Generic[Value]):
         self._unknown = (getattr(tokenizer, "unk_token", None), getattr(tokenizer, "unk_token_id", -1))
 
     @abstractmethod
-    def validate(self, value: Any) -> Value:
+    def validate(self, value: object) -> Value:
         """Check the value that the format returned.
 
         Raises:
@@ -172,7 +172,7 @@ class _ChunkBuilder:
         self.too_long: list[int] = []
         self.truncated = self.with_specials = self.with_unknown = self.contradicted = 0
 
-    def reject(self, origin: RowLocation, raw: Any, error: DataError, located: bool = False) -> None:
+    def reject(self, origin: RowLocation, raw: object, error: DataError, located: bool = False) -> None:
         """Quarantine a row that does not fit, or raise its error, as the config says."""
         if self.options.on_invalid == "error":
             where = "" if located else f"{origin}: "
@@ -195,7 +195,7 @@ class _ChunkBuilder:
         )
 
     def add(
-        self, origin: RowLocation, row: Row, value: Any, result: EncodedRow | DataError | TooLong
+        self, origin: RowLocation, row: Row, value: object, result: EncodedRow | DataError | TooLong
     ) -> None:
         """Add an encoded row, or count why it is dropped."""
         if isinstance(result, DataError):

@@ -72,6 +72,6 @@ def check_supported(model: Any, tokenizer: Tokenizer, gguf_type: str) -> None:
     read_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0])
 
 
-def rope_parameters(config: Any) -> dict[str, Any]:
+def rope_parameters(config: object) -> dict[str, Any]:
     """Return the parameters of the rotary embedding, empty if the config has none."""
     return dict(getattr(config, "rope_parameters", None) or {})

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from xft.errors import CheckpointError
 from xft.export.gguf.architectures import DTYPES
@@ -24,7 +23,7 @@ TOKENIZER_PROBE = (
 
 def check_gguf(
     file: Path,
-    model: Any,
+    model: object,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
     gguf_type: str,

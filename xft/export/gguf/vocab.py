@@ -52,7 +52,7 @@ def read_vocabulary(tokenizer: Tokenizer, rows: int) -> Vocabulary:
     Raises:
         ConfigError: GGUF readers would tokenize differently.
     """
-    source: Any = tokenizer
+    source = tokenizer
     if not hasattr(source, "backend_tokenizer"):
         raise ConfigError(key="--gguf", got="a slow tokenizer", expected="a fast one, which has merges")
     parts = json.loads(source.backend_tokenizer.to_str())

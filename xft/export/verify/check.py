@@ -1,7 +1,6 @@
 """Reload a saved model and compare it with the live one."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -179,7 +178,7 @@ def verification_device(live: nn.Module, device: torch.device, headroom: float =
     free, _ = torch.cuda.mem_get_info(device)
     if free > headroom * size + 2**30:
         return device
-    config: Any = live.config
+    config = live.config
     if "flash" in str(getattr(config, "_attn_implementation", "")):
         raise VerificationSkipped(
             "the saved model cannot be verified: the GPU has no memory for a second model, and flash "

@@ -7,7 +7,6 @@ forward pass. Validation therefore measures the function that any user of the sa
 """
 
 import sys
-from typing import Any
 
 from peft import LoraConfig
 from peft.tuners.lora import Linear
@@ -19,9 +18,9 @@ from xft.models.adapters.fused_lora_forward import fused_lora_forward, sole_acti
 class FusedLinear(Linear):
     """A frozen ``nn.Linear`` with an adapter."""
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
-        base: Any = self.get_base_layer()
+        base = self.get_base_layer()
         name = None if args or kwargs else sole_active_adapter(self, x)
         if name is None or base.weight.dtype != x.dtype:
             return super().forward(x, *args, **kwargs)
@@ -29,7 +28,7 @@ class FusedLinear(Linear):
 
 
 def fused_linear_class(
-    target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any
+    target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: object
 ) -> nn.Module | None:
     """Build the adapter layer of ``target``; ``None`` lets peft build it."""
     get_base_layer = getattr(target, "get_base_layer", None)

@@ -1,7 +1,5 @@
 """The layer of :mod:`xft.models.adapters.fused_lora` on a base in NF4. Importing it imports bitsandbytes."""
 
-from typing import Any
-
 from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor
@@ -12,9 +10,9 @@ from xft.models.adapters.fused_lora_forward import fused_lora_forward, sole_acti
 class FusedLinear4bit(Linear4bit):
     """A ``Linear4bit`` of bitsandbytes with an adapter. Each pass dequantizes the weight once and discards it."""
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
-        base: Any = self.get_base_layer()
+        base = self.get_base_layer()
         state = getattr(base.weight, "quant_state", None)
         name = None if args or kwargs else sole_active_adapter(self, x)
         if name is None or state is None or base.compute_dtype != x.dtype:

@@ -162,7 +162,7 @@ class LoRA:
                     )
 
 
-def is_identity_adapter(model: Any) -> bool:
+def is_identity_adapter(model: object) -> bool:
     """Return whether an adapter adds an exact zero to every layer, as a new adapter with B = 0 does."""
     if not isinstance(model, PeftModel):
         return False
@@ -262,7 +262,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
     The head of a reward model is cast to the dtype of the other weights.
     """
     with peft_without_bnb_import():
-        merged: Any = model.merge_and_unload(safe_merge=True)
+        merged = model.merge_and_unload(safe_merge=True)
     if is_reward_model(merged):
         merged.score.to(merged.dtype)
     return cast(PreTrainedModel, merged)

@@ -56,7 +56,7 @@ def num_frozen_elements(model: nn.Module) -> int:
 
 
 def _check_layer(layer: LoraLayer, name: str, method: str, rank: int) -> None:
-    base: Any = layer.get_base_layer()
+    base = layer.get_base_layer()
     if not isinstance(layer, Linear):
         raise ConfigError(
             f"adapter.init_lora_weights: {method!r} decomposes linear layers, and {name} is a {type(base).__name__}; "

@@ -156,7 +156,7 @@ class ZeroOptimizerState:
         whole = pad(flat, (0, size * self._world_size - len(flat)))
         return whole[size * self._rank : size * (self._rank + 1)]
 
-    def _flat_state(self, weight: Any) -> tuple[Tensor, dict[str, Any]]:
+    def _flat_state(self, weight: object) -> tuple[Tensor, dict[str, Any]]:
         """Return the flat tensor that contains a parameter's shard, and the optimizer state of that tensor."""
         sharded = self._sharded
         if self._stage == 3:
@@ -170,5 +170,5 @@ class ZeroOptimizerState:
         return flat, kept
 
 
-def _is_like(value: Any, flat: Tensor) -> bool:
+def _is_like(value: object, flat: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == flat.shape

@@ -189,7 +189,7 @@ def _finalize(full: dict[str, Any], auto: AutoValues) -> dict[str, Any]:
     return values
 
 
-def _is_equal(value: Any, expected: Any) -> bool:
+def _is_equal(value: object, expected: object) -> bool:
     if isinstance(value, str) and isinstance(expected, str):
         return value.lower() == expected.lower()
     if isinstance(expected, (list, tuple)):
@@ -199,7 +199,7 @@ def _is_equal(value: Any, expected: Any) -> bool:
     return bool(value == expected)
 
 
-def _get(values: Any, key: str) -> Any:
+def _get(values: object, key: str) -> Any:
     for part in key.split("."):
         if not isinstance(values, Mapping) or part not in values:
             return _MISSING
@@ -207,14 +207,14 @@ def _get(values: Any, key: str) -> Any:
     return values
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
+def _set(values: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     for part in path:
         values = values[part]
     values[last] = list(value) if isinstance(value, tuple) else value
 
 
-def _auto_keys(values: Any, path: str = "") -> Iterator[str]:
+def _auto_keys(values: object, path: str = "") -> Iterator[str]:
     if isinstance(values, Mapping):
         for key, value in values.items():
             yield from _auto_keys(value, f"{path}.{key}" if path else str(key))

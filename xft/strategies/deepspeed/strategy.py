@@ -148,7 +148,7 @@ class DeepSpeed(DistributedStrategy):
         finally:
             delattr(sharded, name)
 
-    def _check_overflow_before_step(self, *_: Any) -> None:
+    def _check_overflow_before_step(self, *_: object) -> None:
         """Clip gradients under stage 0, where DeepSpeed does not check them."""
         limit = self._clip if self._clip is not None else float("inf")
         self._norm = float(nn.utils.clip_grad_norm_(self._trainable.values(), limit))

@@ -80,9 +80,9 @@ def apply(target: dict[str, Any], overrides: Overrides) -> None:
     _raise_all(mistakes)
 
 
-def _set(target: dict[str, Any], key: str, value: Any) -> None:
+def _set(target: dict[str, Any], key: str, value: object) -> None:
     *parents, last = key.split(".")
-    holder: Any = target
+    holder: dict[str, Any] | list[Any] = target
     for depth, part in enumerate(parents):
         if depth == 1 and parents[0] in NAMED_COLLECTIONS and isinstance(holder, dict):
             holder.setdefault(part, {})
@@ -98,9 +98,9 @@ def _set(target: dict[str, Any], key: str, value: Any) -> None:
         raise ConfigError(f"{OPTION} {key}: the list has {len(holder)} items", key=key, got=value)
 
 
-def _no_parent(key: str, parent: str, holder: Any, part: str) -> ConfigError:
+def _no_parent(key: str, parent: str, holder: dict[str, Any] | list[Any], part: str) -> ConfigError:
     known = holder.keys() if isinstance(holder, dict) else []
-    if part in known:
+    if isinstance(holder, dict) and part in holder:
         return ConfigError(
             f"{OPTION} {key}: {parent} is {holder[part]!r}, which has no keys", key=key, got=part
         )

@@ -10,15 +10,19 @@ sample completely. A length that is not a multiple of the group size is padded a
 """
 
 from math import gcd
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed
 from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import pad
 
 from xft.errors import ConfigError
 from xft.types import SequenceParallelGroup
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def padded_length(length: int, group: SequenceParallelGroup) -> int:
@@ -89,7 +93,7 @@ def all_reduce_sum(tensor: Tensor, group: SequenceParallelGroup | None) -> Tenso
     return total
 
 
-def check_sequence_parallel(config: Any, supports_packing: bool, size: int) -> None:
+def check_sequence_parallel(config: "PretrainedConfig", supports_packing: bool, size: int) -> None:
     """Check that a model can be trained with sequence parallelism.
 
     Args:
@@ -118,18 +122,22 @@ def check_sequence_parallel(config: Any, supports_packing: bool, size: int) -> N
         )
 
 
+class _GroupContext(FunctionCtx):
+    group: SequenceParallelGroup
+
+
 class _AllToAll(Function):
     """Send piece ``i`` to rank ``i`` and receive one piece from each rank; gradients travel the same way back."""
 
     @staticmethod
-    def forward(ctx: Any, pieces: Tensor, group: SequenceParallelGroup) -> Tensor:
+    def forward(ctx: _GroupContext, pieces: Tensor, group: SequenceParallelGroup) -> Tensor:
         ctx.group = group
         received = torch.empty_like(pieces, memory_format=torch.contiguous_format)
         distributed.all_to_all_single(received, pieces.contiguous(), group=group.process_group)
         return received
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _GroupContext, *gradients: Tensor) -> tuple[Tensor, None]:
         return _AllToAll.apply(gradients[0], ctx.group), None
 
 

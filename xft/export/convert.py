@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,7 @@ from xft.compat.peft import PeftModel
 from xft.errors import ConfigError
 from xft.export.card import run_name, write_card
 from xft.export.gguf import DTYPES, MODEL_FILE, check_gguf, check_supported, read_vocabulary, write_gguf
+from xft.export.gguf.architectures import embedding_rows
 from xft.export.ollama import modelfile
 from xft.export.verify import Comparison, verify_saved_model
 from xft.export.verify.adapter_norms import (
@@ -43,6 +44,9 @@ from xft.models.quantization import NF4, Int8
 from xft.models.reward_head import is_reward_model, set_pad_token
 from xft.templates import BoundTemplate
 from xft.utils import console
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def convert(
@@ -129,7 +133,9 @@ class _Export:
     trust_remote_code: bool
     subprocess: bool
 
-    def write(self, model: Any, metadata: ModelMetadata, folder: Path) -> Comparison:
+    def write(
+        self, model: "PreTrainedModel | PeftModel", metadata: ModelMetadata, folder: Path
+    ) -> Comparison:
         """Write a model and compare the written model with it."""
         tokenizer = self.loaded.tokenizer
         save_model(model, tokenizer, self.template, metadata, folder, max_shard_size=self.max_shard_size)
@@ -189,14 +195,14 @@ def _write_plain(export: _Export, folder: Path) -> Comparison:
 
 def _write_gguf(export: _Export, folder: Path, gguf_type: str, name: str) -> Comparison:
     """Write the full model as one GGUF file and verify it with the reader of transformers."""
-    model: Any = export.loaded.model
+    model = export.loaded.model
     if isinstance(model, PeftModel):
         model, _ = _merge(export, _dtype_name(DTYPES[gguf_type]))
     tokenizer, template, file = export.loaded.tokenizer, export.template, folder / MODEL_FILE
     write_gguf(model, tokenizer, template, gguf_type, file, name)
     probes, _ = read_probes(Path(export.source), tokenizer, template)
     comparison = check_gguf(file, model, tokenizer, template, gguf_type, probes)
-    add_bos = read_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0]).add_bos
+    add_bos = read_vocabulary(tokenizer, embedding_rows(model)).add_bos
     text, has_template = modelfile(template, MODEL_FILE, add_bos)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     if not has_template:
@@ -213,13 +219,14 @@ def _write_merged(export: _Export, folder: Path, dtype: str | None) -> Compariso
     return comparison
 
 
-def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
+def _merge(export: _Export, dtype: str | None) -> tuple["PreTrainedModel", Comparison]:
     """Merge into unquantized weights and compare with the adapter on its training base."""
-    loaded: Any = export.loaded
+    loaded = export.loaded
     metadata = export.metadata
     scored = is_reward_model(loaded.model)
     probes, description = read_probes(Path(export.source), loaded.tokenizer, export.template, scored)
     expected = [compute_logits(loaded.model, rows) for rows in probes]
+    assert isinstance(loaded.model, PeftModel)
     with loaded.model.disable_adapter():
         effect = mean_kl(expected, [compute_logits(loaded.model, rows) for rows in probes])
     bits = metadata.bits if metadata is not None else None
@@ -227,7 +234,7 @@ def _merge(export: _Export, dtype: str | None) -> tuple[Any, Comparison]:
         dtype or (metadata.dtype if metadata is not None else "auto"), torch.device("cpu")
     )
     tolerance = merge_tolerance(loaded.base.dtype, target, bits=bits)
-    model: Any = merge(_on_unquantized_base(export, target))
+    model = merge(_on_unquantized_base(export, target))
     model.config.use_cache = True
     if scored:
         set_pad_token(model, loaded.tokenizer, None)

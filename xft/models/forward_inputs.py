@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from xft.distributed import padded_length, split_sequence
 from xft.kernels.shapes import MULTIPLE
 from xft.models.attention import ATTN_IMPLEMENTATION, unused_mask
-from xft.models.model_options import model_options
+from xft.models.model_options import model_options, transformers_config
 from xft.models.neftune import add_embedding_noise
 from xft.types import IGNORE_INDEX, Batch
 
@@ -47,8 +47,7 @@ def forward_inputs(model: nn.Module, batch: Batch, full_sequence: bool = False) 
     embeddings = add_embedding_noise(model, batch, arguments["input_ids"])
     if embeddings is not None:
         arguments["input_ids"], arguments["inputs_embeds"] = None, embeddings
-    config: Any = model.config
-    if lengths and config._attn_implementation == ATTN_IMPLEMENTATION:
+    if lengths and transformers_config(model)._attn_implementation == ATTN_IMPLEMENTATION:
         arguments["attention_mask"] = unused_mask(batch.input_ids.device)
         arguments["seq_lens"] = lengths
         arguments["kernels"] = fused_kernels

@@ -1,8 +1,10 @@
 """Options of the forward pass that belong to one loaded model."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
+from transformers import PretrainedConfig
 
 _ATTRIBUTE = "xft_options"
 
@@ -29,6 +31,11 @@ def without_adapter(model: nn.Module) -> nn.Module:
     get_base_model = getattr(model, "get_base_model", None)
     base: nn.Module = model if get_base_model is None else get_base_model()
     return base
+
+
+def transformers_config(model: nn.Module) -> PretrainedConfig:
+    """Return the transformers config of a model, with or without an adapter."""
+    return cast(PretrainedConfig, model.config)
 
 
 def set_model_options(model: nn.Module, options: ModelOptions) -> None:

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 )
 
 from xft.errors import ModelError
+from xft.models.model_options import transformers_config, without_adapter
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
 
@@ -53,7 +54,7 @@ def model_kind_of(config: object) -> ModelKind:
     return "reward_model" if any(str(name).endswith(_CLASS) for name in classes) else "causal_lm"
 
 
-def check_kind(path: str, config: Any, kind: ModelKind) -> None:
+def check_kind(path: str, config: PretrainedConfig, kind: ModelKind) -> None:
     """Refuse to load a model as a kind whose weights it lacks or that would drop some of its weights.
 
     Args:
@@ -83,9 +84,7 @@ def check_kind(path: str, config: Any, kind: ModelKind) -> None:
 
 def is_reward_model(model: nn.Module) -> bool:
     """Return whether a model, with or without an adapter, is a reward model."""
-    inner: Any = model
-    base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    return type(base).__name__.endswith(_CLASS)
+    return type(without_adapter(model)).__name__.endswith(_CLASS)
 
 
 def attach_score_head(model: nn.Module, path: str, missing: Iterable[str]) -> None:
@@ -135,8 +134,7 @@ def set_pad_token(model: nn.Module, tokenizer: Tokenizer, template: BoundTemplat
         last = tokenizer(text, add_special_tokens=False)["input_ids"][-1]
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id == last:
             changed.pad_token = _other_special(tokenizer, last)
-    config: Any = model.config
-    config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    transformers_config(model).get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
 def _other_special(tokenizer: Tokenizer, last: int) -> str:

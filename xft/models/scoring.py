@@ -18,7 +18,7 @@ from xft.models.forward_inputs import (
     local_targets,
     shifted_target_mask,
 )
-from xft.models.model_options import model_options, without_adapter
+from xft.models.model_options import model_options, transformers_config, without_adapter
 from xft.models.param_shapes import is_sharded
 from xft.types import Batch
 
@@ -118,8 +118,7 @@ def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
         weights = _head_weights(head) if model_options(model).fused_kernels else None
         if weights is not None:
             return linear_log_probs(*_cast_to_common_dtype(states, targets, *weights))
-    config: Any = model.config
-    chunk_size = max(1, MAX_LOGITS // config.get_text_config().vocab_size)
+    chunk_size = max(1, MAX_LOGITS // transformers_config(model).get_text_config().vocab_size)
     min_chunks = 1
     if any(map(is_sharded, head.parameters())):
         # Under ZeRO-3 each call of the head is an all-gather: ranks must call it equally often.

@@ -6,13 +6,16 @@ begins before an answer is not a target even if it reaches into it: generation s
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import BoundTemplate
 from xft.types import IGNORE_INDEX, Conversation, Sample, Segment, Tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 _PENDING = DataError("not encoded yet")
 
@@ -75,7 +78,7 @@ def tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[Any]:
     return list(backend.encode_batch(texts, add_special_tokens=False)) if texts else []
 
 
-def _build_labels(segments: Sequence[Segment], text: str, encoding: Any, bos: int | None) -> Sample:
+def _build_labels(segments: Sequence[Segment], text: str, encoding: "Encoding", bos: int | None) -> Sample:
     ids = np.array(encoding.ids, dtype=np.int32)
     if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
         raise TemplateError(
@@ -92,7 +95,14 @@ def _build_labels(segments: Sequence[Segment], text: str, encoding: Any, bos: in
     return Sample(ids, labels, text)
 
 
-def _tokens_between(encoding: Any, start: int, stop: int) -> tuple[int, int]:
+def _char_range(encoding: "Encoding", token: int) -> tuple[int, int]:
+    """Return begin and end of a token's characters; special tokens, which have none, are never added."""
+    chars = encoding.token_to_chars(token)
+    assert chars is not None
+    return chars
+
+
+def _tokens_between(encoding: "Encoding", start: int, stop: int) -> tuple[int, int]:
     """Find the first and the last token of the characters ``start`` to ``stop``, whose last token
     ends the turn.
 
@@ -105,9 +115,9 @@ def _tokens_between(encoding: Any, start: int, stop: int) -> tuple[int, int]:
         position += 1
     last = encoding.char_to_token(stop - 1)
     if first is not None and last is not None:
-        while first <= last and encoding.token_to_chars(first)[0] < start:
+        while first <= last and _char_range(encoding, first)[0] < start:
             first += 1
-        if first <= last and encoding.token_to_chars(last)[1] == stop:
+        if first <= last and _char_range(encoding, last)[1] == stop:
             return first, last
     raise TemplateError(
         "the end-of-turn token is merged with the answer, so the model would not learn to stop; expected a token "

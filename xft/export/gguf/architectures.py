@@ -1,14 +1,18 @@
 """Model families and dtypes that can be written as GGUF."""
 
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from xft.errors import ConfigError
 from xft.export.gguf.vocab import read_vocabulary
 from xft.models.reward_head import is_reward_model
 from xft.types import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ARCHITECTURES = {
     "llama": "llama",
@@ -23,11 +27,11 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "q
 MODEL_FILE = "model.gguf"
 
 
-def check_supported(model: Any, tokenizer: Tokenizer, gguf_type: str) -> None:
+def check_supported(model: "PreTrainedModel", tokenizer: Tokenizer, gguf_type: str) -> None:
     """Refuse models that GGUF readers would run differently.
 
     Args:
-        model: a full model, or an adapter on its base.
+        model: a full model, or the base of an adapter.
         tokenizer: of the model.
         gguf_type: key of ``DTYPES``.
 
@@ -69,7 +73,14 @@ def check_supported(model: Any, tokenizer: Tokenizer, gguf_type: str) -> None:
             got="use_sliding_window=True",
             expected="full attention, since GGUF readers of this family ignore the window",
         )
-    read_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0])
+    read_vocabulary(tokenizer, embedding_rows(model))
+
+
+def embedding_rows(model: "PreTrainedModel") -> int:
+    """Return the number of rows of the input embeddings."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight.shape[0]
 
 
 def rope_parameters(config: object) -> dict[str, Any]:

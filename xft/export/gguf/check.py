@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from xft.errors import CheckpointError
 from xft.export.gguf.architectures import DTYPES
 from xft.export.verify.comparison import Comparison
@@ -23,7 +25,7 @@ TOKENIZER_PROBE = (
 
 def check_gguf(
     file: Path,
-    model: object,
+    model: nn.Module,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
     gguf_type: str,

@@ -82,7 +82,7 @@ def read_vocabulary(tokenizer: Tokenizer, rows: int) -> Vocabulary:
     return Vocabulary("gpt2", _pre_tokenizer(parts), tokens, types, merges, add_bos=add_bos)
 
 
-def _tokens(parts: Any, rows: int) -> tuple[list[str], list[int]]:
+def _tokens(parts: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
     tokens = [f"[PAD{index}]" for index in range(rows)]
     types = [UNUSED] * rows
     for token, index in parts["model"]["vocab"].items():
@@ -101,7 +101,7 @@ def _scores(tokens: list[str], merges: list[str]) -> list[float]:
     return [-float(ranks.get(token, 0)) for token in tokens]
 
 
-def _adds_space(parts: Any) -> bool:
+def _adds_space(parts: dict[str, Any]) -> bool:
     steps = [
         *_flat(parts.get("normalizer"), "normalizers"),
         *_flat(parts.get("pre_tokenizer"), "pretokenizers"),
@@ -112,7 +112,7 @@ def _adds_space(parts: Any) -> bool:
     )
 
 
-def _pre_tokenizer(parts: Any) -> str:
+def _pre_tokenizer(parts: dict[str, Any]) -> str:
     """Return llama.cpp's name of the pre-tokenizer.
 
     Raises:
@@ -135,7 +135,7 @@ def _pre_tokenizer(parts: Any) -> str:
     )
 
 
-def _flat(step: Any, inner: str) -> list[Any]:
+def _flat(step: dict[str, Any] | None, inner: str) -> list[Any]:
     if step is None:
         return []
     return list(step[inner]) if step["type"] == "Sequence" else [step]

@@ -4,24 +4,34 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, written with 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from xft.errors import CheckpointError, ConfigError
-from xft.export.gguf.architectures import ARCHITECTURES, rope_parameters
+from xft.export.gguf.architectures import ARCHITECTURES, embedding_rows, rope_parameters
 from xft.export.gguf.vocab import Vocabulary, read_vocabulary
 from xft.models.generation import stop_ids
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+    from transformers import PretrainedConfig, PreTrainedModel
 
 QUANT_BLOCK = 32
 """Weights per block of Q8_0."""
 
 
 def write_gguf(
-    model: Any, tokenizer: Tokenizer, template: BoundTemplate | None, gguf_type: str, file: Path, name: str
+    model: "PreTrainedModel",
+    tokenizer: Tokenizer,
+    template: BoundTemplate | None,
+    gguf_type: str,
+    file: Path,
+    name: str,
 ) -> None:
     """Write a full model as a GGUF file.
 
@@ -47,13 +57,13 @@ def write_gguf(
     writer.add_file_type(file_types[gguf_type])
     writer.add_quantization_version(2)
     _add_config(writer, model)
-    vocabulary = read_vocabulary(tokenizer, model.get_input_embeddings().weight.shape[0])
+    vocabulary = read_vocabulary(tokenizer, embedding_rows(model))
     _add_vocabulary(writer, vocabulary, tokenizer, template)
     _add_tensors(writer, model, architecture, gguf_type)
     writer.close()
 
 
-def _add_config(writer: Any, model: Any) -> None:
+def _add_config(writer: "GGUFWriter", model: "PreTrainedModel") -> None:
     config = model.config
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -69,11 +79,11 @@ def _add_config(writer: Any, model: Any) -> None:
     writer.add_rope_dimension_count(size)
     writer.add_rope_freq_base(float(rope_parameters(config).get("rope_theta", 10000.0)))
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(model.get_input_embeddings().weight.shape[0])
+    writer.add_vocab_size(embedding_rows(model))
 
 
 def _add_vocabulary(
-    writer: Any, vocabulary: Vocabulary, tokenizer: Tokenizer, template: BoundTemplate | None
+    writer: "GGUFWriter", vocabulary: Vocabulary, tokenizer: Tokenizer, template: BoundTemplate | None
 ) -> None:
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
@@ -100,7 +110,7 @@ def _add_vocabulary(
     writer.add_chat_template(template.source)
 
 
-def _add_tensors(writer: Any, model: Any, architecture: str, gguf_type: str) -> None:
+def _add_tensors(writer: "GGUFWriter", model: "PreTrainedModel", architecture: str, gguf_type: str) -> None:
     """Write all weights one at a time, which never holds a second model in memory."""
     from gguf import MODEL_ARCH, get_tensor_name_map
 
@@ -128,7 +138,9 @@ def _add_tensors(writer: Any, model: Any, architecture: str, gguf_type: str) -> 
         writer.write_tensor_data(_encode(target, tensor, config, architecture, gguf_type)[0])
 
 
-def _encode(target: str, tensor: Tensor, config: Any, architecture: str, gguf_type: str) -> tuple[Any, Any]:
+def _encode(
+    target: str, tensor: Tensor, config: "PretrainedConfig", architecture: str, gguf_type: str
+) -> tuple[Any, Any]:
     """Return the encoded array of a weight and its GGUF type."""
     from gguf import GGMLQuantizationType, quantize
 
@@ -136,7 +148,7 @@ def _encode(target: str, tensor: Tensor, config: Any, architecture: str, gguf_ty
     if architecture == "llama" and target.endswith(("attn_q.weight", "attn_k.weight")):
         heads = config.num_attention_heads if "attn_q" in target else config.num_key_value_heads
         value = permute_rope(value, heads)
-    array: Any = value.contiguous().numpy()
+    array: npt.NDArray[np.float32] = value.contiguous().numpy()
     if array.ndim < 2:
         return array, GGMLQuantizationType.F32
     if gguf_type == "q8_0" and array.shape[-1] % QUANT_BLOCK:

@@ -111,7 +111,7 @@ def _answered_prompts(source: Path, template: BoundTemplate) -> list[str]:
         ) from error
 
 
-def _render(row: Any, template: BoundTemplate) -> str:
+def _render(row: dict[str, Any], template: BoundTemplate) -> str:
     system = [Message("system", row["system"])] if row.get("system") else []
     prompt = template.render([*system, Message("user", row["question"])], generation=True)
     return prompt + str(row["answer"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from xft.errors import XftError
 from xft.export.verify.adapter_norms import adapter_norms, trains_other_params
@@ -121,7 +121,7 @@ def probe_texts(template: BoundTemplate | None, scored: bool) -> list[str]:
     return [template.render([prompt], generation=True)]
 
 
-def compute_logits(model: Any, input_ids: Sequence[Sequence[int]]) -> Tensor:
+def compute_logits(model: nn.Module, input_ids: Sequence[Sequence[int]]) -> Tensor:
     """Compute logits in eval mode without gradients, as fp32 on the CPU.
 
     Args:

@@ -1,7 +1,7 @@
 """Read and write this rank's shards of parameters and optimizer state under ZeRO, by parameter name."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,25 @@ def unshardable_reason(optimizer: torch.optim.Optimizer) -> str | None:
     return None
 
 
+class _LocalShard(Tensor):
+    ds_numel: int
+
+
+class ZeroParameter(nn.Parameter):
+    """Attributes that DeepSpeed adds to a parameter; never instantiated.
+
+    Attributes:
+        ds_shape: full shape, under stage 3.
+        ds_numel: number of elements of the full parameter, under stage 3.
+        ds_tensor: this rank's shard with its padding, under stage 3.
+    """
+
+    ds_shape: torch.Size
+    ds_numel: int
+    ds_tensor: _LocalShard
+    _hp_mapping: Any
+
+
 class ZeroOptimizerState:
     """Optimizer state and fp32 parameters of one rank under ZeRO 1 to 3.
 
@@ -46,7 +65,7 @@ class ZeroOptimizerState:
     ) -> None:
         self._sharded = engine.optimizer
         self._stage = stage
-        self._trainable = trainable
+        self._trainable = cast(Mapping[str, ZeroParameter], trainable)
         self._rank = rank
         self._world_size = world_size
 
@@ -66,14 +85,14 @@ class ZeroOptimizerState:
                 state[name][FP32_PARAM] = self._shard_of(weight, None)
         return state
 
-    def _shard_of(self, weight: Any, key: str | None) -> TensorShard:
+    def _shard_of(self, weight: ZeroParameter, key: str | None) -> TensorShard:
         """Return this rank's shard of the optimizer tensor ``key``, or of the fp32 parameter if ``key`` is ``None``."""
         begin, end = self._fragment_range(weight)
         return TensorShard(
             tuple(full_shape(weight)), begin, self._fragment_tensor(weight, key)[: end - begin]
         )
 
-    def _fragment_range(self, weight: Any) -> tuple[int, int]:
+    def _fragment_range(self, weight: ZeroParameter) -> tuple[int, int]:
         """Return begin and end of this rank's elements of a parameter."""
         if self._stage == 3:
             size = weight.ds_tensor.ds_numel
@@ -83,7 +102,7 @@ class ZeroOptimizerState:
         at = weight._hp_mapping.lp_fragment_address
         return at.start, at.start + at.numel
 
-    def _fragment_tensor(self, weight: Any, key: str | None) -> Tensor:
+    def _fragment_tensor(self, weight: ZeroParameter, key: str | None) -> Tensor:
         """Return the elements of ``_fragment_range``, followed under stage 3 by the padding of the last shard."""
         fragment: Tensor
         if self._stage == 3:
@@ -123,12 +142,12 @@ class ZeroOptimizerState:
 
     def load_full_param(self, weight: nn.Parameter, value: Tensor) -> None:
         """Overwrite a parameter that is sharded under stage 3."""
-        sharded: Any = weight
+        sharded = cast(ZeroParameter, weight)
         sharded.ds_tensor.data.copy_(self._local_shard(sharded, value))
         if sharded.data.shape == sharded.ds_shape:
             sharded.data.copy_(value)
 
-    def _set(self, weight: nn.Parameter, value: Tensor | ShardedTensorReader, key: str | None) -> None:
+    def _set(self, weight: ZeroParameter, value: Tensor | ShardedTensorReader, key: str | None) -> None:
         begin, end = self._fragment_range(weight)
         if begin == end:
             return
@@ -142,21 +161,20 @@ class ZeroOptimizerState:
             return
         from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
-        sharded: Any = weight
-        filled = pad(part, (0, sharded.ds_tensor.ds_numel - len(part)))
+        filled = pad(part, (0, weight.ds_tensor.ds_numel - len(part)))
         if key is None:
             safe_set_local_fp32_param(weight, filled)
         else:
             safe_set_local_optimizer_state(weight, filled, key)
 
-    def _local_shard(self, weight: Any, value: Tensor) -> Tensor:
+    def _local_shard(self, weight: ZeroParameter, value: Tensor) -> Tensor:
         """Return this rank's padded shard of a full tensor, split as a parameter of stage 3."""
         size = weight.ds_tensor.ds_numel
         flat = value.detach().reshape(-1)
         whole = pad(flat, (0, size * self._world_size - len(flat)))
         return whole[size * self._rank : size * (self._rank + 1)]
 
-    def _flat_state(self, weight: object) -> tuple[Tensor, dict[str, Any]]:
+    def _flat_state(self, weight: ZeroParameter) -> tuple[Tensor, dict[str, Any]]:
         """Return the flat tensor that contains a parameter's shard, and the optimizer state of that tensor."""
         sharded = self._sharded
         if self._stage == 3:

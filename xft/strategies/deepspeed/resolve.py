@@ -12,6 +12,7 @@ import torch
 
 from xft.errors import ConfigError
 from xft.models import TrainingModel
+from xft.models.model_options import transformers_config
 from xft.models.param_shapes import num_params
 from xft.strategies.batching import Batching
 from xft.strategies.deepspeed.config import AUTO, stage_of
@@ -86,7 +87,6 @@ def auto_values(
     steps = batching.num_steps
     warmup = next((step for step in range(steps) if factor(step) >= 1), 0)
     trainable = [param for param in model.parameters() if param.requires_grad]
-    config: Any = model.model.config
     return AutoValues(
         world_size=world_size,
         batching=batching,
@@ -95,7 +95,7 @@ def auto_values(
         quarter_decay=factor(warmup + (steps - warmup) // 4),
         dtype=str(trainable[0].dtype).removeprefix("torch."),
         num_trainable=sum(num_params(param) for param in trainable),
-        hidden_size=int(config.get_text_config().hidden_size),
+        hidden_size=int(transformers_config(model.model).get_text_config().hidden_size),
     )
 
 

@@ -12,16 +12,14 @@ from helpers.tiny import save_tiny
 from helpers.tolerances import TINY_MODEL_FP32, relative_distance
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as PlainLinear
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from xft.data import collate_padding_free
-from xft.kernels import rms_norm_eager
 from xft.models import NF4, LoRA, TrainingModel, forward_inputs
 from xft.models.adapters.fused_lora import FusedLinear
 from xft.models.adapters.fused_lora_4bit import FusedLinear4bit
-from xft.models.fused_norm_mlp import fuse_modules
 from xft.models.scoring import eval_mode, sequence_log_probs
 from xft.objectives import next_token
 from xft.types import Sample
@@ -235,37 +233,3 @@ def test_dora_and_rank_stabilised_scaling_are_pefts(saved: Path) -> None:
     expected_loss, expected = _step(_load(saved, adapter=LoRA(r=4, lora_alpha=8)))
     assert loss == expected_loss
     assert all(torch.equal(gradients[name], each) for name, each in expected.items())
-
-
-def test_norms_and_gates_step_back_where_a_model_has_others(saved: Path) -> None:
-    """A norm that adds one to its weight, and a gate with another activation, are what they were; the class is
-    asked, and its name says nothing."""
-
-    class OtherRMSNorm(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight, self.eps = nn.Parameter(torch.rand(8)), 1e-6
-
-        def forward(self, x: Tensor) -> Tensor:
-            return rms_norm_eager(x, 1 + self.weight, self.eps)
-
-    class Inner(nn.Module):
-        def __init__(self, act: nn.Module) -> None:
-            super().__init__()
-            self.gate_proj, self.up_proj, self.down_proj = (nn.Linear(8, 8) for _ in range(3))
-            self.act_fn = act
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
-
-    class GELUInner(Inner):
-        pass
-
-    model = nn.ModuleList([OtherRMSNorm(), Inner(nn.SiLU()), GELUInner(nn.GELU())])
-    fuse_modules(model)
-    assert [type(each).__name__ for each in model] == ["OtherRMSNorm", "FusedInner", "GELUInner"]
-    loaded = {type(each).__name__ for each in _load(saved).modules()}
-    assert {"FusedLlamaRMSNorm", "FusedLlamaMLP"} <= loaded
-    assert not {"LlamaRMSNorm", "LlamaMLP"} & loaded
-    plain = {type(each).__name__ for each in _load(saved, fused_kernels=False).modules()}
-    assert {"LlamaRMSNorm", "LlamaMLP"} <= plain

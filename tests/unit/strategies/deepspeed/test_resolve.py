@@ -1,16 +1,15 @@
-"""DeepSpeed's JSON config: made or read, filled in, compared with the xft config."""
+"""Auto values of DeepSpeed's JSON config, and its comparison with the xft config."""
 
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xft.errors import ConfigError
 from xft.strategies.batching import Batching
-from xft.strategies.deepspeed.config import load_config, make_config, parse_cli_option, stage_of
+from xft.strategies.deepspeed.config import make_config, stage_of
 from xft.strategies.deepspeed.resolve import AutoValues, resolve
 
 AUTO_VALUES = AutoValues(
@@ -23,7 +22,8 @@ AUTO_VALUES = AutoValues(
     num_trainable=10**9,
     hidden_size=64,
 )
-# The example of transformers' documentation for its Trainer: every value that a config can say is "auto".
+
+
 EXAMPLE: dict[str, Any] = {
     "bf16": {"enabled": "auto"},
     "optimizer": {
@@ -145,44 +145,3 @@ def test_make_config_resolves_without_contradiction(stage: int, offload: str) ->
     assert stage_of(resolved.values) == stage
     assert resolved.values["gradient_clipping"] == 0.0
     assert ("offload_param" in resolved.values["zero_optimization"]) == (offload == "all")
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("zero1", {"zero_stage": 1}),
-        ("zero2_offload", {"zero_stage": 2, "offload": "optimizer"}),
-        ("zero3_offload", {"zero_stage": 3, "offload": "all"}),
-    ],
-)
-def test_parse_cli_option_preset_returns_stage_and_offload(option: str, said: dict[str, Any]) -> None:
-    assert parse_cli_option(option) == said
-
-
-def test_parse_cli_option_unknown_name_raises() -> None:
-    with pytest.raises(ConfigError) as error:
-        parse_cli_option("zero4")
-    assert (error.value.key, error.value.got) == ("--deepspeed", "zero4")
-    assert error.value.expected.startswith("zero1, zero2, zero3")
-
-
-def test_load_config_unusable_file_raises(tmp_path: Path) -> None:
-    missing, broken, array = (str(tmp_path / name) for name in ("none.json", "broken.json", "array.json"))
-    Path(broken).write_text("{'a': 1}")
-    Path(array).write_text("[]")
-    for path, got in ((missing, missing), (broken, broken), (array, "list")):
-        with pytest.raises(ConfigError) as error:
-            load_config(None, "none", path)
-        assert (error.value.key, error.value.got) == ("strategy.config_file", got)
-
-
-def test_load_config_file_and_stage_raises(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as error:
-        load_config(2, "none", str(tmp_path / "a.json"))
-    assert error.value.key == "strategy"
-
-
-def test_stage_of_unknown_stage_raises() -> None:
-    with pytest.raises(ConfigError) as error:
-        stage_of({"zero_optimization": {"stage": 4}})
-    assert (error.value.key, error.value.got) == ("zero_optimization.stage", 4)

@@ -1,6 +1,5 @@
-"""The store, and the cache of stores: what is read is what was written; nothing half is left."""
+"""Cache of token stores, and its keys."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,87 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.token_stores import write_store
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
 from xft.data.store.token_store import (
     CorruptStoreError,
-    SampleView,
-    StoreWriter,
     TokenStore,
-    to_sample,
-    to_tokens,
 )
 from xft.errors import DataError
 from xft.types import IGNORE_INDEX, Message, Row, Sample
-
-IDS = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), min_size=1, max_size=12)
 
 
 def make(pairs: list[tuple[int, bool]]) -> Sample:
     ids = np.array([each for each, _ in pairs], dtype=np.int32)
     labels = np.array([each if trained else IGNORE_INDEX for each, trained in pairs], dtype=np.int32)
     return Sample(ids, labels)
-
-
-@given(pairs=IDS)
-def test_sample_comes_back_as_it_was(pairs: list[tuple[int, bool]]) -> None:
-    sample = make(pairs)
-    again = to_sample(to_tokens(sample))
-    assert again.input_ids.tolist() == sample.input_ids.tolist()
-    assert again.labels.tolist() == sample.labels.tolist()
-
-
-@settings(max_examples=30, deadline=None)
-@given(rows=st.lists(st.lists(IDS, min_size=1, max_size=3), min_size=1, max_size=6))
-def test_store_gives_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[list[list[tuple[int, bool]]]]
-) -> None:
-    samples = [[make(each) for each in row] for row in rows]
-    store = write_store(tmp_path_factory.mktemp("store"), samples)
-    flat = [each for row in samples for each in row]
-    every = SampleView([(store, np.arange(len(rows)))])
-    assert len(every) == len(flat)
-    assert every.lengths.tolist() == [len(each) for each in flat]
-    assert every.targets.tolist() == [each.num_targets for each in flat]
-    for got, wanted in zip(every, flat, strict=True):
-        assert got.input_ids.tolist() == wanted.input_ids.tolist()
-        assert got.labels.tolist() == wanted.labels.tolist()
-
-
-def test_samples_of_chosen_rows_of_several_stores_stand_in_the_order_asked_for(tmp_path: Path) -> None:
-    def numbered(*numbers: int) -> list[Sample]:
-        return [make([(each, True), (each, True)]) for each in numbers]
-
-    one = write_store(tmp_path / "one", [numbered(1), numbered(2, 3), numbered(4)])
-    two = write_store(tmp_path / "two", [numbered(5), numbered(6, 7)])
-    samples = SampleView([(one, np.array([2, 1])), (two, np.array([1])), (one, np.array([0, 0]))])
-    firsts = [int(each.input_ids[0]) for each in samples]
-    assert firsts == [4, 2, 3, 6, 7, 1, 1]
-    assert [int(each.input_ids[0]) for each in samples[1:4]] == [2, 3, 6]
-    assert int(samples[-1].input_ids[0]) == 1
-    with pytest.raises(IndexError):
-        samples[7]
-    assert samples.origin(0) == "file1.jsonl:3"
-    assert [samples.origin(each) for each in (1, 2)] == ["file0.jsonl:2"] * 2
-    assert samples.origin_of_row(2) == "file0.jsonl:2"
-    assert samples.fingerprint() != SampleView([(one, np.array([1, 2]))]).fingerprint()
-
-
-def test_label_of_an_answer_comes_back(tmp_path: Path) -> None:
-    plain = make([(1, True), (2, True)])
-    wanted = [Sample(plain.input_ids, plain.labels, desirable=each) for each in (True, False, None)]
-    store = write_store(tmp_path / "store", [[each] for each in wanted])
-    assert [store[each].desirable for each in range(3)] == [True, False, None]
-
-
-def test_empty_store_can_be_read(tmp_path: Path) -> None:
-    store = write_store(tmp_path / "store", [])
-    assert len(store) == len(SampleView([(store, np.arange(0))])) == 0
-
-
-# The cache
 
 
 def test_store_is_made_once(tmp_path: Path) -> None:
@@ -173,9 +105,6 @@ def test_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         get_or_build(tmp_path / "file" / "cache", "key", lambda folder: None)
 
 
-# Keys
-
-
 def mine(row: Row, column: str = "a") -> list[Message]:
     return [Message("user", row[column])]
 
@@ -217,12 +146,6 @@ def test_key_of_a_tokenizer_follows_its_tokens(make_byte_tokenizer: Any) -> None
         make_byte_tokenizer(specials=("<|x|>",)),
     )
     assert tokenizer_fingerprint(one) == tokenizer_fingerprint(same) != tokenizer_fingerprint(other)
-
-
-def test_books_hold_any_text(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path)
-    writer.close({"reason": "\ud800 ü"})
-    assert json.loads((tmp_path / "stats.json").read_text())["reason"] == "\ud800 ü"
 
 
 @pytest.mark.parametrize("name", ["rows.npy", "samples.npy", "tokens.bin", "too_long.npy", "stats.json"])

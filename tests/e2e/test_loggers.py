@@ -24,7 +24,7 @@ def test_tensorboard_gets_the_curves_the_config_and_the_samples(tiny_run: Path, 
     assert [step for step, _ in seen] == [1, 2, 3]
     assert [value for _, value in seen] == pytest.approx([value for _, value in expected], rel=1e-6)
     assert {"val/loss", "val/perplexity", "questions/score", "train/lr"} <= set(events.Tags()["scalars"])
-    text = events.Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = events.Tensors("generations/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| Say number 3 |" in text
     for name, wanted in (("config", "max_length"), ("data_report", "rows_read")):
         assert wanted in events.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -40,7 +40,7 @@ def test_wandb_gets_the_curves_the_config_and_the_samples_as_a_table(
     assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
     folders = list((run / "wandb").glob("offline-run-*"))
     assert len(folders) == 1
-    tables = list(folders[0].rglob("samples*.table.json"))
+    tables = list(folders[0].rglob("generations*.table.json"))
     assert len(tables) == 3  # before, in the middle and at the end
     table = json.loads(tables[0].read_text())
     assert table["columns"] == ["step", "question", "answer", "reference", "score", "stopped"]
@@ -85,7 +85,7 @@ def test_mlflow_gets_the_curves_the_config_the_data_report_and_the_samples(
     client.download_artifacts(found.info.run_id, "", str(folder))
     assert json.loads((folder / "data_report.json").read_text())["rows_read"] == 24
     assert "max_length" in (folder / "config.py").read_text()
-    table = json.loads((folder / "samples.json").read_text())
+    table = json.loads((folder / "generations.json").read_text())
     lines = (run / "generations.jsonl").read_text().splitlines()
     columns = {name: at for at, name in enumerate(table["columns"])}
     asked = {

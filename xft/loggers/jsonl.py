@@ -1,4 +1,4 @@
-"""Records as lines of JSON in the run folder: what everything else reads."""
+"""Records as lines of JSON in the run folder, which reports and commands read."""
 
 import errno
 import json
@@ -17,60 +17,65 @@ from xft.utils import console
 
 @register("loggers", "jsonl")
 class JsonLines(Logger):
-    """``metrics.jsonl`` and ``generations.jsonl`` in the run folder, a JSON object a line; a figure that is
-    not finite is ``null``.
+    """Write ``metrics.jsonl`` and ``generations.jsonl`` in the run folder, one JSON object per line.
+
+    A value that is not finite becomes ``null``.
 
     Args:
         work_dir: the run folder.
         config: the config of the run.
-        resume_step: records after this step are cut off: the run will write them again.
+        resume_step: records after this step are removed; the run writes them again.
     """
 
     def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: int = 0) -> None:
         self._files = {}
         for name in ("metrics", "generations"):
             path = work_dir / f"{name}.jsonl"
-            _cut_off(path, resume_step)
+            _truncate_records(path, resume_step)
             self._files[name] = _Lines(path)
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Append to ``metrics.jsonl``."""
         self._write("metrics", values)
 
-    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append to ``generations.jsonl``."""
         for row in rows:
             self._write("generations", {"step": step, **row})
 
-    def position(self) -> dict[str, int]:
-        """The length of each file in bytes."""
-        return {name: each.length for name, each in self._files.items()}
+    def checkpoint_position(self) -> dict[str, int]:
+        """Return the length of each file in bytes."""
+        return {name: file.length for name, file in self._files.items()}
 
-    def rewind(self, position: dict[str, int]) -> None:
-        """Cut the files to these lengths: beyond ``resume_step``, this takes away what hooks wrote
-        at that step after the checkpoint."""
+    def truncate_to_step(self, position: dict[str, int]) -> None:
+        """Truncate the files to these lengths.
+
+        In addition to ``resume_step``, this removes records that hooks wrote at that step after the checkpoint.
+        """
         for name, length in position.items():
             self._files[name].cut(length)
 
     def flush(self) -> None:
-        """Put both files on the disk."""
-        for each in self._files.values():
-            each.flush()
+        """Write both files to disk."""
+        for file in self._files.values():
+            file.flush()
 
     def close(self) -> None:
         """Close both files."""
-        for each in self._files.values():
-            each.close()
+        for file in self._files.values():
+            file.close()
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        # A number that is none (the gradient of a step that was left out) has no place in JSON.
+        # Why: JSON has no NaN or infinity, such as the gradient norm of a skipped step.
         strict = {key: value if _is_json(value) else None for key, value in values.items()}
         self._files[name].append(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class _Lines:
-    """A file that lines are appended to. Where the disk does not take them, they wait in memory, so
-    that a full disk makes no gap and does not end the training."""
+    """Append lines to a file, and buffer them in memory while the disk is full.
+
+    A full disk thus neither loses lines nor ends the training.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,7 +85,7 @@ class _Lines:
 
     @property
     def length(self) -> int:
-        """Bytes, with what waits."""
+        """Length in bytes, including buffered lines."""
         return self._file.tell() + len(self._waiting)
 
     def append(self, line: str) -> None:
@@ -97,11 +102,11 @@ class _Lines:
                     )
 
     def cut(self, length: int) -> None:
-        """Keep the first ``length`` bytes. They end with a line unless another hand was at the file."""
+        """Keep the first ``length`` bytes. They end with a newline unless another program changed the file."""
         content = self.path.read_bytes()
         if len(content) < length or content[:length][-1:] not in (b"", b"\n"):
             console.info(
-                f"warning: {self.path.name} is not what it was at the checkpoint; it may have gaps"
+                f"warning: {self.path.name} was modified since the checkpoint; records may be missing"
             )
             return
         self._file.truncate(length)
@@ -120,12 +125,12 @@ class _Lines:
         self._file.close()
 
 
-def _cut_off(path: Path, resume_step: int) -> None:
-    """Keep only whole records up to a step. Step 0 keeps nothing: the run begins anew."""
+def _truncate_records(path: Path, resume_step: int) -> None:
+    """Keep complete records up to a step. Step 0 keeps none."""
     if not path.is_file():
         return
     kept = []
-    # A kill may have come in the middle of a character.
+    # Why: a killed run may have written half a character.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if not line:
             continue

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.errors import ConfigError
-from xft.loggers.base import Logger, config_text, figures, ledger_text
+from xft.loggers.base import Logger, config_text, data_report_text, numeric_metrics
 from xft.registry import register
 
 
@@ -14,7 +14,7 @@ from xft.registry import register
 class TensorBoard(Logger):
     """TensorBoard event files in ``tensorboard/`` of the run folder.
 
-    A resumed run writes a further file; of earlier ones the events up to its step are kept.
+    A resumed run adds a file, and keeps the events of earlier files up to its step.
     """
 
     def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: int = 0) -> None:
@@ -25,27 +25,27 @@ class TensorBoard(Logger):
         folder = work_dir / "tensorboard"
         for file in folder.glob("events.out.tfevents.*"):
             _cut(file, resume_step)
-        # Who looks on meanwhile is told to pass over what it has read.
+        # A TensorBoard that is open meanwhile discards the events that it has read.
         self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
         self._writer.add_text("config", f"```python\n{config_text(config)}\n```")
-        self._writer.add_text("data_report", f"```json\n{ledger_text(work_dir)}\n```")
+        self._writer.add_text("data_report", f"```json\n{data_report_text(work_dir)}\n```")
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """A scalar for each figure, under ``split/name``."""
-        for name, value in figures(values).items():
+        """Log each metric as a scalar named ``split/name``."""
+        for name, value in numeric_metrics(values).items():
             self._writer.add_scalar(f"{values['split']}/{name}", value, values["step"])
 
-    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A Markdown table."""
+    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log a Markdown table."""
         lines = ["| question | answer | reference | score |", "|---|---|---|---|"]
         for row in rows:
             cells = [_cell(row[key]) for key in ("question", "answer", "reference", "score")]
             lines.append("| " + " | ".join(cells) + " |")
-        self._writer.add_text("samples", "\n".join(lines), step)
+        self._writer.add_text("generations", "\n".join(lines), step)
         self._writer.flush()
 
     def flush(self) -> None:
-        """Write what waits: a checkpoint that is written must not be ahead of it."""
+        """Write buffered events; a checkpoint must not be newer than its events."""
         self._writer.flush()
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class TensorBoard(Logger):
 
 
 def _cut(file: Path, resume_step: int) -> None:
-    """Keep the events of a file up to a step; none where the run begins anew."""
+    """Keep the events of a file up to a step; step 0 deletes the file."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter

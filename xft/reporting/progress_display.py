@@ -85,7 +85,7 @@ class ProgressDisplay(Logger):
         elif values["split"] == "generation":
             self._score = f": {values['score']:g} of {values['num_scored']:g}"
 
-    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the latest answers; their score is recorded later."""
         self._generations, self._generations_step, self._score = list(rows), step, ""
 

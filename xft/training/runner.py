@@ -164,7 +164,7 @@ class Runner(RunnerBase):
             batching=loop.plan.portions(),
             config=frozen_config(self.cfg),
             hooks=self._hook_states(),
-            loggers={type(logger).__name__: logger.position() for logger in self.loggers},
+            loggers={type(logger).__name__: logger.checkpoint_position() for logger in self.loggers},
         )
 
     def flush_loggers(self) -> None:
@@ -181,7 +181,7 @@ class Runner(RunnerBase):
         positions = self.resume_state.loggers if self.resume_state is not None else {}
         for logger in self.loggers:
             if (position := positions.get(type(logger).__name__)) is not None:
-                logger.rewind(position)
+                logger.truncate_to_step(position)
 
     def _hook_states(self) -> dict[str, Any]:
         try:

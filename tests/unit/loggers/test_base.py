@@ -20,7 +20,7 @@ def write(logger: Logger, steps: Iterable[int], offset: float = 0.0) -> None:
         logger.record({"step": step, "split": "train", "loss": step + offset})
         if step % 2 == 0:
             row = {"question": "Why?", "answer": f"{step + offset}", "reference": None}
-            logger.samples(step, [{**row, "score": 0.0, "stopped": True}])
+            logger.generations(step, [{**row, "score": 0.0, "stopped": True}])
 
 
 def killed_and_resumed(make: Any, folder: Path, **options: Any) -> Logger:
@@ -28,12 +28,12 @@ def killed_and_resumed(make: Any, folder: Path, **options: Any) -> Logger:
     first = make(folder, CONFIG, **options)
     write(first, range(1, 5))
     first.flush()
-    position = first.position()
+    position = first.checkpoint_position()
     write(first, range(5, 8), offset=0.5)
     first.flush()
     second: Logger = make(folder, CONFIG, resume_step=4, **options)
     if position is not None:
-        second.rewind(json.loads(json.dumps(position)))
+        second.truncate_to_step(json.loads(json.dumps(position)))
     write(second, range(5, 9))
     second.close()
     return second
@@ -49,7 +49,7 @@ def test_tensorboard_passes_over_what_came_after_the_checkpoint(tmp_path: Path) 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(each.step, each.value) for each in events.Scalars("train/loss")] == WANTED
-    texts = events.Tensors("samples/text_summary")
+    texts = events.Tensors("generations/text_summary")
     assert [each.step for each in texts] == [2, 4, 6, 8]
     assert b"| 6.0 |" in texts[2].tensor_proto.string_val[0]
 
@@ -70,12 +70,15 @@ def test_mlflow_is_written_anew_up_to_the_checkpoint(
     assert [(each.step, each.value) for each in history] == WANTED
     assert found.data.params == {"seed": "0", "model.path": "somewhere"}
     assert (found.info.status, found.info.run_name) == ("FINISHED", "run")
-    table = json.loads(Path(client.download_artifacts(found.info.run_id, "samples.json")).read_text())
+    table = json.loads(Path(client.download_artifacts(found.info.run_id, "generations.json")).read_text())
     at = {name: number for number, name in enumerate(table["columns"])}
     assert [(row[at["step"]], row[at["answer"]]) for row in table["data"]] == [
         (step, f"{step}.0") for step in (2, 4, 6, 8)
     ]
-    assert {each.path for each in client.list_artifacts(found.info.run_id)} == {"config.py", "samples.json"}
+    assert {each.path for each in client.list_artifacts(found.info.run_id)} == {
+        "config.py",
+        "generations.json",
+    }
     assert "Downloading" not in capfd.readouterr().err
     # What was set aside is there for who wants it, and not in the way.
     [gone] = client.search_runs([experiment.experiment_id], run_view_type=ViewType.DELETED_ONLY)
@@ -88,7 +91,7 @@ def test_mlflow_keeps_a_run_that_stopped_at_its_checkpoint(tmp_path: Path) -> No
     write(first, range(1, 5))
     first.flush()
     second = MLflow(tmp_path / "run", CONFIG, resume_step=4)
-    second.rewind(first.position())
+    second.truncate_to_step(first.checkpoint_position())
     assert second._run == first._run
 
 
@@ -118,7 +121,7 @@ def test_wandb_counts_the_steps_of_the_run(tmp_path: Path, monkeypatch: pytest.M
     assert [(each["_step"], each["step"], each["train/loss"]) for each in rows] == [
         (step, step, float(step)) for step in (1, 2, 4)
     ]
-    assert [each["_step"] for each in rows if "samples/nrows" in each] == [2, 4]
+    assert [each["_step"] for each in rows if "generations/nrows" in each] == [2, 4]
 
 
 def test_wandb_leaves_out_the_steps_that_the_server_has(

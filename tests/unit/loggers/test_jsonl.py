@@ -20,18 +20,18 @@ def test_a_resumed_run_begins_where_the_checkpoint_was(tmp_path: Path) -> None:
     for step in (1, 2):
         first.record({"step": step, "split": "train"})
     first.record({"step": 2, "split": "val"})
-    first.samples(2, [{"question": "Grüße?"}])
-    position = first.position()
+    first.generations(2, [{"question": "Grüße?"}])
+    position = first.checkpoint_position()
     first.record({"step": 2, "split": "late"})
     first.record({"step": 3, "split": "train"})
-    first.samples(3, [{"question": "?"}])
+    first.generations(3, [{"question": "?"}])
     first.close()
     with (tmp_path / "metrics.jsonl").open("ab") as out:
         out.write('{"step": 4, "split": "ü'.encode()[:-1])  # killed in the middle of a character
     second = JsonLines(tmp_path, {}, resume_step=2)
-    second.rewind(position)
+    second.truncate_to_step(position)
     second.record({"step": 3, "split": "train"})
-    assert second.position()["metrics"] == (tmp_path / "metrics.jsonl").stat().st_size
+    assert second.checkpoint_position()["metrics"] == (tmp_path / "metrics.jsonl").stat().st_size
     second.close()
     lines = [json.loads(each) for each in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(each["step"], each["split"]) for each in lines] == [
@@ -68,15 +68,15 @@ def test_a_file_that_another_hand_was_at_is_said_and_left(
     monkeypatch.setattr("xft.utils.console.info", said.append)
     first = JsonLines(tmp_path, {})
     first.record({"step": 1, "split": "train"})
-    position = first.position()
+    position = first.checkpoint_position()
     first.close()
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     second = JsonLines(tmp_path, {}, resume_step=1)
-    second.rewind(position)
+    second.truncate_to_step(position)
     second.close()
     assert steps(tmp_path) == [1]
     assert len(said) == 1
-    assert "metrics.jsonl is not what it was" in said[0]
+    assert "metrics.jsonl was modified since the checkpoint" in said[0]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

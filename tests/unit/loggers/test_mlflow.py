@@ -63,4 +63,4 @@ def test_what_never_arrives_is_counted(made: tuple[MLflow, Server, list[str]]) -
     for step in range(3):
         logger.record({"step": step, "split": "train", "loss": 1.0, "lr": 0.1})
     logger.close()
-    assert "6 figures did not reach MLflow" in said[-1]
+    assert "6 metrics were not sent to MLflow" in said[-1]

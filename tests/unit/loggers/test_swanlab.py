@@ -24,7 +24,7 @@ def test_it_gets_the_curves_the_config_and_the_samples_as_a_table(
     for step in (1, 2):
         logger.record({"step": step, "split": "train", "loss": 1 / step, "note": "no figure"})
     row = {"question": "Why?", "answer": "1.0 | so", "reference": None, "score": 0.5, "stopped": True}
-    logger.samples(2, [row])
+    logger.generations(2, [row])
     logger.close()
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")

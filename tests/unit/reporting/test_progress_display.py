@@ -49,7 +49,7 @@ def test_display_fits_the_terminal(width: int) -> None:
     for step, loss in enumerate((3.0, 2.0, 1.5), 98):
         view.record({**STEP, "step": step, "loss": loss})
     view.record({"step": 100, "split": "val", "loss": 2.5})
-    view.samples(
+    view.generations(
         100,
         [answer(f"question {at} {'long ' * 40}", f"answer {at} {'word ' * 40}", at % 2) for at in range(9)],
     )
@@ -69,7 +69,7 @@ def test_display_fits_the_terminal(width: int) -> None:
 def test_hostile_answer_stays_text() -> None:
     on = screen(120)
     view = ProgressDisplay("run", 10, 1.0, on)
-    view.samples(5, [answer("\033]0;title\007?", "[red]\033[2J\x9b2J[/red]", None)])
+    view.generations(5, [answer("\033]0;title\007?", "[red]\033[2J\x9b2J[/red]", None)])
     with on.capture() as captured:
         on.print(view.draw())
     assert "[red]␛[2J" in captured.get()

@@ -74,7 +74,7 @@ class SampleGenerationHook(PeriodicHook):
         step = runner.train_loop.step
         results = self.samples(runner)
         for logger in runner.loggers:
-            logger.samples(step, [result.to_dict() for result in results])
+            logger.generations(step, [result.to_dict() for result in results])
         score, num_scored = sum_scores(results)
         if num_scored:
             runner.record("generation", score=score, num_scored=num_scored)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ class MLflow(ExperimentLogger):
             self._sent = time.monotonic()
             while self._waiting:
                 part = self._waiting[:MOST_METRICS]
-                if not self._try(lambda part=part: self._client.log_batch(self._run, metrics=part)):
+                if not self._try(partial(self._client.log_batch, self._run, metrics=part)):
                     self._waiting = self._waiting[-MOST_WAITING:]
                     return
                 self._waiting = self._waiting[len(part) :]

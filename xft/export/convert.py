@@ -22,10 +22,9 @@ from xft.export.verify.adapter_norms import (
     trains_other_params,
 )
 from xft.export.verify.merge_check import (
-    NOTICEABLE_FRACTION,
-    Tolerance,
     compare_merged,
     mean_kl,
+    merge_lines,
     merge_tolerance,
     read_probes,
 )
@@ -241,26 +240,9 @@ def _merge(export: _Export, dtype: str | None) -> tuple["PreTrainedModel", Compa
     # Compared before writing, which takes long for large models.
     actual = [compute_logits(model, rows) for rows in probes]
     comparison = compare_merged(expected, actual, tolerance, export.source, scored)
-    for line in _merge_lines(comparison, effect, tolerance, description):
+    for line in merge_lines(comparison, effect, tolerance, description):
         console.info(line)
     return model, comparison
-
-
-def _merge_lines(
-    comparison: Comparison, effect: float, tolerance: Tolerance, description: str
-) -> list[str]:
-    """Format the distance of a merged model from the adapter, and the adapter's own effect."""
-    limit = "" if comparison.scored else f" (limit {tolerance.agreement:.0%})"
-    lines = [
-        f"merged vs. adapter over {description}: KL {comparison.kl:.2g} nats (limit {tolerance.kl:g}; adapter "
-        f"vs. base {effect:.2g}), {comparison.describe_agreement(1)}{limit}"
-    ]
-    if comparison.kl > NOTICEABLE_FRACTION * effect:
-        lines.append(
-            "warning: the rounding error of the merged weights is large compared to the adapter's effect; "
-            "--dtype float32 reduces it, and an unmerged adapter avoids it"
-        )
-    return lines
 
 
 def _on_unquantized_base(export: _Export, dtype: torch.dtype) -> Any:

@@ -173,3 +173,18 @@ def _compare_all(
         kl=mean([probe.kl for probe in comparisons]),
         scored=scored,
     )
+
+
+def merge_lines(comparison: Comparison, effect: float, tolerance: Tolerance, description: str) -> list[str]:
+    """Format the distance of a merged model from the adapter, and the adapter's own effect."""
+    limit = "" if comparison.scored else f" (limit {tolerance.agreement:.0%})"
+    lines = [
+        f"merged vs. adapter over {description}: KL {comparison.kl:.2g} nats (limit {tolerance.kl:g}; adapter "
+        f"vs. base {effect:.2g}), {comparison.describe_agreement(1)}{limit}"
+    ]
+    if comparison.kl > NOTICEABLE_FRACTION * effect:
+        lines.append(
+            "warning: the rounding error of the merged weights is large compared to the adapter's effect; "
+            "--dtype float32 reduces it, and an unmerged adapter avoids it"
+        )
+    return lines

@@ -23,7 +23,7 @@ def test_tensorboard_gets_the_curves_the_config_and_the_samples(tiny_run: Path, 
     expected = [(each["step"], each["loss"]) for each in records(run, "train")]
     assert [step for step, _ in seen] == [1, 2, 3]
     assert [value for _, value in seen] == pytest.approx([value for _, value in expected], rel=1e-6)
-    assert {"val/loss", "val/perplexity", "questions/score", "train/lr"} <= set(events.Tags()["scalars"])
+    assert {"val/loss", "val/perplexity", "generation/score", "train/lr"} <= set(events.Tags()["scalars"])
     text = events.Tensors("generations/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| Say number 3 |" in text
     for name, wanted in (("config", "max_length"), ("data_report", "rows_read")):
@@ -78,7 +78,7 @@ def test_mlflow_gets_the_curves_the_config_the_data_report_and_the_samples(
     expected = {each["step"]: each["loss"] for each in records(run, "train")}
     assert seen == pytest.approx(expected)
     assert list(seen) == [1, 2, 3]
-    assert {"val/loss", "val/perplexity", "questions/score", "train/lr"} <= set(found.data.metrics)
+    assert {"val/loss", "val/perplexity", "generation/score", "train/lr"} <= set(found.data.metrics)
     assert found.data.params["data.max_length"] == "128"
     folder = tmp_path / "artifacts"
     folder.mkdir()

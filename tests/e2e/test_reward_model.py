@@ -138,8 +138,8 @@ def test_rows_of_any_form_are_scored_and_said(
     assert "accuracy 100.0% (1 of 1 pairs), mean margin " in lines[4]
     bad = [
         ({"text": "x"}, "columns: got ['text']; expected chosen and rejected"),
-        ({"messages": [*turns, asked]}, "the last turn is of the user, expected an answer to score"),
-        ({"prompt": "x", "completion": "y " * 5000}, "and the model was made for at most 4096"),
+        ({"messages": [*turns, asked]}, "the last message is from the user; expected an answer to score"),
+        ({"prompt": "x", "completion": "y " * 5000}, "the model supports at most 4096"),
     ]
     for row, message in bad:
         write_json_lines(rows, [PAIR_ROWS[0], row])

@@ -128,18 +128,18 @@ def test_a_checkpoint_goes_on_without_the_others(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--sequence-parallel-size", "2"], "got 2 with 1 rank, expected"),
-        (["--sequence-parallel-size", "0"], "got 0 with 1 rank, expected"),
+        (["--sequence-parallel-size", "2"], "got 2; expected a divisor of the world size"),
+        (["--sequence-parallel-size", "0"], "got 0; expected a divisor of the world size"),
         # A config that is made for one device: the option makes of it what a launcher would.
         (
             [
                 "--sequence-parallel-size",
                 "2",
                 "--cfg-options",
-                "strategy.type=single",
+                "strategy.type=single_device",
                 "strategy.mixed_precision=bf16",
             ],
-            "got 2 with 1 rank, expected",
+            "got 2; expected a divisor of the world size",
         ),
     ],
 )

@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
     "training": {"epochs": 1, "max_steps": 4, "max_grad_norm": 1.0},
     "optimizer": {"type": "adamw", "lr": 0.1},
     "hooks": {"checkpoint": {"type": "checkpoint"}},
-    "strategy": {"type": "single"},
+    "strategy": {"type": "single_device"},
 }
 STATE = RunState(
     step=4,

@@ -141,7 +141,7 @@ def test_auto_starts_goes_on_and_says_when_it_is_done(
     (run / "checkpoints").mkdir(parents=True)  # killed before its first checkpoint
     (run / "metrics.jsonl").write_text('{"step": 0, "split": "val", "loss": 1}\n')
     assert train(tiny_run, run, "--resume", "auto") == 0
-    assert "begins anew" in capsys.readouterr().out
+    assert "starting from scratch" in capsys.readouterr().out
     assert [each["step"] for each in records(run, "train")] == list(range(1, 13))
     assert len(records(run, "val")) == len({each["step"] for each in records(run, "val")})
     assert train(tiny_run, run, "--resume", "auto") == 0

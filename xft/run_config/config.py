@@ -53,21 +53,21 @@ class RunConfig:
     """A whole run. The keys of a config are these.
 
     Args:
-        model: what is trained.
-        data: what it is trained on.
+        model: the model to fine-tune.
+        data: the training data.
         adapter: the adapter to train; ``None`` trains all weights.
         quantization: quantization of the frozen weights; ``None`` loads them as they are saved.
         template: the chat template; ``auto`` is the tokenizer's own.
-        objective: what it is trained to do.
-        training: how long, in which portions.
+        objective: the loss.
+        training: duration and batch sizes.
         optimizer: how weights are changed.
         lr_scheduler: learning rate as a function of the step.
         strategy: device, precision and distribution; a launcher makes ``ddp`` of a single device.
-        hooks: what happens beside the steps, by name; ``None`` under a name removes it.
-        loggers: where figures go, by name.
+        hooks: callbacks by name; ``None`` under a name removes it.
+        loggers: destinations of metrics, by name.
         eval_prompts: the sample questions, or a file of them.
         seed: of everything that is random but the choice of the validation rows.
-        work_dir: the run folder; ``runs/NAME_OF_THE_CONFIG`` where nothing is said.
+        work_dir: the run folder; ``runs/NAME_OF_THE_CONFIG`` by default.
     """
 
     model: CausalLMConfig

@@ -1,4 +1,4 @@
-"""Fit the portions of training to the data at hand."""
+"""Plan of a run: batch sizes, adapted to small data sets, and number of steps."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from xft.strategies import Batching
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is done in which portions.
+    """Batches and number of steps of a run.
 
     Attributes:
         batches: which samples go into which micro-batch.
@@ -45,7 +45,7 @@ class TrainingPlan:
         return f"{self.data} {plan.pack_length} {plan.seed} {plan.micro_batch_size} {window}{grouped}"
 
     def portions(self) -> dict[str, int | None]:
-        """What is in a step, for a run that goes on with other ranks: ``window`` is of all of them."""
+        """Return the batch sizes that a checkpoint stores; ``window`` counts micro-batches of all ranks per step."""
         plan = self.batches
         return {
             "capacity": plan.pack_length,
@@ -67,7 +67,7 @@ def make_plan(
 ) -> TrainingPlan:
     """Plan a run.
 
-    With few rows, the config's portions may leave an epoch one step or none. Then accumulation
+    With few rows, the batch sizes of the config may leave an epoch one step or none. Then accumulation
     shrinks first, then the rows in a batch, then the length of a packed row, until an epoch has
     ``training.min_steps_per_epoch`` steps or nothing is left to shrink.
 
@@ -82,7 +82,7 @@ def make_plan(
         padded: whether the samples of a batch are padded to the longest.
     """
     lengths = tuple(samples.lengths.reshape(-1, samples_per_example).sum(axis=1).tolist())
-    wanted = EpochBatchSampler(
+    requested = EpochBatchSampler(
         lengths,
         micro_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
@@ -91,20 +91,20 @@ def make_plan(
         world_size=world_size,
         group_by_length=padded,
     )
-    plan = _shrink(wanted, training.min_steps_per_epoch)
+    plan = _shrink(requested, training.min_steps_per_epoch)
     notes = []
     for name, label in (
         ("gradient_accumulation_steps", "gradient_accumulation_steps"),
         ("micro_batch_size", "micro_batch_size"),
         ("pack_length", "packed length"),
     ):
-        before, after = getattr(wanted, name), getattr(plan, name)
+        before, after = getattr(requested, name), getattr(plan, name)
         if before != after:
             notes.append(f"{label} {before} → {after}")
     if notes:
         notes = [
             f"few rows: {', '.join(notes)}, so that an epoch has {plan.steps_per_epoch} steps "
-            f"instead of {wanted.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
+            f"instead of {requested.steps_per_epoch} (training.min_steps_per_epoch=0 leaves them)"
         ]
     steps = training.max_steps or max(1, math.ceil(training.epochs * plan.steps_per_epoch))
     return TrainingPlan(plan, steps, tuple(notes), samples.fingerprint(), training.max_grad_norm)

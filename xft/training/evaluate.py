@@ -1,4 +1,4 @@
-"""What a trained model is worth, asked again after the run: ``xft eval``."""
+"""Evaluation of a trained model after its run: ``xft eval``."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from xft.evaluation.text_metrics import check_installed
 from xft.models import LoadedModel, TextGenerator, load_saved_model
 from xft.run_config.config import RunConfig
 from xft.training.hooks.sample_generation import SampleGenerationHook
-from xft.training.revalidate import line_of, validate_again
+from xft.training.revalidate import format_metrics, rerun_validation
 from xft.utils import console
 
 TASK_FILES = (".yaml", ".yml")
@@ -32,18 +32,18 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What the command line asks for.
+    """Options of ``xft eval``.
 
     Attributes:
         run: a run folder.
         data: a held-out file of rows.
-        format: of its rows; by default that of the run's own.
+        format: format of its rows; by default that of the run.
         tasks: of lm-evaluation-harness: names, or YAML files of its kind.
         limit: the most rows of ``data``, and of each task.
         max_new_tokens: the most tokens of an answer.
         out: a file for the results.
         trust_config: run the config of the run as Python; else it is read as data.
-        trust_remote_code: run Python code that lies beside the weights.
+        trust_remote_code: run Python code that is stored next to the weights.
     """
 
     run: str
@@ -58,17 +58,17 @@ class EvalOptions:
 
 
 def evaluate_run(options: EvalOptions) -> dict[str, Any]:
-    """Evaluate what a run saved, say what comes of it, and return it.
+    """Evaluate the saved model of a run, print the results and return them.
 
     Raises:
-        XftError: something that the user can mend.
+        XftError: an error that the user can fix.
     """
     folder = Path(options.run)
     if not (folder / "config.py").is_file():
         raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
     if options.data is not None:
         check_installed()
-        resolve_source(options.data)  # what is not there is said before anything takes time
+        resolve_source(options.data)  # report a missing file before anything slow
     if options.tasks:
         _check_harness()
     config = load_config(folder / "config.py", safe_config=not options.trust_config)
@@ -85,22 +85,22 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         if run_config.data.uses_template or run_config.eval_prompts
         else None
     )
-    found: dict[str, Any] = {}
-    if validation := validate_again(run_config, loaded, template, device):
-        found["validation"] = validation
+    measured: dict[str, Any] = {}
+    if validation := rerun_validation(run_config, loaded, template, device):
+        measured["validation"] = validation
     if template is not None and run_config.model.kind == "causal_lm":
         generator = TextGenerator(loaded.model, loaded.tokenizer, template)
         if questions := _ask(run_config, generator):
-            found["questions"] = questions
+            measured["questions"] = questions
         if options.data is not None:
-            found["data"] = _answer(options, config, generator)
+            measured["data"] = _answer(options, config, generator)
     elif options.data is not None:
         raise ConfigError("eval --data: the model has no chat template, so there are no answers to compare")
     if options.tasks:
-        found["tasks"] = _harness(options, loaded)
+        measured["tasks"] = _harness(options, loaded)
     if options.out is not None:
-        _write(Path(options.out), found)
-    return found
+        _write(Path(options.out), measured)
+    return measured
 
 
 def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]]:
@@ -108,16 +108,17 @@ def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]
     if not questions:
         return []
     hook = next(
-        (each for each in run_config.hooks.values() if isinstance(each, SampleGenerationHook)), None
+        (hook for hook in run_config.hooks.values() if isinstance(hook, SampleGenerationHook)), None
     )
     scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
     asked = generate_answers(generator, questions, scorer, most)
     score, scored = sum_scores(asked)
     console.info(f"questions   score {score:g} of {scored}, {len(asked)} asked")
-    for each in asked:
-        mark = "" if each.score is None else "✓ " if each.score >= 1 else "✗ " if each.score <= 0 else "~ "
-        console.info(f"  {_short(each.question.question)}\n    {mark}{_short(each.answer)}")
-    return [each.to_dict() for each in asked]
+    for result in asked:
+        points = result.score
+        mark = "" if points is None else "✓ " if points >= 1 else "✗ " if points <= 0 else "~ "
+        console.info(f"  {_short(result.question.question)}\n    {mark}{_short(result.answer)}")
+    return [result.to_dict() for result in asked]
 
 
 def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGenerator) -> dict[str, Any]:
@@ -131,14 +132,12 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGene
         )
     )
     metrics = metrics_of(rows)
-    console.info(f"data        {line_of(metrics)}")
-    for each in rows[:SHOWN]:
+    console.info(f"data        {format_metrics(metrics)}")
+    for row in rows[:SHOWN]:
         console.info(
-            f"  {_short(each.question)}\n    wanted  {_short(each.reference)}\n    got     {_short(each.answer)}"
+            f"  {_short(row.question)}\n    reference:  {_short(row.reference)}\n    prediction: {_short(row.answer)}"
         )
-    answers = [
-        {"question": each.question, "reference": each.reference, "answer": each.answer} for each in rows
-    ]
+    answers = [{"question": row.question, "reference": row.reference, "answer": row.answer} for row in rows]
     return {"file": Path(options.data).name, "metrics": metrics, "answers": answers}
 
 
@@ -156,19 +155,19 @@ def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, A
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    files = [Path(each) for each in options.tasks if Path(each).suffix in TASK_FILES]
-    names = [_task_of(Path(each)) if Path(each).suffix in TASK_FILES else each for each in options.tasks]
-    manager = TaskManager(include_path=[str(each.parent) for each in files] or None)
-    if unknown := [each for each in names if each not in manager.all_tasks]:
+    files = [Path(task) for task in options.tasks if Path(task).suffix in TASK_FILES]
+    names = [_task_of(Path(task)) if Path(task).suffix in TASK_FILES else task for task in options.tasks]
+    manager = TaskManager(include_path=[str(file.parent) for file in files] or None)
+    if unknown := [name for name in names if name not in manager.all_tasks]:
         near = get_close_matches(unknown[0], manager.all_tasks, n=3)
-        mend = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
-        raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {mend}")
+        fix = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
+        raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {fix}")
     model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
     results = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)[
         "results"
     ]
     for task, figures in results.items():
-        console.info(f"task        {task}  " + line_of(figures))
+        console.info(f"task        {task}  " + format_metrics(figures))
     return {task: dict(figures) for task, figures in results.items()}
 
 
@@ -188,10 +187,10 @@ def _short(text: str, length: int = 100) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _write(file: Path, found: Mapping[str, Any]) -> None:
+def _write(file: Path, measured: Mapping[str, Any]) -> None:
     try:
         file.write_text(
-            json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+            json.dumps(measured, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
         )
     except OSError as error:
         raise ConfigError(f"--out: cannot write {file} ({error.strerror})") from error

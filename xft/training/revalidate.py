@@ -1,4 +1,4 @@
-"""The validation of a run, measured again on what it saved."""
+"""Validation of a saved model with the objective and batches of its run."""
 
 import math
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from xft.utils import console
 
 
 @dataclass
-class Alone:
-    """What an objective asks of a strategy, for one process.
+class SingleProcessContext:
+    """Implement the rank context of objectives for one process.
 
     Attributes:
-        device: where the model is.
-        product: the type that the run takes products in, where it is not that of the weights.
+        device: device of the model.
+        product: dtype of matrix products; ``None`` uses that of the weights.
     """
 
     device: torch.device
@@ -39,37 +39,36 @@ class Alone:
     params_are_sharded: bool = False
 
     def to_device(self, batch: Batch) -> Batch:
-        """The batch on the device of the model."""
+        """Move the batch to the device of the model."""
         return batch.to(self.device)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Products in the type of the run."""
+        """Compute matrix products in the dtype of the run."""
         with autocast(self.device, self.product):
             yield
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of the one process."""
+        """Return the value of the one process."""
         return [value]
 
 
-def validate_again(
+def rerun_validation(
     run_config: RunConfig, loaded: LoadedModel, template: BoundTemplate | None, device: torch.device
 ) -> dict[str, float]:
-    """Evaluate a saved model on the rows that its run set aside, as the run did: same objective, same
-    batches, same reference.
+    """Evaluate a saved model on the validation split of its run, with the same objective, batches and reference.
 
     Returns:
-        The figures (see :func:`xft.evaluation.evaluate`) that are finite; none where no rows were set aside.
+        The finite metrics (see :func:`xft.evaluation.evaluate`); empty if the run had no validation split.
     """
     run_config.data.check_sources()
     prepared = run_config.data.prepare(loaded.tokenizer, template)
     if not prepared.val:
-        console.info("validation  the run set no rows aside")
+        console.info("validation: the run had no validation split")
         return {}
-    ranks = Alone(device, run_config.strategy.autocast_dtype)
+    ranks = SingleProcessContext(device, run_config.strategy.autocast_dtype)
     hook = next(
-        (each for each in run_config.hooks.values() if isinstance(each, ValidationHook)), ValidationHook()
+        (hook for hook in run_config.hooks.values() if isinstance(hook, ValidationHook)), ValidationHook()
     )
     collator = Collator.for_model(loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example)
 
@@ -83,7 +82,7 @@ def validate_again(
     figures = {key: value for key, value in metrics.items() if math.isfinite(value)}
     count = len(prepared.val) // prepared.samples_per_example
     what = "pairs" if prepared.samples_per_example == 2 else "samples"
-    console.info(f"validation  {count:,} {what}  {line_of(figures)}")
+    console.info(f"validation  {count:,} {what}  {format_metrics(figures)}")
     return figures
 
 
@@ -107,8 +106,8 @@ def _objective(run_config: RunConfig, setup: ReferenceContext) -> Objective:
     return ObjectiveWithReference(objective, FrozenReference(initial.model.requires_grad_(False).eval()))
 
 
-def line_of(figures: dict[str, Any]) -> str:
-    """Figures as a person reads them."""
+def format_metrics(figures: dict[str, Any]) -> str:
+    """Format metrics as one line for the terminal."""
     return "  ".join(
         f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, int | float)
     )

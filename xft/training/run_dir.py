@@ -1,4 +1,4 @@
-"""The run folder: which it is, whether it is free, and its log file."""
+"""Choice, lock and log file of the run folder."""
 
 import fcntl
 import logging
@@ -15,7 +15,7 @@ from xft.errors import ConfigError
 from xft.utils import console
 
 _LOGGERS = ("xft", "xft.runner")
-MARKS = (
+RUN_FILES = (
     "config.py",
     "metrics.jsonl",
     "generations.jsonl",
@@ -25,102 +25,101 @@ MARKS = (
     "checkpoints",
     "final",
 )
-"""What a run writes: a folder that holds one of these is not free."""
+"""Files and folders that a run writes; a folder with one of them is in use."""
 LOCK = ".lock"
 AUTO = "auto"
-"""``--resume auto``: go on where there is a checkpoint, and start where there is none."""
+"""``--resume auto``: resume from a checkpoint if there is one, otherwise start."""
 
 
 def choose_work_dir(
-    config: str, wanted: str | None, resume: str | None, rank: int = 0
+    config: str, requested: str | None, resume: str | None, rank: int = 0
 ) -> tuple[Path, Path | None]:
-    """The run folder, and the checkpoint to go on from.
+    """Choose the run folder, and the checkpoint to resume from.
 
-    Without a wish, it is ``runs/NAME_OF_THE_CONFIG``, or, where that is taken, the first of
-    ``-2``, ``-3`` … that is free.
+    The default is ``runs/NAME_OF_THE_CONFIG``, or if that is in use, the first free of ``-2``, ``-3`` ….
 
     Args:
         config: the config file.
-        wanted: by the command line or the config.
+        requested: folder of the command line or the config.
         resume: see ``TrainOptions``.
-        rank: only the first looks at the folder; the others hear from it what it found.
+        rank: only rank 0 inspects the folder, and broadcasts the result.
 
     Raises:
         ConfigError: the folder holds a run already, or cannot be written.
-        CheckpointError: there is nothing good to resume from.
+        CheckpointError: there is no valid checkpoint.
     """
     default = Path("runs") / Path(config).stem
     if rank != 0:
-        return Path(wanted or default).absolute(), None
+        return Path(requested or default).absolute(), None
     if resume == AUTO:
-        return _choose_either(Path(wanted or default))
+        return _resume_or_create(Path(requested or default))
     if resume is not None:
-        return _choose_resumed(Path(resume or wanted or default), wanted)
-    if not wanted:
+        return _choose_resumed(Path(resume or requested or default), requested)
+    if not requested:
         folder, number = default, 2
-        while is_taken(folder):
+        while is_in_use(folder):
             folder, number = default.with_name(f"{default.name}-{number}"), number + 1
     else:
-        folder = Path(wanted)
-        if is_taken(folder):
-            way = "--resume goes on with it" if saved_steps(folder) else "it saved no checkpoint: delete it"
-            raise ConfigError(f"--work-dir: {wanted} holds a run already; {way}, or choose another folder")
+        folder = Path(requested)
+        if is_in_use(folder):
+            way = "--resume continues it" if saved_steps(folder) else "it saved no checkpoint: delete it"
+            raise ConfigError(
+                f"--work-dir: {requested} holds a run already; {way}, or choose another folder"
+            )
     _check_writable(folder.absolute())
     return folder.absolute(), None
 
 
-def _choose_resumed(path: Path, wanted: str | None) -> tuple[Path, Path]:
+def _choose_resumed(path: Path, requested: str | None) -> tuple[Path, Path]:
     checkpoint = find_checkpoint(path).absolute()
-    own = checkpoint.parent.parent
-    folder = Path(wanted).absolute() if wanted is not None else own
-    if folder.resolve() != own.resolve() and is_taken(folder):
+    run = checkpoint.parent.parent
+    folder = Path(requested).absolute() if requested is not None else run
+    if folder.resolve() != run.resolve() and is_in_use(folder):
         raise ConfigError(
-            f"--work-dir: {wanted} holds another run than the one of {checkpoint}; choose a folder that is free"
+            f"--work-dir: {requested} holds another run than the one of {checkpoint}; choose a folder that is free"
         )
     return folder, checkpoint
 
 
-def _choose_either(folder: Path) -> tuple[Path, Path | None]:
-    """A scheduler starts a run again with the command that it began with."""
+def _resume_or_create(folder: Path) -> tuple[Path, Path | None]:
+    """Resume or start: a scheduler restarts a run with its first command."""
     if saved_steps(folder):
         return folder.absolute(), find_checkpoint(folder).absolute()
     if (folder / "final").exists():
         raise ConfigError(f"--resume auto: the run in {folder} is done, and kept no checkpoint")
-    if is_taken(folder):
-        console.info(f"note: the run in {folder} saved no checkpoint before it was ended; it begins anew")
+    if is_in_use(folder):
+        console.info(f"note: no checkpoint in {folder}; starting from scratch")
     _check_writable(folder.absolute())
     return folder.absolute(), None
 
 
-def is_taken(folder: Path) -> bool:
-    """Whether a run has used the folder."""
-    return any((folder / each).exists() for each in MARKS)
+def is_in_use(folder: Path) -> bool:
+    """Return whether a run has used the folder."""
+    return any((folder / name).exists() for name in RUN_FILES)
 
 
 @contextmanager
-def claim(
+def lock_run_dir(
     folder: Path, rank: int, resumed: bool, resume_state: ResumeState | None = None
 ) -> Iterator[None]:
-    """Make the folder, and keep other runs out of it while what stands under ``with`` goes on. What
-    a kill left half done in it is put in order first.
+    """Create the run folder and lock it against other runs. Leftovers of a killed run are cleaned up first.
 
-    Where that fails before the first checkpoint of a new run, the folder is taken away again, so
-    that nothing half-written is left and the next try finds it free.
+    If the body of a new run fails before its first checkpoint, the folder is removed.
 
     Args:
         folder: the run folder.
-        rank: only the first claims it.
-        resumed: whether it may hold a run already: the one that goes on, or begins again.
+        rank: only rank 0 locks the folder.
+        resumed: whether the folder may hold a run.
         resume_state: state of the checkpoint being resumed.
 
     Raises:
-        ConfigError: it cannot be made, or another run is in it.
+        ConfigError: the folder cannot be created, or another run is active in it.
     """
     if rank != 0:
         yield
         return
     existed = folder.exists()
-    if not resumed and is_taken(folder):
+    if not resumed and is_in_use(folder):
         raise ConfigError(f"--work-dir: {folder} was taken by another run meanwhile")
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -145,16 +144,16 @@ def claim(
 
 
 class _LogFile(logging.FileHandler):
-    """A log that does without the lines that a full disk does not take: the terminal has them."""
+    """Append to the log, and drop lines while the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Let an error of the disk pass; any other is a fault of ours."""
+        """Ignore errors of the disk only."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
-def log_to(folder: Path) -> None:
-    """Keep the lines of this run in ``train.log``."""
+def add_file_handler(folder: Path) -> None:
+    """Write the log lines of this run to ``train.log``."""
     stop_logging()
     handler = _LogFile(folder / "train.log", encoding="utf-8")
     handler.setFormatter(console.HighlightFormatter("%(asctime)s %(message)s", color=False))
@@ -167,7 +166,7 @@ def stop_logging() -> None:
     """Close the log file of an earlier run in this process."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        for old in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
+        for old in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
             logger.removeHandler(old)
             old.close()
 

@@ -1,4 +1,4 @@
-"""What a run writes down of itself: before its first step, and at its end."""
+"""Files that describe a run: config, data report, environment and report."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ from xft.version import __version__
 def write_records(
     work_dir: Path, config: Mapping[str, Any], prepared: PreparedData, plan: TrainingPlan
 ) -> None:
-    """Write the config and the ledger, and take away what an earlier end of this run left."""
+    """Write config and data report, and remove final model and report of an earlier end of this run."""
     shutil.rmtree(work_dir / "final", ignore_errors=True)
     (work_dir / REPORT).unlink(missing_ok=True)
     portable = {key: value for key, value in config.items() if key != "work_dir"}
@@ -38,12 +38,12 @@ def write_records(
     (work_dir / "data_report.json").write_text(text, encoding="utf-8")
     if prepared.report.quarantine_files:
         with (work_dir / "quarantine.jsonl").open("wb") as out:
-            for each in prepared.report.quarantine_files:
-                out.write(each.read_bytes())
+            for file in prepared.report.quarantine_files:
+                out.write(file.read_bytes())
 
 
 def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice) -> None:
-    """Write ``environment.json``: on what the run goes, with which libraries, in which portions."""
+    """Write ``environment.json``: batch sizes, machine, and versions of libraries."""
     batches, group = plan.batches, strategy.sequence
     total, _ = system.host_memory()
     values = {
@@ -72,12 +72,12 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
 def _device(device: torch.device) -> str:
     if device.type != "cuda":
         return str(device)
-    found = torch.cuda.get_device_properties(device)
-    return f"{found.name}, {console.format_bytes(found.total_memory)} (CUDA {torch.version.cuda})"
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name}, {console.format_bytes(properties.total_memory)} (CUDA {torch.version.cuda})"
 
 
-def report_of(work_dir: Path) -> Path | None:
-    """Write ``report.html``. A run does not fail by it: where it cannot be written, that is said."""
+def write_run_report(work_dir: Path) -> Path | None:
+    """Write ``report.html`` and return its path; if that fails, log a warning and return ``None``."""
     try:
         return write_report(work_dir)
     except ConfigError as error:

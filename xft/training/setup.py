@@ -25,7 +25,7 @@ from xft.templates import BoundTemplate
 from xft.training.activation_budget import choose_checkpointed_layers
 from xft.training.loop import TrainLoop
 from xft.training.resume import adapt_to_world_size
-from xft.training.run_dir import log_to
+from xft.training.run_dir import add_file_handler
 from xft.training.runner import Runner
 from xft.types import Tokenizer
 from xft.utils.memory import tune_glibc_malloc
@@ -33,7 +33,7 @@ from xft.utils.memory import tune_glibc_malloc
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """What a run is made of, before it has a folder.
+    """Components of a run before its folder exists.
 
     Attributes:
         run_config: built config.
@@ -90,7 +90,7 @@ class TrainSetup:
         model = TrainingModel(loaded.model, objective)
         strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, batching=plan.batching)
         if strategy.params_are_sharded:
-            # Until now no rank could have been asked anything: the model is in shares.
+            # Why: the sharded model can compute only after the strategy is prepared.
             model.objective = objective.bind_reference(setup)
         runner = Runner(
             strategy=strategy,
@@ -154,7 +154,7 @@ def plan_run(
     world_size: int,
     resume_state: ResumeState | None,
 ) -> tuple[TrainingPlan, list[str]]:
-    """The plan of the run, and what to say of it where it goes on with another number of ranks."""
+    """Plan the run. Returns the plan, and summary lines about a resumed run and a changed world size."""
     training, pack_length = run_config.training, run_config.data.pack_length
     lines: list[str] = []
     if resume_state is not None:
@@ -177,10 +177,10 @@ def plan_run(
 
 
 def _packing(run_config: RunConfig, loaded: LoadedModel) -> bool:
-    """Whether rows are packed.
+    """Return whether rows are packed.
 
     Raises:
-        ConfigError: the config wants it, and the model cannot keep packed samples apart.
+        ConfigError: the config requests it, and the model cannot keep packed samples apart.
     """
     if run_config.data.packing and not loaded.supports_packing:
         raise ConfigError(
@@ -203,7 +203,7 @@ def _model_metadata(run_config: RunConfig, loaded: LoadedModel) -> ModelMetadata
 
 def open_loggers(setup: TrainSetup, work_dir: Path, resume_step: int) -> list[Logger]:
     """Open ``train.log`` and the loggers of the config."""
-    log_to(work_dir)
+    add_file_handler(work_dir)
     return [
         make(work_dir=work_dir, config=setup.config, resume_step=resume_step)
         for make in setup.run_config.loggers.values()

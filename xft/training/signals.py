@@ -1,7 +1,7 @@
-"""Signals: what the system asks of a run is remembered until a step has ended.
+"""Signal handlers, which record requests until the current step ends.
 
 SIGTERM and the first Ctrl-C (SIGINT) ask for a checkpoint and an end, SIGUSR1 (by which SLURM
-warns) for a checkpoint. The second Ctrl-C ends the run at once.
+warns) for a checkpoint. The second Ctrl-C ends the run immediately.
 """
 
 import signal
@@ -65,7 +65,7 @@ class Signals:
                 signal.SIGINT: self._interrupt,
                 signal.SIGUSR1: self._warn,
             }
-            self._before = {number: signal.signal(number, each) for number, each in handlers.items()}
+            self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def __exit__(
@@ -74,15 +74,15 @@ class Signals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, each in self._before.items():
+        for number, handler in self._before.items():
             # None stands for a handler that was not installed from Python.
-            signal.signal(number, each if each is not None else signal.SIG_DFL)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._before = {}
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         if not self.stop:
             self.stop = number
-            self._say("told to end: finishing this step, and saving")
+            self._say("asked to end: finishing this step, and saving")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -92,7 +92,7 @@ class Signals:
         if not self._interrupted:
             self._interrupted = now
             self.stop = self.stop or number
-            self._say("interrupted: finishing this step, and saving; Ctrl-C again ends at once")
+            self._say("interrupted: finishing this step, and saving; Ctrl-C again ends immediately")
 
     def _warn(self, number: int, frame: FrameType | None) -> None:
         self.save = True

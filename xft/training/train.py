@@ -1,4 +1,4 @@
-"""The composition root: a config becomes a run."""
+"""Composition root: build a run from a config and train."""
 
 import shlex
 from contextlib import nullcontext
@@ -22,8 +22,8 @@ from xft.strategies import SingleDevice, config_for_launcher, parse_cli_option
 from xft.training.dry_run.run import DryRun, temporary_run_dir
 from xft.training.hooks.verify import expect_live, verify_final
 from xft.training.resume import stop_reason
-from xft.training.run_dir import choose_work_dir, claim
-from xft.training.run_metadata import report_of, write_environment, write_records
+from xft.training.run_dir import choose_work_dir, lock_run_dir
+from xft.training.run_metadata import write_environment, write_records, write_run_report
 from xft.training.runner import Runner
 from xft.training.setup import (
     TrainSetup,
@@ -37,20 +37,20 @@ from xft.utils import console
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line says of a run.
+    """Options of ``xft train``.
 
     Attributes:
         config: the config file.
         work_dir: the run folder; see ``choose_work_dir``.
         overrides: ``KEY=VALUE`` texts.
-        safe_config: run nothing of the config (see ``load_config``).
-        resume: ``None`` starts anew; an empty text goes on from the newest good checkpoint of
-            ``work_dir``; ``auto`` does that where there is a checkpoint, and else starts, in the
-            same folder; anything else is a run folder or a checkpoint.
-        seed: in place of the config's.
+        safe_config: parse the config without executing it (see ``load_config``).
+        resume: ``None`` starts from scratch; an empty text resumes from the newest valid checkpoint of
+            ``work_dir``; ``auto`` resumes if there is a checkpoint, and otherwise starts in the same folder;
+            any other value is a run folder or a checkpoint.
+        seed: overrides that of the config.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         deepspeed: a name in ``xft.strategies.deepspeed.config.PRESETS``, or a JSON file.
-        sequence_parallel_size: how many ranks compute each batch together; ``None`` is what the config says.
+        sequence_parallel_size: number of ranks that share each batch; ``None`` uses that of the config.
         dry_run: estimate memory, disk and time of the run, and write nothing.
     """
 
@@ -67,16 +67,13 @@ class TrainOptions:
 
 
 def train(options: TrainOptions) -> Path:
-    """Train as a config says.
-
-    Everything that can be wrong with config, data and model is found before the run folder is
-    made.
+    """Train with a config. Errors of config, data and model are raised before the run folder is created.
 
     Returns:
         The run folder.
 
     Raises:
-        XftError: something that the user can mend.
+        XftError: an error that the user can fix.
     """
     with report_peer_failure():
         return _train(options)
@@ -117,13 +114,13 @@ def _train(options: TrainOptions) -> Path:
         except ConfigError as done:
             if options.resume != "auto":
                 raise
-            # A scheduler that restarts the command until it succeeds must see that it has.
+            # Why: a scheduler restarts the command until it succeeds.
             console.info(str(done))
             return work_dir
     if dry_run is not None:
         _dry_run(dry_run, setup, work_dir, rank)
         return work_dir
-    with claim(work_dir, rank, options.resume is not None, resume_state):
+    with lock_run_dir(work_dir, rank, options.resume is not None, resume_state):
         strategy = setup.create_strategy(work_dir)
         runner, loop, memory = setup.build_runner(strategy)
         if resume_state is not None:
@@ -148,15 +145,15 @@ def _train(options: TrainOptions) -> Path:
 
 
 def _read_config(options: TrainOptions) -> dict[str, Any]:
-    """The config, with what the command line says in its place, every mistake of it found."""
+    """Load the config, apply the options of the command line, and check the result."""
     if options.dry_run and options.resume is not None:
         raise ConfigError("--dry-run: cannot be combined with --resume; leave out --resume")
     overrides = parse_overrides(options.overrides)
     if options.seed is not None:
         overrides["seed"] = options.seed
     config = load_config(options.config, overrides, options.safe_config)
-    said = config.get("strategy", IMPLICIT_DEFAULTS["strategy"])
-    strategy = dict(said) if isinstance(said, dict) else {"type": said}
+    section = config.get("strategy", IMPLICIT_DEFAULTS["strategy"])
+    strategy = dict(section) if isinstance(section, dict) else {"type": section}
     if options.deepspeed is not None:
         kept = ("device", "mixed_precision", "timeout_minutes", "sequence_parallel_size")
         before = {key: strategy[key] for key in kept if key in strategy}
@@ -166,7 +163,7 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
             **parse_cli_option(options.deepspeed),
         }
     if options.sequence_parallel_size is not None:
-        # One device shares nothing out; ranks do so in the way that a launcher chooses for them anyway.
+        # Why: sequence parallelism needs ranks, and a launcher selects ddp for them.
         shared = {"type": "ddp"} if strategy.get("type") == "single_device" else {}
         config["strategy"] = {
             **strategy,
@@ -178,7 +175,7 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
 
 
 def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> None:
-    """Set the run up in a temporary folder, and measure its phases."""
+    """Set up the run in a temporary folder, and measure its phases."""
     dry_run.plan = setup.plan
     with temporary_run_dir(work_dir, rank) as folder:
         shared = broadcast_object(folder) if setup.strategy_config.is_distributed else folder
@@ -197,7 +194,7 @@ def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> N
 
 
 def _finish(runner: Runner, strategy: SingleDevice) -> None:
-    """Write the final folder, and see that it gives what the live model gives."""
+    """Write the final folder, and verify that its outputs equal those of the live model."""
     together = strategy.params_are_sharded
     if strategy.rank == 0 or together:
         expected = expect_live(runner)
@@ -208,28 +205,29 @@ def _finish(runner: Runner, strategy: SingleDevice) -> None:
         )
         console.info("")
         console.info(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
-        if (page := report_of(runner.run_dir)) is not None:
-            console.info(f"look at it:   {_short(page)}")
-        for line in _what_next(runner):
-            console.info(line)
+        if (page := write_run_report(runner.run_dir)) is not None:
+            console.info(f"report: {_short(page)}")
+        _print_next_steps(runner)
     strategy.barrier()
 
 
-def _what_next(runner: Runner) -> list[str]:
+def _print_next_steps(runner: Runner) -> None:
     run, model = shlex.quote(_short(runner.run_dir)), runner.unwrapped_model
     merge = " --merge" if hasattr(model, "peft_config") else ""
-    export = f"export it:    python tools/convert.py {run} OUT{merge}"
+    use = f"chat:   python tools/chat.py {run}"
     if is_reward_model(model):
-        return [f"try it:       python tools/score.py {run} ROWS.jsonl", export]
-    return [f"talk to it:   python tools/chat.py {run}", export]
+        use = f"score:  python tools/score.py {run} ROWS.jsonl"
+    console.info(use)
+    console.info(f"export: python tools/convert.py {run} OUT{merge}")
 
 
 def _reject_finished_run(state: ResumeState, plan: TrainingPlan, run_config: RunConfig) -> None:
-    """A run that was killed between its last step and its end has no ``final`` folder yet, or no
-    report: it goes on without a further step.
+    """Raise if the run is finished.
+
+    A run that was killed after its last step may lack its ``final`` folder or report: it is resumed to write them.
 
     Raises:
-        ConfigError: the run is done.
+        ConfigError: the run is finished.
     """
     run = state.folder.parent.parent
     if not ((run / "final").exists() and (run / REPORT).exists()):

@@ -10,7 +10,7 @@ import pytest
 from xft.checkpoint.manifest import write_manifest
 from xft.checkpoint.resume_state import STATE_FILE, TENSORS_FILE
 from xft.errors import CheckpointError, ConfigError
-from xft.training.run_dir import choose_work_dir, claim, is_taken, log_to
+from xft.training.run_dir import add_file_handler, choose_work_dir, is_in_use, lock_run_dir
 
 CONFIG = "configs/smollm2_lora.py"
 
@@ -38,7 +38,7 @@ def test_the_folder_is_named_after_the_config(here: Path) -> None:
 
 def test_the_first_free_number_follows_where_the_name_is_taken(here: Path) -> None:
     for name in ("smollm2_lora", "smollm2_lora-2", "smollm2_lora-4"):
-        with claim(here / "runs" / name, rank=0, resumed=False):
+        with lock_run_dir(here / "runs" / name, rank=0, resumed=False):
             pass
     assert choose_work_dir(CONFIG, None, None)[0] == here / "runs" / "smollm2_lora-3"
 
@@ -55,7 +55,7 @@ def test_choosing_makes_nothing(here: Path) -> None:
 
 
 def test_a_wished_folder_that_holds_a_run_is_refused_and_says_what_to_do(here: Path) -> None:
-    with claim(here / "a", rank=0, resumed=False):
+    with lock_run_dir(here / "a", rank=0, resumed=False):
         pass
     with pytest.raises(
         ConfigError, match=r"a holds a run already; it saved no checkpoint: delete it, or choose"
@@ -67,38 +67,38 @@ def test_a_wished_folder_that_holds_a_run_is_refused_and_says_what_to_do(here: P
 
 
 def test_a_second_run_is_kept_out_while_the_first_is_at_work(here: Path) -> None:
-    with claim(here / "a", rank=0, resumed=True):
+    with lock_run_dir(here / "a", rank=0, resumed=True):
         with pytest.raises(ConfigError, match="another run is at work"):
-            with claim(here / "a", rank=0, resumed=True):
+            with lock_run_dir(here / "a", rank=0, resumed=True):
                 raise AssertionError("two runs in one folder")
-    with claim(here / "a", rank=0, resumed=True):
+    with lock_run_dir(here / "a", rank=0, resumed=True):
         assert (here / "a").is_dir()
 
 
 def test_what_fails_before_the_first_checkpoint_leaves_no_folder(here: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        with claim(here / "a", rank=0, resumed=False):
+        with lock_run_dir(here / "a", rank=0, resumed=False):
             raise ZeroDivisionError
     assert not (here / "a").exists()
     (here / "b").mkdir()
     (here / "b" / "mine.txt").write_text("mine")
     with pytest.raises(ZeroDivisionError):
-        with claim(here / "b", rank=0, resumed=False):
+        with lock_run_dir(here / "b", rank=0, resumed=False):
             raise ZeroDivisionError
     assert (here / "b" / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("mark", ["config.py", "metrics.jsonl", "checkpoints", "final"])
 def test_a_folder_with_any_trace_of_a_run_is_taken(tmp_path: Path, mark: str) -> None:
-    assert not is_taken(tmp_path)
+    assert not is_in_use(tmp_path)
     (tmp_path / mark).touch()
-    assert is_taken(tmp_path)
+    assert is_in_use(tmp_path)
 
 
 def test_a_folder_with_other_files_or_none_is_free(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    assert not is_taken(tmp_path)
-    assert not is_taken(tmp_path / "not_there")
+    assert not is_in_use(tmp_path)
+    assert not is_in_use(tmp_path / "not_there")
     assert choose_work_dir(CONFIG, str(tmp_path), None) == (tmp_path, None)
 
 
@@ -180,25 +180,25 @@ def test_resuming_from_nothing_is_refused(here: Path, unfinished: str | None) ->
 
 def test_claiming_makes_the_folder_and_takes_it(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a"
-    with claim(folder, rank=0, resumed=False):
+    with lock_run_dir(folder, rank=0, resumed=False):
         pass
     assert (folder / "checkpoints").is_dir()
-    assert is_taken(folder)
+    assert is_in_use(folder)
 
 
 def test_a_folder_that_was_taken_meanwhile_is_not_shared(tmp_path: Path) -> None:
-    with claim(tmp_path / "a", rank=0, resumed=False):
+    with lock_run_dir(tmp_path / "a", rank=0, resumed=False):
         pass
     with pytest.raises(ConfigError, match="taken by another run meanwhile"):
-        with claim(tmp_path / "a", rank=0, resumed=False):
+        with lock_run_dir(tmp_path / "a", rank=0, resumed=False):
             pass
 
 
 def test_a_resumed_run_takes_its_folder_again(tmp_path: Path) -> None:
-    with claim(tmp_path / "a", rank=0, resumed=False):
+    with lock_run_dir(tmp_path / "a", rank=0, resumed=False):
         pass
     (tmp_path / "a" / "config.py").write_text("seed = 0\n", encoding="utf-8")
-    with claim(tmp_path / "a", rank=0, resumed=True):
+    with lock_run_dir(tmp_path / "a", rank=0, resumed=True):
         pass
     assert (tmp_path / "a" / "config.py").read_text(encoding="utf-8") == "seed = 0\n"
 
@@ -206,7 +206,7 @@ def test_a_resumed_run_takes_its_folder_again(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot make"):
-        with claim(tmp_path / "file" / "a", rank=0, resumed=False):
+        with lock_run_dir(tmp_path / "file" / "a", rank=0, resumed=False):
             pass
 
 
@@ -225,7 +225,7 @@ def _loggers_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.mark.usefixtures("_loggers_left_as_they_were")
 def test_lines_are_kept_in_the_log_of_the_run(tmp_path: Path) -> None:
-    log_to(tmp_path)
+    add_file_handler(tmp_path)
     logging.getLogger("xft").info("für alle")
     logging.getLogger("xft.runner").warning("of mmengine")
     lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
@@ -236,7 +236,7 @@ def test_lines_are_kept_in_the_log_of_the_run(tmp_path: Path) -> None:
 def test_the_next_run_of_a_process_writes_to_its_own_log_only(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        log_to(tmp_path / name)
+        add_file_handler(tmp_path / name)
         logging.getLogger("xft").info(f"line of {name}")
     assert (tmp_path / "one" / "train.log").read_text(encoding="utf-8").count("line of") == 1
     assert "line of two" in (tmp_path / "two" / "train.log").read_text(encoding="utf-8")
@@ -245,7 +245,7 @@ def test_the_next_run_of_a_process_writes_to_its_own_log_only(tmp_path: Path) ->
 @pytest.mark.usefixtures("_loggers_left_as_they_were")
 def test_a_resumed_run_appends_to_its_log(tmp_path: Path) -> None:
     for text in ("first", "second"):
-        log_to(tmp_path)
+        add_file_handler(tmp_path)
         logging.getLogger("xft").info(text)
     lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["first", "second"]

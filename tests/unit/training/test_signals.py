@@ -20,7 +20,7 @@ def test_terminate_is_remembered_and_said(capfd: pytest.CaptureFixture[str]) -> 
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         assert heard.stop == signal.SIGTERM
-    assert capfd.readouterr().err.count("told to end") == 1
+    assert capfd.readouterr().err.count("asked to end") == 1
 
 
 def test_the_first_interrupt_is_remembered_and_the_second_ends_at_once() -> None:

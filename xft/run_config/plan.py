@@ -44,7 +44,7 @@ class TrainingPlan:
         grouped = " grouped" if plan.group_by_length else ""
         return f"{self.data} {plan.pack_length} {plan.seed} {plan.micro_batch_size} {window}{grouped}"
 
-    def portions(self) -> dict[str, int | None]:
+    def batching_state(self) -> dict[str, int | None]:
         """Return the batch sizes that a checkpoint stores; ``window`` counts micro-batches of all ranks per step."""
         plan = self.batches
         return {

@@ -221,7 +221,7 @@ class TrainLoop(BaseLoop):
                 key="hooks.training_health.on_nonfinite",
                 got=reason,
             )
-        # The learning rate is a function of the step's number alone, whatever was skipped before.
+        # The learning rate depends on the step number only, not on skipped steps.
         self.strategy.lr_scheduler.step()
 
 

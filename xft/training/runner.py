@@ -161,7 +161,7 @@ class Runner(RunnerBase):
             tokens_seen=loop.tokens_seen,
             stop_reason=loop.stop_reason,
             data_fingerprint=loop.plan.fingerprint(),
-            batching=loop.plan.portions(),
+            batching=loop.plan.batching_state(),
             config=frozen_config(self.cfg),
             hooks=self._hook_states(),
             loggers={type(logger).__name__: logger.checkpoint_position() for logger in self.loggers},

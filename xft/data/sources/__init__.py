@@ -1,16 +1,16 @@
-"""Read rows from whatever people bring, each with the place that it came from.
+"""Read rows from files of many types, and record the location of each row.
 
-json (a list of objects), jsonl, csv, tsv, txt, all of these also packed (.gz, .zst), parquet and
-arrow; folders and globs of them, files shipped with xft (``xft://NAME``) and, where no such file
-exists and the name looks like ``owner/name``, a data set of the hub::
+Types: json (a list of objects), jsonl, csv, tsv, txt, each also compressed (.gz, .zst), parquet and arrow. Sources:
+files, folders, globs, files shipped with xft (``xft://NAME``), and hub data sets (``owner/name``, if no such file
+exists)::
 
-    reading = Reading(locate("rows/*.jsonl.gz#500"))
-    for origin, raw in reading:
-        row = parse(origin, raw)
+    reader = RecordReader(resolve_source("rows/*.jsonl.gz#500"))
+    for location, raw in reader:
+        row = parse(location, raw)
 
-``locate`` says at once whether something is there. ``Reading`` gives records and keeps memory
-flat; what can be read but is wrong is a record too, so that the books can close. ``parse`` turns a
-record into a row; it is apart from reading because it is slow, and may run in other processes.
+``resolve_source`` checks that the source exists. ``RecordReader`` yields records in constant memory; a malformed record
+is yielded too, so that the counts of the data report balance. ``parse`` converts a record to a row. It is a separate
+step because it is slow and may run in other processes.
 """
 
 from xft.data.sources.location import Raw, Record, RowLocation

@@ -14,7 +14,7 @@ from xft.errors import DataError
 Decoder = Callable[[Any], Any]
 
 _BATCH = 256
-"""Rows that are turned into objects of Python at once."""
+"""Rows converted to Python objects in one call."""
 _BUFFER = 1 << 20
 """Bytes of each column of a parquet file that are held; without it, all of a row group would be."""
 _MAGIC = b"ARROW1"
@@ -105,18 +105,18 @@ def _to_rows(batch: Any, decoders: Mapping[str, Decoder], broken: type[Exception
         return list(rows)
     except (broken, ValueError, InvalidJSON) as error:
         if batch.num_rows > 1:
-            each = (batch.slice(index, 1) for index in range(batch.num_rows))
-            return [raw for one in each for raw in _to_rows(one, decoders, broken)]
+            single = (batch.slice(index, 1) for index in range(batch.num_rows))
+            return [raw for row in single for raw in _to_rows(row, decoders, broken)]
         if isinstance(error, UnicodeDecodeError):
-            return [DataError(f"byte {error.start} of a text is not UTF-8; write the file anew")]
+            return [DataError(f"byte {error.start} of a text is not UTF-8; write the file again")]
         return [DataError(f"cannot be read ({' '.join(str(error).split())})")]
 
 
 def _decoders(schema: Any) -> dict[str, Decoder]:
-    """How columns are read that hold JSON in texts: the type ``arrow.json``, by which ``datasets``
-    keeps objects whose fields change from row to row."""
-    found = {field.name: _decoder(field.type) for field in schema}
-    return {name: decode for name, decode in found.items() if decode is not None}
+    """Return decoders of columns that hold JSON as text: the type ``arrow.json``, in which ``datasets`` stores objects
+    whose fields vary between rows."""
+    decoders = {field.name: _decoder(field.type) for field in schema}
+    return {name: decode for name, decode in decoders.items() if decode is not None}
 
 
 def _decoder(kind: Any) -> Decoder | None:
@@ -140,4 +140,4 @@ def _replace(value: dict[str, Any], decoders: Mapping[str, Decoder]) -> dict[str
 
 def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
     """An object without the fields that are null."""
-    return {name: each for name, each in value.items() if each is not None}
+    return {name: item for name, item in value.items() if item is not None}

@@ -30,7 +30,7 @@ class Stream:
 
     Args:
         file: what is read.
-        progress: is told how far the reading has come.
+        progress: receives the number of bytes read.
 
     Raises:
         OSError: the file cannot be opened; while reading, also that its packing is damaged.

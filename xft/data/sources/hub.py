@@ -27,7 +27,7 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
             number += 1
             yield (
                 RowLocation(name, number, "row"),
-                {column: _unfilled(each) for column, each in row.items()},
+                {column: _unfilled(value) for column, value in row.items()},
             )
     except Exception as error:
         if number:
@@ -40,8 +40,8 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
 def _unfilled(value: Any) -> Any:
     """A value of a column without the nulls that Arrow fills objects with, as parquet is read."""
     if isinstance(value, dict):
-        return without_nulls({name: _unfilled(each) for name, each in value.items()})
-    return [_unfilled(each) for each in value] if isinstance(value, list) else value
+        return without_nulls({name: _unfilled(item) for name, item in value.items()})
+    return [_unfilled(item) for item in value] if isinstance(value, list) else value
 
 
 def revision(name: str) -> str:

@@ -18,7 +18,7 @@ from xft.data.sources.parse import DECODER, InvalidJSON, check, too_deep, too_ma
 from xft.errors import DataError
 
 _PIECE = 1 << 18
-"""Bytes that are read at once, unless a single object needs more."""
+"""Bytes per read, unless a single object needs more."""
 _NEAR_END = 16
 """An error so near to the end of a piece may be that of a word or an escape cut in two."""
 _LONGEST = 1 << 30
@@ -111,9 +111,9 @@ class _Text:
 
     def step(self) -> str:
         """Read one character; at the end, nothing."""
-        found = self.text[self.at : self.at + 1]
-        self.at += len(found)
-        return found
+        character = self.text[self.at : self.at + 1]
+        self.at += len(character)
+        return character
 
     def decode(self, decoder: json.JSONDecoder) -> tuple[Any, str]:
         """Read a value.
@@ -188,7 +188,7 @@ def _no_list(text: _Text) -> DataError:
         broken = text.broken("Extra data", text.at)
         return DataError(f"{broken}; it looks like JSON lines: name it .jsonl")
     held = (
-        [name for name, each in value.items() if isinstance(each, list)] if isinstance(value, dict) else []
+        [name for name, item in value.items() if isinstance(item, list)] if isinstance(value, dict) else []
     )
     hint = f"; write the list of its field {held[0]!r} to a file of its own" if len(held) == 1 else ""
     return DataError(f"{text.name}: got a JSON {type(value).__name__}, expected a list of objects{hint}")

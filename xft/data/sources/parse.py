@@ -24,14 +24,14 @@ class InvalidJSON(DataError):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
                 raise InvalidJSON(f"the key {abbreviate(name)} stands twice in one object; take one out")
             seen.add(name)
-    return found
+    return fields
 
 
 def _constant(name: str) -> float:
@@ -81,9 +81,9 @@ def _deeper(value: Any, levels: int) -> bool:
     for _ in range(levels + 1):
         level = [
             child
-            for each in level
-            if isinstance(each, (dict, list))
-            for child in (each.values() if isinstance(each, dict) else each)
+            for container in level
+            if isinstance(container, (dict, list))
+            for child in (container.values() if isinstance(container, dict) else container)
         ]
         if not level:
             return False

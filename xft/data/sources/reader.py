@@ -56,15 +56,15 @@ class RecordReader:
             return self._records()
         return self._chosen(self.source.rows)
 
-    def _chosen(self, wanted: int) -> Iterator[Record]:
-        """Reservoir sampling (Vitter 1985, algorithm R): each record is kept with equal chance."""
+    def _chosen(self, count: int) -> Iterator[Record]:
+        """Reservoir sampling (Vitter 1985, algorithm R): all records have the same probability."""
         # Of Python's generator, `random` alone is promised to stay the same between versions.
         draw = random.Random(self.seed).random
         kept: list[tuple[int, Record]] = []
         for index, record in enumerate(self._records()):
-            if index < wanted:
+            if index < count:
                 kept.append((index, record))
-            elif (place := int(draw() * (index + 1))) < wanted:
+            elif (place := int(draw() * (index + 1))) < count:
                 kept[place] = index, record
         for _, record in sorted(kept, key=lambda pair: pair[0]):
             yield record

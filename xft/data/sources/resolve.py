@@ -18,7 +18,7 @@ HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 
 _KNOWN = f"{', '.join(READERS)}; text kinds also with {' or '.join(CODECS)} behind"
 _EXPECTED = f"expected a file ({_KNOWN}), a folder or a glob of such files, xft://NAME, or owner/name of a hub data set"
-_BESIDE_DATA = re.compile(
+_COMPANION_FILES = re.compile(
     # What stands in folders of data and is none: hidden files, notes, locks, check sums, the marks
     # that a writer leaves, and what `datasets` notes about its own files.
     r"\..*|(readme|license|licence|notice|changelog)(\.(txt|rst))?|.*\.(md|lock|crc|sha256|md5)"
@@ -55,7 +55,7 @@ class DataSource:
         if self.hub is not None:
             return None
         try:
-            return sum(each.stat().st_size for each in self.files)
+            return sum(file.stat().st_size for file in self.files)
         except OSError as error:
             raise unreadable(error) from error
 
@@ -76,18 +76,18 @@ def resolve_source(path: str) -> DataSource:
     Raises:
         ConfigError: nothing is there, or not only data is.
     """
-    found = _find(path)
-    if found is not None:
-        return DataSource(path, *found)
+    match = _find(path)
+    if match is not None:
+        return DataSource(path, *match)
     bare, mark, number = path.rpartition("#")
     if mark:
         if not (number.isascii() and number.isdigit() and int(number[:18])):
             raise ConfigError(
                 f"data.path: {path} does not exist, and {mark + number!r} is no number of rows above 0, such as #500"
             )
-        found = _find(bare)
-        if found is not None:
-            return DataSource(path, *found, rows=int(number[:18]))
+        match = _find(bare)
+        if match is not None:
+            return DataSource(path, *match, rows=int(number[:18]))
     raise ConfigError(f"data.path: {bare or path} does not exist; {_EXPECTED}")
 
 
@@ -104,8 +104,8 @@ def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
     if os.path.lexists(place):
         raise ConfigError(f"data.path: {path} is neither a file nor a folder; {_EXPECTED}")
     if glob.has_magic(path):
-        matches = [Path(each) for each in sorted(glob.glob(str(place), recursive=True))]
-        files = [each for each in matches if not os.path.isdir(each)]
+        matches = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
+        files = [match for match in matches if not os.path.isdir(match)]
         return (_all(path, files), None) if files else None
     if HUB_NAME.match(path) and file_type(place) is None and not os.path.isdir(place.parent):
         return (), path
@@ -127,17 +127,17 @@ def _checked(file: Path) -> Path:
 
 
 def _all(path: str, files: list[Path]) -> tuple[Path, ...]:
-    """The files that hold data. Whatever is neither data nor known to stand beside it is refused."""
-    splits = sorted(each.parent for each in files if each.name == _SPLITS)
+    """Return the data files. A file that is neither data nor a known companion file is an error."""
+    splits = sorted(file.parent for file in files if file.name == _SPLITS)
     if splits:
         raise ConfigError(
             f"data.path: {splits[0]} holds a data set with several splits; name the folder of one, such as "
             f"{splits[0] / 'train'}"
         )
-    data = [each for each in files if not _BESIDE_DATA.fullmatch(each.name)]
+    data = [file for file in files if not _COMPANION_FILES.fullmatch(file.name)]
     if not data:
         raise ConfigError(f"data.path: {path} holds no data; expected files ({_KNOWN})")
-    return tuple(_checked(each) for each in data)
+    return tuple(_checked(file) for file in data)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -153,15 +153,15 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        yield from (Path(place, each) for each in files)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in files)
 
 
 def fingerprint(source: DataSource, split: str) -> str:
     """A digest that changes when the data does: of files, their names and contents; of a data set
     of the hub, its name, split and commit.
 
-    Where the files lie makes no difference, only how they lie to each other.
+    The fingerprint depends on the relative paths of the files only.
 
     Args:
         location: what is read.
@@ -173,12 +173,12 @@ def fingerprint(source: DataSource, split: str) -> str:
     Raises:
         DataError: a file cannot be read, or the hub cannot be reached.
     """
-    found = hashlib.sha256()
-    found.update(f"rows={source.rows};".encode())
+    digest = hashlib.sha256()
+    digest.update(f"rows={source.rows};".encode())
     if source.hub is not None:
-        found.update("\0".join([source.hub, split, revision(source.hub)]).encode())
-        return found.hexdigest()
-    base = os.path.commonpath([each.parent.absolute() for each in source.files])
+        digest.update("\0".join([source.hub, split, revision(source.hub)]).encode())
+        return digest.hexdigest()
+    base = os.path.commonpath([file.parent.absolute() for file in source.files])
     for file in source.files:
         name = os.fsencode(os.path.relpath(file.absolute(), base))
         try:
@@ -186,5 +186,5 @@ def fingerprint(source: DataSource, split: str) -> str:
                 content = hashlib.file_digest(opened, "sha256").digest()
         except OSError as error:
             raise unreadable(error) from error
-        found.update(len(name).to_bytes(8, "little") + name + content)
-    return found.hexdigest()
+        digest.update(len(name).to_bytes(8, "little") + name + content)
+    return digest.hexdigest()

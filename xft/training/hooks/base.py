@@ -63,7 +63,7 @@ class Hook(MMEngineHook):
         """Run after all hooks have finished ``after_train``."""
 
     def after_step(self, runner: "Runner") -> None:
-        """Run after all hooks have finished ``after_train_iter`` of a step, whatever their priority."""
+        """Run after all hooks have finished ``after_train_iter`` of a step, independent of their priority."""
 
     def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
         """Run after each evaluation of the validation split.

@@ -190,7 +190,7 @@ class CheckpointHook(PeriodicHook):
     def _shutdown(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finish the save in progress, or cancel it if the run must end at once."""
+        """Finish the save in progress, or cancel it if the run must end immediately."""
         self._checkpointer.close(cancel=self._signals.at_once)
 
     def profile(self, runner: "Runner", profiler: ResourceProfiler) -> HookCost | None:

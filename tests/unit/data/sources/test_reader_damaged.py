@@ -140,7 +140,7 @@ def test_text_in_a_table_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> No
     path = str(tmp_path / "a.parquet")
     assert outcomes(path) == [
         {"text": "one"},
-        f"{path}, row 2: byte 3 of a text is not UTF-8; write the file anew",
+        f"{path}, row 2: byte 3 of a text is not UTF-8; write the file again",
         {"text": "three"},
     ]
 

@@ -121,27 +121,34 @@ def _train(options: TrainOptions) -> Path:
         _dry_run(dry_run, setup, work_dir, rank)
         return work_dir
     with lock_run_dir(work_dir, rank, options.resume is not None, resume_state):
-        strategy = setup.create_strategy(work_dir)
-        runner, loop, memory = setup.build_runner(strategy)
-        if resume_state is not None:
-            runner.resume_from(resume_state, loop)
-        if rank == 0:
-            write_records(work_dir, config, prepared, plan)
-            write_environment(work_dir, plan, strategy)
-            runner.loggers = open_loggers(setup, work_dir, loop.step)
-            if resume_state is not None and resume_state.folder.parent.parent.samefile(work_dir):
-                runner.rewind_loggers()
-        for line in [
-            *format_run_summary(run_config, loaded, prepared, plan, template, work_dir),
-            *strategy.describe(),
-            *(labeled("memory", memory) if memory else []),
-            *lines,
-        ]:
-            console.info(line)
-        runner.train(loop)
-        _finish(runner, strategy)
-    strategy.close()
+        _run(setup, work_dir, resume_state, lines)
     return work_dir
+
+
+def _run(setup: TrainSetup, work_dir: Path, resume_state: ResumeState | None, lines: list[str]) -> None:
+    """Build strategy, runner and loop, train, and write the final model."""
+    strategy = setup.create_strategy(work_dir)
+    runner, loop, memory = setup.build_runner(strategy)
+    if resume_state is not None:
+        runner.resume_from(resume_state, loop)
+    if strategy.rank == 0:
+        write_records(work_dir, setup.config, setup.data, setup.plan)
+        write_environment(work_dir, setup.plan, strategy)
+        runner.loggers = open_loggers(setup, work_dir, loop.step)
+        if resume_state is not None and resume_state.folder.parent.parent.samefile(work_dir):
+            runner.rewind_loggers()
+    for line in [
+        *format_run_summary(
+            setup.run_config, setup.model, setup.data, setup.plan, setup.template, work_dir
+        ),
+        *strategy.describe(),
+        *(labeled("memory", memory) if memory else []),
+        *lines,
+    ]:
+        console.info(line)
+    runner.train(loop)
+    _finish(runner, strategy)
+    strategy.close()
 
 
 def _read_config(options: TrainOptions) -> dict[str, Any]:

@@ -61,12 +61,7 @@ def columns(
         return _fill_template(text, row)
     if used not in _COMBINATIONS:
         got = ", ".join(used) or "nothing"
-        raise ConfigError(
-            f"format columns: got {got}; expected {_EXPECTED}",
-            key="format.columns",
-            got=got,
-            expected=_EXPECTED,
-        )
+        raise ConfigError(key="format.columns", got=got, expected=_EXPECTED)
     system_text = (_system_text(system, row) if system is not None else "") or system_text
     question = _fill_template(user, row)
     if not assistant:

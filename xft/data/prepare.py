@@ -65,8 +65,9 @@ def prepare(spec: PrepareSpec, encoder: RowEncoder[Any]) -> TokenStore:
 
 def _key(spec: PrepareSpec, encoder: RowEncoder[Any]) -> str:
     template, options = encoder.template, encoder.options
-    # A template that inserts the date renders other text tomorrow.
-    day = time.strftime("%Y-%m-%d") if getattr(template, "dated", False) else None
+    # A template that writes the date renders other text on another day.
+    writes_date = template is not None and template.uses_current_date
+    day = time.strftime("%Y-%m-%d") if writes_date else None
     return cache_key(
         [
             # A store keeps the origin of its rows, so paths count as well as content.

@@ -117,6 +117,18 @@ def test_changed_template_or_file_never_meets_a_stale_store(tmp_path: Path, byte
     assert texts("chatml") == [first[0], first[1].replace("q1", "q2").replace("a1", "a2")]
 
 
+@pytest.mark.parametrize(("prefix", "num_stores"), [("{{ strftime_now('%d %b %Y') }}", 2), ("", 1)])
+def test_template_that_writes_the_date_is_prepared_again_on_another_day(
+    tmp_path: Path, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, prefix: str, num_stores: int
+) -> None:
+    data = InstructionData(write(tmp_path / "a.jsonl", [qa(1), qa(2)]), cache_dir=str(tmp_path / "cache"))
+    template = ChatTemplate(prefix + SOURCES["chatml"]).bind(byte_tokenizer)
+    for day in ("2031-05-04", "2031-05-05"):
+        monkeypatch.setattr(preparing.time, "strftime", lambda layout, day=day: day)
+        data.prepare(byte_tokenizer, template)
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == num_stores
+
+
 def test_same_content_elsewhere_names_its_own_file(tmp_path: Path, chatml: BoundTemplate) -> None:
     for name in ("a.jsonl", "b.jsonl"):
         path = write(tmp_path / name, [qa(0), {"instruction": "q"}])

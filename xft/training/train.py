@@ -202,10 +202,10 @@ def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> N
 
 def _finish(runner: Runner, strategy: SingleDevice) -> None:
     """Write the final folder, and verify that its outputs equal those of the live model."""
-    together = strategy.params_are_sharded
-    if strategy.rank == 0 or together:
+    is_sharded = strategy.params_are_sharded
+    if strategy.rank == 0 or is_sharded:
         expected = expect_live(runner)
-        copied = runner.checkpointer.copy_weights() if together else None
+        copied = runner.checkpointer.copy_weights() if is_sharded else None
     if strategy.rank == 0:
         final, comparison = runner.write_final(
             lambda folder: verify_final(runner, folder, expected), copied

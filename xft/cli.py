@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from xft.commands import COMMANDS, completion
 from xft.errors import TrainingError, XftError
+from xft.utils.console import echo, escape_control_chars, escape_line
 from xft.version import __version__
 
 INTERRUPTED = 130
@@ -20,9 +22,17 @@ FIRST_STEPS = """examples:
 `xft COMMAND --help` shows what a command takes, with examples."""
 
 
+class EscapingParser(argparse.ArgumentParser):
+    """Parser whose errors, which quote the command line, escape control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with code 2."""
+        super().error(escape_control_chars(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of ``xft``."""
-    parser = argparse.ArgumentParser(
+    parser = EscapingParser(
         prog="xft",
         description="Fine-tune language models from Python config files.",
         epilog=FIRST_STEPS,
@@ -73,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int | None = getattr(interrupt, "exit_code", None)
         if arguments.debug and code is None:
             raise
-        print(f"\n{interrupt}" if code is not None else "\ninterrupted", file=sys.stderr)
+        echo(f"\n{interrupt}" if code is not None else "\ninterrupted", error=True)
         return INTERRUPTED if code is None else code
     except BrokenPipeError:
         # The reader has closed the pipe, as in `xft list | head`.
@@ -83,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A bug in xft or in a component of the user's, or a fault of the machine.
         if arguments.debug:
             raise
-        first = (str(error).strip() or "no message").splitlines()[0]
+        first = escape_line((str(error).strip() or "no message").partition("\n")[0])
         _print_error(arguments, f"{type(error).__name__}: {first} (--debug shows the traceback)")
         return 1
 
@@ -102,13 +112,13 @@ def _print_error(arguments: argparse.Namespace, message: str, names_rank: bool =
     rank = rank_from_env(launcher)
     line = f"error: {f'rank {rank}: ' if rank and names_rank else ''}{message}"
     if launcher == "none":
-        print(line, file=sys.stderr)
+        echo(line, error=True)
         return
     from xft.distributed.error_report import report_once
 
     with report_once(message) as is_first:
         if is_first:
-            print(line, file=sys.stderr, flush=True)
+            echo(line, error=True, flush=True)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,11 @@ class XftError(Exception):
         if not message:
             parts = [f"got {_SHORT.repr(got)}"] if got is not _ABSENT else []
             parts += [f"expected {expected}"] if expected else []
-            message = f"{key}: " + "; ".join(parts) + (f". {fix[:1].upper()}{fix[1:]}" if fix else "")
+            message = (
+                f"{key if key.isprintable() else repr(key)}: "
+                + "; ".join(parts)
+                + (f". {fix[:1].upper()}{fix[1:]}" if fix else "")
+            )
         self.key, self.expected, self.fix, self.causes = key, expected, fix, tuple(causes)
         self.got = None if got is _ABSENT else got
         super().__init__(message)

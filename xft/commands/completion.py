@@ -12,6 +12,7 @@ from typing import Any
 
 from xft.commands.shared import Command
 from xft.utils import paths
+from xft.utils.console import echo
 
 Completer = Callable[..., list[str]]
 COMPLETE_ENV = "_ARGCOMPLETE"
@@ -36,7 +37,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from argcomplete.shell_integration import shellcode
 
-    print(shellcode(["xft"], shell=arguments.shell).strip())
+    echo(shellcode(["xft"], shell=arguments.shell).strip())
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

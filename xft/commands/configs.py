@@ -4,6 +4,7 @@ import argparse
 import json
 
 from xft.commands.shared import Command, add_options
+from xft.utils.console import echo
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     config = load_config(arguments.config, parse_overrides(arguments.cfg_options), arguments.safe_config)
     check(config, RunConfig, arguments.config)
-    print(f"{arguments.config}: all keys are known and all values have the right type")
+    echo(f"{arguments.config}: all keys are known and all values have the right type")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     from xft.commands.catalog import format_listing
 
-    print("\n".join(format_listing(arguments.what)))
+    echo("\n".join(format_listing(arguments.what)))
 
 
 def _add_schema(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def _schema(arguments: argparse.Namespace) -> None:
     from xft.config.schema import json_schema
     from xft.run_config.config import RunConfig
 
-    print(json.dumps(json_schema(RunConfig), indent=2, ensure_ascii=False))
+    echo(json.dumps(json_schema(RunConfig), indent=2, ensure_ascii=False))
 
 
 def _add_copy(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def _add_copy(parser: argparse.ArgumentParser) -> None:
 def _copy(arguments: argparse.Namespace) -> None:
     from xft.commands.catalog import copy_config
 
-    print(f"wrote {copy_config(arguments.name, arguments.to)} with all values in one file")
+    echo(f"wrote {copy_config(arguments.name, arguments.to)} with all values in one file")
 
 
 CHECK = Command(

@@ -39,22 +39,22 @@ def _inspect(arguments: argparse.Namespace) -> None:
     num = (0 if arguments.html else 3) if arguments.num is None else max(arguments.num, 0)
     samples = (prepared.train if arguments.split == "train" else prepared.val)[: num * unit]
     if arguments.json:
-        print("\n".join(as_json(samples, tokenizer)))
+        console.echo("\n".join(as_json(samples, tokenizer)))
         return
     color = console.use_color()
     if samples:
-        print("targets are " + ("green" if color else "in [[ ]]") + "; the rest is context\n")
+        console.echo("targets are " + ("green" if color else "in [[ ]]") + "; the rest is context\n")
     for index, sample in enumerate(samples):
         name = f"{arguments.split} {index // unit + 1} {pair_label(sample, index % unit, unit)}".strip()
-        print(f"--- {name}: {len(sample)} tokens, {sample.num_targets} targets")
-        print(colorize_sample(sample, tokenizer, color) + "\n")
-    print("\n".join(format_summary(summarize_data(prepared, recipe))))
+        console.echo(f"--- {name}: {len(sample)} tokens, {sample.num_targets} targets")
+        console.echo(colorize_sample(sample, tokenizer, color) + "\n", styled=True)
+    console.echo("\n".join(format_summary(summarize_data(prepared, recipe))))
     if arguments.html is not None:
         page, *others = write_data_page(
             arguments.html, os.path.basename(arguments.config), prepared, tokenizer, recipe
         )
         beside = f", and {len(others):,} files of samples in {others[0].parent}" if others else ""
-        print(f"\nwrote {page}{beside}: open it in a browser")
+        console.echo(f"\nwrote {page}{beside}: open it in a browser")
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +66,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from xft.reporting.data_summary import summarize_data
     from xft.reporting.inspect_samples import prepare
     from xft.reporting.summary_format import format_summary
+    from xft.utils.console import echo
 
     prepared, _, recipe = prepare(arguments.config, arguments.cfg_options, arguments.safe_config)
-    print("\n".join(format_summary(summarize_data(prepared, recipe))))
+    echo("\n".join(format_summary(summarize_data(prepared, recipe))))
 
 
 INSPECT = Command(

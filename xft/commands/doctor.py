@@ -13,15 +13,15 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     del arguments
     from xft.doctor import format_findings, run_checks
-    from xft.utils.console import use_color
+    from xft.utils.console import echo, use_color
 
     findings = run_checks()
-    print("\n".join(format_findings(findings, use_color())), flush=True)
+    echo("\n".join(format_findings(findings, use_color())), styled=True, flush=True)
     broken = [finding.name for finding in findings if finding.level == "broken"]
     if broken:
         raise XftError(f"{len(broken)} of the checks failed, fix before training: {', '.join(broken)}")
     warnings = [finding.name for finding in findings if finding.level == "warning"]
-    print("\nready to train" + (f"; check: {', '.join(warnings)}" if warnings else ""))
+    echo("\nready to train" + (f"; check: {', '.join(warnings)}" if warnings else ""))
 
 
 DOCTOR = Command(

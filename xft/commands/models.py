@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from xft.commands.shared import Command, add_load_in_bits, add_trust, importing, require_at_least
+from xft.utils.console import echo
 
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +56,8 @@ def _chat(arguments: argparse.Namespace) -> None:
         return
     for prompt in arguments.prompt:
         if base is not None:
-            print(f"base>  {base.ask_once(prompt)}", flush=True)
-        print(("" if base is None else "tuned> ") + session.ask_once(prompt), flush=True)
+            echo(f"base>  {base.ask_once(prompt)}", flush=True)
+        echo(("" if base is None else "tuned> ") + session.ask_once(prompt), flush=True)
 
 
 def _add_score(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +86,7 @@ def _score(arguments: argparse.Namespace) -> None:
         bits=arguments.load_in_bits,
         trust_remote_code=arguments.trust_remote_code,
     ):
-        print(line)
+        echo(line)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -135,9 +136,9 @@ def _convert(arguments: argparse.Namespace) -> None:
         gguf=arguments.gguf,
     )
     kind = "GGUF file" if arguments.gguf else "merged model" if arguments.merge else "model"
-    print(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
+    echo(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
     if arguments.push is not None:
-        print(f"pushed to {push.push(Path(arguments.out), arguments.push, arguments.public)}")
+        echo(f"pushed to {push.push(Path(arguments.out), arguments.push, arguments.public)}")
 
 
 CHAT = Command(

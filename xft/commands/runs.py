@@ -3,6 +3,7 @@
 import argparse
 
 from xft.commands.shared import Command
+from xft.utils.console import echo
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from xft.reporting import write_report
 
-    print(f"wrote {write_report(arguments.run, arguments.out)}: open it in a browser")
+    echo(f"wrote {write_report(arguments.run, arguments.out)}: open it in a browser")
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from xft.reporting import write_comparison
 
-    print(f"wrote {write_comparison(arguments.runs, arguments.out)}: open it in a browser")
+    echo(f"wrote {write_comparison(arguments.runs, arguments.out)}: open it in a browser")
 
 
 REPORT = Command(

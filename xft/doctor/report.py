@@ -5,7 +5,7 @@ from typing import Any
 
 from xft.doctor import imports, system, versions
 from xft.doctor.checks import Finding
-from xft.utils.console import BOLD, GREEN, RED, YELLOW, colorize
+from xft.utils.console import BOLD, GREEN, RED, YELLOW, colorize, escape_control_chars
 
 _SIGNS = {"ok": "✓", "warning": "!", "broken": "✗"}
 _COLORS = {"ok": GREEN, "warning": YELLOW, "broken": RED}
@@ -47,7 +47,7 @@ def format_findings(findings: Sequence[Finding], color: bool) -> list[str]:
     lines: list[str] = []
     for finding in findings:
         sign = colorize(_SIGNS[finding.level], _COLORS[finding.level], color)
-        lines.append(f"{sign} {finding.name:<{width}}  {finding.text}")
+        lines.append(f"{sign} " + escape_control_chars(f"{finding.name:<{width}}  {finding.text}"))
         if finding.fix:
             lines.append(f"  {'':<{width}}  → {colorize(finding.fix, BOLD, color)}")
     return lines

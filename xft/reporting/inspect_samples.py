@@ -12,7 +12,7 @@ from xft.config import build, check, load_config, parse_overrides
 from xft.data import PreparedData
 from xft.run_config.config import RunConfig
 from xft.types import IGNORE_INDEX, Sample, Tokenizer
-from xft.utils.console import GRAY, GREEN, RESET
+from xft.utils.console import GRAY, GREEN, RESET, escape_control_chars
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,12 @@ def as_json(samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[str]:
 
 
 def colorize_sample(sample: Sample, tokenizer: Tokenizer, color: bool) -> str:
-    """Decode a sample with target tokens in green, or in ``[[ ]]`` without color."""
+    """Decode a sample with target tokens in green, or in ``[[ ]]`` without color; control characters are escaped."""
     begin, end, context = (GREEN, RESET, GRAY) if color else ("[[", "]]", "")
     parts = []
     for is_target, spans in groupby(
         SampleDecoder(tokenizer).spans(sample), key=lambda span: span.is_target
     ):
-        text = "".join(span.text for span in spans)
+        text = escape_control_chars("".join(span.text for span in spans))
         parts.append(f"{begin}{text}{end}" if is_target else f"{context}{text}{RESET if color else ''}")
     return "".join(parts)

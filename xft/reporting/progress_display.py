@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
@@ -103,14 +102,15 @@ class ProgressDisplay(Logger):
         """Return the panel in its current state."""
         self._update_progress()
         parts: list[RenderableType] = [self._progress, *self._loss_line(), *self._metrics_lines()]
-        parts += [Text(notice, style="yellow") for notice in self._notices]
+        parts += [_one_line(notice, "yellow") for notice in self._notices]
         if self._generations:
             title = f"sample questions at step {self._generations_step}{self._score}"
             parts += [Text(title, style="dim"), self._answers()]
         # Two free columns keep the echo of Ctrl-C ("^C") from wrapping to a new line.
         width = self._screen.width - len("^C") - 1
-        title = escape(self._name)
-        return Panel(Group(*parts), title=title, title_align="left", border_style="dim", width=width)
+        return Panel(
+            Group(*parts), title=_one_line(self._name), title_align="left", border_style="dim", width=width
+        )
 
     def _update_progress(self) -> None:
         step = self._last.get("step", 0)

@@ -150,7 +150,7 @@ def format_example(prepared: PreparedData, loaded: LoadedModel, num_lines: int) 
     """
     spans = SampleDecoder(loaded.tokenizer).spans(prepared.train[0])
     pieces = [
-        (is_target, _printable("".join(span.text for span in group)))
+        (is_target, console.escape_line("".join(span.text for span in group)))
         for is_target, group in groupby(spans, key=lambda span: span.is_target)
     ]
     width = WIDTH - LABEL
@@ -165,10 +165,6 @@ def format_example(prepared: PreparedData, loaded: LoadedModel, num_lines: int) 
     return [(indent if index else label) + line for index, line in enumerate(_wrap(text, width))][
         :num_lines
     ]
-
-
-def _printable(text: str) -> str:
-    return console.escape_control_chars(text).replace("\n", "⏎").replace("\t", "→")
 
 
 def _truncate_to_width(texts: Sequence[str], columns: int) -> list[str]:

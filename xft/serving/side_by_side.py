@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from xft.utils.console import escape_control_chars
+
 
 class SideBySideView:
     """Columns of text that grow in place.
@@ -37,8 +39,8 @@ class SideBySideView:
         self.console.print(self._table(None))
 
     def append(self, column: int, piece: str) -> None:
-        """Append a piece of text to a column and refresh the view."""
-        self.texts[column] += piece
+        """Append a piece of untrusted text to a column and refresh the view."""
+        self.texts[column] += escape_control_chars(piece)
         self._live.update(self._table(self.console.height - 4), refresh=True)
 
     def _table(self, height: int | None) -> Table:

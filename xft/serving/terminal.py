@@ -8,7 +8,7 @@ from xft.serving.line_input import ReadText, make_reader, read_multiline
 from xft.serving.session import Session
 from xft.serving.side_by_side import SideBySideView
 from xft.serving.slash_commands import COMMANDS, run_command
-from xft.utils.console import escape_control_chars
+from xft.utils.console import echo
 
 INTERRUPTED_MARK = " (interrupted)"
 
@@ -26,20 +26,20 @@ def chat_loop(session: Session, read: ReadText | None = None, base: Session | No
     else:
         read = read_multiline(read)
     sessions = [session] if base is None else [base, session]
-    print("Type a message. /help lists the commands.")
+    echo("Type a message. /help lists the commands.")
     while True:
         try:
             text = read("you> ").strip()
         except EOFError:
-            print()
+            echo()
             return
         except KeyboardInterrupt:
-            print("\n(Ctrl-D or /exit exits)")
+            echo("\n(Ctrl-D or /exit exits)")
             continue
         if text.startswith("/"):
             output, action = run_command(sessions, text)
             if output:
-                print(output)
+                echo(output)
             if action == "exit":
                 return
             if action == "regenerate":
@@ -62,16 +62,15 @@ def _answer(sessions: Sequence[Session], text: str) -> None:
 
 def _stream(session: Session, text: str, name: str) -> bool:
     """Print an answer while it is generated; return False if the user interrupts it."""
-    print(name, end="", flush=True)
+    echo(name, end="", flush=True)
     with closing(session.ask(text)) as pieces:
         try:
             for piece in pieces:
-                sys.stdout.write(escape_control_chars(piece))
-                sys.stdout.flush()
-            print()
+                echo(piece, end="", flush=True)
+            echo()
         except KeyboardInterrupt:
             pieces.close()
-            print(INTERRUPTED_MARK)
+            echo(INTERRUPTED_MARK)
             return False
     return True
 
@@ -86,7 +85,7 @@ def _stream_side_by_side(sessions: Sequence[Session], text: str) -> None:
             with closing(session.ask(text)) as pieces:
                 try:
                     for piece in pieces:
-                        view.append(column, escape_control_chars(piece))
+                        view.append(column, piece)
                 except KeyboardInterrupt:
                     pieces.close()
                     view.append(column, INTERRUPTED_MARK)

@@ -23,6 +23,7 @@ from jinja2.utils import Namespace
 
 from xft.errors import TemplateError
 from xft.types import Message, Messages, Tools
+from xft.utils.console import escape_line
 
 JinjaMessage = dict[str, Any]
 """A message in the format that chat templates read."""
@@ -179,7 +180,9 @@ class TemplateRenderer:
             roles = ", ".join(message["role"] for message in messages[:8])
             roles += ", ..." if len(messages) > 8 else ""
             raise TemplateError(
-                f"the chat template refuses the messages ({roles}): {error}", key="template", got=roles
+                f"the chat template refuses the messages ({escape_line(roles)}): {escape_line(str(error))}",
+                key="template",
+                got=roles,
             ) from error
 
 

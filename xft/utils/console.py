@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from typing import TextIO
@@ -18,22 +19,55 @@ BOLD, GREEN, RED, YELLOW, GRAY, RESET = (
 )
 HIGHLIGHT = ("\ue010", "\ue011")
 """Characters that open and close a highlight: rendered green with color, ``[[ ]]`` without."""
+_ESCAPED_MARKS = dict.fromkeys(map(ord, HIGHLIGHT), 0xFFFD)
 
 CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 """Translation table from control characters to their Unicode pictures."""
 
-_C1_CONTROLS = dict.fromkeys(range(128, 160), 0xFFFD)
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters except newline and tab, line separators, bidirectional controls and lone surrogates."""
 
 
 def escape_control_chars(text: str) -> str:
-    """Replace control characters and highlight marks, which makes untrusted text safe to print."""
-    return text.translate(
-        {**CONTROL_PICTURES, **_C1_CONTROLS, **dict.fromkeys(map(ord, HIGHLIGHT), 0xFFFD)}
-    )
+    """Replace characters that could move the cursor, reorder or fake text, or end the output with an error.
+
+    ASCII control characters become their Unicode pictures (``␛``), others their code (``\\u202e``), which JSON and
+    Python read as the same character. Newlines and tabs stay. The marks of a highlight are replaced too.
+    """
+    text = _UNSAFE.sub(_visible, text)
+    return text.translate(_ESCAPED_MARKS)
+
+
+def escape_line(text: str) -> str:
+    """Escape text that must stay on one line: as :func:`escape_control_chars`, with newlines and tabs visible."""
+    return escape_control_chars(text).replace("\n", "⏎").replace("\t", "→")
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"
+
+
+def echo(
+    text: str = "", *, styled: bool = False, end: str = "\n", error: bool = False, flush: bool = False
+) -> None:
+    """Print text with control characters escaped. All output of commands goes through this function.
+
+    Args:
+        text: the text; it may have several lines.
+        styled: the text contains ANSI codes of :func:`colorize`, and its foreign parts are escaped already.
+        end: printed after the text.
+        error: print to stderr.
+        flush: flush the stream.
+    """
+    stream = sys.stderr if error else sys.stdout
+    print(text if styled else escape_control_chars(text), end=end, file=stream, flush=flush)
 
 
 class HighlightFormatter(logging.Formatter):
-    """Format records and render the highlight marks in them.
+    """Format records with control characters escaped, and render the highlight marks in them.
 
     Args:
         fmt: format string of :class:`logging.Formatter`.
@@ -47,7 +81,7 @@ class HighlightFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
-        return super().format(record).translate(self._marks)
+        return _UNSAFE.sub(_visible, super().format(record)).translate(self._marks)
 
 
 class _TerminalHandler(logging.StreamHandler[TextIO]):
@@ -76,7 +110,7 @@ def signal_safe_notice(line: str) -> None:
     if NOTICE_SINKS:
         NOTICE_SINKS[-1].append(line)
     else:
-        os.write(2, f"\n{line}\n".encode())
+        os.write(2, f"\n{escape_control_chars(line)}\n".encode())
 
 
 def info(text: str = "", terminal: bool = True) -> None:
@@ -95,7 +129,8 @@ def use_color() -> bool:
 
 
 def colorize(text: str, code: str, enabled: bool) -> str:
-    """Wrap ``text`` in an ANSI code if ``enabled``."""
+    """Escape ``text``, and wrap it in an ANSI code if ``enabled``."""
+    text = escape_control_chars(text)
     return f"{code}{text}{RESET}" if enabled else text
 
 

@@ -52,6 +52,25 @@ def test_every_shipped_config_passes_check(leaf: Path, capsys: pytest.CaptureFix
     assert captured.err == ""
 
 
+@pytest.mark.parametrize("name", ["\033]0;title\007.py", "\u202eyp.x", "a\rb.py", "a\udcff.py"])
+def test_error_escapes_control_characters_of_a_file_name(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", name]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.rstrip("\n").isprintable()
+
+
+def test_error_of_the_parser_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["list", "keys", "\033[2Jhidden"])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert "hidden" in err
+    assert "\033" not in err
+
+
 def test_check_reports_all_mistakes_with_near_names(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["data.max_lenght=3", "seed=x", "adapter.r=many", "trainin=1"]
     assert cli.main(["check", LORA, "--cfg-options", *options]) == 2

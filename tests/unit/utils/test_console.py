@@ -1,13 +1,16 @@
 """Highlights, control characters and formats of terminal output."""
 
+import ast
 import logging
 import unicodedata
+from pathlib import Path
 
 import pytest
 
 from xft.utils import console
 
 BEGIN, END = console.HIGHLIGHT
+PRINTING_CALLS = ("print", "sys.stdout.write", "sys.stderr.write")
 
 
 def test_highlights_are_brackets_without_color_and_green_with() -> None:
@@ -45,3 +48,59 @@ def test_use_color_needs_a_terminal_and_no_no_color(
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
     assert console.use_color() is expected
+
+
+UNSAFE = "\033[2J\r\x07\x7f\x9b31m\u202etxt\u2066\u200f\u061c\u2028\ud800"
+
+
+def _is_safe(text: str) -> bool:
+    """Whether a terminal shows ``text`` as written: no control, separator, bidi or surrogate character."""
+    return all(
+        unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp")
+        and unicodedata.bidirectional(char) not in ("LRO", "RLO", "LRE", "RLE", "PDF", "LRI", "RLI", "FSI")
+        and char not in "\u200e\u200f\u061c"
+        for char in text.replace("\n", "").replace("\t", "")
+    )
+
+
+def test_escape_control_chars_replaces_bidi_controls_separators_and_surrogates() -> None:
+    text = console.escape_control_chars(UNSAFE)
+    assert _is_safe(text)
+    assert text == r"␛[2J␍␇\u007f\u009b31m\u202etxt\u2066\u200f\u061c\u2028\ud800"
+
+
+def test_escape_control_chars_keeps_text_in_other_scripts() -> None:
+    text = "שלום مرحبا 你好 👩\u200d💻 e\u0301\tnext\n"
+    assert console.escape_control_chars(text) == text
+
+
+def test_escape_line_shows_newlines() -> None:
+    assert console.escape_line("a\nsaved final/\tb") == "a⏎saved final/→b"
+
+
+def test_echo_and_log_lines_escape_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    console.echo(UNSAFE)
+    console.echo(UNSAFE, error=True)
+    captured = capsys.readouterr()
+    record = logging.LogRecord("xft", logging.INFO, "", 0, UNSAFE, None, None)
+    logged = console.HighlightFormatter("%(message)s", color=True).format(record)
+    assert captured.out
+    assert captured.err
+    for text in (captured.out, captured.err, logged):
+        assert _is_safe(text)
+
+
+def test_colorize_escapes_the_text_and_adds_codes() -> None:
+    assert console.colorize("\033[0m", console.RED, True) == "\033[31m␛[0m\033[0m"
+
+
+def test_only_the_console_module_prints() -> None:
+    """Any other ``print`` would send text to the terminal unescaped."""
+    root = Path(console.__file__).parents[1]
+    printing = {
+        (str(file.relative_to(root)), node.lineno)
+        for file in root.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in PRINTING_CALLS
+    }
+    assert {file for file, _ in printing} == {"utils/console.py"}, sorted(printing)

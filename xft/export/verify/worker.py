@@ -6,7 +6,6 @@ outputs are written there as ``result.json`` and ``logits.safetensors``.
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -194,7 +193,7 @@ def main(folder: Path) -> int:
         request = VerifyRequest(**json.loads((folder / "request.json").read_text(encoding="utf-8")))
         write_result(inspect_saved_model(request), folder)
     except (XftError, MemoryError, torch.OutOfMemoryError) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        console.echo(str(error) or type(error).__name__, error=True)
         return EXIT_OUT_OF_MEMORY if _is_out_of_memory(error) else 1
     return 0
 

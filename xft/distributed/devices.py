@@ -26,24 +26,33 @@ def resolve_device(name: str = "auto") -> torch.device:
             is the GPU of this local rank.
 
     Raises:
-        ConfigError: torch does not know the name, or finds no CUDA device.
+        ConfigError: torch does not know the name, finds no CUDA device, or finds fewer GPUs.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                key="strategy.device",
-                got=name,
-                expected="a device of this machine, where torch finds no CUDA device",
-                fix="set it to 'auto'",
-            )
-        index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", "0"))
-        return torch.device("cuda", index)
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(key="strategy.device", got=name, expected="auto, cpu, cuda or mps") from error
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            key="strategy.device",
+            got=name,
+            expected="a device of this machine, where torch finds no CUDA device",
+            fix="set it to 'auto'",
+        )
+    index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise ConfigError(
+            key="strategy.device",
+            got=f"cuda:{index}",
+            expected=f"one of the {count} GPUs of this machine, numbered from 0",
+            fix="start one process per GPU",
+        )
+    return torch.device("cuda", index)
 
 
 @contextmanager

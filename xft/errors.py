@@ -7,6 +7,7 @@ traceback.
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from reprlib import Repr
+from typing import Self
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
@@ -55,6 +56,17 @@ class XftError(Exception):
         self.key, self.expected, self.fix, self.causes = key, expected, fix, tuple(causes)
         self.got = None if got is _ABSENT else got
         super().__init__(message)
+
+    def prefixed(self, place: object) -> Self:
+        """Return a copy whose message starts with a place, such as a file and a line."""
+        return type(self)(
+            f"{place}: {self}",
+            key=self.key,
+            got=self.got,
+            expected=self.expected,
+            fix=self.fix,
+            causes=self.causes,
+        )
 
 
 class ConfigError(XftError):

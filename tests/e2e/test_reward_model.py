@@ -113,7 +113,7 @@ def test_all_weights_and_a_quantised_base(how: str, tmp_path: Path, tiny_model: 
     assert got == [pytest.approx(each, abs=1e-5 if whole else 0.1 * spread) for each in expected]
 
 
-def test_rows_of_any_form_are_scored_and_said(
+def test_score_prints_the_score_of_rows_of_any_form(
     reward_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = {"role": "user", "content": "Say number 3"}
@@ -136,18 +136,6 @@ def test_rows_of_any_form_are_scored_and_said(
     assert lines[1:4] == [f"{rows}:{n}  score {score}" for n in (2, 3, 4)]
     assert lines[4].startswith("4 rows: scores from ")
     assert "accuracy 100.0% (1 of 1 pairs), mean margin " in lines[4]
-    bad = [
-        ({"text": "x"}, "columns: got ['text']; expected chosen and rejected"),
-        ({"messages": [*turns, asked]}, "the last message is from the user; expected an answer to score"),
-        ({"prompt": "x", "completion": "y " * 5000}, "the model supports at most 4096"),
-    ]
-    for row, message in bad:
-        write_json_lines(rows, [PAIR_ROWS[0], row])
-        assert main(["score", str(reward_run), str(rows), "--out", str(tmp_path / "out.jsonl")]) == 3
-        error = capsys.readouterr().err
-        assert f"{rows}:2: " in error
-        assert message in error
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["mixed.jsonl"]
 
 
 def test_what_cannot_be_is_refused_in_one_line(

@@ -1,13 +1,13 @@
 """Text generators for tests of the chat and of the server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from helpers.tiny import save_tiny
-from xft.models import TextGenerator
+from xft.models import Completion, TextGenerator
 from xft.models.loading import load_tokenizer, load_weights
 from xft.templates import BoundTemplate
 from xft.types import Messages
@@ -36,6 +36,43 @@ class EchoGenerator(TextGenerator):
         self.conversations.append([(message.role, message.content) for message in conversation])
         yield self.prefix
         yield conversation[-1].content.upper()
+
+
+class ScriptedGenerator(TextGenerator):
+    """Answers with a function of the conversation; has no model.
+
+    Args:
+        reply: text of the answer to a conversation; ``None`` stands for one that reached the limit.
+        template: template of the model, for callers that encode rows.
+
+    Attributes:
+        batch_sizes: number of conversations of each call.
+    """
+
+    def __init__(
+        self, reply: Callable[[Messages], str | None], template: BoundTemplate | None = None
+    ) -> None:
+        self.reply = reply
+        if template is not None:
+            self.template, self.tokenizer = template, template.tokenizer
+        self.batch_sizes: list[int] = []
+
+    def answer(
+        self,
+        conversations: Sequence[Messages],
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        batch_size: int = 16,
+    ) -> list[Completion]:
+        """Return the scripted answers."""
+        self.batch_sizes.append(len(conversations))
+        texts = [self.reply(messages) for messages in conversations]
+        return [
+            Completion("cut", "length", max_new_tokens)
+            if text is None
+            else Completion(text, "stop", len(text))
+            for text in texts
+        ]
 
 
 def tiny_generator(folder: Path, make_byte_tokenizer: Any) -> TextGenerator:

@@ -90,3 +90,11 @@ def test_error_from_parts_builds_message_and_keeps_parts() -> None:
 def test_error_survives_pickling_with_its_parts() -> None:
     error = pickle.loads(pickle.dumps(errors.DataError("broken", key="row", got=[1])))
     assert (str(error), error.key, error.got) == ("broken", "row", [1])
+
+
+def test_prefixed_keeps_class_and_parts() -> None:
+    error = errors.EmptyAnswerError(key="output", got="", expected="text", fix="delete the row")
+    copy = error.prefixed("rows.jsonl:3")
+    assert type(copy) is errors.EmptyAnswerError
+    assert str(copy) == f"rows.jsonl:3: {error}"
+    assert (copy.key, copy.got, copy.expected, copy.fix) == ("output", "", "text", "delete the row")

@@ -59,12 +59,13 @@ def answer_rows(
     while chunk := list(islice(records, BATCH_SIZE)):
         conversations: list[Sequence[Message]] = []
         for origin, raw in chunk:
+            row = parse(origin, raw)
             try:
-                conversation: Conversation = encoder.validate(format(parse(origin, raw)))
+                conversation: Conversation = encoder.validate(encoder.apply_format(row))
                 if conversation.tools or conversation.messages[-1].role != "assistant":
                     raise DataError("expected messages without tools that end with an answer")
             except DataError as error:
-                raise DataError(f"{origin}: {error}", key=str(origin)) from error
+                raise error.prefixed(origin) from error
             conversations.append(conversation.messages)
         answers = generator.answer([messages[:-1] for messages in conversations], max_new_tokens)
         for messages, answer in zip(conversations, answers, strict=True):

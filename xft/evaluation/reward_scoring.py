@@ -113,7 +113,7 @@ class RewardScorer:
 
     def _encode(self, origin: RowLocation, row: Row) -> list[Sample]:
         try:
-            value = self.format(row)
+            value = self._conversation_encoder.apply_format(row)
             encoder = self._encoders.get(type(value), self._conversation_encoder)
             accepted = encoder.validate(value)
             for messages in _completions(accepted):
@@ -123,13 +123,13 @@ class RewardScorer:
                     )
             (encoded,) = encoder.encode([accepted])
         except DataError as error:
-            raise DataError(f"{origin}: {error}") from error
+            raise error.prefixed(origin) from error
         if isinstance(encoded, TooLong):
             raise DataError(
                 f"{origin}: has {encoded.args[0]} tokens; the model supports at most {encoder.options.max_length}"
             )
         if isinstance(encoded, DataError):
-            raise DataError(f"{origin}: {encoded}", key=str(origin)) from encoded
+            raise encoded.prefixed(origin) from encoded
         return encoded.samples
 
     def _score(self, samples: Sequence[Sample]) -> list[float]:

@@ -126,10 +126,7 @@ class Mixture:
             try:
                 parts[name] = dataset.prepare(tokenizer, template)
             except DataError as error:
-                message = f"data.datasets.{name}: {error}"
-                raise DataError(
-                    message, key=error.key, got=error.got, expected=error.expected, fix=error.fix
-                ) from error
+                raise error.prefixed(f"data.datasets.{name}") from error
         ratios = self._sampling_ratios({name: _count_rows(part) for name, part in parts.items()})
         for name, part in parts.items():
             selected = _repeat_rows(part.train.parts, ratios[name], self.seed)

@@ -87,7 +87,7 @@ class RowEncoder(ABC, Generic[Value]):
                 builder.reject(origin, raw, error, located=True)
                 continue
             try:
-                values.append(self.validate(self._map(row)))
+                values.append(self.validate(self.apply_format(row)))
                 rows.append((origin, row))
             except DataError as error:
                 builder.reject(origin, row, error)
@@ -100,7 +100,12 @@ class RowEncoder(ABC, Generic[Value]):
                 builder.reject(origin, row, error)
         return builder.chunk()
 
-    def _map(self, row: Row) -> Any:
+    def apply_format(self, row: Row) -> Any:
+        """Return the value that the format makes of a row.
+
+        Raises:
+            DataError: the row does not fit, or the format raises an error of its own.
+        """
         try:
             return self.options.format(row)
         except XftError:

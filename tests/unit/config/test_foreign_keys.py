@@ -8,7 +8,6 @@ import pytest
 from xft import cli
 from xft.config import check, load_config, parse_overrides
 from xft.config.foreign_keys import FOREIGN_KEYS, advice, translate
-from xft.config.foreign_names import FOREIGN_NAMES
 from xft.config.keys import config_keys
 from xft.errors import ConfigError
 from xft.registry import list_registered
@@ -81,18 +80,3 @@ def test_override_of_a_moved_section_names_its_new_place() -> None:
         load_config(paths.configs() / "smollm2_lora.py", parse_overrides(["model.adapter.alpha=8"]))
     (cause,) = caught.value.causes
     assert (cause.key, cause.fix) == ("model.adapter.alpha", "in xft this is adapter.lora_alpha")
-
-
-@pytest.mark.parametrize("key", FOREIGN_NAMES)
-def test_foreign_names_are_unknown_and_their_targets_registered(key: str) -> None:
-    names = list_registered(key)
-    assert set(FOREIGN_NAMES[key].values()) <= set(names)
-    assert not set(FOREIGN_NAMES[key]) & set(names)
-
-
-def test_check_names_the_component_of_a_foreign_name() -> None:
-    config = {**load_config(paths.configs() / "smollm2_lora.py"), "optimizer": "adamw_torch"}
-    with pytest.raises(ConfigError) as caught:
-        check(config, RunConfig)
-    (cause,) = caught.value.causes
-    assert (cause.key, cause.got, cause.fix) == ("optimizer.type", "adamw_torch", "in xft this is 'adamw'")

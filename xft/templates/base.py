@@ -14,7 +14,6 @@ rows of Alpaca and Glaive with the templates of Qwen3 and Llama 3 takes 1.05 to 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -22,14 +21,8 @@ from typing import Any
 from xft.errors import TemplateError
 from xft.templates.coverage_check import check_content_is_rendered
 from xft.templates.delimiters import TurnDelimiters
-from xft.templates.jinja_env import (
-    TemplateRenderer,
-    check_messages,
-    special_tokens_of,
-    to_jinja_messages,
-    undeclared_names,
-    with_inline_reasoning,
-)
+from xft.templates.jinja_env import TemplateRenderer, special_tokens_of, undeclared_names
+from xft.templates.message_fields import check_messages, with_readable_reasoning
 from xft.templates.spans import find_spans
 from xft.types import Message, Messages, Segment, Tokenizer, ToolCall, Tools
 
@@ -146,7 +139,7 @@ class BoundTemplate:
         Raises:
             TemplateError: The template refuses the conversation, or drops a part of it.
         """
-        messages = self._with_readable_reasoning(messages)
+        messages = with_readable_reasoning(messages, self._renderer.names)
         return self._checked_text(messages, check_messages(messages, tools), generation)
 
     def segments(self, messages: Messages, tools: Tools = ()) -> list[Segment]:
@@ -159,7 +152,7 @@ class BoundTemplate:
         Raises:
             TemplateError: As in :meth:`render`; or an answer is not in the text, or is not closed.
         """
-        messages = self._with_readable_reasoning(messages)
+        messages = with_readable_reasoning(messages, self._renderer.names)
         plain_tools = check_messages(messages, tools)
         text = self._checked_text(messages, plain_tools)
         spans = find_spans(text, messages, lambda marked: self._text(marked, plain_tools), self._delimiters)
@@ -171,26 +164,15 @@ class BoundTemplate:
         segments.append(Segment(text[position:], False))
         return [segment for segment in segments if segment.text]
 
-    def _with_readable_reasoning(self, messages: Messages) -> Messages:
-        """Return the messages with reasoning where the template reads it."""
-        if self._renderer.reads_reasoning or not any(message.reasoning for message in messages):
-            return messages
-        return [
-            replace(message, content=with_inline_reasoning(message), reasoning="")
-            if message.reasoning
-            else message
-            for message in messages
-        ]
-
     def _text(self, messages: Messages, tools: Sequence[Any] = (), generation: bool = False) -> str:
-        return self._renderer.render(to_jinja_messages(messages), tools, generation)
+        return self._renderer.render(messages, tools, generation)
 
     def _checked_text(self, messages: Messages, tools: Sequence[Any], generation: bool = False) -> str:
         text = self._text(messages, tools, generation)
         if tools:
             # Whether tools are rendered depends on the roles only: check each sequence of roles once.
             roles = tuple(message.role for message in messages)
-            if not self._renderer.reads_tools or (
+            if "tools" not in self._renderer.names or (
                 roles not in self._roles_with_tools and text == self._text(messages, (), generation)
             ):
                 raise TemplateError(

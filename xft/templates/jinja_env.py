@@ -9,8 +9,10 @@ environment without transformers, and compiles each source once; tests compare t
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -22,11 +24,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from xft.errors import TemplateError
-from xft.types import Message, Messages, Tools
+from xft.templates.message_fields import ArgumentForm, to_jinja_messages
+from xft.types import Message, Messages, ToolCall
 from xft.utils.console import escape_line
-
-JinjaMessage = dict[str, Any]
-"""A message in the format that chat templates read."""
 
 
 class Generation(Extension):
@@ -140,8 +140,7 @@ class TemplateRenderer:
         now: date that ``strftime_now`` formats.
 
     Attributes:
-        reads_reasoning: whether the source reads the reasoning of a message as a separate field.
-        reads_tools: whether it reads the tools.
+        names: names that the source can read.
         uses_current_date: whether it can write the date.
 
     Raises:
@@ -152,32 +151,58 @@ class TemplateRenderer:
         self.source = source
         self._special_tokens = dict(special_tokens)
         self._now = now
-        names = undeclared_names(source)
-        self.reads_reasoning = not names.isdisjoint(("reasoning_content", "thinking"))
-        self.reads_tools = "tools" in names
-        self.uses_current_date = "strftime_now" in names
+        self.names = undeclared_names(source)
+        self.uses_current_date = "strftime_now" in self.names
 
     def render(
-        self, messages: Sequence[JinjaMessage], tools: Sequence[Any] = (), generation: bool = False
+        self,
+        messages: Messages,
+        tools: Sequence[Any] = (),
+        generation: bool = False,
+        template_kwargs: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
         """Render messages as text.
+
+        Args:
+            messages: messages checked by ``check_messages``.
+            tools: tools as plain JSON.
+            generation: end with the generation prompt.
+            template_kwargs: other variables of the template.
 
         Raises:
             TemplateError: The template refuses the messages.
         """
+        return self._render(messages, self._argument_form, tools, generation, template_kwargs)
+
+    def _render(
+        self,
+        messages: Messages,
+        argument_form: ArgumentForm,
+        tools: Sequence[Any] = (),
+        generation: bool = False,
+        template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
+        turns = to_jinja_messages(messages, self.names, argument_form)
         variables = {
             **self._special_tokens,
-            "messages": messages,
-            "tools": list(tools) or None,
             "documents": None,
-            "add_generation_prompt": generation,
             "strftime_now": self._now.strftime,
+            **template_kwargs,
+            "messages": turns,
+            "tools": list(tools) or None,
+            "add_generation_prompt": generation,
         }
         template = compile_source(self.source)
         try:
             return template.render(variables)
         except Exception as error:
-            roles = ", ".join(message["role"] for message in messages[:8])
+            if any("content" not in turn for turn in turns):
+                # Some templates concatenate the content of a tool call, which may be missing.
+                with suppress(Exception):
+                    return template.render(
+                        {**variables, "messages": [{"content": "", **turn} for turn in turns]}
+                    )
+            roles = ", ".join(message.role for message in messages[:8])
             roles += ", ..." if len(messages) > 8 else ""
             raise TemplateError(
                 f"the chat template refuses the messages ({escape_line(roles)}): {escape_line(str(error))}",
@@ -185,77 +210,24 @@ class TemplateRenderer:
                 got=roles,
             ) from error
 
+    def _argument_form(self, arguments: dict[str, Any], given: Any) -> Any:
+        """Return the arguments of a call as the row has them, if the template writes that form as JSON."""
+        forms = self._argument_forms
+        if "text" in forms and isinstance(given, str):
+            return given
+        return json.dumps(arguments, ensure_ascii=False) if forms == {"text"} else arguments
 
-def to_jinja_messages(messages: Messages) -> list[JinjaMessage]:
-    """Convert messages to the format that transformers documents under "Tool use".
-
-    Args:
-        messages: messages checked by :func:`check_messages`.
-    """
-    converted: list[JinjaMessage] = []
-    for message in messages:
-        fields: JinjaMessage = {"role": message.role, "content": message.content}
-        if message.reasoning:
-            # transformers passes the reasoning under both names, this one first.
-            fields = {"thinking": message.reasoning, **fields, "reasoning_content": message.reasoning}
-        if message.tool_calls:
-            fields["tool_calls"] = [
-                {
-                    "type": "function",
-                    **({"id": call.id} if call.id else {}),
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in message.tool_calls
-            ]
-        if message.name:
-            fields["name"] = message.name
-        converted.append(fields)
-    return converted
-
-
-def check_messages(messages: Messages, tools: Tools) -> list[Any]:
-    """Check that the conversation is one that a template can represent.
-
-    Returns:
-        The tools as plain JSON.
-
-    Raises:
-        TemplateError: There are no messages; a message that is not the assistant's is a target, has reasoning or calls
-            tools; or the arguments of a call or the tools cannot be serialized as JSON.
-    """
-    if not messages:
-        raise TemplateError("the conversation is empty; expected at least one message", key="messages")
-    for index, message in enumerate(messages):
-        if message.role != "assistant" and (message.is_target or message.reasoning or message.tool_calls):
-            field = (
-                "be a target"
-                if message.is_target
-                else "have reasoning"
-                if message.reasoning
-                else "call tools"
-            )
-            raise TemplateError(
-                f"turn {index + 1}: only assistant messages can {field}, not {message.role} messages",
-                key="messages",
-                got=message.role,
-                expected="assistant",
-            )
-        for call in message.tool_calls:
-            _check_json(call.arguments, f"turn {index + 1}: the arguments of {call.name!r}")
-    return [_check_json(dict(tool), "tools") for tool in tools]
-
-
-def _check_json(value: Any, key: str) -> Any:
-    """Return the value if JSON can represent it. Templates are untrusted code and get plain data only."""
-    if type(value) in (str, int, float, bool, type(None)):
-        return value
-    if type(value) is dict and all(type(name) is str for name in value):
-        return {name: _check_json(item, key) for name, item in value.items()}
-    if type(value) in (list, tuple):
-        return [_check_json(item, key) for item in value]
-    raise TemplateError(
-        f"{key}: got {value!r} ({type(value).__name__}); expected a JSON value", key=key, got=value
-    )
+    @cached_property
+    def _argument_forms(self) -> frozenset[str]:
+        """Forms in which the template takes arguments: ``object``, and ``text`` if it does not escape JSON text."""
+        text = '{"argument": "value"}'
+        call = Message("assistant", "", tool_calls=(ToolCall("function", json.loads(text), "call00001"),))
+        forms = set()
+        for form, value in (("object", json.loads(text)), ("text", text)):
+            with suppress(TemplateError):
+                rendered = self._render([Message("user", "question"), call], lambda *_, value=value: value)
+                forms |= {form} if form == "object" or text in rendered else set()
+        return frozenset(forms)
 
 
 def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
@@ -265,8 +237,3 @@ def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
         name: [str(token) for token in value] if isinstance(value, list | tuple) else str(value)
         for name, value in tokens.items()
     }
-
-
-def with_inline_reasoning(message: Message) -> str:
-    """Return reasoning and content as one text, in the format of Qwen3, DeepSeek-R1 and most others."""
-    return f"<think>\n{message.reasoning}\n</think>\n\n{message.content}"

@@ -1,7 +1,7 @@
 """Rows, messages, conversations and preferences, before tokenization."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -37,7 +37,9 @@ class Message:
         reasoning: reasoning of the assistant before ``content``, without the marks (``<think>``) that a
             template adds.
         tool_calls: function calls of the assistant, rendered after ``content``.
-        name: function whose result a ``tool`` turn holds; empty if the data has no name.
+        name: name of the speaker, or function whose result a ``tool`` turn holds; empty if the data has none.
+        tool_call_id: identifier of the call whose result a ``tool`` turn holds; empty if the data has none.
+        source: the turn as the row has it, for the template.
     """
 
     role: Role
@@ -46,6 +48,21 @@ class Message:
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     name: str = ""
+    tool_call_id: str = ""
+    source: "SourceTurn | None" = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTurn:
+    """A turn of a row in the schema of OpenAI, with all keys: a template may read any of them.
+
+    Attributes:
+        fields: keys and values of the turn.
+        parsed: message that the fields were parsed to. A message that differs was changed after parsing.
+    """
+
+    fields: Mapping[str, Any]
+    parsed: Message
 
 
 Messages = Sequence[Message]
@@ -60,10 +77,12 @@ class Conversation:
     Attributes:
         messages: turns in order.
         tools: function descriptions.
+        template_kwargs: variables of the chat template, such as ``documents`` and ``enable_thinking``.
     """
 
     messages: Messages
     tools: Tools = ()
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

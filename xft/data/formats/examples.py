@@ -43,11 +43,11 @@ _TOOLS = ({"type": "function", "function": _WEATHER},)
 _CALL = ToolCall("weather", {"city": "Oslo"})
 
 
-def _weather_conversation(call: ToolCall, name: str = "") -> Conversation:
+def _weather_conversation(call: ToolCall) -> Conversation:
     turns = [
         _user("Rain in Oslo?"),
         Message("assistant", "", is_target=True, tool_calls=(call,)),
-        Message("tool", "dry", name=name),
+        Message("tool", "dry", tool_call_id=call.id),
         _assistant("No."),
     ]
     return Conversation(turns, _TOOLS)
@@ -140,9 +140,7 @@ EXAMPLES: dict[str, Example] = {
         _HELLO,
     ),
     "oasst1": Example({"text": "### Human: Hi### Assistant: Hello"}, _HELLO),
-    "openai": Example(
-        _OPENAI_ROW, _weather_conversation(ToolCall("weather", {"city": "Oslo"}, "1"), "weather")
-    ),
+    "openai": Example(_OPENAI_ROW, _weather_conversation(ToolCall("weather", {"city": "Oslo"}, "1"))),
     "openorca": Example(
         {"system_prompt": "Be brief.", "question": "Hi", "response": "Hello"}, [_BRIEF, *_HELLO]
     ),

@@ -9,11 +9,11 @@ Optional keys of an assistant turn:
 - ``tool_calls``, or the older ``function_call``: tool calls. The content may then be null.
 
 The content of any turn may be a list of text parts, ``[{"type": "text", "text": ...}]``, which are concatenated.
-All other keys are ignored.
+All other keys are passed to the chat template.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from xft.data.formats.getters import (
@@ -27,7 +27,7 @@ from xft.data.formats.getters import (
 )
 from xft.data.formats.tool_calls import parse_call, parse_calls
 from xft.errors import did_you_mean
-from xft.types import Message, Role, ToolCall
+from xft.types import Message, Role, SourceTurn, ToolCall
 
 LOSS_FLAG_KEYS = ("weight", "loss", "train", "trainable")
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -107,14 +107,16 @@ def parse_messages(
                 role_name, content = turn.get(role_key_2), turn.get(content_key_2)
             if type(role_name) is str and type(content) is str and not content.startswith(_OPEN):
                 role = roles.get(role_name)
-                if role is not None and role != "call":
+                if role is not None and role != "call" and role_name != "developer":
                     messages.append(Message(role, content, train_on and role == "assistant"))
                     continue
-        message, call_id = _parse(turn, f"{path}[{number}]", schema, train_on, split)
+        message = _parse(turn, f"{path}[{number}]", schema, train_on, split)
         if message.tool_calls:
             pending = list(message.tool_calls)
-        if call_id:
-            message = _match_tool_result(message, call_id, pending, f"{path}[{number}]")
+        if message.tool_call_id:
+            _match_tool_result(message, pending, f"{path}[{number}]")
+        if type(turn.get("role")) is str and roles.get(turn["role"]) != "call":
+            message = replace(message, source=SourceTurn(turn, message))
         messages.append(message)
     return messages
 
@@ -166,7 +168,7 @@ def add_system(messages: list[Message], system_text: str, path: str) -> None:
         )
 
 
-def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: bool) -> tuple[Message, str]:
+def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: bool) -> Message:
     turn = get_object(turn, path)
     role = _role(turn, path, schema)
     is_target = _loss_flag(turn, path) and train_on
@@ -176,7 +178,7 @@ def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: b
         if turn.get(key) is None:
             raise missing_field_error(turn, key, path, "a tool call")
         calls = parse_calls(turn[key], f"{path}.{key}")
-        return Message("assistant", "", is_target, reasoning, calls), ""
+        return Message("assistant", "", is_target, reasoning, calls)
     calls = _tool_calls(turn, path)
     content = _content(turn, path, schema, optional=bool(calls))
     if role == "assistant":
@@ -185,14 +187,14 @@ def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: b
             if block and reasoning:
                 raise field_error(path, "got a <think> block and a reasoning field", "one of them")
             reasoning = reasoning or block
-        return Message("assistant", content, is_target, reasoning, calls), ""
+        return Message("assistant", content, is_target, reasoning, calls)
     if reasoning or calls:
         problem = f"got {'reasoning' if reasoning else 'tool calls'} in a turn of the {role}"
         raise field_error(path, problem, "it in assistant turns only")
     if role != "tool":
-        return Message(cast(Role, role), content), ""
-    call_id = get_text(turn, "tool_call_id", path, optional=True)
-    return Message("tool", content, name=get_text(turn, "name", path, optional=True)), call_id
+        return Message(cast(Role, role), content)
+    name, call_id = (get_text(turn, key, path, optional=True) for key in ("name", "tool_call_id"))
+    return Message("tool", content, name=name, tool_call_id=call_id)
 
 
 def _key(turn: Mapping[str, Any], keys: tuple[str, str]) -> str:
@@ -253,20 +255,15 @@ def _tool_calls(turn: Mapping[str, Any], path: str) -> tuple[ToolCall, ...]:
     return (parse_call(older, f"{path}.function_call"),)
 
 
-def _match_tool_result(message: Message, call_id: str, pending: list[ToolCall], path: str) -> Message:
-    """Set the name of a tool result by the id of its call.
-
-    Results must be in the order of the calls, because many templates do not write ids.
-    """
-    index = next((index for index, call in enumerate(pending) if call.id == call_id), None)
-    if index is None:
-        expected = (
-            "the id of a call in the previous assistant turn, each once and in the order of the calls"
+def _match_tool_result(message: Message, pending: list[ToolCall], path: str) -> None:
+    """Check that a tool result answers a pending call, in any order, and remove the call."""
+    call = next((call for call in pending if call.id == message.tool_call_id), None)
+    if call is None:
+        expected = "the id of a call in the previous assistant turn, each once"
+        raise field_error(
+            f"{path}.tool_call_id", f"got {message.tool_call_id!r:.80}", expected, message.tool_call_id
         )
-        raise field_error(f"{path}.tool_call_id", f"got {call_id!r:.80}", expected, call_id)
-    name = pending[index].name
-    del pending[: index + 1]
-    if message.name and message.name != name:
-        expected = f"{name!r:.80}, the function of the call"
+    pending.remove(call)
+    if message.name and message.name != call.name:
+        expected = f"{call.name!r:.80}, the function of the call"
         raise field_error(f"{path}.name", f"got {message.name!r:.80}", expected, message.name)
-    return Message("tool", message.content, name=name)

@@ -80,18 +80,33 @@ def test_no_functions_give_plain_messages(tools: Any) -> None:
     assert formats.openai({"messages": [USER], "tools": tools}) == [Message("user", "Hi")]
 
 
-def test_results_take_the_names_of_their_calls() -> None:
-    turns = [USER, calling(call(id="1"), call("clock", id="2")), result("1"), result("2", name="clock")]
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+def test_results_keep_ids_and_names_in_any_order(order: tuple[str, str]) -> None:
+    results = {"1": result("1"), "2": result("2", name="clock")}
+    turns = [USER, calling(call(id="1"), call("clock", id="2")), *(results[key] for key in order)]
     value = formats.openai({"messages": turns})
     assert isinstance(value, list)
-    assert [message.name for message in value] == ["", "", "weather", "clock"]
+    assert [message.tool_call_id for message in value[2:]] == list(order)
+    assert {message.tool_call_id: message.name for message in value[2:]} == {"1": "", "2": "clock"}
+
+
+def test_source_of_a_turn_is_the_turn_of_the_row() -> None:
+    turns = [
+        {"role": "developer", "content": "Brief."},
+        USER,
+        {**calling(call(id="1")), "channel": "commentary"},
+    ]
+    value = formats.openai({"messages": [*turns, result("1")]})
+    assert isinstance(value, list)
+    sources = [message.source.fields if message.source else None for message in value]
+    assert sources == [turns[0], None, turns[2], result("1")]
 
 
 @pytest.mark.parametrize(
     ("turns", "key"),
     [
         (
-            [USER, calling(call(id="1"), call(id="2")), result("2"), result("1")],
+            [USER, calling(call(id="1"), call(id="2")), result("2"), result("2")],
             "messages[4].tool_call_id",
         ),
         ([USER, calling(call(id="1")), result("9")], "messages[3].tool_call_id"),

@@ -1,0 +1,193 @@
+"""Convert messages to the dicts that chat templates read, as ``apply_chat_template`` of transformers does.
+
+A message of a row in the schema of OpenAI is passed as the row has it, because official templates read keys of their
+own: ``tool_call_id``, ``channel``, ``tool_plan``, ``documents``. As in transformers, keys with a null value are left
+out, and reasoning is passed under each of its names. Two values are adapted to the template:
+
+- Arguments of tool calls are an object or JSON text, whichever the template writes as JSON.
+- The role ``developer`` is ``system`` for templates that do not mention it.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from xft.errors import TemplateError
+from xft.types import Message, Messages, ToolCall, Tools
+
+JinjaMessage = dict[str, Any]
+"""A message in the format that chat templates read."""
+ArgumentForm = Callable[[dict[str, Any], Any], Any]
+"""Chooses the form of the arguments of a call, from the object and from the value in the row."""
+
+REASONING_NAMES = ("thinking", "reasoning_content")
+"""Names under which templates read reasoning."""
+_READ_KEYS = frozenset(
+    (
+        "role",
+        "content",
+        "name",
+        "tool_call_id",
+        "tool_calls",
+        "function_call",
+        "reasoning",
+        *REASONING_NAMES,
+    )
+)
+"""Keys that are fields of :class:`Message`."""
+
+
+def to_jinja_messages(
+    messages: Messages, names: Collection[str], argument_form: ArgumentForm
+) -> list[JinjaMessage]:
+    """Convert messages to dicts.
+
+    Args:
+        messages: messages checked by :func:`check_messages`.
+        names: names that the template can read.
+        argument_form: form of the arguments of tool calls.
+    """
+    return [_to_jinja(message, names, argument_form) for message in messages]
+
+
+def _to_jinja(message: Message, names: Collection[str], argument_form: ArgumentForm) -> JinjaMessage:
+    source = message.source
+    if source is None:
+        return _fields(message, argument_form)
+    fields = _plain(source.fields, names)
+    if not _is_unchanged(message, source.parsed):
+        others = {key: value for key, value in fields.items() if key not in _READ_KEYS}
+        return {**_fields(message, argument_form), **others}
+    if fields["role"] != "developer" or "developer" not in names:
+        fields["role"] = message.role
+    if "content" in fields and (message.reasoning or not isinstance(fields["content"], str)):
+        # Parts are joined, and a <think> block is split off.
+        fields["content"] = message.content
+    if message.tool_calls:
+        given = fields.get("tool_calls")
+        if not isinstance(given, list):
+            given = [{}] * len(message.tool_calls)
+        fields.pop("function_call", None)
+        fields["tool_calls"] = [
+            _call(call, value, argument_form) for call, value in zip(message.tool_calls, given, strict=True)
+        ]
+    return _with_aliases(fields, message.reasoning)
+
+
+def _plain(fields: Mapping[str, Any], names: Collection[str]) -> JinjaMessage:
+    """Return the keys with a value that JSON can represent; another value is an error if the template reads its key."""
+    plain = {}
+    for key, value in fields.items():
+        if value is None:
+            continue
+        try:
+            plain[key] = check_json(value, key)
+        except TemplateError:
+            if key in names:
+                raise
+    return plain
+
+
+def _with_aliases(fields: JinjaMessage, reasoning: str) -> JinjaMessage:
+    # transformers passes the reasoning under both names, this one first.
+    return {"thinking": reasoning, **fields, "reasoning_content": reasoning} if reasoning else fields
+
+
+def _is_unchanged(message: Message, parsed: Message) -> bool:
+    return replace(message, is_target=parsed.is_target) == parsed
+
+
+def _fields(message: Message, argument_form: ArgumentForm) -> JinjaMessage:
+    """Return the fields in the format that transformers documents under "Tool use"."""
+    fields: JinjaMessage = {"role": message.role, "content": message.content}
+    fields = _with_aliases(fields, message.reasoning)
+    if message.tool_calls:
+        fields["tool_calls"] = [_call(call, {}, argument_form) for call in message.tool_calls]
+    if message.name:
+        fields["name"] = message.name
+    if message.tool_call_id:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
+
+
+def _call(call: ToolCall, given: Any, argument_form: ArgumentForm) -> JinjaMessage:
+    """Return a call as the row has it, or in the format of OpenAI if it is bare there."""
+    function = given.get("function") if isinstance(given, dict) else None
+    if isinstance(function, dict):
+        arguments = argument_form(call.arguments, function.get("arguments"))
+        outer = {key: value for key, value in given.items() if value is not None}
+        return {**outer, "function": {**function, "arguments": arguments}}
+    return {
+        "type": "function",
+        **({"id": call.id} if call.id else {}),
+        "function": {"name": call.name, "arguments": argument_form(call.arguments, None)},
+    }
+
+
+def check_messages(messages: Messages, tools: Tools) -> list[Any]:
+    """Check that the conversation is one that a template can represent.
+
+    Returns:
+        The tools as plain JSON.
+
+    Raises:
+        TemplateError: There are no messages; a message that is not the assistant's is a target, has reasoning or calls
+            tools; or the arguments of a call or the tools cannot be serialized as JSON.
+    """
+    if not messages:
+        raise TemplateError("the conversation is empty; expected at least one message", key="messages")
+    for index, message in enumerate(messages):
+        if message.role != "assistant" and (message.is_target or message.reasoning or message.tool_calls):
+            field = (
+                "be a target"
+                if message.is_target
+                else "have reasoning"
+                if message.reasoning
+                else "call tools"
+            )
+            raise TemplateError(
+                f"turn {index + 1}: only assistant messages can {field}, not {message.role} messages",
+                key="messages",
+                got=message.role,
+                expected="assistant",
+            )
+        for call in message.tool_calls:
+            check_json(call.arguments, f"turn {index + 1}: the arguments of {call.name!r}")
+    return [check_json(dict(tool), "tools") for tool in tools]
+
+
+def check_json(value: Any, key: str) -> Any:
+    """Return the value if JSON can represent it. Templates are untrusted code and get plain data only."""
+    if type(value) in (str, int, float, bool, type(None)):
+        return value
+    if type(value) is dict and all(type(name) is str for name in value):
+        return {name: check_json(item, key) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return [check_json(item, key) for item in value]
+    raise TemplateError(
+        f"{key}: got {value!r} ({type(value).__name__}); expected a JSON value", key=key, got=value
+    )
+
+
+def with_readable_reasoning(messages: Messages, names: Collection[str]) -> Messages:
+    """Return the messages with reasoning where the template reads it: in a field, or before the content."""
+    if any(name in names for name in REASONING_NAMES[:2]) or not any(
+        message.reasoning for message in messages
+    ):
+        return messages
+    return [
+        replace(message, content=_with_inline_reasoning(message), reasoning="")
+        if message.reasoning
+        else message
+        for message in messages
+    ]
+
+
+def _with_inline_reasoning(message: Message) -> str:
+    """Return reasoning and content as one text: as the row has it, or in the format of Qwen3 and DeepSeek-R1."""
+    source = message.source
+    if source is not None and _is_unchanged(message, source.parsed):
+        content = source.fields.get("content")
+        if isinstance(content, str) and content != message.content:
+            return content
+    return f"<think>\n{message.reasoning}\n</think>\n\n{message.content}"

@@ -97,7 +97,7 @@ def reward_model(
     for each in model.parameters():  # scores far enough apart for answers to differ
         each.data.mul_(3)
     if not bare:
-        attach_score_head(model, "tiny", [])
+        attach_score_head(model, "tiny")
     return model
 
 

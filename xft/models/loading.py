@@ -15,6 +15,7 @@ from xft.models.hub import hub_options, load_error, resolve_path
 from xft.models.param_shapes import full_shape
 from xft.models.quantization import Quantization
 from xft.models.reward_head import CLASSES, LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
+from xft.models.weight_checks import check_complete, check_files_finite, check_finite, named_weights
 from xft.types import Tokenizer
 from xft.utils import console
 
@@ -113,7 +114,7 @@ def load_weights(
             a language model gets a new head.
 
     Raises:
-        ModelError: the weights cannot be read, or the folder holds another kind.
+        ModelError: the weights cannot be read, are incomplete or not finite, or the folder holds another kind.
     """
     console.silence_progress_bars()
     source = resolve_path(path)
@@ -138,18 +139,23 @@ def load_weights(
             dtype=dtype,
             attn_implementation=attn_implementation,
             output_loading_info=True,
+            ignore_mismatched_sizes=not sharded,  # check_complete refuses them, with their names
             **options,
         )
     except Exception as error:
         raise ModelError(load_error("model", path, error)) from error
+    check_complete(path, config, kind, model, loading_info)
     if kind == "reward_model":
-        attach_score_head(model, path, loading_info["missing_keys"])
+        attach_score_head(model, path)
     _keep_quantized_weights(model)
     if sharded and device is not None:
         for buffer in model.buffers():
             buffer.data = buffer.data.to(device)
     elif device is not None and "device_map" not in options:
         model.to(device)
+    check_finite(path, named_weights(model))
+    if quantization is not None:
+        check_files_finite(path, source)
     return cast(PreTrainedModel, model)
 
 

@@ -4,7 +4,6 @@ A reward model is a ``...ForSequenceClassification`` model of transformers with 
 read at the last token of a conversation.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -87,19 +86,16 @@ def is_reward_model(model: nn.Module) -> bool:
     return type(without_adapter(model)).__name__.endswith(_CLASS)
 
 
-def attach_score_head(model: nn.Module, path: str, missing: Iterable[str]) -> None:
+def attach_score_head(model: nn.Module, path: str) -> None:
     """Replace the linear head of a loaded model by a :class:`ScoreHead` with the same weights.
 
     Args:
         model: transformers model without an adapter.
         path: path of the model, for the message.
-        missing: names of weights that the folder lacks; only the head may be missing.
 
     Raises:
-        ModelError: the model has no such head, or other weights are missing.
+        ModelError: the model has no such head.
     """
-    if lost := [name for name in missing if not name.startswith("score.")]:
-        raise ModelError(f"model.path: {path} lacks {len(lost)} weights, such as {lost[0]!r}")
     head = getattr(model, "score", None)
     if type(head) is not nn.Linear or head.out_features != 1:
         raise ModelError(

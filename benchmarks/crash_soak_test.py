@@ -23,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,6 +199,9 @@ def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
             os.dup2(out, 1)
             os.dup2(out, 2)
             code = act()
+        except BaseException:
+            # ``os._exit`` skips the traceback that the interpreter would print.
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             os._exit(code)

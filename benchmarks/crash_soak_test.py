@@ -199,7 +199,7 @@ def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
             os.dup2(out, 1)
             os.dup2(out, 2)
             code = act()
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             # ``os._exit`` skips the traceback that the interpreter would print.
             traceback.print_exc()
         finally:

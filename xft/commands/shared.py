@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,12 +84,12 @@ def add_load_in_bits(parser: argparse.ArgumentParser) -> None:
 
 
 def require_at_least(arguments: argparse.Namespace, minimum: float, *options: str) -> None:
-    """Check that options are ``minimum`` or more, or ``None``.
+    """Check that options are finite and ``minimum`` or more, or ``None``.
 
     Raises:
-        ConfigError: one of them is less.
+        ConfigError: one of them is less, infinite or not a number.
     """
     for option in options:
         value = getattr(arguments, option.removeprefix("--").replace("-", "_"))
-        if value is not None and value < minimum:
+        if value is not None and not minimum <= value < math.inf:
             raise ConfigError(key=option, got=value, expected=f"at least {minimum}")

@@ -273,3 +273,22 @@ def test_a_wrong_request_ends_with_2_says_so_and_makes_nothing(
     assert complaint in captured.err
     assert "Traceback" not in captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["\033]0;title\007.py", "\u202eyp.x", "a\rb.py", "a\udcff.py"])
+def test_error_escapes_control_characters_of_a_file_name(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", name]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.rstrip("\n").isprintable()
+
+
+def test_error_of_the_parser_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["list", "keys", "\033[2Jhidden"])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert "hidden" in err
+    assert "\033" not in err

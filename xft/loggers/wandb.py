@@ -57,7 +57,9 @@ class WandB(ExperimentLogger):
             )
         except Exception as error:
             raise ConfigError(
-                f"loggers.wandb: cannot start ({error}); `wandb login`, or loggers.wandb.mode='offline'"
+                f"loggers.wandb: cannot start ({error}); `wandb login`, or loggers.wandb.mode='offline'",
+                key="loggers.wandb",
+                got=str(error),
             ) from error
         self.remember_run(self._run.id)
         # The first step that the server of a resumed run lacks.

@@ -17,26 +17,16 @@ class ModelFamily:
     Attributes:
         attn_implementation: attention that ``attn_implementation="auto"`` selects; ``None`` decides by the class.
         accepts_embeddings: whether ``inputs_embeds`` can replace ``input_ids`` without loss.
-        gguf_architecture: architecture name in GGUF files; ``None`` means that no GGUF file can be written.
-        gguf_sliding_window: whether the GGUF reader of the architecture applies ``sliding_window``.
     """
 
     attn_implementation: str | None = None
     accepts_embeddings: bool = True
-    gguf_architecture: str | None = None
-    gguf_sliding_window: bool = False
 
 
 FAMILIES = {
-    "llama": ModelFamily(gguf_architecture="llama"),
-    "mistral": ModelFamily(gguf_architecture="llama", gguf_sliding_window=True),
-    "internlm3": ModelFamily(gguf_architecture="llama"),
-    "qwen2": ModelFamily(gguf_architecture="qwen2"),
-    "qwen3": ModelFamily(gguf_architecture="qwen3"),
     # Attention sinks reach only the eager implementation.
     "gpt_oss": ModelFamily(attn_implementation="eager"),
 }
-GGUF_FAMILIES = [name for name, family in FAMILIES.items() if family.gguf_architecture is not None]
 
 
 def family_of(config: PretrainedConfig) -> ModelFamily:

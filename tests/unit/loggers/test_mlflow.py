@@ -78,7 +78,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[MLflow, Serve
     return logger, server, lines
 
 
-def test_metrics_are_sent_when_an_unreachable_server_is_back(made: tuple[MLflow, Server, list[str]]) -> None:
+def test_metrics_are_sent_when_an_unreachable_server_is_back(
+    made: tuple[MLflow, Server, list[str]],
+) -> None:
     logger, server, lines = made
     logger.record({"step": 1, "split": "train", "loss": 1.0})
     server.unreachable = True

@@ -22,10 +22,7 @@ def _history(file: Path) -> list[dict[str, Any]]:
         time.sleep(0.05)
         parsed = [Record.FromString(record) for record in log_records(file)]
     return [
-        {
-            "/".join(item.nested_key) or item.key: json.loads(item.value_json)
-            for item in record.history.item
-        }
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
         for record in parsed
         if record.HasField("history")
     ]

@@ -1,10 +1,8 @@
 """Objectives of pairs on a tiny model, against formulas on what transformers gives alone."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
@@ -13,7 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
-from xft.objectives import CPO, DPO, ORPO, Objective, SimPO, next_token
+from xft.objectives import CPO, DPO, ORPO, Objective, SimPO
 from xft.objectives.paired import PairLogProbs, PairLosses, PairObjective
 from xft.registry import list_registered, resolve
 from xft.types import Batch, LossOutput
@@ -106,27 +104,6 @@ def test_pair_objective_of_swapped_pairs_has_negative_margin(objective: Objectiv
         )
 
 
-def test_pair_objective_metrics_equal_values_by_hand() -> None:
-    model = whole_model()
-    log_probs = plain_log_probs(model, pair_samples()).detach()
-    chosen, rejected = log_probs[::2], log_probs[1::2]
-    output = CPO(beta=0.2)(model, collate_padding_free(pair_samples()))
-    expected = {
-        "rewards/chosen": 0.2 * chosen.mean(),
-        "rewards/rejected": 0.2 * rejected.mean(),
-        "rewards/margins": 0.2 * (chosen - rejected).mean(),
-        "rewards/accuracies": (chosen > rejected).double().mean(),
-        "logps/chosen": chosen.mean(),
-        "logps/rejected": rejected.mean(),
-        "length/chosen": (5 + 2 + 6 + 1) / 4,
-        "length/rejected": (7 + 4 + 3 + 9) / 4,
-        "nll_loss": -chosen.sum() / 14,
-    }
-    assert set(output.metrics) == set(expected)
-    for name, value in expected.items():
-        assert _mean(output, name) == pytest.approx(float(value), rel=1e-5), name
-
-
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES)
 def test_pair_objective_of_dummy_batch_has_zero_loss_and_all_metrics(objective: Objective) -> None:
     model = adapted_model()
@@ -185,11 +162,6 @@ def test_user_pair_objective_needs_pair_losses_only() -> None:
     assert Hinge().data_kind == "pairs"
 
 
-def test_next_token_counts_target_tokens() -> None:
-    batch = collate_padding_free(pair_samples())
-    assert next_token.count_targets(batch) == batch.num_targets == int(np.sum([5, 7, 2, 4, 6, 3, 1, 9]))
-
-
 def test_pair_objectives_are_registered_with_their_data_kind() -> None:
     assert {"orpo", "dpo", "simpo", "cpo", "kto", "sft", "pretrain"} <= set(list_registered("objective"))
     for name in ("orpo", "dpo", "simpo", "cpo"):
@@ -203,9 +175,6 @@ def test_pair_objectives_are_registered_with_their_data_kind() -> None:
     ("make", "key", "got"),
     [
         (lambda: ORPO(beta=0), "beta", 0),
-        (lambda: SimPO(gamma=-1), "gamma", -1),
-        (lambda: CPO(label_smoothing=0.5), "label_smoothing", 0.5),
-        (lambda: CPO(cpo_alpha=math.nan), "cpo_alpha", math.nan),
         (lambda: DPO(loss="sigmoit"), "loss", "sigmoit"),  # type: ignore[arg-type]
         (lambda: DPO(loss="ipo", label_smoothing=0.1), "label_smoothing", 0.1),
     ],
@@ -216,7 +185,7 @@ def test_hyperparameter_out_of_range_raises_config_error(
     with pytest.raises(ConfigError) as error:
         make()
     assert error.value.key == f"objective.{key}"
-    assert error.value.got is got or error.value.got == got
+    assert error.value.got == got
     assert "\n" not in str(error.value)
 
 

@@ -112,7 +112,7 @@ def _parse(key: str, item: Any) -> EvalPrompt:
 def generate_answers(
     generator: TextGenerator, prompts: Sequence[EvalPrompt], scorer: Scorer, max_new_tokens: int
 ) -> list[PromptResult]:
-    """Completion all prompts in one batch, by greedy decoding, and score the answers.
+    """Answer all prompts in one batch, by greedy decoding, and score the answers.
 
     Args:
         generator: model and template.

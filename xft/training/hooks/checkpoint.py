@@ -96,7 +96,7 @@ class CheckpointHook(PeriodicHook):
         """Report the result of the last save; save if the interval or a signal requires it.
 
         Raises:
-            Stopped: a signal has ended the run.
+            RunInterrupted: a signal has ended the run.
         """
         loop = runner.train_loop
         self._poll_and_sync(runner)

@@ -1,0 +1,32 @@
+import pytest
+
+from xft.errors import ConfigError
+from xft.training.hooks.periodic import PeriodicHook
+
+
+def _due_steps(hook: PeriodicHook, num_steps: int) -> list[int]:
+    return [step for step in range(1, num_steps + 1) if hook.is_due(step, num_steps)]
+
+
+@pytest.mark.parametrize(
+    ("interval", "times", "num_steps", "due"),
+    [
+        (4, 99, 10, [4, 8, 10]),
+        (100, 99, 3, [3]),
+        (None, 5, 20, [4, 8, 12, 16, 20]),
+        (None, 5, 3, [1, 2, 3]),
+        (None, 2, 7, [4, 7]),
+    ],
+)
+def test_is_due_at_intervals_and_at_the_last_step(
+    interval: int | None, times: int, num_steps: int, due: list[int]
+) -> None:
+    hook = PeriodicHook(interval, times)
+    assert _due_steps(hook, num_steps) == due
+    assert hook.count_calls(num_steps) == len(due)
+
+
+def test_interval_below_one_raises_config_error() -> None:
+    with pytest.raises(ConfigError) as error:
+        PeriodicHook(0, times=5)
+    assert (error.value.key, error.value.got) == ("interval", 0)

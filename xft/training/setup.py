@@ -184,8 +184,9 @@ def _packing(run_config: RunConfig, loaded: LoadedModel) -> bool:
     """
     if run_config.data.packing and not loaded.supports_packing:
         raise ConfigError(
-            f"data.packing: {type(loaded.base).__name__} cannot keep packed samples from seeing each other; "
-            "set data.packing=False"
+            key="data.packing",
+            got=True,
+            expected=f"False: {type(loaded.base).__name__} cannot keep packed samples apart",
         )
     return run_config.data.packing
 

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import nn
 
 from xft.errors import ModelError
+from xft.models.generation_defaults import neutral_generation_config
 from xft.templates import BoundTemplate
 from xft.types import Messages, Tokenizer
 
@@ -32,7 +33,9 @@ class Completion:
 
 
 class TextGenerator:
-    """Generates answers to conversations.
+    """Generates answers to conversations: greedily, or with the temperature of the call and nothing else.
+
+    Penalties and other sampling parameters that the model's ``generation_config.json`` recommends are not applied.
 
     Args:
         model: a causal language model of transformers, with or without an adapter.
@@ -178,8 +181,8 @@ class TextGenerator:
         self.model.eval()
         self.model.config.use_cache = True
         try:
-            with self._adapter_context(), torch.no_grad():
-                sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature > 0 else {}
+            with self._adapter_context(), neutral_generation_config(self.model), torch.no_grad():
+                sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),
                     attention_mask=mask.to(device),

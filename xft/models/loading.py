@@ -1,6 +1,7 @@
 """Load the weights, the config and the tokenizer of a model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -11,6 +12,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xft.errors import ModelError
 from xft.models.attention import ATTN_IMPLEMENTATION
 from xft.models.families import family_of
+from xft.models.generation_defaults import repair_generation_config
 from xft.models.hub import hub_options, load_error, resolve_path
 from xft.models.param_shapes import full_shape
 from xft.models.quantization import Quantization
@@ -147,6 +149,11 @@ def load_weights(
     check_complete(path, config, kind, model, loading_info)
     if kind == "reward_model":
         attach_score_head(model, path)
+    repair_generation_config(model)
+    # Why: peft saves it as the base of an adapter. A folder must be valid from any working directory.
+    model.name_or_path = (
+        str(Path(path).expanduser().absolute()) if Path(path).expanduser().is_dir() else path
+    )
     _keep_quantized_weights(model)
     if sharded and device is not None:
         for buffer in model.buffers():

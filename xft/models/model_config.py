@@ -1,7 +1,6 @@
 """Configs of models: ``model=dict(type="causal_lm", ...)`` and ``type="reward_model"``."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +9,6 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xft.errors import ConfigError
 from xft.models.adapters.lora import LoRA
 from xft.models.fused_norm_mlp import fuse_modules
-from xft.models.hub import resolve_path
 from xft.models.loading import (
     DType,
     LoadedModel,
@@ -115,9 +113,6 @@ class CausalLMConfig:
             trust_remote_code=self.trust_remote_code,
             kind=self.kind,
         )
-        # peft saves this path as the base of the adapter: it must be valid from any working directory.
-        source = resolve_path(self.path)
-        model.name_or_path = str(Path(source).absolute()) if Path(source).is_dir() else source
         set_model_options(model, ModelOptions(self.fused_kernels))
         enable_neftune(model, self.neftune_alpha)
         resize_embeddings(model, tokenizer)

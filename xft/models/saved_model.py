@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from xft.errors import CheckpointError, ModelError
 from xft.models import bundled_model
 from xft.models.adapters.lora import adapter_base, adapter_model_kind, is_adapter, load_adapter
 from xft.models.generation import stop_ids
+from xft.models.generation_defaults import write_generation_config
 from xft.models.loading import (
     LoadedModel,
     choose_dtype,
@@ -26,6 +27,7 @@ from xft.models.loading import (
     load_weights,
     resize_embeddings,
 )
+from xft.models.portable_files import make_portable
 from xft.models.quantization import NF4, Int8, Quantization
 from xft.models.reward_head import ModelKind, is_reward_model, model_kind_of, set_pad_token
 from xft.templates import BoundTemplate
@@ -84,7 +86,8 @@ def save_model(
         folder: an existing folder.
         options: arguments of the model's ``save_pretrained``, e.g. ``max_shard_size``.
     """
-    if isinstance(model, PeftModel):
+    is_adapter_only = isinstance(model, PeftModel)
+    if is_adapter_only:
         # The rows of new tokens are saved with the adapter; by default peft would save the full embeddings too,
         # once for each layer that shares them.
         options["save_embedding_layers"] = False
@@ -95,6 +98,7 @@ def save_model(
         model.save_pretrained(folder, **options)
     finally:
         config.use_cache = cached
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     saved: Any = tokenizer
     before = tokenizer.chat_template
     try:
@@ -103,8 +107,12 @@ def save_model(
         saved.save_pretrained(folder)
     finally:
         saved.chat_template = before
-    if template is not None and not is_reward_model(model):
-        _generation_config(model, tokenizer, template).save_pretrained(folder)
+    stops = None
+    if not is_reward_model(model) and (template is not None or not is_adapter_only):
+        stops = None if template is None else stop_ids(tokenizer, template)
+        pad = None if template is None else tokenizer.pad_token_id
+        write_generation_config(model, stops, pad, folder)
+    make_portable(folder, stops)
     (folder / METADATA_FILE).write_text(json.dumps(asdict(metadata), indent=2) + "\n", encoding="utf-8")
 
 
@@ -233,14 +241,3 @@ def _base(folder: Path) -> str:
         return metadata.base
     base = adapter_base(folder)
     return bundled_model.NAME if bundled_model.is_unpacked(base) else base
-
-
-def _generation_config(
-    model: PreTrainedModel | PeftModel, tokenizer: Tokenizer, template: BoundTemplate
-) -> GenerationConfig:
-    """Return the model's generation config with the token ids that end an answer."""
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    config = GenerationConfig.from_dict(inner.generation_config.to_dict())
-    config.eos_token_id = stop_ids(tokenizer, template)
-    config.pad_token_id = tokenizer.pad_token_id
-    return config

@@ -17,6 +17,16 @@ folder = {folder!r}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto")
 """
+_BUNDLED_ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from xft.models.hub import resolve_path
+
+folder = {folder!r}
+tokenizer = AutoTokenizer.from_pretrained(folder)
+base = AutoModelForCausalLM.from_pretrained(resolve_path({base!r}), dtype="auto")
+model = PeftModel.from_pretrained(base, folder)
+"""
 _FULL_MODEL = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -103,5 +113,10 @@ def python_code(model: Path) -> str:
         name = f"{prefix}ModelForSequenceClassification"
         return _REWARD_MODEL.format(folder=folder, library=library, name=name).rstrip()
     has_template = (model / "chat_template.jinja").is_file()
-    code = (_ADAPTER if is_adapter else _FULL_MODEL).format(folder=folder)
+    code = _FULL_MODEL.format(folder=folder)
+    if is_adapter:
+        config = json.loads((model / "adapter_config.json").read_text(encoding="utf-8"))
+        base = str(config.get("base_model_name_or_path"))
+        form = _BUNDLED_ADAPTER if base.startswith(paths.SCHEME) else _ADAPTER
+        code = form.format(folder=folder, base=base)
     return (code + (_GENERATE if has_template else "")).rstrip()

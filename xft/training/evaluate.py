@@ -20,6 +20,7 @@ from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
 from xft.models import LoadedModel, TextGenerator, load_saved_model
+from xft.models.generation_defaults import neutral_generation_config
 from xft.run_config.config import RunConfig
 from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import format_metrics, rerun_validation
@@ -163,9 +164,9 @@ def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, A
         fix = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
         raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {fix}")
     model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
-    results = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)[
-        "results"
-    ]
+    with neutral_generation_config(loaded.model):
+        evaluated = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)
+    results = evaluated["results"]
     for task, figures in results.items():
         console.info(f"task        {task}  " + format_metrics(figures))
     return {task: dict(figures) for task, figures in results.items()}

@@ -131,7 +131,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         A phrase such as ``did you mean 'max_length'?`` or ``known: 'a', 'b'``.
     """
     names = sorted(set(known))
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    close = get_close_matches(name[:100], names, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     if not names:

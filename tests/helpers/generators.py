@@ -8,6 +8,7 @@ import torch
 
 from helpers.tiny import save_tiny
 from xft.models import Completion, TextGenerator
+from xft.models.generation import stop_ids
 from xft.models.loading import load_tokenizer, load_weights
 from xft.templates import BoundTemplate
 from xft.types import Messages
@@ -73,6 +74,37 @@ class ScriptedGenerator(TextGenerator):
             else Completion(text, "stop", len(text))
             for text in texts
         ]
+
+
+class FixedAnswerGenerator(TextGenerator):
+    """Generates the tokens of a fixed answer, and then the stop token; has no model.
+
+    Args:
+        tokenizer: tokenizer with a chat template.
+        answer: text of the answer.
+    """
+
+    def __init__(self, tokenizer: Any, answer: str) -> None:
+        self.tokenizer = tokenizer
+        self.template = BoundTemplate(tokenizer, tokenizer.chat_template)
+        self.stop_ids = stop_ids(tokenizer, self.template)
+        self._answer = answer
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        **options: Any,
+    ) -> torch.Tensor:
+        """Show each token to the stopping criteria until they stop all rows."""
+        ids = self.tokenizer(self._answer, add_special_tokens=False)["input_ids"]
+        (criterion,) = options["stopping_criteria"]
+        for token in [*ids, self.stop_ids[0]]:
+            rows = torch.tensor([[token]] * len(prompts))
+            if bool(criterion(rows, None).all()):
+                break
+        return torch.tensor(ids)
 
 
 def tiny_generator(folder: Path, make_byte_tokenizer: Any) -> TextGenerator:

@@ -143,6 +143,7 @@ class Tokenizer(Protocol):
     pad_token_id: int | None
     chat_template: Any
     all_special_tokens: list[str]
+    added_tokens_decoder: dict[int, Any]
 
     def __call__(self, text: Any, **kwargs: Any) -> Any:
         """Tokenize ``text``."""

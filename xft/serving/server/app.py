@@ -2,15 +2,13 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xft.serving.server.protocol import (
     ApiError,
@@ -18,6 +16,8 @@ from xft.serving.server.protocol import (
     TextCompletionRequest,
     error_body,
 )
+from xft.serving.server.request_body import read_body
+from xft.serving.server.responses import AsciiResponse
 from xft.serving.server.service import Service
 from xft.utils import paths
 
@@ -37,16 +37,18 @@ def create_app(service: Service, api_key: str | None, allowed_hosts: Sequence[st
     """
     app = FastAPI(title="xft", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        return service.list_models()
+    @app.get("/v1/models", response_model=None)
+    async def list_models() -> Response:
+        return AsciiResponse(service.list_models())
 
     @app.post("/v1/chat/completions", response_model=None)
-    async def complete_chat(body: ChatCompletionRequest, request: Request) -> Response:
+    async def complete_chat(request: Request) -> Response:
+        body = await read_body(request, ChatCompletionRequest, service.limits.max_body_bytes)
         return await service.complete_chat(body, request)
 
     @app.post("/v1/completions", response_model=None)
-    async def complete_text(body: TextCompletionRequest, request: Request) -> Response:
+    async def complete_text(request: Request) -> Response:
+        body = await read_body(request, TextCompletionRequest, service.limits.max_body_bytes)
         return await service.complete_text(body, request)
 
     @app.get("/health")
@@ -57,7 +59,6 @@ def create_app(service: Service, api_key: str | None, allowed_hosts: Sequence[st
         app.add_api_route(path, _file_endpoint(name), methods=["GET"], response_model=None)
 
     _add_error_handlers(app)
-    app.add_middleware(BodyLimitMiddleware, limit=service.limits.max_body_bytes)
     if api_key is not None:
         app.add_middleware(ApiKeyMiddleware, api_key=api_key)
     if allowed_hosts is not None:
@@ -70,53 +71,16 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> Response:
-        return JSONResponse(error.to_dict(), error.status)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, int | str))
-        param = key.split(".")[0] or None
-        reason = first["msg"]
-        if first["type"] == "extra_forbidden":
-            reason = "is not supported; remove it"
-        return JSONResponse(error_body(400, f"{key or 'body'}: {reason}", None, param), 400)
+        return AsciiResponse(error.to_dict(), error.status)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}"
-        return JSONResponse(error_body(error.status_code, message), error.status_code, error.headers)
+        return AsciiResponse(error_body(error.status_code, message), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def internal_error(request: Request, error: Exception) -> Response:
-        return JSONResponse(error_body(500, f"{type(error).__name__}; see the log of the server"), 500)
-
-
-class BodyLimitMiddleware:
-    """Rejects requests with a body that is too large, before the body is read into memory.
-
-    Args:
-        app: wrapped application.
-        limit: maximum size of a body in bytes.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the received bytes of a request."""
-        num_bytes = 0
-
-        async def receive_counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > self.limit:
-                raise HTTPException(413, f"got a body of more than {self.limit:,} bytes")
-            return message
-
-        await self.app(scope, receive_counted, send)
+        return AsciiResponse(error_body(500, f"{type(error).__name__}; see the log of the server"), 500)
 
 
 class ApiKeyMiddleware:
@@ -139,7 +103,7 @@ class ApiKeyMiddleware:
                 body = error_body(
                     401, "missing or wrong API key; send it as a bearer token", "invalid_api_key"
                 )
-                await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                await AsciiResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -45,6 +45,7 @@ class Batcher:
         self.max_queue_size = max_queue_size
         self.largest_batch = 0
         self._queue: list[GenerationRequest] = []
+        self._batch: list[GenerationRequest] = []
         self._changed = Condition()
         self._closed = False
         self._thread = Thread(target=self._run, name="xft-generate", daemon=True)
@@ -57,10 +58,16 @@ class Batcher:
             QueueFull: the queue has no space for all of them.
         """
         with self._changed:
+            self._queue = [request for request in self._queue if not request.done]
             if len(self._queue) + len(requests) > self.max_queue_size:
                 raise QueueFull(f"queue full: {len(self._queue)} of {self.max_queue_size} requests")
             self._queue += requests
             self._changed.notify()
+
+    def num_unfinished(self) -> int:
+        """Return the number of requests that are queued or being generated."""
+        with self._changed:
+            return sum(not request.done for request in [*self._queue, *self._batch])
 
     def close(self) -> None:
         """Stop the thread and fail all unfinished requests."""
@@ -82,6 +89,7 @@ class Batcher:
             with self._changed:
                 # At the end of the queue, so that two models take turns.
                 self._queue += [request for request in batch if not request.done]
+                self._batch = []
 
     def _next_batch(self) -> list[GenerationRequest] | None:
         """Wait for the oldest request and further ones of its model; return ``None`` after :meth:`close`."""
@@ -98,9 +106,9 @@ class Batcher:
                 self._changed.wait(BATCH_WINDOW_S)
             generator = self._queue[0].generator
             batch = [request for request in self._queue if request.generator is generator]
-            batch = batch[: self.max_batch_size]
-            self._queue = [request for request in self._queue if request not in batch]
-            return batch
+            self._batch = batch[: self.max_batch_size]
+            self._queue = [request for request in self._queue if request not in self._batch]
+            return self._batch
 
     def _generate(self, generator: TextGenerator, batch: Sequence[GenerationRequest]) -> None:
         """Continue a batch until all of its requests are finished or it is preempted."""

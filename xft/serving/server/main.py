@@ -1,5 +1,6 @@
 """Server process: load a model and serve it until it is stopped."""
 
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from xft.utils import console
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 API_KEY_VARIABLE = "XFT_API_KEY"
 """Environment variable with the key that clients must send."""
+BACKLOG = 128
+"""Number of connections that wait to be accepted."""
 DEFAULT_CONTEXT_LENGTH = 4096
 """Context length of a model whose config has none, in tokens."""
 
@@ -76,17 +79,25 @@ def serve(options: ServeOptions) -> None:
     local = is_loopback(options.host)
     api_key = os.environ.get(API_KEY_VARIABLE) or None
     app = create_app(service, api_key, LOOPBACK_HOSTS if local else None)
-    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    address = f"http://{options.host}:{listener.getsockname()[1]}"
-    console.info(
-        f"serving {', '.join(models)} at {address}/v1 (chat page: {address}/); press Ctrl-C to stop"
-    )
+    settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    logging.getLogger("uvicorn").handlers = console.LOGGER.handlers
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    lines = [f"serving {', '.join(models)} at {address}/v1 (chat page: {address}/); press Ctrl-C to stop"]
     if not local and api_key is None:
-        console.info(
+        lines.append(
             f"warning: {options.host} is open to everyone on the network; set {API_KEY_VARIABLE} to require a key"
         )
+
+    class AnnouncedServer(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            for line in lines:
+                console.info(line)
+
     try:
-        uvicorn.Server(settings).run(sockets=[listener])
+        AnnouncedServer(settings).run(sockets=[listener])
     except KeyboardInterrupt:
         console.info("stopped")
     finally:
@@ -94,17 +105,23 @@ def serve(options: ServeOptions) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a socket before the model is loaded, which reserves the port.
+    """Bind a socket and listen, before the model is loaded: the port is reserved, and clients that connect wait.
 
     Raises:
         ConfigError: the address is not available.
     """
+    if not 0 <= port < 2**16:
+        raise ConfigError(key="--port", got=port, expected="0 to 65535")
+    if not host:
+        raise ConfigError(key="--host", got=host, expected="an address, such as 127.0.0.1")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+        # With SO_REUSEADDR, two sockets can bind a port, but only one can listen.
+        listener.listen(BACKLOG)
+    except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"--host, --port: cannot listen on {host}:{port} ({error}); use --port 0 for a free port",
             key="--port",

@@ -1,50 +1,85 @@
-"""Requests and responses of the supported part of OpenAI's API. Unsupported fields are errors."""
+"""Requests of the supported part of OpenAI's API, and its errors. Unsupported fields are errors."""
 
-import time
-import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from xft.models.generation import FinishReason
 from xft.serving.server.requests import Sampling
 
-Temperature = Annotated[float, Field(ge=0, le=10)]
-TopP = Annotated[float, Field(gt=0, le=1)]
+MAX_ITEMS = 128
+"""Maximum number of prompts, answers and tools of a request."""
+MAX_MESSAGES = 1000
+MAX_INT64 = 2**63 - 1
+
+
+def only(*values: object, reason: str) -> BeforeValidator:
+    """Return a validator of a field with few supported values; ``null`` is the default of the API.
+
+    Args:
+        values: supported values.
+        reason: why others are not supported, after ``expected``.
+    """
+
+    def check(value: object) -> object:
+        known = any(isinstance(value, bool) is isinstance(item, bool) and value == item for item in values)
+        if value is not None and not known:
+            raise PydanticCustomError("unsupported", "{reason}", {"reason": f"expected {reason}"})
+        return value
+
+    return BeforeValidator(check)
+
+
+def _as_list(value: object) -> object:
+    """Return a text as a list of one; empty texts as no text."""
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
+Integer = Annotated[int, Field(ge=1, le=MAX_INT64)]
 Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)]
+ZeroPenalty = Annotated[object, only(0, reason="0: penalties are not supported")]
 
 
-class StreamOptions(BaseModel):
+class ApiModel(BaseModel):
+    """Object of the API: other fields, and values of other JSON types, are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(ApiModel):
     """Options of a streamed response."""
 
-    model_config = ConfigDict(extra="forbid")
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(ApiModel):
     """Fields common to both kinds of completion requests."""
 
-    model_config = ConfigDict(extra="forbid")
-    model: str
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    seed: int | None = None
-    stop: str | Stop | None = None
+    model: Annotated[str, Field(max_length=1000)]
+    max_tokens: Integer | None = None
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_ITEMS)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_INT64 - 1, le=MAX_INT64)] | None = None
+    stop: Annotated[Stop | None, BeforeValidator(_as_list)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Accepted and ignored: no effect on an answer.
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    user: Annotated[str, Field(max_length=1000)] | None = None
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
     store: bool | None = None
     # Unsupported: accepted only with the value that has no effect.
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    frequency_penalty: ZeroPenalty = None
+    presence_penalty: ZeroPenalty = None
+    logit_bias: Annotated[object, only({}, reason="no entries: biases are not supported")] = None
 
     def sampling(self, max_tokens: int, temperature: float, strip: bool) -> Sampling:
         """Return the sampling parameters.
@@ -54,104 +89,66 @@ class CompletionRequest(BaseModel):
             temperature: default of the temperature.
             strip: remove white space at both ends.
         """
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return Sampling(
             max_tokens=self.max_tokens or max_tokens,
             temperature=temperature if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,
-            stop=tuple(text for text in stop if text),
+            stop=tuple(self.stop or ()),
             strip=strip,
         )
+
+
+class Function(ApiModel):
+    """Function that the model may call."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Annotated[object, only(False, reason="false: arguments are not constrained to the schema")] = (
+        None
+    )
+
+
+class Tool(ApiModel):
+    """Tool of a chat completion request."""
+
+    type: Literal["function"]
+    function: Function
 
 
 class ChatCompletionRequest(CompletionRequest):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: Literal[False] | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=0)] | None = None
-    response_format: Mapping[Literal["type"], Literal["text"]] | None = None
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Integer | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_ITEMS)] | None = None
+    tool_choice: Annotated[
+        object, only("auto", "none", reason="'auto' or 'none': calls are not forced")
+    ] = None
+    parallel_tool_calls: Annotated[
+        object, only(True, reason="true: the number of calls is not limited")
+    ] = None
+    response_format: Annotated[
+        object,
+        only({"type": "text"}, reason="{'type': 'text'}: JSON is not enforced; ask for it in a message"),
+    ] = None
+    logprobs: Annotated[object, only(False, reason="false: log-probabilities are not returned")] = None
+
+    def shown_tools(self) -> list[dict[str, Any]]:
+        """Return the tools that the model may call, as the chat template reads them."""
+        tools = [] if self.tool_choice == "none" else self.tools or []
+        return [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in tools]
 
 
 class TextCompletionRequest(CompletionRequest):
     """``POST /v1/completions``."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
-    echo: Literal[False] | None = None
-    best_of: Literal[1] | None = None
-    logprobs: None = None
-    suffix: None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts of a request.
-
-    Attributes:
-        prompt_tokens: number of tokens of the prompts.
-        completion_tokens: number of generated tokens.
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
-
-    def to_dict(self) -> dict[str, int]:
-        """Return the ``usage`` object of the API."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-        }
-
-
-class ResponseBuilder:
-    """Builds the response objects of one request.
-
-    Args:
-        model: name of the model.
-        chat: whether the request is a chat completion, not a text completion.
-    """
-
-    def __init__(self, model: str, chat: bool) -> None:
-        self.chat = chat
-        self._common = {
-            "id": ("chatcmpl-" if chat else "cmpl-") + uuid.uuid4().hex,
-            "created": int(time.time()),
-            "model": model,
-        }
-
-    def full(
-        self, texts: Sequence[str], finish_reasons: Sequence[FinishReason | None], usage: Usage
-    ) -> dict[str, Any]:
-        """Build the response without streaming."""
-        choices: list[dict[str, Any]] = []
-        for index, (text, finish_reason) in enumerate(zip(texts, finish_reasons, strict=True)):
-            content: dict[str, Any] = {"text": text}
-            if self.chat:
-                content = {"message": {"role": "assistant", "content": text, "refusal": None}}
-            choices.append({"index": index, **content, "logprobs": None, "finish_reason": finish_reason})
-        kind = "chat.completion" if self.chat else "text_completion"
-        return {**self._common, "object": kind, "choices": choices, "usage": usage.to_dict()}
-
-    def chunk(
-        self, index: int, text: str, finish_reason: FinishReason | None = None, first: bool = False
-    ) -> dict[str, Any]:
-        """Build a chunk of the streamed choice ``index``; the ``first`` chunk of a chat has the role."""
-        content: dict[str, Any] = {"text": text}
-        if self.chat:
-            content = {"delta": {"role": "assistant", "content": text} if first else {"content": text}}
-        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._common, "object": self._chunk_object, "choices": [choice]}
-
-    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
-        """Build the last chunk of a stream with ``include_usage``."""
-        return {**self._common, "object": self._chunk_object, "choices": [], "usage": usage.to_dict()}
-
-    @property
-    def _chunk_object(self) -> str:
-        return "chat.completion.chunk" if self.chat else "text_completion"
+    prompt: Annotated[list[str], Field(min_length=1, max_length=MAX_ITEMS), BeforeValidator(_as_list)]
+    echo: Annotated[object, only(False, reason="false: the prompt is not repeated")] = None
+    best_of: Annotated[object, only(1, reason="1: answers are not ranked")] = None
+    logprobs: Annotated[object, only(reason="null: log-probabilities are not returned")] = None
+    suffix: Annotated[object, only("", reason="no text: text is not inserted before a suffix")] = None
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Generation requests: sampling parameters, progress, events."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ import torch
 
 from xft.models import TextGenerator
 from xft.models.generation import FinishReason
+from xft.serving.server.text_stream import StopMatcher, TextStream
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessor
@@ -60,6 +61,7 @@ class GenerationRequest:
         prompt: token ids before the answer.
         sampling: sampling parameters.
         on_event: callback for new text and the end, called in the thread that generates.
+        kept_special_ids: ids of special tokens that are part of the text, such as those around a tool call.
         generated: token ids of the answer so far.
         done: whether the answer is finished, failed or canceled.
     """
@@ -68,31 +70,41 @@ class GenerationRequest:
     prompt: Sequence[int]
     sampling: Sampling
     on_event: Callable[[GenerationEvent], None]
+    kept_special_ids: Collection[int] = ()
     generated: list[int] = field(default_factory=list)
     done: bool = False
 
     def __post_init__(self) -> None:
         seed = secrets.randbits(63) if self.sampling.seed is None else self.sampling.seed
         self.random = torch.Generator().manual_seed(seed % 2**63)
-        self._sent = ""
+        self._stream = TextStream(self.generator.tokenizer, self.kept_special_ids)
+        self._stops = StopMatcher(self.sampling.stop)
+        self._unsent = ""
+        self._num_sent = 0
 
     def add_token(self, token: int) -> None:
         """Append a token and send the text that it completes."""
         self.generated.append(token)
         stopped = token in self.generator.stop_ids
         at_limit = len(self.generated) >= self.sampling.max_tokens
-        text = self._decode(self.generated[:-1] if stopped else self.generated)
-        stop_index = self._find_stop(text)
-        if stop_index is not None:
-            text, stopped = text[:stop_index], True
-        if self.sampling.strip and (stopped or at_limit):
-            text = text.rstrip()
+        text = "" if stopped else self._stream.add(token)
+        if stopped or at_limit:
+            text += self._stream.finish()
+        if self.sampling.strip and not self._num_sent and not self._unsent:
+            text = text.lstrip()
+        stop_offset = self._stops.feed(text)
+        self._unsent += text
+        if stop_offset is not None:
+            self._unsent, stopped = self._unsent[: stop_offset - self._num_sent], True
         finish_reason: FinishReason | None = "stop" if stopped else ("length" if at_limit else None)
-        new_text = self._new_text(text, finish_reason is not None)
-        self.done = finish_reason is not None
-        if new_text or self.done:
-            self._sent += new_text
+        is_last = finish_reason is not None
+        new_text = self._sendable(is_last)
+        if new_text or is_last:
+            self._num_sent += len(new_text)
+            self._unsent = self._unsent[len(new_text) :]
             self.on_event(GenerationEvent(new_text, finish_reason))
+        if is_last:  # else unchanged: another thread may have canceled the request
+            self.done = True
 
     def fail(self, error: str) -> None:
         """End the answer with an error."""
@@ -103,28 +115,11 @@ class GenerationRequest:
         """End the answer because its client disconnected. Thread-safe."""
         self.done = True
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        # Decoded in full each time: the text of a token may depend on the tokens before it.
-        text = str(self.generator.tokenizer.decode(list(ids), skip_special_tokens=True))
-        return text.lstrip() if self.sampling.strip else text
-
-    def _find_stop(self, text: str) -> int | None:
-        """Return the index of the first stop text."""
-        indices = [text.find(stop) for stop in self.sampling.stop]
-        return min((index for index in indices if index >= 0), default=None)
-
-    def _new_text(self, text: str, final: bool) -> str:
-        """Return the unsent part of ``text`` that later tokens can neither change, cut off nor strip."""
-        if not final:
-            num_held = 0
-            if text.endswith("\ufffd"):  # incomplete character: some of its bytes are still missing
-                num_held = len(text) - len(text.rstrip("\ufffd"))
-            for stop in self.sampling.stop:
-                num_held = max([num_held, *(n for n in range(1, len(stop)) if text.endswith(stop[:n]))])
-            text = text[: len(text) - num_held]
-            if self.sampling.strip:
-                text = text.rstrip()
-        return text[len(self._sent) :] if text.startswith(self._sent) else ""
+    def _sendable(self, is_last: bool) -> str:
+        """Return the unsent text that later tokens can neither cut off nor strip."""
+        num_held = 0 if is_last else self._stops.num_held
+        text = self._unsent[: len(self._unsent) - num_held]
+        return text.rstrip() if self.sampling.strip else text
 
 
 class RowSampler:

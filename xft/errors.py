@@ -4,8 +4,9 @@ Any other exception is a bug in xft or in a user component. It is printed in one
 traceback.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from reprlib import Repr
 from typing import Self
 
@@ -118,6 +119,16 @@ class TrainingError(XftError):
     """Training failed, for instance because of a non-finite loss."""
 
     exit_code = 6
+
+
+MAX_NAMES = 20
+"""Names that a message lists at most."""
+
+
+def list_names(names: Collection[object]) -> str:
+    """Return the reprs of names, shortened: ``'a', 'b' and 998 more``; empty without names."""
+    shown = ", ".join([_SHORT.repr(name) for name in islice(names, MAX_NAMES)])
+    return f"{shown} and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else shown
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

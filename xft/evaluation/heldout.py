@@ -61,7 +61,7 @@ def answer_rows(
         for origin, raw in chunk:
             row = parse(origin, raw)
             try:
-                conversation: Conversation = encoder.validate(encoder.apply_format(row))
+                conversation: Conversation = encoder.validate(encoder.apply_format(row), row)
                 if conversation.tools or conversation.messages[-1].role != "assistant":
                     raise DataError("expected messages without tools that end with an answer")
             except DataError as error:

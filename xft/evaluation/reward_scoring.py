@@ -115,7 +115,7 @@ class RewardScorer:
         try:
             value = self._conversation_encoder.apply_format(row)
             encoder = self._encoders.get(type(value), self._conversation_encoder)
-            accepted = encoder.validate(value)
+            accepted = encoder.validate(value, row)
             for messages in _completions(accepted):
                 if messages[-1].role != "assistant":
                     raise DataError(

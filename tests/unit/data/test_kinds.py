@@ -253,8 +253,8 @@ def test_locate_checks_every_source_before_reading(tmp_path: Path) -> None:
 BAD_ROWS: list[tuple[Row, str]] = [
     ({"instruction": "q"}, "field output: is missing"),
     ({"instruction": "q", "output": 3}, "field output: got 3"),
-    ({"instruction": "q", "output": ""}, "an answer is empty"),
-    ({"instruction": "q", "output": " \n\t"}, "an answer is empty"),
+    ({"instruction": "q", "output": ""}, "field turns[2]: an answer is empty"),
+    ({"instruction": "q", "output": " \n\t"}, "field turns[2]: an answer is empty"),
 ]
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from xft.data.encoding.checks import as_list, check_pair, check_turns
 from xft.data.encoding.encoded import EncodedRow, TooLong
 from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.encoding.tokenize import (
@@ -15,8 +15,8 @@ from xft.data.encoding.tokenize import (
     encode_texts,
 )
 from xft.data.encoding.truncate import truncate, truncate_prompt
-from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
-from xft.types import ROLES, Conversation, Message, Messages, PreferencePair, Sample, UnpairedExample
+from xft.errors import DataError, IdenticalAnswersError
+from xft.types import Conversation, Messages, PreferencePair, Row, Sample, UnpairedExample
 
 Outcome = EncodedRow | DataError | TooLong
 
@@ -24,13 +24,13 @@ Outcome = EncodedRow | DataError | TooLong
 class ConversationEncoder(RowEncoder[Conversation]):
     """Encode a conversation as one sample, in which the answers are targets."""
 
-    def validate(self, value: Any) -> Conversation:
+    def validate(self, value: Any, row: Row) -> Conversation:
         """Accept messages, or a :class:`Conversation`, with a target answer."""
         conversation = value if isinstance(value, Conversation) else Conversation(value)
         if isinstance(conversation.messages, Iterator):
             conversation = replace(conversation, messages=list(conversation.messages))
-        check_turns(conversation.messages)
-        if not all(isinstance(tool, Mapping) for tool in _as_list(conversation.tools)):
+        check_turns(conversation.messages, row)
+        if not all(isinstance(tool, Mapping) for tool in as_list(conversation.tools)):
             raise DataError(
                 f"the format returned the tools {conversation.tools!r:.60}; expected a list of objects",
                 key="tools",
@@ -67,7 +67,7 @@ class ConversationEncoder(RowEncoder[Conversation]):
 class DocumentEncoder(RowEncoder[str]):
     """Encode a document as chunks, in which every token is a target."""
 
-    def validate(self, value: object) -> str:
+    def validate(self, value: object, row: Row) -> str:
         """Accept text that is not empty."""
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"got {value!r:.60}; expected non-empty text", key="text", got=value)
@@ -93,7 +93,7 @@ class DocumentEncoder(RowEncoder[str]):
 class PreferenceEncoder(RowEncoder[PreferencePair]):
     """Encode a preference pair as two samples, the chosen one first."""
 
-    def validate(self, value: object) -> PreferencePair:
+    def validate(self, value: object, row: Row) -> PreferencePair:
         """Accept a :class:`PreferencePair` whose answers differ."""
         if not isinstance(value, PreferencePair):
             raise DataError(
@@ -102,7 +102,7 @@ class PreferenceEncoder(RowEncoder[PreferencePair]):
                 key="data.format",
                 got=type(value).__name__,
             )
-        check_pair(value)
+        check_pair(value, row)
         return value
 
     def dedup_text(self, value: PreferencePair) -> Iterable[str]:
@@ -124,12 +124,12 @@ class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
     A pair becomes two samples: the chosen answer is desirable, the rejected one is not.
     """
 
-    def validate(self, value: object) -> UnpairedExample | PreferencePair:
+    def validate(self, value: object, row: Row) -> UnpairedExample | PreferencePair:
         """Accept an :class:`UnpairedExample` or a :class:`PreferencePair`."""
         if isinstance(value, PreferencePair):
-            check_pair(value)
+            check_pair(value, row)
         elif isinstance(value, UnpairedExample):
-            check_turns([*value.prompt, *value.answer])
+            check_turns([*value.prompt, *value.answer], row)
         else:
             raise DataError(
                 f"the format returned a {type(value).__name__}; expected an answer with a label (format='kto') or "
@@ -216,55 +216,6 @@ def _truncate_to_fit(
     return EncodedRow(samples, length, overlong, has_unknown)
 
 
-def check_pair(pair: PreferencePair) -> None:
-    """Check that both answers of a pair are targets, and differ.
-
-    Raises:
-        DataError: a turn is wrong, or the answers are the same.
-    """
-    for answer in (pair.chosen, pair.rejected):
-        check_turns([*pair.prompt, *answer])
-    if _answer_key(pair.chosen) == _answer_key(pair.rejected):
-        raise IdenticalAnswersError(
-            "the chosen and the rejected answer are the same; expected answers that differ"
-        )
-
-
-def check_turns(messages: Messages) -> None:
-    """Check that turns are a conversation with a target answer.
-
-    Raises:
-        DataError: a turn is wrong, or no answer is a target.
-    """
-    if messages is None or isinstance(messages, (str, dict, PreferencePair, UnpairedExample)):
-        raise DataError(
-            f"the format returned {messages!r:.60}; expected messages. Raw text needs data.type='text', pairs "
-            "'preference', answers with a label 'unpaired_preference'",
-            key="data.format",
-            got=type(messages).__name__,
-        )
-    if not all(
-        isinstance(turn, Message) and turn.role in ROLES and isinstance(turn.content, str)
-        for turn in _as_list(messages)
-    ):
-        raise DataError(
-            f"the format returned {messages!r:.100}; expected Messages with the roles {', '.join(ROLES)}",
-            key="data.format",
-            got=messages,
-        )
-    answers = [turn for turn in messages if turn.is_target]
-    if not answers:
-        raise DataError("the row has no target answer (no assistant turn in the loss)")
-    if any(not answer.content.strip() and not answer.tool_calls for answer in answers):
-        raise EmptyAnswerError("an answer is empty; expected text or tool calls")
-    first = next((turn for turn in messages if turn.role != "system"), answers[0])
-    if first.role != "user" and first.is_target:
-        raise DataError("the first turn is the assistant's; expected a turn of the user before it")
-    for before, after in pairwise(messages):
-        if before.role == after.role and after.role != "tool":
-            raise DataError(f"two turns of the {after.role} in a row")
-
-
 def _reversed(pair: PreferencePair) -> bool:
     return pair.scores is not None and pair.scores[0] < pair.scores[1]
 
@@ -283,12 +234,3 @@ def _visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str
         yield turn.content
         if turn.reasoning or turn.tool_calls:
             yield f"{turn.reasoning}{turn.tool_calls!r}"
-
-
-def _as_list(value: object) -> Sequence[Any]:
-    """Return a list unchanged, and anything else as a list with one invalid item."""
-    return value if isinstance(value, (list, tuple)) else [None]
-
-
-def _answer_key(messages: Messages) -> list[tuple[Any, ...]]:
-    return [(turn.role, turn.content.strip(), turn.reasoning, turn.tool_calls) for turn in messages]

@@ -51,8 +51,8 @@ class RowEncoder(ABC, Generic[Value]):
         self._unknown = (getattr(tokenizer, "unk_token", None), getattr(tokenizer, "unk_token_id", -1))
 
     @abstractmethod
-    def validate(self, value: object) -> Value:
-        """Check the value that the format returned.
+    def validate(self, value: object, row: Row) -> Value:
+        """Check the value that the format returned for a row.
 
         Raises:
             DataError: the value is not of this kind.
@@ -87,7 +87,7 @@ class RowEncoder(ABC, Generic[Value]):
                 builder.reject(origin, raw, error, located=True)
                 continue
             try:
-                values.append(self.validate(self.apply_format(row)))
+                values.append(self.validate(self.apply_format(row), row))
                 rows.append((origin, row))
             except DataError as error:
                 builder.reject(origin, row, error)

@@ -1,20 +1,16 @@
 """Read whole conversations: OpenAI, ShareGPT, XTuner, and datasets in these formats."""
 
-import ast
-import json
 import re
-from contextlib import suppress
-from typing import Any
 
 from xft.data.formats.getters import (
     field_error,
     get_list,
     get_object,
     get_text,
-    parse_bool,
     short_repr,
     type_error,
 )
+from xft.data.formats.loss_flags import loss_flag
 from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, assistant_message, parse_messages
 from xft.data.formats.tool_calls import get_tools
 from xft.registry import register
@@ -88,7 +84,8 @@ def sharegpt(
 def xtuner(row: Row, conversation: str = "conversation") -> list[Message]:
     """XTuner: ``conversation`` of input and output, with a system text in the first turn.
 
-    A turn with ``"output_with_loss": false`` is no target.
+    A turn with ``"output_with_loss": false`` is no target, nor is one with another key of
+    :mod:`xft.data.formats.loss_flags` that is false.
 
     Example:
         ``{"conversation": [{"system": "Be brief.", "input": "Hi", "output": "Hello"}]}``
@@ -106,8 +103,7 @@ def xtuner(row: Row, conversation: str = "conversation") -> list[Message]:
             turns.append(Message("system", rules))
         turns.append(Message("user", get_text(turn, "input", where)))
         answer = assistant_message(get_text(turn, "output", where))
-        loss_flag = turn.get("output_with_loss")
-        if loss_flag is not None and not parse_bool(loss_flag, f"{where}.output_with_loss"):
+        if not loss_flag(turn, where):
             answer = Message("assistant", answer.content, False, answer.reasoning)
         turns.append(answer)
     return turns
@@ -188,19 +184,4 @@ def msagent(row: Row, conversations: str = "conversations") -> list[Message]:
     Example:
         ``{"conversations": "[{'from': 'user', 'value': 'Hi'}, {'from': 'assistant', 'value': 'Hello'}]"}``
     """
-    value: Any = row.get(conversations)
-    if isinstance(value, str):
-        value = _literal(value, conversations)
-    return parse_messages(get_list({**row, conversations: value}, conversations), conversations, SHAREGPT)
-
-
-def _literal(text: str, path: str) -> Any:
-    with suppress(ValueError, RecursionError):  # most rows are Python literals, not JSON
-        return json.loads(text)
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        expected = "a list of turns as JSON or as a Python literal without expressions"
-        raise field_error(
-            path, f"got {short_repr(text)} ({type(error).__name__})", expected, text
-        ) from error
+    return parse_messages(get_list(row, conversations), conversations, SHAREGPT)

@@ -3,12 +3,14 @@
 Paths look like ``messages[3].content``; turns are counted from 1.
 """
 
+import ast
 import json
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
-from xft.errors import DataError
+from xft.errors import DataError, list_names
 from xft.types import Row
 
 _SHORT = reprlib.Repr()
@@ -59,7 +61,7 @@ def missing_field_error(
     path, holder = (f"{parent}.{field}", "it") if parent else (field, "the row")
     if field in row:
         return field_error(path, "is null", expected)
-    columns = ", ".join([short_repr(column) for column in row]) or "no columns"
+    columns = list_names(row) or "no columns"
     return field_error(path, f"is missing ({holder} has {columns})", expected)
 
 
@@ -86,12 +88,14 @@ def get_text(row: Mapping[str, Any], field: str, parent: str = "", optional: boo
 
 
 def get_list(row: Row, field: str, of: str = "turns") -> list[Any]:
-    """Return the list of a field.
+    """Return the list of a field. The list may be a text: JSON, or a Python literal as pandas writes it into tables.
 
     Raises:
         DataError: the list is missing, empty or another type.
     """
     value = row.get(field)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parse_list(value, field, f"a list of {of}")
     if isinstance(value, list) and value:
         return value
     if field not in row:
@@ -110,16 +114,19 @@ def get_object(value: Any, path: str) -> dict[str, Any]:
     return value
 
 
+_TRUE, _FALSE = frozenset({"true", "1", "1.0", "yes"}), frozenset({"false", "0", "0.0", "no"})
+
+
 def parse_bool(value: Any, path: str) -> bool:
-    """Parse ``true``, ``false``, 0, 1, or one of these as text, as in tables.
+    """Parse ``true``, ``false``, 0, 1, or one of these as text (also ``0.0``, ``1.0``, ``yes``, ``no``), as in tables.
 
     Raises:
         DataError: the value is anything else.
     """
     if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value)
-    if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
-        return value.lower() in ("true", "1")
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
+        return value.strip().lower() in _TRUE
     raise type_error(path, value, "true or false (or 1 or 0)")
 
 
@@ -135,6 +142,27 @@ def parse_float(value: Any, path: str) -> float:
         return float(value if isinstance(value, str) else "")
     except ValueError as error:
         raise type_error(path, value, "a number") from error
+
+
+def parse_list(text: str, path: str, expected: str) -> Any:
+    """Parse JSON, or a Python literal, in a text field. A literal is never executed.
+
+    Raises:
+        DataError: the text is neither.
+    """
+    try:
+        return parse_json(text, path, expected)
+    except DataError as error:
+        if error.__cause__ is None:
+            raise  # it is JSON, with a key twice
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            if len(text) <= _LONGEST_LITERAL:
+                return ast.literal_eval(text.strip())
+        raise error
+
+
+_LONGEST_LITERAL = 1 << 20
+"""Characters of the longest Python literal; the parser takes hundreds of bytes for each."""
 
 
 def parse_json(text: str, path: str, expected: str) -> Any:

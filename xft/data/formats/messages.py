@@ -2,34 +2,35 @@
 
 Optional keys of an assistant turn:
 
-- ``weight``, ``loss``, ``train`` or ``trainable``: whether the turn is in the loss. 0 or false keeps the turn as
-  context only. Other turns ignore these keys.
+- ``weight``, ``loss_weight``, ``loss``, ``train``, ``training`` or ``trainable``: whether the turn is in the loss. 0
+  or false keeps the turn as context only, as does ``masked: true``. Other turns ignore these keys. Keys that weight
+  turns or mark targets within one are errors (see :mod:`xft.data.formats.loss_flags`).
 - ``reasoning_content``, ``reasoning`` or ``thinking``: reasoning before the content. A content that starts with
   ``<think>`` is split into both, see :func:`split_think`.
 - ``tool_calls``, or the older ``function_call``: tool calls. The content may then be null.
 
-The content of any turn may be a list of text parts, ``[{"type": "text", "text": ...}]``, which are concatenated.
-All other keys are passed to the chat template.
+The content of any turn may be a list of parts, see :mod:`xft.data.formats.content_parts`. Images, video and audio are
+errors. All other keys are passed to the chat template, and counted in the data report.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+from xft.data.formats.content_parts import Content, check_media, get_content
 from xft.data.formats.getters import (
     field_error,
     get_object,
     get_text,
     missing_field_error,
-    parse_bool,
     short_repr,
     type_error,
 )
+from xft.data.formats.loss_flags import loss_flag
 from xft.data.formats.tool_calls import parse_call, parse_calls
 from xft.errors import did_you_mean
 from xft.types import Message, Role, SourceTurn, ToolCall
 
-LOSS_FLAG_KEYS = ("weight", "loss", "train", "trainable")
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -171,16 +172,20 @@ def add_system(messages: list[Message], system_text: str, path: str) -> None:
 def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: bool) -> Message:
     turn = get_object(turn, path)
     role = _role(turn, path, schema)
-    is_target = _loss_flag(turn, path) and train_on
-    reasoning = _reasoning(turn, path)
+    is_target = loss_flag(turn, path) and train_on
+    check_media(turn, path)
     if role == "call":
         key = _key(turn, schema.content_keys)
         if turn.get(key) is None:
             raise missing_field_error(turn, key, path, "a tool call")
         calls = parse_calls(turn[key], f"{path}.{key}")
-        return Message("assistant", "", is_target, reasoning, calls)
+        return Message("assistant", "", is_target, _reasoning(turn, path), calls)
     calls = _tool_calls(turn, path)
-    content = _content(turn, path, schema, optional=bool(calls))
+    parts = get_content(turn, _key(turn, schema.content_keys), path, optional=bool(calls))
+    content, reasoning = parts.text, _reasoning(turn, path, parts)
+    if calls and parts.tool_calls:
+        raise field_error(path, "got tool_calls and tool_call parts", "one of them")
+    calls = calls or parts.tool_calls
     if role == "assistant":
         if split and content.startswith(_OPEN):
             block, content = split_think(content)
@@ -212,33 +217,10 @@ def _role(turn: Mapping[str, Any], path: str, schema: MessageSchema) -> Role | L
     return role
 
 
-def _content(turn: Mapping[str, Any], path: str, schema: MessageSchema, optional: bool) -> str:
-    key = _key(turn, schema.content_keys)
-    value = turn.get(key)
-    if not isinstance(value, list) or not value:
-        return get_text(turn, key, path, optional)
-    texts = []
-    for number, part in enumerate(value, 1):
-        where = f"{path}.{key}[{number}]"
-        kind = get_text(get_object(part, where), "type", where)
-        if kind != "text":
-            fix = "images, sounds and other parts are not supported"
-            raise field_error(f"{where}.type", f"got {kind!r:.80}", "'text'", kind, fix)
-        texts.append(get_text(part, "text", where))
-    return "".join(texts)
-
-
-def _loss_flag(turn: Mapping[str, Any], path: str) -> bool:
-    flags = {
-        key: parse_bool(turn[key], f"{path}.{key}") for key in LOSS_FLAG_KEYS if turn.get(key) is not None
-    }
-    if len(set(flags.values())) > 1:
-        raise field_error(path, f"got {flags}", "one of these, or equal values", flags)
-    return all(flags.values())
-
-
-def _reasoning(turn: Mapping[str, Any], path: str) -> str:
+def _reasoning(turn: Mapping[str, Any], path: str, content: Content | None = None) -> str:
     texts = {key: text for key in REASONING_KEYS if (text := get_text(turn, key, path, optional=True))}
+    if content is not None and content.reasoning:
+        texts["parts of the content"] = content.reasoning
     if len(set(texts.values())) > 1:
         raise field_error(path, f"{' and '.join(texts)} differ", "one of them", list(texts))
     return next(iter(texts.values()), "")
@@ -259,10 +241,10 @@ def _match_tool_result(message: Message, pending: list[ToolCall], path: str) -> 
     """Check that a tool result answers a pending call, in any order, and remove the call."""
     call = next((call for call in pending if call.id == message.tool_call_id), None)
     if call is None:
+        problem = f"got {short_repr(message.tool_call_id)}"
         expected = "the id of a call in the previous assistant turn, each once"
-        raise field_error(
-            f"{path}.tool_call_id", f"got {message.tool_call_id!r:.80}", expected, message.tool_call_id
-        )
+        fix = "parallel calls are one list, in the tool_calls of one turn"
+        raise field_error(f"{path}.tool_call_id", problem, expected, message.tool_call_id, fix)
     pending.remove(call)
     if message.name and message.name != call.name:
         expected = f"{call.name!r:.80}, the function of the call"

@@ -1,5 +1,6 @@
 """Turns: who speaks, what is trained, and where a system text stands."""
 
+import json
 from typing import Any
 
 import pytest
@@ -16,42 +17,6 @@ def openai_turn(**turn: Any) -> Message:
     value = formats.openai({"messages": [USER, {"role": "assistant", "content": "Yes", **turn}]})
     assert isinstance(value, list)
     return value[1]
-
-
-# Switches
-
-
-@pytest.mark.parametrize("key", ["weight", "loss", "train", "trainable"])
-@pytest.mark.parametrize(
-    ("value", "trained"),
-    [
-        (0, False),
-        (1, True),
-        (False, False),
-        (True, True),
-        (0.0, False),
-        ("false", False),
-        ("True", True),
-        (None, True),
-    ],
-)
-def test_loss_flag_sets_is_target(key: str, value: Any, trained: bool) -> None:
-    assert openai_turn(**{key: value}).is_target is trained
-
-
-@pytest.mark.parametrize(
-    ("turn", "key"),
-    [
-        ({"weight": 0.5}, "messages[2].weight"),
-        ({"loss": "no"}, "messages[2].loss"),
-        ({"train": []}, "messages[2].train"),
-        ({"weight": 0, "loss": True}, "messages[2]"),
-    ],
-)
-def test_loss_flag_invalid_raises(turn: Row, key: str) -> None:
-    with pytest.raises(DataError) as caught:
-        openai_turn(**turn)
-    assert caught.value.key == key
 
 
 # Speakers and system texts
@@ -145,29 +110,22 @@ def test_reasoning_invalid_raises(turn: Row, key: str) -> None:
 # Content
 
 
-def test_text_parts_are_joined_as_they_are() -> None:
-    assert (
-        openai_turn(content=[{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]).content
-        == "a b"
-    )
+@pytest.mark.parametrize("dump", [json.dumps, str])
+@pytest.mark.parametrize(
+    ("function", "column"), [(formats.openai, "messages"), (formats.sharegpt, "conversations")]
+)
+def test_turns_as_text_of_a_table_cell_are_read(function: Any, column: str, dump: Any) -> None:
+    turns = [USER, {"role": "assistant", "content": "It's 'yes'", "weight": 1}]
+    assert function({column: dump(turns)}) == function({column: turns})
 
 
 @pytest.mark.parametrize(
-    ("content", "key"),
-    [
-        (
-            [{"type": "image_url", "image_url": {"url": "x"}}],
-            "messages[2].content[1].type",
-        ),
-        ([{"type": "text", "text": 3}], "messages[2].content[1].text"),
-        (["a"], "messages[2].content[1]"),
-        ([], "messages[2].content"),
-    ],
+    "text", ['[{"role": "user", "role": "system", "content": "x"}]', "[NaN]", "[open('x')]"]
 )
-def test_content_parts_not_text_raise(content: Any, key: str) -> None:
+def test_turns_as_invalid_text_raise(text: str) -> None:
     with pytest.raises(DataError) as caught:
-        openai_turn(content=content)
-    assert caught.value.key == key
+        formats.openai({"messages": text})
+    assert caught.value.key == "messages"
 
 
 def test_a_number_of_thousands_of_digits_is_refused_without_printing_it() -> None:

@@ -1,0 +1,88 @@
+"""Read the content of a turn: a text, or a list of parts.
+
+Parts are those of OpenAI (``{"type": "text", "text": ...}``), of Anthropic (``thinking``) and of LLaMA-Factory v1
+(``{"type": "text", "value": ...}``, ``reasoning``, ``tool_call``). Images, video and audio are not supported: a turn
+or a part that holds one is an error, because the answer would be trained without what it describes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xft.data.formats.getters import field_error, get_object, get_text, short_repr
+from xft.data.formats.tool_calls import parse_calls
+from xft.errors import DataError
+from xft.types import ToolCall
+
+MEDIA_KEYS = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns and keys of turns that hold images, video or audio."""
+NO_MEDIA = "images, video and audio are not supported: remove them, or data.on_invalid='quarantine' skips such rows"
+_TEXT_KEYS = {
+    "text": ("text", "value"),
+    "reasoning": ("reasoning", "value", "text"),
+    "thinking": ("thinking", "value", "text"),
+}
+"""Type of a part to the keys that may hold its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a turn says.
+
+    Attributes:
+        text: the concatenated text parts.
+        reasoning: the concatenated reasoning parts.
+        tool_calls: calls in parts.
+    """
+
+    text: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+def media_error(path: str, value: Any) -> DataError:
+    """Create the error for a field that holds an image, a video or audio."""
+    return field_error(path, f"got {short_repr(value)}", "text only", value, NO_MEDIA)
+
+
+def check_media(turn: Mapping[str, Any], path: str) -> None:
+    """Check that no key of a turn holds an image, a video or audio.
+
+    Raises:
+        DataError: a key does.
+    """
+    for key in MEDIA_KEYS:
+        if turn.get(key):
+            raise media_error(f"{path}.{key}", turn[key])
+
+
+def get_content(turn: Mapping[str, Any], key: str, path: str, optional: bool) -> Content:
+    """Read the content of a turn.
+
+    Args:
+        turn: the turn.
+        key: its key of the content.
+        path: path of the turn in the row.
+        optional: whether the content may be missing or null.
+
+    Raises:
+        DataError: the content is neither a text nor a list of supported parts.
+    """
+    value = turn.get(key)
+    if not isinstance(value, list) or not value:
+        return Content(get_text(turn, key, path, optional))
+    texts: dict[str, list[str]] = {"text": [], "reasoning": []}
+    calls: list[ToolCall] = []
+    for number, item in enumerate(value, 1):
+        where = f"{path}.{key}[{number}]"
+        part = get_object(item, where)
+        kind = get_text(part, "type", where)
+        if kind == "tool_call":
+            calls += parse_calls(part.get("value"), f"{where}.value")
+        elif kind in _TEXT_KEYS:
+            name = next((name for name in _TEXT_KEYS[kind] if name in part), _TEXT_KEYS[kind][0])
+            texts["text" if kind == "text" else "reasoning"].append(get_text(part, name, where))
+        else:
+            expected = f"one of {', '.join(map(repr, [*_TEXT_KEYS, 'tool_call']))}"
+            raise field_error(f"{where}.type", f"got {short_repr(kind)}", expected, kind, NO_MEDIA)
+    return Content("".join(texts["text"]), "".join(texts["reasoning"]), tuple(calls))

@@ -1,0 +1,39 @@
+"""Read the key of a turn that says whether the turn is in the loss, in the spellings of other frameworks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xft.data.formats.getters import field_error, parse_bool, short_repr
+
+LOSS_FLAG_KEYS = ("weight", "loss_weight", "loss", "train", "training", "trainable", "output_with_loss")
+"""1 or true: the turn is a target. 0 or false: it is context only."""
+INVERTED_FLAG_KEYS = ("masked",)
+"""The same with the opposite meaning (torchtune)."""
+REFUSED_KEYS = {
+    "train_detail": "targets within a turn are not supported: remove the key, and write 'weight': 0 into turns that are "
+    "context only",
+    "loss_mask": "its meaning differs between frameworks: write 'weight': 0 for context, 'weight': 1 for a target",
+    "loss_scale": "turns are not weighted: write 'weight': 0 for context, 'weight': 1 for a target",
+}
+"""Keys that change the loss and have no equivalent, with the fix."""
+
+
+def loss_flag(turn: Mapping[str, Any], path: str) -> bool:
+    """Return whether a turn may be a target; true without any of the keys.
+
+    Raises:
+        DataError: a value is neither true nor false, two keys contradict each other, or the key is not supported.
+    """
+    for key, fix in REFUSED_KEYS.items():
+        if turn.get(key) not in (None, [], ""):
+            got = f"got {short_repr(turn[key])}"
+            raise field_error(f"{path}.{key}", got, "a turn without this key", turn[key], fix)
+    flags = {
+        key: parse_bool(turn[key], f"{path}.{key}") for key in LOSS_FLAG_KEYS if turn.get(key) is not None
+    }
+    for key in INVERTED_FLAG_KEYS:
+        if turn.get(key) is not None:
+            flags[key] = not parse_bool(turn[key], f"{path}.{key}")
+    if len(set(flags.values())) > 1:
+        raise field_error(path, f"got {flags}", "one of these, or equal values", flags)
+    return all(flags.values())

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from xft.data.duplicates import near_duplicates
 from xft.data.encoding.encoded import EncodedChunk
 from xft.data.encoding.row_encoder import RowEncoder
+from xft.data.formats.tracked_row import ColumnUsage
 from xft.data.sources import DataSource, Record, RecordReader, fingerprint
 from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
 from xft.data.store.token_store import StoreWriter, TokenStore
@@ -97,6 +98,7 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     dropped: Counter[str] = Counter()
     too_long: list[int] = []
     examples: list[dict[str, Any]] = []
+    usage = ColumnUsage()
     with (folder / "quarantine.jsonl").open("wb") as quarantine:
         for chunk in _encode(spec, encoder, reading):
             writer.append(chunk.rows, chunk.samples, chunk.tokens, chunk.files)
@@ -108,6 +110,7 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
             counts["quarantined"] += len(chunk.quarantined)
             dropped += chunk.dropped
             too_long += chunk.too_long
+            usage.merge(chunk.usage)
             for entry in chunk.quarantined:
                 line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
                 quarantine.write(line.encode("utf-8", "backslashreplace"))
@@ -122,6 +125,7 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
         "rows_with_special_tokens": counts["with_specials"],
         "rows_with_unknown_characters": counts["with_unknown"],
         "rows_chosen_scored_lower": counts["contradicted"],
+        "ignored_columns": usage.unread(),
         "quarantined": counts["quarantined"],
         "quarantine_examples": examples,
         "near_duplicates": 0,

@@ -1,13 +1,14 @@
 """The data report: counts of every row, from the file to the splits."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xft.data.histogram import histogram
 from xft.data.store.token_store import SampleView, TokenStore
 
 _EXAMPLES = 10
@@ -30,6 +31,8 @@ class DataReport:
         rows_with_special_tokens: rows that spell a special token, which is encoded as that token.
         rows_with_unknown_characters: rows with a character that the tokenizer has no token for.
         rows_chosen_scored_lower: pairs whose own scores rank the rejected answer higher.
+        ignored_columns: columns, and keys of turns (``messages[].key``), that the format has not read, with the number
+            of rows that have them filled.
         exact_duplicates: rows whose tokens equal those of an earlier row.
         near_duplicates: rows that nearly repeat an earlier row.
         near_examples: some of these: earlier row, later row, Jaccard index of their token sequences.
@@ -48,6 +51,7 @@ class DataReport:
     rows_with_special_tokens: int = 0
     rows_with_unknown_characters: int = 0
     rows_chosen_scored_lower: int = 0
+    ignored_columns: Counter[str] = field(default_factory=Counter)
     exact_duplicates: int = 0
     near_duplicates: int = 0
     near_examples: list[tuple[str, str, float]] = field(default_factory=list)
@@ -66,6 +70,7 @@ class DataReport:
         self.rows_with_special_tokens += stats["rows_with_special_tokens"]
         self.rows_with_unknown_characters += stats["rows_with_unknown_characters"]
         self.rows_chosen_scored_lower += stats["rows_chosen_scored_lower"]
+        self.ignored_columns.update(stats["ignored_columns"])
         self.near_duplicates += stats["near_duplicates"]
         for earlier, later, jaccard in stats["near_examples"][: _EXAMPLES - len(self.near_examples)]:
             self.near_examples.append((store.origin(earlier), store.origin(later), jaccard))
@@ -90,6 +95,7 @@ class DataReport:
         ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.rows_dropped.update(other.rows_dropped)
+        self.ignored_columns.update(other.ignored_columns)
         self.near_examples += other.near_examples
         self.quarantined += other.quarantined
         self.quarantine_files += other.quarantine_files
@@ -123,6 +129,7 @@ class DataReport:
             "rows_with_special_tokens": self.rows_with_special_tokens,
             "rows_with_unknown_characters": self.rows_with_unknown_characters,
             "rows_chosen_scored_lower": self.rows_chosen_scored_lower,
+            "ignored_columns": dict(self.ignored_columns.most_common()),
             "exact_duplicates": self.exact_duplicates,
             "near_duplicates": self.near_duplicates,
             "near_duplicate_examples": [
@@ -151,10 +158,9 @@ def split_stats(samples: SampleView) -> dict[str, Any]:
 def _distribution(values: npt.NDArray[np.int64]) -> dict[str, Any]:
     present = values if len(values) else np.zeros(1, np.int64)
     p50, p95 = np.percentile(present, [50, 95])
-    counts, edges = np.histogram(present, bins=min(10, max(1, len(values))))
     return {
         "p50": round(float(p50)),
         "p95": round(float(p95)),
         "max": int(present.max()),
-        "histogram": {"edges": [round(float(edge)) for edge in edges], "counts": counts.tolist()},
+        "histogram": [asdict(bar) for bar in histogram(values)],
     }

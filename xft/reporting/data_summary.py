@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xft.data import PreparedData, SampleView
+from xft.data import PreparedData
 from xft.data.batching.packing import packing_stats
 from xft.data.duplicates import THRESHOLD
 from xft.data.encoding.encoded import OVERLONG_REASON, QUARANTINE_REASONS
+from xft.data.histogram import Bar
 from xft.data.sources import RowLocation
-from xft.reporting.histogram import Bar, bars_of_edges, histogram
+from xft.errors import MAX_NAMES
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import make_plan
 
@@ -105,6 +106,7 @@ class DataSummary:
         quarantine_files: files with all of these rows.
         near_duplicates: examples of near duplicates.
         num_near_duplicates: total number of near duplicates.
+        ignored_columns: columns and keys of turns that the format does not read, as text; empty without any.
         raw_lengths: tokens per row before truncation, if a row was truncated or dropped for its length.
     """
 
@@ -118,6 +120,7 @@ class DataSummary:
     quarantine_files: tuple[Path, ...] = ()
     near_duplicates: tuple[NearDuplicate, ...] = ()
     num_near_duplicates: int = 0
+    ignored_columns: str = ""
     raw_lengths: str = ""
 
 
@@ -136,6 +139,7 @@ def summarize_report(report: Mapping[str, Any]) -> DataSummary:
             for example in report.get("near_duplicate_examples", ())
         ),
         num_near_duplicates=report.get("near_duplicates", 0),
+        ignored_columns=_ignored_columns(report.get("ignored_columns", {})),
     )
 
 
@@ -148,12 +152,10 @@ def summarize_data(prepared: PreparedData, recipe: RunConfig | None = None) -> D
     """
     ledger = prepared.report
     summary = summarize_report(ledger.to_dict())
-    samples = {"train": prepared.train, "val": prepared.val}
     packed, notes = (None, ()) if recipe is None else summarize_packing(prepared, recipe)
     is_cut = ledger.rows_dropped[OVERLONG_REASON] or ledger.rows_truncated
     return replace(
         summary,
-        splits=tuple(_with_histograms(split, samples[split.name]) for split in summary.splits),
         packing=packed,
         notes=notes,
         quarantined=tuple(islice(_read_quarantine(ledger.quarantine_files), MAX_QUARANTINED))
@@ -199,6 +201,12 @@ def _anomalies(report: Mapping[str, Any]) -> Iterator[Count]:
             yield Count(report[key], text)
 
 
+def _ignored_columns(counts: Mapping[str, int]) -> str:
+    shown = [f"{name!r:.60} ({count:,} rows)" for name, count in islice(counts.items(), MAX_NAMES)]
+    more = [f"and {len(counts) - len(shown):,} more"] if len(counts) > len(shown) else []
+    return f"not read by the format: {', '.join(shown + more)}" if shown else ""
+
+
 def _split(name: str, values: Mapping[str, Any]) -> SplitSummary:
     return SplitSummary(
         name,
@@ -206,24 +214,14 @@ def _split(name: str, values: Mapping[str, Any]) -> SplitSummary:
         values["tokens"],
         values["target_tokens"],
         values["target_share"],
-        _distribution(values["length"], values["samples"]),
-        _distribution(values["target_length"], values["samples"]),
+        _distribution(values["length"]),
+        _distribution(values["target_length"]),
     )
 
 
-def _distribution(values: Mapping[str, Any], samples: int) -> Distribution:
-    counted = values.get("histogram") if samples else None
-    bars = bars_of_edges(counted["edges"], counted["counts"]) if counted else ()
+def _distribution(values: Mapping[str, Any]) -> Distribution:
+    bars = tuple(Bar(**bar) for bar in values["histogram"])
     return Distribution(values["p50"], values["p95"], values["max"], bars)
-
-
-def _with_histograms(split: SplitSummary, samples: SampleView) -> SplitSummary:
-    """Replace the histograms of the report, whose edges are uneven, by ones with round edges."""
-    return replace(
-        split,
-        length=replace(split.length, histogram=histogram(samples.lengths)),
-        target_length=replace(split.target_length, histogram=histogram(samples.targets)),
-    )
 
 
 def _quarantined(row: Mapping[str, Any]) -> QuarantinedRow:

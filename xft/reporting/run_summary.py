@@ -118,8 +118,11 @@ def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     notes = []
     if not len(prepared.val):
         notes += labeled("warning", "no validation split: overfitting will go unnoticed")
-    for count in summarize_report(prepared.report.to_dict()).anomalies:
+    summary = summarize_report(prepared.report.to_dict())
+    for count in summary.anomalies:
         notes += labeled("note", f"{count.count:,} rows {count.text}")
+    if summary.ignored_columns:
+        notes += labeled("columns", summary.ignored_columns)
     for note in plan.notes:
         notes += labeled("note", note)
     return notes

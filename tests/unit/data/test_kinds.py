@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from xft.data import DataReport, InstructionData, PreparedData, SampleView, TextData, formats
 from xft.data.report import split_stats
 from xft.errors import ConfigError, DataError
+from xft.reporting.data_summary import summarize_data
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Message, Row, Sample
 
@@ -296,6 +298,35 @@ def test_row_of_a_json_list_that_is_set_aside_can_be_found_again(
     assert 3 in reported.values(), "the report says which row it was"
 
 
+def test_columns_that_no_format_reads_are_reported(tmp_path: Path, chatml: BoundTemplate) -> None:
+    rows = [qa(number) | {"topic": "x", "note": "y" if number else ""} for number in range(3)]
+    prepared = prepare(InstructionData(write(tmp_path, rows), val_split=None, group_by="topic"), chatml)
+    assert prepared.report.to_dict()["ignored_columns"] == {"note": 2}
+    assert "'note' (2 rows)" in summarize_data(prepared).ignored_columns
+
+
+@pytest.mark.parametrize("column", ["image", "images", "videos", "audios"])
+def test_row_with_an_image_that_the_format_leaves_out_raises(
+    tmp_path: Path, chatml: BoundTemplate, column: str
+) -> None:
+    row = {"instruction": "<image> What is this?", "output": "A cat."}
+    path = write(tmp_path, [row | {column: ["cat.png"]}, row | {column: []}, row | {column: None}])
+    with pytest.raises(DataError) as caught:
+        prepare(InstructionData(path), chatml)
+    assert caught.value.key == column
+    assert "data.on_invalid='quarantine'" in caught.value.fix
+    report = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), chatml).report
+    assert report.rows_train == 2
+
+
+def test_image_column_that_the_format_reads_as_text_is_accepted(
+    tmp_path: Path, chatml: BoundTemplate
+) -> None:
+    path = write(tmp_path, [{"image": f"a cat {number}", "output": "A cat."} for number in range(2)])
+    read = partial(formats.columns, user="{image}", assistant="output")
+    assert prepare(InstructionData(path, format=read, val_split=None), chatml).report.rows_train == 2
+
+
 def openai_row(*turns: tuple[str, str, int]) -> Row:
     return {"messages": [{"role": r, "content": c, "weight": w} for r, c, w in turns]}
 
@@ -539,7 +570,7 @@ def test_figures_of_a_split_by_hand(tmp_path: Path, chatml: BoundTemplate) -> No
     assert figures["target_share"] == round(14 / 77, 4)
     assert (figures["length"]["p50"], figures["length"]["p95"], figures["length"]["max"]) == (24, 29, 30)
     assert (figures["target_length"]["p50"], figures["target_length"]["max"]) == (3, 9)
-    assert sum(figures["length"]["histogram"]["counts"]) == 3
+    assert sum(bar["count"] for bar in figures["length"]["histogram"]) == 3
 
 
 def test_figures_of_an_empty_split_are_zero() -> None:

@@ -23,6 +23,7 @@ def test_format_summary_lists_counts_with_examples() -> None:
         rows_truncated=2,
         rows_with_special_tokens=7,
         rows_with_unknown_characters=8,
+        ignored_columns=Counter({"id": 1020, "messages[].name": 3}),
         exact_duplicates=1,
         near_duplicates=4,
         near_examples=[(f"a:{at}", f"b:{at}", 0.876) for at in range(4)],
@@ -56,6 +57,7 @@ def test_format_summary_lists_counts_with_examples() -> None:
         "            …",
         "        7 contain the text of a special token, which is encoded as that token",
         "        8 contain characters that the tokenizer cannot encode",
+        "  columns not read by the format: 'id' (1,020 rows), 'messages[].name' (3 rows)",
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
+from xft.data.formats.tracked_row import ColumnUsage
 from xft.data.store.token_store import FileName
 from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
 from xft.types import Row, Sample
@@ -56,6 +57,7 @@ class EncodedChunk:
         contradicted: pairs whose chosen answer has the lower score.
         too_long: lengths in tokens of the rows dropped for length.
         quarantined: quarantined rows, each with its location and the reason.
+        usage: columns that the format has read, and those that it has not.
     """
 
     rows: npt.NDArray[Any]
@@ -70,6 +72,7 @@ class EncodedChunk:
     contradicted: int = 0
     too_long: list[int] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
+    usage: ColumnUsage = field(default_factory=ColumnUsage)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from xft.data.encoding.tokenize import (
     encode_texts,
 )
 from xft.data.encoding.truncate import truncate, truncate_prompt
+from xft.data.formats.tracked_row import TrackedRow
 from xft.errors import DataError, IdenticalAnswersError
 from xft.types import Conversation, Messages, PreferencePair, Row, Sample, UnpairedExample
 
@@ -73,6 +74,9 @@ class DocumentEncoder(RowEncoder[str]):
             raise DataError(f"got {value!r:.60}; expected non-empty text", key="text", got=value)
         check_text(value)
         return value
+
+    def check_columns(self, row: TrackedRow) -> None:
+        """Accept any columns: a text does not refer to the image of its row."""
 
     def dedup_text(self, value: str) -> Iterable[str]:
         """Yield the text."""

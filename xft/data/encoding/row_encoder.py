@@ -22,9 +22,11 @@ from xft.data.encoding.encoded import (
     FatalRowError,
     TooLong,
 )
+from xft.data.formats.content_parts import MEDIA_KEYS, media_error
+from xft.data.formats.tracked_row import ColumnUsage, TrackedRow
 from xft.data.sources import Record, RowLocation, parse
 from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, to_tokens
-from xft.errors import DataError, XftError
+from xft.errors import DataError, XftError, list_names
 from xft.templates import BoundTemplate
 from xft.types import Row, Tokenizer
 
@@ -66,6 +68,16 @@ class RowEncoder(ABC, Generic[Value]):
     def encode(self, values: Sequence[Value]) -> list[EncodedRow | DataError | TooLong]:
         """Encode values in one batch."""
 
+    def check_columns(self, row: TrackedRow) -> None:
+        """Check that the format has not left out an image, a video or audio.
+
+        Raises:
+            DataError: a column holds one, and the format has not read it.
+        """
+        for name in MEDIA_KEYS:
+            if dict.get(row, name) and name not in row.read:
+                raise media_error(name, dict.get(row, name))
+
     def scores_contradict(self, value: Value) -> bool:
         """Whether the scores of a pair rank the rejected answer higher."""
         return False
@@ -86,11 +98,15 @@ class RowEncoder(ABC, Generic[Value]):
                 # The message of a parse error starts with its location.
                 builder.reject(origin, raw, error, located=True)
                 continue
+            tracked = TrackedRow(row)
             try:
-                values.append(self.validate(self.apply_format(row), row))
-                rows.append((origin, row))
+                value = self.validate(self.apply_format(tracked), tracked)
             except DataError as error:
                 builder.reject(origin, row, error)
+                continue
+            builder.usage.add(tracked)
+            values.append(value)
+            rows.append((origin, row))
         for (origin, row), value, result in zip(rows, values, self.encode(values), strict=True):
             try:
                 builder.add(origin, row, value, result)
@@ -104,10 +120,13 @@ class RowEncoder(ABC, Generic[Value]):
         """Return the value that the format makes of a row.
 
         Raises:
-            DataError: the row does not fit, or the format raises an error of its own.
+            DataError: the row does not fit, holds an image that the format leaves out, or the format raises an error.
         """
+        tracked = row if isinstance(row, TrackedRow) else TrackedRow(row)
         try:
-            return self.options.format(row)
+            value = self.options.format(tracked)
+            self.check_columns(tracked)
+            return value
         except XftError:
             raise
         except Exception as error:
@@ -116,7 +135,7 @@ class RowEncoder(ABC, Generic[Value]):
             name = getattr(getattr(function, "func", function), "__name__", "format")
             raise DataError(
                 f"the format {name!r} raises {type(error).__name__}: {error} (the row has "
-                f"{', '.join(map(repr, row)) or 'no columns'})"
+                f"{list_names(row) or 'no columns'})"
             ) from error
 
     def group(self, row: Row, content: int) -> int:
@@ -175,6 +194,9 @@ class _ChunkBuilder:
         self.dropped: Counter[str] = Counter()
         self.quarantined: list[dict[str, Any]] = []
         self.too_long: list[int] = []
+        self.usage = ColumnUsage()
+        if self.options.group_by is not None:
+            self.usage.read.add(self.options.group_by)
         self.truncated = self.with_specials = self.with_unknown = self.contradicted = 0
 
     def reject(self, origin: RowLocation, raw: object, error: DataError, located: bool = False) -> None:
@@ -246,4 +268,5 @@ class _ChunkBuilder:
             self.contradicted,
             self.too_long,
             self.quarantined,
+            self.usage,
         )

@@ -98,7 +98,11 @@ def _history(row: Row, field: str, split: bool) -> list[Message]:
 
 def _fill_row(row: Row, fields: tuple[str, ...], fill: Mapping[str, str]) -> Row:
     """Return a copy of the row with the placeholders of some fields filled."""
-    return {**row, **{field: _fill_template(row[field], field, fill) for field in fields if field in row}}
+    # The items of a dict, unlike those of a tracked row, do not count as read.
+    return {
+        **dict(dict.items(row)),
+        **{field: _fill_template(row[field], field, fill) for field in fields if field in row},
+    }
 
 
 def _fill_template(value: Any, path: str, fill: Mapping[str, str]) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from xft.data.formats.tracked_row import TrackedRow
 from xft.errors import DataError, list_names
 from xft.types import Row
 
@@ -96,6 +97,8 @@ def get_list(row: Row, field: str, of: str = "turns") -> list[Any]:
     value = row.get(field)
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_list(value, field, f"a list of {of}")
+        if isinstance(row, TrackedRow):
+            value = row.track_turns(field, value)
     if isinstance(value, list) and value:
         return value
     if field not in row:

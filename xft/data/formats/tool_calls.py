@@ -35,7 +35,8 @@ def get_tools(row: Mapping[str, Any], field: str) -> tuple[dict[str, Any], ...]:
 
 
 def _tool(value: Any, path: str) -> dict[str, Any]:
-    outer, function, function_path = _unwrap(value, path)
+    # A copy reads all keys of a tracked row: templates render them.
+    outer, function, function_path = _unwrap(dict(get_object(value, path)), path)
     _name(function, function_path)
     parameters = function.get("parameters")
     if parameters is not None:

@@ -13,8 +13,8 @@ from xft.data.formats.chat import llava, msagent, oasst1, openai, sharegpt, wiza
 from xft.data.formats.columns import columns
 from xft.data.formats.examples import EXAMPLES, Example
 from xft.data.formats.preferences import (
+    alpaca_preference,
     intel_orca_dpo,
-    kto,
     orpo_dpo_mix_40k,
     preference,
     sharegpt_preference,
@@ -29,11 +29,13 @@ from xft.data.formats.presets import (
 )
 from xft.data.formats.single_turn import colors, medical, openorca, sql
 from xft.data.formats.text import text
+from xft.data.formats.unpaired import kto, prompt_completion
 
 __all__ = [
     "EXAMPLES",
     "Example",
     "alpaca",
+    "alpaca_preference",
     "alpaca_zh",
     "arxiv",
     "code_alpaca",
@@ -51,6 +53,7 @@ __all__ = [
     "openorca",
     "orpo_dpo_mix_40k",
     "preference",
+    "prompt_completion",
     "sharegpt",
     "sharegpt_preference",
     "sql",

@@ -51,10 +51,7 @@ def alpaca(
     """
     if fill is not None:
         row = _fill_row(row, (instruction, input, output, system, history), fill)
-    question = get_text(row, instruction)
-    extra = get_text(row, input, optional=True)
-    if extra and extra != "<noinput>":
-        question = f"{question}\n{extra}"
+    question = alpaca_question(row, instruction, input)
     reply = get_text(row, output)
     if reply == "<nooutput>":
         raise field_error(
@@ -84,6 +81,12 @@ def alpaca_zh(
     """
     question = join_lines(get_text(row, instruction), get_text(row, input, optional=True))
     return qa_messages(question, get_text(row, output), system_text)
+
+
+def alpaca_question(row: Row, instruction: str, input: str) -> str:
+    """Return the instruction, with the input on a separate line if there is one."""
+    extra = get_text(row, input, optional=True)
+    return join_lines(get_text(row, instruction), "" if extra == "<noinput>" else extra)
 
 
 def _history(row: Row, field: str, split: bool) -> list[Message]:

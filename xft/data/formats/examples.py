@@ -90,6 +90,10 @@ EXAMPLES: dict[str, Example] = {
     "alpaca": Example(
         {"instruction": "Add.", "input": "1 2", "output": "3"}, [_user("Add.\n1 2"), _assistant("3")]
     ),
+    "alpaca_preference": Example(
+        {"instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "12"},
+        PreferencePair([_user("Add.\n1 2")], [_assistant("3")], [_assistant("12")]),
+    ),
     "alpaca_zh": Example(
         {"instruction_zh": "相加。", "input_zh": "1 2", "output_zh": "3"},
         [_user("相加。\n1 2"), _assistant("3")],
@@ -147,6 +151,13 @@ EXAMPLES: dict[str, Example] = {
     "orpo_dpo_mix_40k": Example(_ORPO_ROW, _PAIR),
     "preference": Example({"prompt": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}, _PAIR),
     "pretrain": Example({"text": "Once upon a time"}, "Once upon a time"),
+    "prompt_completion": Example(
+        {
+            "prompt": [{"role": "user", "content": "Hi"}],
+            "completion": [{"role": "assistant", "content": "Hello"}],
+        },
+        _HELLO,
+    ),
     "sharegpt": Example(_SHAREGPT_ROW, _weather_conversation(_CALL)),
     "sharegpt_preference": Example(
         {

@@ -1,25 +1,19 @@
-"""Read preference pairs (chosen and rejected) and labeled answers.
+"""Read preference pairs: chosen and rejected.
 
 Assistant turns after the prompt are targets; those within the prompt are not.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from xft.data.formats.getters import (
-    field_error,
-    get_list,
-    get_text,
-    missing_field_error,
-    parse_bool,
-    parse_float,
-    type_error,
-)
+from xft.data.formats.alpaca import alpaca_question
+from xft.data.formats.completions import check_roles, read_turns, without_targets
+from xft.data.formats.getters import field_error, get_list, get_text, parse_float
 from xft.data.formats.messages import SHAREGPT, add_system, assistant_message, parse_messages
+from xft.data.formats.single_turn import qa_messages
 from xft.data.formats.tool_calls import get_tools
 from xft.errors import DataError, IdenticalAnswersError
 from xft.registry import register
-from xft.types import Message, Messages, PreferencePair, Row, UnpairedExample
+from xft.types import Message, Messages, PreferencePair, Row
 
 _SCORES = (
     ("chosen_score", "rejected_score"),
@@ -41,12 +35,17 @@ def preference(
     chosen_score: str = "chosen_score",
     rejected_score: str = "rejected_score",
     split_think: bool = True,
+    messages: str = "messages",
+    rejected_response: str = "rejected_response",
 ) -> PreferencePair:
     """Preference pairs: ``prompt``, ``chosen`` and ``rejected``, each a text or a list of messages.
 
     These are TRL's forms. Without a prompt, or if ``chosen`` and ``rejected`` start with a user turn, both are whole
     conversations, and their common prefix becomes the prompt. The keys of messages are role and content, or from and
     value. If both answers have scores, rows whose chosen answer scores lower are counted.
+
+    Rows of ms-swift are read too: a conversation in ``messages``, whose last answer is the chosen one, and the other
+    answer in ``rejected_response``.
 
     Args:
         row: the row.
@@ -59,12 +58,16 @@ def preference(
             (``score_chosen``, ``chosen_rating``, ``chosen-rating``) are read too.
         rejected_score: column of the score of the rejected answer, likewise.
         split_think: split an answer that starts with ``<think>`` into reasoning and content.
+        messages: column of a conversation that ends with the preferred answer.
+        rejected_response: column of the other answer to that conversation.
 
     Example:
         ``{"prompt": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}``
     """
-    chosen_turns = _turns(row, chosen, split_think)
-    rejected_turns = _turns(row, rejected, split_think)
+    if row.get(chosen) is None and row.get(rejected_response) is not None:
+        return _ms_swift_pair(row, messages, rejected_response, system, tools, split_think)
+    chosen_turns = read_turns(row, chosen, split_think)
+    rejected_turns = read_turns(row, rejected, split_think)
     if row.get(prompt) is None or chosen_turns[0].role != "assistant":
         prompt_turns, chosen_turns, rejected_turns = _split_prompt(
             chosen_turns, rejected_turns, chosen, rejected
@@ -72,7 +75,7 @@ def preference(
         if row.get(prompt) is not None:
             _check_common_prefix(row, prompt, prompt_turns, split_think)
     else:
-        prompt_turns = _turns(row, prompt, split_think, is_answer=False)
+        prompt_turns = read_turns(row, prompt, split_think, is_answer=False)
     add_system(prompt_turns, get_text(row, system, optional=True), system)
     scores = (chosen_score, rejected_score)
     return _pair(prompt_turns, chosen_turns, rejected_turns, row, tools, (chosen, rejected), scores)
@@ -96,9 +99,35 @@ def sharegpt_preference(
         get_list(row, conversations), conversations, SHAREGPT, train_on=False, split=split_think
     )
     add_system(prompt_turns, get_text(row, system, optional=True), system)
-    chosen_turns = _turns(row, chosen, split_think)
-    rejected_turns = _turns(row, rejected, split_think)
+    chosen_turns = read_turns(row, chosen, split_think)
+    rejected_turns = read_turns(row, rejected, split_think)
     return _pair(prompt_turns, chosen_turns, rejected_turns, row, tools, (chosen, rejected))
+
+
+@register("format", "alpaca_preference")
+def alpaca_preference(
+    row: Row,
+    instruction: str = "instruction",
+    input: str = "input",
+    chosen: str = "chosen",
+    rejected: str = "rejected",
+    system: str = "system",
+    split_think: bool = True,
+) -> PreferencePair:
+    """Alpaca preference pairs: ``instruction``, ``input``, ``chosen`` and ``rejected``; optionally ``system``.
+
+    This is LLaMA-Factory's form. The input follows the instruction on a separate line, as in ``alpaca``.
+
+    Example:
+        ``{"instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "12"}``
+    """
+    rules = get_text(row, system, optional=True)
+    prompt_turns = qa_messages(alpaca_question(row, instruction, input), "", rules)[:-1]
+    chosen_turns, rejected_turns = (
+        read_turns(row, chosen, split_think),
+        read_turns(row, rejected, split_think),
+    )
+    return _pair(prompt_turns, chosen_turns, rejected_turns, row, None, (chosen, rejected))
 
 
 @register("format", "intel_orca_dpo")
@@ -132,88 +161,23 @@ def orpo_dpo_mix_40k(row: Row, chosen: str = "chosen", rejected: str = "rejected
     The common prefix becomes the prompt. XTuner takes all but the last turn of ``chosen``, even if ``rejected`` has
     others. The columns ``prompt`` and ``question`` repeat the prompt and are not read.
     """
-    chosen_turns, rejected_turns = _turns(row, chosen, True), _turns(row, rejected, True)
+    chosen_turns, rejected_turns = read_turns(row, chosen, True), read_turns(row, rejected, True)
     prompt_turns, chosen_turns, rejected_turns = _split_prompt(
         chosen_turns, rejected_turns, chosen, rejected
     )
     return _pair(prompt_turns, chosen_turns, rejected_turns, row, None, (chosen, rejected))
 
 
-@register("format", "kto")
-def kto(
-    row: Row,
-    prompt: str = "prompt",
-    completion: str = "completion",
-    label: str = "label",
-    conversations: str = "conversations",
-    kto_tag: str = "kto_tag",
-    system: str = "system",
-    tools: str = "tools",
-    split_think: bool = True,
-) -> UnpairedExample:
-    """KTO: ``prompt`` and ``completion`` (texts or messages), or ``conversations``, with a ``label``.
-
-    The label is true for a desirable answer; its column may be ``kto_tag`` instead. A whole conversation (also in the
-    column ``messages``) ends with the labeled answer.
-
-    Args:
-        row: the row.
-        prompt: column of the prompt.
-        completion: column of the answer.
-        label: column of the label.
-        conversations: column of a whole conversation.
-        kto_tag: column of the label if ``label`` is missing.
-        system: column of the system text; may be missing.
-        tools: column of the tools; may be missing.
-        split_think: split an answer that starts with ``<think>`` into reasoning and content.
-
-    Example:
-        ``{"prompt": "Is the sky blue?", "completion": "Yes.", "label": true}``
-    """
-    if row.get(conversations) is None and row.get("messages") is not None:
-        conversations = "messages"
-    if row.get(conversations) is None:
-        prompt_turns, answer = (
-            _turns(row, prompt, split_think, is_answer=False),
-            _turns(row, completion, split_think),
-        )
-        field = completion
-    elif row.get(completion) is not None:
-        raise field_error(completion, f"got this column and {conversations}", "one of them")
-    else:
-        turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT, split=split_think)
-        # The last turn is the labeled answer, even if its loss flag is false.
-        prompt_turns, answer = (
-            _without_targets(turns[:-1]),
-            [replace(turns[-1], is_target=turns[-1].role == "assistant")],
-        )
-        field = conversations
+def _ms_swift_pair(
+    row: Row, messages: str, rejected: str, system: str, tools: str, split: bool
+) -> PreferencePair:
+    turns = parse_messages(get_list(row, messages), messages, SHAREGPT, split=split)
+    # The chosen answer begins after the last turn of the user.
+    begin = max((index for index, turn in enumerate(turns, 1) if turn.role == "user"), default=0)
+    prompt_turns = without_targets(turns[:begin])
     add_system(prompt_turns, get_text(row, system, optional=True), system)
-    _check_roles(prompt_turns, answer, field)
-    return UnpairedExample(prompt_turns, answer, _label(row, label, kto_tag), get_tools(row, tools))
-
-
-def _label(row: Row, label: str, other: str) -> bool:
-    labels = [parse_bool(row[field], field) for field in (label, other) if row.get(field) is not None]
-    if not labels:
-        raise missing_field_error(row, label, expected=f"true or false (here, or in {other})")
-    if len(set(labels)) > 1:
-        raise field_error(label, f"got {labels[0]}, and {labels[1]} in {other}", "equal values", labels[0])
-    return labels[0]
-
-
-def _turns(row: Row, field: str, split: bool, is_answer: bool = True) -> list[Message]:
-    """Read an answer (a text, a turn or a list of turns) or a prompt (a text or a list of turns)."""
-    value = row.get(field)
-    expected = "a text, a turn or a list of turns" if is_answer else "a text or a list of turns"
-    if value is None:
-        raise missing_field_error(row, field, expected=expected)
-    if isinstance(value, str):
-        return [assistant_message(value, split) if is_answer else Message("user", value)]
-    turns = [value] if is_answer and isinstance(value, dict) else value
-    if not isinstance(turns, list) or not turns:
-        raise type_error(field, value, expected)
-    return parse_messages(turns, field, SHAREGPT, train_on=is_answer, split=split)
+    rejected_turns = read_turns(row, rejected, split)
+    return _pair(prompt_turns, turns[begin:], rejected_turns, row, tools, (messages, rejected))
 
 
 def _split_prompt(
@@ -230,19 +194,18 @@ def _split_prompt(
         raise field_error(chosen, problem, "the same prompt in both, or a separate column with the prompt")
     if count == len(chosen_turns) == len(rejected_turns):
         raise _identical(chosen, rejected)
-    return _without_targets(chosen_turns[:count]), chosen_turns[count:], rejected_turns[count:]
+    return without_targets(chosen_turns[:count]), chosen_turns[count:], rejected_turns[count:]
 
 
 def _check_common_prefix(row: Row, field: str, prefix: Messages, split: bool) -> None:
     """Check that the prompt of a row equals the common prefix of its two conversations."""
     value = row[field]
-    if isinstance(value, str):
+    prompt = read_turns(row, field, split, is_answer=False)
+    if isinstance(value, str) and prompt == [Message("user", value)]:
         if any(turn.role == "user" and turn.content.strip() == value.strip() for turn in prefix):
             return
-    else:
-        prompt = _turns(row, field, split, is_answer=False)
-        if len(prompt) == len(prefix) and all(map(_equal_content, prompt, prefix)):
-            return
+    elif len(prompt) == len(prefix) and all(map(_equal_content, prompt, prefix)):
+        return
     fix = "prompt='' ignores the column"
     raise field_error(
         field, "differs from the common start of both answers", "the same prompt in both places", value, fix
@@ -259,7 +222,7 @@ def _pair(
     scores: tuple[str, str] = _SCORES[0],
 ) -> PreferencePair:
     for field, answer in zip(fields, (chosen_turns, rejected_turns), strict=True):
-        _check_roles(prompt, answer, field)
+        check_roles(prompt, answer, field)
     if len(chosen_turns) == len(rejected_turns) and all(map(_equal_content, chosen_turns, rejected_turns)):
         raise _identical(*fields)
     read_tools = get_tools(row, tools) if tools is not None else ()
@@ -279,21 +242,5 @@ def _scores(row: Row, named: tuple[str, str]) -> tuple[float, float] | None:
     return None
 
 
-def _check_roles(prompt: Sequence[Message], answer: Sequence[Message], field: str) -> None:
-    last = prompt[-1].role if prompt else "nobody"
-    if last not in ("user", "tool"):
-        raise field_error(field, f"the previous turn is of {last}", "a turn of the user or a tool", last)
-    first = answer[0].role if answer else "nobody"
-    if first != "assistant":
-        raise field_error(
-            field, f"the answer starts with a turn of {first}", "a turn of the assistant", first
-        )
-
-
 def _equal_content(one: Message, other: Message) -> bool:
     return one is other or replace(one, is_target=False) == replace(other, is_target=False)
-
-
-def _without_targets(messages: Sequence[Message]) -> list[Message]:
-    """Return the same turns as context only."""
-    return [replace(turn, is_target=False) if turn.is_target else turn for turn in messages]

@@ -4,8 +4,11 @@ A format takes a plain ``dict``; the row encoder passes a :class:`TrackedRow`, a
 row of the data was read for. Copying a row, or iterating over it, counts as reading all of it.
 """
 
+from __future__ import annotations
+
+from _collections_abc import dict_items, dict_keys, dict_values
 from collections import Counter
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Iterator
 from typing import Any
 
 from xft.types import Row
@@ -46,17 +49,17 @@ class TrackedFields(dict[str, Any]):
         self._read_all()
         return super().__iter__()
 
-    def keys(self) -> KeysView[str]:
+    def keys(self) -> dict_keys[str, Any]:
         """Return the keys, all of which count as read."""
         self._read_all()
         return super().keys()
 
-    def items(self) -> ItemsView[str, Any]:
+    def items(self) -> dict_items[str, Any]:
         """Return keys and values, all of which count as read."""
         self._read_all()
         return super().items()
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> dict_values[str, Any]:
         """Return the values, all of which count as read."""
         self._read_all()
         return super().values()
@@ -122,7 +125,7 @@ class ColumnUsage:
             unread += [_turn_key(column, key) for key in filled]
         self._count(Counter(unread))
 
-    def merge(self, other: "ColumnUsage") -> None:
+    def merge(self, other: ColumnUsage) -> None:
         """Add the rows of another chunk."""
         self.read |= other.read
         self._count(other.ignored)

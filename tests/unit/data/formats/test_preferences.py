@@ -1,12 +1,12 @@
-"""Pairs and single labels: TRL's and LLaMA-Factory's documented forms, and what is refused."""
+"""Pairs: TRL's and LLaMA-Factory's documented forms, and what is refused."""
 
-from typing import Any
+import json
 
 import pytest
 
 from xft.data import formats
 from xft.errors import DataError
-from xft.types import Message, PreferencePair, Row, UnpairedExample
+from xft.types import Message, PreferencePair, Row
 
 ASK = Message("user", "What color is the sky?")
 BLUE = Message("assistant", "It is blue.", True)
@@ -27,6 +27,12 @@ TRL = [
     {"prompt": ASK.content, "chosen": said(BLUE), "rejected": GREEN.content},
     {"prompt": ASK.content, "chosen": [said(ASK), said(BLUE)], "rejected": [said(ASK), said(GREEN)]},
     {"prompt": [said(ASK)], "chosen": [said(ASK), said(BLUE)], "rejected": [said(ASK), said(GREEN)]},
+    # Rows of a table: turns as JSON, or as pandas prints them.
+    {"prompt": ASK.content, "chosen": json.dumps([said(BLUE)]), "rejected": str([said(GREEN)])},
+    {"prompt": str([said(ASK)]), "chosen": BLUE.content, "rejected": json.dumps(said(GREEN))},
+    # ms-swift.
+    {"messages": [said(ASK), said(BLUE)], "rejected_response": GREEN.content},
+    {"messages": [said(ASK), said(BLUE)], "rejected_response": [said(GREEN)]},
     {
         "prompt": None,
         "chosen": [said(ASK), said(BLUE)],
@@ -145,46 +151,34 @@ def test_an_empty_system_text_of_intel_orca_is_none() -> None:
     assert formats.intel_orca_dpo(row) == PreferencePair([ASK], [BLUE], [GREEN])
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": ASK.content, "completion": "It is blue.", "label": True},
-        {"prompt": [said(ASK)], "completion": [said(BLUE)], "label": 1},
-        {
-            "conversations": [
-                {"from": "human", "value": ASK.content},
-                {"from": "gpt", "value": "It is blue."},
-            ],
-            "kto_tag": True,
-        },
-        {"messages": [said(ASK), said(BLUE)], "label": "true"},
-        {"messages": [said(ASK), {**said(BLUE), "weight": 0}], "label": True, "kto_tag": True},
-    ],
-)
-def test_kto_all_forms_agree(row: Row) -> None:
-    assert formats.kto(row) == UnpairedExample([ASK], [BLUE], label=True)
-    assert formats.kto({**row, "system": "Be brief."}).prompt == [SYSTEM, ASK]
+def test_earlier_turns_of_ms_swift_are_the_prompt() -> None:
+    turns = [SYSTEM, ASK, BLUE, Message("user", "Why?"), Message("assistant", "Light.", True)]
+    pair = formats.preference({"messages": [*map(said, turns)], "rejected_response": "Paint."})
+    context = Message("assistant", "It is blue.")
+    assert pair == PreferencePair(
+        [SYSTEM, ASK, context, turns[3]], [turns[4]], [Message("assistant", "Paint.", True)]
+    )
 
 
 @pytest.mark.parametrize(
-    ("change", "key"),
+    ("row", "key"),
     [
-        ({"label": None}, "label"),
-        ({"label": "good"}, "label"),
-        ({"label": 0.3}, "label"),
-        ({"kto_tag": False}, "label"),
-        ({"completion": None}, "completion"),
-        ({"prompt": None}, "prompt"),
-        ({"conversations": [said(ASK), said(BLUE)]}, "completion"),
-        (
-            {"completion": None, "messages": [said(BLUE), said(ASK)]},
-            "messages",
-        ),
-        ({"completion": None, "messages": [said(BLUE)]}, "messages"),
+        ({"messages": [said(ASK)], "rejected_response": "x"}, "messages"),
+        ({"messages": [said(BLUE)], "rejected_response": "x"}, "messages"),
+        ({"messages": [said(ASK), said(BLUE)], "rejected_response": BLUE.content}, "messages"),
+        ({"rejected_response": "x"}, "messages"),
     ],
 )
-def test_kto_invalid_row_raises(change: Row, key: str) -> None:
-    row: dict[str, Any] = {"prompt": ASK.content, "completion": "It is blue.", "label": True}
+def test_invalid_row_of_ms_swift_raises(row: Row, key: str) -> None:
     with pytest.raises(DataError) as caught:
-        formats.kto({**row, **change})
+        formats.preference(row)
     assert caught.value.key == key
+
+
+def test_alpaca_preference_keeps_the_input() -> None:
+    row = {"instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "12", "system": "Be brief."}
+    prompt = [SYSTEM, Message("user", "Add.\n1 2")]
+    answers = [[Message("assistant", text, True)] for text in ("3", "12")]
+    assert formats.alpaca_preference(row) == PreferencePair(prompt, *answers)
+    for nothing in ("", None, "<noinput>"):
+        assert formats.alpaca_preference(row | {"input": nothing}).prompt[1].content == "Add."

@@ -13,3 +13,4 @@ with read_base():
 objective = dict(type="dpo", beta=0.1, nll_weight=1.0)
 training.update(epochs=2, micro_batch_size=2, gradient_accumulation_steps=1)
 optimizer.update(lr=1e-3)
+lr_scheduler.update(warmup_steps=1)

@@ -12,3 +12,4 @@ with read_base():
 model.update(dtype="float32")
 training.update(epochs=6, micro_batch_size=2, gradient_accumulation_steps=1)
 optimizer.update(lr=3e-4)
+lr_scheduler.update(warmup_steps=2)

@@ -13,3 +13,4 @@ with read_base():
 objective = dict(type="orpo", beta=0.1)
 training.update(epochs=2, micro_batch_size=2, gradient_accumulation_steps=1)
 optimizer.update(lr=1e-3)
+lr_scheduler.update(warmup_steps=1)

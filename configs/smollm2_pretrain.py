@@ -11,3 +11,4 @@ with read_base():
 
 training.update(gradient_accumulation_steps=1)
 optimizer.update(lr=5e-4)
+lr_scheduler.update(warmup_ratio=0)

@@ -1,4 +1,9 @@
-"""Learning-rate schedulers that a config can name: linear warm-up, then cosine, linear or no decay."""
+"""Learning-rate schedulers that a config can name: linear warm-up, then cosine, linear or no decay.
+
+They are those of transformers: the number of warm-up steps is rounded up, and the first of them has a learning rate of 0.
+"""
+
+import math
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -75,7 +80,7 @@ def num_warmup_steps(num_steps: int, ratio: float | None, steps: int | None) -> 
                 expected="at least 0 and less than 1",
                 fix="use warmup_steps for a number of steps",
             )
-        steps = round(ratio * num_steps)
+        steps = math.ceil(ratio * num_steps)
     elif steps < 0:
         raise ConfigError(key="lr_scheduler.warmup_steps", got=steps, expected="0 or more")
     # Why: without a step after the warm-up, the peak is never reached.

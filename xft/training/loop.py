@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -222,7 +223,10 @@ class TrainLoop(BaseLoop):
                 got=reason,
             )
         # The learning rate depends on the step number only, not on skipped steps.
-        self.strategy.lr_scheduler.step()
+        with warnings.catch_warnings():
+            # Why: torch warns if the first step of a run is one of them.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self.strategy.lr_scheduler.step()
 
 
 def abbreviate(rows: Sequence[str], max_rows: int = 8) -> str:

@@ -1,10 +1,12 @@
 """Learning-rate schedulers: warm-up and decay."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import TrainingArguments
 
 from xft.errors import ConfigError
 from xft.optim.schedulers import constant, cosine, linear, num_warmup_steps
@@ -24,6 +26,18 @@ from xft.optim.schedulers import constant, cosine, linear, num_warmup_steps
 )
 def test_num_warmup_steps_of_100(ratio: float | None, steps: int | None, expected: int) -> None:
     assert num_warmup_steps(100, ratio, steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "ratio", "expected"), [(10, 0.03, 1), (45, 0.03, 2), (91, 0.03, 3), (10, 0.0, 0), (1, 0.03, 0)]
+)
+def test_num_warmup_steps_is_rounded_up_as_in_transformers(
+    num_steps: int, ratio: float, expected: int, tmp_path: Path
+) -> None:
+    """Only a run of one step has fewer: its step is at the peak."""
+    assert num_warmup_steps(num_steps, ratio, None) == expected
+    reference = TrainingArguments(str(tmp_path), warmup_steps=ratio).get_warmup_steps(num_steps)
+    assert expected == min(reference, num_steps - 1)
 
 
 @pytest.mark.parametrize(

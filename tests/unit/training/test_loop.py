@@ -1,4 +1,10 @@
-"""Training loop: row origins in messages."""
+"""Training loop: row origins in messages, and skipped steps."""
+
+import warnings
+from typing import Any
+
+import pytest
+from helpers.runner import FakeRunner
 
 from xft.training.loop import abbreviate
 
@@ -7,3 +13,21 @@ def test_abbreviate_counts_rows_beyond_the_maximum() -> None:
     rows = [f"a.jsonl:{number}" for number in range(10)]
     assert abbreviate(rows[:3]) == "a.jsonl:0, a.jsonl:1, a.jsonl:2"
     assert abbreviate(rows).endswith("a.jsonl:7 and 2 more")
+
+
+
+def test_skipped_first_step_advances_the_scheduler_without_a_warning_of_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = FakeRunner()
+    loop = runner.train_loop
+    loop._runner = runner
+
+    def skip(name: str, **_: Any) -> None:
+        loop.skip_nonfinite = name == "after_nonfinite"
+
+    monkeypatch.setattr(runner, "call_hook", skip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert loop._optimizer_step(float("nan"), []) is None
+    assert loop.strategy.lr_scheduler.last_epoch == 1

@@ -213,7 +213,12 @@ def run(checkout: Path, arguments: list[str], code: str | None = None) -> str:
         RuntimeError: The command failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, *(["-c", code] if code else ["-m", "xft.cli"]), *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        code or "import sys; from xft.cli import main; sys.exit(main())",
+        *arguments,
+    ]
     result = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, cwd=checkout
     )

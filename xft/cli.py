@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console.setup()
     console.silence_libraries()
-    # Config files may name components of the user's own modules in the current folder.
-    sys.path.insert(0, os.getcwd())
+    # Why: the processes that xft and its libraries start must not import files of the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         exit_code = COMMANDS[arguments.command].run(arguments)
         sys.stdout.flush()
@@ -119,7 +119,3 @@ def _print_error(arguments: argparse.Namespace, message: str, names_rank: bool =
     with report_once(message) as is_first:
         if is_first:
             echo(line, error=True, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

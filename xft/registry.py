@@ -8,7 +8,11 @@ importable ``package.module.name`` is accepted without registration.
 :func:`functools.partial`; the caller adds the others: a row for a format, the parameters for an optimizer.
 """
 
+import os
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from xft.compat.yapf import import_yapf
@@ -97,10 +101,9 @@ def list_registered(key: str) -> list[str]:
 
 
 def _import(key: str, path: str) -> Callable[..., Any]:
-    from importlib import import_module
-
     module, _, attribute = path.rpartition(".")
     try:
+        _search_current_folder(module.partition(".")[0])
         component = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         names = ", ".join(list_registered(key)) or "none yet"
@@ -112,3 +115,9 @@ def _import(key: str, path: str) -> Callable[..., Any]:
         message = f"{key}: {path!r} is a {type(component).__name__}; expected {expected}"
         raise ConfigError(message, key=key, got=path, expected=expected)
     return component
+
+
+def _search_current_folder(package: str) -> None:
+    """Let a module of the user's be imported from the current folder, which comes last and so hides no library."""
+    if find_spec(package) is None and (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)

@@ -71,7 +71,7 @@ def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
 
 @pytest.fixture(scope="session")
 def address(talkative_run: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "xft.cli", "serve", str(talkative_run), "--port", "0"]
+    command = [sys.executable, "-m", "xft", "serve", str(talkative_run), "--port", "0"]
     options = [
         "--name",
         "tiny",

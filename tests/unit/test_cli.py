@@ -56,7 +56,7 @@ def fake_error(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str 
 
 def test_help_imports_nothing_heavy_and_names_every_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "xft.cli", "--help"],
+        [sys.executable, "-X", "importtime", "-m", "xft", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy_and_names_every_command() -> None:
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        [sys.executable, "-m", "xft.cli", "list"],
+        [sys.executable, "-m", "xft", "list"],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -88,7 +88,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "xft.cli", "check", "числа.py"],
+        [sys.executable, "-m", "xft", "check", "числа.py"],
         cwd=ROOT,
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,

@@ -139,7 +139,7 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
         run_id="xft",
         max_restarts=0,
     )
-    command = ["-m", "xft.cli", *arguments, "--nproc-per-node", "1", "--launcher", "pytorch"]
+    command = ["-P", "-m", "xft", *arguments, "--nproc-per-node", "1", "--launcher", "pytorch"]
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:

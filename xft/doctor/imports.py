@@ -35,7 +35,7 @@ def probe_imports(modules: Sequence[str], timeout: float = IMPORT_TIMEOUT_S) -> 
     source = Path(__file__).with_name("import_probe.py").read_text(encoding="utf-8")
     try:
         process = subprocess.run(
-            [sys.executable, "-c", source, *modules],
+            [sys.executable, "-P", "-c", source, *modules],
             capture_output=True,
             text=True,
             timeout=timeout,

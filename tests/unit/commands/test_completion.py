@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model" / "config.json").touch()
     (folder / "bin").mkdir()
     command = folder / "bin" / "xft"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m xft.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m xft "$@"\n')
     command.chmod(0o755)
     return folder
 

@@ -46,7 +46,7 @@ class VerifySubprocess:
         self._log = (self._folder / "log.txt").open("wb")
         # A session of its own: Ctrl-C must reach the training process only, which ends this one.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP, str(self._folder)],
+            [sys.executable, "-P", "-c", BOOTSTRAP, str(self._folder)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

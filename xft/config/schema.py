@@ -8,7 +8,7 @@ class or function outside xft, accepts all keys.
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from xft.config.overrides import NAMED_COLLECTIONS
 from xft.config.signatures import (
@@ -16,6 +16,7 @@ from xft.config.signatures import (
     accepts_any_key,
     argument_docs,
     dataclass_of,
+    limits_of,
     named_parameters,
     signature_of,
     summary_of,
@@ -25,6 +26,7 @@ from xft.registry import PARTIAL_KEYS, REGISTRY_BY_KEY, list_registered, resolve
 Schema = dict[str, Any]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DOTTED_PATH: Schema = {"type": "string", "pattern": r"\."}
+LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 PLAIN_TYPES: dict[Any, Schema] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
@@ -90,6 +92,8 @@ def _plain(hint: object) -> Schema:
     if section is not None:
         return _call(section, False)
     origin, items = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return {**_plain(items[0]), **{LIMITS[name]: limit for name, limit in limits_of(hint).items()}}
     if origin is Literal:
         return {"enum": list(items)}
     if origin in (Union, types.UnionType):

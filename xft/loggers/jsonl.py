@@ -12,6 +12,7 @@ from typing import Any
 from xft.checkpoint.manifest import fsync_path
 from xft.loggers.base import Logger
 from xft.registry import register
+from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 
@@ -27,7 +28,7 @@ class JsonLines(Logger):
         resume_step: records after this step are removed; the run writes them again.
     """
 
-    def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: int = 0) -> None:
+    def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: CountOrZero = 0) -> None:
         self._files = {}
         for name in ("metrics", "generations"):
             path = work_dir / f"{name}.jsonl"

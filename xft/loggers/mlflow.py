@@ -14,6 +14,7 @@ from typing import Any
 from xft.errors import ConfigError
 from xft.loggers.base import ExperimentLogger, config_text, flatten, numeric_metrics
 from xft.registry import register
+from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 EVERY = 5.0
@@ -59,7 +60,7 @@ class MLflow(ExperimentLogger):
         self,
         work_dir: Path,
         config: Mapping[str, Any],
-        resume_step: int = 0,
+        resume_step: CountOrZero = 0,
         project: str = "xft",
         name: str | None = None,
         uri: str | None = None,

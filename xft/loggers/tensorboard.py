@@ -8,6 +8,7 @@ from typing import Any
 from xft.errors import ConfigError
 from xft.loggers.base import Logger, config_text, data_report_text, numeric_metrics
 from xft.registry import register
+from xft.types.ranges import CountOrZero
 
 
 @register("loggers", "tensorboard")
@@ -17,7 +18,7 @@ class TensorBoard(Logger):
     A resumed run adds a file, and keeps the events of earlier files up to its step.
     """
 
-    def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: int = 0) -> None:
+    def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: CountOrZero = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

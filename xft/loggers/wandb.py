@@ -7,6 +7,7 @@ from typing import Any
 from xft.errors import ConfigError
 from xft.loggers.base import ExperimentLogger, config_with_report, numeric_metrics
 from xft.registry import register
+from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 
@@ -32,7 +33,7 @@ class WandB(ExperimentLogger):
         self,
         work_dir: Path,
         config: Mapping[str, Any],
-        resume_step: int = 0,
+        resume_step: CountOrZero = 0,
         project: str = "xft",
         name: str | None = None,
         entity: str | None = None,

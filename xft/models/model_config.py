@@ -24,6 +24,7 @@ from xft.models.reward_head import ModelKind
 from xft.models.scoring import has_linear_head
 from xft.registry import register
 from xft.types import Tokenizer
+from xft.types.ranges import Positive
 
 
 @register("model", "causal_lm")
@@ -59,7 +60,7 @@ class CausalLMConfig:
     tokenizer: str | None = None
     trust_remote_code: bool = False
     fused_kernels: bool = True
-    neftune_alpha: float | None = None
+    neftune_alpha: Positive | None = None
 
     kind: ClassVar[ModelKind] = "causal_lm"
 

@@ -6,6 +6,7 @@ from xft.losses import PAIR_LOSSES
 from xft.objectives.base import validate_hyperparameters
 from xft.objectives.paired import PairLogProbs, PairLosses, PairObjective
 from xft.registry import register
+from xft.types.ranges import LabelSmoothing, NonNegative, Positive
 
 
 @register("objective", "cpo")
@@ -25,9 +26,9 @@ class CPO(PairObjective):
         cpo_alpha: weight of the negative log-likelihood.
     """
 
-    beta: float = 0.1
-    label_smoothing: float = 0.0
-    cpo_alpha: float = 1.0
+    beta: Positive = 0.1
+    label_smoothing: LabelSmoothing = 0.0
+    cpo_alpha: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         validate_hyperparameters(

@@ -19,6 +19,7 @@ from xft.objectives.paired import (
 from xft.objectives.reference_based import ReferenceBasedObjective
 from xft.registry import register
 from xft.types import Batch, LossOutput
+from xft.types.ranges import LabelSmoothing, NonNegative, Positive
 
 Loss = Literal["sigmoid", "robust", "hinge", "ipo", "kto_pair", "sppo_hard", "nca_pair"]
 SMOOTHED = ("sigmoid", "robust")
@@ -52,10 +53,10 @@ class DPO(PairedObjective, ReferenceBasedObjective):
     """
 
     loss: Loss = "sigmoid"
-    beta: float = 0.1
-    label_smoothing: float = 0.0
+    beta: Positive = 0.1
+    label_smoothing: LabelSmoothing = 0.0
     length_normalized: bool | None = None
-    nll_weight: float = 0.0
+    nll_weight: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         if self.loss not in PAIR_LOSSES:

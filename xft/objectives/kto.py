@@ -15,6 +15,7 @@ from xft.objectives.base import validate_hyperparameters
 from xft.objectives.reference_based import ReferenceBasedObjective
 from xft.registry import register
 from xft.types import IGNORE_INDEX, Batch, LossOutput, Sample
+from xft.types.ranges import NonNegative, Positive
 
 
 @register("objective", "kto")
@@ -48,9 +49,9 @@ class KTO(ReferenceBasedObjective):
             batch.
     """
 
-    beta: float = 0.1
-    desirable_weight: float = 1.0
-    undesirable_weight: float = 1.0
+    beta: Positive = 0.1
+    desirable_weight: NonNegative = 1.0
+    undesirable_weight: NonNegative = 1.0
     kl: Literal["mismatched", "zero"] = "mismatched"
 
     data_kind: ClassVar[str] = "labelled answers"

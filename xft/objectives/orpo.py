@@ -6,6 +6,7 @@ from xft.losses import odds_ratio
 from xft.objectives.base import validate_hyperparameters
 from xft.objectives.paired import PairLogProbs, PairLosses, PairObjective
 from xft.registry import register
+from xft.types.ranges import Positive
 
 
 @register("objective", "orpo")
@@ -23,7 +24,7 @@ class ORPO(PairObjective):
         beta: weight of the odds-ratio loss, lambda in the paper.
     """
 
-    beta: float = 0.1
+    beta: Positive = 0.1
 
     def __post_init__(self) -> None:
         validate_hyperparameters(beta=self.beta)

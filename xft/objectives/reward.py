@@ -13,6 +13,7 @@ from xft.objectives.base import validate_hyperparameters
 from xft.objectives.paired import PairedObjective, PairLosses, pair_indices, reward_metrics
 from xft.registry import register
 from xft.types import Batch, LossOutput
+from xft.types.ranges import NonNegative, Real
 
 LOSSES = ("bradley_terry", "focal")
 PENALTIES = ("none", "log_barrier", "l2")
@@ -42,11 +43,11 @@ class Reward(PairedObjective):
     """
 
     loss: Literal["bradley_terry", "focal"] = "bradley_terry"
-    margin: float = 0.0
-    gamma: float = 2.0
+    margin: NonNegative = 0.0
+    gamma: NonNegative = 2.0
     penalty: Literal["none", "log_barrier", "l2"] = "none"
-    penalty_weight: float = 0.01
-    bounds: tuple[float, float] = (-5.0, 5.0)
+    penalty_weight: NonNegative = 0.01
+    bounds: tuple[Real, Real] = (-5.0, 5.0)
 
     model_kind: ClassVar[str] = "reward_model"
 

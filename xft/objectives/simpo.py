@@ -7,6 +7,7 @@ from torch.nn.functional import logsigmoid
 from xft.objectives.base import validate_hyperparameters
 from xft.objectives.paired import PairLogProbs, PairLosses, PairObjective
 from xft.registry import register
+from xft.types.ranges import NonNegative, Positive
 
 
 @register("objective", "simpo")
@@ -25,9 +26,9 @@ class SimPO(PairObjective):
         nll_weight: weight of the mean negative log-likelihood per token of the chosen completion.
     """
 
-    beta: float = 2.0
-    gamma: float = 1.0
-    nll_weight: float = 0.0
+    beta: Positive = 2.0
+    gamma: NonNegative = 1.0
+    nll_weight: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         validate_hyperparameters(beta=self.beta, gamma=self.gamma, nll_weight=self.nll_weight)

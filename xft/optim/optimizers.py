@@ -12,6 +12,7 @@ from xft.errors import ConfigError
 from xft.models.adapters.lora_init import half_frozen_parameters
 from xft.optim.param_groups import USES_LR_B, param_groups
 from xft.registry import register
+from xft.types.ranges import Fraction, LearningRate, NonNegative, Probability
 
 
 class _AdamW(Protocol):
@@ -20,10 +21,10 @@ class _AdamW(Protocol):
     def __call__(
         self,
         params: Iterable[Any],
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: LearningRate = 2e-4,
+        betas: tuple[Probability, Probability] = (0.9, 0.999),
+        eps: Fraction = 1e-8,
+        weight_decay: NonNegative = 0.0,
     ) -> Optimizer: ...
 
 
@@ -32,10 +33,10 @@ def _adamw_variant(create: Callable[..., Optimizer]) -> _AdamW:
 
     def build(
         params: Iterable[Any],
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: LearningRate = 2e-4,
+        betas: tuple[Probability, Probability] = (0.9, 0.999),
+        eps: Fraction = 1e-8,
+        weight_decay: NonNegative = 0.0,
     ) -> Optimizer:
         return create(list(params), lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
 
@@ -92,9 +93,9 @@ def _require_cuda(name: str) -> None:
 @register("optimizer", "muon")
 def muon(
     params: Iterable[Any],
-    lr: float = 2e-4,
-    momentum: float = 0.95,
-    weight_decay: float = 0.0,
+    lr: LearningRate = 2e-4,
+    momentum: Probability = 0.95,
+    weight_decay: NonNegative = 0.0,
 ) -> Optimizer:
     """Create Muon of torch (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), for adapters.
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xft.errors import ConfigError
 from xft.registry import register
+from xft.types.ranges import Fraction, LearningRate, NonNegative, Probability
 
 
 @runtime_checkable
@@ -33,10 +34,10 @@ class ScheduleFreeOptimizer(Protocol):
 @register("optimizer", "schedule_free_adamw")
 def schedule_free_adamw(
     params: Iterable[Any],
-    lr: float = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    lr: LearningRate = 2e-3,
+    betas: tuple[Probability, Probability] = (0.9, 0.999),
+    eps: Fraction = 1e-8,
+    weight_decay: NonNegative = 0.0,
 ) -> Optimizer:
     """Create schedule-free AdamW from the package ``schedulefree``.
 

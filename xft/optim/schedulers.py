@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xft.errors import ConfigError
 from xft.registry import register
+from xft.types.ranges import CountOrZero, Fraction, Probability
 
 DEFAULT_WARMUP_RATIO = 0.03
 
@@ -18,9 +19,9 @@ DEFAULT_WARMUP_RATIO = 0.03
 def cosine(
     optimizer: Optimizer,
     num_steps: int,
-    warmup_ratio: float | None = None,
-    warmup_steps: int | None = None,
-    min_lr_ratio: float = 0.0,
+    warmup_ratio: Probability | None = None,
+    warmup_steps: CountOrZero | None = None,
+    min_lr_ratio: Fraction = 0.0,
 ) -> LRScheduler:
     """Warm up linearly, then decay along half a cosine.
 
@@ -40,8 +41,8 @@ def cosine(
 def linear(
     optimizer: Optimizer,
     num_steps: int,
-    warmup_ratio: float | None = None,
-    warmup_steps: int | None = None,
+    warmup_ratio: Probability | None = None,
+    warmup_steps: CountOrZero | None = None,
 ) -> LRScheduler:
     """Warm up linearly, then decay linearly to zero."""
     return _build("linear", optimizer, num_steps, warmup_ratio, warmup_steps)
@@ -51,8 +52,8 @@ def linear(
 def constant(
     optimizer: Optimizer,
     num_steps: int,
-    warmup_ratio: float | None = None,
-    warmup_steps: int | None = None,
+    warmup_ratio: Probability | None = None,
+    warmup_steps: CountOrZero | None = None,
 ) -> LRScheduler:
     """Warm up linearly, then keep the learning rate."""
     return _build("constant_with_warmup", optimizer, num_steps, warmup_ratio, warmup_steps)

@@ -13,6 +13,7 @@ from xft.optim import adamw, cosine
 from xft.strategies import SingleDeviceConfig, StrategyConfig
 from xft.templates import ChatTemplate
 from xft.types import LossFunction
+from xft.types.ranges import Count, CountOrZero, Positive, Seed
 
 
 @dataclass
@@ -30,12 +31,12 @@ class TrainingConfig:
             0 disables the reduction.
     """
 
-    epochs: float = 3
-    max_steps: int | None = None
-    micro_batch_size: int = 1
-    gradient_accumulation_steps: int = 1
-    max_grad_norm: float | None = 1.0
-    min_steps_per_epoch: int = 4
+    epochs: Positive = 3
+    max_steps: Count | None = None
+    micro_batch_size: Count = 1
+    gradient_accumulation_steps: Count = 1
+    max_grad_norm: Positive | None = 1.0
+    min_steps_per_epoch: CountOrZero = 4
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "micro_batch_size", "gradient_accumulation_steps"):
@@ -83,7 +84,7 @@ class RunConfig:
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     loggers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     eval_prompts: str | list[Any] = field(default_factory=list)
-    seed: int = 0
+    seed: Seed = 0
     work_dir: str | None = None
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from xft.registry import register
 from xft.strategies.single_device import SingleDevice
 from xft.strategies.strategy_config import SingleDeviceConfig, StrategyConfig
 from xft.types import SequenceParallelGroup
+from xft.types.ranges import Count, Minutes
 
 T = TypeVar("T")
 
@@ -35,8 +36,8 @@ class DistributedConfig(StrategyConfig):
 
     is_distributed: ClassVar[bool] = True
 
-    timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES
-    sequence_parallel_size: int = 1
+    timeout_minutes: Minutes = DEFAULT_TIMEOUT_MINUTES
+    sequence_parallel_size: Count = 1
 
 
 class DistributedStrategy(SingleDevice):

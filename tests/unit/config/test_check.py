@@ -96,7 +96,7 @@ def test_the_top_level_wants_model_and_data() -> None:
 def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
     adapter = {"type": "lora", "r": "16", "lora_alfa": 2}
     lines = mistakes({**GOOD, "adapter": adapter, "quantization": "nf5"})
-    assert lines[0] == "adapter.r: got '16'; expected int"
+    assert lines[0] == "adapter.r: got '16'; expected int in [1, 65536]"
     assert lines[1] == "adapter.lora_alfa: unknown key; did you mean 'lora_alpha'?"
     assert lines[2].startswith("quantization")
     assert "'nf4'" in lines[2]

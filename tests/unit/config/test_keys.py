@@ -60,7 +60,7 @@ def test_keys_of_a_registry_are_listed_once_with_the_components_that_have_them()
 
 
 def test_keys_of_hooks_are_below_the_name_of_each_hook() -> None:
-    assert key_at("hooks.early_stopping.patience").type == "int"
+    assert key_at("hooks.early_stopping.patience").type == "int in [1, 1e9]"
 
 
 def test_line_has_path_type_default_and_summary() -> None:

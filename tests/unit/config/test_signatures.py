@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge, Interval
 
 from xft.config.signatures import (
     accepts_any_key,
@@ -111,3 +112,27 @@ def test_types_are_described_in_words(hint: Any, text: str) -> None:
 )
 def test_plain_values_are_judged_by_their_annotation(value: Any, hint: Any, fits: bool) -> None:
     assert matches_type(value, hint) is fits
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "inside", "outside"),
+    [
+        (
+            Annotated[int, Interval(ge=1, le=10**9)] | None,
+            "int in [1, 1e9] or None",
+            [1, None],
+            [0, 1.0, True],
+        ),
+        (Annotated[float, Interval(gt=0, lt=1)], "float in (0, 1)", [0.5], [0, 1, float("nan"), "0.5"]),
+        (Annotated[int, Ge(8)], "int in [8, inf)", [8, 10**30], [7]),
+        (Annotated[int, Interval(lt=2**32)], "int in (-inf, 4294967296)", [-1], [2**32]),
+        (Mapping[str, Annotated[float, Ge(0)]], "Mapping[str, float in [0, inf)]", [{"a": 0}], [{"a": -1}]),
+        (float, "float", [10**300], [10**400]),
+    ],
+)
+def test_limits_of_a_number_are_described_and_checked(
+    hint: object, text: str, inside: list[object], outside: list[object]
+) -> None:
+    assert describe_type(hint) == text
+    assert [matches_type(value, hint) for value in inside] == [True] * len(inside)
+    assert [matches_type(value, hint) for value in outside] == [False] * len(outside)

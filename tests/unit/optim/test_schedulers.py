@@ -29,7 +29,8 @@ def test_num_warmup_steps_of_100(ratio: float | None, steps: int | None, expecte
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "ratio", "expected"), [(10, 0.03, 1), (45, 0.03, 2), (91, 0.03, 3), (10, 0.0, 0), (1, 0.03, 0)]
+    ("num_steps", "ratio", "expected"),
+    [(10, 0.03, 1), (45, 0.03, 2), (91, 0.03, 3), (10, 0.0, 0), (1, 0.03, 0)],
 )
 def test_num_warmup_steps_is_rounded_up_as_in_transformers(
     num_steps: int, ratio: float, expected: int, tmp_path: Path

@@ -15,7 +15,6 @@ def test_abbreviate_counts_rows_beyond_the_maximum() -> None:
     assert abbreviate(rows).endswith("a.jsonl:7 and 2 more")
 
 
-
 def test_skipped_first_step_advances_the_scheduler_without_a_warning_of_torch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Interval
 
 from xft.data.encoding.encoded import OVERLONG_REASON, EncodingOptions, OnOverlong
 from xft.data.encoding.row_encoder import RowEncoder
@@ -20,8 +21,9 @@ from xft.data.store.token_store import I64, SampleView, TokenStore
 from xft.errors import ConfigError, DataError
 from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import Tokenizer
+from xft.types.ranges import CountOrZero, Fraction, Probability, Seed
 
-ValSplit = int | float | str | None
+ValSplit = CountOrZero | Probability | str | None
 RowSelection = tuple[TokenStore, I64]
 """A store, and indices of some of its rows."""
 
@@ -68,17 +70,17 @@ class DatasetConfig:
 
     path: str | list[str]
     format: Callable[..., Any] = alpaca
-    max_length: int = 2048
+    max_length: Annotated[int, Interval(ge=8, le=10**9)] = 2048
     packing: bool = True
     val_split: ValSplit = 0.05
     split: str = "train"
-    split_seed: int = 0
+    split_seed: Seed = 0
     group_by: str | None = None
     on_duplicate: Literal["keep", "drop"] = "keep"
     on_invalid: Literal["error", "quarantine"] = "error"
     template: ChatTemplate | None = None
     streaming: bool = False
-    num_workers: int | None = None
+    num_workers: Annotated[int, Interval(ge=1, le=1024)] | None = None
     cache_dir: str | None = None
 
     encoder: ClassVar[type[RowEncoder[Any]]]
@@ -211,7 +213,7 @@ class ChatData(DatasetConfig):
         on_overlong: what happens to a longer row: ``drop``, ``truncate`` or ``error``.
     """
 
-    max_overlong_fraction: float = field(default=0.1, kw_only=True)
+    max_overlong_fraction: Fraction = field(default=0.1, kw_only=True)
     on_overlong: OnOverlong = field(default="drop", kw_only=True)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from xft.errors import ConfigError, DataError, did_you_mean
 from xft.registry import register
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
+from xft.types.ranges import Positive, Seed
 
 UNUSED_REASON = "left out by the weights of the mixture"
 
@@ -40,9 +41,9 @@ class Mixture:
     """
 
     datasets: Mapping[str, DatasetConfig]
-    weights: Mapping[str, float] | None = None
-    max_epochs_per_dataset: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 0
+    weights: Mapping[str, Positive] | None = None
+    max_epochs_per_dataset: Mapping[str, Positive] = field(default_factory=dict)
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if not self.datasets:

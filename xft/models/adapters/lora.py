@@ -3,8 +3,9 @@
 import math
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+from annotated_types import Interval
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from xft.models.adapters.lora_init import init_lora_from_weights
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import ModelKind, is_reward_model, upcast_head
 from xft.registry import register
+from xft.types.ranges import Count, Positive, Probability
 
 
 @register("adapter", "lora")
@@ -53,15 +55,15 @@ class LoRA:
 
     def __init__(
         self,
-        r: int = 16,
-        lora_alpha: int = 32,
-        lora_dropout: float = 0.0,
+        r: Annotated[int, Interval(ge=1, le=65_536)] = 16,
+        lora_alpha: Count = 32,
+        lora_dropout: Probability = 0.0,
         target_modules: str | list[str] = "all-linear",
         modules_to_save: list[str] | None = None,
         use_rslora: bool = False,
         use_dora: bool = False,
         init_lora_weights: str = "default",
-        loraplus_lr_ratio: float = 1.0,
+        loraplus_lr_ratio: Positive = 1.0,
     ) -> None:
         if r < 1:
             raise ConfigError(key="adapter.r", got=r, expected="at least 1")

@@ -15,6 +15,7 @@ from xft.training.dry_run.profile import DiskUsage, ResourceProfiler
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.signals import RunInterrupted, Signals
+from xft.types.ranges import Count
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class CheckpointHook(PeriodicHook):
 
     def __init__(
         self,
-        interval: int | None = None,
-        keep_last_n: int = 2,
+        interval: Count | None = None,
+        keep_last_n: Count = 2,
         monitor: Literal["loss", "perplexity"] | None = "loss",
         async_save: bool = True,
         save_optimizer_state: bool = True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xft.errors import ConfigError
 from xft.registry import register
 from xft.training.hooks.base import Hook
+from xft.types.ranges import Count, NonNegative
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ class EarlyStoppingHook(Hook):
     priority = "VERY_LOW"
 
     def __init__(
-        self, patience: int = 3, min_delta: float = 0.0, monitor: Literal["loss", "perplexity"] = "loss"
+        self,
+        patience: Count = 3,
+        min_delta: NonNegative = 0.0,
+        monitor: Literal["loss", "perplexity"] = "loss",
     ) -> None:
         if patience < 1:
             raise ConfigError(key="hooks.early_stopping.patience", got=patience, expected="at least 1")

@@ -11,6 +11,7 @@ from xft.reporting import progress_display
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.loop import TrainLoop
 from xft.types import Batch
+from xft.types.ranges import Count
 from xft.utils import console, system
 from xft.utils.console import format_duration
 
@@ -29,7 +30,7 @@ class ProgressHook(PeriodicHook):
 
     priority = "ABOVE_NORMAL"
 
-    def __init__(self, interval: int | None = None, live: bool = True) -> None:
+    def __init__(self, interval: Count | None = None, live: bool = True) -> None:
         super().__init__(interval, times=20)
         self.live = live
         self._display_active = False

@@ -11,6 +11,7 @@ from xft.registry import register
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
 from xft.types import Batch
+from xft.types.ranges import Count
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SampleGenerationHook(PeriodicHook):
     priority = "BELOW_NORMAL"
 
     def __init__(
-        self, interval: int | None = None, max_new_tokens: int = 48, scorer: Scorer = contains
+        self, interval: Count | None = None, max_new_tokens: Count = 48, scorer: Scorer = contains
     ) -> None:
         super().__init__(interval, times=2)
         self.max_new_tokens = max_new_tokens

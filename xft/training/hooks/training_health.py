@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from xft.errors import ConfigError, TrainingError
@@ -13,6 +14,7 @@ from xft.registry import register
 from xft.training.hooks.base import Hook
 from xft.training.loop import abbreviate
 from xft.types import Batch
+from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -51,10 +53,10 @@ class TrainingHealthHook(Hook):
     def __init__(
         self,
         on_nonfinite: Literal["stop", "skip"] = "stop",
-        max_skipped_steps: int = 3,
-        loss_spike_factor: float | None = 4.0,
-        loss_spike_window: int = 50,
-        num_sanity_steps: int = 10,
+        max_skipped_steps: CountOrZero = 3,
+        loss_spike_factor: Annotated[float, Interval(gt=1, le=10**9)] | None = 4.0,
+        loss_spike_window: Annotated[int, Interval(ge=MIN_LOSSES, le=10**9)] = 50,
+        num_sanity_steps: Annotated[int, Interval(ge=MAX_ZERO_GRAD_STEPS, le=10**9)] = 10,
     ) -> None:
         for name, value, least in (
             ("max_skipped_steps", max_skipped_steps, 0),

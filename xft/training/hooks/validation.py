@@ -12,6 +12,7 @@ from xft.registry import register
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
 from xft.types import Batch, Sample
+from xft.types.ranges import Count
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class ValidationHook(PeriodicHook):
 
     priority = "NORMAL"
 
-    def __init__(self, interval: int | None = None, batch_size: int = 8) -> None:
+    def __init__(self, interval: Count | None = None, batch_size: Count = 8) -> None:
         super().__init__(interval, times=5)
         self.batch_size = batch_size
 

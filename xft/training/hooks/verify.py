@@ -25,6 +25,7 @@ from xft.export.verify.adapter_norms import summarize_norms
 from xft.registry import register
 from xft.training.hooks.base import Hook
 from xft.types import Batch
+from xft.types.ranges import Minutes
 from xft.utils import console
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class VerifyHook(Hook):
     priority = "LOWEST"
 
     def __init__(
-        self, mode: Literal["subprocess", "in_process"] = "subprocess", timeout_minutes: float = 30
+        self, mode: Literal["subprocess", "in_process"] = "subprocess", timeout_minutes: Minutes = 30
     ) -> None:
         if timeout_minutes <= 0:
             raise ConfigError(

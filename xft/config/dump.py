@@ -11,6 +11,7 @@ from xft.config.overrides import NAMED_COLLECTIONS
 from xft.config.signatures import argument_docs, dataclass_of, signature_of
 from xft.errors import ConfigError
 from xft.registry import REGISTRY_BY_KEY, list_registered, resolve
+from xft.utils.paths import write_text
 
 WIDTH = 104
 INDENT = "    "
@@ -46,7 +47,7 @@ def dump_config(
         lines += _with_comment("", f"{key} = ", written, "", comment)
     text = "\n".join(lines) + "\n"
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        write_text(Path(path), text)
     return text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.errors import ConfigError
+from xft.utils.paths import write_text
 
 
 class Logger:
@@ -58,7 +59,7 @@ class ExperimentLogger(Logger):
 
     def remember_run(self, run_id: str) -> None:
         """Write the ID of the run, which a resumed run continues."""
-        self._id_file.write_text(run_id)
+        write_text(self._id_file, run_id)
 
     @classmethod
     def not_installed(cls) -> ConfigError:

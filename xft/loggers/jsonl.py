@@ -14,6 +14,7 @@ from xft.loggers.base import Logger
 from xft.registry import register
 from xft.types.ranges import CountOrZero
 from xft.utils import console
+from xft.utils.paths import no_follow, write_text
 
 
 @register("loggers", "jsonl")
@@ -80,7 +81,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("ab", buffering=0)
+        self._file = open(path, "ab", buffering=0, opener=no_follow)  # noqa: SIM115
         self._waiting = b""
         self._lock = threading.Lock()
 
@@ -142,7 +143,7 @@ def _truncate_records(path: Path, resume_step: int) -> None:
         if resume_step and values["step"] <= resume_step:
             kept.append(line + "\n")
     temporary = path.with_suffix(".new")
-    temporary.write_text("".join(kept), encoding="utf-8")
+    write_text(temporary, "".join(kept))
     fsync_path(temporary)
     os.replace(temporary, path)
 

@@ -9,6 +9,7 @@ from xft.errors import ConfigError
 from xft.loggers.base import Logger, config_text, data_report_text, numeric_metrics
 from xft.registry import register
 from xft.types.ranges import CountOrZero
+from xft.utils.paths import no_follow
 
 
 @register("loggers", "tensorboard")
@@ -64,7 +65,7 @@ def _cut(file: Path, resume_step: int) -> None:
         file.unlink()
         return
     temporary = file.with_name(f"new.{file.name}")
-    with temporary.open("wb") as out:
+    with open(temporary, "wb", opener=no_follow) as out:
         writer = RecordWriter(out)
         for event in RawEventFileLoader(str(file)).Load():  # ends where a kill has cut an event in two
             if Event.FromString(event).step <= resume_step:

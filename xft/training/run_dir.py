@@ -7,12 +7,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
-from xft.checkpoint.directory import clean_up, find_checkpoint, saved_steps
+from xft.checkpoint.directory import BEST, LAST, checkpoints_dir, clean_up, find_checkpoint, saved_steps
 from xft.checkpoint.resume_state import ResumeState
 from xft.errors import ConfigError
-from xft.utils import console
+from xft.utils import console, paths
 
 _LOGGERS = ("xft", "xft.runner")
 RUN_FILES = (
@@ -27,6 +28,8 @@ RUN_FILES = (
 )
 """Files and folders that a run writes; a folder with one of them is in use."""
 LOCK = ".lock"
+LINKED_BY_LIBRARIES = ("wandb",)
+"""Folders of a run in which a library makes links of its own."""
 AUTO = "auto"
 """``--resume auto``: resume from a checkpoint if there is one, otherwise start."""
 
@@ -113,17 +116,21 @@ def lock_run_dir(
         resume_state: state of the checkpoint being resumed.
 
     Raises:
-        ConfigError: the folder cannot be created, or another run is active in it.
+        ConfigError: the folder cannot be created, another run is active in it, or it has links that lead elsewhere.
     """
     if rank != 0:
         yield
         return
     existed = folder.exists()
+    root = checkpoints_dir(folder)
+    paths.check_no_links(
+        folder, [root / LAST, root / BEST, *(folder / name for name in LINKED_BY_LIBRARIES)]
+    )
     if not resumed and is_in_use(folder):
         raise ConfigError(f"--work-dir: {folder} was taken by another run meanwhile")
     try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
+        root.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "w", encoding="utf-8", opener=paths.no_follow)  # noqa: SIM115
     except OSError as error:
         raise ConfigError(f"--work-dir: cannot make {folder} ({error.strerror})") from error
     with lock:
@@ -145,6 +152,9 @@ def lock_run_dir(
 
 class _LogFile(logging.FileHandler):
     """Append to the log, and drop lines while the disk is full."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=paths.no_follow)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Ignore errors of the disk only."""

@@ -18,7 +18,7 @@ from xft.reporting.run_folder import ENVIRONMENT
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
-from xft.utils import console, system
+from xft.utils import console, paths, system
 from xft.version import __version__
 
 
@@ -35,9 +35,9 @@ def write_records(
     if capacity is not None:
         report["packing"] = packing_stats(plan.batches.lengths, plan.batches.epoch_rows(0), capacity)
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    (work_dir / "data_report.json").write_text(text, encoding="utf-8")
+    paths.write_text(work_dir / "data_report.json", text)
     if prepared.report.quarantine_files:
-        with (work_dir / "quarantine.jsonl").open("wb") as out:
+        with open(work_dir / "quarantine.jsonl", "wb", opener=paths.no_follow) as out:
             for file in prepared.report.quarantine_files:
                 out.write(file.read_bytes())
 
@@ -66,7 +66,7 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice
         "versions": {"xft": __version__, **system.versions()},
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    (work_dir / ENVIRONMENT).write_text(text, encoding="utf-8")
+    paths.write_text(work_dir / ENVIRONMENT, text)
 
 
 def _device(device: torch.device) -> str:

@@ -1,6 +1,9 @@
 """Locations of files: assets of the package, the user's cache, the shipped configs."""
 
+import errno
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from xft.errors import ConfigError, did_you_mean
@@ -39,3 +42,55 @@ def configs() -> Path:
 def bundled_model() -> Path:
     """Return the folder that the bundled model is unpacked into."""
     return cache_dir() / "models" / "smollm2-135m-instruct-q4_1"
+
+
+def no_follow(path: str, flags: int) -> int:
+    """Open a file for :func:`open` (``opener=no_follow``), and refuse a symbolic link.
+
+    A run folder may come from a stranger. Writing to a link in it would change a file anywhere on the disk.
+
+    Raises:
+        ConfigError: the last part of the path is a link.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _link_error(Path(path)) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, and refuse a symbolic link (see :func:`no_follow`)."""
+    with open(path, "w", encoding="utf-8", opener=no_follow) as file:
+        file.write(text)
+
+
+def check_no_links(folder: Path, allowed: Iterable[Path] = ()) -> None:
+    """Check that a folder has only regular files and folders, at any depth.
+
+    Args:
+        folder: the folder; it need not exist.
+        allowed: links that are accepted, and folders of other libraries, which have links of their own.
+
+    Raises:
+        ConfigError: a file is a link, a pipe or a device.
+    """
+    accepted = set(allowed)
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent, name) not in accepted]
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path in accepted):
+                raise _link_error(path)
+
+
+def _link_error(path: Path) -> ConfigError:
+    got = f"a link to {os.readlink(path)}" if path.is_symlink() else "a pipe or a device"
+    return ConfigError(
+        f"{path}: got {got}; expected a regular file. Delete it: a run writes to this path",
+        key=str(path),
+        got=got,
+        expected="a regular file",
+        fix="delete it",
+    )

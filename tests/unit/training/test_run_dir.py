@@ -249,3 +249,48 @@ def test_a_resumed_run_appends_to_its_log(tmp_path: Path) -> None:
         logging.getLogger("xft").info(text)
     lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["first", "second"]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [".lock", "train.log", "data_report.json", "metrics.new", "checkpoints/step_2", "tensorboard/events"],
+)
+def test_a_link_in_a_run_folder_is_refused_and_its_target_is_kept(
+    tmp_path: Path, name: str, resumed: bool
+) -> None:
+    """The folder of a stranger may have links to anything; also broken ones, which would be created."""
+    target, run = tmp_path / "mine.txt", tmp_path / "run"
+    target.write_text("kept")
+    (run / name).parent.mkdir(parents=True)
+    for aim in (target, tmp_path / "absent"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(aim)
+        with pytest.raises(ConfigError) as error, lock_run_dir(run, rank=0, resumed=resumed):
+            pass
+        assert error.value.key == str(run / name)
+    assert target.read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "run"]
+
+
+def test_a_pipe_in_a_run_folder_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(ConfigError) as error, lock_run_dir(tmp_path, rank=0, resumed=True):
+        pass
+    assert error.value.got == "a pipe or a device"
+
+
+def test_links_of_the_run_itself_and_of_libraries_are_accepted(tmp_path: Path) -> None:
+    checkpoints(tmp_path, 2)
+    (tmp_path / "checkpoints" / "last").symlink_to("step_2")
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "latest-run").symlink_to("run-1")
+    with lock_run_dir(tmp_path, rank=0, resumed=True):
+        pass
+
+
+def test_the_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "train.log").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(ConfigError) as error:
+        add_file_handler(tmp_path)
+    assert error.value.key == str(tmp_path / "train.log")

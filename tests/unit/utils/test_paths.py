@@ -76,3 +76,14 @@ def test_the_configs_of_an_installed_package_are_inside_it(
     package.mkdir(parents=True)
     monkeypatch.setattr(paths, "PACKAGE", package)
     assert paths.configs() == package / "configs"
+
+
+def test_write_text_refuses_a_link_and_keeps_its_target(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    (tmp_path / "link").symlink_to("mine.txt")
+    with pytest.raises(ConfigError) as error:
+        paths.write_text(tmp_path / "link", "new")
+    assert (error.value.key, error.value.got) == (str(tmp_path / "link"), "a link to mine.txt")
+    assert (tmp_path / "mine.txt").read_text() == "kept"
+    paths.write_text(tmp_path / "new", "text")
+    assert (tmp_path / "new").read_text() == "text"

@@ -22,9 +22,9 @@ FLOORS = {
     "run_config": 6,
     "reporting": 7,
     "training": 8,
-    **dict.fromkeys(("commands", "cli", "tools", "benchmarks"), 9),
+    **dict.fromkeys(("commands", "cli", "__main__", "tools", "benchmarks"), 9),
 }
-BESIDE = {("tools", "cli"), ("benchmarks", "cli"), ("cli", "commands")}
+BESIDE = {("tools", "cli"), ("benchmarks", "cli"), ("__main__", "cli"), ("cli", "commands")}
 """On the top floor alone: tools/*.py are thin over the command line."""
 
 HOMES = {

@@ -154,7 +154,7 @@ class _LogFile(logging.FileHandler):
     """Append to the log, and drop lines while the disk is full."""
 
     def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=paths.no_follow)
+        return open(self.baseFilename, "a", encoding="utf-8", opener=paths.no_follow)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Ignore errors of the disk only."""

@@ -11,7 +11,8 @@ import pytest
 from xft.data import formats
 from xft.errors import TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.types import Conversation, Message, Row
+from xft.templates.message_fields import check_messages
+from xft.types import Conversation, Message, Row, ToolCall
 
 CHATML = SOURCES["chatml"]
 DUMP = "{% for m in messages %}{{ m | tojson }}\n{% endfor %}"
@@ -165,3 +166,38 @@ def test_library_writes_a_call_without_content(name: str, bind: Callable[[str], 
     turns = [USER, calling({"city": "Oslo"}), RESULT, ANSWER]
     empty = template.render(parse(USER, {**turns[1], "content": ""}, *turns[2:]), tools=tools)
     assert template.render(parse(*turns), tools=tools) == empty
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("user", "Hi", is_target=True),
+        Message("system", "Hi", reasoning="because"),
+        Message("user", "Hi", tool_calls=(ToolCall("f", {}),)),
+    ],
+)
+def test_check_messages_refuses_what_only_the_assistant_can_do(message: Message) -> None:
+    with pytest.raises(TemplateError) as error:
+        check_messages([message], ())
+    assert (error.value.key, error.value.got, error.value.expected) == (
+        "messages",
+        message.role,
+        "assistant",
+    )
+
+
+def test_check_messages_refuses_an_empty_conversation_and_objects_in_arguments() -> None:
+    with pytest.raises(TemplateError) as error:
+        check_messages([], ())
+    assert error.value.key == "messages"
+    value = object()
+    with pytest.raises(TemplateError) as error:
+        check_messages([Message("assistant", "", tool_calls=(ToolCall("f", {"a": [value]}),))], ())
+    assert error.value.got is value
+
+
+def test_check_messages_returns_tools_as_plain_json() -> None:
+    tools = [{"function": {"name": "f", "parameters": ("a", 1, None)}}]
+    assert check_messages([Message("user", "Hi")], tools) == [
+        {"function": {"name": "f", "parameters": ["a", 1, None]}}
+    ]

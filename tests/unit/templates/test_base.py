@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from xft.errors import DataError, TemplateError
 from xft.registry import resolve
@@ -72,37 +73,37 @@ def bind(name: str, tokenizer: Any) -> BoundTemplate:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_text_without_system_is_the_documented_one(name: str, byte_tokenizer: Any) -> None:
+def test_render_without_system_equals_the_documented_text(name: str, byte_tokenizer: Any) -> None:
     assert bind(name, byte_tokenizer).render(CONVERSATION) == PLAIN[name]
 
 
 @pytest.mark.parametrize("name", WITH_SYSTEM)
-def test_text_with_system_is_the_documented_one(name: str, byte_tokenizer: Any) -> None:
+def test_render_with_system_equals_the_documented_text(name: str, byte_tokenizer: Any) -> None:
     assert bind(name, byte_tokenizer).render([SYSTEM, *CONVERSATION]) == WITH_SYSTEM[name]
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_generation_prompt_is_the_text_with_an_opened_answer(name: str, byte_tokenizer: Any) -> None:
+def test_render_for_generation_ends_with_the_generation_prompt(name: str, byte_tokenizer: Any) -> None:
     opened = bind(name, byte_tokenizer).render(CONVERSATION, generation=True)
     assert opened == PLAIN[name] + HEADERS[name]
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_header_end_of_turn_and_stop_token_are_found(name: str, byte_tokenizer: Any) -> None:
+def test_bound_template_has_generation_prompt_and_end_of_turn(name: str, byte_tokenizer: Any) -> None:
     template = bind(name, byte_tokenizer)
     assert template.generation_prompt == HEADERS[name]
     assert template.end_of_turn == template.stop_token == ENDS[name]
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_trained_pieces_are_answers_with_their_end_of_turn(name: str, byte_tokenizer: Any) -> None:
+def test_target_segments_are_answers_with_their_end_of_turn(name: str, byte_tokenizer: Any) -> None:
     segments = bind(name, byte_tokenizer).segments([SYSTEM, *CONVERSATION])
-    assert "".join(each.text for each in segments) == WITH_SYSTEM[name]
-    trained = [each.text for each in segments if each.is_target]
-    assert trained == [f"Hello!{ENDS[name]}", f"See you.{ENDS[name]}"]
+    assert "".join(segment.text for segment in segments) == WITH_SYSTEM[name]
+    targets = [segment.text for segment in segments if segment.is_target]
+    assert targets == [f"Hello!{ENDS[name]}", f"See you.{ENDS[name]}"]
 
 
-def test_segments_of_chatml_are_the_ones_cut_by_hand(byte_tokenizer: Any) -> None:
+def test_segments_of_chatml_equal_those_by_hand(byte_tokenizer: Any) -> None:
     segments = bind("chatml", byte_tokenizer).segments(CONVERSATION)
     assert segments == [
         Segment("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", False),
@@ -113,7 +114,7 @@ def test_segments_of_chatml_are_the_ones_cut_by_hand(byte_tokenizer: Any) -> Non
     ]
 
 
-def test_conversation_without_trained_turns_has_no_trained_piece(byte_tokenizer: Any) -> None:
+def test_segments_without_target_messages_have_no_target(byte_tokenizer: Any) -> None:
     shown = [QUESTION, Message("assistant", "Hello!")]
     segments = bind("chatml", byte_tokenizer).segments(shown)
     assert segments == [
@@ -136,26 +137,25 @@ def test_conversation_without_trained_turns_has_no_trained_piece(byte_tokenizer:
         "{{ jinja }} {% for %}",
     ],
 )
-def test_any_answer_text_is_found_whole(content: str, byte_tokenizer: Any) -> None:
+def test_target_of_unusual_answer_is_the_whole_answer(content: str, byte_tokenizer: Any) -> None:
     conversation = [QUESTION, Message("assistant", content, is_target=True)]
-    trained = [
-        each.text for each in bind("chatml", byte_tokenizer).segments(conversation) if each.is_target
-    ]
-    assert trained == [f"{content}<|im_end|>"]
+    segments = bind("chatml", byte_tokenizer).segments(conversation)
+    targets = [segment.text for segment in segments if segment.is_target]
+    assert targets == [f"{content}<|im_end|>"]
 
 
 ALWAYS_OPENED = CHATML.replace("{% if add_generation_prompt %}", "{% if true %}")
 
 
 @pytest.mark.parametrize("content", ["plain", "\ue000 private first", "private last \ue001"])
-def test_any_answer_text_is_found_whole_where_the_template_always_opens_an_answer(
+def test_target_of_template_without_generation_prompt_is_the_whole_answer(
     content: str, byte_tokenizer: Any
 ) -> None:
-    """As the official Llama 3 template does: there is then no header to look for."""
+    """The official Llama 3 template always opens an answer too."""
     template = ChatTemplate(ALWAYS_OPENED).bind(byte_tokenizer)
     conversation = [QUESTION, Message("assistant", content, is_target=True)]
-    trained = [each.text for each in template.segments(conversation) if each.is_target]
-    assert trained == [f"{content}<|im_end|>"]
+    targets = [segment.text for segment in template.segments(conversation) if segment.is_target]
+    assert targets == [f"{content}<|im_end|>"]
 
 
 @pytest.mark.parametrize(
@@ -165,18 +165,15 @@ def test_any_answer_text_is_found_whole_where_the_template_always_opens_an_answe
         [QUESTION, Message("assistant", "Hello!"), Message("user", "Bye", is_target=True), AGAIN[1]],
     ],
 )
-def test_turn_of_the_user_is_never_trained(conversation: list[Message], byte_tokenizer: Any) -> None:
-    """Of Message: "Only an assistant's turn can be" trained. A user's own format may say otherwise."""
-    template = bind("chatml", byte_tokenizer)
-    try:
-        trained = [each.text for each in template.segments(conversation) if each.is_target]
-    except DataError:
-        return
-    answers = [f"{each.content}<|im_end|>" for each in conversation if each.role == "assistant"]
-    assert set(trained) <= set(answers)
+def test_segments_with_a_user_message_as_target_raise_template_error(
+    conversation: list[Message], byte_tokenizer: Any
+) -> None:
+    with pytest.raises(TemplateError) as error:
+        bind("chatml", byte_tokenizer).segments(conversation)
+    assert (error.value.got, error.value.expected) == ("user", "assistant")
 
 
-def test_own_template_of_the_tokenizer_is_taken_by_default(
+def test_auto_uses_the_template_of_the_tokenizer(
     make_byte_tokenizer: Callable[..., Any],
 ) -> None:
     own = CHATML.replace("<|im_start|>", "<|start_header_id|>")
@@ -186,8 +183,8 @@ def test_own_template_of_the_tokenizer_is_taken_by_default(
     assert tokenizer.chat_template == own
 
 
-def test_tokenizer_without_template_is_refused_and_told_what_to_name(byte_tokenizer: Any) -> None:
-    with pytest.raises(TemplateError, match="template='chatml'") as error:
+def test_auto_for_tokenizer_without_template_raises_template_error(byte_tokenizer: Any) -> None:
+    with pytest.raises(TemplateError) as error:
         ChatTemplate().bind(byte_tokenizer)
     assert error.value.key == "template"
 
@@ -197,16 +194,18 @@ NO_END = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% 
 )
 
 
-def test_template_without_end_of_turn_token_is_refused(byte_tokenizer: Any) -> None:
-    with pytest.raises(TemplateError, match="no special token closes an answer"):
+def test_bind_of_template_without_end_of_turn_token_raises_template_error(byte_tokenizer: Any) -> None:
+    with pytest.raises(TemplateError) as error:
         ChatTemplate(NO_END).bind(byte_tokenizer)
+    assert (error.value.key, error.value.got, error.value.expected) == ("template", "\n", "a special token")
 
 
-def test_end_of_turn_that_the_tokenizer_does_not_know_is_refused(
+def test_bind_with_end_of_turn_unknown_to_the_tokenizer_raises_template_error(
     make_byte_tokenizer: Callable[..., Any],
 ) -> None:
-    with pytest.raises(TemplateError, match=r"no special token.*<\|im_end\|>"):
+    with pytest.raises(TemplateError) as error:
         ChatTemplate(CHATML).bind(make_byte_tokenizer(specials=("<|im_start|>",)))
+    assert (error.value.got, error.value.expected) == ("<|im_end|>\n", "a special token")
 
 
 NO_SYSTEM = (
@@ -214,24 +213,28 @@ NO_SYSTEM = (
 )
 
 
-def test_what_the_template_raises_is_told_with_the_turns(byte_tokenizer: Any) -> None:
+def test_segments_of_refused_conversation_raise_template_error_with_its_roles(byte_tokenizer: Any) -> None:
     template = ChatTemplate(NO_SYSTEM).bind(byte_tokenizer)
     assert template.render(CONVERSATION) == CHATML_TURNS
-    with pytest.raises(TemplateError, match=r"\(system, user, assistant\): no system turn"):
+    with pytest.raises(TemplateError) as error:
         template.segments([SYSTEM, QUESTION, ANSWER])
+    assert (error.value.key, error.value.got) == ("template", "system, user, assistant")
+    assert "no system turn" in str(error.value)
 
 
-def test_template_that_always_raises_is_refused_when_bound(byte_tokenizer: Any) -> None:
-    with pytest.raises(TemplateError, match="never mind"):
+def test_bind_of_template_that_always_raises_raises_template_error(byte_tokenizer: Any) -> None:
+    with pytest.raises(TemplateError) as error:
         ChatTemplate("{{ raise_exception('never mind') }}").bind(byte_tokenizer)
+    assert (error.value.key, "never mind" in str(error.value)) == ("template", True)
 
 
-def test_template_with_broken_jinja_is_refused_when_bound(byte_tokenizer: Any) -> None:
-    with pytest.raises(TemplateError, match=r"not valid Jinja.*endfor"):
+def test_bind_of_invalid_jinja_raises_template_error(byte_tokenizer: Any) -> None:
+    with pytest.raises(TemplateError) as error:
         ChatTemplate("{% for message in messages %}").bind(byte_tokenizer)
+    assert error.value.key == "template"
 
 
-def test_template_that_asks_differently_from_how_it_trains_is_refused(byte_tokenizer: Any) -> None:
+def test_bind_of_template_with_other_generation_prompt_raises_template_error(byte_tokenizer: Any) -> None:
     source = CHATML.replace("assistant\\n' }}", "bot\\n' }}")
     with pytest.raises(TemplateError) as error:
         ChatTemplate(source).bind(byte_tokenizer)
@@ -239,5 +242,23 @@ def test_template_that_asks_differently_from_how_it_trains_is_refused(byte_token
     assert error.value.expected.endswith("<|im_start|>bot\n")
 
 
-def test_template_error_is_a_data_error_so_that_rows_can_be_quarantined() -> None:
+def test_template_error_is_a_data_error() -> None:
     assert issubclass(TemplateError, DataError)
+
+
+def test_bos_is_added_once_to_a_source_that_does_not_write_it(
+    make_byte_tokenizer: Callable[..., Any],
+) -> None:
+    """``<s>`` is BOS; with this post-processor, as most Llama tokenizers have it, it begins every text."""
+    tokenizer = make_byte_tokenizer()
+    turns = [Message("user", "Hi")]
+    expected = "<|im_start|>user\nHi<|im_end|>\n"
+    assert ChatTemplate(CHATML).bind(tokenizer).render(turns) == expected
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    for source in (CHATML, "{{ bos_token }}" + CHATML, "<s>" + CHATML):
+        assert ChatTemplate(source).bind(tokenizer).render(turns) == "<s>" + expected
+    tokenizer.chat_template = CHATML
+    assert ChatTemplate().bind(tokenizer).render(turns) == expected, "its own template is left as it is"

@@ -1,10 +1,7 @@
 """`eval` on a run that ended: the figures are those of the run, and of the file."""
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -87,33 +84,6 @@ def test_the_validation_of_a_reward_model_is_that_of_the_run(
     assert "xft score" in capsys.readouterr().err
 
 
-def test_tasks_are_handed_to_the_harness_where_it_is_installed(
-    finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A stand-in: the real one wants data sets of a hub."""
-    seen: dict[str, Any] = {}
-
-    def simple_evaluate(**options: Any) -> Any:
-        seen.update(options)
-        return {"results": {"arc": {"acc,none": 0.25, "alias": "arc"}}}
-
-    harness, models, kind, tasks = (
-        ModuleType(each)
-        for each in ("lm_eval", "lm_eval.models", "lm_eval.models.huggingface", "lm_eval.tasks")
-    )
-    harness.simple_evaluate = simple_evaluate  # type: ignore[attr-defined]
-    kind.HFLM = lambda **options: options  # type: ignore[attr-defined]
-    tasks.TaskManager = lambda **options: SimpleNamespace(all_tasks=["arc", "mmlu"])  # type: ignore[attr-defined]
-    for each in (harness, models, kind, tasks):
-        monkeypatch.setitem(sys.modules, each.__name__, each)
-    monkeypatch.setattr("xft.training.evaluate.find_spec", lambda name: object())
-    assert main(["eval", str(finished_run), "--tasks", "arc, mmlu", "--limit", "5"]) == 0
-    assert (seen["tasks"], seen["limit"]) == (["arc", "mmlu"], 5)
-    assert "task        arc  acc,none 0.25\n" in capsys.readouterr().out
-    assert main(["eval", str(finished_run), "--tasks", "arx"]) == 2
-    assert "lm-evaluation-harness has no task 'arx'; did you mean arc?" in capsys.readouterr().err
-
-
 TASK = """\
 task: {name}
 dataset_path: json
@@ -158,7 +128,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"instruction": "x"}\n')
     cases = [
-        ([str(tiny_model)], 2, "is no run folder"),
+        ([str(tiny_model)], 2, "expected a run folder"),
         ([str(finished_run), "--limit", "0"], 2, "at least 1"),
         ([str(finished_run), "--data", "none.jsonl"], 2, "none.jsonl does not exist"),
         ([str(finished_run), "--data", str(bad)], 3, "bad.jsonl:1: field output"),

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, Qwe
 from xft.cli import main
 from xft.errors import ConfigError
 from xft.export import convert
-from xft.export.gguf import read_vocabulary
 from xft.models import load_saved_model
 
 FAMILIES = ["llama", "internlm3", "qwen3", "qwen2", "mistral"]
@@ -117,24 +116,6 @@ def sentencepiece_like() -> Any:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-@pytest.mark.parametrize(
-    ("name", "pre"),
-    [("llama3_tokenizer", "llama-bpe"), ("qwen3_tokenizer", "qwen2"), ("internlm2_tokenizer", "default")],
-)
-def test_read_vocabulary_knows_the_pre_tokenizer_of_official_tokenizers(
-    name: str, pre: str, request: pytest.FixtureRequest
-) -> None:
-    tokenizer = request.getfixturevalue(name)
-    vocabulary = read_vocabulary(tokenizer, len(tokenizer) + 8)
-    assert vocabulary.pre == pre
-    assert vocabulary.tokens[-8:] == [
-        f"[PAD{index}]" for index in range(len(tokenizer), len(tokenizer) + 8)
-    ]
-    for token in ("a", "<|im_start|>" if "llama3" not in name else "<|eot_id|>"):
-        assert vocabulary.tokens[tokenizer.convert_tokens_to_ids(token)] == token
-    assert bool(vocabulary.merges) != bool(vocabulary.scores)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("f16", 2), ("bf16", 2), ("q8_0", 34 / 32)])

@@ -27,5 +27,7 @@ def load_gguf(file: Path, dtype: torch.dtype) -> LoadedModel:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{file}: transformers cannot read it ({reason[:300]})") from error
+        raise ModelError(
+            f"{file}: transformers cannot read it ({reason[:300]})", key=str(file), got=reason
+        ) from error
     return LoadedModel(cast(PreTrainedModel, model), cast(Tokenizer, tokenizer))

@@ -66,7 +66,7 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     """
     folder = Path(options.run)
     if not (folder / "config.py").is_file():
-        raise ConfigError(f"eval: {options.run} is no run folder (it has no config.py)")
+        raise ConfigError(key="RUN", got=options.run, expected="a run folder, which has a config.py")
     if options.data is not None:
         check_installed()
         resolve_source(options.data)  # report a missing file before anything slow
@@ -76,7 +76,12 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
     check(config, RunConfig, str(folder / "config.py"))
     run_config = build(config, RunConfig)
     if run_config.model.kind == "reward_model" and (options.data is not None or options.tasks):
-        raise ConfigError("eval: a reward model gives no answers; `xft score RUN FILE` tries it on rows")
+        raise ConfigError(
+            key="RUN",
+            got=f"a reward model, {options.run}",
+            expected="a language model for --data and --tasks",
+            fix="score rows with `xft score RUN FILE`",
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_saved_model(
         options.run, device=device, trust_remote_code=options.trust_remote_code, kind=run_config.model.kind
@@ -96,7 +101,11 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         if options.data is not None:
             measured["data"] = _answer(options, config, generator)
     elif options.data is not None:
-        raise ConfigError("eval --data: the model has no chat template, so there are no answers to compare")
+        raise ConfigError(
+            key="--data",
+            got="a model without chat template",
+            expected="one with which it answers questions",
+        )
     if options.tasks:
         measured["tasks"] = _harness(options, loaded)
     if options.out is not None:
@@ -126,7 +135,9 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGene
     assert options.data is not None
     given: Any = options.format or (config.get("data") or {}).get("format")
     if given is None:
-        raise ConfigError("eval --data: the rows of the run have no format that is known; give --format")
+        raise ConfigError(
+            key="--format", got=None, expected="the format of the rows, since the run names none"
+        )
     rows: list[GeneratedAnswer] = list(
         answer_rows(
             generator, options.data, build_component("format", given), options.max_new_tokens, options.limit
@@ -145,7 +156,10 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGene
 def _check_harness() -> None:
     if find_spec("lm_eval") is None:
         raise ConfigError(
-            "eval --tasks: lm-evaluation-harness is not installed: pip install 'lm_eval>=0.4.9'"
+            key="--tasks",
+            got="no installed package 'lm_eval'",
+            expected="lm-evaluation-harness",
+            fix="pip install 'lm_eval>=0.4.9'",
         )
 
 
@@ -162,7 +176,8 @@ def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, A
     if unknown := [name for name in names if name not in manager.all_tasks]:
         near = get_close_matches(unknown[0], manager.all_tasks, n=3)
         fix = f"did you mean {' or '.join(near)}?" if near else "`lm_eval ls tasks` lists what it knows"
-        raise ConfigError(f"eval --tasks: lm-evaluation-harness has no task {unknown[0]!r}; {fix}")
+        expected = "a task of lm-evaluation-harness"
+        raise ConfigError(key="--tasks", got=unknown[0], expected=expected, fix=fix)
     model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
     with neutral_generation_config(loaded.model):
         evaluated = simple_evaluate(model=model, tasks=names, limit=options.limit, task_manager=manager)
@@ -177,9 +192,9 @@ def _task_of(file: Path) -> str:
     try:
         named = re.search(r"^task: *[\"']?([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"eval --tasks: cannot read {file} ({error})") from error
+        raise ConfigError(f"--tasks: cannot read {file} ({error})", key="--tasks", got=str(file)) from error
     if named is None:
-        raise ConfigError(f"eval --tasks: {file} names no task, expected a line `task: NAME`")
+        raise ConfigError(key="--tasks", got=str(file), expected="a file with a line `task: NAME`")
     return named[1]
 
 
@@ -194,5 +209,7 @@ def _write(file: Path, measured: Mapping[str, Any]) -> None:
             json.dumps(measured, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
         )
     except OSError as error:
-        raise ConfigError(f"--out: cannot write {file} ({error.strerror})") from error
+        raise ConfigError(
+            f"--out: cannot write {file} ({error.strerror})", key="--out", got=str(file)
+        ) from error
     console.info(f"wrote {file}")

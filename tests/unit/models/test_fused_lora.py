@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from xft.data import collate_padding_free
-from xft.models import NF4, LoRA, TrainingModel, forward_inputs
+from xft.models import NF4, LoRA, TrainingModel
 from xft.models.adapters.fused_lora import FusedLinear
 from xft.models.adapters.fused_lora_4bit import FusedLinear4bit
 from xft.models.scoring import eval_mode, sequence_log_probs
@@ -77,9 +77,7 @@ def _step(model: Any, batch: Any = None) -> tuple[float, dict[str, Tensor]]:
     ],
     ids=["lora", "dropout", "nf4", "bf16", "bf16-nf4", "full", "checkpointing"],
 )
-def test_a_step_with_kernels_is_the_step_without(
-    saved: Path, options: dict[str, Any], bound: float
-) -> None:
+def test_fused_step_equals_plain_step(saved: Path, options: dict[str, Any], bound: float) -> None:
     """Gradients as a share of their norm. fp32: another order of sums. bf16: either way each of a dozen
     products in a row is rounded to 8 bits, at other places; the gradient of the plain step is as far from
     one in fp32 (the test below)."""
@@ -94,25 +92,7 @@ def test_a_step_with_kernels_is_the_step_without(
     assert not {FusedLinear, FusedLinear4bit} & {type(each) for each in plain.modules()}
 
 
-@pytest.mark.parametrize("lengths", [(9, 30, 4, 17), (7,)])
-def test_tokens_behind_a_batch_change_nothing(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, lengths: Sequence[int]
-) -> None:
-    model, batch = _load(saved), _batch(lengths)
-    seen = []
-    model.get_decoder().layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
-    found = []
-    for multiple in (1, forward_inputs.MULTIPLE):
-        monkeypatch.setattr(forward_inputs, "MULTIPLE", multiple)
-        seen.clear()
-        found.append((*_step(model, batch), seen[-1]))
-    (expected_loss, expected, length), (loss, gradients, whole) = found
-    assert length == sum(lengths) < whole == -(-length // 16) * 16
-    assert loss == pytest.approx(expected_loss, rel=TINY_MODEL_FP32)
-    assert relative_distance(gradients, expected) < TINY_MODEL_FP32
-
-
-def test_steps_of_other_lengths_have_products_of_the_same_shapes(saved: Path) -> None:
+def test_fused_steps_of_similar_lengths_have_products_of_equal_shapes(saved: Path) -> None:
     """Of the layers, of attention in blocks and behind the head; lengths differ by less than the multiples do."""
     model = _load(saved, dtype="bfloat16")
     shapes: set[Any] = set()
@@ -135,7 +115,7 @@ def test_steps_of_other_lengths_have_products_of_the_same_shapes(saved: Path) ->
     assert found[0] == found[1]
 
 
-def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> None:
+def test_fused_bf16_step_is_as_close_to_fp32_as_plain_step(saved: Path) -> None:
     """The base is rounded to bf16 first, so that what is compared is how a step is computed."""
     _, exact = _step(_load(saved, fused_kernels=False).bfloat16().float())
     found = {}
@@ -149,7 +129,7 @@ def test_a_bf16_step_is_as_near_to_fp32_with_kernels_as_without(saved: Path) -> 
     assert found[False] > 1e-3  # rounding is seen
 
 
-def test_weights_names_and_files_are_those_of_peft(saved: Path, tmp_path: Path) -> None:
+def test_fused_model_has_names_and_files_of_peft(saved: Path, tmp_path: Path) -> None:
     model = _load(saved)
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     lora = LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -171,7 +151,7 @@ def test_weights_names_and_files_are_those_of_peft(saved: Path, tmp_path: Path) 
     torch.testing.assert_close(merged, live, rtol=0, atol=1e-5)
 
 
-def test_evaluation_is_pefts_own_forward_pass(saved: Path) -> None:
+def test_fused_layer_in_evaluation_equals_peft_bit_for_bit(saved: Path) -> None:
     """In bf16, where the two ways differ in the last bits."""
     fused, plain = _load(saved, dtype="bfloat16"), _load(saved, dtype="bfloat16", fused_kernels=False)
     ids = torch.arange(5, 40)[None]
@@ -180,7 +160,7 @@ def test_evaluation_is_pefts_own_forward_pass(saved: Path) -> None:
         assert not torch.equal(fused.train()(input_ids=ids).logits, plain.train()(input_ids=ids).logits)
 
 
-def test_with_the_adapter_off_training_sees_the_base(saved: Path) -> None:
+def test_fused_layer_with_disabled_adapter_equals_base(saved: Path) -> None:
     model = _load(saved).train()
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     ids = torch.arange(5, 20)[None]
@@ -188,7 +168,7 @@ def test_with_the_adapter_off_training_sees_the_base(saved: Path) -> None:
         torch.testing.assert_close(model(input_ids=ids).logits, base(input_ids=ids).logits)
 
 
-def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
+def test_fused_layer_with_two_adapters_equals_peft(saved: Path) -> None:
     """Two adapters at once are added up by peft; the layers know only one."""
     fused, plain = _load(saved), _load(saved, fused_kernels=False)
     for model in (fused, plain):
@@ -203,7 +183,9 @@ def test_a_second_adapter_falls_back_to_peft(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("fused_kernels", [True, False])
-def test_a_reference_is_computed_as_the_policy_is(saved: Path, fused_kernels: bool) -> None:
+def test_disabled_adapter_and_frozen_copy_equal_policy_bit_for_bit_at_the_start(
+    saved: Path, fused_kernels: bool
+) -> None:
     """In bf16 and before the first step, a copy and the adapter switched off give the policy's bits: a DPO
     margin of zero is zero, whatever computes it."""
     model = load_model(saved, LoRA(r=4), dtype="bfloat16", fused_kernels=fused_kernels).train()
@@ -217,7 +199,7 @@ def test_a_reference_is_computed_as_the_policy_is(saved: Path, fused_kernels: bo
     assert torch.equal(policy, copied)
 
 
-def test_dora_and_rank_stabilised_scaling_are_pefts(saved: Path) -> None:
+def test_dora_is_left_to_peft_and_rslora_scales_by_root_of_r(saved: Path) -> None:
     """DoRA is more than ``W + s B A`` and is left to peft; the scaling of rsLoRA is alpha over the root of r."""
     dora, plain = (
         _load(saved, adapter=LoRA(r=4, lora_alpha=4, use_dora=True), fused_kernels=fused)

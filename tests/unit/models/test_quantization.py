@@ -2,26 +2,24 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from helpers.tiny import tiny_config
 from transformers import AutoModelForCausalLM
 
-from xft.errors import ConfigError
-from xft.models import NF4, CausalLMConfig, check_quantization
+from xft.models import NF4, CausalLMConfig
 from xft.models.loading import load_weights
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {
-        name: dequantize_4bit(each.data, each.quant_state).clone()
-        for name, each in model.named_parameters()
-        if getattr(each, "quant_state", None) is not None
+        name: dequantize_4bit(param.data, param.quant_state).clone()
+        for name, param in model.named_parameters()
+        if getattr(param, "quant_state", None) is not None
     }
 
 
-def test_validation_does_not_change_the_quantised_base(tmp_path: Path) -> None:
+def test_evaluation_leaves_4bit_weights_unchanged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(tiny_config("llama", 97)).save_pretrained(tmp_path)
     model = load_weights(str(tmp_path), torch.bfloat16, quantization=NF4(), device=torch.device("cpu"))
@@ -33,13 +31,7 @@ def test_validation_does_not_change_the_quantised_base(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_quantised_weights_without_an_adapter_are_refused() -> None:
-    with pytest.raises(ConfigError) as error:
-        check_quantization(None, NF4())
-    assert error.value.key == "quantization"
-
-
-def test_the_base_of_an_adapter_is_never_cast(tmp_path: Path) -> None:
+def test_base_keeps_bf16_next_to_an_fp32_adapter(tmp_path: Path) -> None:
     from xft.models import LoRA
     from xft.types import Tokenizer
 
@@ -53,6 +45,6 @@ def test_the_base_of_an_adapter_is_never_cast(tmp_path: Path) -> None:
     spec = CausalLMConfig(path=str(tmp_path), dtype="bfloat16", gradient_checkpointing=True)
     loaded = spec.load(tokenizer, torch.device("cpu"), LoRA(r=2))
     types = {"lora" in name: set[torch.dtype]() for name, _ in loaded.model.named_parameters()}
-    for name, each in loaded.model.named_parameters():
-        types["lora" in name].add(each.dtype)
+    for name, param in loaded.model.named_parameters():
+        types["lora" in name].add(param.dtype)
     assert types == {False: {torch.bfloat16}, True: {torch.float32}}

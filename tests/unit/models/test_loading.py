@@ -1,0 +1,113 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import save_tiny, tiny_config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MambaConfig
+
+from xft.errors import ModelError
+from xft.models import ATTN_IMPLEMENTATION, LoadedModel
+from xft.models.loading import (
+    _choose_attention,
+    choose_dtype,
+    load_config,
+    load_tokenizer,
+    load_weights,
+    resize_embeddings,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", "llama", byte_tokenizer, torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float32"])
+def test_choose_dtype_by_name_returns_it_on_any_device(name: str) -> None:
+    assert choose_dtype(name, CPU) == getattr(torch, name)
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_choose_dtype_auto_on_cpu_depends_on_bf16_arithmetic(
+    supported: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    assert choose_dtype("auto", CPU) == dtype
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_choose_dtype_auto_on_gpu_depends_on_bf16_arithmetic(
+    supported: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    assert choose_dtype("auto", torch.device("cuda")) == dtype
+
+
+def test_load_weights_casts_parameters_and_selects_own_attention(folder: Path) -> None:
+    model = load_weights(str(folder), torch.float32)
+    assert {param.dtype for param in model.parameters()} == {torch.float32}
+    assert model.config._attn_implementation == ATTN_IMPLEMENTATION
+    assert load_weights(str(folder), "auto", "sdpa").dtype == torch.bfloat16
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
+def test_tokenizer_without_padding_token_pads_with_eos(tmp_path: Path, make_byte_tokenizer: Any) -> None:
+    tokenizer = make_byte_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_tokenizer(str(tmp_path))
+    assert loaded.pad_token_id == loaded.eos_token_id
+
+
+@pytest.mark.parametrize("load", [load_config, load_tokenizer, lambda path: load_weights(path, "auto")])
+def test_empty_folder_raises_model_error_in_one_line(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        load(str(tmp_path))
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("extra", [5, 0, -5])
+def test_resize_embeddings_grows_and_never_shrinks(extra: int, make_byte_tokenizer: Any) -> None:
+    tokenizer = make_byte_tokenizer()
+    rows = len(tokenizer) - extra
+    model = AutoModelForCausalLM.from_config(tiny_config("llama", rows))
+    before = model.get_input_embeddings().weight.detach().clone()
+    resize_embeddings(model, tokenizer)
+    after = model.get_input_embeddings().weight
+    assert len(after) == max(rows, len(tokenizer))
+    assert torch.equal(after[:rows], before)
+
+
+def test_supports_packing_is_false_for_recurrent_layers() -> None:
+    recurrent = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, state_size=2)
+    options = {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+    }
+    layer_types = ["conv", "full_attention"]
+    hybrid = AutoConfig.for_model(
+        "lfm2", vocab_size=9, num_hidden_layers=2, layer_types=layer_types, **options
+    )
+    for config, expected in ((tiny_config("llama", 9), True), (recurrent, False), (hybrid, False)):
+        loaded = LoadedModel(AutoModelForCausalLM.from_config(config), None)  # type: ignore[arg-type]
+        assert loaded.supports_packing is expected, config.model_type
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LlamaConfig(), ATTN_IMPLEMENTATION),
+        (MambaConfig(), "sdpa"),
+        (AutoConfig.for_model("gemma2"), "eager"),
+    ],
+    ids=lambda value: getattr(value, "model_type", value),
+)
+def test_auto_attention_is_own_one_if_the_class_supports_it(config: Any, expected: str) -> None:
+    assert _choose_attention(config, "causal_lm") == expected

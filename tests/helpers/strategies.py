@@ -1,11 +1,17 @@
-"""A strategy without processes, with the interface that tests of other rooms need."""
+"""Strategies without processes for tests of other rooms."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
-from xft.strategies import SingleDevice
+from helpers.tiny import tiny_config
+from xft.models import TrainingModel
+from xft.objectives import next_token
+from xft.strategies import SingleDevice, SingleDeviceConfig
 
 T = TypeVar("T")
 
@@ -42,3 +48,33 @@ class FakeStrategy(SingleDevice):
     def gather(self, value: T) -> list[T]:
         """Return this rank's value, followed by those of its peers."""
         return [value, *self.peers]
+
+
+def tiny_strategy(
+    folder: Path, seed: int = 0, factor: Callable[[int], float] = lambda step: 1 / (1 + step)
+) -> SingleDevice:
+    """Return a prepared strategy on the CPU with a tiny model of random weights, and AdamW with the rate 0.01.
+
+    Args:
+        folder: run folder.
+        seed: seed of the weights.
+        factor: schedule: step to factor of the rate.
+    """
+    strategy = SingleDeviceConfig(device="cpu").build(str(folder), seed)
+    model = TrainingModel(AutoModelForCausalLM.from_config(tiny_config("llama", 50)), next_token)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    strategy.prepare(
+        model, optimizer=optimizer, lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    )
+    return strategy
+
+
+def train_steps(strategy: SingleDevice, steps: int) -> list[Tensor]:
+    """Take steps with random gradients; return copies of the parameters."""
+    params = list(strategy.model.parameters())
+    for _ in range(steps):
+        for param in params:
+            param.grad = torch.randn_like(param)
+        strategy.optimizer.step()
+        strategy.lr_scheduler.step()
+    return [param.detach().clone() for param in params]

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import tiny_config
-from torch import Tensor
-from transformers import AutoModelForCausalLM
+from helpers.strategies import tiny_strategy, train_steps
 
 from xft.checkpoint import writer
 from xft.checkpoint.checkpointer import Checkpointer
@@ -17,30 +15,7 @@ from xft.checkpoint.directory import corruption_of
 from xft.checkpoint.resume_state import RunState, read_resume_state
 from xft.checkpoint.writer import AsyncCheckpointWriter, SaveResult
 from xft.errors import CheckpointError, ConfigError
-from xft.models import TrainingModel
-from xft.objectives import next_token
-from xft.strategies import SingleDevice, SingleDeviceConfig
-
-
-def make_strategy(folder: Path, seed: int = 0) -> SingleDevice:
-    """A prepared strategy with a tiny model of random weights."""
-    strategy = SingleDeviceConfig(device="cpu").build(str(folder), seed)
-    model = TrainingModel(AutoModelForCausalLM.from_config(tiny_config("llama", 50)), next_token)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler)
-    return strategy
-
-
-def train(strategy: SingleDevice, steps: int) -> list[Tensor]:
-    """Take steps with random gradients; return the parameters."""
-    params = list(strategy.model.parameters())
-    for _ in range(steps):
-        for param in params:
-            param.grad = torch.randn_like(param)
-        strategy.optimizer.step()
-        strategy.lr_scheduler.step()
-    return [param.detach().clone() for param in params]
+from xft.strategies import SingleDevice
 
 
 def state(step: int) -> RunState:
@@ -57,7 +32,7 @@ def make_checkpointer(
 
 @pytest.fixture
 def strategy(tmp_path: Path) -> SingleDevice:
-    return make_strategy(tmp_path / "run")
+    return tiny_strategy(tmp_path / "run")
 
 
 @pytest.fixture
@@ -70,9 +45,9 @@ def gate() -> Iterator[threading.Event]:
 
 def test_save_and_load_continue_bit_equal(tmp_path: Path, strategy: SingleDevice) -> None:
     checkpointer = make_checkpointer(strategy, tmp_path)
-    train(strategy, 3)
+    train_steps(strategy, 3)
     checkpointer.save(state(3), keep_last_n=2, is_best=True)
-    expected = train(strategy, 2)  # training continues while the copy is written
+    expected = train_steps(strategy, 2)  # training continues while the copy is written
     checkpointer.wait()
     assert checkpointer.poll() == SaveResult(3)
     assert checkpointer.poll() is None
@@ -81,11 +56,11 @@ def test_save_and_load_continue_bit_equal(tmp_path: Path, strategy: SingleDevice
     assert (folder / "card.md").read_bytes() == b"text"
     assert os.readlink(checkpointer.root / "best") == "step_3"
 
-    other = make_strategy(tmp_path / "other", seed=1)
+    other = tiny_strategy(tmp_path / "other", seed=1)
     resumed = read_resume_state(folder)
     make_checkpointer(other, tmp_path / "other").load(resumed)
     assert (resumed.step, resumed.tokens_seen, resumed.config) == (3, 30, {"seed": 1})
-    assert all(map(torch.equal, train(other, 2), expected))
+    assert all(map(torch.equal, train_steps(other, 2), expected))
     assert other.lr_scheduler.get_last_lr() == strategy.lr_scheduler.get_last_lr()
 
 
@@ -94,9 +69,9 @@ def test_save_waits_for_the_save_in_progress_before_it_copies(
 ) -> None:
     """The second copy overwrites the memory of the first."""
     checkpointer = make_checkpointer(strategy, tmp_path, lambda: assert_set(gate))
-    expected = train(strategy, 1)
+    expected = train_steps(strategy, 1)
     checkpointer.save(state(1), keep_last_n=9)
-    train(strategy, 1)
+    train_steps(strategy, 1)
     wait = AsyncCheckpointWriter.wait
 
     def open_and_wait(self: AsyncCheckpointWriter) -> None:
@@ -106,7 +81,7 @@ def test_save_waits_for_the_save_in_progress_before_it_copies(
     monkeypatch.setattr(AsyncCheckpointWriter, "wait", open_and_wait)
     checkpointer.save(state(2), keep_last_n=9, block=True)
     assert [checkpointer.poll(), checkpointer.poll()] == [SaveResult(1), SaveResult(2)]
-    other = make_strategy(tmp_path / "other", seed=1)
+    other = tiny_strategy(tmp_path / "other", seed=1)
     make_checkpointer(other, tmp_path).load(read_resume_state(checkpointer.root / "step_1"))
     assert all(map(torch.equal, other.model.parameters(), expected))
 

@@ -167,7 +167,8 @@ def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader) 
     num_workers = spec.num_workers or _available_cpus()
     chunks = _chunk_records(reading)
     if num_workers < 2 or (size is not None and size < _SMALL):
-        yield from map(encoder, chunks)
+        for chunk in chunks:  # map would take a StopIteration of the encoder for the end of the chunks
+            yield encoder(chunk)
         return
     with tqdm(
         total=size,
@@ -177,8 +178,8 @@ def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader) 
         disable=None,
         leave=False,
     ) as bar:
-        for chunk in _encode_in_processes(encoder, chunks, num_workers):
-            yield chunk
+        for encoded in _encode_in_processes(encoder, chunks, num_workers):
+            yield encoded
             bar.update(reading.bytes_read - bar.n)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from xft.data import InstructionData, PreferenceData, TextData, UnpairedPreferenceData, formats
 from xft.data import prepare as preparing
+from xft.data.sources import RecordReader, resolve_source
 from xft.errors import DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Message, Row
@@ -306,3 +307,17 @@ def test_conversation_with_hundreds_of_tool_results_is_truncated(
     )
     [sample] = data.prepare(byte_tokenizer, ChatTemplate(SOURCES["qwen3"]).bind(byte_tokenizer)).train
     assert 19_000 < len(sample) <= 20_000
+
+
+class _Stopping:
+    """An encoder with a bug: it exhausts an iterator."""
+
+    def __call__(self, records: Any) -> Any:
+        return next(iter(()))
+
+
+def test_encoder_that_exhausts_an_iterator_raises(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [qa(0)])
+    spec = preparing.PrepareSpec(resolve_source(path), "train", False, 0, 1, tmp_path)
+    with pytest.raises(RuntimeError):
+        list(preparing._encode(spec, _Stopping(), RecordReader(spec.source)))  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def check_turns(messages: Messages, row: Row) -> None:
                 )
     if not has_target:
         raise DataError("the row has no target answer (no assistant turn in the loss)")
-    first = next(index for index, turn in enumerate(messages) if turn.role != "system")
+    first = next((index for index, turn in enumerate(messages) if turn.role != "system"), 0)
     if messages[first].role != "user" and messages[first].is_target:
         problem, expected = "the first turn is the assistant's", "a turn of the user before it"
         raise _turn_error(messages, first, row, problem, expected, fix=_NO_LOSS)

@@ -133,7 +133,7 @@ QWEN3 = Text(
     "<|im_start|>assistant\n<think>\n\n</think>\n\nSee you.<|im_end|>\n",
     system="<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
     "<|im_start|>assistant\n<think>\n\n</think>\n\nHello!<|im_end|>\n",
-    trained=("Hello!<|im_end|>", "<think>\n\n</think>\n\nSee you.<|im_end|>"),
+    trained=("Hello!<|im_end|>", "See you.<|im_end|>"),
     stop="<|im_end|>",
 )
 MOSS_SYSTEM = """You are an AI assistant whose name is MOSS.

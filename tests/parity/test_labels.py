@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -25,12 +25,14 @@ class Family:
     """A tokenizer, and what its authors document about a trained answer.
 
     ``answer`` is the trained text of an answer; its second argument says whether the answer is
-    behind the last question. ``tail`` is what the template writes behind the last answer.
+    behind the last question. ``tail`` is what the template writes behind the last answer. ``prompting`` are variables
+    of the template for a prompt without a thought.
     """
 
     tokenizer: Any
     answer: Callable[[str, bool], str]
     tail: str
+    prompting: dict[str, Any] = field(default_factory=dict)
 
     def encode(self, conversations: list[Messages]) -> list[Sample]:
         """Encode with the tokenizer's own template. An error fails the test."""
@@ -62,8 +64,9 @@ def family(request: pytest.FixtureRequest) -> Family:
         # Qwen's tokenizer normalises to NFC before it looks at the text.
         return Family(
             tokenizer,
-            lambda text, last: f"{NO_THOUGHT if last else ''}{normalize('NFC', text)}<|im_end|>",
+            lambda text, last: f"{normalize('NFC', text)}<|im_end|>",
             "\n",
+            {"enable_thinking": False},
         )
     # The official Llama 3 template opens a turn of the assistant behind every conversation.
     return Family(tokenizer, lambda text, last: f"{text.strip()}<|eot_id|>", LLAMA3_OPENED)
@@ -139,7 +142,9 @@ def spans(sample: Sample) -> list[tuple[int, int]]:
 def assert_single_turn(family: Family, conversation: Messages, sample: Sample) -> None:
     [(begin, end)] = spans(sample)
     ids = sample.input_ids
-    assert ids[:begin].tolist() == family.reference(conversation[:-1], add_generation_prompt=True)
+    assert ids[:begin].tolist() == family.reference(
+        conversation[:-1], add_generation_prompt=True, **family.prompting
+    )
     assert family.decode(ids[begin:end]) == family.answer(conversation[-1].content, True)
     assert family.decode(ids[end:]) == family.tail
     assert sample.labels[begin:end].tolist() == ids[begin:end].tolist()
@@ -233,7 +238,7 @@ THOUGHT_LAST = [
 @pytest.mark.parametrize(
     ("conversation", "expected"),
     [
-        pytest.param(THOUGHT_EARLIER, ["Four.<|im_end|>", f"{NO_THOUGHT}Six.<|im_end|>"], id="earlier"),
+        pytest.param(THOUGHT_EARLIER, ["Four.<|im_end|>", "Six.<|im_end|>"], id="earlier"),
         pytest.param(
             THOUGHT_LAST,
             ["Four.<|im_end|>", "<think>\nThree twice.\n</think>\n\nSix.<|im_end|>"],
@@ -253,6 +258,18 @@ def test_qwen3_trains_the_reasoning_that_its_template_shows_and_no_other(
     [sample] = family.encode([conversation])
     assert sample.input_ids.tolist() == family.reference(conversation)
     assert [family.decode(sample.input_ids[begin:end]) for begin, end in spans(sample)] == expected
+
+
+def test_empty_thought_of_qwen3_is_trained_or_removed_where_the_config_says_so(
+    qwen3_tokenizer: Any,
+) -> None:
+    answers = {"train": f"{NO_THOUGHT}Six.<|im_end|>", "absent": "Six.<|im_end|>"}
+    for empty_thought, last in answers.items():
+        template = ChatTemplate(empty_thought=empty_thought).bind(qwen3_tokenizer)
+        segments = template.segments(THOUGHT_EARLIER)
+        assert [segment.text for segment in segments if segment.is_target] == ["Four.<|im_end|>", last]
+        text = "".join(segment.text for segment in segments)
+        assert text.count(NO_THOUGHT) == (empty_thought == "train")
 
 
 def test_llama3_chat_gives_the_official_text_of_alpaca_and_of_hand_made_conversations(

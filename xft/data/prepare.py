@@ -77,7 +77,7 @@ def _key(spec: PrepareSpec, encoder: RowEncoder[Any]) -> str:
             (spec.source.rows, spec.seed, spec.streaming),
             callable_fingerprint(options.format),
             tokenizer_fingerprint(encoder.tokenizer),
-            None if template is None else (template.source, day),
+            None if template is None else (template.source, repr(template.options), day),
             (
                 type(encoder).__name__,
                 options.max_length,

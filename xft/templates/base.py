@@ -1,8 +1,8 @@
 """Render conversations through a Jinja chat template, and locate the target spans in the text.
 
 There is one path for all templates: the tokenizer's own, or a source of the library. The text equals that of
-``apply_chat_template``. Target spans are located by rendering the conversation again with sentinels in place of the
-answers (:mod:`xft.templates.spans`). This needs no ``{% generation %}`` block, and holds for templates that rewrite
+``apply_chat_template``. Target spans are located by rendering the conversation again with sentinels in place of
+contents (:mod:`xft.templates.spans`). This needs no ``{% generation %}`` block, and holds for templates that rewrite
 earlier turns, strip white space, or add a default system message or a date.
 
 Content that a template cannot represent is an error: tools that it does not read, tool calls, messages and tool
@@ -13,22 +13,66 @@ Measured: an earlier version traced each template symbolically and filled in com
 rows of Alpaca and Glaive with the templates of Qwen3 and Llama 3 takes 1.05 to 1.27 times as long without it.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
-from xft.errors import TemplateError
+from xft.errors import ConfigError, TemplateError
+from xft.templates.closings import find_closings
 from xft.templates.coverage_check import check_content_is_rendered
-from xft.templates.delimiters import TurnDelimiters
 from xft.templates.jinja_env import TemplateRenderer, special_tokens_of, undeclared_names
-from xft.templates.message_fields import check_messages, with_readable_reasoning
-from xft.templates.spans import find_spans
+from xft.templates.message_fields import (
+    check_json,
+    check_messages,
+    reads_reasoning,
+    with_inline_reasoning,
+)
+from xft.templates.openings import Openings, common_prefix
+from xft.templates.spans import TargetSpan, find_spans
 from xft.types import Message, Messages, Segment, Tokenizer, ToolCall, Tools
 
+EmptyThought = Literal["mask", "train", "absent"]
 _SENTINEL = "\ue000answer\ue001"
 _PROBE_PROMPT = Message("user", "question")
-_MAX_CACHED_ROLES, _MAX_CACHED_TURNS = 10_000, 64
+_MAX_CACHED_ROLES, _MAX_CACHED_TURNS, _MAX_CACHED_KWARGS = 10_000, 64, 256
+_SET_BY_XFT = ("messages", "tools", "add_generation_prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """Options of a chat template besides its source.
+
+    Attributes:
+        empty_thought: what becomes of the empty thought that the template writes before an answer without reasoning.
+        mask_history: whether only the last answer with a target is in the loss.
+        chat_template_kwargs: variables of the template.
+
+    Raises:
+        ConfigError: An option has another value, or a variable is one that xft sets or is not JSON.
+    """
+
+    empty_thought: EmptyThought = "mask"
+    mask_history: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.empty_thought not in get_args(EmptyThought):
+            expected = ", ".join(get_args(EmptyThought))
+            raise ConfigError(key="template.empty_thought", got=self.empty_thought, expected=expected)
+        key = "chat_template_kwargs"
+        if not isinstance(self.chat_template_kwargs, Mapping):
+            raise ConfigError(
+                key=key, got=self.chat_template_kwargs, expected="a dict of template variables"
+            )
+        for name, value in self.chat_template_kwargs.items():
+            if name in _SET_BY_XFT:
+                raise ConfigError(
+                    key=f"{key}.{name}", got=value, expected="a variable that xft does not set"
+                )
+            check_json(value, f"{key}.{name}")
 
 
 class ChatTemplate:
@@ -36,10 +80,22 @@ class ChatTemplate:
 
     Args:
         source: Jinja source; ``None`` takes the tokenizer's own template.
+        empty_thought: what becomes of the empty thought (``<think></think>``) that a template such as Qwen3's writes
+            before an answer without reasoning: ``mask`` keeps it out of the loss, ``train`` puts it into the loss,
+            ``absent`` removes it from the text.
+        mask_history: put only the last answer of a conversation into the loss.
+        chat_template_kwargs: variables of the template, such as ``enable_thinking``.
     """
 
-    def __init__(self, source: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str | None = None,
+        empty_thought: EmptyThought = "mask",
+        mask_history: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.source = source
+        self.options = TemplateOptions(empty_thought, mask_history, chat_template_kwargs or {})
 
     def bind(self, tokenizer: Tokenizer, now: datetime | None = None) -> "BoundTemplate":
         """Bind the template to a tokenizer, and check that the two fit.
@@ -55,7 +111,7 @@ class ChatTemplate:
             TemplateError: The tokenizer has no template, or no special token ends an answer.
         """
         if self.source:
-            return BoundTemplate(tokenizer, _with_bos(self.source, tokenizer), now)
+            return BoundTemplate(tokenizer, _with_bos(self.source, tokenizer), now, self.options)
         source = tokenizer.chat_template
         if isinstance(source, dict) and "default" in source:
             source = source["default"]
@@ -65,7 +121,7 @@ class ChatTemplate:
                 "template='chatml' (`xft list templates` lists all)",
                 key="template",
             )
-        return BoundTemplate(tokenizer, source, now)
+        return BoundTemplate(tokenizer, source, now, self.options)
 
 
 class BoundTemplate:
@@ -74,48 +130,62 @@ class BoundTemplate:
     Attributes:
         source: Jinja source.
         generation_prompt: text that opens the assistant's turn, e.g. ``<|im_start|>assistant\\n``. May be empty.
-        end_of_turn: text that closes it and is a target, e.g. ``<|im_end|>``.
+        end_of_turn: text that closes the last answer and is a target, e.g. ``<|im_end|>``.
+        stop_token: the special token that ends it, at which generation stops.
+        options: options of the template.
         uses_current_date: whether the template can write the current date, which then becomes part of the data. It is
             the date of binding for the lifetime of the object.
     """
 
-    def __init__(self, tokenizer: Tokenizer, source: str, now: datetime | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        source: str,
+        now: datetime | None = None,
+        options: TemplateOptions = TemplateOptions(),
+    ) -> None:
         self.tokenizer = tokenizer
         self.source = source
+        self.options = options
         self._now = now or datetime.now()
         self._renderer = TemplateRenderer(source, special_tokens_of(tokenizer), self._now)
         self.uses_current_date = self._renderer.uses_current_date
+        self._roles_with_tools: set[tuple[str, ...]] = set()
+        self._variants: dict[str, BoundTemplate] = {}
+        specials = _special_tokens(tokenizer)
         plain = self._text([_PROBE_PROMPT])
         prompted = self._text([_PROBE_PROMPT], generation=True)
-        answered = self._text([_PROBE_PROMPT, Message("assistant", _SENTINEL)])
-        before, _, after = answered.partition(_SENTINEL)
-        if not prompted.startswith(plain) or not answered.startswith(prompted):
-            raise TemplateError(
-                f"template: the generation prompt ({prompted[-60:]!r}) differs from the text before an answer in "
-                f"training ({before[-60:]!r}); use another template",
-                key="template",
-                got=before[-60:],
-                expected=prompted[-60:],
-            )
-        self.generation_prompt = prompted[len(plain) :]
-        specials = _special_tokens(tokenizer)
-        self.end_of_turn = _find_end_of_turn(after, specials)
-        self._delimiters = TurnDelimiters(
-            self.generation_prompt,
-            self.end_of_turn,
-            tuple(sorted(token for token in specials if token not in prompted)),
-            before[len(prompted) :],
-        )
-        self._roles_with_tools: set[tuple[str, ...]] = set()
+        self.generation_prompt = _added_text(plain, prompted, specials)
+        self._reads_reasoning = reads_reasoning(self._renderer.names)
+        self._openings = Openings(self._text, self._reads_reasoning, self.generation_prompt)
+        answered = [_PROBE_PROMPT, Message("assistant", _SENTINEL)]
+        text = self._text(answered)
+        if _SENTINEL in text:
+            self._openings.find(text, text.index(_SENTINEL), answered, 1, (), "\ue000question\ue001")
+        self._closings = find_closings(self._text, specials, always_opens=plain == prompted)
+        self.end_of_turn = self._closings.last
+        self.stop_token = max((token for token in specials if self.end_of_turn.endswith(token)), key=len)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled templates cannot be pickled; another process compiles the source again.
-        return BoundTemplate, (self.tokenizer, self.source, self._now)
+        return BoundTemplate, (self.tokenizer, self.source, self._now, self.options)
 
-    @property
-    def stop_token(self) -> str:
-        """The special token in ``end_of_turn``, at which generation stops."""
-        return self.end_of_turn.strip()
+    def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "BoundTemplate":
+        """Return the template with more variables, which replace those of the config by name.
+
+        Raises:
+            ConfigError: A variable is one that xft sets, or is not JSON.
+        """
+        if not chat_template_kwargs:
+            return self
+        kwargs = {**self.options.chat_template_kwargs, **chat_template_kwargs}
+        options = replace(self.options, chat_template_kwargs=kwargs)
+        key = json.dumps(kwargs, sort_keys=True)
+        if key not in self._variants:
+            if len(self._variants) >= _MAX_CACHED_KWARGS:
+                self._variants.clear()
+            self._variants[key] = BoundTemplate(self.tokenizer, self.source, self._now, options)
+        return self._variants[key]
 
     @cached_property
     def stop_tokens(self) -> tuple[str, ...]:
@@ -125,7 +195,7 @@ class BoundTemplate:
             segments = self.segments([_PROBE_PROMPT, call, Message("tool", "result")])
         except TemplateError:
             return (self.stop_token,)
-        closers = [token for token in self._delimiters.closers if segments[1].text.endswith(token)]
+        closers = [token for token in self._closings.calls if segments[1].text.endswith(token)]
         return tuple(dict.fromkeys((self.stop_token, *closers)))
 
     def render(self, messages: Messages, generation: bool = False, tools: Tools = ()) -> str:
@@ -139,7 +209,7 @@ class BoundTemplate:
         Raises:
             TemplateError: The template refuses the conversation, or drops a part of it.
         """
-        messages = with_readable_reasoning(messages, self._renderer.names)
+        messages = self._with_readable_reasoning(messages)
         return self._checked_text(messages, check_messages(messages, tools), generation)
 
     def segments(self, messages: Messages, tools: Tools = ()) -> list[Segment]:
@@ -147,25 +217,57 @@ class BoundTemplate:
 
         The target segment of an answer runs from the end of the generation prompt to the end-of-turn token,
         including that token, reasoning and tool calls. If the template drops the reasoning, the rest is the target.
-        The segments, joined, equal ``render(messages, tools=tools)``.
+        The segments, joined, equal ``render(messages, tools=tools)``, except for empty thoughts that
+        ``empty_thought='absent'`` removes.
 
         Raises:
             TemplateError: As in :meth:`render`; or an answer is not in the text, or is not closed.
         """
-        messages = with_readable_reasoning(messages, self._renderer.names)
+        messages = self._with_readable_reasoning(messages)
         plain_tools = check_messages(messages, tools)
         text = self._checked_text(messages, plain_tools)
-        spans = find_spans(text, messages, lambda marked: self._text(marked, plain_tools), self._delimiters)
+        if self.options.mask_history:
+            last = max((index for index, message in enumerate(messages) if message.is_target), default=-1)
+            messages = [
+                message if index == last else replace(message, is_target=False)
+                for index, message in enumerate(messages)
+            ]
+        spans = find_spans(text, messages, plain_tools, self._text, self._openings, self._closings)
         segments: list[Segment] = []
         position = 0
-        for start, end in spans:
-            segments += [Segment(text[position:start], False), Segment(text[start:end], True)]
-            position = end
+        for span in spans:
+            header_end, start = self._limits(span)
+            segments += [Segment(text[position:header_end], False), Segment(text[start : span.end], True)]
+            position = span.end
         segments.append(Segment(text[position:], False))
         return [segment for segment in segments if segment.text]
 
+    def _with_readable_reasoning(self, messages: Messages) -> Messages:
+        """Return the messages with reasoning where the template reads it: in a field, or before the content."""
+        if self._reads_reasoning or not any(message.reasoning for message in messages):
+            return messages
+        return with_inline_reasoning(messages) if self._keeps_inline_reasoning else messages
+
+    @cached_property
+    def _keeps_inline_reasoning(self) -> bool:
+        # The template of DeepSeek-R1 removes the thought from the content.
+        thinking = Message("assistant", "answer", reasoning=_SENTINEL)
+        try:
+            return _SENTINEL in self._text(with_inline_reasoning([_PROBE_PROMPT, thinking]))
+        except TemplateError:
+            return True
+
+    def _limits(self, span: TargetSpan) -> tuple[int, int]:
+        """Return the end of the text before an answer, and the start of the target text."""
+        if span.thought is None or self.options.empty_thought == "train":
+            return span.start, span.start
+        begin, end = span.thought
+        if self.options.empty_thought == "absent":
+            return begin, end
+        return max(span.start, end), max(span.start, end)
+
     def _text(self, messages: Messages, tools: Sequence[Any] = (), generation: bool = False) -> str:
-        return self._renderer.render(messages, tools, generation)
+        return self._renderer.render(messages, tools, generation, self.options.chat_template_kwargs)
 
     def _checked_text(self, messages: Messages, tools: Sequence[Any], generation: bool = False) -> str:
         text = self._text(messages, tools, generation)
@@ -194,18 +296,17 @@ def _special_tokens(tokenizer: Tokenizer) -> set[str]:
     }
 
 
-def _find_end_of_turn(tail: str, specials: set[str]) -> str:
-    matches = [(tail.index(token), -len(token), token) for token in specials if token in tail]
-    if not matches:
-        raise TemplateError(
-            f"template: no special token closes an answer (the text after it is {tail!r}), so the model would never "
-            "learn to stop; use another template",
-            key="template",
-            got=tail,
-            expected="a special token",
-        )
-    position, _, token = min(matches)
-    return tail[: position + len(token)]
+def _added_text(plain: str, prompted: str, specials: set[str]) -> str:
+    """Return what the generation prompt adds to a text, from the start of a special token if the text ends otherwise.
+
+    Phi-3 ends a text without generation prompt with EOS.
+    """
+    start = common_prefix(plain, prompted)
+    for token in specials:
+        for position in range(max(0, start - len(token) + 1), start):
+            if start < len(plain) and prompted.startswith(token, position):
+                return prompted[position:]
+    return prompted[start:]
 
 
 def _with_bos(source: str, tokenizer: Tokenizer) -> str:

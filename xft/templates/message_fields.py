@@ -169,21 +169,20 @@ def check_json(value: Any, key: str) -> Any:
     )
 
 
-def with_readable_reasoning(messages: Messages, names: Collection[str]) -> Messages:
-    """Return the messages with reasoning where the template reads it: in a field, or before the content."""
-    if any(name in names for name in REASONING_NAMES[:2]) or not any(
-        message.reasoning for message in messages
-    ):
-        return messages
+def reads_reasoning(names: Collection[str]) -> bool:
+    """Whether a template that can read ``names`` reads reasoning as a field."""
+    return any(name in names for name in REASONING_NAMES[:2])
+
+
+def with_inline_reasoning(messages: Messages) -> Messages:
+    """Return the messages with reasoning before the content."""
     return [
-        replace(message, content=_with_inline_reasoning(message), reasoning="")
-        if message.reasoning
-        else message
+        replace(message, content=_inline(message), reasoning="") if message.reasoning else message
         for message in messages
     ]
 
 
-def _with_inline_reasoning(message: Message) -> str:
+def _inline(message: Message) -> str:
     """Return reasoning and content as one text: as the row has it, or in the format of Qwen3 and DeepSeek-R1."""
     source = message.source
     if source is not None and _is_unchanged(message, source.parsed):

@@ -7,27 +7,53 @@ one at a time.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from xft.errors import TemplateError
-from xft.templates.delimiters import TurnDelimiters
+from xft.templates.closings import Closings
+from xft.templates.openings import Openings, RenderTurns, common_prefix
 from xft.types import Messages, ToolCall
 
 Render = Callable[[Messages], str]
 Span = tuple[int, int]
-"""Start and end offset in the rendered text."""
+"""Start and end offset of a content in the rendered text."""
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
-def find_spans(text: str, messages: Messages, render: Render, delimiters: TurnDelimiters) -> list[Span]:
+@dataclass(frozen=True, slots=True)
+class TargetSpan:
+    """Target span of an answer in the rendered text.
+
+    Attributes:
+        start: offset of the first character that is not in the prompt for generation.
+        end: offset after the end-of-turn token.
+        thought: start and end of the empty thought before the answer; ``None`` if there is none.
+    """
+
+    start: int
+    end: int
+    thought: Span | None
+
+
+def find_spans(
+    text: str,
+    messages: Messages,
+    tools: Sequence[Any],
+    render: RenderTurns,
+    openings: Openings,
+    closings: Closings,
+) -> list[TargetSpan]:
     """Return the target spans of a text, one for each message with a target.
 
     Args:
-        text: ``render(messages)``.
+        text: ``render(messages, tools, False)``.
         messages: the conversation.
+        tools: tools of the conversation.
         render: renders messages as text.
-        delimiters: text that opens and closes the assistant's turn.
+        openings: text that opens the assistant's turn.
+        closings: text that closes it.
 
     Raises:
         TemplateError: An answer is not in the text, is not opened or not closed.
@@ -35,25 +61,39 @@ def find_spans(text: str, messages: Messages, render: Render, delimiters: TurnDe
     targets = [index for index, message in enumerate(messages) if message.is_target]
     first, last = _sentinels(messages)
     sentinel = f"{first}answer{last}"
-    contents = _find_all_contents(text, messages, targets, render, first, last)
-    spans: list[Span] = []
+
+    def plain(marked: Messages) -> str:
+        return render(marked, tools, False)
+
+    contents = _find_all_contents(text, messages, targets, plain, first, last)
+    spans: list[TargetSpan] = []
     position = 0
     for number, index in enumerate(targets):
         if contents is not None:
             begin, end = contents[number]
         else:
-            begin, end = _find_content(text, messages, index, render, sentinel)
+            begin, end = _find_content(text, messages, index, plain, sentinel)
         if begin < position:
             raise TemplateError(f"turn {index + 1}: the template merges two answers", key="template")
-        start = position + delimiters.start(text[position:begin], index)
-        # The end-of-turn token follows a plain answer directly. After a tool call, search for it up to the next message.
-        limit = end + len(delimiters.end_of_turn)
+        opening = openings.find(text, begin, messages, index, tools, sentinel)
+        offset = begin - len(opening.text)
+        start = max(position, offset + opening.prompt)
+        first_of_thought, last_of_thought = opening.thought
+        thought = (offset + first_of_thought, offset + last_of_thought) if last_of_thought else None
+        # What closes a plain answer follows it directly. After a tool call, search for it up to the next message.
+        limit = end + max(len(closings.last), len(closings.earlier))
         if messages[index].tool_calls:
             limit = len(text)
             if index + 1 < len(messages):
-                limit = _find_content(text, messages, index + 1, render, sentinel)[0]
-        position = end + delimiters.end(text[end:limit], index, messages[index])
-        spans.append((start, position))
+                limit = _find_content(text, messages, index + 1, plain, sentinel)[0]
+            if limit < end:
+                raise TemplateError(
+                    f"turn {index + 1}: the template writes the result of the tool call before the content of the "
+                    "turn; remove the content, or move it to a turn after the result",
+                    key="template",
+                )
+        position = end + closings.end(text[end:limit], index, messages[index])
+        spans.append(TargetSpan(start, position, thought))
     return spans
 
 
@@ -123,21 +163,24 @@ def _find_content(text: str, messages: Messages, index: int, render: Render, sen
     """Return the span of a message in ``text``: where the text differs from a rendering with a sentinel."""
     marked = list(messages)
     message = messages[index]
-    calls = tuple(ToolCall(call.name, {sentinel: sentinel}, call.id) for call in message.tool_calls)
+    marks = [f"{sentinel[0]}call-{number}{sentinel[-1]}" for number in range(len(message.tool_calls))]
+    calls = tuple(
+        ToolCall(call.name, {mark: mark}, call.id)
+        for call, mark in zip(message.tool_calls, marks, strict=True)
+    )
+    # A template may refuse content next to tool calls.
+    content = "" if calls and not message.content else sentinel
     reasoning = sentinel if message.reasoning else ""
-    marked[index] = replace(message, content=sentinel, reasoning=reasoning, tool_calls=calls)
+    marked[index] = replace(message, content=content, reasoning=reasoning, tool_calls=calls)
     other = render(marked)
-    begin = _common_prefix(text, other)
-    return begin, len(text) - _common_prefix(text[begin:][::-1], other[begin:][::-1])
-
-
-def _common_prefix(left: str, right: str) -> int:
-    """Return the length of the longest common prefix, by bisection: slices compare at C speed."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    for call, mark in zip(message.tool_calls, marks, strict=True):
+        visible = mark[1:-1]  # the private characters may be escaped
+        if other.count(visible) <= text.count(visible):
+            raise TemplateError(
+                f"turn {index + 1}: the chat template drops the call of {call.name!r}; use a template that supports "
+                "it",
+                key="template",
+                got=call.name,
+            )
+    begin = common_prefix(text, other)
+    return begin, len(text) - common_prefix(text[begin:][::-1], other[begin:][::-1])

@@ -1,7 +1,7 @@
 """Text equals apply_chat_template, and target spans are those found in the text that transformers renders."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from xft.errors import TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
-from xft.templates.delimiters import TurnDelimiters
+from xft.templates.closings import find_closings
+from xft.templates.openings import Openings
 from xft.templates.spans import find_spans
-from xft.types import Message, Segment
+from xft.types import Message, Messages, Segment
 
 STOPS = (
     *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|END_OF_TURN_TOKEN|>", "<|end|>"),
@@ -89,14 +90,19 @@ def spans_of(segments: list[Segment]) -> list[tuple[int, int]]:
 
 def spans_by_transformers(template: BoundTemplate, messages: list[Message]) -> list[tuple[int, int]]:
     """Return the spans found in the text that transformers renders."""
+
+    def render(marked: Messages, tools: Sequence[Any] = (), generation: bool = False) -> str:
+        try:
+            return official(template, list(marked), add_generation_prompt=generation)
+        except Exception as error:
+            raise TemplateError(str(error)) from error
+
     question = [Message("user", "question")]
-    asked = official(template, question, add_generation_prompt=True)
-    answered = official(template, [*question, Message("assistant", "ANSWER")])
-    lead = answered.partition("ANSWER")[0][len(asked) :]
-    delimiters = TurnDelimiters(template.generation_prompt, template.end_of_turn, (), lead)
-    return find_spans(
-        official(template, messages), messages, lambda marked: official(template, list(marked)), delimiters
-    )
+    always_opens = render(question) == render(question, (), True)
+    closings = find_closings(render, (*STOPS, "<s>", "</s>", "<|im_end|>"), always_opens)
+    openings = Openings(render, False, template.generation_prompt)
+    spans = find_spans(render(messages), messages, (), render, openings, closings)
+    return [(span.thought[1] if span.thought else span.start, span.end) for span in spans]
 
 
 @QUICK

@@ -56,7 +56,7 @@ def test_tools_are_shown_and_the_call_is_trained(qwen3: BoundTemplate) -> None:
     )
     assert trained(qwen3, [QUESTION, ASKS, RESULT, ANSWER], [WEATHER]) == [
         f"{CALL_TEXT}<|im_end|>",
-        f"{NO_THOUGHT}Grey.<|im_end|>",
+        "Grey.<|im_end|>",
     ]
 
 
@@ -97,7 +97,7 @@ def test_what_the_arguments_say_does_not_end_the_piece(qwen3: BoundTemplate, sai
     asks = Message("assistant", said, True, tool_calls=(ToolCall("weather", {"city": said}),))
     [piece] = trained(qwen3, [QUESTION, asks], [WEATHER])
     written = said.replace('"', '\\"').replace("\n", "\\n")
-    assert piece == NO_THOUGHT + said.lstrip("\n") + (
+    assert piece == said.lstrip("\n") + (
         f'\n<tool_call>\n{{"name": "weather", "arguments": {{"city": "{written}"}}}}\n</tool_call><|im_end|>'
     )
 

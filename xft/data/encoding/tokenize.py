@@ -37,7 +37,8 @@ def encode_conversations(
     rendered: list[tuple[int, list[Segment], str]] = []
     for index, conversation in enumerate(conversations):
         try:
-            segments = template.segments(conversation.messages, conversation.tools)
+            bound = template.with_kwargs(conversation.template_kwargs)
+            segments = bound.segments(conversation.messages, conversation.tools)
             text = "".join([segment.text for segment in segments])
             check_text(text)
             rendered.append((index, segments, text))

@@ -18,10 +18,12 @@ earlier answers but are trained to stop with EOS; here EOS ends every answer.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xft.registry import register
-from xft.templates.base import ChatTemplate
+from xft.templates.base import ChatTemplate, EmptyThought
 
 
 def _load() -> tuple[dict[str, str], dict[str, str]]:
@@ -40,8 +42,13 @@ SOURCES, DESCRIPTIONS = _load()
 class TokenizerTemplate(ChatTemplate):
     """The chat template of the tokenizer."""
 
-    def __init__(self) -> None:
-        super().__init__(None)
+    def __init__(
+        self,
+        empty_thought: EmptyThought = "mask",
+        mask_history: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(None, empty_thought, mask_history, chat_template_kwargs)
 
 
 @register("template", "jinja")
@@ -50,16 +57,28 @@ class JinjaTemplate(ChatTemplate):
 
     Args:
         source: Jinja source of the template.
+        empty_thought, mask_history, chat_template_kwargs: as in :class:`~xft.templates.ChatTemplate`.
     """
 
-    def __init__(self, source: str) -> None:
-        super().__init__(source)
+    def __init__(
+        self,
+        source: str,
+        empty_thought: EmptyThought = "mask",
+        mask_history: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(source, empty_thought, mask_history, chat_template_kwargs)
 
 
 def _register(name: str) -> None:
     class LibraryTemplate(ChatTemplate):
-        def __init__(self) -> None:
-            super().__init__(SOURCES[name])
+        def __init__(
+            self,
+            empty_thought: EmptyThought = "mask",
+            mask_history: bool = False,
+            chat_template_kwargs: Mapping[str, Any] | None = None,
+        ) -> None:
+            super().__init__(SOURCES[name], empty_thought, mask_history, chat_template_kwargs)
 
     LibraryTemplate.__doc__ = DESCRIPTIONS[name]
     register("template", name)(LibraryTemplate)

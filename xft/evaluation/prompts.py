@@ -138,6 +138,8 @@ def sum_scores(results: Sequence[PromptResult]) -> tuple[float, int]:
 def _read_file(path: str) -> list[Any]:
     file = paths.asset(path.removeprefix(paths.SCHEME)) if path.startswith(paths.SCHEME) else Path(path)
     place = path
+    if file.exists() and not file.is_file():
+        raise ConfigError(key="eval_prompts", got=path, expected="a regular file")
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".jsonl":
@@ -155,6 +157,10 @@ def _read_file(path: str) -> list[Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"eval_prompts: {path} is not UTF-8 (byte {error.start})", key="eval_prompts", got=path
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(
+            f"eval_prompts: {place}: nested too deep", key="eval_prompts", got=path
         ) from error
     except json.JSONDecodeError as error:
         place = place if file.suffix == ".jsonl" else f"{path}:{error.lineno}"

@@ -1,6 +1,7 @@
 """Sample questions: config entries and files, scoring, and the shipped questions."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -170,3 +171,17 @@ def test_shipped_pairs_chosen_has_the_shape_and_rejected_has_not() -> None:
         row = json.loads(line)
         assert structured(Completion(row["chosen"], "stop", 1), SHAPE) == 1.0, row["prompt"]
         assert structured(Completion(row["rejected"], "stop", 1), SHAPE) == 0.0, row["prompt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the platform has no device files")
+def test_read_eval_prompts_device_raises() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_eval_prompts("/dev/zero")
+    assert (caught.value.key, caught.value.got) == ("eval_prompts", "/dev/zero")
+
+
+def test_read_eval_prompts_nested_too_deep_raises(tmp_path: Path) -> None:
+    (file := tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError) as caught:
+        read_eval_prompts(str(file))
+    assert caught.value.key == "eval_prompts"

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from xft.data.sources.decompress import Progress
-from xft.data.sources.location import Raw, Record, RowLocation
-from xft.data.sources.parse import InvalidJSON, decode_json
-from xft.errors import DataError
+from xft.data.sources.location import (
+    MAX_ROW_BYTES,
+    Raw,
+    Record,
+    RowLocation,
+    repeated_columns,
+    size_problem,
+    source_error,
+    truncate,
+)
+from xft.data.sources.parse import InvalidJSON, decode_json, located
 
 Decoder = Callable[[Any], Any]
 
@@ -17,6 +25,10 @@ _BATCH = 256
 """Rows converted to Python objects in one call."""
 _BUFFER = 1 << 20
 """Bytes of each column of a parquet file that are held; without it, all of a row group would be."""
+_BATCH_BYTES = 64 << 20
+"""Bytes that a batch of a parquet file may have."""
+_LONGEST_REASON = 200
+"""Characters of a message of Arrow that an error quotes."""
 _MAGIC = b"ARROW1"
 """An arrow file begins with it; an arrow stream does not (Arrow's format, "IPC File Format")."""
 
@@ -30,10 +42,14 @@ def read_parquet(file: Path, progress: Progress) -> Iterator[Record]:
     from pyarrow import ArrowException, parquet
 
     def batches() -> Iterator[Any]:
-        with parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
+        with parquet.ParquetFile(
+            file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+        ) as table:
             _check_names(file, table.schema_arrow)
             size, total, done = file.stat().st_size, table.metadata.num_rows, 0
-            for batch in table.iter_batches(_BATCH):
+            groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
+            row_size = sum(group.total_byte_size for group in groups) // max(total, 1)
+            for batch in table.iter_batches(max(1, min(_BATCH, _BATCH_BYTES // max(row_size, 1)))):
                 done += batch.num_rows
                 progress.position = partial(int, size * done / total)
                 yield batch
@@ -52,7 +68,8 @@ def read_arrow(file: Path, progress: Progress) -> Iterator[Record]:
     def batches() -> Iterator[Any]:
         with file.open("rb") as opened:
             begin = opened.read(len(_MAGIC))
-        with pyarrow.memory_map(str(file)) as source:
+        # A file that is mapped into memory ends the process if it is cut off while it is read.
+        with pyarrow.OSFile(str(file)) as source:
             parts: Iterator[Any]
             progress.position = lambda: 0 if source.closed else source.tell()
             if begin == _MAGIC:
@@ -73,7 +90,7 @@ def read_arrow(file: Path, progress: Progress) -> Iterator[Record]:
 def _check_names(file: Path, schema: Any) -> None:
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
-        raise DataError(f"{file}: a column name stands twice: {', '.join(map(repr, twice))}")
+        raise repeated_columns(file, twice)
 
 
 def _rows(file: Path, batches: Iterator[Any], kind: str, broken: type[Exception]) -> Iterator[Record]:
@@ -81,35 +98,45 @@ def _rows(file: Path, batches: Iterator[Any], kind: str, broken: type[Exception]
     while True:
         try:
             batch = next(batches, None)
-        except (broken, OSError) as error:
-            # Arrow says in OSError too that a file is not what it should be.
+        except (broken, OSError, ValueError, OverflowError, MemoryError) as error:
+            # Arrow raises OSError too for a file that is damaged.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            what = f"is damaged behind row {number}" if number else f"is not {kind}"
-            raise DataError(f"{file}: {what} ({' '.join(str(error).split())})") from error
+            what = f"is damaged behind row {number}" if number else f"is not {kind}, or is damaged"
+            reason = truncate(" ".join(str(error).split()), _LONGEST_REASON)
+            raise source_error(file, f"{what} ({reason})", got=reason) from error
         if batch is None:
             return
         for raw in _to_rows(batch, _decoders(batch.schema), broken):
             number += 1
             location = RowLocation(str(file), number, "row")
-            yield location, DataError(f"{location}: {raw}") if isinstance(raw, DataError) else raw
+            yield location, located(location, raw) if isinstance(raw, InvalidJSON) else raw
 
 
 def _to_rows(batch: Any, decoders: Mapping[str, Decoder], broken: type[Exception]) -> list[Raw]:
     """The rows of a batch; where some cannot be had, the others."""
     try:
+        # Offsets that point out of their buffers would end the process when they are followed.
+        batch.validate(full=True)
+        if batch.nbytes > MAX_ROW_BYTES:
+            if batch.num_rows == 1:
+                return [InvalidJSON(*size_problem())]
+            return _row_by_row(batch, decoders, broken)
         rows = batch.to_pylist()
         for name, decode in decoders.items():
             for row in rows:
                 row[name] = decode(row[name])
         return list(rows)
-    except (broken, ValueError, InvalidJSON) as error:
+    except (broken, ValueError, OverflowError, InvalidJSON) as error:
         if batch.num_rows > 1:
-            single = (batch.slice(index, 1) for index in range(batch.num_rows))
-            return [raw for row in single for raw in _to_rows(row, decoders, broken)]
-        if isinstance(error, UnicodeDecodeError):
-            return [DataError(f"byte {error.start} of a text is not UTF-8; write the file again")]
-        return [DataError(f"cannot be read ({' '.join(str(error).split())})")]
+            return _row_by_row(batch, decoders, broken)
+        reason = truncate(" ".join(str(error).split()), _LONGEST_REASON)
+        return [InvalidJSON(f"cannot be read ({reason})", fix="write the file again")]
+
+
+def _row_by_row(batch: Any, decoders: Mapping[str, Decoder], broken: type[Exception]) -> list[Raw]:
+    single = (batch.slice(index, 1) for index in range(batch.num_rows))
+    return [raw for row in single for raw in _to_rows(row, decoders, broken)]
 
 
 def _decoders(schema: Any) -> dict[str, Decoder]:

@@ -6,17 +6,26 @@ not UTF-8. Here a damaged row is one invalid record with the line of its start.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from xft.data.sources.decompress import Progress, Stream
-from xft.data.sources.location import Raw, Record, RowLocation, undecodable
+from xft.data.sources.location import (
+    MAX_ROW_BYTES,
+    Raw,
+    Record,
+    RowLocation,
+    damaged_text,
+    repeated_columns,
+    source_error,
+    too_large,
+    undecodable,
+)
 from xft.errors import DataError
 
 _LONGEST_FIELD = 2**31 - 1
-_LONGEST_ROW = 1 << 28
-"""Characters of one row beyond which a quote is taken to be open by mistake."""
 
 
 def _read_table(file: Path, progress: Progress, delimiter: str) -> Iterator[Record]:
@@ -65,15 +74,12 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline()
+        line = self._text.readline(MAX_ROW_BYTES + 1)
         if not line:
             self.ended = True
             raise StopIteration
-        if self.size > _LONGEST_ROW:
-            raise DataError(
-                f"{self.location}: broken CSV (the row has more than {_LONGEST_ROW:,} characters: a quote in it "
-                "is not closed)"
-            )
+        if self.size + len(line) > MAX_ROW_BYTES:
+            raise too_large(self.location, "split the row, or close a quote in it")
         self.number += 1
         self.size += len(line)
         self.row.append(line)
@@ -93,12 +99,10 @@ def _rows(
             return
         except csv.Error as error:
             if lines.ended:
-                raise DataError(
-                    f"{lines.location}: broken CSV (a quote that this row opens is not closed before the file ends, "
-                    f"in line {lines.number})"
-                ) from error
+                problem = "a quote that this row opens is not closed before the file ends, in line"
+                raise source_error(lines.location, f"broken CSV ({problem} {lines.number})") from error
             upto = f", up to line {lines.number}" if lines.number > lines.location.line else ""
-            yield lines.location, DataError(f"{lines.location}: broken CSV ({error}{upto})")
+            yield lines.location, source_error(lines.location, f"broken CSV ({error}{upto})")
             continue
         if fields:
             yield lines.location, _damage(lines.location, "".join(lines.row)) or fields
@@ -107,7 +111,7 @@ def _rows(
 def _damage(location: RowLocation, row: str) -> DataError | None:
     """What is wrong with the characters of a row, if anything is."""
     if "\0" in row:
-        return DataError(f"{location}: holds a NUL byte: the file is damaged, or not text in UTF-8")
+        return damaged_text(location)
     if row.isascii():
         return None
     try:
@@ -119,14 +123,14 @@ def _damage(location: RowLocation, row: str) -> DataError | None:
 
 
 def _header(location: RowLocation, names: list[str]) -> list[str]:
-    if len(set(names)) != len(names):
-        raise DataError(
-            f"{location}: a column name stands twice in the header: {', '.join(map(repr, names))}"
-        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise repeated_columns(location, twice)
     return names
 
 
 def _row(location: RowLocation, names: list[str], fields: list[str]) -> Raw:
     if len(fields) != len(names):
-        return DataError(f"{location}: got {len(fields)} fields, expected the header's {len(names)}")
+        problem, expected = f"got {len(fields)} fields", f"the header's {len(names)}"
+        return source_error(location, problem, expected, got=len(fields))
     return dict(zip(names, fields, strict=True))

@@ -2,10 +2,12 @@
 
 import io
 from collections.abc import Callable, Iterator
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+
+from xft.data.sources.location import MAX_ROW_BYTES
 
 BOM = b"\xef\xbb\xbf"
 CODECS = {".gz": "gzip", ".zst": "zstd"}
@@ -58,9 +60,17 @@ class Stream:
         return self._last
 
     def lines(self) -> Iterator[bytes]:
-        """Lines with their line feeds; without the byte order mark before the first."""
-        first = self.reader.readline().removeprefix(BOM)
-        return chain([first] if first else [], self.reader)
+        """Lines with their line feeds; without the byte order mark before the first.
+
+        Of a line that is longer than ``MAX_ROW_BYTES``, one byte more than that is given, and the rest is skipped.
+        """
+        read = partial(self.reader.readline, MAX_ROW_BYTES + 1)
+        line = read().removeprefix(BOM)
+        while line:
+            yield line
+            while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
+                line = read()
+            line = read()
 
     def __enter__(self) -> Self:
         return self

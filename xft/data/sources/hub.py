@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xft.data.sources.arrow import without_nulls
-from xft.data.sources.location import Record, RowLocation, abbreviate
+from xft.data.sources.location import Record, RowLocation, abbreviate, source_error
 from xft.errors import DataError
 
 
@@ -31,9 +31,9 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
             )
     except Exception as error:
         if number:
-            raise DataError(
-                f"{RowLocation(name, number, 'row')}: nothing can be read behind it ({_said(error)}); check the network"
-            ) from error
+            where = RowLocation(name, number, "row")
+            problem = f"nothing can be read behind it ({_reason(error)})"
+            raise source_error(where, problem, fix="check the network") from error
         raise _unreachable(name, error) from error
 
 
@@ -64,12 +64,10 @@ def _parts(name: str) -> tuple[str, str | None]:
     return owner_and_name, config or None
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {abbreviate(' '.join(str(error).split()))}"
 
 
 def _unreachable(name: str, error: Any) -> DataError:
-    return DataError(
-        f"{name}: is no file, and the hub gives no such data set ({_said(error)}); give a file, or check the "
-        "name and the network"
-    )
+    problem = f"is no file, and the hub gives no such data set ({_reason(error)})"
+    return source_error(name, problem, fix="give a file, or check the name and the network")

@@ -13,16 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from xft.data.sources.decompress import BOM, Progress, Stream
-from xft.data.sources.location import Raw, Record, RowLocation, undecodable
-from xft.data.sources.parse import DECODER, InvalidJSON, check, too_deep, too_many_digits
+from xft.data.sources.location import (
+    MAX_ROW_BYTES,
+    Raw,
+    Record,
+    RowLocation,
+    abbreviate,
+    source_error,
+    too_large,
+    undecodable,
+)
+from xft.data.sources.parse import DECODER, InvalidJSON, check, located, too_deep, too_many_digits
 from xft.errors import DataError
 
 _PIECE = 1 << 18
 """Bytes per read, unless a single object needs more."""
 _NEAR_END = 16
 """An error so near to the end of a piece may be that of a word or an escape cut in two."""
-_LONGEST = 1 << 30
-"""Characters of one object beyond which the file is taken to be broken."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPED = re.compile("[\udc80-\udcff]")
 """What ``surrogateescape`` makes of bytes that are not UTF-8; UTF-8 itself holds no such thing."""
@@ -83,7 +90,7 @@ class _Text:
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._lines = self._columns = 0
         self.ended = False
-        self.longest = _LONGEST
+        self.longest = MAX_ROW_BYTES
         self.at = 0
         self.text = self._decoder.decode(self._reader.read(len(BOM)).removeprefix(BOM))
 
@@ -141,7 +148,9 @@ class _Text:
                     begin, self.at = self.at, end
                     return value, self.text[begin:end]
             if len(self.text) - self.at > self.longest:
-                raise self.broken(f"a value of more than {self.longest:,} characters", self.at)
+                raise self.broken(
+                    f"a value of more than {self.longest:,} characters, the limit of a row", self.at
+                )
             self.more()
 
     def broken(self, reason: str, position: int) -> DataError:
@@ -155,7 +164,7 @@ class _Text:
             reason = "NUL bytes"
         cut_off = self.ended and (position >= len(self.text) or reason.startswith("Unterminated string"))
         hint = "; the file ends before its list does: it may have been cut off" if cut_off else ""
-        return DataError(f"{self.name}:{line}: broken JSON at column {column} ({reason}){hint}")
+        return source_error(f"{self.name}:{line}", f"broken JSON at column {column} ({reason}){hint}")
 
 
 def _element(text: _Text, location: RowLocation) -> Raw:
@@ -163,7 +172,9 @@ def _element(text: _Text, location: RowLocation) -> Raw:
         value, written = text.decode(DECODER)
     except InvalidJSON as error:
         text.decode(_SKIPPER)
-        return DataError(f"{location}: {error}")
+        return located(location, error)
+    if len(written) > MAX_ROW_BYTES:
+        return too_large(location)
     if not written.isascii() and _ESCAPED.search(written):
         try:
             written.encode("utf-8", "surrogateescape").decode("utf-8")
@@ -172,7 +183,7 @@ def _element(text: _Text, location: RowLocation) -> Raw:
     try:
         return check(value, written.count("{") + written.count("["))
     except InvalidJSON as error:
-        return DataError(f"{location}: {error}")
+        return located(location, error)
 
 
 def _no_list(text: _Text) -> DataError:
@@ -181,14 +192,15 @@ def _no_list(text: _Text) -> DataError:
     try:
         value, _ = text.decode(DECODER)
     except InvalidJSON as error:
-        return DataError(f"{text.name}: {error}; and it is no list of objects")
+        return source_error(text.name, str(error), "a list of objects")
     except DataError as error:
         return error
     if text.skip():
         broken = text.broken("Extra data", text.at)
-        return DataError(f"{broken}; it looks like JSON lines: name it .jsonl")
+        fix = "it looks like JSON lines: name it .jsonl"
+        return DataError(f"{broken}; {fix}", key=text.name, got=broken.got, fix=fix)
     held = (
         [name for name, item in value.items() if isinstance(item, list)] if isinstance(value, dict) else []
     )
-    hint = f"; write the list of its field {held[0]!r} to a file of its own" if len(held) == 1 else ""
-    return DataError(f"{text.name}: got a JSON {type(value).__name__}, expected a list of objects{hint}")
+    fix = f"write the list of its field {abbreviate(held[0])} to a separate file" if len(held) == 1 else ""
+    return source_error(text.name, f"got a JSON {type(value).__name__}", "a list of objects", fix)

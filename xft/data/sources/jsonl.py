@@ -4,8 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xft.data.sources.decompress import Progress, Stream, blank
-from xft.data.sources.location import Record, RowLocation, undecodable
-from xft.errors import DataError
+from xft.data.sources.location import (
+    MAX_ROW_BYTES,
+    Record,
+    RowLocation,
+    damaged_text,
+    too_large,
+    undecodable,
+)
 
 
 def read_json_lines(file: Path, progress: Progress) -> Iterator[Record]:
@@ -13,7 +19,9 @@ def read_json_lines(file: Path, progress: Progress) -> Iterator[Record]:
     with Stream(file, progress) as stream:
         name = stream.name
         for number, line in enumerate(stream.lines(), 1):
-            if not blank(line):
+            if len(line) > MAX_ROW_BYTES:
+                yield RowLocation(name, number), too_large(RowLocation(name, number))
+            elif not blank(line):
                 yield RowLocation(name, number), line
 
 
@@ -25,28 +33,30 @@ def read_text(file: Path, progress: Progress) -> Iterator[Record]:
     """
     by_line = not _has_paragraphs(file)
     with Stream(file, progress) as stream:
-        begun, document = 0, list[bytes]()
+        begun, size, document = 0, 0, list[bytes]()
         for number, line in enumerate(stream.lines(), 1):
             if not blank(line):
                 begun = begun or number
-                document.append(line.removesuffix(b"\n").removesuffix(b"\r"))
-            if document and (by_line or blank(line)):
-                yield _document(RowLocation(stream.name, begun), document)
-                begun, document = 0, []
-        if document:
-            yield _document(RowLocation(stream.name, begun), document)
+                size += len(line)
+                if size <= MAX_ROW_BYTES:
+                    document.append(line.removesuffix(b"\n").removesuffix(b"\r"))
+            if begun and (by_line or blank(line)):
+                yield _document(RowLocation(stream.name, begun), document, size)
+                begun, size, document = 0, 0, []
+        if begun:
+            yield _document(RowLocation(stream.name, begun), document, size)
 
 
-def _document(location: RowLocation, lines: list[bytes]) -> Record:
+def _document(location: RowLocation, lines: list[bytes], size: int) -> Record:
+    if size > MAX_ROW_BYTES:
+        return location, too_large(location, "separate documents by empty lines")
     whole = b"\n".join(lines)
     try:
         text = whole.decode("utf-8")
     except UnicodeDecodeError as error:
         return location, undecodable(location, error)
     if "\0" in text:
-        return location, DataError(
-            f"{location}: holds a NUL byte: the file is damaged, or not text in UTF-8"
-        )
+        return location, damaged_text(location)
     return location, {"text": text}
 
 

@@ -1,11 +1,14 @@
 """The place of a row, and what a reader gives."""
 
 import reprlib
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from xft.errors import DataError
+from xft.errors import DataError, list_names
 from xft.types import Row
 
+MAX_ROW_BYTES = 8 << 20
+"""Bytes of the largest row. Encoding takes about a hundred times the memory of a row."""
 LONGEST_QUOTE = 60
 """How many characters of a user's data an error message quotes."""
 
@@ -51,15 +54,58 @@ def abbreviate(value: Any) -> str:
     return truncate(_SHORT.repr(value))
 
 
-def truncate(text: str) -> str:
+def truncate(text: str, longest: int = LONGEST_QUOTE) -> str:
     """``text``, cut where it is long."""
-    return text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def source_error(
+    where: object, problem: str, expected: str = "", fix: str = "", got: Any = None
+) -> DataError:
+    """Create the error of a file, or of a row in it.
+
+    Args:
+        where: the file or the location.
+        problem: first part of the message.
+        expected: accepted values, as a phrase.
+        fix: advice, as a phrase.
+        got: the value at fault; by default the problem.
+    """
+    parts = [problem, *([f"expected {expected}"] if expected else []), *([fix] if fix else [])]
+    return DataError(
+        f"{where}: {'; '.join(parts)}",
+        key=str(where),
+        got=problem if got is None else got,
+        expected=expected,
+        fix=fix,
+    )
+
+
+def too_large(where: object, fix: str = "split the row") -> DataError:
+    """Create the error of a row that is larger than ``MAX_ROW_BYTES``."""
+    return source_error(where, *size_problem(), fix)
+
+
+def size_problem() -> tuple[str, str]:
+    """Return what is wrong with a row that is too large, and what is expected."""
+    limit = f"{MAX_ROW_BYTES >> 20} MiB"
+    return f"has more than {limit}", f"rows of at most {limit}"
+
+
+def repeated_columns(where: object, names: Collection[str]) -> DataError:
+    """Create the error of a table with several columns of one name."""
+    return source_error(where, f"several columns have the name {list_names(names)}", "unique names")
+
+
+def damaged_text(where: object) -> DataError:
+    """Create the error of a text with NUL bytes."""
+    return source_error(where, "holds a NUL byte: the file is damaged, or not text in UTF-8")
 
 
 def undecodable(location: RowLocation, error: UnicodeDecodeError) -> DataError:
     """The error of a row whose bytes are not UTF-8. Bytes are counted from 0 at its beginning."""
+    fix = "convert the file to UTF-8"
     if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return DataError(f"{location}: looks like UTF-16; convert the file to UTF-8")
-    return DataError(
-        f"{location}: byte {error.start} is not UTF-8 (0x{error.object[error.start]:02x}); convert the file to UTF-8"
-    )
+        return source_error(location, "looks like UTF-16", fix=fix)
+    byte = error.object[error.start]
+    return source_error(location, f"byte {error.start} is not UTF-8 (0x{byte:02x})", fix=fix, got=byte)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xft.data.sources.location import Raw, RowLocation, abbreviate, undecodable
+from xft.data.sources.location import Raw, RowLocation, abbreviate, source_error, undecodable
 from xft.errors import DataError
 from xft.types import Row
 
@@ -20,7 +20,28 @@ DEEPEST = 100
 
 
 class InvalidJSON(DataError):
-    """A value that is not taken, without its place. What follows it can be read."""
+    """A value that is not taken, without its place. What follows it can be read.
+
+    Args:
+        problem: first part of the message.
+        expected: accepted values, as a phrase.
+        fix: advice, as a phrase.
+    """
+
+    def __init__(self, problem: str, expected: str = "", fix: str = "") -> None:
+        parts = [problem, *([f"expected {expected}"] if expected else []), *([fix] if fix else [])]
+        super().__init__("; ".join(parts), got=problem, expected=expected, fix=fix)
+
+
+def located(location: RowLocation, error: DataError, hint: str = "") -> DataError:
+    """Return the error with its place in front."""
+    return DataError(
+        f"{location}: {error}{hint}",
+        key=str(location),
+        got=error.got,
+        expected=error.expected,
+        fix=error.fix,
+    )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
@@ -29,19 +50,21 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise InvalidJSON(f"the key {abbreviate(name)} stands twice in one object; take one out")
+                raise InvalidJSON(
+                    f"the key {abbreviate(name)} stands twice in one object", fix="take one out"
+                )
             seen.add(name)
     return fields
 
 
 def _constant(name: str) -> float:
-    raise InvalidJSON(f"{name} is not JSON; write null, or leave the key out")
+    raise InvalidJSON(f"{name} is not JSON", fix="write null, or leave the key out")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise InvalidJSON(f"the number {abbreviate(text)} is too large; write it as text")
+        raise InvalidJSON(f"the number {abbreviate(text)} is too large", fix="write it as text")
     return value
 
 
@@ -50,12 +73,12 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_
 
 def too_many_digits() -> InvalidJSON:
     """The error of an integer that Python does not convert (4,300 digits)."""
-    return InvalidJSON("a number has too many digits; write it as text")
+    return InvalidJSON("a number has too many digits", fix="write it as text")
 
 
 def too_deep() -> InvalidJSON:
     """The error of a row with too many levels."""
-    return InvalidJSON(f"nested too deep; expected at most {DEEPEST} levels")
+    return InvalidJSON("nested too deep", f"at most {DEEPEST} levels")
 
 
 def check(value: Any, brackets: int) -> Row:
@@ -71,7 +94,7 @@ def check(value: Any, brackets: int) -> Row:
     if brackets > DEEPEST and _deeper(value, DEEPEST):
         raise too_deep()
     if not isinstance(value, dict):
-        raise InvalidJSON(f'got {abbreviate(value)}, expected an object such as {{"instruction": ...}}')
+        raise InvalidJSON(f"got {abbreviate(value)}", 'an object such as {"instruction": ...}')
     return value
 
 
@@ -114,13 +137,13 @@ def parse(location: RowLocation, raw: Raw) -> Row:
         return check(decode_json(text), line.count(b"{") + line.count(b"["))
     except json.JSONDecodeError as error:
         hint = _hint(text, cut_off=not raw.endswith(b"\n"))
-        raise DataError(
-            f"{location}: broken JSON at column {error.colno} ({error.msg}); got {abbreviate(text)}, "
-            f"expected one whole object a line{hint}"
+        problem = f"broken JSON at column {error.colno} ({error.msg}); got {abbreviate(text)}"
+        raise source_error(
+            location, problem, f"one whole object a line{hint}", got=abbreviate(text)
         ) from error
     except InvalidJSON as error:
         hint = _hint(text) if text.lstrip().startswith("[") else ""
-        raise DataError(f"{location}: {error}{hint}") from error
+        raise located(location, error, hint) from error
 
 
 def decode_json(text: str) -> Any:

@@ -7,9 +7,8 @@ from pathlib import Path
 from xft.data.sources.decompress import Progress
 from xft.data.sources.file_types import READERS, file_type
 from xft.data.sources.hub import read_hub
-from xft.data.sources.location import Record, RowLocation
+from xft.data.sources.location import Record, RowLocation, source_error
 from xft.data.sources.resolve import DataSource
-from xft.errors import DataError
 
 
 class RecordReader:
@@ -90,7 +89,8 @@ class RecordReader:
             size = file.stat().st_size
         except OSError as error:
             # What is packed says of a damage in the middle that it cannot be unpacked.
-            where = f"{file}: cannot be read" if last is None else f"{last}: nothing can be read behind it"
-            raise DataError(f"{where} ({error.strerror or error})") from error
+            problem = "cannot be read" if last is None else "nothing can be read behind it"
+            reason = " ".join(str(error.strerror or error).split())
+            raise source_error(last or file, f"{problem} ({reason})") from error
         self._progress = Progress()
         self._done += size

@@ -11,13 +11,16 @@ from pathlib import Path
 from xft.data.sources.decompress import CODECS
 from xft.data.sources.file_types import READERS, file_type
 from xft.data.sources.hub import revision
+from xft.data.sources.location import source_error
 from xft.errors import ConfigError, DataError
 from xft.utils import paths
 
 HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 
 _KNOWN = f"{', '.join(READERS)}; text kinds also with {' or '.join(CODECS)} behind"
-_EXPECTED = f"expected a file ({_KNOWN}), a folder or a glob of such files, xft://NAME, or owner/name of a hub data set"
+_EXPECTED = (
+    f"a file ({_KNOWN}), a folder or a glob of such files, xft://NAME, or owner/name of a hub data set"
+)
 _COMPANION_FILES = re.compile(
     # What stands in folders of data and is none: hidden files, notes, locks, check sums, the marks
     # that a writer leaves, and what `datasets` notes about its own files.
@@ -62,7 +65,7 @@ class DataSource:
 
 def unreadable(error: OSError) -> DataError:
     """The error of a file that the system does not give."""
-    return DataError(f"{error.filename}: cannot be read ({error.strerror})")
+    return source_error(error.filename, f"cannot be read ({error.strerror})")
 
 
 def resolve_source(path: str) -> DataSource:
@@ -82,13 +85,21 @@ def resolve_source(path: str) -> DataSource:
     bare, mark, number = path.rpartition("#")
     if mark:
         if not (number.isascii() and number.isdigit() and int(number[:18])):
-            raise ConfigError(
-                f"data.path: {path} does not exist, and {mark + number!r} is no number of rows above 0, such as #500"
+            raise _path_error(
+                path,
+                f"does not exist, and {mark + number!r} is no number of rows",
+                "more than 0 rows, such as #500",
             )
         match = _find(bare)
         if match is not None:
             return DataSource(path, *match, rows=int(number[:18]))
-    raise ConfigError(f"data.path: {bare or path} does not exist; {_EXPECTED}")
+    raise _path_error(bare or path, "does not exist")
+
+
+def _path_error(path: object, problem: str, expected: str = _EXPECTED, fix: str = "") -> ConfigError:
+    """Create the error of a value of ``data.path``."""
+    message = f"data.path: {path} {problem}; expected {expected}" + (f"; {fix}" if fix else "")
+    return ConfigError(message, key="data.path", got=str(path), expected=expected, fix=fix)
 
 
 def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
@@ -102,7 +113,7 @@ def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
     if os.path.isdir(place):
         return _all(path, sorted(_walk(place))), None
     if os.path.lexists(place):
-        raise ConfigError(f"data.path: {path} is neither a file nor a folder; {_EXPECTED}")
+        raise _path_error(path, "is neither a file nor a folder")
     if glob.has_magic(path):
         matches = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
         files = [match for match in matches if not os.path.isdir(match)]
@@ -113,7 +124,11 @@ def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
 
 
 def _checked(file: Path) -> Path:
-    """The file, if its ending is known."""
+    """Return a file of a known type. Devices and pipes are errors: reading them may never end."""
+    if os.path.lexists(file) and not os.path.isfile(file):
+        raise _path_error(
+            file, "is a pipe, a device or a broken link", "regular files", "move it out of the folder"
+        )
     if file_type(file) is not None:
         return file
     if file.suffix.lower() in CODECS:
@@ -123,20 +138,18 @@ def _checked(file: Path) -> Path:
             what += f", and {inner} is compressed inside: unpack it"
     else:
         what = f"ends in {file.suffix!r}"
-    raise ConfigError(f"data.path: {file} {what}; expected one of {_KNOWN}")
+    raise _path_error(file, what, f"one of {_KNOWN}")
 
 
 def _all(path: str, files: list[Path]) -> tuple[Path, ...]:
     """Return the data files. A file that is neither data nor a known companion file is an error."""
     splits = sorted(file.parent for file in files if file.name == _SPLITS)
     if splits:
-        raise ConfigError(
-            f"data.path: {splits[0]} holds a data set with several splits; name the folder of one, such as "
-            f"{splits[0] / 'train'}"
-        )
+        fix = f"name it, such as {splits[0] / 'train'}"
+        raise _path_error(splits[0], "holds a dataset with several splits", "the folder of one split", fix)
     data = [file for file in files if not _COMPANION_FILES.fullmatch(file.name)]
     if not data:
-        raise ConfigError(f"data.path: {path} holds no data; expected files ({_KNOWN})")
+        raise _path_error(path, "holds no data", f"files ({_KNOWN})")
     return tuple(_checked(file) for file in data)
 
 
@@ -144,7 +157,9 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Every file in a folder and below, but for hidden folders. Links are followed, once."""
 
     def refuse(error: OSError) -> None:
-        raise ConfigError(f"data.path: {error.filename}: cannot be read ({error.strerror})") from error
+        raise _path_error(
+            error.filename, f"cannot be read ({error.strerror})", "a readable folder"
+        ) from error
 
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):

@@ -66,10 +66,10 @@ def test_broken_line_of_jsonl_is_named_by_file_and_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'"text"\n', "got 'text', expected an object"),
-        (b"3\n", "got 3, expected an object"),
-        (b"null\n", "got None, expected an object"),
-        (b"[1, 2]\n", "got [1, 2], expected an object such as {\"instruction\": ...}; a file that holds one list is named .json"),
+        (b'"text"\n', "got 'text'; expected an object"),
+        (b"3\n", "got 3; expected an object"),
+        (b"null\n", "got None; expected an object"),
+        (b"[1, 2]\n", "got [1, 2]; expected an object such as {\"instruction\": ...}; a file that holds one list is named .json"),
         (b"[\n", "a file that holds one list is named .json"),
         (b'{"a": "b', "the file ends here without a line break: it may have been cut off"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}\n', "the key 'c' stands twice in one object"),
@@ -119,13 +119,13 @@ def test_object_that_is_not_taken_does_not_stop_a_list(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", content % (b"8" * 4301))
     assert outcomes(path) == [
         {"a": "x"},
-        f"{path}, row 2: got ['b'], expected an object such as {{\"instruction\": ...}}",
+        f"{path}, row 2: got ['b']; expected an object such as {{\"instruction\": ...}}",
         f"{path}, row 3: the key 'a' stands twice in one object; take one out",
         f"{path}, row 4: NaN is not JSON; write null, or leave the key out",
         f"{path}, row 5: byte 10 is not UTF-8 (0xe9); convert the file to UTF-8",
         f"{path}, row 6: a number has too many digits; write it as text",
         f"{path}, row 7: the number '1e999' is too large; write it as text",
-        f'{path}, row 8: got 7, expected an object such as {{"instruction": ...}}',
+        f'{path}, row 8: got 7; expected an object such as {{"instruction": ...}}',
         {"a": "z"},
     ]
 
@@ -180,9 +180,9 @@ def test_json_lines_in_a_json_file_are_recognised(tmp_path: Path) -> None:
 )
 def test_json_that_is_no_list_is_refused(tmp_path: Path, text: str, kind: str) -> None:
     path = write(tmp_path, "a.json", text)
-    assert stops(path) == (0, f"{path}: got a JSON {kind}, expected a list of objects")
+    assert stops(path) == (0, f"{path}: got a JSON {kind}; expected a list of objects")
 
 
 def test_list_inside_an_object_is_pointed_at(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", '{"version": 1, "data": [{"a": 1}]}')
-    assert stops(path)[1].endswith("write the list of its field 'data' to a file of its own")
+    assert stops(path)[1].endswith("write the list of its field 'data' to a separate file")

@@ -192,8 +192,8 @@ def test_ndjson_is_json_lines(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.ndjson", '{"a": 1}\n{"a": 2}\n')) == [{"a": 1}, {"a": 2}]
 
 
-def test_line_of_fifty_megabytes_is_read(tmp_path: Path) -> None:
-    row = {"text": "long " * 10_000_000}
+def test_line_of_five_megabytes_is_read(tmp_path: Path) -> None:
+    row = {"text": "long " * 1_000_000}
     path = write(tmp_path, "a.jsonl", f'{json.dumps(row)}\n{{"text": "short"}}')
     assert read(path) == [row, {"text": "short"}]
 

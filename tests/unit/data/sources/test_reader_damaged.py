@@ -45,7 +45,7 @@ def stops(path: str) -> tuple[int, str]:
 @pytest.mark.parametrize(("line", "count"), [("x", 1), ("x,y,z", 3)])
 def test_csv_row_with_another_number_of_fields_is_refused(tmp_path: Path, line: str, count: int) -> None:
     path = write(tmp_path, "a.csv", f'a,b\r\n"1\r\n1",2\r\n{line}\r\n3,4\r\n')
-    message = f"{path}:4: got {count} fields, expected the header's 2"
+    message = f"{path}:4: got {count} fields; expected the header's 2"
     assert outcomes(path) == [{"a": "1\r\n1", "b": "2"}, message, {"a": "3", "b": "4"}]
 
 
@@ -67,7 +67,7 @@ def test_csv_row_with_a_stray_quote_is_refused_with_its_lines(tmp_path: Path) ->
 
 def test_csv_with_a_column_name_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "a,b,a\n1,2,3\n")
-    assert stops(path) == (0, f"{path}:1: a column name stands twice in the header: 'a', 'b', 'a'")
+    assert stops(path) == (0, f"{path}:1: several columns have the name 'a'; expected unique names")
 
 
 @pytest.mark.parametrize(
@@ -131,25 +131,26 @@ def test_file_that_is_no_table_is_refused(tmp_path: Path, kind: str, content: by
     path = write(tmp_path, f"a.{kind}", content)
     count, message = stops(path)
     assert count == 0
-    assert message.startswith(f"{path}: is not {'a parquet' if kind == 'parquet' else 'an arrow'} file (")
+    assert message.startswith(f"{path}: is not {'a parquet' if kind == 'parquet' else 'an arrow'} file, ")
 
 
 def test_text_in_a_table_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
     texts = pa.array([b"one", b"caf\xe9", b"three"]).cast(pa.binary()).view(pa.string())
     parquet.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
     path = str(tmp_path / "a.parquet")
-    assert outcomes(path) == [
-        {"text": "one"},
-        f"{path}, row 2: byte 3 of a text is not UTF-8; write the file again",
-        {"text": "three"},
-    ]
+    first, error, third = outcomes(path)
+    assert (first, third) == ({"text": "one"}, {"text": "three"})
+    assert str(error).startswith(f"{path}, row 2: cannot be read (")
+    assert "UTF8" in str(error)
 
 
 def test_column_of_a_table_that_stands_twice_is_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as writer:
         writer.write_table(table)
-    assert stops(str(tmp_path / "a.arrow"))[1].endswith("a column name stands twice: 'a'")
+    assert stops(str(tmp_path / "a.arrow"))[1].endswith(
+        "several columns have the name 'a'; expected unique names"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,18 +181,18 @@ def test_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
 def test_csv_row_without_end_is_refused_before_the_file_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xft.data.sources.csv_files._LONGEST_ROW", 1000)
+    monkeypatch.setattr("xft.data.sources.csv_files.MAX_ROW_BYTES", 1000)
     path = write(tmp_path, "a.csv", 'a,b\n1,2\n3,"4\n' + "5,6\n" * 1000)
     count, message = stops(path)
     assert count == 1
-    assert message.startswith(f"{path}:3: broken CSV (the row has more than 1,000 characters")
+    assert message.startswith(f"{path}:3: has more than")
 
 
 def test_json_object_without_end_is_refused_before_the_file_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xft.data.sources.json_array._LONGEST", 1000)
+    monkeypatch.setattr("xft.data.sources.json_array.MAX_ROW_BYTES", 1000)
     path = write(tmp_path, "a.json", '[{"a": 1},\n {"a": "' + "5 6 " * 500_000 + '"}]')
     count, message = stops(path)
     assert count == 1
-    assert message.startswith(f"{path}:2: broken JSON at column 2 (a value of more than 1,000 characters)")
+    assert message.startswith(f"{path}:2: broken JSON at column 2 (a value of more than 1,000 characters")

@@ -91,9 +91,7 @@ def test_data_set_with_splits_wants_one_of_them(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     split = datasets.Dataset.from_list([{"text": "x"}])
     datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(tmp_path / "saved"))
-    assert f"name the folder of one, such as {tmp_path / 'saved' / 'train'}" in not_located(
-        str(tmp_path / "saved")
-    )
+    assert f"name it, such as {tmp_path / 'saved' / 'train'}" in not_located(str(tmp_path / "saved"))
     assert len(resolve_source(str(tmp_path / "saved" / "train")).files) == 1
 
 
@@ -206,7 +204,7 @@ def test_rows_are_drawn_from_all_files_together(tmp_path: Path) -> None:
 def test_number_of_rows_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
     path = str(write(tmp_path / "a.jsonl"))
     message = not_located(f"{path}#{number}")
-    assert f"{'#' + number!r} is no number of rows above 0" in message
+    assert f"{'#' + number!r} is no number of rows; expected more than 0" in message
 
 
 # The hub, without a network: what `datasets` is asked for, and what becomes of its answer
@@ -297,3 +295,27 @@ def test_fingerprint_of_the_hub_follows_commit_and_split(monkeypatch: pytest.Mon
     Builder.hash = "f00d"
     seen |= {fingerprint(source, "train"), fingerprint(resolve_source("owner/other"), "train")}
     assert len(seen) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
+@pytest.mark.parametrize("ask", ["", "*.jsonl"])
+def test_pipe_among_the_data_is_refused_by_name(tmp_path: Path, ask: str) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(ConfigError) as caught:
+        resolve_source(str(tmp_path / ask) if ask else str(tmp_path))
+    assert caught.value.key == "data.path"
+    assert caught.value.got == str(tmp_path / "pipe.jsonl")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the platform has no device files")
+def test_link_to_a_device_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nothing.jsonl")
+    for name in ("zero.jsonl", "gone.jsonl"):
+        with pytest.raises(ConfigError) as caught:
+            resolve_source(str(tmp_path / name))
+        assert caught.value.got == str(tmp_path / name)
+    with pytest.raises(ConfigError) as caught:
+        resolve_source(str(tmp_path))
+    assert caught.value.got == str(tmp_path / "gone.jsonl")

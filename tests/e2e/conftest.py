@@ -63,7 +63,9 @@ def _finish(folder: Path, model: Path) -> Path:
 def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The same of a reward model: LoRA with dropout, and checkpoints on the way."""
     folder = tmp_path_factory.mktemp("reward")
-    extra = "adapter.update(lora_dropout=0.1)\nhooks['checkpoint'].update(interval=4, keep_last_n=99)\n"
+    extra = (
+        "adapter.update(lora_dropout=0.1)\nhooks['checkpoint'].update(interval=4, save_total_limit=99)\n"
+    )
     config = write_reward_config(folder, tiny_model, extra + "training.update(epochs=4)\n")
     assert main(["train", str(config), "--work-dir", str(folder / "run")]) == 0
     return folder / "run"

@@ -21,7 +21,7 @@ BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
 TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
 COMMON = """
 hooks.update(sample_generation=None, progress=dict(type="progress", interval=8))
-hooks["checkpoint"].update(interval=3, keep_last_n=9, monitor=None)
+hooks["checkpoint"].update(interval=3, save_total_limit=9, metric_for_best_model=None)
 hooks["validation"].update(interval=6)
 data.update(packing=False, val_split=2)
 training.update(gradient_accumulation_steps=4 // RANKS)
@@ -39,7 +39,7 @@ hooks.update(
     verify=dict(type="verify", mode="in_process"),
     training_health=dict(type="training_health"),
 )
-hooks["checkpoint"].update(monitor="loss")
+hooks["checkpoint"].update(metric_for_best_model="loss")
 hooks["validation"].update(interval=1)
 """,
     "dropout": "adapter.update(lora_dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n",

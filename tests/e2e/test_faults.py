@@ -15,7 +15,11 @@ from xft.checkpoint import writer
 from xft.cli import main
 
 TIMES = ("seconds", "per_second", "peak_memory_bytes")
-OPTIONS = ["hooks.checkpoint.interval=3", "hooks.checkpoint.keep_last_n=9", "hooks.checkpoint.monitor=none"]
+OPTIONS = [
+    "hooks.checkpoint.interval=3",
+    "hooks.checkpoint.save_total_limit=9",
+    "hooks.checkpoint.metric_for_best_model=none",
+]
 HOOKS = """
 import os
 from pathlib import Path
@@ -181,7 +185,7 @@ def test_too_little_room_is_said_before_the_run_and_leaves_nothing(
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     assert train(tiny_run, tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "keep_last_n=9 needs disk space for 11" in error
+    assert "save_total_limit=9 needs disk space for 11" in error
     assert "100.0 kB" in error
     assert not (tmp_path / "run").exists()
 

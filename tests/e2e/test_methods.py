@@ -37,7 +37,7 @@ optimizer = dict(type="schedule_free_adamw", lr=1e-2, weight_decay=0.1)
 lr_scheduler = dict(type="constant", warmup_steps=3)
 """,
 }
-SAVES = "hooks['checkpoint'].update(interval=3, keep_last_n=9)\n"
+SAVES = "hooks['checkpoint'].update(interval=3, save_total_limit=9)\n"
 BREAKS = "hooks.update(break_off=dict(type='breaking.BreakOff', at=7))\n"
 
 

@@ -57,7 +57,7 @@ def test_objective_learns_and_is_validated(
 
 def test_resumed_run_is_bit_equal(tmp_path: Path, tiny_model: Path, rows: dict[str, Path]) -> None:
     file = config(
-        tmp_path, tiny_model, rows, "dpo", "hooks['checkpoint'].update(interval=2, keep_last_n=99)\n"
+        tmp_path, tiny_model, rows, "dpo", "hooks['checkpoint'].update(interval=2, save_total_limit=99)\n"
     )
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert main(["train", str(file), "--work-dir", str(whole)]) == 0

@@ -18,7 +18,7 @@ def broken_off(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(tmp_path))
     tiny_run.write_text(
         tiny_run.read_text()
-        + "adapter.update(lora_dropout=0.2)\nhooks['checkpoint'].update(interval=3, keep_last_n=9)\n"
+        + "adapter.update(lora_dropout=0.2)\nhooks['checkpoint'].update(interval=3, save_total_limit=9)\n"
     )
     options = ["--cfg-options", "hooks.break_off.type=breaking.BreakOff", "hooks.break_off.at=7"]
     code = main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), *options])
@@ -158,3 +158,29 @@ def test_a_checkpoint_of_another_adapter_is_refused(
         == 5
     )
     assert "adapter.r was 4, is 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["metric_for_best_model=loss", "greater_is_better=true"], "final/ has the weights of step_"),
+        (["metric_for_best_model=score", "greater_is_better=true", "save_total_limit=1"], ""),
+    ],
+)
+def test_the_best_model_is_the_final_one_where_it_is_wanted(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], line: str
+) -> None:
+    """The loss falls, so that the highest one is of the first validation; the score of a tiny model stays 0."""
+    keys = [f"hooks.checkpoint.{option}" for option in [*options, "load_best_model_at_end=true"]]
+    arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run")]
+    assert main([*arguments, "--cfg-options", "hooks.validation.interval=2", "optimizer.lr=1e-2", *keys]) == 0
+    out = capsys.readouterr().out
+    assert ("the last validation is worse than the best" in out) == bool(line)
+    assert line in out
+    checkpoints = tmp_path / "run" / "checkpoints"
+    best, last, final = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (checkpoints / "best", checkpoints / "last", tmp_path / "run" / "final")
+    )
+    assert all(torch.equal(final[name], best[name]) for name in best)
+    assert not all(torch.equal(last[name], best[name]) for name in best)

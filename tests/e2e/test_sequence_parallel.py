@@ -14,7 +14,7 @@ from xft.cli import main
 
 COMMON = """
 hooks.update(sample_generation=dict(type="sample_generation", max_new_tokens=4), progress=dict(type="progress", interval=8))
-hooks["checkpoint"].update(interval=2, keep_last_n=9, monitor=None)
+hooks["checkpoint"].update(interval=2, save_total_limit=9, metric_for_best_model=None)
 hooks["validation"].update(interval=2)
 data.update(val_split=3, max_length=100)
 training.update(max_steps=4, gradient_accumulation_steps=4 // GROUPS)

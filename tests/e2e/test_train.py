@@ -119,7 +119,7 @@ def test_small_data_always_works(tiny_model: Path, tmp_path: Path, rows: int, ex
 
 
 def test_keep_says_how_many_checkpoints_stay_beside_the_best(tiny_run: Path, tmp_path: Path) -> None:
-    options = ["hooks.checkpoint.interval=1", "hooks.checkpoint.keep_last_n=1"]
+    options = ["hooks.checkpoint.interval=1", "hooks.checkpoint.save_total_limit=1"]
     assert (
         main(["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]) == 0
     )

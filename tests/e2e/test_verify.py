@@ -69,7 +69,9 @@ def test_the_first_checkpoint_and_the_end_are_reloaded_in_fresh_processes(
         start(self, wanted)
 
     monkeypatch.setattr(launcher.VerifySubprocess, "__init__", note)
-    assert _train(config, "hooks.checkpoint.keep_last_n=1") == 0  # the first is gone before it is looked at
+    assert (
+        _train(config, "hooks.checkpoint.save_total_limit=1") == 0
+    )  # the first is gone before it is looked at
     out = capsys.readouterr().out
     assert "  verified step_2/: reloaded model matches the live model (" in out
     assert "adapter norms ‖ΔW‖ of 14 layers: min " in out

@@ -6,7 +6,12 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from xft.checkpoint.model_weights import estimate_checkpoint_bytes, gather_cpu_state_dict, weights_writer
+from xft.checkpoint.model_weights import (
+    estimate_checkpoint_bytes,
+    gather_cpu_state_dict,
+    load_model_weights,
+    weights_writer,
+)
 from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.resume_state import ResumeState, RunState
 from xft.checkpoint.shards import make_shard
@@ -52,7 +57,7 @@ class Checkpointer:
     def save(
         self,
         state: RunState,
-        keep_last_n: int,
+        save_total_limit: int,
         is_best: bool = False,
         save_optimizer_state: bool = True,
         block: bool = False,
@@ -63,20 +68,20 @@ class Checkpointer:
 
         Args:
             state: position and settings of the run.
-            keep_last_n: number of newest checkpoints to keep.
+            save_total_limit: number of newest checkpoints to keep.
             is_best: whether the symlink ``best`` moves to this checkpoint.
             save_optimizer_state: whether the optimizer state is saved.
             block: whether to wait until the checkpoint is written.
         """
         self.wait()
-        request = self.copy_run(state, keep_last_n, is_best, save_optimizer_state)
+        request = self.copy_run(state, save_total_limit, is_best, save_optimizer_state)
         if request is not None:
             self._writer.start(request)
         if block:
             self.wait()
 
     def copy_run(
-        self, state: RunState, keep_last_n: int, is_best: bool, save_optimizer_state: bool
+        self, state: RunState, save_total_limit: int, is_best: bool, save_optimizer_state: bool
     ) -> WriteRequest | None:
         """Copy the run to CPU memory; return the request to write this rank's part, if any. Collective."""
         strategy = self._strategy
@@ -100,7 +105,7 @@ class Checkpointer:
             write_weights=weights_writer(self._model),
             shard=shard,
         )
-        return SaveRequest(snapshot, self.root, keep_last_n, is_best, self._before_write)
+        return SaveRequest(snapshot, self.root, save_total_limit, is_best, self._before_write)
 
     def copy_weights(self, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
         """Copy the weights of the saved model to CPU memory on rank 0. Collective if they are sharded."""
@@ -131,7 +136,15 @@ class Checkpointer:
         """
         load_training_state(state, self._strategy)
 
-    def check_disk_space(self, keep_last_n: int, save_optimizer_state: bool) -> None:
+    def load_weights(self, folder: Path) -> None:
+        """Load only the weights of a checkpoint. Collective.
+
+        Raises:
+            CheckpointError: the checkpoint belongs to another model.
+        """
+        load_model_weights(self._model, folder, self._strategy)
+
+    def check_disk_space(self, save_total_limit: int, save_optimizer_state: bool) -> None:
         """Check that all checkpoints of the run fit on the disk, by an estimate of their size.
 
         Raises:
@@ -139,7 +152,7 @@ class Checkpointer:
         """
         static = sum(map(len, self._static_files().values()))
         size = estimate_checkpoint_bytes(self._model, save_optimizer_state) + static
-        check_disk_space_for_run(self.root, size, keep_last_n)
+        check_disk_space_for_run(self.root, size, save_total_limit)
 
     def close(self, cancel: bool = False) -> None:
         """Finish the save in progress, or cancel it without waiting for its thread."""

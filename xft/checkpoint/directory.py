@@ -101,10 +101,10 @@ def update_symlink(folder: Path, name: str) -> None:
     os.replace(temporary, folder.parent / name)
 
 
-def prune(root: Path, keep_last_n: int) -> None:
-    """Remove all checkpoints except the ``keep_last_n`` newest and the targets of the symlinks."""
+def prune(root: Path, save_total_limit: int) -> None:
+    """Remove all checkpoints except the ``save_total_limit`` newest and the targets of the symlinks."""
     linked = {os.readlink(root / name) for name in (LAST, BEST) if (root / name).is_symlink()}
-    for step in _steps(root)[:-keep_last_n]:
+    for step in _steps(root)[:-save_total_limit]:
         name = f"step_{step}"
         if name not in linked:
             # A partly removed folder must not have the name of a complete one.

@@ -63,14 +63,14 @@ class SaveRequest:
     Attributes:
         snapshot: the copied training run.
         root: the checkpoint directory.
-        keep_last_n: number of newest checkpoints to keep.
+        save_total_limit: number of newest checkpoints to keep.
         is_best: whether the symlink ``best`` moves to this checkpoint.
         before_write: called in the thread before anything is written; its errors fail the save.
     """
 
     snapshot: Snapshot
     root: Path
-    keep_last_n: int
+    save_total_limit: int
     is_best: bool
     before_write: Callable[[], None]
 
@@ -223,7 +223,7 @@ def _publish(temporary: Path, final: Path, request: SaveRequest) -> None:
     if request.is_best:
         directory.update_symlink(final, directory.BEST)
     manifest.fsync_path(root)
-    directory.prune(root, request.keep_last_n)
+    directory.prune(root, request.save_total_limit)
 
 
 def check_disk_space(root: Path, num_bytes: int) -> None:
@@ -242,7 +242,7 @@ def check_disk_space(root: Path, num_bytes: int) -> None:
         )
 
 
-def check_disk_space_for_run(root: Path, num_bytes: int, keep_last_n: int) -> None:
+def check_disk_space_for_run(root: Path, num_bytes: int, save_total_limit: int) -> None:
     """Check that all checkpoints of a run fit on the disk.
 
     The best checkpoint and the one being written need space in addition to the newest ones.
@@ -250,20 +250,20 @@ def check_disk_space_for_run(root: Path, num_bytes: int, keep_last_n: int) -> No
     Args:
         root: the checkpoint directory; the space of its files counts as free.
         num_bytes: size of one checkpoint.
-        keep_last_n: number of newest checkpoints to keep.
+        save_total_limit: number of newest checkpoints to keep.
 
     Raises:
         ConfigError: they do not fit.
     """
     used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     available = shutil.disk_usage(root).free + used
-    if available < num_bytes * DISK_MARGIN * (keep_last_n + 2):
+    if available < num_bytes * DISK_MARGIN * (save_total_limit + 2):
         raise ConfigError(
-            f"hooks.checkpoint: a checkpoint takes about {format_bytes(num_bytes)}, and keep_last_n={keep_last_n} "
-            f"needs disk space for {keep_last_n + 2}; the disk of {root} has {format_bytes(available)}. Free some, "
-            "choose another --work-dir, or set hooks.checkpoint.keep_last_n=1 or "
+            f"hooks.checkpoint: a checkpoint takes about {format_bytes(num_bytes)}, and save_total_limit={save_total_limit} "
+            f"needs disk space for {save_total_limit + 2}; the disk of {root} has {format_bytes(available)}. Free some, "
+            "choose another --work-dir, or set hooks.checkpoint.save_total_limit=1 or "
             "hooks.checkpoint.save_optimizer_state=False",
             key="hooks.checkpoint",
             got=available,
-            expected=f"disk space for {keep_last_n + 2} checkpoints",
+            expected=f"disk space for {save_total_limit + 2} checkpoints",
         )

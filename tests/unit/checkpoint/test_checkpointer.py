@@ -46,7 +46,7 @@ def gate() -> Iterator[threading.Event]:
 def test_save_and_load_continue_bit_equal(tmp_path: Path, strategy: SingleDevice) -> None:
     checkpointer = make_checkpointer(strategy, tmp_path)
     train_steps(strategy, 3)
-    checkpointer.save(state(3), keep_last_n=2, is_best=True)
+    checkpointer.save(state(3), save_total_limit=2, is_best=True)
     expected = train_steps(strategy, 2)  # training continues while the copy is written
     checkpointer.wait()
     assert checkpointer.poll() == SaveResult(3)
@@ -70,7 +70,7 @@ def test_save_waits_for_the_save_in_progress_before_it_copies(
     """The second copy overwrites the memory of the first."""
     checkpointer = make_checkpointer(strategy, tmp_path, lambda: assert_set(gate))
     expected = train_steps(strategy, 1)
-    checkpointer.save(state(1), keep_last_n=9)
+    checkpointer.save(state(1), save_total_limit=9)
     train_steps(strategy, 1)
     wait = AsyncCheckpointWriter.wait
 
@@ -79,7 +79,7 @@ def test_save_waits_for_the_save_in_progress_before_it_copies(
         wait(self)
 
     monkeypatch.setattr(AsyncCheckpointWriter, "wait", open_and_wait)
-    checkpointer.save(state(2), keep_last_n=9, block=True)
+    checkpointer.save(state(2), save_total_limit=9, block=True)
     assert [checkpointer.poll(), checkpointer.poll()] == [SaveResult(1), SaveResult(2)]
     other = tiny_strategy(tmp_path / "other", seed=1)
     make_checkpointer(other, tmp_path).load(read_resume_state(checkpointer.root / "step_1"))
@@ -95,7 +95,7 @@ def test_save_failure_is_polled(tmp_path: Path, strategy: SingleDevice) -> None:
         raise OSError(28, "No space left on device")
 
     checkpointer = make_checkpointer(strategy, tmp_path, fail)
-    checkpointer.save(state(1), keep_last_n=1, block=True)
+    checkpointer.save(state(1), save_total_limit=1, block=True)
     result = checkpointer.poll()
     assert result is not None
     assert (result.step, result.reason) == (1, "[Errno 28] No space left on device")
@@ -106,7 +106,7 @@ def test_close_cancel_publishes_nothing(
     tmp_path: Path, strategy: SingleDevice, gate: threading.Event
 ) -> None:
     checkpointer = make_checkpointer(strategy, tmp_path, lambda: assert_set(gate))
-    checkpointer.save(state(1), keep_last_n=1)
+    checkpointer.save(state(1), save_total_limit=1)
     checkpointer.close(cancel=True)
     gate.set()
     checkpointer.wait()
@@ -115,7 +115,7 @@ def test_close_cancel_publishes_nothing(
 
 def test_load_without_optimizer_state_raises(tmp_path: Path, strategy: SingleDevice) -> None:
     checkpointer = make_checkpointer(strategy, tmp_path)
-    checkpointer.save(state(1), keep_last_n=1, save_optimizer_state=False, block=True)
+    checkpointer.save(state(1), save_total_limit=1, save_optimizer_state=False, block=True)
     with pytest.raises(CheckpointError) as error:
         checkpointer.load(read_resume_state(checkpointer.root / "step_1"))
     assert error.value.expected == "optimizer state"
@@ -124,7 +124,7 @@ def test_load_without_optimizer_state_raises(tmp_path: Path, strategy: SingleDev
 @pytest.mark.parametrize("name", ["model.safetensors", "training_state.safetensors"])
 def test_load_broken_file_raises_with_the_folder(tmp_path: Path, strategy: SingleDevice, name: str) -> None:
     checkpointer = make_checkpointer(strategy, tmp_path)
-    checkpointer.save(state(1), keep_last_n=1, block=True)
+    checkpointer.save(state(1), save_total_limit=1, block=True)
     folder = checkpointer.root / "step_1"
     (folder / name).write_bytes(b"x")
     with pytest.raises(CheckpointError) as error:
@@ -136,9 +136,9 @@ def test_check_disk_space_too_little_raises(
     tmp_path: Path, strategy: SingleDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpointer = make_checkpointer(strategy, tmp_path)
-    checkpointer.check_disk_space(keep_last_n=2, save_optimizer_state=True)
+    checkpointer.check_disk_space(save_total_limit=2, save_optimizer_state=True)
     usage = writer.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ConfigError) as error:
-        checkpointer.check_disk_space(keep_last_n=2, save_optimizer_state=True)
+        checkpointer.check_disk_space(save_total_limit=2, save_optimizer_state=True)
     assert error.value.key == "hooks.checkpoint"

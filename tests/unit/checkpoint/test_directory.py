@@ -114,7 +114,7 @@ def test_prune_keeps_the_newest_and_the_targets_of_symlinks(tmp_path: Path) -> N
     root = make_run(tmp_path, 2, 4, 6, 8, 10) / "checkpoints"
     update_symlink(root / "step_10", "last")
     update_symlink(root / "step_4", "best")
-    prune(root, keep_last_n=2)
+    prune(root, save_total_limit=2)
     assert names(root) == ["best", "last", "step_10", "step_4", "step_8"]
 
 

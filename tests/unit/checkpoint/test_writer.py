@@ -33,7 +33,7 @@ from xft.errors import CheckpointError, ConfigError
 def request(
     root: Path,
     step: int,
-    keep_last_n: int = 2,
+    save_total_limit: int = 2,
     is_best: bool = False,
     before_write: Callable[[], None] = int,
 ) -> SaveRequest:
@@ -44,7 +44,7 @@ def request(
     run = RunState(step, 0, None, "", {}, {}, {}, {})
     files = {"metadata.json": b"{}"}
     snapshot = Snapshot(run, {}, [], {"t": torch.zeros(3)}, weights, files, writer)
-    return SaveRequest(snapshot, root, keep_last_n, is_best, before_write)
+    return SaveRequest(snapshot, root, save_total_limit, is_best, before_write)
 
 
 LORA = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
@@ -79,7 +79,7 @@ def test_write_checkpoint_disk_returns_other_content_publishes_nothing(
 ) -> None:
     """A bit is flipped between writing and reading, as by a bad disk."""
     root = tmp_path / "c"
-    write_checkpoint(request(root, 2, keep_last_n=1))
+    write_checkpoint(request(root, 2, save_total_limit=1))
     write = manifest.write_manifest
 
     def write_and_flip(folder: Path, verified: Any) -> None:
@@ -91,7 +91,7 @@ def test_write_checkpoint_disk_returns_other_content_publishes_nothing(
 
     monkeypatch.setattr(manifest, "write_manifest", write_and_flip)
     with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors has a different checksum"):
-        write_checkpoint(request(root, 4, keep_last_n=1))
+        write_checkpoint(request(root, 4, save_total_limit=1))
     assert names(root) == ["last", "step_2"]  # the previous one is intact, and nothing partial remains
 
 
@@ -176,9 +176,9 @@ def test_check_disk_space_too_little_raises(tmp_path: Path, monkeypatch: pytest.
     check_disk_space(tmp_path, 2_800_000)
     with pytest.raises(CheckpointError, match=r"4\.2 MB are needed, and 3\.0 MB are free"):
         check_disk_space(tmp_path, 4_000_000)
-    # keep_last_n=1 needs room for three: 3 x 0.95 MB x 1.05 = 2.99 MB
-    check_disk_space_for_run(tmp_path, 950_000, keep_last_n=1)
+    # save_total_limit=1 needs room for three: 3 x 0.95 MB x 1.05 = 2.99 MB
+    check_disk_space_for_run(tmp_path, 950_000, save_total_limit=1)
     with pytest.raises(ConfigError, match=r"about 950\.0 kB.* disk space for 4"):
-        check_disk_space_for_run(tmp_path, 950_000, keep_last_n=2)
+        check_disk_space_for_run(tmp_path, 950_000, save_total_limit=2)
     (tmp_path / "held").write_bytes(bytes(1_000_000))  # what is there already will be pruned
-    check_disk_space_for_run(tmp_path, 950_000, keep_last_n=2)
+    check_disk_space_for_run(tmp_path, 950_000, save_total_limit=2)

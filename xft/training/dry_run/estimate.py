@@ -147,7 +147,7 @@ def _disk(profiler: ResourceProfiler) -> list[str]:
         return []
     best = " + best" if disk.keeps_best else ""
     return [
-        f"disk      up to {format_bytes(disk.kept_bytes)}: {disk.keep_last_n}{best} checkpoints of "
+        f"disk      up to {format_bytes(disk.kept_bytes)}: {disk.save_total_limit}{best} checkpoints of "
         f"{format_bytes(disk.checkpoint_bytes)}, and final/ of {format_bytes(disk.final_bytes)}; "
         f"{format_bytes(disk.free_bytes)} free",
         f"          {format_bytes(disk.checkpoint_bytes)} more while a checkpoint is written",

@@ -42,20 +42,20 @@ class DiskUsage:
         checkpoint_bytes: size of one checkpoint.
         final_bytes: size of ``final/``.
         free_bytes: free space before the run.
-        keep_last_n: number of newest checkpoints that are kept.
+        save_total_limit: number of newest checkpoints that are kept.
         keeps_best: whether the best checkpoint is kept in addition.
     """
 
     checkpoint_bytes: int
     final_bytes: int
     free_bytes: int
-    keep_last_n: int
+    save_total_limit: int
     keeps_best: bool
 
     @property
     def kept_bytes(self) -> int:
         """Space that the run occupies when it has finished."""
-        return (self.keep_last_n + self.keeps_best) * self.checkpoint_bytes + self.final_bytes
+        return (self.save_total_limit + self.keeps_best) * self.checkpoint_bytes + self.final_bytes
 
 
 class ResourceProfiler:

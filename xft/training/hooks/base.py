@@ -73,6 +73,14 @@ class Hook(MMEngineHook):
             metrics: validation metrics, the same on all ranks.
         """
 
+    def after_generation(self, runner: "Runner", score: float) -> None:
+        """Run after the sample questions are answered, on the ranks that answer them.
+
+        Args:
+            runner: the runner.
+            score: sum of the scores of the questions with a reference.
+        """
+
     def after_nonfinite(self, runner: "Runner", reason: str, rows: Sequence[str]) -> None:
         """Run when the loss or the gradient norm of a step is not finite.
 

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from xft.checkpoint.resume_state import STATE_FILE
 from xft.checkpoint.writer import SaveResult, check_disk_space_for_run
@@ -13,6 +13,7 @@ from xft.errors import CheckpointError, ConfigError
 from xft.registry import register
 from xft.training.dry_run.profile import DiskUsage, ResourceProfiler
 from xft.training.hooks.base import HookCost
+from xft.training.hooks.best_model import FRESH, SCORE, BestModel
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.signals import RunInterrupted, Signals
 from xft.types.ranges import Count
@@ -34,8 +35,11 @@ class CheckpointHook(PeriodicHook):
 
     Args:
         interval: optimizer steps between two checkpoints; ``None`` saves about five times in a run.
-        keep_last_n: number of newest checkpoints to keep, in addition to the best one.
-        monitor: validation metric that selects the best checkpoint, lower is better; ``None`` selects none.
+        save_total_limit: number of newest checkpoints to keep, in addition to the best one.
+        metric_for_best_model: metric that selects the best checkpoint: ``loss``, another metric of the validation, or
+            ``score``, of the sample questions; ``None`` selects none.
+        greater_is_better: direction of the metric; by default, a loss and the perplexity are better if lower.
+        load_best_model_at_end: whether ``final/`` has the weights of the best checkpoint instead of the last.
         async_save: whether training continues while a checkpoint is written.
         save_optimizer_state: whether the optimizer state is saved, two thirds of a checkpoint with AdamW.
             Training cannot be resumed from a checkpoint without it. The checkpoint that is written
@@ -47,16 +51,24 @@ class CheckpointHook(PeriodicHook):
     def __init__(
         self,
         interval: Count | None = None,
-        keep_last_n: Count = 2,
-        monitor: Literal["loss", "perplexity"] | None = "loss",
+        save_total_limit: Count = 2,
+        metric_for_best_model: str | None = "loss",
+        greater_is_better: bool | None = None,
+        load_best_model_at_end: bool = False,
         async_save: bool = True,
         save_optimizer_state: bool = True,
     ) -> None:
         super().__init__(interval, times=5)
-        if keep_last_n < 1:
-            raise ConfigError(key="hooks.checkpoint.keep_last_n", got=keep_last_n, expected="at least 1")
-        self.keep_last_n = keep_last_n
-        self.monitor = monitor
+        if load_best_model_at_end and metric_for_best_model is None:
+            raise ConfigError(
+                key="hooks.checkpoint.load_best_model_at_end",
+                got=True,
+                expected="False without metric_for_best_model",
+            )
+        self.save_total_limit = save_total_limit
+        self.metric_for_best_model = metric_for_best_model
+        self.greater_is_better = greater_is_better
+        self.load_best_model_at_end = load_best_model_at_end
         self.async_save = async_save
         self.save_optimizer_state = save_optimizer_state
 
@@ -66,32 +78,44 @@ class CheckpointHook(PeriodicHook):
         Raises:
             ConfigError: the disk has too little space for the checkpoints of this run.
         """
-        self._state: dict[str, Any] = runner.state.setdefault(
-            "checkpoint", {"best_step": None, "best_value": None}
-        )
+        self._state: dict[str, Any] = runner.state.setdefault("checkpoint", {})
+        self._state |= {**FRESH, **self._state}
+        metric = self.metric_for_best_model
+        self._best = BestModel(metric, self.greater_is_better, self._state) if metric is not None else None
+        if metric == SCORE and all(prompt.reference is None for prompt in runner.eval_prompts):
+            raise ConfigError(
+                key="hooks.checkpoint.metric_for_best_model",
+                got=SCORE,
+                expected="eval_prompts with a reference, or a metric of the validation",
+            )
         # The best step at the time of the last successful save, and of the last save.
         self._confirmed, self._attempted = dict(self._state), dict(self._state)
-        self._improved = False
+        self._improved, self._best_step = False, 0
         # The step of the resumed checkpoint is saved already.
         self._saved_step = runner.resume_state.step if runner.resume_state is not None else None
         self._failure = ""
         self._checkpointer = runner.checkpointer
         strategy = runner.strategy
         if strategy.rank == 0:
-            self._checkpointer.check_disk_space(self.keep_last_n, self.save_optimizer_state)
+            self._checkpointer.check_disk_space(self.save_total_limit, self.save_optimizer_state)
         self._signals = Signals(shared=strategy.world_size > 1, quiet=strategy.rank != 0)
         self._end_signal, self._save_requested = 0, False
         runner.cleanup.push(self._shutdown)
         runner.cleanup.enter_context(self._signals)
 
     def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
-        """Record whether the model is the best so far."""
-        if self.monitor is None or runner.train_loop.step == 0:
-            return
-        value, best = metrics[self.monitor], self._state["best_value"]
-        if best is None or value < best:
-            self._state |= {"best_value": value, "best_step": runner.train_loop.step}
-            self._improved = True
+        """Record whether the model is the best so far.
+
+        Raises:
+            ConfigError: the validation has no metric of this name.
+        """
+        if self._best is not None and self._best.metric != SCORE:
+            self._improved |= self._best.add(runner.train_loop.step, metrics)
+
+    def after_generation(self, runner: "Runner", score: float) -> None:
+        """Record whether the model is the best so far, if sample questions decide it."""
+        if self._best is not None and self._best.metric == SCORE:
+            self._improved |= self._best.add(runner.train_loop.step, {SCORE: score})
 
     def after_step(self, runner: "Runner") -> None:
         """Report the result of the last save; save if the interval or a signal requires it.
@@ -125,6 +149,22 @@ class CheckpointHook(PeriodicHook):
                 got=self._failure,
             )
 
+    def after_run(self, runner: "Runner") -> None:
+        """Report a decline of the model, and load the best checkpoint if it is wanted. Collective.
+
+        Raises:
+            CheckpointError: the best checkpoint cannot be loaded.
+        """
+        note = self._best.describe_decline() if self._best is not None else ""
+        step = runner.train_loop.step
+        folder = self._checkpointer.root / f"step_{self._best_step}"
+        is_loaded = self.load_best_model_at_end and self._best_step not in (0, step) and folder.is_dir()
+        if is_loaded:
+            self._checkpointer.load_weights(folder)
+        if note:
+            model = f"the weights of {folder.name if is_loaded else f'step_{step}'}"
+            console.info(f"warning: {note}; final/ has {model}")
+
     def _save_and_stop(self, runner: "Runner") -> None:
         """Save everything that resuming needs, and end the run."""
         step = runner.train_loop.step
@@ -143,7 +183,7 @@ class CheckpointHook(PeriodicHook):
         self._attempted = dict(self._state)
         self._checkpointer.save(
             runner.run_state(),
-            keep_last_n=self.keep_last_n,
+            save_total_limit=self.save_total_limit,
             is_best=self._state["best_step"] == step,
             save_optimizer_state=self.save_optimizer_state
             if save_optimizer_state is None
@@ -164,7 +204,12 @@ class CheckpointHook(PeriodicHook):
         outcome = (0, False) if result is None else (result.step + 1, result.error is None)
         local = (*(signals.stop == number for number in END_SIGNALS), signals.save, *outcome)
         signals.save = False
-        *ends, save, step_plus_one, succeeded = runner.strategy.reduce_sum(local)
+        # Only rank 0 asks the sample questions, and knows their score.
+        best = int(self._state["best_step"] or 0) if runner.strategy.rank == 0 else 0
+        *ends, save, step_plus_one, succeeded, improved, best_step = runner.strategy.reduce_sum(
+            (*local, self._improved, best)
+        )
+        self._improved, self._best_step = bool(improved), int(best_step)
         received = [number for number, count in zip(END_SIGNALS, ends, strict=True) if count]
         self._end_signal = self._end_signal or (received[0] if received else 0)
         self._save_requested = self._save_requested or bool(save)
@@ -205,10 +250,10 @@ class CheckpointHook(PeriodicHook):
         with profiler.phase("checkpoint", "copied, written, flushed and read back"):
             if runner.strategy.rank == 0:
                 checkpointer.root.mkdir(parents=True, exist_ok=True)
-                checkpointer.check_disk_space(self.keep_last_n, self.save_optimizer_state)
+                checkpointer.check_disk_space(self.save_total_limit, self.save_optimizer_state)
             checkpointer.save(
                 runner.run_state(),
-                self.keep_last_n,
+                self.save_total_limit,
                 save_optimizer_state=self.save_optimizer_state,
                 block=True,
             )
@@ -218,7 +263,7 @@ class CheckpointHook(PeriodicHook):
             if result is not None:
                 profiler.disk = self._disk_usage(checkpointer.root / f"step_{result.step}")
                 check_disk_space_for_run(
-                    checkpointer.root, profiler.disk.checkpoint_bytes, self.keep_last_n
+                    checkpointer.root, profiler.disk.checkpoint_bytes, self.save_total_limit
                 )
         calls = self.count_calls(runner.train_loop.plan.num_steps)
         return HookCost(f"{calls} checkpoints", calls * profiler.seconds("checkpoint"))
@@ -230,8 +275,8 @@ class CheckpointHook(PeriodicHook):
             checkpoint_bytes=total,
             final_bytes=sum(size for name, size in sizes.items() if not name.startswith(state)),
             free_bytes=shutil.disk_usage(checkpoint).free + total,
-            keep_last_n=self.keep_last_n,
-            keeps_best=self.monitor is not None,
+            save_total_limit=self.save_total_limit,
+            keeps_best=self.metric_for_best_model is not None,
         )
 
     def suggest_less_memory(self, phase: str) -> str | None:

@@ -1,5 +1,6 @@
 """Stop when the validation metric no longer improves."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,12 +47,13 @@ class EarlyStoppingHook(Hook):
         """Count validations without improvement, and stop the run after ``patience`` of them."""
         value = metrics[self.monitor]
         lowest = self._state["lowest"]
-        if lowest is None or value < lowest - self.min_delta:
+        if math.isfinite(value) and (lowest is None or value < lowest - self.min_delta):
             self._state |= {"lowest": value, "waited": 0}
             return
         self._state["waited"] += 1
         if self.is_over(self._state):
-            reason = f"validation {self.monitor} has not fallen below {lowest:.4f} in {self.patience} validations"
+            below = "is not finite" if lowest is None else f"has not fallen below {lowest:.4f}"
+            reason = f"validation {self.monitor} {below} in {self.patience} validations"
             runner.train_loop.stop_reason = self._state["reason"] = reason
             console.info(f"  stopping early: {reason}")
 

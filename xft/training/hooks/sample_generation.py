@@ -80,6 +80,7 @@ class SampleGenerationHook(PeriodicHook):
         if num_scored:
             runner.record("generation", score=score, num_scored=num_scored)
             console.info(f"  sample questions at step {step}: score {score:g} of {num_scored}")
+            runner.call_hook("after_generation", score=score)
         return results
 
     def samples(self, runner: "Runner") -> list[PromptResult]:

@@ -96,7 +96,7 @@ def test_disk_counts_best_checkpoint_and_final_model(
     make_estimate: Callable[..., ResourceEstimate],
 ) -> None:
     estimate = make_estimate()
-    estimate.profiler.disk = DiskUsage(2 * GB, GB, 50 * GB, keep_last_n=2, keeps_best=True)
+    estimate.profiler.disk = DiskUsage(2 * GB, GB, 50 * GB, save_total_limit=2, keeps_best=True)
     line = _line(format_estimate(estimate), "disk")
     assert "up to 7" in line
     assert "2 + best checkpoints" in line

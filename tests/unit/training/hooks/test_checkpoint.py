@@ -32,7 +32,7 @@ class FakeCheckpointer(Checkpointer):
     def save(
         self,
         state: RunState,
-        keep_last_n: int,
+        save_total_limit: int,
         is_best: bool = False,
         save_optimizer_state: bool = True,
         block: bool = False,
@@ -48,7 +48,7 @@ class FakeCheckpointer(Checkpointer):
     def wait(self) -> None:
         pass
 
-    def check_disk_space(self, keep_last_n: int, save_optimizer_state: bool) -> None:
+    def check_disk_space(self, save_total_limit: int, save_optimizer_state: bool) -> None:
         pass
 
     def close(self, cancel: bool) -> None:
@@ -183,7 +183,7 @@ def test_suggest_less_memory_omits_the_optimizer_state() -> None:
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"keep_last_n": 0}, "hooks.checkpoint.keep_last_n"), ({"interval": 0}, "interval")],
+    [({"save_total_limit": 0}, "hooks.checkpoint.save_total_limit"), ({"interval": 0}, "interval")],
 )
 def test_option_out_of_range_raises_config_error(options: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError) as error:

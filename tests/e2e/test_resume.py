@@ -173,7 +173,9 @@ def test_the_best_model_is_the_final_one_where_it_is_wanted(
     """The loss falls, so that the highest one is of the first validation; the score of a tiny model stays 0."""
     keys = [f"hooks.checkpoint.{option}" for option in [*options, "load_best_model_at_end=true"]]
     arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run")]
-    assert main([*arguments, "--cfg-options", "hooks.validation.interval=2", "optimizer.lr=1e-2", *keys]) == 0
+    assert (
+        main([*arguments, "--cfg-options", "hooks.validation.interval=2", "optimizer.lr=1e-2", *keys]) == 0
+    )
     out = capsys.readouterr().out
     assert ("the last validation is worse than the best" in out) == bool(line)
     assert line in out

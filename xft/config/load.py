@@ -23,6 +23,8 @@ from xft.errors import ConfigError
 from xft.utils import paths
 
 ConfigDict = dict[str, Any]
+PATH_KEYS = ("path", "val_split", "eval_prompts", "config_file")
+"""Keys whose texts may be files; relative ones are looked up from the current folder."""
 PYTHON_FILE = "a Python config file (.py)"
 
 
@@ -49,6 +51,20 @@ def load_config(
         raise _missing(file)
     if file.suffix != ".py":
         raise ConfigError(key="config", got=str(path), expected=PYTHON_FILE)
+    try:
+        config, mistakes = _load(file, overrides, safe_config)
+    except (RecursionError, MemoryError) as error:
+        raise ConfigError(
+            f"{file}: an expression, or its values, are nested too deeply", key="config"
+        ) from error
+    if mistakes:
+        message = f"{file}: " + "\n".join(map(str, mistakes))
+        raise ConfigError(message, key=mistakes[0].key, got=mistakes[0].got, causes=mistakes)
+    return config
+
+
+def _load(file: Path, overrides: Overrides, safe_config: bool) -> tuple[ConfigDict, list[ConfigError]]:
+    """Read a file, and apply the overrides. Returns the config, and the mistakes in its values."""
     mistakes: list[ConfigError] = []
     if safe_config:
         values = safe_load(file, _parse(file))
@@ -57,10 +73,8 @@ def load_config(
     config = {key: value for key, value in values.items() if not key.startswith("_")}
     apply(config, {key: value for key, value in overrides.items() if not key.startswith("_")})
     mistakes += _find_non_literal("", config)
-    if mistakes:
-        message = f"{file}: " + "\n".join(map(str, mistakes))
-        raise ConfigError(message, key=mistakes[0].key, got=mistakes[0].got, causes=mistakes)
-    return config
+    mistakes += _find_paths_next_to(file.parent, "", config)
+    return config, mistakes
 
 
 def _missing(file: Path) -> ConfigError:
@@ -84,7 +98,7 @@ def _exec_config(file: Path, overrides: Overrides) -> tuple[ConfigDict, list[Con
         with patched_import_transformer(lambda scope: apply_to_existing(scope, overrides)):
             loaded = Config.fromfile(str(file), lazy_import=True)
         return loaded.to_dict(), list(_find_modules("", loaded._to_lazy_dict()))
-    except ConfigError:
+    except (ConfigError, RecursionError, MemoryError):
         raise
     except Exception as error:
         raise ConfigError(_explain(file, error), key="config") from error
@@ -105,10 +119,20 @@ def _reject_legacy_config(file: Path) -> None:
             )
 
 
-def _parse(file: Path) -> ast.Module:
+def _parse(file: Path, parents: tuple[Path, ...] = ()) -> ast.Module:
     """Parse a file and every base that it names. Checking the bases here makes an error name its file."""
+    if file.resolve() in parents:
+        names = " → ".join(path.name for path in (*parents, file))
+        raise ConfigError(
+            f"{parents[0]}: the bases name each other ({names}); expected bases without a cycle",
+            key="config",
+            expected="bases without a cycle",
+        )
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+        text = file.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):
+            raise ValueError("it begins with a byte-order mark; save it as UTF-8 without BOM")
+        tree = ast.parse(text, filename=str(file))
     except (SyntaxError, ValueError) as error:
         number = getattr(error, "lineno", None)
         line = f":{number}" if number else ""
@@ -119,7 +143,7 @@ def _parse(file: Path) -> ast.Module:
             if node.level and node.module:
                 base = file.parent.joinpath(*[".."] * (node.level - 1), *node.module.split("."))
                 if base.with_suffix(".py").is_file():
-                    _parse(base.with_suffix(".py"))
+                    _parse(base.with_suffix(".py"), (*parents, file.resolve()))
     return tree
 
 
@@ -137,6 +161,11 @@ def _explain(file: Path, error: Exception) -> str:
     where = f"{inside[-1].filename}:{inside[-1].lineno}" if inside else str(file)
     if isinstance(error, RuntimeError) and not str(error):
         return f"{where}: calls an imported object; a config only declares them: write dict(type=NAME, ...)"
+    if "LazyAttr" in str(error) or "LazyObject" in str(error):
+        return (
+            f"{where}: computes with an imported object ({error}); a config has only literals and names of components: "
+            "write the value, or give it with --cfg-options KEY=VALUE"
+        )
     return f"{where}: {type(error).__name__}: {error}"
 
 
@@ -173,3 +202,21 @@ def _find_non_literal(path: str, value: object) -> Iterator[ConfigError]:
             got=value,
             expected=expected,
         )
+
+
+def _find_paths_next_to(folder: Path, path: str, values: object, key: str = "") -> Iterator[ConfigError]:
+    """Find files that are given as if paths began at the folder of the config."""
+    if isinstance(values, (dict, list, tuple)):
+        items = values.items() if isinstance(values, dict) else enumerate(values)
+        for name, value in items:
+            inner = name if isinstance(name, str) else key
+            yield from _find_paths_next_to(folder, f"{path}.{name}" if path else str(name), value, inner)
+    elif isinstance(values, str) and key in PATH_KEYS and (name := values.partition("#")[0]):
+        beside = folder / name
+        if not Path(name).exists() and beside.is_file():
+            yield ConfigError(
+                key=path,
+                got=values,
+                expected="a path from the current folder",
+                fix=f"use {beside}, which lies next to the config",
+            )

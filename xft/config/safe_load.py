@@ -13,6 +13,9 @@ from xft.errors import ConfigError
 from xft.registry import REGISTRY_BY_KEY
 
 LITERAL = "NAME = a literal"
+MAX_SHOWN = 20
+LOGGER_ADDRESSES = ("uri", "entity")
+"""Keys of loggers that name the receiver of configs, data reports and answers."""
 
 
 def safe_load(file: Path, tree: ast.Module) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def safe_load(file: Path, tree: ast.Module) -> dict[str, Any]:
 
     Raises:
         ConfigError: the file has another statement, names a component by a dotted path, which would be imported, or
-            sets ``trust_remote_code``. ``causes`` has an error for each of them.
+            sets ``trust_remote_code``, a kernel of the hub or the address of a logger. ``causes`` has an error for each of them.
     """
     values: dict[str, Any] = {}
     mistakes: list[ConfigError] = []
@@ -39,7 +42,10 @@ def safe_load(file: Path, tree: ast.Module) -> dict[str, Any]:
             mistakes.append(ConfigError(message, key=f"line {node.lineno}", expected=LITERAL))
     mistakes += _find_foreign_code("", values)
     if mistakes:
-        lines = [f"{file}: --safe-config", *map(str, mistakes), "omit --safe-config if you trust this file"]
+        shown = [str(mistake) for mistake in mistakes[:MAX_SHOWN]]
+        if len(mistakes) > MAX_SHOWN:
+            shown.append(f"and {len(mistakes) - MAX_SHOWN} more")
+        lines = [f"{file}: --safe-config", *shown, "omit --safe-config if you trust this file"]
         raise ConfigError("\n".join(lines), key=mistakes[0].key, got=mistakes[0].got, causes=mistakes)
     return values
 
@@ -75,6 +81,14 @@ def _find_foreign_code(path: str, values: Mapping[Any, Any]) -> Iterator[ConfigE
             expected = "a registered name"
             message = f"{full}: {value!r} would be imported; expected {expected}"
             yield ConfigError(message, key=full, got=value, expected=expected)
+        elif key == "attn_implementation" and isinstance(value, str) and "/" in value:
+            expected = "an attention of transformers"
+            message = (
+                f"{full}: {value!r} is a kernel of the hub, which would be executed; expected {expected}"
+            )
+            yield ConfigError(message, key=full, got=value, expected=expected)
+        elif path.startswith("loggers.") and key in LOGGER_ADDRESSES and value:
+            yield ConfigError(f"{full}: would send data to {value!r}", key=full, got=value)
         elif key == "trust_remote_code" and value:
             yield ConfigError(f"{full}: would run code from the model folder", key=full, got=value)
         elif isinstance(value, Mapping):

@@ -187,3 +187,76 @@ def test_the_older_kind_of_config_is_refused_with_the_way_out(tmp_path: Path) ->
     file = write(tmp_path, "old.py", "m = 1\n_base_ = ['./old_base.py']\n")
     with pytest.raises(ConfigError, match=r"old\.py:2: got _base_ = .*read_base"):
         load_config(file)
+
+
+@pytest.mark.parametrize("safe_config", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed = " + "+".join(["1"] * 100_000),
+        "seed = " + "-" * 20_000 + "1",
+        "seed = a" + ".b" * 20_000,
+        "seed = " + "[" * 10_000 + "]" * 10_000,
+    ],
+    ids=["sum", "minus", "attribute", "list"],
+)
+def test_deep_nesting_is_one_line(tmp_path: Path, text: str, safe_config: bool) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(tmp_path, "deep.py", text), safe_config=safe_config)
+    assert error.value.key == "config"
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_deeply_nested_values_are_one_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "deep.py", "_x = []\n" + "_x = [_x]\n" * 3000 + "seed = _x\n")
+    assert len(message_of(file).splitlines()) == 1
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c")])
+def test_bases_that_name_each_other_are_listed(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name, base in zip(names, (*names[1:], names[0]), strict=True):
+        write(tmp_path, f"{name}.py", BASE.format(base))
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path / "a.py")
+    assert error.value.expected == "bases without a cycle"
+    assert " → ".join(f"{name}.py" for name in (*names, names[0])) in str(error.value)
+
+
+def test_a_base_that_two_others_share_is_no_cycle(tmp_path: Path) -> None:
+    write(tmp_path, "shared.py", "_number = 1\n")
+    for name in ("left", "right"):
+        write(tmp_path, f"{name}.py", BASE.format("shared") + f"{name} = 2\n")
+    file = write(tmp_path, "top.py", BASE.format("left") + "with read_base():\n    from .right import *\n")
+    assert load_config(file) == {"left": 2, "right": 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import os\nseed = os.environ['X']\n", "from os import environ\nwork_dir = environ['X'] + '/a'\n"],
+)
+def test_a_value_of_the_environment_is_explained(tmp_path: Path, text: str) -> None:
+    message = message_of(write(tmp_path, "environment.py", text))
+    assert "environment.py:2: computes with an imported object" in message
+    assert "--cfg-options KEY=VALUE" in message
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bom.py").write_text("seed = 1\n", encoding="utf-8-sig")
+    assert "byte-order mark" in message_of(tmp_path / "bom.py")
+
+
+@pytest.mark.parametrize("safe_config", [False, True])
+def test_a_path_next_to_the_config_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe_config: bool
+) -> None:
+    (tmp_path / "configs").mkdir()
+    write(tmp_path, "configs/rows.jsonl", "")
+    text = "data = dict(datasets=dict(a=dict(path=['rows.jsonl#5', 'absent.jsonl'])))\n"
+    file = write(tmp_path, "configs/a.py", text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        load_config(Path("configs/a.py"), safe_config=safe_config)
+    assert (error.value.key, error.value.got) == ("data.datasets.a.path.0", "rows.jsonl#5")
+    assert "Use configs/rows.jsonl" in str(error.value)
+    monkeypatch.chdir(tmp_path / "configs")
+    assert "data" in load_config(file, safe_config=safe_config)

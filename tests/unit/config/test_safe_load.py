@@ -34,6 +34,12 @@ def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) ->
         ("hooks = {{'a': 'os.system'}}\n", ["hooks.a: 'os.system' would be imported"]),
         ("data = {{'datasets': [{{'type': 'os.system'}}]}}\n", ["data.datasets.0.type: 'os.system'"]),
         ("model = {{'trust_remote_code': True}}\n", ["model.trust_remote_code: would run code"]),
+        (
+            "model = {{'attn_implementation': 'someone/kernel'}}\n",
+            ["model.attn_implementation: 'someone/kernel'"],
+        ),
+        ("loggers = {{'mlflow': {{'uri': 'http://a.b'}}}}\n", ["loggers.mlflow.uri: would send data"]),
+        ("a = open\n" * 3000, ["line 1 would", "and 2980 more"]),
     ],
 )
 def test_what_would_run_code_is_refused(tmp_path: Path, text: str, expected: list[str]) -> None:

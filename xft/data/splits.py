@@ -1,6 +1,6 @@
 """The validation split: rows are selected by a hash of their content."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +8,15 @@ import numpy.typing as npt
 from xft.data.store.token_store import I64, U64
 from xft.errors import DataError
 
+AUTO_FRACTION = 0.05
+"""Fraction of the rows that ``val_split='auto'`` selects."""
+AUTO_ROWS = 10
+"""Rows that it selects at least: the loss of fewer rows is mostly noise."""
+AUTO_LARGEST = 5
+"""It selects at most one row in five for the sake of ``AUTO_ROWS``."""
 
-def split(rows: npt.NDArray[Any], val: int | float, seed: int) -> tuple[I64, I64]:
+
+def split(rows: npt.NDArray[Any], val: int | float | Literal["auto"], seed: int) -> tuple[I64, I64]:
     """Select the validation rows.
 
     Each row has a 64-bit number, a hash of its content (or of its ``group_by`` value) and the seed.
@@ -20,7 +27,8 @@ def split(rows: npt.NDArray[Any], val: int | float, seed: int) -> tuple[I64, I64
 
     Args:
         rows: ``(rows,)`` of ``ROW``.
-        val: a fraction below 1, or a number of rows.
+        val: a fraction below 1, a number of rows, or ``auto``: 5 % of the rows, but at least ten, unless that is more
+            than a fifth of them.
         seed: selects another split.
 
     Returns:
@@ -42,9 +50,13 @@ def split(rows: npt.NDArray[Any], val: int | float, seed: int) -> tuple[I64, I64
     if isinstance(val, int):
         chosen = _smallest_k(sizes, val)
     else:
-        chosen = groups < np.uint64(min(int(val * 2.0**64), 2**64 - 1))
+        fraction = AUTO_FRACTION if val == "auto" else val
+        chosen = groups < np.uint64(min(int(fraction * 2.0**64), 2**64 - 1))
         # At least one group on each side.
         chosen[0], chosen[-1] = True, False
+        enough = min(AUTO_ROWS, len(rows) // AUTO_LARGEST)
+        if val == "auto" and sizes[chosen].sum() < enough:
+            chosen = _smallest_k(sizes, enough)
     is_val = chosen[inverse]
     return np.flatnonzero(~is_val), np.flatnonzero(is_val)
 

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from xft.data import PreparedData
+from xft.data.splits import AUTO_ROWS
 from xft.models import LoadedModel
 from xft.models.adapters.lora_init import num_frozen_elements
 from xft.models.param_shapes import num_params
@@ -118,6 +119,9 @@ def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     notes = []
     if not len(prepared.val):
         notes += labeled("warning", "no validation split: overfitting will go unnoticed")
+    elif prepared.report.rows_val < AUTO_ROWS:
+        rows = f"{prepared.report.rows_val} row{'s' * (prepared.report.rows_val > 1)}"
+        notes += labeled("note", f"validation on {rows}: its loss is noisy (data.val_split)")
     summary = summarize_report(prepared.report.to_dict())
     for count in summary.anomalies:
         notes += labeled("note", f"{count.count:,} rows {count.text}")

@@ -6,5 +6,5 @@ data = dict(
     max_length=2048,
     on_overlong="drop",
     packing=True,
-    val_split=0.05,
+    val_split="auto",
 )

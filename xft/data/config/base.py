@@ -24,6 +24,8 @@ from xft.types import Tokenizer
 from xft.types.ranges import CountOrZero, Fraction, Probability, Seed
 
 ValSplit = CountOrZero | Probability | str | None
+AUTO: Literal["auto"] = "auto"
+"""Value of ``val_split`` that adapts to few rows."""
 RowSelection = tuple[TokenStore, I64]
 """A store, and indices of some of its rows."""
 
@@ -56,8 +58,9 @@ class DatasetConfig:
         max_length: maximum number of tokens of a sample.
         packing: put whole samples next to each other into rows of ``max_length`` tokens. Attention
             stays within a sample, and no sample is split.
-        val_split: validation rows: a fraction, a number of rows, a file, or ``None``.
-        split: split of a hub dataset.
+        val_split: validation rows: a fraction, a number of rows, a file, ``None``, or ``auto``: 5 %, at least ten
+            rows, at most a fifth of few rows.
+        split: split of a hub dataset; files have none.
         split_seed: seed of the validation split, independent of the training seed.
         group_by: column; rows with the same value stay in the same split.
         on_duplicate: ``keep`` or ``drop`` rows whose tokens equal those of an earlier row.
@@ -72,7 +75,7 @@ class DatasetConfig:
     format: Callable[..., Any] = alpaca
     max_length: Annotated[int, Interval(ge=8, le=10**9)] = 2048
     packing: bool = True
-    val_split: ValSplit = 0.05
+    val_split: ValSplit = AUTO
     split: str = "train"
     split_seed: Seed = 0
     group_by: str | None = None
@@ -97,7 +100,7 @@ class DatasetConfig:
             raise ConfigError(
                 key="data.val_split",
                 got=self.val_split,
-                expected="a fraction below 1, a number of rows, a file, or None",
+                expected="a fraction below 1, a number of rows, a file, 'auto', or None",
             )
         if self.num_workers is not None and self.num_workers < 1:
             raise ConfigError(key="data.num_workers", got=self.num_workers, expected="at least 1")
@@ -114,10 +117,23 @@ class DatasetConfig:
         """Check that every source exists, before anything slow.
 
         Raises:
-            ConfigError: a source does not exist.
+            ConfigError: a source does not exist, or a split of a file is asked for.
         """
-        for path in [*self.paths, *([self.val_split] if isinstance(self.val_split, str) else [])]:
+        for path in self._val_paths:
             resolve_source(path)
+        for path in self.paths:
+            if resolve_source(path).hub is None and self.split != "train":
+                raise ConfigError(
+                    key="data.split",
+                    got=self.split,
+                    expected=f"'train' for files such as {path}: only hub datasets have splits",
+                    fix="'#500' after the path selects rows, data.val_split selects validation rows",
+                )
+
+    @property
+    def _val_paths(self) -> list[str]:
+        """Sources of validation rows; empty if they are selected from ``path``."""
+        return [self.val_split] if isinstance(self.val_split, str) and self.val_split != AUTO else []
 
     def encoding_options(self) -> EncodingOptions:
         """Options of the row encoder."""
@@ -137,19 +153,20 @@ class DatasetConfig:
         """
         if self.template is not None:
             template = self.template.bind(tokenizer)
+        self.check_sources()
         encoder = self.encoder(self.encoding_options(), tokenizer, template)
         report = DataReport()
         train = self._read(self.paths, encoder, report)
-        val = self._read([self.val_split], encoder, report) if isinstance(self.val_split, str) else []
+        val = self._read(self._val_paths, encoder, report) if self._val_paths else []
         self.check_dropped_rows(report, train)
-        if isinstance(self.val_split, str) and not any(len(rows) for _, rows in val):
+        if self._val_paths and not any(len(rows) for _, rows in val):
             raise DataError(
                 f"{self.val_split}: no validation row is left; data.val_split=None trains without validation",
                 key="data.val_split",
                 got=self.val_split,
             )
-        if isinstance(self.val_split, (int, float)) and self.val_split:
-            train, val = self._split_validation(train, self.val_split)
+        if self.val_split == AUTO or (isinstance(self.val_split, (int, float)) and self.val_split):
+            train, val = self._split_validation(train)
         prepared = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
         report.rows_train = sum(len(rows) for _, rows in train)
         report.rows_val = sum(len(rows) for _, rows in val)
@@ -180,9 +197,10 @@ class DatasetConfig:
         return _select(everything, first)
 
     def _split_validation(
-        self, selections: list[RowSelection], val: int | float
+        self, selections: list[RowSelection]
     ) -> tuple[list[RowSelection], list[RowSelection]]:
         rows = np.concatenate([store.rows[rows] for store, rows in selections])
+        val = self.val_split if isinstance(self.val_split, (int, float)) else AUTO
         try:
             train, held_out = split(rows, val, self.split_seed)
         except DataError as error:

@@ -43,10 +43,38 @@ def test_val_split_fraction_or_number_is_kept_with_at_least_one_row(
     assert Counter(train + held) == Counter(chatml_text(f"q{i}", f"a{i}") for i in range(rows))
 
 
-def test_val_split_default_holds_out_a_few_rows(tmp_path: Path, chatml: BoundTemplate) -> None:
-    train, held = split(write_rows(tmp_path, [qa(number) for number in range(100)]), chatml)
-    assert len(train) + len(held) == 100
-    assert 1 <= len(held) <= 14
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(2, (1, 1)), (10, (2, 2)), (24, (4, 4)), (60, (10, 12)), (100, (10, 14)), (2000, (61, 139))],
+)
+def test_val_split_default_holds_out_ten_rows_or_a_fifth_of_few(
+    tmp_path: Path, chatml: BoundTemplate, rows: int, expected: tuple[int, int]
+) -> None:
+    train, held = split(write_rows(tmp_path, [qa(number) for number in range(rows)]), chatml)
+    assert len(train) + len(held) == rows
+    assert expected[0] <= len(held) <= expected[1]
+
+
+def test_val_split_default_selects_the_rows_of_the_fraction_first(
+    tmp_path: Path, chatml: BoundTemplate
+) -> None:
+    path = write_rows(tmp_path, [qa(number) for number in range(100)])
+    assert set(split(path, chatml, val_split=0.05)[1]) <= set(split(path, chatml)[1])
+
+
+@pytest.mark.parametrize("name", ["train[:2]", "train[:10%]", "test"])
+def test_split_of_a_file_raises(tmp_path: Path, chatml: BoundTemplate, name: str) -> None:
+    data = InstructionData(write_rows(tmp_path, [qa(number) for number in range(5)]), split=name)
+    for action in (data.check_sources, lambda: prepare(data, chatml)):
+        with pytest.raises(ConfigError) as caught:
+            action()
+        assert (caught.value.key, caught.value.got) == ("data.split", name)
+        assert "#500" in caught.value.fix
+
+
+def test_split_of_the_hub_may_have_a_validation_file(tmp_path: Path) -> None:
+    path = write_rows(tmp_path, [qa(0)])
+    InstructionData("owner/name", split="train[:2]", val_split=path).check_sources()
 
 
 def test_val_split_none_trains_on_every_row(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -112,7 +140,7 @@ def test_val_split_file_is_encoded_and_counted(tmp_path: Path, chatml: BoundTemp
 def test_val_split_of_one_row_raises(tmp_path: Path, chatml: BoundTemplate) -> None:
     with pytest.raises(DataError) as caught:
         prepare(InstructionData(write_rows(tmp_path, [qa(0)])), chatml)
-    assert (caught.value.key, caught.value.got) == ("data.val_split", 0.05)
+    assert (caught.value.key, caught.value.got) == ("data.val_split", "auto")
 
 
 def test_val_split_of_all_rows_raises(tmp_path: Path, chatml: BoundTemplate) -> None:
@@ -126,7 +154,7 @@ def test_val_split_of_equal_rows_raises(tmp_path: Path, chatml: BoundTemplate) -
     path = write_rows(tmp_path, [qa(0)] * 10)
     with pytest.raises(DataError) as caught:
         prepare(InstructionData(path), chatml)
-    assert (caught.value.key, caught.value.got) == ("data.val_split", 0.05)
+    assert (caught.value.key, caught.value.got) == ("data.val_split", "auto")
 
 
 @pytest.mark.parametrize("val", [-1, -0.1, 1.0, 1.5])

@@ -37,7 +37,8 @@ from xft.models import (
     read_metadata,
     save_model,
 )
-from xft.models.adapters.lora import adapter_model_kind, is_adapter, load_adapter, merge
+from xft.models.adapters.merging import merge
+from xft.models.adapters.saved_adapter import adapter_model_kind, is_adapter, load_adapter
 from xft.models.loading import choose_dtype, load_weights, resize_embeddings
 from xft.models.quantization import NF4, Int8
 from xft.models.reward_head import is_reward_model, set_pad_token

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xft.errors import CheckpointError, ConfigError
 from xft.export.card import is_on_hub
-from xft.models.adapters.lora import adapter_base, is_adapter
+from xft.models.adapters.saved_adapter import adapter_base, is_adapter
 from xft.models.saved_model import METADATA_FILE, find_saved_model, read_metadata
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from xft.errors import CheckpointError, ModelError
 from xft.models import bundled_model
-from xft.models.adapters.lora import adapter_base, adapter_model_kind, is_adapter, load_adapter
+from xft.models.adapters.saved_adapter import adapter_base, adapter_model_kind, is_adapter, load_adapter
 from xft.models.generation import stop_ids
 from xft.models.generation_defaults import write_generation_config
 from xft.models.loading import (

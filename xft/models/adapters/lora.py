@@ -1,22 +1,21 @@
-"""LoRA adapters: create, load and merge them."""
+"""LoRA adapters: their config, and how they are attached to a model."""
 
 import math
 import re
-from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from annotated_types import Interval
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
-from xft.errors import ConfigError, ModelError, did_you_mean
+from xft.errors import ConfigError
 from xft.models.adapters.fused_lora import fused_linear_class
+from xft.models.adapters.layer_names import check_layer_names, trainable_tokens
 from xft.models.adapters.lora_init import init_lora_from_weights
 from xft.models.quantization import peft_without_bnb_import
-from xft.models.reward_head import ModelKind, is_reward_model, upcast_head
+from xft.models.reward_head import is_reward_model, upcast_head
 from xft.registry import register
 from xft.types.ranges import Count, Positive, Probability
 
@@ -32,7 +31,8 @@ class LoRA:
         r: rank of A and B.
         lora_alpha: numerator of the scaling factor ``lora_alpha / r`` of the update.
         lora_dropout: dropout probability on the input of A, in training.
-        target_modules: names of the adapted layers; ``all-linear`` means every linear layer except the head.
+        target_modules: names of the adapted layers, with or without the beginning of their path; or a regular
+            expression of full paths; ``all-linear`` means every linear layer except the head.
         modules_to_save: layers that are fully trained and saved with the adapter. The head of a reward model
             is always included.
         use_rslora: scale by ``lora_alpha / sqrt(r)``, which keeps high ranks stable
@@ -122,6 +122,7 @@ class LoRA:
                 support ``init_lora_weights``.
         """
         upcast_head(model)
+        check_layer_names(model, self.target_modules, self.modules_to_save or [])
         # With twice the rank, the scaling alpha / r or alpha / sqrt(r) must stay the same.
         rank, alpha = (
             (2 * self.r, self._doubled_alpha) if self.has_frozen_half else (self.r, self.lora_alpha)
@@ -136,11 +137,12 @@ class LoRA:
             modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
-            trainable_token_indices=new_tokens or None,
+            trainable_token_indices=trainable_tokens(
+                model, new_tokens, self.target_modules, self.modules_to_save or []
+            ),
         )
         if fused:
             config._register_custom_module({nn.Linear: fused_linear_class})
-        self._check_names(model)
         try:
             with peft_without_bnb_import():
                 adapted = get_peft_model(model, config)
@@ -149,19 +151,6 @@ class LoRA:
         if self.has_frozen_half:
             init_lora_from_weights(adapted, self.init_lora_weights, self.r)
         return adapted
-
-    def _check_names(self, model: PreTrainedModel) -> None:
-        layers = {name.rpartition(".")[2] for name, _ in model.named_modules() if name}
-        targets = [] if isinstance(self.target_modules, str) else self.target_modules
-        for key, names in (("target_modules", targets), ("modules_to_save", self.modules_to_save or [])):
-            for name in names:
-                if name.rpartition(".")[2] not in layers:
-                    raise ConfigError(
-                        key=f"adapter.{key}",
-                        got=name,
-                        expected="the name of a layer of the model",
-                        fix=did_you_mean(name, layers),
-                    )
 
 
 def is_identity_adapter(model: object) -> bool:
@@ -174,104 +163,3 @@ def is_identity_adapter(model: object) -> bool:
     ]
     plain = not any(layer.lora_variant or any(layer.lora_bias.values()) for layer in layers)
     return plain and bool(b_weights) and not any(bool(b.any()) for b in b_weights)
-
-
-def is_adapter(path: Path) -> bool:
-    """Return whether a folder holds an adapter in the format of peft."""
-    return (path / "adapter_config.json").is_file()
-
-
-def adapter_model_kind(path: Path) -> ModelKind:
-    """Return the kind of model that an adapter was trained as.
-
-    Raises:
-        ModelError: the config of the adapter is corrupt.
-    """
-    return "reward_model" if str(_read_config(path).task_type) == "SEQ_CLS" else "causal_lm"
-
-
-def adapter_base(path: Path) -> str:
-    """Return the base model that the config of an adapter names.
-
-    Raises:
-        ModelError: the config names none, or is corrupt.
-    """
-    base = _read_config(path).base_model_name_or_path
-    if not base:
-        raise ModelError(
-            f"{path}: the adapter does not name its base model; give --adapter with the path of the model",
-            key=f"{path}/adapter_config.json",
-        )
-    return str(base)
-
-
-def _read_config(path: Path) -> PeftConfig:
-    try:
-        config: PeftConfig = PeftConfig.from_pretrained(str(path))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        file = f"{path}/adapter_config.json"
-        raise ModelError(f"{file}: corrupt ({error})", key=file, got=str(error)) from error
-    return config
-
-
-def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
-    """Attach a saved adapter to its base model.
-
-    Raises:
-        ModelError: shapes or layers differ, or weights are missing.
-    """
-    if not (path / "adapter_model.safetensors").is_file():
-        # peft would load adapter_model.bin instead, which is a pickle.
-        raise ModelError(
-            f"{path}: no adapter_model.safetensors; expected an adapter of xft or peft. Weights in adapter_model.bin "
-            "are not loaded, because a pickle can run code: save them again with a current peft",
-            key=f"{path}/adapter_model.safetensors",
-        )
-    upcast_head(model)
-    try:
-        with peft_without_bnb_import():
-            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
-    except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
-        lines = str(error).strip().splitlines()
-        mismatches = [line.strip() for line in lines if "size mismatch" in line]
-        detail = next(iter([*mismatches, *lines]), "")
-        raise ModelError(
-            f"{path}: the adapter is corrupt or does not fit the model {model.name_or_path!r} ({detail}); it was "
-            f"trained on {adapter_base(path)!r}",
-            key=str(path),
-            got=detail,
-        ) from error
-    _check_complete(loaded, path)
-    return loaded
-
-
-def _check_complete(model: PeftModel, path: Path) -> None:
-    """Check that the file and the adapter have the same weights."""
-    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
-        saved = set(file.keys())
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    # A weight that two layers share is saved once.
-    loaded = {weight.data_ptr() for name, weight in weights.items() if name in saved}
-    missing = [name for name, weight in weights.items() if weight.data_ptr() not in loaded]
-    missing += sorted(saved - set(weights))
-    # Embeddings with new tokens are wrapped; the frozen weight inside belongs to the base.
-    missing = [name for name in missing if ".base_layer." not in name]
-    if missing:
-        raise ModelError(
-            f"{path}: the adapter does not fit the model: {len(missing)} weights such as {missing[0]!r} "
-            "are in only one of the two",
-            key=str(path),
-            got=missing[0],
-        )
-
-
-def merge(model: PeftModel) -> PreTrainedModel:
-    """Merge the adapter into the base: ``W + lora_alpha / r · B A``, in the dtype of ``W``.
-
-    The head of a reward model is cast to the dtype of the other weights.
-    """
-    with peft_without_bnb_import():
-        merged = model.merge_and_unload(safe_merge=True)
-    if is_reward_model(merged):
-        merged.score.to(merged.dtype)
-    return cast(PreTrainedModel, merged)

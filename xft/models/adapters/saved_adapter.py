@@ -1,0 +1,96 @@
+"""Load saved adapters, and read what they were trained on."""
+
+from pathlib import Path
+
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+
+from xft.errors import ModelError
+from xft.models.quantization import peft_without_bnb_import
+from xft.models.reward_head import ModelKind, upcast_head
+from xft.models.weight_checks import check_finite
+
+
+def is_adapter(path: Path) -> bool:
+    """Return whether a folder holds an adapter in the format of peft."""
+    return (path / "adapter_config.json").is_file()
+
+
+def adapter_model_kind(path: Path) -> ModelKind:
+    """Return the kind of model that an adapter was trained as.
+
+    Raises:
+        ModelError: the config of the adapter is corrupt.
+    """
+    return "reward_model" if str(_read_config(path).task_type) == "SEQ_CLS" else "causal_lm"
+
+
+def adapter_base(path: Path) -> str:
+    """Return the base model that the config of an adapter names.
+
+    Raises:
+        ModelError: the config names none, or is corrupt.
+    """
+    base = _read_config(path).base_model_name_or_path
+    if not base:
+        raise ModelError(
+            f"{path}: the adapter does not name its base model; give --adapter with the path of the model"
+        )
+    return str(base)
+
+
+def _read_config(path: Path) -> PeftConfig:
+    try:
+        config: PeftConfig = PeftConfig.from_pretrained(str(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}/adapter_config.json: corrupt ({error})") from error
+    return config
+
+
+def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
+    """Attach a saved adapter to its base model.
+
+    Raises:
+        ModelError: shapes or layers differ, or weights are missing or not finite.
+    """
+    if not (path / "adapter_model.safetensors").is_file():
+        # peft would load adapter_model.bin instead, which is a pickle.
+        raise ModelError(
+            f"{path}: no adapter_model.safetensors; expected an adapter of xft or peft. Weights in adapter_model.bin "
+            "are not loaded, because a pickle can run code: save them again with a current peft"
+        )
+    upcast_head(model)
+    try:
+        with peft_without_bnb_import():
+            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
+        lines = str(error).strip().splitlines()
+        mismatches = [line.strip() for line in lines if "size mismatch" in line]
+        detail = next(iter([*mismatches, *lines]), "")
+        raise ModelError(
+            f"{path}: the adapter is corrupt or does not fit the model {model.name_or_path!r} ({detail}); it was "
+            f"trained on {adapter_base(path)!r}"
+        ) from error
+    _check_complete(loaded, path)
+    weights = get_peft_model_state_dict(loaded, save_embedding_layers=False)
+    check_finite("the adapter", weights.items(), key=str(path))
+    return loaded
+
+
+def _check_complete(model: PeftModel, path: Path) -> None:
+    """Check that the file and the adapter have the same weights."""
+    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # A weight that two layers share is saved once.
+    loaded = {weight.data_ptr() for name, weight in weights.items() if name in saved}
+    missing = [name for name, weight in weights.items() if weight.data_ptr() not in loaded]
+    missing += sorted(saved - set(weights))
+    # Embeddings with new tokens are wrapped; the frozen weight inside belongs to the base.
+    missing = [name for name in missing if ".base_layer." not in name]
+    if missing:
+        raise ModelError(
+            f"{path}: the adapter does not fit the model: {len(missing)} weights such as {missing[0]!r} "
+            "are in only one of the two"
+        )

@@ -28,10 +28,17 @@ _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 @dataclass
 class LoadedModel:
-    """A model in memory and its tokenizer."""
+    """A model in memory and its tokenizer.
+
+    Attributes:
+        model: of transformers or peft.
+        tokenizer: of the model.
+        continued: the trainable adapter was loaded from a folder: disabling it does not give the initial model.
+    """
 
     model: PreTrainedModel | PeftModel
     tokenizer: Tokenizer
+    continued: bool = False
 
     @property
     def base(self) -> PreTrainedModel:

@@ -1,13 +1,17 @@
 """Configs of models: ``model=dict(type="causal_lm", ...)`` and ``type="reward_model"``."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
+from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ConfigError
 from xft.models.adapters.lora import LoRA
+from xft.models.adapters.merging import merge
+from xft.models.adapters.saved_adapter import continue_adapter, load_adapter
 from xft.models.fused_norm_mlp import fuse_modules
 from xft.models.loading import (
     DType,
@@ -22,6 +26,12 @@ from xft.models.neftune import enable_neftune
 from xft.models.quantization import Quantization
 from xft.models.reward_head import ModelKind
 from xft.models.scoring import has_linear_head
+from xft.models.starting_point import (
+    MERGE_FIRST,
+    check_same_adapter,
+    continued_tokens,
+    find_starting_point,
+)
 from xft.registry import register
 from xft.types import Tokenizer
 from xft.types.ranges import Positive
@@ -33,7 +43,10 @@ class CausalLMConfig:
     """A decoder that predicts the next token.
 
     Args:
-        path: a model folder, ``xft://smollm2-135m-instruct``, or ``owner/name`` of the hub.
+        path: a model folder, ``xft://smollm2-135m-instruct``, or ``owner/name`` of the hub; or a run folder, a
+            checkpoint or an adapter, to continue from. Training continues the adapter if the config has an adapter
+            section, whose values must be those of the saved adapter; otherwise the adapter is merged into its base,
+            and all weights are trained.
         dtype: of the weights; ``auto`` is bf16 on hardware with native bf16 arithmetic, fp32 elsewhere.
         attn_implementation: ``auto`` selects xft's attention for packed samples if the model supports it;
             otherwise a name that transformers knows (``sdpa``, ``eager``, ``flash_attention_2``).
@@ -78,7 +91,8 @@ class CausalLMConfig:
         Raises:
             ModelError: the tokenizer does not exist or cannot be read.
         """
-        tokenizer = load_tokenizer(self.tokenizer or self.path, self.trust_remote_code)
+        source = self.tokenizer or find_starting_point(self.path, self.kind).tokenizer
+        tokenizer = load_tokenizer(source, self.trust_remote_code)
         if self.additional_special_tokens:
             added = {"additional_special_tokens": self.additional_special_tokens}
             tokenizer.add_special_tokens(added)  # type: ignore[attr-defined]
@@ -102,11 +116,14 @@ class CausalLMConfig:
         Raises:
             ModelError: the weights cannot be read.
             ConfigError: adapter and quantization do not fit together, or the adapter names layers that the
-                model does not have.
+                model does not have, or differs from the one that training continues from.
         """
         check_quantization(adapter, quantization)
+        start = find_starting_point(self.path, self.kind)
+        if start.adapter is not None:
+            _check_continues(adapter)
         model = load_weights(
-            self.path,
+            start.base,
             choose_dtype(self.dtype, device),
             attn_implementation=self.attn_implementation,
             quantization=quantization,
@@ -114,9 +131,30 @@ class CausalLMConfig:
             trust_remote_code=self.trust_remote_code,
             kind=self.kind,
         )
+        resize_embeddings(model, tokenizer)
+        if start.adapter is not None and adapter is None:
+            model = merge(load_adapter(model, start.adapter)).requires_grad_(True)
+        self._prepare(model, device)
+        if adapter is None:
+            return LoadedModel(model, tokenizer)
+        new_tokens = [
+            tokenizer.convert_tokens_to_ids(name) for name in self.additional_special_tokens or []
+        ]
+        if start.adapter is None:
+            return LoadedModel(adapter.apply(model, new_tokens, self.fused_kernels), tokenizer)
+        adapted = adapter.apply(
+            model,
+            continued_tokens(start.adapter, new_tokens),
+            self.fused_kernels,
+            check=partial(check_same_adapter, start.adapter),
+        )
+        continue_adapter(adapted, start.adapter)
+        return LoadedModel(adapted, tokenizer, continued=True)
+
+    def _prepare(self, model: PreTrainedModel, device: torch.device) -> None:
+        """Apply the options of this section to a loaded model."""
         set_model_options(model, ModelOptions(self.fused_kernels))
         enable_neftune(model, self.neftune_alpha)
-        resize_embeddings(model, tokenizer)
         model.config.use_cache = False
         if self.gradient_checkpointing is True:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -126,12 +164,6 @@ class CausalLMConfig:
         if self.kind == "causal_lm" and self.fused_kernels and not is_deepspeed_zero3_enabled():
             ids = torch.zeros(1, 2, dtype=torch.long, device=device)
             model_options(model).linear_head = has_linear_head(model, ids)
-        if adapter is None:
-            return LoadedModel(model, tokenizer)
-        new_tokens = [
-            tokenizer.convert_tokens_to_ids(name) for name in self.additional_special_tokens or []
-        ]
-        return LoadedModel(adapter.apply(model, new_tokens, self.fused_kernels), tokenizer)
 
 
 @register("model", "reward_model")
@@ -168,4 +200,25 @@ def check_quantization(adapter: LoRA | None, quantization: Quantization | None) 
             "the saved one; set quantization=None, or init_lora_weights='default'",
             key="adapter.init_lora_weights",
             got=adapter.init_lora_weights,
+        )
+
+
+def _check_continues(adapter: LoRA | None) -> None:
+    """Check that training can continue from a saved adapter.
+
+    Raises:
+        ConfigError: the adapter section initializes weights from the base, or ZeRO-3 shards the weights.
+    """
+    if adapter is not None and adapter.has_frozen_half:
+        raise ConfigError(
+            key="adapter.init_lora_weights",
+            got=adapter.init_lora_weights,
+            expected="'default', since model.path is an adapter and holds the initial weights",
+        )
+    if is_deepspeed_zero3_enabled():
+        raise ConfigError(
+            key="model.path",
+            got="an adapter under ZeRO-3, which shards weights while they are read",
+            expected="a whole model",
+            fix=f"use --deepspeed zero2, or {MERGE_FIRST}",
         )

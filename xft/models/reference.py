@@ -1,6 +1,6 @@
 """Reference models of preference objectives.
 
-The reference is the model at the beginning of the run: the model with its adapter disabled, a frozen copy, or a
+The reference is the model at the beginning of the run: the model with its new adapter disabled, a frozen copy, or a
 saved model. Its log-probabilities can be computed once, before training.
 """
 
@@ -149,7 +149,7 @@ def build_reference(name: str, precompute: bool, context: ReferenceContext) -> R
     model = context.loaded.model
     has_adapter = isinstance(model, PeftModel)
     if name == "auto":
-        name = "disable_adapter" if has_adapter else "frozen_copy"
+        name = "disable_adapter" if has_adapter and not context.loaded.continued else "frozen_copy"
     if context.ranks.params_are_sharded and name == "frozen_copy" and not precompute:
         raise _reference_error(
             name,
@@ -175,8 +175,10 @@ def _reference_error(name: str, expected: str, fix: str) -> ConfigError:
 
 
 def _frozen_copy(model: nn.Module) -> nn.Module:
+    """Copy a model. Frozen parameters, such as the base of an adapter, never change and are shared with the copy."""
+    frozen = {id(param): param for param in model.parameters() if not param.requires_grad}
     try:
-        copied = copy.deepcopy(model)
+        copied = copy.deepcopy(model, frozen)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         expected = f"a model that can be copied ({error})"
         raise _reference_error("frozen_copy", expected, "train an adapter") from error

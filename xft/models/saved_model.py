@@ -177,7 +177,7 @@ def load_saved_model(
     if folder is not None and is_adapter(folder):
         if on_top is not None:
             raise ModelError(f"{path}: is an adapter itself; give --adapter with the model's path")
-        base = _base(folder)
+        base = adapter_base_path(folder)
         folder, on_top = None, folder
     else:
         base = path if folder is None else str(folder)
@@ -234,7 +234,7 @@ def _is_local(path: str) -> bool:
     return Path(path).exists() or path.count("/") != 1 or Path(path).parent.is_dir()
 
 
-def _base(folder: Path) -> str:
+def adapter_base_path(folder: Path) -> str:
     """Return the base model of an adapter, from xft's metadata or peft's config."""
     metadata = read_metadata(folder)
     if metadata is not None:

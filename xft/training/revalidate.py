@@ -15,6 +15,7 @@ from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import FrozenReference, ReferenceContext
+from xft.models.starting_point import find_starting_point
 from xft.objectives import Objective, ObjectiveWithReference, ReferenceBasedObjective, as_objective
 from xft.run_config.config import RunConfig
 from xft.templates import BoundTemplate
@@ -96,12 +97,14 @@ def _objective(run_config: RunConfig, setup: ReferenceContext) -> Objective:
         return objective.bind_reference(setup)
     # Each log-probability is used once, so precomputing saves nothing.
     objective = replace(objective, precompute_ref_log_probs=False)
-    copied = ("frozen_copy",) if run_config.adapter is not None else ("frozen_copy", "auto")
+    model = run_config.model
+    is_new = run_config.adapter is not None and find_starting_point(model.path, model.kind).adapter is None
+    copied = ("frozen_copy",) if is_new else ("frozen_copy", "auto")
     if objective.reference not in copied:
         return objective.bind_reference(setup)
     seed_everything(run_config.seed)
-    initial = run_config.model.load(
-        run_config.model.load_tokenizer(), setup.ranks.device, run_config.adapter, run_config.quantization
+    initial = model.load(
+        model.load_tokenizer(), setup.ranks.device, run_config.adapter, run_config.quantization
     )
     return ObjectiveWithReference(objective, FrozenReference(initial.model.requires_grad_(False).eval()))
 

@@ -196,10 +196,8 @@ def _model_metadata(run_config: RunConfig, loaded: LoadedModel) -> ModelMetadata
     weights = str(loaded.base.dtype).removeprefix("torch.")
     quantization = run_config.quantization
     bits = quantization.bits if quantization is not None else None
-    where = Path(model.path).expanduser()
-    base = str(where.absolute()) if where.is_dir() else model.path
     double = quantization.double_quant if isinstance(quantization, NF4) else True
-    return ModelMetadata(base, weights, bits, double, model.attn_implementation)
+    return ModelMetadata(str(loaded.base.name_or_path), weights, bits, double, model.attn_implementation)
 
 
 def open_loggers(setup: TrainSetup, work_dir: Path, resume_step: int) -> list[Logger]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from annotated_types import Interval
@@ -109,13 +110,20 @@ class LoRA:
     def _doubled_alpha(self) -> float:
         return self.lora_alpha * (math.sqrt(2) if self.use_rslora else 2)
 
-    def apply(self, model: PreTrainedModel, new_tokens: list[int], fused: bool = True) -> PeftModel:
+    def apply(
+        self,
+        model: PreTrainedModel,
+        new_tokens: list[int],
+        fused: bool = True,
+        check: Callable[[LoraConfig], None] = lambda _: None,
+    ) -> PeftModel:
         """Attach a new adapter, which does not change the output of the model yet.
 
         Args:
             model: the base; modified in place and frozen.
             new_tokens: ids of new embeddings, which are trained with the adapter.
             fused: train each plain layer as one operation (:mod:`xft.models.adapters.fused_lora`).
+            check: raises for a config of peft that cannot be used.
 
         Raises:
             ConfigError: a name in ``target_modules`` or ``modules_to_save`` matches no layer, or a layer does not
@@ -141,6 +149,7 @@ class LoRA:
                 model, new_tokens, self.target_modules, self.modules_to_save or []
             ),
         )
+        check(config)
         if fused:
             config._register_custom_module({nn.Linear: fused_linear_class})
         try:

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from xft.errors import ModelError
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import ModelKind, upcast_head
 from xft.models.weight_checks import check_finite
+
+_WEIGHTS = "adapter_model.safetensors"
+_LOAD_ERRORS = (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError)
 
 
 def is_adapter(path: Path) -> bool:
@@ -23,7 +27,7 @@ def adapter_model_kind(path: Path) -> ModelKind:
     Raises:
         ModelError: the config of the adapter is corrupt.
     """
-    return "reward_model" if str(_read_config(path).task_type) == "SEQ_CLS" else "causal_lm"
+    return "reward_model" if str(read_adapter_config(path).task_type) == "SEQ_CLS" else "causal_lm"
 
 
 def adapter_base(path: Path) -> str:
@@ -32,7 +36,7 @@ def adapter_base(path: Path) -> str:
     Raises:
         ModelError: the config names none, or is corrupt.
     """
-    base = _read_config(path).base_model_name_or_path
+    base = read_adapter_config(path).base_model_name_or_path
     if not base:
         raise ModelError(
             f"{path}: the adapter does not name its base model; give --adapter with the path of the model"
@@ -40,7 +44,12 @@ def adapter_base(path: Path) -> str:
     return str(base)
 
 
-def _read_config(path: Path) -> PeftConfig:
+def read_adapter_config(path: Path) -> PeftConfig:
+    """Read ``adapter_config.json``.
+
+    Raises:
+        ModelError: the file is corrupt.
+    """
     try:
         config: PeftConfig = PeftConfig.from_pretrained(str(path))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -54,33 +63,59 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
     Raises:
         ModelError: shapes or layers differ, or weights are missing or not finite.
     """
-    if not (path / "adapter_model.safetensors").is_file():
+    _check_safetensors(path)
+    upcast_head(model)
+    try:
+        with peft_without_bnb_import():
+            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+    except _LOAD_ERRORS as error:
+        raise _misfit(path, model, error) from error
+    _check_weights(loaded, path)
+    return loaded
+
+
+def continue_adapter(model: PeftModel, path: Path) -> None:
+    """Load the weights of a saved adapter into a new one, which stays trainable.
+
+    Raises:
+        ModelError: shapes or layers differ, or weights are missing or not finite.
+    """
+    _check_safetensors(path)
+    try:
+        set_peft_model_state_dict(model, load_file(path / _WEIGHTS))
+    except _LOAD_ERRORS as error:
+        raise _misfit(path, model.get_base_model(), error) from error
+    _check_weights(model, path)
+
+
+def _check_safetensors(path: Path) -> None:
+    if not (path / _WEIGHTS).is_file():
         # peft would load adapter_model.bin instead, which is a pickle.
         raise ModelError(
             f"{path}: no adapter_model.safetensors; expected an adapter of xft or peft. Weights in adapter_model.bin "
             "are not loaded, because a pickle can run code: save them again with a current peft"
         )
-    upcast_head(model)
-    try:
-        with peft_without_bnb_import():
-            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
-    except (RuntimeError, ValueError, KeyError, OSError, TypeError, SafetensorError) as error:
-        lines = str(error).strip().splitlines()
-        mismatches = [line.strip() for line in lines if "size mismatch" in line]
-        detail = next(iter([*mismatches, *lines]), "")
-        raise ModelError(
-            f"{path}: the adapter is corrupt or does not fit the model {model.name_or_path!r} ({detail}); it was "
-            f"trained on {adapter_base(path)!r}"
-        ) from error
-    _check_complete(loaded, path)
-    weights = get_peft_model_state_dict(loaded, save_embedding_layers=False)
+
+
+def _misfit(path: Path, model: PreTrainedModel, error: Exception) -> ModelError:
+    lines = str(error).strip().splitlines()
+    mismatches = [line.strip() for line in lines if "size mismatch" in line]
+    detail = next(iter([*mismatches, *lines]), "")
+    return ModelError(
+        f"{path}: the adapter is corrupt or does not fit the model {model.name_or_path!r} ({detail}); it was "
+        f"trained on {adapter_base(path)!r}"
+    )
+
+
+def _check_weights(model: PeftModel, path: Path) -> None:
+    _check_complete(model, path)
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     check_finite("the adapter", weights.items(), key=str(path))
-    return loaded
 
 
 def _check_complete(model: PeftModel, path: Path) -> None:
     """Check that the file and the adapter have the same weights."""
-    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(path / _WEIGHTS, framework="pt") as file:
         saved = set(file.keys())
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     # A weight that two layers share is saved once.

@@ -1,0 +1,116 @@
+"""Find what ``model.path`` names: a base model, or an adapter that training continues from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import LoraConfig
+
+from xft.errors import ConfigError, ModelError
+from xft.models.adapters.saved_adapter import adapter_model_kind, is_adapter, read_adapter_config
+from xft.models.reward_head import ModelKind
+from xft.models.saved_model import adapter_base_path, find_saved_model
+
+_UNSUPPORTED = ("rank_pattern", "alpha_pattern", "layer_replication", "target_parameters", "lora_bias")
+"""Fields of peft that no key of the adapter section sets."""
+MERGE_FIRST = "merge it first (`xft convert PATH OUT --merge`), and train a new adapter with model.path=OUT"
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Weights that a run begins with.
+
+    Attributes:
+        base: path or name of a whole model.
+        adapter: folder of an adapter of ``base``.
+        tokenizer: path or name of the tokenizer.
+    """
+
+    base: str
+    adapter: Path | None = None
+    tokenizer: str = ""
+
+
+def find_starting_point(path: str, kind: ModelKind) -> StartingPoint:
+    """Return the base model, the adapter and the tokenizer that ``model.path`` names.
+
+    Args:
+        path: a model folder, a run folder, an adapter, or a name.
+        kind: kind of the model to train.
+
+    Raises:
+        ModelError: a run saved nothing, or its adapter belongs to another kind of model.
+    """
+    given = Path(path).expanduser()
+    if not given.is_dir() or ((given / "config.json").is_file() and not is_adapter(given)):
+        return StartingPoint(path, tokenizer=path)
+    folder = find_saved_model(given)
+    if not is_adapter(folder):
+        return StartingPoint(str(folder), tokenizer=str(folder))
+    if adapter_model_kind(folder) != kind:
+        raise ModelError(
+            key="model.path",
+            got=f"{path}, an adapter of a {adapter_model_kind(folder)}",
+            expected=f"an adapter of a {kind}, or a whole model",
+            fix=MERGE_FIRST,
+        )
+    base = adapter_base_path(folder)
+    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    return StartingPoint(base, folder, str(folder) if has_tokenizer else base)
+
+
+def continued_tokens(folder: Path, new_tokens: list[int]) -> list[int]:
+    """Return the tokens whose embeddings an adapter trains.
+
+    Args:
+        folder: of the adapter.
+        new_tokens: tokens that the config adds.
+
+    Raises:
+        ConfigError: the config adds tokens that the adapter does not train.
+    """
+    saved = _lora_config(folder).trainable_token_indices
+    if isinstance(saved, dict) or not set(new_tokens) <= set(saved or []):
+        raise ConfigError(
+            key="model.additional_special_tokens",
+            got=f"tokens that the adapter in {folder} does not train",
+            expected="only tokens that it was trained with",
+            fix=MERGE_FIRST,
+        )
+    return list(saved or [])
+
+
+def check_same_adapter(folder: Path, section: LoraConfig) -> None:
+    """Check that the adapter section of the config describes the adapter in a folder.
+
+    Raises:
+        ConfigError: a value differs.
+    """
+    saved = _lora_config(folder)
+    keys = ("r", "lora_alpha", "use_rslora", "use_dora")
+    wrong = {key: getattr(saved, key) for key in keys if getattr(saved, key) != getattr(section, key)}
+    if wrong:
+        name = next(iter(wrong))
+        settings = " ".join(f"adapter.{key}={value!r}" for key, value in wrong.items())
+        raise ConfigError(
+            key=f"adapter.{name}",
+            got=getattr(section, name),
+            expected=f"{wrong[name]!r}, as in the adapter {folder}, which training continues from",
+            fix=f"set {settings}; or {MERGE_FIRST}",
+        )
+    extra = [name for name in _UNSUPPORTED if getattr(saved, name, None)]
+    if extra or saved.bias != "none":
+        raise ConfigError(
+            key="model.path",
+            got=f"an adapter with {(extra or ['bias'])[0]}",
+            expected="an adapter with one rank and one scaling",
+            fix=MERGE_FIRST,
+        )
+
+
+def _lora_config(folder: Path) -> LoraConfig:
+    config = read_adapter_config(folder)
+    if not isinstance(config, LoraConfig):
+        raise ConfigError(
+            key="model.path", got=f"an adapter of type {config.peft_type}", expected="LoRA", fix=MERGE_FIRST
+        )
+    return config

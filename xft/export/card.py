@@ -1,8 +1,8 @@
-"""Write the model card of an export: base model, data, training settings and results."""
+"""Write the model card of a saved model: base model, data, method, training settings and results."""
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ from xft.errors import CheckpointError, ConfigError
 from xft.version import __version__
 
 LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
+RELATIONS = {"adapter": "adapter", "model": "finetune", "gguf": "quantized"}
+"""Relation to the base model, in the terms of the hub."""
 SHOWN_KEYS = {
-    "objective": ("type",),
+    "quantization": ("type", "double_quant"),
+    "objective": ("type", "beta"),
     "training": ("epochs", "max_steps", "micro_batch_size", "gradient_accumulation_steps", "max_grad_norm"),
     "optimizer": ("type", "lr", "weight_decay"),
     "lr_scheduler": ("type", "warmup_ratio", "warmup_steps"),
@@ -24,7 +27,7 @@ _MAX_PROMPTS = 10
 
 
 def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> None:
-    """Write the card of an export.
+    """Write the card of a saved model.
 
     Args:
         folder: of the export.
@@ -38,16 +41,23 @@ def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> N
     """
     run = find_run(source)
     base_name = public_name(base)
-    lines = [*_front_matter(base_name, kind), f"# {_escape(name)}", "", *_about(base_name, kind)]
-    if run is not None:
-        try:
-            lines += [*_data(run), *_training(run), *_results(run)]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise CheckpointError(
-                f"{run}: cannot read the run for the model card ({type(error).__name__}: {error})",
-                key=str(run),
-            ) from error
-    lines += _use(kind)
+    config = None if run is None else _read_config(run)
+    try:
+        records = [] if run is None else _lines(run / "metrics.jsonl")
+        lines = [
+            *_front_matter(base_name, kind, name, config or {}, records),
+            f"# {_escape(name)}",
+            "",
+            *_about(base_name, kind, config or {}),
+        ]
+        if run is not None:
+            lines += [*_data(run, config or {}), *_training(run, config), *_results(run, records)]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CheckpointError(
+            f"{run}: cannot read the run for the model card ({type(error).__name__}: {error})",
+            key=str(run),
+        ) from error
+    lines += _use(kind, config or {})
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -77,32 +87,77 @@ def is_on_hub(base: str) -> bool:
     )
 
 
-def _front_matter(base: str, kind: str) -> list[str]:
-    model = [f"base_model: {json.dumps(base)}"] if is_on_hub(base) else []
-    tags = ["  - xft", *(["  - lora"] if kind == "adapter" else [])]
-    return [
-        "---",
-        f"library_name: {LIBRARIES[kind]}",
-        *model,
-        "pipeline_tag: text-generation",
-        "tags:",
-        *tags,
-        "---",
-        "",
+def _front_matter(
+    base: str, kind: str, name: str, config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return the metadata of the card in the format of the Hugging Face hub."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = "text-classification" if _is_reward_model(config) else "text-generation"
+    metrics = [
+        EvalResult(task, "validation", "validation split of the run", metric, value)
+        for metric, value in _last(records, "val").items()
+        if metric in ("loss", "perplexity")
     ]
+    data = ModelCardData(
+        base_model=base if is_on_hub(base) else None,
+        base_model_relation=RELATIONS[kind] if is_on_hub(base) else None,
+        datasets=[data.partition(":")[0] for data in _dataset_names(config) if "://" not in data] or None,
+        eval_results=metrics or None,
+        library_name=LIBRARIES[kind],
+        model_name=name,
+        pipeline_tag=task,
+        tags=["xft", *filter(None, [_adapter_name(config), _objective_name(config)])],
+    )
+    return ["---", *data.to_yaml().splitlines(), "---", ""]
 
 
-def _about(base: str, kind: str) -> list[str]:
+def _about(base: str, kind: str, config: Mapping[str, Any]) -> list[str]:
     noun = {"adapter": "A LoRA adapter for", "model": "A full model based on", "gguf": "A GGUF file of"}[
         kind
     ]
-    return [f"{noun} `{base}`, fine-tuned with xft {__version__}.", ""]
+    method = ", ".join(filter(None, [_adapter_name(config), _objective_name(config)]))
+    how = f" (method: {_escape(method)})" if method else ""
+    return [f"{noun} `{base}`, fine-tuned with xft {__version__}{how}.", ""]
 
 
-def _data(run: Path) -> Iterator[str]:
+def _is_reward_model(config: Mapping[str, Any]) -> bool:
+    return _type_of(config.get("model")) == "reward_model"
+
+
+def _adapter_name(config: Mapping[str, Any]) -> str | None:
+    if "model" not in config:
+        return None
+    name = _type_of(config.get("adapter")) or "full"
+    return "qlora" if name == "lora" and config.get("quantization") is not None else name
+
+
+def _objective_name(config: Mapping[str, Any]) -> str | None:
+    if "model" not in config:
+        return None
+    return _type_of(config.get("objective")) or "sft"
+
+
+def _type_of(section: Any) -> str | None:
+    value = section.get("type") if isinstance(section, Mapping) else section
+    return value if isinstance(value, str) else None
+
+
+def _dataset_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of data sets that are public; files of this machine are private."""
+    data = config.get("data")
+    parts = data.get("datasets", {"": data}) if isinstance(data, Mapping) else {}
+    values = [part.get("path") for part in parts.values() if isinstance(part, Mapping)]
+    names = [value.partition("#")[0] for value in values if isinstance(value, str)]
+    return [name for name in names if name.startswith("xft://") or is_on_hub(name.partition(":")[0])]
+
+
+def _data(run: Path, config: Mapping[str, Any]) -> Iterator[str]:
     report = json.loads((run / "data_report.json").read_text(encoding="utf-8"))
     dropped = sum(report["rows_dropped"].values())
     yield from ["## Data", ""]
+    if names := _dataset_names(config):
+        yield from [", ".join(f"`{_escape(name)}`" for name in names), ""]
     yield (
         f"{report['rows_read']:,} rows read: {report['rows_train']:,} train, {report['rows_val']:,} val, "
         f"{dropped:,} dropped."
@@ -113,14 +168,20 @@ def _data(run: Path) -> Iterator[str]:
     yield ""
 
 
-def _training(run: Path) -> Iterator[str]:
+def _read_config(run: Path) -> Mapping[str, Any] | None:
+    """Return the config of a run; ``None`` if it has custom components, which are code."""
     file = run / "config.py"
-    if not file.is_file():
+    try:
+        return load_config(file, safe_config=True) if file.is_file() else {}
+    except ConfigError:
+        return None
+
+
+def _training(run: Path, config: Mapping[str, Any] | None) -> Iterator[str]:
+    if not (run / "config.py").is_file():
         return
     yield from ["## Training", ""]
-    try:
-        config = load_config(file, safe_config=True)
-    except ConfigError:
+    if config is None:
         yield from ["The config of the run contains custom components, which are not shown.", ""]
         return
     yield from ["| | |", "|---|---|"]
@@ -131,7 +192,7 @@ def _training(run: Path) -> Iterator[str]:
 
 def _shown_values(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     adapter = config.get("adapter") or {}
-    for key in ("type", "r", "lora_alpha", "lora_dropout"):
+    for key in ("type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights"):
         if key in adapter:
             yield f"adapter.{key}", adapter[key]
     for part, keys in SHOWN_KEYS.items():
@@ -145,9 +206,13 @@ def _shown_values(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "seed", config["seed"]
 
 
-def _results(run: Path) -> Iterator[str]:
+def _last(records: Sequence[Mapping[str, Any]], split: str) -> Mapping[str, Any]:
+    """Return the last record of a split, empty if there is none."""
+    return next((record for record in reversed(records) if record.get("split") == split), {})
+
+
+def _results(run: Path, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from ["## Results", ""]
-    records = _lines(run / "metrics.jsonl")
     for split, names in (("val", ("loss", "perplexity")), ("generation", ("score",))):
         rows = [record for record in records if record.get("split") == split]
         if rows:
@@ -177,7 +242,9 @@ def _lines(file: Path) -> list[Any]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _use(kind: str) -> list[str]:
+def _use(kind: str, config: Mapping[str, Any]) -> list[str]:
+    if _is_reward_model(config):
+        return ["## Use", "", "In this folder:", "", "```bash", "xft score . ROWS.jsonl", "```"]
     commands = {
         "adapter": ["xft chat .", "xft serve .", "xft convert . ../merged --merge"],
         "model": ["xft chat .", "xft serve ."],

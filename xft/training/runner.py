@@ -15,8 +15,10 @@ from xft.checkpoint import directory, manifest, model_weights, snapshot
 from xft.checkpoint.checkpointer import Checkpointer
 from xft.checkpoint.resume_state import ResumeState, RunState
 from xft.compat.mmengine import Hook, RunnerBase
+from xft.compat.peft import PeftModel
 from xft.errors import CheckpointError
 from xft.evaluation import EvalPrompt
+from xft.export.card import write_card
 from xft.loggers import Logger
 from xft.models import ModelMetadata, TrainingModel, save_model, unwrap
 from xft.strategies import SingleDevice
@@ -24,6 +26,7 @@ from xft.templates import BoundTemplate
 from xft.training.loop import TrainLoop
 from xft.training.resume import RESUMABLE, diff_configs, frozen_config, stop_reason
 from xft.types import Sample, Tokenizer
+from xft.utils import console
 
 T = TypeVar("T")
 
@@ -231,6 +234,7 @@ class Runner(RunnerBase):
             else:
                 model_weights.weights_writer(self.unwrapped_model)(weights, temporary)
                 snapshot.write_static_files(self._static_files(), temporary)
+            self._write_card(temporary)
             result = verify(temporary)
             for path in (*temporary.rglob("*"), temporary):
                 manifest.fsync_path(path)
@@ -238,6 +242,14 @@ class Runner(RunnerBase):
             return final, result
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write_card(self, folder: Path) -> None:
+        """Write the model card. Metrics that cannot be read, e.g. of a full disk, are no reason to lose the model."""
+        kind = "adapter" if isinstance(self.unwrapped_model, PeftModel) else "model"
+        try:
+            write_card(folder, self.run_dir, self.model_metadata.base, kind, self.run_dir.name)
+        except CheckpointError as error:
+            console.info(f"warning: no model card: {error}")
 
     def write_artifact(self, folder: Path, **options: Any) -> None:
         """Write the model in the format of peft or transformers; options are for ``save_pretrained``."""

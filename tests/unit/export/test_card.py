@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from xft.errors import CheckpointError
 from xft.export.card import is_on_hub, public_name, write_card
@@ -48,10 +49,47 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
+def _front_matter(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("---\n")[1])  # type: ignore[no-any-return]
+
+
+def test_card_names_method_and_public_data_only(run: Path, tmp_path: Path) -> None:
+    data = {
+        "a": {"path": "owner/rows:main#100"},
+        "b": {"path": "/home/somebody/x.jsonl"},
+        "c": {"path": "xft://p.jsonl"},
+    }
+    config = CONFIG.replace('"path": "/home/somebody/rows.jsonl"', f'"datasets": {data!r}')
+    (run / "config.py").write_text(config + 'objective = "dpo"\nquantization = {"type": "nf4"}\n')
+    write_card(tmp_path, run, "owner/name", "adapter", "run")
+    card = (tmp_path / "README.md").read_text()
+    fields = _front_matter(card)
+    assert fields["datasets"] == ["owner/rows"]
+    assert fields["tags"] == ["xft", "qlora", "dpo"]
+    assert "`xft://p.jsonl`" in card
+    assert "somebody" not in card
+
+
+def test_card_of_reward_model_has_its_task_and_command(run: Path, tmp_path: Path) -> None:
+    (run / "config.py").write_text(CONFIG.replace("causal_lm", "reward_model"))
+    write_card(tmp_path, run, "owner/name", "adapter", "run")
+    card = (tmp_path / "README.md").read_text()
+    assert _front_matter(card)["pipeline_tag"] == "text-classification"
+    assert "xft score . ROWS.jsonl" in card
+    assert "xft chat" not in card
+
+
 def test_card_contains_results_and_no_private_values(run: Path, tmp_path: Path) -> None:
     write_card(tmp_path, run / "final", "/home/somebody/base", "adapter", "run")
     card = (tmp_path / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: peft\npipeline_tag: text-generation\n")
+    fields = _front_matter(card)
+    assert (fields["library_name"], fields["pipeline_tag"]) == ("peft", "text-generation")
+    assert fields["tags"] == ["xft", "lora", "sft"]
+    assert fields.keys() & {"base_model", "base_model_relation", "datasets"} == set()
+    assert fields["model-index"][0]["name"] == "run"
+    metrics = fields["model-index"][0]["results"][0]["metrics"]
+    assert [(metric["type"], metric["value"]) for metric in metrics] == [("loss", 1.25)]
+    assert "(method: lora, sft)" in card
     assert "1,200 rows read: 1,100 train, 60 val, 40 dropped." in card
     assert "- validation loss: 2.5 at step 0, 1.25 at step 9" in card
     assert "- sample questions, score: 1 at step 0, 3 at step 9 of 3" in card
@@ -66,7 +104,8 @@ def test_card_contains_results_and_no_private_values(run: Path, tmp_path: Path) 
 
 def test_card_names_a_base_model_on_the_hub(run: Path, tmp_path: Path) -> None:
     write_card(tmp_path, run, "owner/name", "model", "run")
-    assert 'base_model: "owner/name"\n' in (tmp_path / "README.md").read_text()
+    fields = _front_matter((tmp_path / "README.md").read_text())
+    assert (fields["base_model"], fields["base_model_relation"]) == ("owner/name", "finetune")
     assert [public_name(name) for name in ("/a/b", "./c", "o/n", "xft://m")] == ["b", "c", "o/n", "xft://m"]
     assert [is_on_hub(name) for name in ("o/n", "xft://m", "/a/b", "a")] == [True, False, False, False]
 

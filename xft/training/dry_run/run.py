@@ -1,8 +1,6 @@
 """Run the largest batch through every phase of a training, without keeping anything."""
 
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +23,9 @@ from xft.training.loop import TrainLoop
 from xft.training.runner import Runner
 from xft.training.signals import RunInterrupted
 from xft.utils import console
+from xft.utils.drafts import draft_folder
 
-PREFIX = ".dry-run-"
+NAME = "dry-run"
 NUM_TIMED_BATCHES = 4
 """Number of micro-batches of typical size that are timed."""
 MAX_TIMED_SECONDS = 40.0
@@ -47,13 +46,12 @@ def temporary_run_dir(work_dir: Path, rank: int) -> Iterator[Path]:
         yield work_dir
         return
     parent = next(folder for folder in work_dir.parents if folder.is_dir())
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX))
     in_main_thread = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
     try:
-        yield folder
+        with draft_folder(parent / NAME) as folder:
+            yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         if in_main_thread:
             signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
 

@@ -1,0 +1,53 @@
+"""Drafts are removed: by their process, or by the next one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xft.utils.drafts import draft_folder
+
+KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from xft.utils.drafts import draft_folder
+with draft_folder(Path(sys.argv[1])) as folder:
+    (folder / "weights").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_draft_is_renamed_to_its_target(tmp_path: Path) -> None:
+    with draft_folder(tmp_path / "out") as folder:
+        assert folder.parent == tmp_path
+        (folder / "file").write_text("x")
+        folder.rename(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_draft_is_removed_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"), draft_folder(tmp_path / "out"):
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_draft_of_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    for name in ("out", "other"):
+        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
+    (tmp_path / ".out-notes").mkdir()
+    stale = {path.name for path in tmp_path.iterdir()}
+    assert len(stale) == 3
+    with draft_folder(tmp_path / "out") as folder:
+        remaining = {path.name for path in tmp_path.iterdir()} - {folder.name}
+    assert ".out-notes" in remaining
+    assert len(remaining) == 2
+    assert not any(name.startswith(".out-") and name.endswith(".draft") for name in remaining)
+
+
+def test_draft_in_use_is_kept(tmp_path: Path) -> None:
+    with draft_folder(tmp_path / "out") as one, draft_folder(tmp_path / "out") as two:
+        assert one != two
+        assert one.is_dir()
+    assert os.listdir(tmp_path) == []

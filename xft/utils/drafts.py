@@ -1,0 +1,58 @@
+"""Temporary folders next to their final place. The next draft of that place removes those of killed processes."""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SUFFIX = ".draft"
+
+
+@contextmanager
+def draft_folder(target: Path) -> Iterator[Path]:
+    """Create a folder on the disk of ``target``, to be renamed to it, or to hold files that are. Removed at the end.
+
+    A lock on the folder ends with the process: a draft that is not locked is stale.
+
+    Args:
+        target: final path; its parent exists.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    with _locked(target.parent):
+        _remove_stale(target)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_stale(target: Path) -> None:
+    pattern = re.compile(re.escape(f".{target.name}-") + r"\w{8}" + re.escape(_SUFFIX))
+    for path in target.parent.iterdir():
+        if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            try:
+                with _locked(path, block=False):
+                    shutil.rmtree(path, ignore_errors=True)
+            except BlockingIOError:
+                continue  # of a running process
+
+
+@contextmanager
+def _locked(folder: Path, block: bool = True) -> Iterator[None]:
+    """Lock a folder against other processes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if block else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

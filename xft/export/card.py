@@ -8,6 +8,7 @@ from typing import Any
 
 from xft.config import load_config
 from xft.errors import CheckpointError, ConfigError
+from xft.export.vllm import vllm_note
 from xft.version import __version__
 
 LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
@@ -58,6 +59,8 @@ def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> N
             key=str(run),
         ) from error
     lines += _use(kind, config or {})
+    if kind == "adapter" and (folder / "adapter_config.json").is_file():
+        lines += [f"\n{note}." for note in [vllm_note(folder)] if note is not None]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

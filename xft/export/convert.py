@@ -28,6 +28,7 @@ from xft.export.verify.merge_check import (
     read_probes,
 )
 from xft.export.verify.worker import compute_logits
+from xft.export.vllm import vllm_note
 from xft.models import (
     LoadedModel,
     ModelMetadata,
@@ -102,6 +103,8 @@ def convert(
             kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
             base = export.metadata.base if export.metadata is not None else _name(export.loaded)
             write_card(folder, Path(source), base, kind, run_name(source))
+            if kind == "adapter" and (note := vllm_note(folder)) is not None:
+                console.info(f"note: {note}")
             if target.exists():
                 target.rmdir()
             folder.rename(target)

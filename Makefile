@@ -3,6 +3,7 @@
 # make lint   ruff and mypy
 # make docs   the site, built strictly, into site/
 # make soak   kill 200 runs at random moments, resume them, and compare them with runs that were not killed
+# make compat exports, opened with transformers 4 and the readers of llama.cpp's converter and vLLM
 # make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 CONFIG ?= smollm2_lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs soak seeds clean
+.PHONY: demo test lint docs soak compat seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
@@ -30,6 +31,9 @@ docs: $(VENV)/.installed-docs
 
 soak: $(VENV)/.installed
 	$(BIN)/python benchmarks/crash_soak_test.py $(ARGS)
+
+compat: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/check_exports.py $(ARGS)
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py

@@ -33,7 +33,7 @@ def _obstacle(config: dict[str, Any]) -> str | None:
         "DoRA": config.get("use_dora"),
         "trained biases": config.get("bias", "none") != "none" or config.get("lora_bias"),
         "a rank per layer": config.get("rank_pattern") or config.get("alpha_pattern"),
-        "trained tokens": config.get("trainable_token_indices"),
+        "embeddings of new tokens": config.get("trainable_token_indices"),
         f"fully trained {', '.join(config.get('modules_to_save') or [])}": config.get("modules_to_save"),
         f"LoRA on {', '.join(embeddings)}": embeddings,
         f"rank {config['r']}": config["r"] > max(RANKS),

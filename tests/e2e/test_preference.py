@@ -55,6 +55,24 @@ def test_objective_learns_and_is_validated(
     assert (tmp_path / "run" / "final" / "adapter_model.safetensors").is_file()
 
 
+def test_dpo_continues_from_the_adapter_of_a_run(
+    tmp_path: Path, tiny_model: Path, finished_run: Path, rows: dict[str, Path]
+) -> None:
+    """Instruction tuning, then DPO: one adapter of the same base, whose reference is the tuned model."""
+    file = config(tmp_path, finished_run, rows, "dpo", "training.update(epochs=1)\n")
+    assert main(["train", str(file), "--work-dir", str(tmp_path / "run")]) == 0
+    start = records(tmp_path / "run", "val")[0]
+    assert start["loss"] == pytest.approx(0.693147, abs=1e-5)
+    final = tmp_path / "run" / "final"
+    assert json.loads((final / "xft_metadata.json").read_text())["base"] == str(tiny_model)
+    assert json.loads((final / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        tiny_model
+    )
+    assert "(method: lora, dpo)" in (final / "README.md").read_text()
+    assert main(["eval", str(tmp_path / "run")]) == 0
+    assert main(["convert", str(tmp_path / "run"), str(tmp_path / "out"), "--merge"]) == 0
+
+
 def test_resumed_run_is_bit_equal(tmp_path: Path, tiny_model: Path, rows: dict[str, Path]) -> None:
     file = config(
         tmp_path, tiny_model, rows, "dpo", "hooks['checkpoint'].update(interval=2, save_total_limit=99)\n"

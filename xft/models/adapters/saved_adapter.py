@@ -39,7 +39,8 @@ def adapter_base(path: Path) -> str:
     base = read_adapter_config(path).base_model_name_or_path
     if not base:
         raise ModelError(
-            f"{path}: the adapter does not name its base model; give --adapter with the path of the model"
+            f"{path}: the adapter does not name its base model; give --adapter with the path of the model",
+            key=f"{path}/adapter_config.json",
         )
     return str(base)
 
@@ -53,7 +54,8 @@ def read_adapter_config(path: Path) -> PeftConfig:
     try:
         config: PeftConfig = PeftConfig.from_pretrained(str(path))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path}/adapter_config.json: corrupt ({error})") from error
+        file = f"{path}/adapter_config.json"
+        raise ModelError(f"{file}: corrupt ({error})", key=file, got=str(error)) from error
     return config
 
 
@@ -93,7 +95,8 @@ def _check_safetensors(path: Path) -> None:
         # peft would load adapter_model.bin instead, which is a pickle.
         raise ModelError(
             f"{path}: no adapter_model.safetensors; expected an adapter of xft or peft. Weights in adapter_model.bin "
-            "are not loaded, because a pickle can run code: save them again with a current peft"
+            "are not loaded, because a pickle can run code: save them again with a current peft",
+            key=f"{path}/{_WEIGHTS}",
         )
 
 
@@ -103,7 +106,9 @@ def _misfit(path: Path, model: PreTrainedModel, error: Exception) -> ModelError:
     detail = next(iter([*mismatches, *lines]), "")
     return ModelError(
         f"{path}: the adapter is corrupt or does not fit the model {model.name_or_path!r} ({detail}); it was "
-        f"trained on {adapter_base(path)!r}"
+        f"trained on {adapter_base(path)!r}",
+        key=str(path),
+        got=detail,
     )
 
 
@@ -127,5 +132,7 @@ def _check_complete(model: PeftModel, path: Path) -> None:
     if missing:
         raise ModelError(
             f"{path}: the adapter does not fit the model: {len(missing)} weights such as {missing[0]!r} "
-            "are in only one of the two"
+            "are in only one of the two",
+            key=str(path),
+            got=missing[0],
         )

@@ -25,12 +25,13 @@ import gguf
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaTokenizer
+from transformers import AutoConfig, LlamaTokenizer
 
 from xft.export import convert
 from xft.export.vllm import vllm_note
 from xft.models import CausalLMConfig, LoRA, ModelMetadata, load_saved_model, save_model
 from xft.models.loading import load_tokenizer
+from xft.models.reward_head import LOADERS
 from xft.templates import SOURCES, BoundTemplate
 
 TOKENIZERS = Path(__file__).resolve().parents[2] / "shared" / "tokenizers"
@@ -125,7 +126,7 @@ def write_exports(name: str, tokenizer: Any, work: Path, out: Path) -> None:
         tie_word_embeddings=True,
         rope_parameters=ROPE.get(name, ROPE["smollm2"]),
     )
-    model = AutoModelForCausalLM.from_config(config)
+    model = LOADERS["causal_lm"].from_config(config)
     model.generation_config.temperature = 0.6  # without do_sample, as in published models
     template = BoundTemplate(tokenizer, tokenizer.chat_template or SOURCES["chatml"])
     source, base = work / f"{name}-source", out / f"{name}-full"

@@ -1,7 +1,9 @@
 """``xft chat``, ``score`` and ``convert``: commands on a fine-tuned model."""
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from xft.commands.shared import Command, add_load_in_bits, add_trust, importing, require_at_least
 from xft.utils.console import echo
@@ -31,8 +33,25 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the answers of the base model next to those with the adapter",
     )
+    parser.add_argument(
+        "--chat-template-kwargs",
+        type=_json_object,
+        default={},
+        metavar="JSON",
+        help="variables of the chat template, for instance '{\"enable_thinking\": false}'",
+    )
     add_load_in_bits(parser)
     add_trust(parser)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a JSON object ({error})") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a JSON object")
+    return value
 
 
 def _chat(arguments: argparse.Namespace) -> None:
@@ -49,6 +68,7 @@ def _chat(arguments: argparse.Namespace) -> None:
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
         trust_remote_code=arguments.trust_remote_code,
+        chat_template_kwargs=arguments.chat_template_kwargs,
     )
     base = session.without_adapter() if arguments.compare_base else None
     if arguments.prompt is None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from xft.errors import ConfigError
 from xft.evaluation.scorers import Scorer
 from xft.models import TextGenerator
 from xft.models.generation import Completion
+from xft.templates import TemplateOptions
 from xft.types import Message
 from xft.utils import paths
 
@@ -24,12 +25,14 @@ class EvalPrompt:
         reference: reference answer; ``None`` is not scored.
         system: content of the system message, if any.
         scorer: registered name of a scorer; ``None`` uses the scorer of the hook.
+        chat_template_kwargs: variables of the chat template, such as ``enable_thinking``.
     """
 
     question: str
     reference: str | None = None
     system: str | None = None
     scorer: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def conversation(self) -> list[Message]:
         """Return the messages of the prompt."""
@@ -63,13 +66,22 @@ class PromptResult:
             "scorer": self.question.scorer,
             "score": self.score,
             "stopped": self.stopped,
+            **(
+                {"chat_template_kwargs": dict(kwargs)}
+                if (kwargs := self.question.chat_template_kwargs)
+                else {}
+            ),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PromptResult":
         """Rebuild a result from ``to_dict``."""
         prompt = EvalPrompt(
-            record["question"], record["reference"], record.get("system"), record.get("scorer")
+            record["question"],
+            record["reference"],
+            record.get("system"),
+            record.get("scorer"),
+            record.get("chat_template_kwargs", {}),
         )
         return cls(prompt, record["answer"], record["score"], record["stopped"])
 
@@ -95,11 +107,21 @@ def _parse(key: str, item: Any) -> EvalPrompt:
     if not (
         isinstance(item, Mapping)
         and isinstance(item.get("question"), str)
-        and set(item) <= {"question", "reference", "system", "scorer"}
-        and all(value is None or isinstance(value, str) for value in item.values())
+        and set(item) <= {"question", "reference", "system", "scorer", "chat_template_kwargs"}
+        and all(
+            value is None or isinstance(value, Mapping if name == "chat_template_kwargs" else str)
+            for name, value in item.items()
+        )
     ):
-        expected = "a text or dict(question=..., reference=..., system=..., scorer=...)"
+        expected = (
+            "a text or dict(question=..., reference=..., system=..., scorer=..., chat_template_kwargs=...)"
+        )
         raise ConfigError(key=key, got=item, expected=expected)
+    # Fails now, not in the middle of a run, if a variable is not one of the template's.
+    kwargs = TemplateOptions(
+        chat_template_kwargs=item.get("chat_template_kwargs") or {}
+    ).chat_template_kwargs
+    item = {**item, "chat_template_kwargs": kwargs}
     prompt = EvalPrompt(**item)
     if prompt.scorer is not None:
         if prompt.reference is None:
@@ -112,7 +134,7 @@ def _parse(key: str, item: Any) -> EvalPrompt:
 def generate_answers(
     generator: TextGenerator, prompts: Sequence[EvalPrompt], scorer: Scorer, max_new_tokens: int
 ) -> list[PromptResult]:
-    """Answer all prompts in one batch, by greedy decoding, and score the answers.
+    """Answer all prompts by greedy decoding, those with equal template variables in one batch, and score the answers.
 
     Args:
         generator: model and template.
@@ -120,9 +142,22 @@ def generate_answers(
         scorer: scorer of prompts that do not name one.
         max_new_tokens: maximum number of tokens of an answer.
     """
-    answers = generator.answer([prompt.conversation() for prompt in prompts], max_new_tokens)
+    groups: list[tuple[Mapping[str, Any], list[int]]] = []
+    for index, prompt in enumerate(prompts):
+        kwargs = prompt.chat_template_kwargs
+        indices = next((indices for known, indices in groups if known == kwargs), None)
+        if indices is None:
+            groups.append((kwargs, [index]))
+        else:
+            indices.append(index)
+    answers: dict[int, Completion] = {}
+    for kwargs, indices in groups:
+        conversations = [prompts[index].conversation() for index in indices]
+        bound = generator.with_kwargs(kwargs)
+        answers.update(zip(indices, bound.answer(conversations, max_new_tokens), strict=True))
     results = []
-    for prompt, answer in zip(prompts, answers, strict=True):
+    for index, prompt in enumerate(prompts):
+        answer = answers[index]
         compare = scorer if prompt.scorer is None else build_component("scorer", prompt.scorer)
         score = None if prompt.reference is None else compare(answer, prompt.reference)
         results.append(PromptResult(prompt, answer.text, score, answer.finish_reason == "stop"))

@@ -1,6 +1,6 @@
 """Generate answers with a model and its chat template."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,6 +66,18 @@ class TextGenerator:
         self.tokenizer = tokenizer
         self.template = template
         self.stop_ids = stop_ids(tokenizer, template)
+
+    def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "TextGenerator":
+        """Return a generator with more variables of the chat template, or this one if there are none.
+
+        Raises:
+            ConfigError: A variable is one that xft sets, or is not JSON.
+            TemplateError: The template refuses a value.
+        """
+        if not chat_template_kwargs:
+            return self
+        template = self.template.with_kwargs(chat_template_kwargs)
+        return TextGenerator(self.model, self.tokenizer, template, self.synced_gpus, self.base)
 
     def answer(
         self,

@@ -1,7 +1,9 @@
 """Conversation with a model: history, streaming, interruption."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -90,6 +92,7 @@ def open_session(
     max_new_tokens: int = 512,
     temperature: float = 0.0,
     trust_remote_code: bool = False,
+    chat_template_kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> Session:
     """Load a run folder, a checkpoint, an adapter or a model to chat with.
 
@@ -99,8 +102,10 @@ def open_session(
         bits: load the base model quantized to 4 or 8 bits; ``None`` for the precision of training.
         system, max_new_tokens, temperature: as in :class:`Session`.
         trust_remote_code: run Python code that is stored with the weights.
+        chat_template_kwargs: variables of the chat template, such as ``enable_thinking``.
 
     Raises:
+        ConfigError: a variable is one that xft sets, or is not JSON.
         ModelError: nothing can be loaded from ``path``, it is a reward model, or it has no chat template.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -120,5 +125,6 @@ def open_session(
             key="chat_template",
             expected="a chat template",
         )
-    generator = TextGenerator(loaded.model, loaded.tokenizer, BoundTemplate(loaded.tokenizer, source))
+    template = BoundTemplate(loaded.tokenizer, source).with_kwargs(chat_template_kwargs)
+    generator = TextGenerator(loaded.model, loaded.tokenizer, template)
     return Session(generator, system, max_new_tokens, temperature)

@@ -2,5 +2,6 @@
 
 from xft.templates.base import BoundTemplate, ChatTemplate
 from xft.templates.library import SOURCES
+from xft.templates.template_options import TemplateOptions
 
-__all__ = ["SOURCES", "BoundTemplate", "ChatTemplate"]
+__all__ = ["SOURCES", "BoundTemplate", "ChatTemplate", "TemplateOptions"]

@@ -15,64 +15,28 @@ rows of Alpaca and Glaive with the templates of Qwen3 and Llama 3 takes 1.05 to 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
-from xft.errors import ConfigError, TemplateError
+from xft.errors import TemplateError
 from xft.templates.closings import find_closings
 from xft.templates.coverage_check import check_content_is_rendered
 from xft.templates.jinja_env import TemplateRenderer, special_tokens_of, undeclared_names
 from xft.templates.message_fields import (
-    check_json,
     check_messages,
     reads_reasoning,
     with_inline_reasoning,
 )
 from xft.templates.openings import Openings, common_prefix
 from xft.templates.spans import TargetSpan, find_spans
+from xft.templates.template_options import EmptyThought, TemplateOptions, with_default_kwargs
 from xft.types import Message, Messages, Segment, Tokenizer, ToolCall, Tools
 
-EmptyThought = Literal["mask", "train", "absent"]
 _SENTINEL = "\ue000answer\ue001"
 _PROBE_PROMPT = Message("user", "question")
 _MAX_CACHED_ROLES, _MAX_CACHED_TURNS, _MAX_CACHED_KWARGS = 10_000, 64, 256
-_SET_BY_XFT = ("messages", "tools", "add_generation_prompt")
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateOptions:
-    """Options of a chat template besides its source.
-
-    Attributes:
-        empty_thought: what becomes of the empty thought that the template writes before an answer without reasoning.
-        mask_history: whether only the last answer with a target is in the loss.
-        chat_template_kwargs: variables of the template.
-
-    Raises:
-        ConfigError: An option has another value, or a variable is one that xft sets or is not JSON.
-    """
-
-    empty_thought: EmptyThought = "mask"
-    mask_history: bool = False
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.empty_thought not in get_args(EmptyThought):
-            expected = ", ".join(get_args(EmptyThought))
-            raise ConfigError(key="template.empty_thought", got=self.empty_thought, expected=expected)
-        key = "chat_template_kwargs"
-        if not isinstance(self.chat_template_kwargs, Mapping):
-            raise ConfigError(
-                key=key, got=self.chat_template_kwargs, expected="a dict of template variables"
-            )
-        for name, value in self.chat_template_kwargs.items():
-            if name in _SET_BY_XFT:
-                raise ConfigError(
-                    key=f"{key}.{name}", got=value, expected="a variable that xft does not set"
-                )
-            check_json(value, f"{key}.{name}")
 
 
 class ChatTemplate:
@@ -102,6 +66,7 @@ class ChatTemplate:
 
         A library source that does not mention BOS is prefixed with ``{{ bos_token }}`` if the tokenizer starts every
         text with BOS: rendered text is tokenized without special tokens, and the model expects exactly one BOS.
+        ``chat_template_kwargs`` become defaults in the source, which is saved with the model.
 
         Args:
             tokenizer: tokenizer whose special tokens the template writes.
@@ -110,9 +75,8 @@ class ChatTemplate:
         Raises:
             TemplateError: The tokenizer has no template, or no special token ends an answer.
         """
-        if self.source:
-            return BoundTemplate(tokenizer, _with_bos(self.source, tokenizer), now, self.options)
-        source = tokenizer.chat_template
+        source: Any = self.source and _with_bos(self.source, tokenizer)
+        source = source or tokenizer.chat_template
         if isinstance(source, dict) and "default" in source:
             source = source["default"]
         if not isinstance(source, str):
@@ -121,7 +85,8 @@ class ChatTemplate:
                 "template='chatml' (`xft list templates` lists all)",
                 key="template",
             )
-        return BoundTemplate(tokenizer, source, now, self.options)
+        source = with_default_kwargs(source, self.options.chat_template_kwargs)
+        return BoundTemplate(tokenizer, source, now, replace(self.options, chat_template_kwargs={}))
 
 
 class BoundTemplate:
@@ -142,11 +107,11 @@ class BoundTemplate:
         tokenizer: Tokenizer,
         source: str,
         now: datetime | None = None,
-        options: TemplateOptions = TemplateOptions(),
+        options: TemplateOptions | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.source = source
-        self.options = options
+        self.options = options or TemplateOptions()
         self._now = now or datetime.now()
         self._renderer = TemplateRenderer(source, special_tokens_of(tokenizer), self._now)
         self.uses_current_date = self._renderer.uses_current_date
@@ -171,7 +136,7 @@ class BoundTemplate:
         return BoundTemplate, (self.tokenizer, self.source, self._now, self.options)
 
     def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "BoundTemplate":
-        """Return the template with more variables, which replace those of the config by name.
+        """Return the template with variables of one conversation, which replace those of the config by name.
 
         Raises:
             ConfigError: A variable is one that xft sets, or is not JSON.

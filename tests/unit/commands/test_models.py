@@ -41,7 +41,7 @@ def test_chat_with_prompts_answers_each_in_a_new_conversation(
     sessions: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["chat", "run", "--system", "Be brief.", "--load-in-bits", "4", "--prompt", "hi", "bye"]
-    assert cli.main(argv) == 0
+    assert cli.main([*argv, "--chat-template-kwargs", '{"enable_thinking": false}']) == 0
     assert capsys.readouterr().out == "tuned HI\ntuned BYE\n"
     assert sessions == [
         {
@@ -52,8 +52,19 @@ def test_chat_with_prompts_answers_each_in_a_new_conversation(
             "max_new_tokens": 512,
             "temperature": 0.0,
             "trust_remote_code": False,
+            "chat_template_kwargs": {"enable_thinking": False},
         }
     ]
+
+
+@pytest.mark.parametrize("text", ["[1]", "enable_thinking=false"])
+def test_chat_template_kwargs_that_are_no_json_object_are_refused(
+    text: str, sessions: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["chat", "run", "--chat-template-kwargs", text])
+    assert "--chat-template-kwargs" in capsys.readouterr().err
+    assert sessions == []
 
 
 @pytest.mark.usefixtures("sessions")

@@ -3,9 +3,12 @@
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import jinja_sources
 from helpers.generators import ScriptedGenerator
 
 from xft.errors import ConfigError
@@ -13,6 +16,7 @@ from xft.evaluation import EvalPrompt, PromptResult, generate_answers, read_eval
 from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import contains, exact, structured
 from xft.models import Completion
+from xft.templates import ChatTemplate
 from xft.utils import paths
 
 SHAPE = "at least 3 bullets, at most 40 words"
@@ -35,6 +39,34 @@ def test_generate_answers_prompt_scorer_takes_precedence_over_the_default() -> N
     loosely = generate_answers(generator, prompts, contains, 8)
     assert [result.score for result in loosely] == [1.0, 1.0, 1.0, 1.0, None]
     assert generator.batch_sizes == [5, 5]
+
+
+def test_generate_answers_batches_prompts_with_equal_template_variables(
+    make_byte_tokenizer: Callable[..., Any],
+) -> None:
+    template = ChatTemplate(jinja_sources.OPENED_THOUGHT).bind(
+        make_byte_tokenizer(specials=jinja_sources.SPECIALS)
+    )
+
+    class Prompts(ScriptedGenerator):
+        """Answers with the end of the prompt."""
+
+        def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "Prompts":
+            bound = template.with_kwargs(chat_template_kwargs)
+            return Prompts(lambda messages: bound.render(messages, generation=True)[-30:], bound)
+
+    quiet = {"question": "b", "chat_template_kwargs": {"enable_thinking": False}}
+    prompts = read_eval_prompts(["a", quiet, "c", {**quiet, "question": "d"}])
+    results = generate_answers(Prompts(lambda messages: ""), prompts, exact, 8)
+    assert [result.question.question for result in results] == ["a", "b", "c", "d"]
+    assert [result.answer.endswith("</think>\n\n") for result in results] == [False, True, False, True]
+    assert [PromptResult.from_dict(result.to_dict()) for result in results] == results
+
+
+def test_read_eval_prompts_invalid_template_variable_raises() -> None:
+    with pytest.raises(ConfigError) as error:
+        read_eval_prompts([{"question": "a", "chat_template_kwargs": {"tools": []}}])
+    assert error.value.key == "chat_template_kwargs.tools"
 
 
 def test_generate_answers_cut_answer_is_not_stopped() -> None:

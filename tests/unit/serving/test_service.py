@@ -5,11 +5,14 @@ from typing import Any
 
 import httpx
 import pytest
+from helpers import jinja_sources
+from helpers.generators import ScriptedGenerator
 
 from xft.models import TextGenerator
 from xft.serving.server.app import create_app
 from xft.serving.server.batcher import Batcher
-from xft.serving.server.service import Limits, Service
+from xft.serving.server.service import Limits, Service, _encode_chat
+from xft.templates import ChatTemplate
 
 Post = Callable[..., httpx.Response]
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -135,3 +138,22 @@ def test_full_queue_is_an_error_that_can_be_retried(generator: TextGenerator) ->
     response = asyncio.run(send())
     batcher.close()
     assert (response.status_code, response.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+def test_chat_template_kwargs_are_passed_to_the_template(make_byte_tokenizer: Callable[..., Any]) -> None:
+    tokenizer = make_byte_tokenizer(specials=jinja_sources.SPECIALS)
+    template = ChatTemplate(jinja_sources.OPENED_THOUGHT).bind(tokenizer)
+    generator = ScriptedGenerator(lambda messages: "", template)
+    for thinking, end in ((False, "<think>\n\n</think>\n\n"), (True, "assistant\n<think>\n")):
+        ids = _encode_chat(generator, CHAT["messages"], [], 999, {"enable_thinking": thinking})
+        assert tokenizer.decode(ids).endswith(end)
+
+
+def test_chat_template_kwargs_invalid_are_refused(post: Post) -> None:
+    response = post("chat/completions", {**CHAT, "chat_template_kwargs": {"messages": []}})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "chat_template_kwargs"
+    assert (
+        post("chat/completions", {**CHAT, "chat_template_kwargs": {"enable_thinking": False}}).status_code
+        == 200
+    )

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from helpers import jinja_sources as jinja
 
-from xft.errors import ConfigError, TemplateError
 from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import Message, ToolCall
 
@@ -115,31 +114,3 @@ def test_openings_are_learned_once(
     expected = targets(template, rounds)
     monkeypatch.setattr(template._openings, "_learn", None)
     assert targets(template, rounds) == expected == ["No.<|im_end|>"] * 50
-
-
-def test_variables_of_a_row_replace_those_of_the_config(bind: Callable[..., BoundTemplate]) -> None:
-    template = bind(jinja.OPENED_THOUGHT, chat_template_kwargs={"enable_thinking": False})
-    assert template.with_kwargs({}) is template
-    thinking = template.with_kwargs({"enable_thinking": True})
-    assert thinking is template.with_kwargs({"enable_thinking": True})
-    assert thinking.render([QUESTION], generation=True).endswith("assistant\n<think>\n")
-
-
-@pytest.mark.parametrize(
-    ("options", "key"),
-    [
-        ({"empty_thought": "drop"}, "template.empty_thought"),
-        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
-        ({"chat_template_kwargs": [1]}, "chat_template_kwargs"),
-    ],
-)
-def test_invalid_option_raises(options: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        ChatTemplate(**options)
-    assert error.value.key == key
-
-
-def test_variable_that_is_not_json_raises() -> None:
-    with pytest.raises(TemplateError) as error:
-        ChatTemplate(chat_template_kwargs={"when": object()})
-    assert error.value.key == "chat_template_kwargs.when"

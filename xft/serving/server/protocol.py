@@ -134,6 +134,8 @@ class ChatCompletionRequest(CompletionRequest):
         only({"type": "text"}, reason="{'type': 'text'}: JSON is not enforced; ask for it in a message"),
     ] = None
     logprobs: Annotated[object, only(False, reason="false: log-probabilities are not returned")] = None
+    # As in vLLM: variables of the chat template.
+    chat_template_kwargs: Annotated[dict[str, Any], Field(max_length=64)] | None = None
 
     def shown_tools(self) -> list[dict[str, Any]]:
         """Return the tools that the model may call, as the chat template reads them."""

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
 from xft.data.formats.chat import openai
-from xft.errors import DataError
+from xft.errors import ConfigError, DataError
 from xft.models import TextGenerator
 from xft.serving.server.batcher import Batcher, QueueFull
 from xft.serving.server.delivery import EventQueue, collect_all, emit, stream_events
@@ -98,8 +98,9 @@ class Service:
                 "tools: the chat template of the model has no tools, or writes calls in an unknown format"
             )
             raise ApiError(400, f"{message}; remove them", param="tools")
+        kwargs = body.chat_template_kwargs or {}
         prompt = await asyncio.to_thread(
-            _encode_chat, generator, body.messages, tools, self.limits.context_length
+            _encode_chat, generator, body.messages, tools, self.limits.context_length, kwargs
         )
 
         def make_parser() -> ToolCallParser | None:
@@ -213,18 +214,25 @@ def _encode_chat(
     messages: Sequence[dict[str, Any]],
     tools: Sequence[dict[str, Any]],
     max_tokens: int,
+    chat_template_kwargs: Mapping[str, Any],
 ) -> list[int]:
     """Return the tokens of a prompt. Runs in a thread: the template may be slow, the conversation long.
 
     Raises:
-        ApiError: the messages are invalid, or the template refuses them.
+        ApiError: the messages or the variables of the template are invalid, or the template refuses them.
     """
+    try:
+        template = generator.template.with_kwargs(chat_template_kwargs)
+    except (ConfigError, DataError) as error:
+        param = "chat_template_kwargs"
+        message = str(error) if str(error).startswith(param) else f"{param}: {error}"
+        raise ApiError(400, message, param=param) from error
     try:
         conversation = openai({"messages": list(messages)})
         turns: Messages = conversation.messages if isinstance(conversation, Conversation) else conversation
         if turns[-1].role not in ("user", "tool"):
             raise ApiError(400, "messages: expected a user or tool message at the end", param="messages")
-        text = generator.template.render(turns, generation=True, tools=tools)
+        text = template.render(turns, generation=True, tools=tools)
     except DataError as error:
         message, param = str(error), "tools" if error.key == "tools" else "messages"
         raise ApiError(

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from xft.registry import register
-from xft.templates.base import ChatTemplate, EmptyThought
+from xft.templates.base import ChatTemplate
+from xft.templates.template_options import EmptyThought
 
 
 def _load() -> tuple[dict[str, str], dict[str, str]]:

@@ -1,0 +1,68 @@
+"""Options of a chat template besides its source."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from xft.errors import ConfigError
+from xft.templates.message_fields import check_json
+
+EmptyThought = Literal["mask", "train", "absent"]
+_SET_BY_XFT = ("messages", "tools", "add_generation_prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """Options of a chat template besides its source.
+
+    Attributes:
+        empty_thought: what becomes of the empty thought that the template writes before an answer without reasoning.
+        mask_history: whether only the last answer with a target is in the loss.
+        chat_template_kwargs: variables of the template.
+
+    Raises:
+        ConfigError: An option has another value, or a variable is one that xft sets or is not JSON.
+    """
+
+    empty_thought: EmptyThought = "mask"
+    mask_history: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.empty_thought not in get_args(EmptyThought):
+            expected = ", ".join(get_args(EmptyThought))
+            raise ConfigError(key="template.empty_thought", got=self.empty_thought, expected=expected)
+        key = "chat_template_kwargs"
+        if not isinstance(self.chat_template_kwargs, Mapping):
+            raise ConfigError(
+                key=key, got=self.chat_template_kwargs, expected="a dict of template variables"
+            )
+        for name, value in self.chat_template_kwargs.items():
+            if not str(name).isidentifier() or name in _SET_BY_XFT:
+                raise ConfigError(
+                    key=f"{key}.{name}", got=value, expected="a variable that xft does not set"
+                )
+            check_json(value, f"{key}.{name}")
+
+
+def with_default_kwargs(source: str, chat_template_kwargs: Mapping[str, Any]) -> str:
+    """Return a source in which variables have other defaults.
+
+    The defaults are saved with the model, so each program that serves it renders the prompts of the training. Variables
+    that the program passes replace them.
+    """
+    for name, value in chat_template_kwargs.items():
+        # The empty expression keeps a first line break, which Jinja removes after a statement.
+        condition = f"{name} if {name} is defined and {name} is not none else {_literal(value)}"
+        source = f"{{% set {name} = {condition} %}}{{{{ '' }}}}{source}"
+    return source
+
+
+def _literal(value: Any) -> str:
+    """Return a JSON value as a literal of Jinja."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_literal, value))}]"
+    return "none" if value is None else json.dumps(value)

@@ -5,6 +5,7 @@ Paths look like ``messages[3].content``; turns are counted from 1.
 
 import ast
 import json
+import math
 import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -134,17 +135,19 @@ def parse_bool(value: Any, path: str) -> bool:
 
 
 def parse_float(value: Any, path: str) -> float:
-    """Parse a number, or a number as text, as in tables.
+    """Parse a finite number, or a number as text, as in tables.
 
     Raises:
         DataError: the value is anything else.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+    is_number = isinstance(value, (int, float, str)) and not isinstance(value, bool)
     try:
-        return float(value if isinstance(value, str) else "")
-    except ValueError as error:
-        raise type_error(path, value, "a number") from error
+        number = float(value) if is_number else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise type_error(path, value, "a number")
+    return number
 
 
 def parse_list(text: str, path: str, expected: str) -> Any:

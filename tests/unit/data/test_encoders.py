@@ -19,11 +19,6 @@ TURN = {"user": 8, "assistant": 13}
 """Tokens of a turn beside its content: in ChatML, with a token for each byte."""
 
 
-@pytest.fixture(scope="module")
-def chatml(byte_tokenizer: Any) -> BoundTemplate:
-    return ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
-
-
 def write(folder: Path, rows: list[Row]) -> str:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")

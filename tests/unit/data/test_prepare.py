@@ -241,16 +241,6 @@ def test_file_that_changes_during_preparation_raises(tmp_path: Path, chatml: Bou
     assert (caught.value.key, caught.value.got) == ("data.path", path)
 
 
-def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path, chatml: BoundTemplate) -> None:
-    from pyarrow import Table, parquet
-
-    from xft.data.sources import RecordReader, resolve_source
-
-    rows = [{"calls": [{"arguments": {"city": "Oslo"}}]}, {"calls": [{"arguments": {"zone": 1}}]}]
-    parquet.write_table(Table.from_pylist(rows), tmp_path / "rows.parquet")
-    assert [row for _, row in RecordReader(resolve_source(str(tmp_path / "rows.parquet")))] == rows
-
-
 ORPHANS = """
 import os, sys, time
 from xft.data import InstructionData, prepare

@@ -27,11 +27,6 @@ SMOLLM2_KNOWS = st.characters(
 """SmolLM2's vocabulary lacks a few bytes that no real text holds; they come back as U+FFFD."""
 
 
-@pytest.fixture(scope="module")
-def chatml(byte_tokenizer: Any) -> BoundTemplate:
-    return ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
-
-
 def talk(question: str, answer: str, *, trained: bool = True) -> list[Message]:
     return [Message("user", question), Message("assistant", answer, trained)]
 

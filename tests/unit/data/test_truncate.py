@@ -8,16 +8,11 @@ import pytest
 
 from xft.data.encoding.tokenize import encode_conversations
 from xft.data.encoding.truncate import truncate as truncate_conversation
-from xft.templates import SOURCES, BoundTemplate, ChatTemplate
+from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Conversation, Message, Messages, Sample
 
 FRAME = 21
 """Tokens of ChatML around a question and an answer: 4 special, ``user`` and ``assistant``, 4 breaks."""
-
-
-@pytest.fixture(scope="module")
-def chatml(byte_tokenizer: Any) -> BoundTemplate:
-    return ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
 
 
 def talk(question: str, answer: str, *, trained: bool = True) -> list[Message]:

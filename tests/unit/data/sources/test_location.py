@@ -4,13 +4,22 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from xft.data.sources import RecordReader, parse, resolve_source
-from xft.data.sources.location import RowLocation, repeated_columns, source_error, truncate
+from xft.data.sources.location import (
+    LONGEST_QUOTE,
+    RowLocation,
+    abbreviate,
+    repeated_columns,
+    source_error,
+    truncate,
+    undecodable,
+)
 from xft.errors import MAX_NAMES, DataError
 
 LIMIT = 1000
@@ -82,3 +91,52 @@ def test_names_in_an_error_are_limited() -> None:
 def test_truncate_keeps_short_text() -> None:
     assert truncate("abc", 3) == "abc"
     assert truncate("abcd", 3) == "ab…"
+
+
+@pytest.mark.parametrize(
+    ("location", "text", "key"),
+    [
+        (RowLocation("a.jsonl", 7), "a.jsonl:7", "line"),
+        (RowLocation("a.json", 7, "row"), "a.json, row 7", "number"),
+    ],
+)
+def test_row_location_as_text_and_as_key(location: RowLocation, text: str, key: str) -> None:
+    assert str(location) == text
+    assert location.number_key == key
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("short", "'short'"),
+        ("a\nb", "'a\\nb'"),
+        (3, "3"),
+        (None, "None"),
+        ("x" * LONGEST_QUOTE, repr("x" * LONGEST_QUOTE)),
+        ("x" * (LONGEST_QUOTE + 1), repr("x" * (LONGEST_QUOTE - 1) + "…")),
+    ],
+)
+def test_abbreviate_quotes_on_one_line(value: Any, text: str) -> None:
+    assert abbreviate(value) == text
+
+
+@pytest.mark.parametrize("value", [[[[[[1]]]]] * 50, {"a": "x" * 10_000}, 10**2000, object()])
+def test_abbreviate_of_any_value_is_short(value: Any) -> None:
+    assert len(abbreviate(value)) <= LONGEST_QUOTE
+    assert "\n" not in abbreviate(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"ab\xe9", "byte 2 is not UTF-8 (0xe9)"),
+        ("a".encode("utf-16"), "UTF-16"),
+        (b"\xfe\xff\0a", "UTF-16"),
+    ],
+)
+def test_undecodable_names_the_byte_or_the_encoding(content: bytes, problem: str) -> None:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        content.decode("utf-8")
+    message = str(undecodable(RowLocation("a.txt", 3), caught.value))
+    assert message.startswith("a.txt:3: ")
+    assert problem in message

@@ -6,13 +6,11 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from xft.data.sources import DataSource, RecordReader, fingerprint, parse, resolve_source
-from xft.errors import ConfigError, DataError
+from xft.errors import ConfigError
 
 
 def write(file: Path, text: str = '{"a": 1}\n') -> Path:
@@ -207,60 +205,6 @@ def test_number_of_rows_that_is_none_is_refused(tmp_path: Path, number: str) -> 
     assert f"{'#' + number!r} is no number of rows; expected more than 0" in message
 
 
-# The hub, without a network: what `datasets` is asked for, and what becomes of its answer
-
-
-@pytest.mark.parametrize("name", ["owner/name", "owner/name:config", "my-org/v1.0_x"])
-def test_name_of_the_hub_is_left_to_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert resolve_source(name) == DataSource(name, (), name, None)
-    assert resolve_source(f"{name}#500") == DataSource(f"{name}#500", (), name, 500)
-    assert resolve_source(name).size is None
-
-
-@pytest.mark.parametrize("streaming", [True, False])
-def test_rows_of_the_hub_come_from_datasets(monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
-    datasets = pytest.importorskip("datasets")
-    asked: list[Any] = []
-
-    def load(*arguments: Any, **options: Any) -> Any:
-        asked.append((arguments, options))
-        return datasets.Dataset.from_list([{"n": 1}, {"n": 2}])
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    records = list(RecordReader(resolve_source("owner/name:one"), "test", streaming=streaming))
-    assert asked == [(("owner/name", "one"), {"split": "test", "streaming": streaming})]
-    assert [(str(location), raw) for location, raw in records] == [
-        ("owner/name:one, row 1", {"n": 1}),
-        ("owner/name:one, row 2", {"n": 2}),
-    ]
-
-
-def test_hub_that_fails_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
-
-    def load(*_: Any, **__: Any) -> Any:
-        raise ConnectionError("no network\nat all")
-
-    def rows() -> Any:
-        yield {"n": 1}
-        raise ConnectionError("gone")
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(datasets, "load_dataset_builder", load)
-    with pytest.raises(DataError, match=r"owner/name: is no file.*ConnectionError: 'no network at all'"):
-        list(RecordReader(resolve_source("owner/name")))
-    with pytest.raises(DataError, match=r"owner/name: is no file"):
-        fingerprint(resolve_source("owner/name"), "train")
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows())
-    with pytest.raises(
-        DataError, match=r"owner/name, row 1: nothing can be read behind it \(ConnectionError"
-    ):
-        list(RecordReader(resolve_source("owner/name"), streaming=True))
-
-
 # Fingerprints
 
 
@@ -279,22 +223,6 @@ def test_fingerprint_depends_on_names_and_contents_and_rows_alone(tmp_path: Path
     changed = fingerprint(resolve_source(str(folder)), "train")
     assert len({first, renamed, changed}) == 3
     assert re.fullmatch("[0-9a-f]{64}", first)
-
-
-def test_fingerprint_of_the_hub_follows_commit_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
-
-    class Builder:
-        hash = "c0ffee"
-
-        config = SimpleNamespace(name="default")
-
-    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: Builder)
-    source = resolve_source("owner/name")
-    seen = {fingerprint(source, "train"), fingerprint(source, "test")}
-    Builder.hash = "f00d"
-    seen |= {fingerprint(source, "train"), fingerprint(resolve_source("owner/other"), "train")}
-    assert len(seen) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")

@@ -147,6 +147,15 @@ def test_thought_in_the_content_is_verbatim_for_a_template_that_does_not_read_re
     assert text.endswith(f"assistant\n{content}<|im_end|>\n")
 
 
+def test_thought_without_its_first_tag_is_verbatim_too(bind: Callable[[str], BoundTemplate]) -> None:
+    output = "Use </think> to close."
+    assert (
+        bind(CHATML)
+        .render(formats.alpaca({"instruction": "x", "output": output}))
+        .endswith(f"assistant\n{output}<|im_end|>\n")
+    )
+
+
 def test_value_that_is_not_json_raises_if_the_template_reads_its_key(
     bind: Callable[[str], BoundTemplate],
 ) -> None:

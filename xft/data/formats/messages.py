@@ -8,6 +8,7 @@ Optional keys of an assistant turn:
 - ``reasoning_content``, ``reasoning`` or ``thinking``: reasoning before the content. A content that starts with
   ``<think>`` is split into both, see :func:`split_think`.
 - ``tool_calls``, or the older ``function_call``: tool calls. The content may then be null.
+- ``channel``: channel of harmony, see :mod:`xft.data.formats.channels`.
 
 The content of any turn may be a list of parts, see :mod:`xft.data.formats.content_parts`. Images, video and audio are
 errors. All other keys are passed to the chat template, and counted in the data report.
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+from xft.data.formats.channels import merge_channels
 from xft.data.formats.content_parts import Content, check_media, get_content
 from xft.data.formats.getters import (
     field_error,
@@ -106,7 +108,7 @@ def parse_messages(
             role_name, content = turn.get(role_keys), turn.get(content_keys)
             if role_name is None:
                 role_name, content = turn.get(role_key_2), turn.get(content_key_2)
-            if type(role_name) is str and type(content) is str and not content.startswith(_OPEN):
+            if type(role_name) is str and type(content) is str and not _has_thought(content):
                 role = roles.get(role_name)
                 if role is not None and role != "call" and role_name != "developer":
                     messages.append(Message(role, content, train_on and role == "assistant"))
@@ -119,33 +121,50 @@ def parse_messages(
         if type(turn.get("role")) is str and roles.get(turn["role"]) != "call":
             message = replace(message, source=SourceTurn(turn, message))
         messages.append(message)
+    if any("channel" in turn for turn in turns):
+        return merge_channels(messages, turns, path)
     return messages
 
 
-def split_think(text: str) -> tuple[str, str]:
+def split_think(text: str, path: str = "content") -> tuple[str, str]:
     r"""Split a text into reasoning and content: ``<think>\n...\n</think>\n\n...``.
 
-    Only a closed, non-blank block at the start is split. Line breaks next to the tags are removed, because the
-    templates of reasoning models (Qwen3, DeepSeek-R1) write them again.
+    Only a non-blank block at the start is split. ``<think>`` may be missing, as in the answers of models whose prompt
+    ends with it. Line breaks next to the tags are removed, because the templates of reasoning models (Qwen3,
+    DeepSeek-R1) write them again.
 
     Returns:
         Reasoning, or an empty text, and content.
+
+    Raises:
+        DataError: the block is not closed.
     """
-    if not text.startswith(_OPEN):
+    if not _has_thought(text):
         return "", text
     end = text.find(_CLOSE)
-    reasoning = text[len(_OPEN) : end].strip("\n") if end >= 0 else ""
+    if end < 0:
+        problem, fix = "got <think> without </think>", "close the thought, or set split_think=False"
+        raise field_error(path, problem, "a thought that is closed", text, fix)
+    reasoning = text[:end].removeprefix(_OPEN).strip("\n")
     if not reasoning.strip():
         return "", text
     return reasoning, text[end + len(_CLOSE) :].lstrip("\n")
 
 
 def assistant_message(text: str, split: bool = True) -> Message:
-    """Return a target message of the assistant; split a text that starts with ``<think>``."""
-    if split and text.startswith(_OPEN):
+    """Return a target message of the assistant; split a text that starts with a thought."""
+    if split and _has_thought(text):
         reasoning, content = split_think(text)
-        return Message("assistant", content, True, reasoning)
+        message = Message("assistant", content, True, reasoning)
+        if text.startswith(_OPEN):
+            return message
+        # A template that does not read reasoning writes the text as it is.
+        return replace(message, source=SourceTurn({"role": "assistant", "content": text}, message))
     return Message("assistant", text, True)
+
+
+def _has_thought(text: str) -> bool:
+    return text.startswith(_OPEN) or (_CLOSE in text and _OPEN not in text)
 
 
 def add_system(messages: list[Message], system_text: str, path: str) -> None:
@@ -187,8 +206,8 @@ def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: b
         raise field_error(path, "got tool_calls and tool_call parts", "one of them")
     calls = calls or parts.tool_calls
     if role == "assistant":
-        if split and content.startswith(_OPEN):
-            block, content = split_think(content)
+        if split:
+            block, content = split_think(content, f"{path}.{_key(turn, schema.content_keys)}")
             if block and reasoning:
                 raise field_error(path, "got a <think> block and a reasoning field", "one of them")
             reasoning = reasoning or block

@@ -70,7 +70,9 @@ def test_reasoning_is_a_field(key: str) -> None:
         ("<think>\nSo.\n\nThen.\n</think>\n\nYes", "So.\n\nThen.", "Yes"),
         ("<think>So.</think>Yes", "So.", "Yes"),
         ("<think>\n\n</think>\n\nYes", "", "<think>\n\n</think>\n\nYes"),
-        ("<think>So.", "", "<think>So."),
+        ("So.</think>Yes", "So.", "Yes"),
+        ("\nSo.\n</think>\n\nYes", "So.", "Yes"),
+        ("</think>\n\nYes", "", "</think>\n\nYes"),
         (" <think>So.</think>Yes", "", " <think>So.</think>Yes"),
         ("Yes <think>So.</think>", "", "Yes <think>So.</think>"),
     ],
@@ -82,6 +84,16 @@ def test_a_closed_block_at_the_beginning_is_reasoning(content: str, reasoning: s
     assert openai_turn(content=content).content == said
     kept = formats.openai({"messages": [{"role": "assistant", "content": content}]}, split_think=False)
     assert kept == [Message("assistant", content, True)]
+
+
+def test_a_thought_that_never_closes_raises() -> None:
+    for turn in ({"content": "<think>So. Yes"}, {"content": [{"type": "text", "text": "<think>So. Yes"}]}):
+        with pytest.raises(DataError) as error:
+            openai_turn(**turn)
+        assert error.value.key == "messages[2].content"
+    with pytest.raises(DataError) as error:
+        formats.alpaca({"instruction": "x", "output": "<think>So. Yes"})
+    assert error.value.got == "<think>So. Yes"
 
 
 def test_a_block_of_the_user_stays_where_it_is() -> None:

@@ -8,7 +8,7 @@ from xft.errors import DataError, list_names
 from xft.types import Row
 
 MAX_ROW_BYTES = 8 << 20
-"""Bytes of the largest row. Encoding takes about a hundred times the memory of a row."""
+"""Bytes of the largest row. Encoding takes about 150 times the memory of a row."""
 LONGEST_QUOTE = 60
 """How many characters of a user's data an error message quotes."""
 

@@ -13,7 +13,7 @@ FILES = sorted(
 )
 
 FLOORS = {
-    **dict.fromkeys(("types", "errors", "registry", "utils", "compat", "version"), 0),
+    **dict.fromkeys(("types", "errors", "registry", "utils", "compat", "version", "sandbox"), 0),
     **dict.fromkeys(("templates", "config", "doctor"), 1),
     **dict.fromkeys(("data", "losses", "kernels", "distributed"), 2),
     "models": 3,

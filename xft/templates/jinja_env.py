@@ -13,107 +13,76 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, LoopControlExtension
-from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
 
 from xft.errors import TemplateError
+from xft.sandbox.bounded import MAX_SOURCE, BoundedEnvironment, NeedsIsolation, is_supported
+from xft.sandbox.environment import environment
+from xft.sandbox.isolation import render_isolated
 from xft.templates.message_fields import ArgumentForm, to_jinja_messages
 from xft.types import Message, Messages, ToolCall
 from xft.utils.console import escape_line
 
 
-class Generation(Extension):
-    """``{% generation %}`` marks assistant text. Here the block is rendered like any other text."""
-
-    tags = {"generation"}  # noqa: RUF012 - the name and the type are Jinja's
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """Parse the block as a scope."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=line)
-
-
-class SafeNamespace(Namespace):
-    """Jinja's namespace without names that start with an underscore.
-
-    A template is untrusted code, and such names give access to Python internals.
-    """
-
-    def __init__(*args: Any, **kwargs: Any) -> None:
-        # ``self`` is part of ``args`` so that a template can use the name ``self``.
-        values = dict(*args[1:], **kwargs)
-        for name in values:
-            _check_name(name)
-        Namespace.__init__(args[0], values)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _check_name(name)
-        super().__setitem__(name, value)
-
-
-def _check_name(name: Any) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"a namespace cannot hold {name!r}: it begins with '_'")
-
-
-def tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Serialize to JSON without HTML escapes."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    return dict(*args, **kwargs)
-
-
-def environment(**options: Any) -> ImmutableSandboxedEnvironment:
-    """Return a new environment; ``options`` are passed to Jinja."""
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, LoopControlExtension], **options
-    )
-    env.filters["tojson"] = tojson
-    env.globals.update(raise_exception=_raise_exception, dict=_dict, namespace=SafeNamespace)
+@lru_cache(maxsize=1)
+def _bounded_environment() -> BoundedEnvironment:
+    env = environment(BoundedEnvironment)
+    env.limit_filters()
     return env
 
 
-@lru_cache(maxsize=1)
-def _environment() -> ImmutableSandboxedEnvironment:
-    return environment()
-
-
 @lru_cache(maxsize=64)
-def compile_source(source: str) -> jinja2.Template:
-    """Compile a source; the result is cached.
+def _parse(source: str) -> nodes.Template:
+    """Parse a source; the result is cached.
 
     Raises:
         TemplateError: The source is not valid Jinja.
     """
     try:
-        return _environment().from_string(source)
+        tree = _bounded_environment().parse(source)
+        list(tree.find_all(nodes.Node))  # recursive, as the compiler is
+        return tree
     except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(
-            f"template: not valid Jinja (line {error.lineno}: {error.message}); fix the source",
-            key="template",
+        raise _syntax_error(f"line {error.lineno}: {error.message}") from error
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise _syntax_error(
+            f"{type(error).__name__}: nested too deeply, or a number is too long"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def compile_source(source: str) -> jinja2.Template | None:
+    """Compile a source for this process; the result is cached.
+
+    Returns:
+        ``None`` if it must be rendered in isolation.
+
+    Raises:
+        TemplateError: The source is not valid Jinja.
+    """
+    tree = _parse(source)
+    if len(source) > MAX_SOURCE or not is_supported(tree):
+        return None
+    return _compile(_bounded_environment(), source)
+
+
+def _compile(env: ImmutableSandboxedEnvironment, source: str) -> jinja2.Template:
+    try:
+        return env.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise _syntax_error(f"line {error.lineno}: {error.message}") from error
+    except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
+        raise _syntax_error(f"{type(error).__name__}: {error}") from error
+
+
+def _syntax_error(reason: str) -> TemplateError:
+    return TemplateError(
+        f"template: not valid Jinja ({escape_line(reason)}); fix the source", key="template"
+    )
 
 
 @lru_cache(maxsize=64)
@@ -123,8 +92,7 @@ def undeclared_names(source: str) -> frozenset[str]:
     Raises:
         TemplateError: The source is not valid Jinja.
     """
-    compile_source(source)
-    tree = _environment().parse(source)
+    tree = _parse(source)
     names = {node.name for node in tree.find_all(nodes.Name)}
     names |= {node.attr for node in tree.find_all(nodes.Getattr)}
     names |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
@@ -152,6 +120,7 @@ class TemplateRenderer:
         self._special_tokens = dict(special_tokens)
         self._now = now
         self.names = undeclared_names(source)
+        compile_source(source)
         self.uses_current_date = "strftime_now" in self.names
 
     def render(
@@ -192,14 +161,13 @@ class TemplateRenderer:
             "tools": list(tools) or None,
             "add_generation_prompt": generation,
         }
-        template = compile_source(self.source)
         try:
-            return template.render(variables)
+            return self._render_bounded(variables)
         except Exception as error:
             if any("content" not in turn for turn in turns):
                 # Some templates concatenate the content of a tool call, which may be missing.
                 with suppress(Exception):
-                    return template.render(
+                    return self._render_bounded(
                         {**variables, "messages": [{"content": "", **turn} for turn in turns]}
                     )
             roles = ", ".join(message.role for message in messages[:8])
@@ -209,6 +177,15 @@ class TemplateRenderer:
                 key="template",
                 got=roles,
             ) from error
+
+    def _render_bounded(self, variables: Mapping[str, Any]) -> str:
+        """Render in this process; in another one with limits, if this process cannot bound time and memory."""
+        template = compile_source(self.source)
+        if template is not None:
+            _bounded_environment().start()
+            with suppress(NeedsIsolation):
+                return template.render(variables)
+        return render_isolated(self.source, variables)
 
     def _argument_form(self, arguments: dict[str, Any], given: Any) -> Any:
         """Return the arguments of a call as the row has them, if the template writes that form as JSON."""

@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from helpers.generators import CHATML, FixedAnswerGenerator
 from helpers.servers import running_server
 from pydantic import BaseModel
 
 from xft.models import TextGenerator
+from xft.sandbox import isolation
 from xft.serving.server import request_body
 from xft.serving.server.app import create_app
 from xft.serving.server.batcher import Batcher
@@ -151,6 +153,33 @@ def test_bad_body_is_reported(service: Service, monkeypatch: pytest.MonkeyPatch)
             )
             assert b"408" in slow.recv(100)
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_slow_template_blocks_no_other_request(
+    make_byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+    monkeypatch.setattr(isolation, "MAX_SECONDS", 2.0)
+    tokenizer = make_byte_tokenizer("{% if messages | length > 2 %}" + endless + "{% endif %}" + CHATML)
+    batcher = Batcher(4, 8)
+    service = Service({"m": FixedAnswerGenerator(tokenizer, "Hello")}, batcher, Limits(4096, 8, 4))
+    slow = {**CHAT, "messages": CHAT["messages"] * 3}
+
+    async def send_all() -> list[tuple[int, float]]:
+        transport = httpx.ASGITransport(app=create_app(service, None, None))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+
+            async def send(body: dict[str, Any]) -> tuple[int, float]:
+                response = await _post(client, "/v1/chat/completions", body)
+                return response.status_code, time.perf_counter()
+
+            return await asyncio.gather(send(slow), *(send(CHAT) for _ in range(3)))
+
+    (slow_status, slow_end), *others = asyncio.run(send_all())
+    batcher.close()
+    assert slow_status == 400
+    assert [status for status, _ in others] == [200, 200, 200]
+    assert all(end < slow_end for _, end in others)
 
 
 def test_api_key_is_required_for_the_api_only(generator: TextGenerator) -> None:

@@ -1,0 +1,119 @@
+"""Render chat templates in processes with limits of time and memory.
+
+A worker (:mod:`xft.sandbox.worker`) gets a source and variables as a pickle, and answers with a line of JSON:
+the template is untrusted, so its answer is not unpickled. A worker that exceeds the time is killed, even inside of an
+operation that runs in C; the operating system limits its memory. Idle workers are kept for the next rendering.
+"""
+
+import json
+import os
+import pickle
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+MAX_SECONDS = 10.0
+"""Maximum time of a rendering."""
+_START_SECONDS = 60.0
+"""Time in which a new worker must start."""
+_MAX_IDLE = 4
+_idle: list["_Worker"] = []
+_lock = Lock()
+
+
+class RenderError(Exception):
+    """A template raised an error, or exceeded a limit."""
+
+
+class _Worker:
+    """Process that renders one template at a time."""
+
+    def __init__(self) -> None:
+        self.parent = os.getpid()
+        root = str(Path(__file__).resolve().parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "xft.sandbox.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
+        )
+        self.read_line(_START_SECONDS)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the process is alive and was not inherited by a fork."""
+        return self.parent == os.getpid() and self._process.poll() is None
+
+    def ask(self, request: bytes) -> dict[str, str]:
+        """Send a pickled request and return the answer.
+
+        Raises:
+            RenderError: The rendering exceeds a limit.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(struct.pack("!Q", len(request)) + request)
+            self._process.stdin.flush()
+        except OSError as error:
+            raise RenderError(f"the process that renders ended ({error})") from error
+        reply: dict[str, str] = json.loads(self.read_line(MAX_SECONDS))
+        return reply
+
+    def stop(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def read_line(self, seconds: float) -> bytes:
+        """Return the next line of the process.
+
+        Raises:
+            RenderError: There is none after ``seconds``, or the process ended.
+        """
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        deadline = time.monotonic() + seconds
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
+            if not ready:
+                raise RenderError(f"rendering takes more than {seconds:g} s")
+            chunk = os.read(descriptor, 1 << 20)
+            if not chunk:
+                raise RenderError("rendering needs too much time or memory")
+            line += chunk
+        return bytes(line)
+
+
+def render_isolated(source: str, variables: Mapping[str, Any]) -> str:
+    """Render a source in a worker.
+
+    Raises:
+        RenderError: The template raises an error, takes too long, or needs too much memory.
+    """
+    request = pickle.dumps((source, dict(variables)))
+    with _lock:
+        usable = [worker for worker in _idle if worker.is_usable]
+        _idle[:] = usable[1:]
+    worker = usable[0] if usable else _Worker()
+    try:
+        reply = worker.ask(request)
+    except BaseException:
+        worker.stop()
+        raise
+    with _lock:
+        _idle.append(worker)
+        surplus = _idle[_MAX_IDLE:]
+        del _idle[_MAX_IDLE:]
+    for extra in surplus:
+        extra.stop()
+    if "error" in reply:
+        raise RenderError(reply["error"])
+    return reply["text"]

@@ -8,7 +8,14 @@ from typing import NoReturn
 
 from xft.commands import COMMANDS, completion
 from xft.errors import TrainingError, XftError
-from xft.utils.console import echo, escape_control_chars, escape_line
+from xft.utils.console import (
+    discard_output,
+    echo,
+    escape_control_chars,
+    escape_line,
+    flush_output,
+    open_closed_streams,
+)
 from xft.version import __version__
 
 INTERRUPTED = 130
@@ -55,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    open_closed_streams()
     parser = build_parser()
     if completion.COMPLETE_ENV in os.environ:
         completion.complete(parser)
@@ -68,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         exit_code = COMMANDS[arguments.command].run(arguments)
-        sys.stdout.flush()
+        flush_output()
         return exit_code or 0
     except XftError as error:
         if arguments.debug:
@@ -87,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED if code is None else code
     except BrokenPipeError:
         # The reader has closed the pipe, as in `xft list | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
     except Exception as error:
         # A bug in xft or in a component of the user's, or a fault of the machine.
@@ -114,8 +122,11 @@ def _print_error(arguments: argparse.Namespace, message: str, names_rank: bool =
     if launcher == "none":
         echo(line, error=True)
         return
-    from xft.distributed.error_report import report_once
-
+    try:
+        from xft.distributed.error_report import report_once
+    except ImportError:  # torch itself cannot be imported, which is the error
+        echo(line, error=True)
+        return
     with report_once(message) as is_first:
         if is_first:
             echo(line, error=True, flush=True)

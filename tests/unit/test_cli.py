@@ -99,6 +99,41 @@ def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:
     assert b"no file '?????.py'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        (">/dev/full", 1, "standard output cannot be written"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_closed_and_full_streams_end_without_a_traceback(redirection: str, code: int, message: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m xft list {redirection}', sys.executable],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_an_error_of_torch_itself_is_printed_on_every_rank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without torch, no store can tell which rank prints first."""
+    monkeypatch.setitem(sys.modules, "xft.distributed.error_report", None)
+    monkeypatch.setenv("RANK", "1")
+    fake_error(monkeypatch, ImportError("libtorch.so: cannot open"), "train")
+    assert cli.main(["train", "a.py", "--launcher", "pytorch"]) == 1
+    assert "error: rank 1: ImportError: libtorch.so" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -251,7 +286,7 @@ def test_ctrl_c_ends_with_130_and_a_word(
         (["copy", "smolm2_lora"], "unknown config 'smolm2_lora'"),
         (["train", "nope.py"], "no file 'nope.py'"),
         (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x'; expected int"),
-        (["train", LORA, "--cfg-options", "training.micro_batch_size=0"], "expected at least 1"),
+        (["train", LORA, "--cfg-options", "training.micro_batch_size=0"], "got 0; expected int in [1, 1e9]"),
         (["train", LORA, "--cfg-options", "data.path=no_rows.jsonl"], "no_rows.jsonl"),
         (["train", LORA, "--deepspeed", "zero4"], "got 'zero4'; expected zero1, zero2"),
         (["inspect-data", "nope.py"], "no file 'nope.py'"),

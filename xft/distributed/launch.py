@@ -1,5 +1,6 @@
 """Start ranks and join them in a process group."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -62,7 +63,21 @@ def start_process_group(launcher: str, timeout_minutes: float = DEFAULT_TIMEOUT_
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    try:
+        distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
+        raise _no_group(error) from error
+
+
+def _no_group(error: RuntimeError) -> ConfigError:
+    """Return the error of a process group that cannot be started."""
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    if "EADDRINUSE" in str(error) or "already in use" in str(error):
+        expected, fix = "a free port", "another program listens there; set MASTER_PORT to another port"
+    else:
+        expected = "an address where all ranks meet"
+        fix = "check that every rank has started (its log has the reason otherwise), and that rank 0 can be reached"
+    return ConfigError(key="MASTER_ADDR:MASTER_PORT", got=address, expected=expected, fix=fix)
 
 
 def find_master_addr(launcher: str) -> str:
@@ -121,10 +136,11 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    devices = torch.cuda.device_count() if torch.cuda.is_available() else count
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else max(count, 1)
     if not 1 <= count <= devices:
+        limit = f", {devices} on this machine" if torch.cuda.is_available() else ""
         raise ConfigError(
-            key="--nproc-per-node", got=count, expected=f"1 to {devices}, the devices of this machine"
+            key="--nproc-per-node", got=count, expected=f"at least 1, at most the devices{limit}"
         )
     root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -140,6 +156,9 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
         max_restarts=0,
     )
     command = ["-P", "-m", "xft", *arguments, "--nproc-per-node", "1", "--launcher", "pytorch"]
+    for name in ("multiprocessing.api", "agent.server.api"):
+        # Why: each rank prints its error itself.
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:

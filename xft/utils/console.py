@@ -6,7 +6,11 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
+
+from xft.errors import XftError
 
 LOGGER = logging.getLogger("xft")
 BOLD, GREEN, RED, YELLOW, GRAY, RESET = (
@@ -61,9 +65,58 @@ def echo(
         end: printed after the text.
         error: print to stderr.
         flush: flush the stream.
+
+    Raises:
+        XftError: stdout cannot be written. An error on stderr is ignored, as nothing could report it.
     """
-    stream = sys.stderr if error else sys.stdout
-    print(text if styled else escape_control_chars(text), end=end, file=stream, flush=flush)
+    shown = text if styled else escape_control_chars(text)
+    if error:
+        with suppress(OSError):
+            print(shown, end=end, file=sys.stderr, flush=flush)
+        return
+    with _checked_output():
+        print(shown, end=end, flush=flush)
+
+
+@contextmanager
+def _checked_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise XftError(
+            f"standard output cannot be written ({error.strerror})", key="standard output"
+        ) from error
+
+
+def flush_output() -> None:
+    """Write buffered text to stdout.
+
+    Raises:
+        XftError: stdout cannot be written, for instance because its disk is full.
+    """
+    with _checked_output():
+        sys.stdout.flush()
+
+
+def discard_output() -> None:
+    """Send stdout to ``/dev/null``: Python flushes it again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_closed_streams() -> None:
+    """Open ``/dev/null`` in place of standard streams that the caller has closed.
+
+    Otherwise, the next file that is opened gets their numbers, and libraries print into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
 
 
 class HighlightFormatter(logging.Formatter):
@@ -99,6 +152,11 @@ class _TerminalHandler(logging.StreamHandler[TextIO]):
         """Write a record unless it is meant for the log file only."""
         if getattr(record, "terminal", True):
             super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Ignore that the terminal is gone or its disk is full: ``train.log`` has the line as well."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 NOTICE_SINKS: list[list[str]] = []
@@ -178,6 +236,8 @@ def silence_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Why: torch logs a C++ stack for an error that it also raises.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings(

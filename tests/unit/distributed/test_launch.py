@@ -1,11 +1,12 @@
 """Find the host of rank 0."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from xft.distributed.launch import find_master_addr, read_launcher, spawn_local_ranks
+from xft.distributed.launch import find_master_addr, read_launcher, spawn_local_ranks, start_process_group
 from xft.errors import ConfigError
 
 SCONTROL = """#!/bin/sh
@@ -76,7 +77,26 @@ def test_read_launcher_sets_the_variables_of_torch(monkeypatch: pytest.MonkeyPat
     assert read_launcher("none") == (0, 1)
 
 
-def test_spawn_local_ranks_rejects_zero() -> None:
+@pytest.mark.parametrize("count", [0, -1])
+def test_spawn_local_ranks_rejects_less_than_one(count: int) -> None:
     with pytest.raises(ConfigError) as error:
-        spawn_local_ranks(0, [])
-    assert (error.value.key, error.value.got) == ("--nproc-per-node", 0)
+        spawn_local_ranks(count, [])
+    assert (error.value.key, error.value.got) == ("--nproc-per-node", count)
+    assert error.value.expected.startswith("at least 1")
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, "a free port"), (1, "an address where all ranks meet")])
+def test_start_process_group_without_a_connection_names_the_address(
+    monkeypatch: pytest.MonkeyPatch, rank: int, expected: str
+) -> None:
+    """Rank 0 finds its port taken; rank 1 finds nobody who answers."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = str(other.getsockname()[1])
+        if rank == 0:
+            other.listen()
+        monkeypatch.setattr(os, "environ", {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+        os.environ.update({"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0"})
+        with pytest.raises(ConfigError) as error:
+            start_process_group("pytorch", timeout_minutes=0.02)
+    assert (error.value.got, error.value.expected) == (f"127.0.0.1:{port}", expected)

@@ -65,7 +65,7 @@ class KillCounts:
 def build_reference(folder: Path, kind: str) -> Reference:
     """Write model, rows and config into ``folder``, and train without interruption."""
     config = folder / "tiny.py"
-    _in_child(lambda: write_inputs(folder, config, kind == ADAPTER), folder / "inputs.log")
+    in_child(lambda: write_inputs(folder, config, kind == ADAPTER), folder / "inputs.log")
     report = folder / "counts.json"
     begun = time.perf_counter()
     code, _ = _train(config, folder / "run", folder / "cache", None, report)
@@ -184,12 +184,16 @@ def _train(
             points.write(report)
         return code
 
-    code = _in_child(child, run.with_suffix(".log"), aim if isinstance(aim, float) else None)
+    code = in_child(child, run.with_suffix(".log"), aim if isinstance(aim, float) else None)
     return code, PHASES[shared[1] or shared[0]]
 
 
-def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
-    """Call ``act`` in a fork of this process; return its exit code, or the negative signal."""
+def in_child(act: Any, log: Path, kill_after: float | None = None, number: int = signal.SIGKILL) -> int:
+    """Call ``act`` in a fork of this process, and send it a signal after some seconds.
+
+    Returns:
+        Its exit code, or the negative signal.
+    """
     child = os.fork()
     if child == 0:
         code = 1
@@ -207,7 +211,7 @@ def _in_child(act: Any, log: Path, kill_after: float | None = None) -> int:
             os._exit(code)
     if kill_after is not None:
         time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

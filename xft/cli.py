@@ -63,6 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     open_closed_streams()
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # before the command has begun, or with --debug
+        if "--debug" in (sys.argv if argv is None else argv):
+            raise
+        echo("\ninterrupted", error=True)
+        return INTERRUPTED
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     if completion.COMPLETE_ENV in os.environ:
         completion.complete(parser)

@@ -43,6 +43,21 @@ def test_twenty_kills_lose_nothing() -> None:
     assert kills == resumed == equal
 
 
+@pytest.mark.timeout(600)
+def test_signals_to_other_commands_leave_no_half_output() -> None:
+    """The short form of ``benchmarks/signal_soak_test.py``: three signals to each command."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "signal_soak_test.py"), "--signals", "3", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert sum(int(row[-1].strip(" |")) for row in rows[1:]) == 15
+
+
 def start(config: Path, run: Path, *arguments: str, ranks: int = 1) -> subprocess.Popen[str]:
     command = [sys.executable] if ranks == 1 else torchrun(ranks)
     if ranks > 1:

@@ -286,7 +286,10 @@ def test_ctrl_c_ends_with_130_and_a_word(
         (["copy", "smolm2_lora"], "unknown config 'smolm2_lora'"),
         (["train", "nope.py"], "no file 'nope.py'"),
         (["train", LORA, "--cfg-options", "seed=x"], "seed: got 'x'; expected int"),
-        (["train", LORA, "--cfg-options", "training.micro_batch_size=0"], "got 0; expected int in [1, 1e9]"),
+        (
+            ["train", LORA, "--cfg-options", "training.micro_batch_size=0"],
+            "got 0; expected int in [1, 1e9]",
+        ),
         (["train", LORA, "--cfg-options", "data.path=no_rows.jsonl"], "no_rows.jsonl"),
         (["train", LORA, "--deepspeed", "zero4"], "got 'zero4'; expected zero1, zero2"),
         (["inspect-data", "nope.py"], "no file 'nope.py'"),
@@ -327,3 +330,16 @@ def test_error_of_the_parser_escapes_control_characters(capsys: pytest.CaptureFi
     err = capsys.readouterr().err
     assert "hidden" in err
     assert "\033" not in err
+
+
+def test_interrupt_before_the_command_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "build_parser", interrupted)
+    assert cli.main(["list"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "\ninterrupted\n"
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(["list", "--debug"])

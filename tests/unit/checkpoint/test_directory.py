@@ -98,14 +98,14 @@ def test_find_checkpoint_all_corrupt_raises(tmp_path: Path, log: list[str]) -> N
     run = make_run(tmp_path, 8, 10)
     for step in (8, 10):
         (run / "checkpoints" / f"step_{step}" / STATE_FILE).unlink()
-    with pytest.raises(CheckpointError, match="all 2 are corrupt") as error:
+    with pytest.raises(CheckpointError) as error:
         find_checkpoint(run)
     assert error.value.key == "--resume"
     assert len(log) == 2
 
 
 def test_find_checkpoint_none_saved_raises(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has no checkpoint") as error:
+    with pytest.raises(CheckpointError) as error:
         find_checkpoint(tmp_path)
     assert error.value.key == "--resume"
 

@@ -39,20 +39,21 @@ def test_best_step_without_validation_is_none(tmp_path: Path, hooks: dict[str, A
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x80"])
 def test_read_resume_state_no_object_raises(tmp_path: Path, text: str) -> None:
     (tmp_path / STATE_FILE).write_text(text)
-    with pytest.raises(CheckpointError, match="is broken") as error:
+    with pytest.raises(CheckpointError) as error:
         read_resume_state(tmp_path)
     assert error.value.key == str(tmp_path / STATE_FILE)
 
 
 def test_read_resume_state_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is broken"):
+    with pytest.raises(CheckpointError) as error:
         read_resume_state(tmp_path)
+    assert error.value.key == str(tmp_path / STATE_FILE)
 
 
 def test_read_resume_state_of_another_format_raises_with_its_keys(tmp_path: Path) -> None:
     renamed = {"batching": "portions", "shards": "shares", "data_fingerprint": "data"}
     other = {renamed.get(key, key): value for key, value in CONTENT.items()}
     (tmp_path / STATE_FILE).write_text(json.dumps(other))
-    with pytest.raises(CheckpointError, match="another version of xft") as error:
+    with pytest.raises(CheckpointError) as error:
         read_resume_state(tmp_path)
     assert error.value.got == sorted(other)

@@ -84,7 +84,7 @@ def test_plain_values_and_sections_become_the_root() -> None:
     assert root == Root(name="y", section=Section(2, 0.5), free={"type": "anything"})
 
 
-def test_what_is_not_said_keeps_its_default() -> None:
+def test_build_missing_key_keeps_its_default() -> None:
     assert build({}, Root) == Root("x", Section(7))
 
 
@@ -103,7 +103,7 @@ def test_inner_components_are_built_first_and_given_as_objects(parts: ModuleType
     assert parts.LOG == ["inner", "outer"]
 
 
-def test_a_name_alone_is_a_component_without_arguments(parts: ModuleType) -> None:
+def test_build_name_is_a_component_without_arguments(parts: ModuleType) -> None:
     root = build({"model": {"type": "own_parts.Outer", "path": "p", "adapter": "own_parts.Inner"}}, Root)
     assert root.model.adapter.size == 1
 
@@ -113,13 +113,13 @@ def test_none_builds_nothing(parts: ModuleType) -> None:
     assert root.model.adapter is None
 
 
-def test_a_function_is_bound_and_still_wants_its_row(parts: ModuleType) -> None:
+def test_build_binds_a_function_that_takes_a_row(parts: ModuleType) -> None:
     root = build({"format": {"type": "own_parts.mapped", "column": "b"}}, Root)
     assert root.format is not None
     assert root.format({"a": 1, "b": 2}) == 2
 
 
-def test_a_deferred_class_is_bound_and_not_made(parts: ModuleType) -> None:
+def test_build_binds_a_deferred_class_without_calling_it(parts: ModuleType) -> None:
     root = build({"optimizer": {"type": "own_parts.Deferred", "lr": 0.5}}, Root)
     assert isinstance(root.optimizer, partial)
     made = root.optimizer(["w"])
@@ -138,18 +138,21 @@ def test_hooks_are_built_by_name_and_none_removes_one(parts: ModuleType) -> None
     assert built["a"].scorer.func is exact
 
 
-def test_a_constructor_that_refuses_is_a_config_error_with_the_path(parts: ModuleType) -> None:
+def test_build_constructor_that_raises_is_a_config_error_with_the_path(parts: ModuleType) -> None:
     model = {"type": "own_parts.Outer", "path": "p", "adapter": {"type": "own_parts.Picky", "size": 3}}
-    with pytest.raises(ConfigError, match=r"^model\.adapter: size 3 is odd$"):
+    with pytest.raises(ConfigError) as error:
         build({"model": model}, Root)
+    assert str(error.value) == "model.adapter: size 3 is odd"
 
 
-def test_the_root_itself_can_refuse() -> None:
-    with pytest.raises(ConfigError, match=r"^config: .*'nme'"):
+def test_build_root_that_raises_is_a_config_error() -> None:
+    with pytest.raises(ConfigError) as error:
         build({"nme": "y"}, Root)
+    assert str(error.value).startswith("config: ")
+    assert "'nme'" in str(error.value)
 
 
-def test_the_config_is_not_changed_by_building(parts: ModuleType) -> None:
+def test_build_does_not_change_the_config(parts: ModuleType) -> None:
     config = {"model": {"type": "own_parts.Outer", "path": "p", "adapter": {"type": "own_parts.Inner"}}}
     build(config, Root)
     assert config == {
@@ -157,10 +160,12 @@ def test_the_config_is_not_changed_by_building(parts: ModuleType) -> None:
     }
 
 
-def test_one_slot_can_be_built_alone() -> None:
+def test_build_component_builds_one_slot() -> None:
     row = {"frage": "Add 1 and 2.", "output": "3"}
     bound = build_component("format", {"type": "alpaca", "instruction": "frage"})
     assert bound(row) == alpaca(row, instruction="frage")
     assert [each.content for each in bound(row)] == ["Add 1 and 2.", "3"]
-    with pytest.raises(ConfigError, match="did you mean 'alpaca'"):
+    with pytest.raises(ConfigError) as error:
         build_component("format", "alpacca")
+    assert error.value.got == "alpacca"
+    assert "'alpaca'" in str(error.value)

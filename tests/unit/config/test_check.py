@@ -53,7 +53,7 @@ def own_module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: s
     monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-def test_all_mistakes_are_reported_at_once_with_the_nearest_names() -> None:
+def test_check_reports_all_mistakes_with_the_nearest_names() -> None:
     config = {
         "nmae": "x",
         "rate": "fast",
@@ -72,7 +72,7 @@ def test_all_mistakes_are_reported_at_once_with_the_nearest_names() -> None:
     ]
 
 
-def test_a_config_without_mistakes_passes() -> None:
+def test_check_of_a_valid_config_passes() -> None:
     check({"name": "x", "rate": 2, "section": {"size": 1}, "format": "alpaca"}, Root)
     check(GOOD, RunConfig)
 
@@ -87,7 +87,7 @@ def test_missing_arguments_of_a_component_are_named() -> None:
     assert mistakes({**GOOD, "model": "causal_lm"}) == ["model.path: missing; expected str"]
 
 
-def test_the_top_level_wants_model_and_data() -> None:
+def test_check_without_model_or_data_raises() -> None:
     lines = mistakes({})
     assert [each.partition(":")[0] for each in lines] == ["model", "data"]
     assert all("missing" in each for each in lines)
@@ -124,7 +124,7 @@ def test_mistakes_deep_inside_a_component_have_their_whole_path() -> None:
         ("optimizer", {"type": "torch.optim.AdamW", "lr": "fast"}),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_path(key: str, value: Any) -> None:
+def test_check_value_of_the_wrong_type_raises_with_its_path(key: str, value: Any) -> None:
     (line,) = mistakes({**GOOD, key: value})
     assert line.startswith(key)
     assert "got" in line
@@ -132,24 +132,24 @@ def test_a_value_of_the_wrong_type_is_refused_by_path(key: str, value: Any) -> N
 
 
 @pytest.mark.parametrize("key", ["model", "data", "optimizer", "training", "template"])
-def test_a_list_where_one_component_or_section_is_expected_is_refused(key: str) -> None:
+def test_check_list_in_place_of_a_component_or_section_raises(key: str) -> None:
     (line,) = mistakes({**GOOD, key: [1]})
     assert line.startswith(f"{key}: got [1]")
 
 
 @pytest.mark.parametrize(("key", "name"), [("hooks", "progress"), ("loggers", "jsonl")])
-def test_a_bare_name_where_a_dict_of_components_is_expected_is_refused(key: str, name: str) -> None:
+def test_check_name_in_place_of_a_dict_of_components_raises(key: str, name: str) -> None:
     (line,) = mistakes({**GOOD, key: name})
     assert line.startswith(key)
 
 
 @pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], []])
-def test_a_pair_has_two_items(betas: list[float]) -> None:
+def test_check_pair_with_another_number_of_items_raises(betas: list[float]) -> None:
     (line,) = mistakes({**GOOD, "optimizer": {"type": "adamw", "betas": betas}})
     assert line.startswith("optimizer.betas: got")
 
 
-def test_an_int_is_a_float_and_a_list_is_a_tuple() -> None:
+def test_check_accepts_int_for_float_and_list_for_tuple() -> None:
     check({**GOOD, "optimizer": {"type": "adamw", "lr": 1, "betas": [0, 0.9]}}, RunConfig)
 
 
@@ -169,20 +169,20 @@ def test_hooks_and_loggers_are_checked_one_by_one_and_none_removes_one() -> None
     ]
 
 
-def test_a_misspelt_hook_is_answered_with_the_hooks_that_there_are() -> None:
+def test_check_misspelled_hook_names_the_nearest() -> None:
     hooks = {"progress": {"type": "progress"}, "progres": {"interval": 3}}
     (line,) = mistakes({**GOOD, "hooks": hooks})
     assert line.startswith("hooks.progres")
     assert "'progress'" in line
 
 
-def test_an_unknown_component_is_answered_with_near_names() -> None:
+def test_check_unknown_component_names_the_nearest() -> None:
     (line,) = mistakes({**GOOD, "data": {"type": "instruction", "path": "p", "format": "alpca"}})
     assert line.startswith("data.format")
     assert "did you mean 'alpaca'" in line
 
 
-def test_a_component_by_dotted_path_is_bound_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_binds_a_component_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_module(
         tmp_path,
         monkeypatch,
@@ -212,7 +212,7 @@ def test_a_component_by_dotted_path_is_bound_too(tmp_path: Path, monkeypatch: py
     assert "own_check.Hok" in lines[3]
 
 
-def test_a_component_that_takes_any_keyword_takes_any_key(
+def test_check_component_with_keyword_arguments_accepts_any_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_module(tmp_path, monkeypatch, "own_open", "def rows(row, n: int = 1, **rest):\n    return row\n")
@@ -234,18 +234,18 @@ def test_annotations_that_cannot_be_read_back_do_not_stop_the_check(
     "name",
     ["os.path", "os.sep", "no_such_module.thing", "json.no_such_name", "./formats.py", ".alpaca", "a."],
 )
-def test_what_is_no_importable_class_or_function_is_a_mistake_of_the_config(name: str) -> None:
+def test_check_type_that_cannot_be_imported_raises(name: str) -> None:
     (line,) = mistakes({"name": "x", "format": name}, Root)
     assert line.startswith("format")
     assert repr(name) in line
 
 
-def test_a_class_without_a_signature_is_a_mistake_of_the_config_and_no_crash() -> None:
+def test_check_class_without_a_signature_raises() -> None:
     (line,) = mistakes({"name": "x", "hooks": {"odd": {"type": "collections.OrderedDict"}}}, Root)
     assert line.startswith("hooks.odd")
 
 
-def test_nothing_is_built_by_checking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_module(
         tmp_path,
         monkeypatch,

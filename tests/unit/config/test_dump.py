@@ -89,7 +89,7 @@ def test_dump_breaks_long_values_and_loads_them_back(tmp_path: Path) -> None:
     assert load_config(tmp_path / "long.py") == config
 
 
-def test_a_dumped_config_is_assignments_of_literals_without_imports(tmp_path: Path) -> None:
+def test_dump_config_is_assignments_of_literals_without_imports(tmp_path: Path) -> None:
     text = dump_config({"a": {"b": [1, (2.5, None)]}, "c": "it's"}, tmp_path / "out.py")
     assert text == 'a = dict(b=[1, (2.5, None)])\nc = "it\'s"\n'
     assert (tmp_path / "out.py").read_text(encoding="utf-8") == text
@@ -101,7 +101,7 @@ def test_dumping_without_a_path_writes_nothing(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dumped_config_keeps_its_order(tmp_path: Path) -> None:
+def test_dump_config_keeps_the_order(tmp_path: Path) -> None:
     config = {"z": 1, "a": {"y": 1, "b": 2}}
     dump_config(config, tmp_path / "order.py")
     loaded = load_config(tmp_path / "order.py")
@@ -154,7 +154,7 @@ def typed(value: Any) -> Any:
 @example(config={"dict": 1, "a": {"b": 1, "__debug__": 2, "if": 3}})
 @example(config={"a": {"\ufb01": 1, "b": {"c d": {"e": []}}}})
 @example(config={"a": {"": (1,), "x.y": ()}, "b": 10**30, "c": -0.0, "d": {}, "e": "{{fileDirname}}"})
-def test_any_plain_config_survives_dump_and_load(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_dump_config_and_load_config_are_inverse(tmp_path: Path, config: dict[str, Any]) -> None:
     file = tmp_path / "dumped.py"
     dump_config(config, file)
     assert typed(load_config(file)) == typed(config)

@@ -68,7 +68,7 @@ def test_line_has_path_type_default_and_summary() -> None:
     assert key.format(5) == f"a.b    {'int = 3':<28}  rows  [x, y]"
 
 
-def test_all_keys_of_the_command_line_are_listed_once_per_default() -> None:
+def test_keys_of_the_command_line_are_listed_once_per_default() -> None:
     lines = format_listing("keys")
     paths = [line.split()[0] for line in lines]
     assert {"model.path", "data.max_length", "adapter.r", "training.epochs", "seed"} <= set(paths)

@@ -24,7 +24,7 @@ def message_of(file: Path) -> str:
     return str(caught.value)
 
 
-def test_a_file_of_assignments_becomes_plain_data(tmp_path: Path) -> None:
+def test_load_config_returns_the_assignments_as_plain_data(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         "plain.py",
@@ -39,7 +39,7 @@ def test_a_file_of_assignments_becomes_plain_data(tmp_path: Path) -> None:
     }
 
 
-def test_what_comes_out_is_made_of_ordinary_types(tmp_path: Path) -> None:
+def test_load_config_returns_builtin_types_only(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "types.py", "a = dict(b=[dict(c=(1, 2))])\n"))
     assert type(config) is dict
     assert type(config["a"]) is dict
@@ -76,7 +76,7 @@ def test_loading_a_leaf_twice_gives_the_same_config(tmp_path: Path) -> None:
         ("from torch import optim", "optim.AdamW"),
     ],
 )
-def test_an_imported_class_becomes_its_dotted_name(tmp_path: Path, statement: str, name: str) -> None:
+def test_load_config_imported_class_is_its_dotted_name(tmp_path: Path, statement: str, name: str) -> None:
     file = write(tmp_path, "imported.py", f"{statement}\n\noptimizer = dict(type={name}, lr=1)\n")
     assert load_config(file) == {"optimizer": {"type": "torch.optim.AdamW", "lr": 1}}
 
@@ -110,7 +110,7 @@ def test_modules_are_refused_by_path(tmp_path: Path, source: str) -> None:
     assert "x.a" in message_of(write(tmp_path, "module.py", source))
 
 
-def test_all_values_that_are_not_plain_are_reported_at_once(tmp_path: Path) -> None:
+def test_load_config_reports_all_values_that_are_not_plain(tmp_path: Path) -> None:
     message = message_of(write(tmp_path, "many.py", "a = {1}\nb = dict(c=b'')\nd = [float('nan')]\n"))
     assert all(f"{path}: got" in message for path in ("a", "b.c", "d.0"))
 
@@ -123,23 +123,23 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, number: str) ->
     assert [cause.expected for cause in caught.value.causes] == ["a finite number"]
 
 
-def test_a_syntax_error_names_file_and_line(tmp_path: Path) -> None:
+def test_load_config_syntax_error_names_file_and_line(tmp_path: Path) -> None:
     file = write(tmp_path, "broken.py", "a = 1\nb = 2\nc = = 3\n")
     assert f"{file}:3: does not parse" in message_of(file)
 
 
-def test_a_syntax_error_in_a_base_names_the_base_and_its_line(tmp_path: Path) -> None:
+def test_load_config_syntax_error_in_a_base_names_the_base_and_its_line(tmp_path: Path) -> None:
     write(tmp_path, "broken_base.py", "a = 1\nb = = 2\n")
     message = message_of(write(tmp_path, "leaf.py", BASE.format("broken_base")))
     assert "broken_base.py:2" in message
 
 
-def test_an_error_in_a_file_names_its_line_and_kind(tmp_path: Path) -> None:
+def test_load_config_error_names_line_and_class(tmp_path: Path) -> None:
     file = write(tmp_path, "divides.py", "a = 1\n\nb = a / 0\n")
     assert f"{file}:3: ZeroDivisionError: division by zero" in message_of(file)
 
 
-def test_an_error_in_a_base_names_the_base_and_its_line(tmp_path: Path) -> None:
+def test_load_config_error_in_a_base_names_the_base_and_its_line(tmp_path: Path) -> None:
     write(tmp_path, "bad_base.py", "a = dict()\n\nb = a['missing']\n")
     message = message_of(write(tmp_path, "leaf.py", BASE.format("bad_base")))
     assert "bad_base.py:3: KeyError: 'missing'" in message
@@ -157,36 +157,38 @@ def test_calling_an_import_in_a_base_names_the_base(tmp_path: Path) -> None:
     assert "calling.py:2" in message_of(write(tmp_path, "leaf.py", BASE.format("calling")))
 
 
-def test_a_missing_base_is_named(tmp_path: Path) -> None:
+def test_load_config_missing_base_is_named(tmp_path: Path) -> None:
     message = message_of(write(tmp_path, "orphan.py", BASE.format("nobody")))
     assert "orphan.py" in message
     assert "nobody" in message
 
 
-def test_a_file_that_is_not_there_or_not_python_is_refused(tmp_path: Path) -> None:
+def test_load_config_missing_or_other_file_raises(tmp_path: Path) -> None:
     assert "no file" in message_of(tmp_path / "nothing.py")
     assert "is a folder" in message_of(tmp_path)
     assert "expected a Python config file" in message_of(write(tmp_path, "config.yaml", "a: 1\n"))
 
 
 @pytest.mark.parametrize("content", [b"x = '\xff'\n", b"x = 1\x00\n"])
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_load_config_file_that_is_not_text_raises(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "bytes.py"
     file.write_bytes(content)
     assert f"{file}: does not parse" in message_of(file)
 
 
-def test_a_failed_load_leaves_mmengine_as_it_was(tmp_path: Path) -> None:
+def test_load_config_restores_mmengine_after_an_error(tmp_path: Path) -> None:
     before = mmengine_config.ImportTransformer
     message_of(write(tmp_path, "fails.py", "a = 1 / 0\n"))
     assert mmengine_config.ImportTransformer is before
 
 
-def test_the_older_kind_of_config_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_load_config_base_variable_raises(tmp_path: Path) -> None:
     write(tmp_path, "old_base.py", "n = 8\n")
     file = write(tmp_path, "old.py", "m = 1\n_base_ = ['./old_base.py']\n")
-    with pytest.raises(ConfigError, match=r"old\.py:2: got _base_ = .*read_base"):
+    with pytest.raises(ConfigError) as error:
         load_config(file)
+    assert "old.py:2: " in str(error.value)
+    assert "read_base" in str(error.value)
 
 
 @pytest.mark.parametrize("safe_config", [False, True])

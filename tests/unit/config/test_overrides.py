@@ -52,11 +52,11 @@ def test_values_are_literals_words_or_text(text: str, value: object) -> None:
     assert type(parsed["data.x"]) is type(value)
 
 
-def test_a_key_given_twice_takes_the_last_value() -> None:
+def test_parse_overrides_repeated_key_takes_the_last_value() -> None:
     assert parse_overrides(["seed=1", "seed=2"]) == {"seed": 2}
 
 
-def test_all_malformed_options_are_reported_at_once() -> None:
+def test_parse_overrides_reports_all_malformed_options() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_overrides(["seed", "ok=1", "=3", "a..b=1", "a b=1"])
     message = str(caught.value)
@@ -92,7 +92,7 @@ def test_values_derived_two_bases_down_follow(tmp_path: Path) -> None:
     assert load_config(leaf, {"n": 1}) == {"n": 1, "m": 2, "k": 20, "j": 21}
 
 
-def test_an_override_wins_over_what_the_leaf_sets_later(tmp_path: Path) -> None:
+def test_override_wins_over_a_later_assignment_of_the_leaf(tmp_path: Path) -> None:
     write(tmp_path, "rates.py", "optimizer = dict(lr=1.0, eps=0.5)\n")
     leaf = write(
         tmp_path,
@@ -105,7 +105,7 @@ def test_an_override_wins_over_what_the_leaf_sets_later(tmp_path: Path) -> None:
     assert config == {"optimizer": {"lr": 9.0, "eps": 0.5}, "seen": 9.0}
 
 
-def test_a_helper_of_a_base_can_be_overridden(tmp_path: Path) -> None:
+def test_override_of_a_variable_of_a_base(tmp_path: Path) -> None:
     write(tmp_path, "helper.py", "_adapter = dict(r=16)\n")
     leaf = write(
         tmp_path, "uses.py", READ + "    from .helper import *\n\nmodel = dict(adapter=_adapter)\n"
@@ -119,7 +119,7 @@ def test_without_overrides_a_config_stays_as_written(tmp_path: Path) -> None:
     assert load_config(file) == {"n": 8, "m": 16}
 
 
-def test_a_future_import_stays_first(tmp_path: Path) -> None:
+def test_override_of_a_file_with_a_future_import(tmp_path: Path) -> None:
     file = write(tmp_path, "future.py", "'''doc'''\nfrom __future__ import annotations\nn = 8\nm = n * 2\n")
     assert load_config(file, {"n": 3}) == {"n": 3, "m": 6}
 
@@ -129,12 +129,12 @@ def test_items_of_lists_are_reached_by_number(tmp_path: Path) -> None:
     assert load_config(file, {"x.0": 5, "x.1.a": 7}) == {"x": [5, {"a": 7}], "y": 12}
 
 
-def test_a_list_has_no_items_beyond_its_end(tmp_path: Path) -> None:
+def test_override_beyond_the_end_of_a_list_raises(tmp_path: Path) -> None:
     file = write(tmp_path, "short.py", "x = [1, 2]\n")
     assert "x.2: the list has 2 items" in refusal_of(file, "x.2=5")
 
 
-def test_a_whole_section_given_as_a_literal_is_not_changed_by_the_file(tmp_path: Path) -> None:
+def test_override_of_a_section_is_not_changed_by_the_file(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         "section.py",
@@ -148,12 +148,12 @@ def test_a_whole_section_given_as_a_literal_is_not_changed_by_the_file(tmp_path:
     assert config == {"model": {"adapter": {"r": 4}}, "scale": 8}
 
 
-def test_a_list_given_as_a_literal_is_not_changed_by_the_file(tmp_path: Path) -> None:
+def test_override_of_a_list_is_not_changed_by_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, "grows.py", "tags = ['a']\ntags.append('b')\n")
     assert load_config(file, parse_overrides(["tags=['c']"])) == {"tags": ["c"]}
 
 
-def test_the_given_overrides_are_not_changed(tmp_path: Path) -> None:
+def test_load_config_does_not_change_the_overrides(tmp_path: Path) -> None:
     file = write(tmp_path, "keeps.py", "tags = dict(a=1)\ntags.update(b=2)\n")
     overrides: dict[str, Any] = {"tags": {"c": 3}}
     before = deepcopy(overrides)
@@ -171,18 +171,18 @@ def test_paths_that_lead_through_nothing_are_all_reported_with_near_names(tmp_pa
     assert lines[2] == "--cfg-options zzz.y: zzz is not in the config; known: 'data', 'seed'"
 
 
-def test_a_path_below_a_plain_value_is_refused_and_says_what_is_there(tmp_path: Path) -> None:
+def test_override_below_a_plain_value_raises_with_the_value(tmp_path: Path) -> None:
     file = write(tmp_path, "leafy.py", "template = 'auto'\n")
     message = refusal_of(file, "template.name=x")
     assert "template.name: template is 'auto', which has no keys" in message
 
 
-def test_a_path_below_a_plain_value_is_not_answered_with_its_own_name(tmp_path: Path) -> None:
+def test_override_below_a_plain_value_does_not_suggest_its_own_name(tmp_path: Path) -> None:
     message = refusal_of(write(tmp_path, "own.py", "template = 'auto'\n"), "template.name=x")
     assert "did you mean 'template'" not in message
 
 
-def test_a_new_last_key_is_set_for_check_to_judge(tmp_path: Path) -> None:
+def test_override_of_a_new_last_key_is_set(tmp_path: Path) -> None:
     file = write(tmp_path, "fresh.py", "data = dict(a=1)\n")
     assert load_config(file, {"data.b": 2, "seed": 3}) == {"data": {"a": 1, "b": 2}, "seed": 3}
 
@@ -198,13 +198,13 @@ def test_hooks_and_loggers_are_added_under_a_new_name_and_removed_by_none(
     assert config[slot] == {"old": {"type": "a"}, "gone": None, "new": {"type": "c", "every": 3}}
 
 
-def test_the_strategy_need_not_be_in_the_config(tmp_path: Path) -> None:
+def test_override_of_the_strategy_without_one_in_the_config(tmp_path: Path) -> None:
     file = write(tmp_path, "unsaid.py", "model = dict(path='p')\n")
     config = load_config(file, parse_overrides(["strategy.device=cpu"]))
     assert config["strategy"] == {"type": "single_device", "device": "cpu"}
     assert "strategy" not in load_config(file)
 
 
-def test_only_hooks_and_loggers_take_new_names(tmp_path: Path) -> None:
+def test_override_of_a_new_name_is_accepted_for_hooks_and_loggers_only(tmp_path: Path) -> None:
     file = write(tmp_path, "closed.py", "model = dict(path='p')\n")
     assert "model.adapter is not in the config" in refusal_of(file, "model.adapter.r=3")

@@ -12,7 +12,7 @@ CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda each: each.stem)
-def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) -> None:
+def test_safe_load_reads_the_config_of_a_run(config: Path, tmp_path: Path) -> None:
     """The dump of every shipped config, read in both ways."""
     values = load_config(config)
     dumped = tmp_path / "config.py"
@@ -42,7 +42,7 @@ def test_what_a_run_writes_down_is_read_as_data(config: Path, tmp_path: Path) ->
         ("a = open\n" * 3000, ["line 1 would", "and 2980 more"]),
     ],
 )
-def test_what_would_run_code_is_refused(tmp_path: Path, text: str, expected: list[str]) -> None:
+def test_safe_load_of_code_raises(tmp_path: Path, text: str, expected: list[str]) -> None:
     marker = tmp_path / "the_code_was_run"
     file = tmp_path / "config.py"
     file.write_text(text.format(marker=str(marker)))
@@ -59,7 +59,9 @@ def test_who_types_the_command_may_name_what_they_like(tmp_path: Path) -> None:
     assert load_config(file, {"objective": "mine.loss"}, safe_config=True) == {"objective": "mine.loss"}
 
 
-def test_a_command_reads_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_with_safe_config_executes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "config.py"
     file.write_text("import os\n")
     for command in ("train", "check", "prepare-data", "inspect-data"):

@@ -25,19 +25,19 @@ def test_there_are_configs() -> None:
 
 
 @each_leaf
-def test_a_leaf_has_at_most_40_lines(leaf: Path) -> None:
+def test_leaf_has_at_most_40_lines(leaf: Path) -> None:
     assert len(leaf.read_text(encoding="utf-8").splitlines()) <= 40
 
 
 @pytest.mark.parametrize("file", [*LEAVES, *BASES], ids=lambda file: str(file.relative_to(FOLDER)))
-def test_a_config_says_in_one_docstring_what_it_is(file: Path) -> None:
+def test_config_has_one_docstring(file: Path) -> None:
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     assert docstring is not None
     assert docstring.endswith(".")
 
 
 @each_leaf
-def test_a_leaf_is_bases_plus_what_differs(leaf: Path) -> None:
+def test_leaf_is_bases_and_differences(leaf: Path) -> None:
     assert "from ._base_." in leaf.read_text(encoding="utf-8")
 
 
@@ -57,7 +57,7 @@ def _ways() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("options", _ways(), ids=" ".join)
-def test_every_documented_way_of_tuning_is_a_key_beside_a_shipped_config(options: list[str]) -> None:
+def test_documented_ways_of_tuning_are_keys(options: list[str]) -> None:
     assert options
     config = load_config(FOLDER / "smollm2_lora.py", parse_overrides(options))
     check(config, RunConfig)
@@ -86,12 +86,12 @@ def test_load_dump_load_is_equal_and_the_dump_imports_nothing(leaf: Path, tmp_pa
     combinations(LEAVES, 2),
     ids=lambda file: file.stem if isinstance(file, Path) else None,
 )
-def test_no_leaf_is_a_copy_of_another(one: Path, other: Path) -> None:
+def test_leaves_differ(one: Path, other: Path) -> None:
     assert load_config(one) != load_config(other)
 
 
 @each_leaf
-def test_what_a_leaf_sets_differs_from_its_bases(leaf: Path, tmp_path: Path) -> None:
+def test_leaf_sets_only_values_that_differ_from_its_bases(leaf: Path, tmp_path: Path) -> None:
     """Each value lives once: without any one of its arguments, a leaf is another config."""
     shutil.copytree(FOLDER / "_base_", tmp_path / "_base_")
     source = leaf.read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def _arguments(tree: ast.Module) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("file", [*LEAVES, *BASES], ids=lambda file: str(file.relative_to(FOLDER)))
-def test_every_shipped_file_that_a_config_names_exists(file: Path) -> None:
+def test_files_that_a_config_names_exist(file: Path) -> None:
     named = re.findall(r"['\"](xft://[^'\"]+)['\"]", file.read_text(encoding="utf-8"))
     missing = [
         each
@@ -129,7 +129,7 @@ def test_every_shipped_file_that_a_config_names_exists(file: Path) -> None:
 
 
 @each_leaf
-def test_a_leaf_trains_for_a_while_with_a_rate_above_zero(leaf: Path) -> None:
+def test_leaf_trains_for_several_steps_with_a_positive_rate(leaf: Path) -> None:
     config = load_config(leaf)
     assert 0 < config["optimizer"]["lr"] < 0.01
     assert config["training"]["epochs"] >= 1
@@ -137,7 +137,7 @@ def test_a_leaf_trains_for_a_while_with_a_rate_above_zero(leaf: Path) -> None:
     assert config["seed"] == 0
 
 
-def test_an_override_reaches_a_shipped_config() -> None:
+def test_override_of_a_shipped_config() -> None:
     config = load_config(FOLDER / "smollm2_qlora.py", {"adapter.r": 4, "data.max_length": 64})
     assert config["adapter"] == {"type": "lora", "r": 4, "lora_alpha": 32, "lora_dropout": 0.0}
     assert config["data"]["max_length"] == 64

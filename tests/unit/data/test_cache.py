@@ -39,7 +39,7 @@ def test_store_is_made_once(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
-def test_crash_half_way_leaves_no_half_store(tmp_path: Path) -> None:
+def test_get_or_build_after_a_crash_leaves_no_partial_store(tmp_path: Path) -> None:
     def crash(folder: Path) -> None:
         (folder / "rows.npy").write_bytes(b"half")
         raise RuntimeError("power cut")
@@ -92,17 +92,19 @@ get_or_build(Path(sys.argv[1]) / "cache", "key", make)
 """
 
 
-def test_of_two_processes_one_makes_the_store_and_the_other_waits(tmp_path: Path) -> None:
+def test_get_or_build_in_two_processes_builds_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO, str(tmp_path)]
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [each.wait() for each in both] == [0, 0]
     assert len(list(tmp_path.glob("made-*"))) == 1
 
 
-def test_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_get_or_build_unwritable_cache_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match=r"cache folder .* cannot be used .*XFT_CACHE"):
+    with pytest.raises(DataError) as error:
         get_or_build(tmp_path / "file" / "cache", "key", lambda folder: None)
+    assert str(tmp_path / "file" / "cache") in str(error.value)
+    assert "XFT_CACHE" in str(error.value)
 
 
 def mine(row: Row, column: str = "a") -> list[Message]:

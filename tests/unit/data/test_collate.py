@@ -1,6 +1,6 @@
 """Collate: the two layouts of one set of samples, written out by hand."""
 
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -130,11 +130,14 @@ def test_collate_without_examples_returns_first_example_without_targets(
     assert Collator(size).collate(pairs, [0]).num_targets > 0
 
 
-def test_collator_chooses_padding_free_for_models_that_support_packing() -> None:
-    tokenizer: Any = SimpleNamespace(pad_token_id=7)
+def test_collator_chooses_padding_free_for_models_that_support_packing(
+    make_byte_tokenizer: Callable[..., Any],
+) -> None:
+    tokenizer = make_byte_tokenizer()
+    pad = tokenizer.pad_token_id
     assert Collator.for_model(tokenizer, True, 2) == Collator(2, "padding_free")
-    assert Collator.for_model(tokenizer, False, 2) == Collator(2, "padded", 7)
-    tokenizer.pad_token_id = None
+    assert Collator.for_model(tokenizer, False, 2) == Collator(2, "padded", pad)
+    tokenizer.pad_token = None
     assert Collator.for_model(tokenizer, False) == Collator(1, "padded", 0)
 
 

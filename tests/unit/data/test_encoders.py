@@ -9,7 +9,7 @@ import pytest
 from tokenizers import normalizers
 
 from xft.data import PreferenceData, UnpairedPreferenceData, formats
-from xft.errors import DataError
+from xft.errors import DataError, IdenticalAnswersError
 from xft.reporting.data_summary import summarize_data
 from xft.reporting.summary_format import format_summary
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
@@ -53,7 +53,7 @@ HEAD = 8 + len("system") - len("user") + 1
     ("max_length", "kept"),
     [(HEAD + 2 * EXCHANGE + LAST, 2), (HEAD + 2 * EXCHANGE + LAST - 1, 1), (HEAD + EXCHANGE + LAST - 1, 0)],
 )
-def test_a_long_prompt_loses_its_oldest_exchanges_for_both_answers(
+def test_truncated_pair_drops_the_oldest_exchanges_for_both_answers(
     tmp_path: Path, chatml: BoundTemplate, max_length: int, kept: int
 ) -> None:
     path = write(tmp_path, [LONG])
@@ -74,7 +74,7 @@ def test_a_long_prompt_loses_its_oldest_exchanges_for_both_answers(
     assert prepared.report.lengths.tolist() == [HEAD + 2 * EXCHANGE + LAST]
 
 
-def test_an_answer_is_never_cut(tmp_path: Path, chatml: BoundTemplate) -> None:
+def test_truncated_pair_keeps_both_answers(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [LONG, pair(0)])
     data = PreferenceData(
         path, max_length=HEAD + LAST - 1, on_overlong="truncate", max_overlong_fraction=1, val_split=None
@@ -98,14 +98,16 @@ def test_turns_of_an_answer_are_not_cut_either(tmp_path: Path, chatml: BoundTemp
     assert data.prepare(chatml.tokenizer, chatml).report.rows_dropped == {"longer than max_length": 1}
 
 
-def test_a_long_pair_stops_the_run_where_asked_for(tmp_path: Path, chatml: BoundTemplate) -> None:
+def test_on_overlong_error_of_a_pair_raises(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [pair(0), LONG])
     data = PreferenceData(path, max_length=100, on_overlong="error", val_split=None)
-    with pytest.raises(DataError, match=rf":2: got {HEAD + 2 * EXCHANGE + LAST} tokens; expected at most"):
+    with pytest.raises(DataError) as error:
         data.prepare(chatml.tokenizer, chatml)
+    assert (error.value.key, error.value.got) == ("data.max_length", HEAD + 2 * EXCHANGE + LAST)
+    assert str(error.value).startswith(f"{path}:2: ")
 
 
-def test_a_judged_answer_may_lose_the_beginning_of_its_prompt(
+def test_truncated_unpaired_answer_drops_the_start_of_its_prompt(
     tmp_path: Path, chatml: BoundTemplate
 ) -> None:
     row = {"prompt": chat("a" * 30, "b" * 30, "c"), "completion": "yes", "label": False}
@@ -122,7 +124,7 @@ def test_a_judged_answer_may_lose_the_beginning_of_its_prompt(
     assert sample.desirable is False
 
 
-def test_a_pair_is_two_judgements_in_the_same_split(tmp_path: Path, chatml: BoundTemplate) -> None:
+def test_pair_is_two_unpaired_examples_in_the_same_split(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write(tmp_path, [pair(number) for number in range(20)])
     data = UnpairedPreferenceData(path, format=formats.preference, val_split=4)
     prepared = data.prepare(chatml.tokenizer, chatml)
@@ -167,8 +169,9 @@ def test_answers_that_become_the_same_tokens_are_refused(
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     template = ChatTemplate(SOURCES["chatml"]).bind(tokenizer)
     path = write(tmp_path, [pair(0, chosen="caf\u00e9", rejected="cafe\u0301")])
-    with pytest.raises(DataError, match="rejected answer have the same tokens"):
+    with pytest.raises(DataError) as error:
         PreferenceData(path, val_split=None).prepare(tokenizer, template)
+    assert isinstance(error.value.__cause__, IdenticalAnswersError)
 
 
 SCORES = [

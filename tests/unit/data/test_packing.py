@@ -16,7 +16,7 @@ LENGTHS = st.lists(st.integers(1, 64), max_size=80)
 
 @settings(deadline=None)
 @given(lengths=LENGTHS, capacity=st.integers(64, 160))
-def test_every_sample_stands_in_one_row_and_no_row_overflows(lengths: list[int], capacity: int) -> None:
+def test_pack_puts_each_sample_into_one_row_without_overflow(lengths: list[int], capacity: int) -> None:
     rows = pack(lengths, capacity)
     assert Counter(index for row in rows for index in row) == Counter(range(len(lengths)))
     assert all(sum(lengths[index] for index in row) <= capacity for row in rows)
@@ -25,7 +25,7 @@ def test_every_sample_stands_in_one_row_and_no_row_overflows(lengths: list[int],
 
 @settings(deadline=None)
 @given(lengths=LENGTHS, capacity=st.integers(64, 160))
-def test_no_two_rows_could_have_been_one(lengths: list[int], capacity: int) -> None:
+def test_pack_leaves_no_two_rows_that_fit_into_one(lengths: list[int], capacity: int) -> None:
     sums = sorted(sum(lengths[index] for index in row) for row in pack(lengths, capacity))
     assert len(sums) < 2 or sums[0] + sums[1] > capacity
 
@@ -58,7 +58,7 @@ def test_order_decides_between_samples_of_equal_length() -> None:
     assert pack([5, 5, 5, 5], 10, [3, 1, 0, 2]) == [[3, 1], [0, 2]]
 
 
-def test_no_samples_give_no_rows() -> None:
+def test_pack_of_no_samples_has_no_rows() -> None:
     assert pack([], 10) == []
 
 

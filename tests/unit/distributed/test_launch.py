@@ -38,7 +38,7 @@ def test_find_master_addr_slurm_returns_first_host(monkeypatch: pytest.MonkeyPat
 def test_find_master_addr_slurm_without_host_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv("SLURM_STEP_NODELIST", "elsewhere")
-    with pytest.raises(ConfigError, match="set MASTER_ADDR") as error:
+    with pytest.raises(ConfigError) as error:
         find_master_addr("slurm")
     assert (error.value.key, error.value.got) == ("--launcher", "elsewhere")
 
@@ -49,21 +49,24 @@ def test_find_master_addr_single_machine_is_localhost(
     (environment / "scontrol").unlink()
     monkeypatch.setenv("SLURM_NNODES", "1")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "4")
-    assert {find_master_addr(each) for each in ("pytorch", "slurm", "mpi")} == {"127.0.0.1"}
+    assert {find_master_addr(launcher) for launcher in ("pytorch", "slurm", "mpi")} == {"127.0.0.1"}
 
 
 def test_find_master_addr_mpi_on_several_machines_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
-    with pytest.raises(ConfigError, match="mpirun -x MASTER_ADDR=HOST"):
+    with pytest.raises(ConfigError) as error:
         find_master_addr("mpi")
+    assert error.value.key == "--launcher"
+    assert "-x MASTER_ADDR=HOST" in str(error.value)
 
 
 def test_read_launcher_without_its_environment_names_the_missing_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SLURM_PROCID", raising=False)
-    with pytest.raises(ConfigError, match="SLURM_PROCID") as error:
+    with pytest.raises(ConfigError) as error:
         read_launcher("slurm")
+    assert "SLURM_PROCID" in str(error.value)
     assert error.value.got == "slurm"
 
 

@@ -1,11 +1,11 @@
 """Sequence parallelism in one process: each rank's view is computed in turn."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributed
+from transformers import LlamaConfig
 
 from xft.distributed import (
     all_reduce_sum,
@@ -24,9 +24,8 @@ def groups(size: int) -> list[SequenceParallelGroup]:
     return [SequenceParallelGroup(rank, size, None) for rank in range(size)]
 
 
-def config(heads: int) -> Any:
-    inner = SimpleNamespace(num_attention_heads=heads)
-    return SimpleNamespace(get_text_config=lambda: inner)
+def config(heads: int) -> LlamaConfig:
+    return LlamaConfig(num_attention_heads=heads, hidden_size=16 * heads)
 
 
 @pytest.mark.parametrize(("length", "size", "share"), [(7, 2, 4), (8, 4, 2), (1, 3, 1), (9, 3, 3)])
@@ -79,13 +78,13 @@ def test_seq_to_heads_gives_each_rank_the_key_heads_of_its_query_heads(
     exchange: Any, queries: int, keys: int, size: int
 ) -> None:
     key = torch.arange(keys).float()[None, :, None, None].expand(1, keys, 2 * size, 1)
-    wanted = torch.arange(queries) // (queries // keys)  # the key head of each query head
-    found = exchange(seq_to_heads, list(key.chunk(size, dim=2)))
-    for rank, own in enumerate(found):
+    expected = torch.arange(queries) // (queries // keys)  # the key head of each query head
+    received = exchange(seq_to_heads, list(key.chunk(size, dim=2)))
+    for rank, heads in enumerate(received):
         share = queries // size
-        assert share % own.shape[1] == 0
-        seen = own[0, :, 0, 0].repeat_interleave(share // own.shape[1])
-        assert seen.tolist() == wanted[rank * share : (rank + 1) * share].tolist()
+        assert share % heads.shape[1] == 0
+        key_heads = heads[0, :, 0, 0].repeat_interleave(share // heads.shape[1])
+        assert key_heads.tolist() == expected[rank * share : (rank + 1) * share].tolist()
 
 
 def test_all_reduce_sum_backward_is_identity(monkeypatch: pytest.MonkeyPatch) -> None:

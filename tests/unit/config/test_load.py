@@ -202,20 +202,20 @@ def test_load_config_base_variable_raises(tmp_path: Path) -> None:
     ],
     ids=["sum", "minus", "attribute", "list"],
 )
-def test_deep_nesting_is_one_line(tmp_path: Path, text: str, safe_config: bool) -> None:
+def test_load_config_deep_nesting_raises_in_one_line(tmp_path: Path, text: str, safe_config: bool) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(write(tmp_path, "deep.py", text), safe_config=safe_config)
     assert error.value.key == "config"
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_deeply_nested_values_are_one_line(tmp_path: Path) -> None:
+def test_load_config_deeply_nested_values_raise_in_one_line(tmp_path: Path) -> None:
     file = write(tmp_path, "deep.py", "_x = []\n" + "_x = [_x]\n" * 3000 + "seed = _x\n")
     assert len(message_of(file).splitlines()) == 1
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c")])
-def test_bases_that_name_each_other_are_listed(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_load_config_cycle_of_bases_raises_with_the_cycle(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name, base in zip(names, (*names[1:], names[0]), strict=True):
         write(tmp_path, f"{name}.py", BASE.format(base))
     with pytest.raises(ConfigError) as error:
@@ -224,11 +224,11 @@ def test_bases_that_name_each_other_are_listed(tmp_path: Path, names: tuple[str,
     assert " → ".join(f"{name}.py" for name in (*names, names[0])) in str(error.value)
 
 
-def test_a_base_that_two_others_share_is_no_cycle(tmp_path: Path) -> None:
+def test_load_config_base_of_two_bases_is_loaded(tmp_path: Path) -> None:
     write(tmp_path, "shared.py", "_number = 1\n")
     for name in ("left", "right"):
         write(tmp_path, f"{name}.py", BASE.format("shared") + f"{name} = 2\n")
-    file = write(tmp_path, "top.py", BASE.format("left") + "with read_base():\n    from .right import *\n")
+    file = write(tmp_path, "top.py", BASE.format("left").rstrip() + "\n    from .right import *\n")
     assert load_config(file) == {"left": 2, "right": 2}
 
 
@@ -236,13 +236,13 @@ def test_a_base_that_two_others_share_is_no_cycle(tmp_path: Path) -> None:
     "text",
     ["import os\nseed = os.environ['X']\n", "from os import environ\nwork_dir = environ['X'] + '/a'\n"],
 )
-def test_a_value_of_the_environment_is_explained(tmp_path: Path, text: str) -> None:
+def test_load_config_value_of_the_environment_raises_with_the_line(tmp_path: Path, text: str) -> None:
     message = message_of(write(tmp_path, "environment.py", text))
     assert "environment.py:2: computes with an imported object" in message
     assert "--cfg-options KEY=VALUE" in message
 
 
-def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+def test_load_config_byte_order_mark_raises(tmp_path: Path) -> None:
     (tmp_path / "bom.py").write_text("seed = 1\n", encoding="utf-8-sig")
     assert "byte-order mark" in message_of(tmp_path / "bom.py")
 

@@ -9,7 +9,7 @@ from xft.errors import ConfigError
 from xft.templates.message_fields import check_json
 
 EmptyThought = Literal["mask", "train", "absent"]
-_SET_BY_XFT = ("messages", "tools", "add_generation_prompt")
+SET_BY_XFT = ("messages", "tools", "add_generation_prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class TemplateOptions:
                 key=key, got=self.chat_template_kwargs, expected="a dict of template variables"
             )
         for name, value in self.chat_template_kwargs.items():
-            if not str(name).isidentifier() or name in _SET_BY_XFT:
+            if not str(name).isidentifier() or name in SET_BY_XFT:
                 raise ConfigError(
                     key=f"{key}.{name}", got=value, expected="a variable that xft does not set"
                 )

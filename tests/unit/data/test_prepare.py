@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from helpers import jinja_sources
 
 from xft.data import InstructionData, PreferenceData, TextData, UnpairedPreferenceData, formats
 from xft.data import prepare as preparing
@@ -311,3 +312,32 @@ def test_encoder_that_exhausts_an_iterator_raises(tmp_path: Path) -> None:
     spec = preparing.PrepareSpec(resolve_source(path), "train", False, 0, 1, tmp_path)
     with pytest.raises(RuntimeError):
         list(preparing._encode(spec, _Stopping(), RecordReader(spec.source)))  # type: ignore[arg-type]
+
+
+def test_template_options_and_variables_of_rows_reach_the_labels(
+    tmp_path: Path, make_byte_tokenizer: Callable[..., Any]
+) -> None:
+    """The cache tells options of the template apart, and rows with other variables are no duplicates."""
+    turns = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "No."}]
+    documents = [{"title": "Sky", "text": "Dry.", "place": "Oslo"}]
+    rows = [{"messages": turns}, {"messages": turns, "documents": documents}]
+    path = write(tmp_path / "rows.jsonl", rows)
+    tokenizer = make_byte_tokenizer(specials=jinja_sources.SPECIALS)
+    source = "{% for d in documents or [] %}{{ d.text }}{% endfor %}" + jinja_sources.OPENED_THOUGHT
+    texts = {}
+    for empty_thought in ("mask", "train"):
+        template = ChatTemplate(source, empty_thought=empty_thought).bind(tokenizer)
+        data = InstructionData(
+            path,
+            formats.openai,
+            val_split=None,
+            on_duplicate="drop",
+            num_workers=1,
+            cache_dir=str(tmp_path / "cache"),
+        )
+        samples = data.prepare(tokenizer, template).train
+        assert sorted(text.startswith("Dry.") for text in decoded(samples, tokenizer)) == [False, True]
+        texts[empty_thought] = {
+            tokenizer.decode(sample.labels[sample.labels != IGNORE_INDEX]) for sample in samples
+        }
+    assert texts == {"mask": {"No.<|im_end|>"}, "train": {"\n</think>\n\nNo.<|im_end|>"}}

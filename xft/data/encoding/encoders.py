@@ -40,8 +40,9 @@ class ConversationEncoder(RowEncoder[Conversation]):
         return conversation
 
     def dedup_text(self, value: Conversation) -> Iterable[str]:
-        """Yield roles and contents."""
-        return _visible_text(value.messages, value.tools)
+        """Yield roles, contents, and variables of the template."""
+        kwargs = [repr(value.template_kwargs)] if value.template_kwargs else []
+        return [*_visible_text(value.messages, value.tools), *kwargs]
 
     def encode(self, values: Sequence[Conversation]) -> list[Outcome]:
         """Encode; truncate or drop conversations that are too long."""

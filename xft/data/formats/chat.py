@@ -1,6 +1,7 @@
 """Read whole conversations: OpenAI, ShareGPT, XTuner, and datasets in these formats."""
 
 import re
+from typing import Any
 
 from xft.data.formats.getters import (
     field_error,
@@ -14,6 +15,7 @@ from xft.data.formats.loss_flags import loss_flag
 from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, assistant_message, parse_messages
 from xft.data.formats.tool_calls import get_tools
 from xft.registry import register
+from xft.templates.template_options import SET_BY_XFT
 from xft.types import Conversation, Message, Row
 
 
@@ -29,7 +31,8 @@ def openai(
 
     The role ``developer`` is read as ``system``, ``function`` as ``tool``. ``tools`` (or the older ``functions``)
     may be missing. So may ``system``, a column for data whose turns do not start with a system message. Keys of a
-    turn: see :mod:`xft.data.formats.messages`.
+    turn: see :mod:`xft.data.formats.messages`. The columns ``chat_template_kwargs`` (an object) and ``documents`` (a
+    list) are variables of the chat template.
 
     Args:
         row: the row.
@@ -45,7 +48,24 @@ def openai(
     if system in row:
         add_system(turns, get_text(row, system, optional=True), system)
     described_tools = get_tools(row, tools) or get_tools(row, "functions")
-    return Conversation(turns, described_tools) if described_tools else turns
+    kwargs = _template_kwargs(row)
+    return Conversation(turns, described_tools, kwargs) if described_tools or kwargs else turns
+
+
+def _template_kwargs(row: Row) -> dict[str, Any]:
+    """Return the variables of the chat template in a row: ``chat_template_kwargs`` and ``documents``."""
+    kwargs = row.get("chat_template_kwargs")
+    # Arrow fills in the keys of other rows.
+    given = {} if kwargs is None else get_object(kwargs, "chat_template_kwargs")
+    variables = {name: value for name, value in given.items() if value is not None}
+    for name, value in variables.items():
+        if name in SET_BY_XFT:
+            key = f"chat_template_kwargs.{name}"
+            raise type_error(key, value, f"a variable that xft does not set ({', '.join(SET_BY_XFT)})")
+    if row.get("documents"):
+        documents = get_list(row, "documents", "documents")
+        variables["documents"] = [dict(get_object(item, "documents")) for item in documents]
+    return variables
 
 
 @register("format", "sharegpt")

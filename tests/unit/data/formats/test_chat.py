@@ -8,7 +8,7 @@ import pytest
 from xft.data import formats
 from xft.errors import DataError
 from xft.registry import resolve
-from xft.types import Message, Row
+from xft.types import Conversation, Message, Row
 
 
 def user(text: str) -> Message:
@@ -283,3 +283,33 @@ def test_llava_row_with_image_raises() -> None:
         formats.llava({"conversations": [shown, answer]})
     assert caught.value.key == "conversations[1]"
     assert caught.value.got == "<image>\nWhat is it?"
+
+
+EXCHANGE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+def test_openai_reads_variables_of_the_template() -> None:
+    documents = [{"title": "a", "text": "b", "id": 1}]
+    kwargs = {"enable_thinking": False, "unused": None}
+    value = formats.openai({"messages": EXCHANGE, "chat_template_kwargs": kwargs, "documents": documents})
+    assert isinstance(value, Conversation)
+    assert value.template_kwargs == {"enable_thinking": False, "documents": documents}
+    assert formats.openai({"messages": EXCHANGE, "chat_template_kwargs": None, "documents": []}) == [
+        user("Hi"),
+        answer("Hello"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "key"),
+    [
+        ("chat_template_kwargs", {"messages": []}, "chat_template_kwargs.messages"),
+        ("chat_template_kwargs", "{}", "chat_template_kwargs"),
+        ("documents", "a", "documents"),
+        ("documents", ["a"], "documents"),
+    ],
+)
+def test_openai_variables_invalid_raise(column: str, value: Any, key: str) -> None:
+    with pytest.raises(DataError) as caught:
+        formats.openai({"messages": EXCHANGE, column: value})
+    assert caught.value.key == key

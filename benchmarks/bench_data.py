@@ -128,7 +128,7 @@ def _raw(folder: Path, path: str) -> None:
 
     tokenizer = CausalLMConfig(path).load_tokenizer()
     template = ChatTemplate().bind(tokenizer)
-    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend = tokenizer.backend_tokenizer
     seconds, tokens, texts = 0.0, 0, []
     with (folder / "rows.jsonl").open("rb") as rows:
         for line in rows:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from xft.commands import COMMANDS, completion
-from xft.errors import TrainingError, XftError
+from xft.errors import RunInterrupted, TrainingError, XftError
 from xft.utils.console import (
     discard_output,
     echo,
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xft {__version__}")
+    parser.set_defaults(launcher="none")  # commands other than training have no option for it
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(
@@ -96,13 +97,14 @@ def _main(argv: Sequence[str] | None) -> int:
     except MemoryError:
         _print_error(arguments, "out of memory; lower training.micro_batch_size or data.max_length")
         return 1
-    except KeyboardInterrupt as interrupt:
-        # Training that a signal has ended after a checkpoint sets an exit code of its own.
-        code: int | None = getattr(interrupt, "exit_code", None)
-        if arguments.debug and code is None:
+    except RunInterrupted as interrupt:
+        echo(f"\n{interrupt}", error=True)
+        return interrupt.exit_code
+    except KeyboardInterrupt:
+        if arguments.debug:
             raise
-        echo(f"\n{interrupt}" if code is not None else "\ninterrupted", error=True)
-        return INTERRUPTED if code is None else code
+        echo("\ninterrupted", error=True)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader has closed the pipe, as in `xft list | head`.
         discard_output()
@@ -126,7 +128,7 @@ def _print_error(arguments: argparse.Namespace, message: str, names_rank: bool =
     """
     from xft.utils.system import rank_from_env
 
-    launcher = getattr(arguments, "launcher", "none")
+    launcher: str = arguments.launcher
     rank = rank_from_env(launcher)
     line = f"error: {f'rank {rank}: ' if rank and names_rank else ''}{message}"
     if launcher == "none":

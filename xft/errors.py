@@ -131,6 +131,22 @@ def list_names(names: Collection[object]) -> str:
     return f"{shown} and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else shown
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """A signal has ended the run in good order. It is no ``Exception``, which a handler of errors would catch.
+
+    Args:
+        signal_number: number of the signal.
+        message: message for the terminal.
+
+    Attributes:
+        exit_code: exit code that a shell reports for a process ended by the signal.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known names closest to ``name``, or list all of them if none is close.
 

@@ -8,11 +8,12 @@ importable ``package.module.name`` is accepted without registration.
 :func:`functools.partial`; the caller adds the others: a row for a format, the parameters for an optimizer.
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from xft.compat.yapf import import_yapf
@@ -100,11 +101,17 @@ def list_registered(key: str) -> list[str]:
     return sorted(registry.module_dict)
 
 
+def callable_name(component: Callable[..., Any]) -> str:
+    """Return the qualified name of a function or class; of another callable object, that of its class."""
+    is_named = inspect.isclass(component) or inspect.isroutine(component)
+    return component.__qualname__ if is_named else type(component).__qualname__
+
+
 def _import(key: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
     try:
         _search_current_folder(module.partition(".")[0])
-        component = getattr(import_module(module), attribute)
+        component = resolve_name(f"{module}:{attribute}")
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         names = ", ".join(list_registered(key)) or "none yet"
         expected = f"a registered name ({names}) or an importable package.module.name"

@@ -40,7 +40,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     require_at_least(arguments, 1, "--max-new-tokens", "--limit")
     tasks = [task.strip() for task in (arguments.tasks or "").split(",") if task.strip()]
     names = [name for name in EvalOptions.__dataclass_fields__ if name != "tasks"]
-    evaluate_run(EvalOptions(**{name: getattr(arguments, name) for name in names}, tasks=tasks))
+    evaluate_run(EvalOptions(**{name: vars(arguments)[name] for name in names}, tasks=tasks))
 
 
 EVAL = Command(

@@ -71,7 +71,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     with importing():
         from xft.serving.server.main import ServeOptions, serve
 
-    options = {name: getattr(arguments, name) for name in ServeOptions.__dataclass_fields__}
+    options = {name: vars(arguments)[name] for name in ServeOptions.__dataclass_fields__}
     serve(ServeOptions(**options))
 
 

@@ -90,6 +90,6 @@ def require_at_least(arguments: argparse.Namespace, minimum: float, *options: st
         ConfigError: one of them is less, infinite or not a number.
     """
     for option in options:
-        value = getattr(arguments, option.removeprefix("--").replace("-", "_"))
+        value = vars(arguments)[option.removeprefix("--").replace("-", "_")]
         if value is not None and not minimum <= value < math.inf:
             raise ConfigError(key=option, got=value, expected=f"at least {minimum}")

@@ -7,5 +7,6 @@ from xft.utils.system import blocked_imports
 
 with blocked_imports("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
 
-__all__ = ["PeftModel", "get_peft_model_state_dict", "set_peft_model_state_dict"]
+__all__ = ["LoraLayer", "PeftModel", "get_peft_model_state_dict", "set_peft_model_state_dict"]

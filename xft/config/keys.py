@@ -118,6 +118,6 @@ def plural(key: str) -> str:
 def _describe_default(value: object) -> str:
     if value is inspect.Parameter.empty:
         return REQUIRED
-    if isinstance(value, type) or callable(value):
-        return getattr(value, "__name__", "")
+    if callable(value):
+        return value.__name__ if inspect.isclass(value) or inspect.isroutine(value) else ""
     return "" if is_dataclass(value) or repr(value).startswith("<") else repr(value)

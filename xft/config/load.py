@@ -134,9 +134,8 @@ def _parse(file: Path, parents: tuple[Path, ...] = ()) -> ast.Module:
             raise ValueError("it begins with a byte-order mark; save it as UTF-8 without BOM")
         tree = ast.parse(text, filename=str(file))
     except (SyntaxError, ValueError) as error:
-        number = getattr(error, "lineno", None)
-        line = f":{number}" if number else ""
-        message = f"{file}{line}: does not parse ({getattr(error, 'msg', error)})"
+        line, reason = (error.lineno, error.msg) if isinstance(error, SyntaxError) else (None, str(error))
+        message = f"{file}{f':{line}' if line else ''}: does not parse ({reason})"
         raise ConfigError(message, key="config") from error
     for block in (node for node in tree.body if isinstance(node, ast.With)):
         for node in (child for child in block.body if isinstance(child, ast.ImportFrom)):

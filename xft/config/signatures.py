@@ -181,8 +181,9 @@ def describe_type(hint: object) -> str:
         return "None"
     if get_args(hint):
         parts = ", ".join("..." if part is Ellipsis else describe_type(part) for part in get_args(hint))
-        return f"{getattr(get_origin(hint), '__name__', '')}[{parts}]"
-    return getattr(hint, "__name__", _MODULE.sub("", str(hint)))
+        origin = get_origin(hint)
+        return f"{origin.__name__ if inspect.isclass(origin) else ''}[{parts}]"
+    return hint.__name__ if inspect.isclass(hint) else _MODULE.sub("", str(hint))
 
 
 def _describe_limits(limits: Mapping[str, float]) -> str:

@@ -81,19 +81,16 @@ class DataReport:
 
     def merge(self, other: "DataReport") -> None:
         """Add the counts of another dataset of a mixture."""
-        for name in (
-            "rows_available",
-            "rows_read",
-            "rows_train",
-            "rows_val",
-            "rows_truncated",
-            "rows_with_special_tokens",
-            "rows_with_unknown_characters",
-            "rows_chosen_scored_lower",
-            "exact_duplicates",
-            "near_duplicates",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rows_available += other.rows_available
+        self.rows_read += other.rows_read
+        self.rows_train += other.rows_train
+        self.rows_val += other.rows_val
+        self.rows_truncated += other.rows_truncated
+        self.rows_with_special_tokens += other.rows_with_special_tokens
+        self.rows_with_unknown_characters += other.rows_with_unknown_characters
+        self.rows_chosen_scored_lower += other.rows_chosen_scored_lower
+        self.exact_duplicates += other.exact_duplicates
+        self.near_duplicates += other.near_duplicates
         self.rows_dropped.update(other.rows_dropped)
         self.ignored_columns.update(other.ignored_columns)
         self.near_examples += other.near_examples

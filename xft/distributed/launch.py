@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from xft.errors import ConfigError
+from xft.errors import ConfigError, RunInterrupted
 from xft.utils.system import LAUNCHERS
 
 T = TypeVar("T")
@@ -166,9 +166,7 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
         # Negative: ended by that signal. Shells report 128 + signal.
         return code if code >= 0 else 128 - code
     except SignalException as error:
-        interrupt = KeyboardInterrupt(f"ended by {error.sigval.name}")
-        interrupt.exit_code = 128 + error.sigval.value  # type: ignore[attr-defined]
-        raise interrupt from error
+        raise RunInterrupted(error.sigval.value, f"ended by {error.sigval.name}") from error
     return 0
 
 

@@ -18,6 +18,7 @@ from xft.data.formats import alpaca, kto, openai, preference, sharegpt
 from xft.data.sources import DataSource, RecordReader, RowLocation, parse, resolve_source
 from xft.errors import ConfigError, DataError, ModelError
 from xft.models import LoadedModel, load_saved_model
+from xft.models.families import context_length
 from xft.models.scoring import eval_mode, reward_scores
 from xft.templates import BoundTemplate
 from xft.types import Messages, PreferencePair, Row, Sample, UnpairedExample
@@ -89,8 +90,7 @@ class RewardScorer:
         self.loaded = loaded
         self.format = format or format_by_columns
         template = BoundTemplate(loaded.tokenizer, source)
-        config: Any = loaded.base.config
-        max_length = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 10**9)
+        max_length = context_length(loaded.base.config) or 10**9
         shared = (EncodingOptions(self.format, max_length), loaded.tokenizer, template)
         self._encoders: dict[type, RowEncoder[Any]] = {
             PreferencePair: PreferenceEncoder(*shared),

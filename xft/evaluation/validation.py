@@ -8,7 +8,7 @@ import torch
 from xft.data import Collator
 from xft.data.batching.sampler import length_sorted_batches
 from xft.evaluation.metrics import MetricAccumulator
-from xft.models import TrainingModel
+from xft.models import unwrap
 from xft.types import Batch, Sample
 
 
@@ -48,7 +48,7 @@ def evaluate(
     """Evaluate a model on batches.
 
     Args:
-        model: a :class:`TrainingModel`, or a wrapper with the attribute ``module``.
+        model: a :class:`~xft.models.TrainingModel`, possibly wrapped by a strategy.
         batches: batches of this rank.
         device: device of the model.
         reduce_sum: sums numbers over all ranks.
@@ -58,8 +58,7 @@ def evaluate(
         objective's metrics, and ``perplexity``: the exponential of the metric ``nll_loss``, or of the loss if the targets
         are tokens. Without either there is no perplexity.
     """
-    inner = getattr(model, "module", model)
-    assert isinstance(inner, TrainingModel)
+    inner = unwrap(model)
     training = inner.training
     inner.eval()
     accumulator = MetricAccumulator()

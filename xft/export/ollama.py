@@ -79,7 +79,7 @@ def _find_affixes(template: BoundTemplate, bos_is_added: bool) -> TurnAffixes | 
         return None
     user_suffix = after_user.removesuffix(header)
     plain = template.render(turns[1:2], generation=True).split(_USER)[0]
-    bos = str(getattr(template.tokenizer, "bos_token", None) or "")
+    bos = template.tokenizer.bos_token or ""
     # SmolLM2's BOS token also opens each turn: it then belongs to the turns, unless readers add it.
     is_separate = bos_is_added or bos not in header
     start = bos if bos and is_separate and head.startswith(bos) and plain.startswith(bos) else ""

@@ -81,4 +81,4 @@ def push(folder: Path, name: str, public: bool = False) -> str:
             key="--push",
             got=name,
         ) from error
-    return str(getattr(commit, "repo_url", None) or name)
+    return str(commit.repo_url)

@@ -6,6 +6,7 @@ the config, so that new families work without an entry.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -29,6 +30,17 @@ FAMILIES = {
 }
 
 
+def optional_field(config: PretrainedConfig, name: str) -> Any:
+    """Return a field of a transformers config, or ``None`` if the architecture has no such field."""
+    return getattr(config, name, None)
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Return the maximum number of tokens of a text model, or ``None`` if its architecture sets no maximum."""
+    length: int | None = optional_field(config.get_text_config(), "max_position_embeddings")
+    return length
+
+
 def family_of(config: PretrainedConfig) -> ModelFamily:
     """Return the entry of a model's family, with exceptions that its config declares.
 
@@ -37,9 +49,9 @@ def family_of(config: PretrainedConfig) -> ModelFamily:
     """
     text = config.get_text_config()
     family = FAMILIES.get(text.model_type, ModelFamily())
-    if getattr(text, "attn_logit_softcapping", None):
+    if optional_field(text, "attn_logit_softcapping"):
         family = replace(family, attn_implementation="eager")
     # Gemma 3n looks the ids up in every layer, and silently omits that if it gets embeddings.
-    if getattr(text, "hidden_size_per_layer_input", None):
+    if optional_field(text, "hidden_size_per_layer_input"):
         family = replace(family, accepts_embeddings=False)
     return family

@@ -31,7 +31,7 @@ def fuse_modules(model: nn.Module) -> None:
             continue
         if any(map(is_sharded, module.parameters())):
             continue
-        key: tuple[Any, type] = (type(module), type(getattr(module, "act_fn", None)))
+        key: tuple[Any, type] = (type(module), type(dict(module.named_children()).get("act_fn")))
         if key not in matches:
             matches[key] = _is_bitwise_equal(module, reference)
         if matches[key]:
@@ -40,19 +40,17 @@ def fuse_modules(model: nn.Module) -> None:
 
 def _is_norm(module: nn.Module) -> bool:
     """Return whether a module looks like an RMSNorm: a vector of weights, an epsilon, and the name."""
-    weight = getattr(module, "weight", None)
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
     return (
         "RMSNorm" in type(module).__name__
-        and isinstance(weight, Tensor)
+        and weight is not None
         and weight.ndim == 1
         and isinstance(_eps(module), float)
     )
 
 
 def _is_gated_mlp(module: nn.Module) -> bool:
-    names = ("gate_proj", "up_proj", "down_proj")
-    layers = [getattr(module, name, None) for name in names]
-    return all(isinstance(layer, nn.Module) for layer in layers) and hasattr(module, "act_fn")
+    return {"gate_proj", "up_proj", "down_proj", "act_fn"} <= {name for name, _ in module.named_children()}
 
 
 def _eps(module: nn.Module) -> Any:
@@ -70,9 +68,11 @@ def _reference_mlp(module: Any, x: Tensor) -> Tensor:
 
 def _is_bitwise_equal(module: Any, reference: Callable[[Any, Tensor], Tensor]) -> bool:
     """Compare a newly loaded module with the reference formula on random numbers."""
+    if not _is_norm(module) and not isinstance(module.gate_proj, nn.Linear):
+        return False
     weight = module.weight if _is_norm(module) else module.gate_proj.weight
-    width = len(weight) if _is_norm(module) else getattr(module.gate_proj, "in_features", None)
-    if width is None or weight.device.type == "meta":
+    width = len(weight) if _is_norm(module) else module.gate_proj.in_features
+    if weight.device.type == "meta":
         return False
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
     x = torch.randn(1, 3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, dtype)

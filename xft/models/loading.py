@@ -11,7 +11,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ModelError
 from xft.models.attention import ATTN_IMPLEMENTATION
-from xft.models.families import family_of
+from xft.models.families import family_of, optional_field
 from xft.models.generation_defaults import repair_generation_config
 from xft.models.hub import hub_options, load_error, resolve_path
 from xft.models.param_shapes import full_shape
@@ -22,6 +22,7 @@ from xft.types import Tokenizer
 from xft.utils import console
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 """Values of ``config.layer_types`` that isolate the segments of a packed row."""
 
@@ -52,7 +53,7 @@ class LoadedModel:
         Attention can be restricted to segments; convolutions and recurrent layers cannot.
         """
         base = self.base
-        layer_types = set(getattr(base.config, "layer_types", None) or [])
+        layer_types = set(optional_field(base.config, "layer_types") or [])
         stateful = base._is_stateful or bool(layer_types - _ATTENTION_LAYERS)
         return bool(base._supports_attention_backend) and not stateful
 
@@ -60,8 +61,7 @@ class LoadedModel:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Resolve the name of a dtype; ``auto`` is bf16 on hardware with native bf16 arithmetic."""
     if name != "auto":
-        dtype: torch.dtype = getattr(torch, name)
-        return dtype
+        return _DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type == "cpu":

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
+from peft import PeftModel
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -28,9 +29,7 @@ class ModelOptions:
 
 def without_adapter(model: nn.Module) -> nn.Module:
     """Return the transformers model below an adapter, or the model itself."""
-    get_base_model = getattr(model, "get_base_model", None)
-    base: nn.Module = model if get_base_model is None else get_base_model()
-    return base
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def transformers_config(model: nn.Module) -> PretrainedConfig:

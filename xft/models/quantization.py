@@ -37,7 +37,7 @@ class NF4:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=self.double_quant,
             bnb_4bit_compute_dtype=dtype,
-            bnb_4bit_quant_storage=getattr(torch, self.quant_storage),
+            bnb_4bit_quant_storage=self.quant_storage,
         )
 
 

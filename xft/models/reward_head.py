@@ -47,9 +47,9 @@ class ScoreHead(nn.Linear):
             return linear(input.to(wide), self.weight.to(wide), bias)
 
 
-def model_kind_of(config: object) -> ModelKind:
+def model_kind_of(config: PretrainedConfig) -> ModelKind:
     """Return the kind of a model by its transformers config."""
-    classes = getattr(config, "architectures", None) or []
+    classes = config.architectures or []
     return "reward_model" if any(str(name).endswith(_CLASS) for name in classes) else "causal_lm"
 
 
@@ -96,7 +96,7 @@ def attach_score_head(model: nn.Module, path: str) -> None:
     Raises:
         ModelError: the model has no such head.
     """
-    head = getattr(model, "score", None)
+    head = dict(model.named_children()).get("score")
     if type(head) is not nn.Linear or head.out_features != 1:
         raise ModelError(
             f"model.path: {path} becomes a {type(model).__name__}, which has no layer 'score' with one output "
@@ -124,20 +124,19 @@ def set_pad_token(model: nn.Module, tokenizer: Tokenizer, template: BoundTemplat
     Raises:
         ModelError: the tokenizer has no other special token.
     """
-    changed: Any = tokenizer
     if template is not None:
         text = template.render([Message("user", "a"), Message("assistant", "b")])
         last = tokenizer(text, add_special_tokens=False)["input_ids"][-1]
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id == last:
-            changed.pad_token = _other_special(tokenizer, last)
+            tokenizer.pad_token = _other_special(tokenizer, last)
     transformers_config(model).get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
 def _other_special(tokenizer: Tokenizer, last: int) -> str:
-    preferred = [getattr(tokenizer, name, None) for name in ("unk_token", "bos_token", "eos_token")]
-    for token in [*preferred, *tokenizer.all_special_tokens]:
+    preferred = (tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token)
+    for token in (*preferred, *tokenizer.all_special_tokens):
         if token and tokenizer.convert_tokens_to_ids(token) != last:
-            return str(token)
+            return token
     raise ModelError(
         "tokenizer: its only special token ends every answer, so rows of several lengths cannot be padded for "
         "a reward model; add one with model.additional_special_tokens=['<pad>']"

@@ -141,8 +141,9 @@ def reward_scores(model: nn.Module, batch: Batch) -> Tensor:
         ``(samples,)`` in fp32.
     """
     base: Any = without_adapter(model)
-    decoder = getattr(base, base.base_model_prefix)
-    states = decoder(**forward_inputs(model, batch, full_sequence=True)).last_hidden_state.flatten(0, 1)
+    states = base.base_model(**forward_inputs(model, batch, full_sequence=True)).last_hidden_state.flatten(
+        0, 1
+    )
     positions = torch.arange(batch.input_ids.numel(), device=states.device).view_as(batch.input_ids)
     last = torch.stack([sample[-1] for sample in batch.split(positions)])
     if batch.sequence is None:

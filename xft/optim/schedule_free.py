@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from xft.errors import ConfigError
 from xft.registry import register
@@ -84,7 +84,7 @@ def check_lr_scheduler(optimizer: Optimizer, lr_scheduler: LRScheduler, num_step
     Raises:
         ConfigError: the learning rate decays.
     """
-    factors = getattr(lr_scheduler, "lr_lambdas", [])
+    factors = lr_scheduler.lr_lambdas if isinstance(lr_scheduler, LambdaLR) else []
     if is_schedule_free(optimizer) and any(factor(num_steps - 1) < 1 for factor in factors):
         raise ConfigError(
             key="lr_scheduler.type",

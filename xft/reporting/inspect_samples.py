@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
 
 import numpy as np
 
@@ -45,8 +44,8 @@ class SampleDecoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         # Added tokens of white space only, such as Gemma's "\n\n", are ordinary text.
-        added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
-        special = [token_id for token_id, token in added.items() if str(token).strip()]
+        added = tokenizer.added_tokens_decoder.items()
+        special = [token_id for token_id, token in added if str(token).strip()]
         self._special = np.array(special, dtype=np.int32)
         self._prefixes: dict[int, str] = {}
 

@@ -39,14 +39,17 @@ class TrainingConfig:
     min_steps_per_epoch: CountOrZero = 4
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "micro_batch_size", "gradient_accumulation_steps"):
-            value = getattr(self, name)
+        counts = {
+            "max_steps": self.max_steps,
+            "micro_batch_size": self.micro_batch_size,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise ConfigError(key=f"training.{name}", got=value, expected="at least 1")
-        for name in ("epochs", "max_grad_norm"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(key=f"training.{name}", got=value, expected="more than 0")
+        for name, limit in (("epochs", self.epochs), ("max_grad_norm", self.max_grad_norm)):
+            if limit is not None and limit <= 0:
+                raise ConfigError(key=f"training.{name}", got=limit, expected="more than 0")
 
 
 @dataclass

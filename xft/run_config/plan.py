@@ -92,15 +92,15 @@ def make_plan(
         group_by_length=padded,
     )
     plan = _shrink(requested, training.min_steps_per_epoch)
-    notes = []
-    for name, label in (
-        ("gradient_accumulation_steps", "gradient_accumulation_steps"),
-        ("micro_batch_size", "micro_batch_size"),
-        ("pack_length", "packed length"),
-    ):
-        before, after = getattr(requested, name), getattr(plan, name)
-        if before != after:
-            notes.append(f"{label} {before} → {after}")
+    changes = {
+        "gradient_accumulation_steps": (
+            requested.gradient_accumulation_steps,
+            plan.gradient_accumulation_steps,
+        ),
+        "micro_batch_size": (requested.micro_batch_size, plan.micro_batch_size),
+        "packed length": (requested.pack_length, plan.pack_length),
+    }
+    notes = [f"{label} {before} → {after}" for label, (before, after) in changes.items() if before != after]
     if notes:
         notes = [
             f"few rows: {', '.join(notes)}, so that an epoch has {plan.steps_per_epoch} steps "
@@ -114,9 +114,10 @@ def _shrink(plan: EpochBatchSampler, least: int) -> EpochBatchSampler:
     def enough(candidate: EpochBatchSampler) -> bool:
         return candidate.steps_per_epoch >= least
 
-    for name, floor in (("gradient_accumulation_steps", 1), ("micro_batch_size", 1)):
-        while not enough(plan) and getattr(plan, name) > floor:
-            plan = replace(plan, **{name: max(floor, getattr(plan, name) // 2)})
+    while not enough(plan) and plan.gradient_accumulation_steps > 1:
+        plan = replace(plan, gradient_accumulation_steps=plan.gradient_accumulation_steps // 2)
+    while not enough(plan) and plan.micro_batch_size > 1:
+        plan = replace(plan, micro_batch_size=plan.micro_batch_size // 2)
     longest = max(plan.lengths)
     while not enough(plan) and plan.pack_length is not None and plan.pack_length > longest:
         plan = replace(plan, pack_length=max(longest, plan.pack_length // 2))

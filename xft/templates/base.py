@@ -255,10 +255,8 @@ class BoundTemplate:
 
 def _special_tokens(tokenizer: Tokenizer) -> set[str]:
     """Return all tokens that the tokenizer never splits."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    return {token for token in tokenizer.all_special_tokens if token} | {
-        str(token.content) for token in added.values() if token.content
-    }
+    added = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
+    return {token for token in (*tokenizer.all_special_tokens, *added) if token}
 
 
 def _added_text(plain: str, prompted: str, specials: set[str]) -> str:
@@ -275,7 +273,7 @@ def _added_text(plain: str, prompted: str, specials: set[str]) -> str:
 
 
 def _with_bos(source: str, tokenizer: Tokenizer) -> str:
-    bos: str | None = getattr(tokenizer, "bos_token", None)
+    bos = tokenizer.bos_token
     if not bos or "bos_token" in undeclared_names(source) or bos in source:
         return source
     ids = list(tokenizer("a")["input_ids"])

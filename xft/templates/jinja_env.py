@@ -24,7 +24,7 @@ from xft.sandbox.bounded import MAX_SOURCE, BoundedEnvironment, NeedsIsolation, 
 from xft.sandbox.environment import environment
 from xft.sandbox.isolation import render_isolated
 from xft.templates.message_fields import ArgumentForm, to_jinja_messages
-from xft.types import Message, Messages, ToolCall
+from xft.types import Message, Messages, Tokenizer, ToolCall
 from xft.utils.console import escape_line
 
 
@@ -207,10 +207,9 @@ class TemplateRenderer:
         return frozenset(forms)
 
 
-def special_tokens_of(tokenizer: Any) -> dict[str, Any]:
+def special_tokens_of(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return the special tokens of a tokenizer by name, as ``apply_chat_template`` passes them."""
-    tokens = getattr(tokenizer, "special_tokens_map", {})
     return {
         name: [str(token) for token in value] if isinstance(value, list | tuple) else str(value)
-        for name, value in tokens.items()
+        for name, value in tokenizer.special_tokens_map.items()
     }

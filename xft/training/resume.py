@@ -1,5 +1,6 @@
 """Config keys that may and may not change between a checkpoint and the run that resumes it."""
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -49,8 +50,8 @@ def _frozen_data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _qualified_name(value: Any) -> str:
     """Name an object of a config. ``str`` of a function would differ in every process."""
-    name = getattr(value, "__qualname__", None)
-    return str(value) if name is None else f"{value.__module__}.{name}"
+    named = inspect.isclass(value) or inspect.isroutine(value)
+    return f"{value.__module__}.{value.__qualname__}" if named else str(value)
 
 
 def stop_reason(state: RunState, hooks: Iterable[Hook]) -> str | None:

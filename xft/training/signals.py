@@ -18,22 +18,6 @@ GRACE = 1.0
 terminal has sent to its workers already."""
 
 
-class RunInterrupted(KeyboardInterrupt):
-    """A signal has ended the run, and what it had trained is saved.
-
-    It is no ``Exception``, so that nothing on the way takes it for an error.
-
-    Args:
-        number: of the signal.
-        message: what to say.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        # What a shell reports for a process that the signal ended.
-        self.exit_code = 128 + number
-
-
 class Signals:
     """Handlers that are installed under ``with`` and put back after it.
 

@@ -137,13 +137,20 @@ class Segment:
 class Tokenizer(Protocol):
     """Subset of the interface of Hugging Face fast tokenizers that xft uses."""
 
+    is_fast: bool
+    backend_tokenizer: Any
     bos_token: str | None
+    bos_token_id: int | None
     eos_token: str | None
     eos_token_id: int | None
+    pad_token: str | None
     pad_token_id: int | None
+    unk_token: str | None
+    unk_token_id: int | None
     chat_template: Any
     all_special_tokens: list[str]
-    added_tokens_decoder: dict[int, Any]
+    special_tokens_map: Mapping[str, Any]
+    added_tokens_decoder: Mapping[int, Any]
 
     def __call__(self, text: Any, **kwargs: Any) -> Any:
         """Tokenize ``text``."""

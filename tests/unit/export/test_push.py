@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ class Hub:
     def create_repo(self, name: str, **options: Any) -> None:
         self.calls.append((name, options))
 
-    def upload_folder(self, **options: Any) -> str:
+    def upload_folder(self, **options: Any) -> SimpleNamespace:
         self.calls.append(("upload", options))
-        return "done"
+        return SimpleNamespace(repo_url=f"https://hub/{options['repo_id']}")
 
 
 def test_push_creates_a_private_repository_and_uploads_the_folder(
@@ -31,7 +32,7 @@ def test_push_creates_a_private_repository_and_uploads_the_folder(
     (tmp_path / "xft_metadata.json").write_text(
         json.dumps({"base": "/home/somebody/base", "dtype": "float32"})
     )
-    assert push.push(tmp_path, "owner/name") == "owner/name"
+    assert push.push(tmp_path, "owner/name") == "https://hub/owner/name"
     (name, made), (_, sent) = Hub.calls
     assert (name, made["private"]) == ("owner/name", True)
     assert sent["folder_path"] == tmp_path

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from xft.errors import RunInterrupted
 from xft.training import signals
-from xft.training.signals import RunInterrupted, Signals
+from xft.training.signals import Signals
 
 
 def send(number: int) -> None:

@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from xft.data.formats.tracked_row import ColumnUsage, TrackedRow
 from xft.data.sources import Record, RowLocation, parse
 from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, to_tokens
 from xft.errors import DataError, XftError, list_names
+from xft.registry import callable_name
 from xft.templates import BoundTemplate
 from xft.types import Row, Tokenizer
 
@@ -50,7 +52,7 @@ class RowEncoder(ABC, Generic[Value]):
         self._specials = re.compile("|".join(map(re.escape, words))) if words else None
         lost = "".join(character for character in _CONTROL_CHARS if not _roundtrips(character, tokenizer))
         self._lost = re.compile(f"[{re.escape(lost)}]") if lost else None
-        self._unknown = (getattr(tokenizer, "unk_token", None), getattr(tokenizer, "unk_token_id", -1))
+        self._unknown = (tokenizer.unk_token, tokenizer.unk_token_id)
 
     @abstractmethod
     def validate(self, value: object, row: Row) -> Value:
@@ -132,7 +134,9 @@ class RowEncoder(ABC, Generic[Value]):
         except Exception as error:
             # A user's format may raise anything: the row is at fault, not the program.
             function = self.options.format
-            name = getattr(getattr(function, "func", function), "__name__", "format")
+            name = callable_name(function.func if isinstance(function, partial) else function).rpartition(
+                "."
+            )[2]
             raise DataError(
                 f"the format {name!r} raises {type(error).__name__}: {error} (the row has "
                 f"{list_names(row) or 'no columns'})"

@@ -46,7 +46,7 @@ def encode_conversations(
         except DataError as error:
             results.append(error)
     encodings = tokenize(tokenizer, [text for _, _, text in rendered])
-    bos = getattr(tokenizer, "bos_token_id", None)
+    bos = tokenizer.bos_token_id
     for (index, segments, text), encoding in zip(rendered, encodings, strict=True):
         try:
             results[index] = _build_labels(segments, text, encoding, bos)
@@ -65,14 +65,14 @@ def tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[Any]:
     Raises:
         ModelError: the tokenizer is slow.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if not tokenizer.is_fast:
         raise ModelError(
             "tokenizer: got a slow tokenizer, which returns no offsets; expected a fast one, to locate answers in "
             "the text. Save a tokenizer.json next to the model",
             key="tokenizer",
             got=type(tokenizer).__name__,
         )
+    backend = tokenizer.backend_tokenizer
     # A tokenizer.json may contain a truncation setting, which would cut text silently.
     backend.no_truncation()
     backend.no_padding()

@@ -147,9 +147,9 @@ def _decoders(schema: Any) -> dict[str, Decoder]:
 
 
 def _decoder(kind: Any) -> Decoder | None:
-    from pyarrow import types
+    from pyarrow import JsonType, types
 
-    if getattr(kind, "extension_name", "") == "arrow.json":
+    if isinstance(kind, JsonType):
         return lambda value: None if value is None else decode_json(value)
     if types.is_struct(kind):
         inner = _decoders(kind)

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from xft.data.store.token_store import CorruptStoreError, TokenStore
 from xft.errors import DataError
+from xft.registry import callable_name
 from xft.types import Tokenizer
 from xft.utils import console, paths
 from xft.version import __version__
@@ -88,9 +89,8 @@ def default_root() -> Path:
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """Return a hash of the vocabulary, merges, added tokens and special tokens of a tokenizer."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = backend.to_str() if backend is not None else repr(tokenizer)
-    roles = [getattr(tokenizer, f"{role}_token", None) for role in ("bos", "eos", "unk", "pad")]
+    state = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+    roles = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token]
     added = list(tokenizer("")["input_ids"])
     return hashlib.sha256(f"{state}{roles}{added}".encode()).hexdigest()
 
@@ -103,16 +103,17 @@ def callable_fingerprint(function: Callable[..., Any]) -> tuple[Any, ...]:
     """
     if isinstance(function, partial):
         return (callable_fingerprint(function.func), function.args, sorted(function.keywords.items()))
-    named = inspect.unwrap(function) if hasattr(function, "__qualname__") else type(function)
+    if inspect.ismethod(function):
+        return callable_fingerprint(function.__func__)
+    is_named = inspect.isclass(function) or inspect.isroutine(function)
     try:
-        source = inspect.getsourcefile(named)
+        source = inspect.getsourcefile(inspect.unwrap(function) if is_named else type(function))
     except TypeError:  # a built-in function
         source = None
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    held = getattr(function, "__dict__", None)
-    defaults = getattr(function, "__defaults__", None)
-    return (name, _sibling_sources(source), defaults, held, cells)
+    bound: list[Any] = [vars(function)] if hasattr(function, "__dict__") else []
+    if inspect.isfunction(function):
+        bound += [function.__defaults__, [cell.cell_contents for cell in function.__closure__ or ()]]
+    return (callable_name(function), _sibling_sources(source), bound)
 
 
 def _sibling_sources(source: str | None) -> list[str]:

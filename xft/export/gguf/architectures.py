@@ -8,20 +8,14 @@ from torch import Tensor
 
 from xft.errors import ConfigError
 from xft.export.gguf.vocab import read_vocabulary
+from xft.models.families import GGUF_FAMILIES, family_of, optional_field
+from xft.models.model_options import transformers_config
 from xft.models.reward_head import is_reward_model
 from xft.types import Tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
-ARCHITECTURES = {
-    "llama": "llama",
-    "mistral": "llama",
-    "internlm3": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-}
-"""GGUF architecture by ``model_type`` of transformers."""
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "q8_0": torch.float32}
 """Dtype of the weights before they are encoded, by GGUF type."""
 MODEL_FILE = "model.gguf"
@@ -51,23 +45,22 @@ def check_supported(model: "PreTrainedModel", tokenizer: Tokenizer, gguf_type: s
         raise ConfigError(
             key="--gguf", got="a reward model", expected="a language model, since GGUF has no score head"
         )
-    config = model.config
-    if config.model_type not in ARCHITECTURES:
+    config = transformers_config(model)
+    architecture = family_of(config).gguf_architecture
+    if architecture is None:
         raise ConfigError(
             key="--gguf",
             got=f"model_type {config.model_type!r}",
-            expected=f"one of {', '.join(ARCHITECTURES)}",
+            expected=f"one of {', '.join(GGUF_FAMILIES)}",
         )
     rope = str(rope_parameters(config).get("rope_type", "default"))
     if rope not in ("default", "dynamic"):
         raise ConfigError(
             key="--gguf", got=f"rope_type {rope!r}", expected="'default' or 'dynamic', which readers verify"
         )
-    biases = ("attention_bias", "mlp_bias", "bias", "qkv_bias")
-    is_llama = ARCHITECTURES[config.model_type] == "llama"
-    if is_llama and any(getattr(config, name, False) for name in biases):
+    if architecture == "llama" and any(name.endswith(".bias") for name, _ in model.named_parameters()):
         raise ConfigError(key="--gguf", got="a Llama model with biases", expected="one without biases")
-    if getattr(config, "use_sliding_window", False):
+    if optional_field(config, "use_sliding_window"):
         raise ConfigError(
             key="--gguf",
             got="use_sliding_window=True",
@@ -83,6 +76,6 @@ def embedding_rows(model: "PreTrainedModel") -> int:
     return weight.shape[0]
 
 
-def rope_parameters(config: object) -> dict[str, Any]:
+def rope_parameters(config: "PretrainedConfig") -> dict[str, Any]:
     """Return the parameters of the rotary embedding, empty if the config has none."""
-    return dict(getattr(config, "rope_parameters", None) or {})
+    return optional_field(config, "rope_parameters") or {}

@@ -52,10 +52,9 @@ def read_vocabulary(tokenizer: Tokenizer, rows: int) -> Vocabulary:
     Raises:
         ConfigError: GGUF readers would tokenize differently.
     """
-    source = tokenizer
-    if not hasattr(source, "backend_tokenizer"):
+    if not tokenizer.is_fast:
         raise ConfigError(key="--gguf", got="a slow tokenizer", expected="a fast one, which has merges")
-    parts = json.loads(source.backend_tokenizer.to_str())
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
     if len(tokenizer) > rows:
         raise ConfigError(
             key="--gguf",
@@ -69,7 +68,7 @@ def read_vocabulary(tokenizer: Tokenizer, rows: int) -> Vocabulary:
     tokens, types = _tokens(parts, rows)
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in parts["model"]["merges"]]
     ids = list(tokenizer("a")["input_ids"])
-    add_bos = bool(ids) and ids[0] == getattr(tokenizer, "bos_token_id", None)
+    add_bos = bool(ids) and ids[0] == tokenizer.bos_token_id
     if parts["model"].get("byte_fallback"):
         unknown = parts["model"].get("unk_token")
         types = [

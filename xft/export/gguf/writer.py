@@ -11,9 +11,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from xft.errors import CheckpointError, ConfigError
-from xft.export.gguf.architectures import ARCHITECTURES, embedding_rows, rope_parameters
+from xft.export.gguf.architectures import embedding_rows, rope_parameters
 from xft.export.gguf.vocab import Vocabulary, read_vocabulary
+from xft.models.families import family_of, optional_field
 from xft.models.generation import stop_ids
+from xft.models.model_options import transformers_config
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
 
@@ -45,7 +47,8 @@ def write_gguf(
     """
     from gguf import GGUFWriter, LlamaFileType
 
-    architecture = ARCHITECTURES[model.config.model_type]
+    architecture = family_of(transformers_config(model)).gguf_architecture
+    assert architecture is not None
     file_types = {
         "f32": LlamaFileType.ALL_F32,
         "f16": LlamaFileType.MOSTLY_F16,
@@ -64,10 +67,10 @@ def write_gguf(
 
 
 def _add_config(writer: "GGUFWriter", model: "PreTrainedModel") -> None:
-    config = model.config
+    config: Any = model.config
     heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    window = getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
+    size = optional_field(config, "head_dim") or config.hidden_size // heads
+    window = optional_field(config, "sliding_window") if family_of(config).gguf_sliding_window else None
     writer.add_context_length(min(config.max_position_embeddings, window or config.max_position_embeddings))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -95,7 +98,7 @@ def _add_vocabulary(
         writer.add_token_merges(vocabulary.merges)
     writer.add_add_space_prefix(vocabulary.add_space_prefix)
     writer.add_add_bos_token(vocabulary.add_bos)
-    bos = getattr(tokenizer, "bos_token_id", None)
+    bos = tokenizer.bos_token_id
     for add, token in ((writer.add_bos_token_id, bos), (writer.add_pad_token_id, tokenizer.pad_token_id)):
         if token is not None:
             add(token)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xft.compat.peft import PeftModel
+from xft.compat.peft import LoraLayer, PeftModel
 from xft.errors import CheckpointError
 
 
@@ -25,19 +24,19 @@ def adapter_norms(model: nn.Module) -> dict[str, float]:
     norms: dict[str, float] = {}
     for name, layer in model.get_base_model().named_modules():
         for adapter in model.active_adapters:
-            if (factors := _factors(layer, adapter)) is not None:
+            if isinstance(layer, LoraLayer) and (factors := _factors(layer, adapter)) is not None:
                 norms[name] = norms.get(name, 0.0) + _norm(*factors)
     return norms
 
 
-def _factors(layer: Any, adapter: str) -> tuple[Tensor, Tensor, float] | None:
-    """Return A, B and the scaling of a linear or embedding layer."""
-    for kind in ("lora", "lora_embedding"):
-        a, b = getattr(layer, f"{kind}_A", None), getattr(layer, f"{kind}_B", None)
-        if a is not None and b is not None and adapter in a and adapter in b:
-            weights = [getattr(factor[adapter], "weight", factor[adapter]) for factor in (a, b)]
-            return weights[0], weights[1], float(layer.scaling[adapter])
-    return None
+def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor, float] | None:
+    """Return A, B and the scaling of a linear or embedding layer; ``None`` if the adapter leaves it unchanged."""
+    if adapter not in layer.scaling:
+        return None
+    scaling = float(layer.scaling[adapter])
+    if adapter in layer.lora_embedding_A:
+        return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], scaling
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, scaling
 
 
 def _norm(a: Tensor, b: Tensor, scaling: float) -> float:
@@ -69,11 +68,8 @@ def check_adapter_nonzero(norms: Mapping[str, float], trains_other_params: bool,
 
 def trains_other_params(model: nn.Module) -> bool:
     """Whether an adapter has parameters besides A and B: full layers, or rows of new tokens."""
-    configs: dict[str, Any] = getattr(model, "peft_config", {})
-    return any(
-        getattr(config, "modules_to_save", None) or getattr(config, "trainable_token_indices", None)
-        for config in configs.values()
-    )
+    configs = model.peft_config.values() if isinstance(model, PeftModel) else ()
+    return any(config.modules_to_save or config.trainable_token_indices for config in configs)
 
 
 def summarize_norms(norms: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from xft.export.verify.comparison import Comparison, compare
 from xft.export.verify.launcher import VerificationSkipped, VerifySubprocess
 from xft.export.verify.reference import ReferenceOutputs, reference_outputs
 from xft.export.verify.worker import VerifyRequest, VerifyResult, inspect_saved_model
+from xft.models.model_options import transformers_config
 from xft.models.param_shapes import full_nbytes
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -178,8 +179,7 @@ def verification_device(live: nn.Module, device: torch.device, headroom: float =
     free, _ = torch.cuda.mem_get_info(device)
     if free > headroom * size + 2**30:
         return device
-    config = live.config
-    if "flash" in str(getattr(config, "_attn_implementation", "")):
+    if "flash" in str(transformers_config(live)._attn_implementation):
         raise VerificationSkipped(
             "the saved model cannot be verified: the GPU has no memory for a second model, and flash "
             "attention does not run on a CPU"

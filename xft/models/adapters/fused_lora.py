@@ -10,6 +10,7 @@ import sys
 
 from peft import LoraConfig
 from peft.tuners.lora import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from xft.models.adapters.fused_lora_forward import fused_lora_forward, sole_active_adapter
@@ -31,8 +32,7 @@ def fused_linear_class(
     target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: object
 ) -> nn.Module | None:
     """Build the adapter layer of ``target``; ``None`` lets peft build it."""
-    get_base_layer = getattr(target, "get_base_layer", None)
-    base = target if get_base_layer is None else get_base_layer()
+    base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
     if config.use_dora or config.lora_bias:
         return None
     if type(base) is nn.Linear:

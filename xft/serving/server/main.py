@@ -9,6 +9,8 @@ from pathlib import Path
 
 from xft.errors import ConfigError, ModelError
 from xft.models import TextGenerator
+from xft.models.families import context_length
+from xft.models.model_options import transformers_config
 from xft.serving.server.app import create_app
 from xft.serving.server.batcher import Batcher
 from xft.serving.server.service import Limits, Service
@@ -73,8 +75,9 @@ def serve(options: ServeOptions) -> None:
     )
     models = served_models(session, options.name or model_name(options.path))
     batcher = Batcher(options.max_batch_size, options.max_queue_size)
-    context_length = _context_length(session.generator)
-    limits = Limits(context_length, min(options.max_new_tokens, context_length), options.max_batch_size)
+    config = transformers_config(session.generator.model)
+    num_positions = context_length(config) or DEFAULT_CONTEXT_LENGTH
+    limits = Limits(num_positions, min(options.max_new_tokens, num_positions), options.max_batch_size)
     service = Service(models, batcher, limits, options.temperature)
     local = is_loopback(options.host)
     api_key = os.environ.get(API_KEY_VARIABLE) or None
@@ -149,12 +152,6 @@ def model_name(path: str) -> str:
     if not parts or parts[-1] == "..":
         return Path(path).resolve().name
     return parts[-1]
-
-
-def _context_length(generator: TextGenerator) -> int:
-    config = generator.model.config.get_text_config()
-    # Not every architecture of transformers has the attribute.
-    return int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH)
 
 
 def is_loopback(host: str) -> bool:

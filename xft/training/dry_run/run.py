@@ -10,6 +10,7 @@ from types import FrameType
 import torch
 
 from xft.data import PreparedData
+from xft.errors import RunInterrupted
 from xft.models import unwrap
 from xft.objectives import as_objective
 from xft.run_config.config import RunConfig
@@ -21,7 +22,6 @@ from xft.training.dry_run.suggestions import suggest_less_memory
 from xft.training.hooks.base import Hook
 from xft.training.loop import TrainLoop
 from xft.training.runner import Runner
-from xft.training.signals import RunInterrupted
 from xft.utils import console
 from xft.utils.drafts import draft_folder
 

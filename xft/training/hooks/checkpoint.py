@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from xft.checkpoint.resume_state import STATE_FILE
 from xft.checkpoint.writer import SaveResult, check_disk_space_for_run
-from xft.errors import CheckpointError, ConfigError
+from xft.errors import CheckpointError, ConfigError, RunInterrupted
 from xft.registry import register
 from xft.training.dry_run.profile import DiskUsage, ResourceProfiler
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.best_model import FRESH, SCORE, BestModel
 from xft.training.hooks.periodic import PeriodicHook
-from xft.training.signals import RunInterrupted, Signals
+from xft.training.signals import Signals
 from xft.types.ranges import Count
 from xft.utils import console
 

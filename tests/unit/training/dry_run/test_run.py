@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from xft.errors import RunInterrupted
 from xft.training.dry_run.run import temporary_run_dir
-from xft.training.signals import RunInterrupted
 
 
 def test_temporary_run_dir_is_removed_after_error(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_is_allowed_passes() -> None:
 
 
 def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return the modules that each module imports, inside functions too, but not for typing alone.
+    """Return the modules that each module imports, inside functions and for typing too.
 
     Args:
         sources: source text by file name, given relative to the root.
@@ -152,10 +152,9 @@ def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
     modules = {module_of(name): name for name in sources}
     graph: dict[str, set[str]] = {}
     for module, name in modules.items():
-        runtime = ast.unparse(_WithoutTypeChecking().visit(ast.parse(sources[name])))
         targets = {
             target if target in modules else target.rpartition(".")[0]
-            for _, target in imports(runtime, name)
+            for _, target in imports(sources[name], name)
         }
         graph[module] = targets & modules.keys() - {module}
     return graph
@@ -164,12 +163,6 @@ def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
 def module_of(name: str) -> str:
     """Return the dotted name of a file: ``xft/data/__init__.py`` is ``xft.data``."""
     return ".".join(Path(name).with_suffix("").parts).removesuffix(".__init__")
-
-
-class _WithoutTypeChecking(ast.NodeTransformer):
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        return node if "TYPE_CHECKING" not in ast.unparse(node.test) else (node.orelse or ast.Pass())
 
 
 def import_cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -202,12 +195,13 @@ CYCLE = {
 }
 
 
-def test_import_cycles_through_functions_and_packages_are_found() -> None:
-    assert import_cycles(import_graph(CYCLE)) == [["xft.a.one", "xft.a.three", "xft.a.two"]]
+def test_import_cycles_through_functions_packages_and_typing_are_found() -> None:
+    cycles = import_cycles(import_graph(CYCLE))
+    assert cycles == [["xft.a.one", "xft.a.three", "xft.a.two"], ["xft.b", "xft.c"]]
 
 
-def test_import_cycles_ignores_imports_for_typing_and_chains() -> None:
-    assert import_cycles(import_graph({**CYCLE, "xft/a/three.py": ""})) == []
+def test_import_cycles_ignores_chains() -> None:
+    assert import_cycles(import_graph({**CYCLE, "xft/a/three.py": "", "xft/b.py": ""})) == []
 
 
 def test_import_cycles_import_of_the_own_package_is_found() -> None:

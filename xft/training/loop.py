@@ -5,12 +5,11 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from xft.compat.mmengine import BaseLoop
+from xft.compat.mmengine import BaseLoop, RunnerBase
 from xft.data import Collator, SampleView
 from xft.errors import TrainingError
 from xft.evaluation.metrics import MetricAccumulator
@@ -19,9 +18,6 @@ from xft.objectives import Objective, as_objective
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice
 from xft.types import Batch, Sample
-
-if TYPE_CHECKING:
-    from xft.training.runner import Runner
 
 
 class TrainLoop(BaseLoop):
@@ -48,7 +44,7 @@ class TrainLoop(BaseLoop):
 
     def __init__(
         self,
-        runner: "Runner",
+        runner: RunnerBase,
         strategy: SingleDevice,
         samples: Sequence[Sample],
         plan: TrainingPlan,

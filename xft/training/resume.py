@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xft.checkpoint.resume_state import RunState
-from xft.compat.mmengine import Hook
 from xft.errors import ConfigError
 from xft.run_config.config import TrainingConfig
-from xft.training.hooks import EarlyStoppingHook
 
 RESUMABLE_KEYS = ("hooks", "loggers", "eval_prompts", "work_dir", "strategy")
 """Top-level keys that may change."""
@@ -52,20 +49,6 @@ def _qualified_name(value: Any) -> str:
     """Name an object of a config. ``str`` of a function would differ in every process."""
     named = inspect.isclass(value) or inspect.isroutine(value)
     return f"{value.__module__}.{value.__qualname__}" if named else str(value)
-
-
-def stop_reason(state: RunState, hooks: Iterable[Hook]) -> str | None:
-    """Return why a run ended before its last step; ``None`` if it did not, or need not have.
-
-    Args:
-        state: state of its checkpoint.
-        hooks: hooks of the resumed run. If early stopping has more patience now, the run continues.
-    """
-    stopped = state.hooks.get("early_stopping", {})
-    if state.stop_reason is None or stopped.get("reason") != state.stop_reason:
-        return state.stop_reason
-    is_over = any(isinstance(hook, EarlyStoppingHook) and hook.is_over(stopped) for hook in hooks)
-    return state.stop_reason if is_over else None
 
 
 def adapt_to_world_size(

@@ -24,7 +24,7 @@ from xft.models import ModelMetadata, TrainingModel, save_model, unwrap
 from xft.strategies import SingleDevice
 from xft.templates import BoundTemplate
 from xft.training.loop import TrainLoop
-from xft.training.resume import RESUMABLE, diff_configs, frozen_config, stop_reason
+from xft.training.resume import RESUMABLE, diff_configs, frozen_config
 from xft.types import Sample, Tokenizer
 from xft.utils import console
 
@@ -111,8 +111,13 @@ class Runner(RunnerBase):
         if fn_name == "after_train_iter":
             super().call_hook("after_step")
 
-    def resume_from(self, state: ResumeState, loop: TrainLoop) -> None:
+    def resume_from(self, state: ResumeState, loop: TrainLoop, stop_reason: str | None = None) -> None:
         """Load model, optimizer, scheduler, random number generators and position of a checkpoint.
+
+        Args:
+            state: state of the checkpoint.
+            loop: loop of the resumed run.
+            stop_reason: why the run is over already; ``None`` if it continues.
 
         Raises:
             CheckpointError: the checkpoint is broken, or belongs to another model, config or data.
@@ -144,7 +149,7 @@ class Runner(RunnerBase):
         self.resume_state, self.state = state, deepcopy(state.hooks)
         loop.step = state.step
         loop.tokens_seen = state.tokens_seen
-        loop.stop_reason = stop_reason(state, self.hooks)
+        loop.stop_reason = stop_reason
 
     def record(self, split: str, **metrics: Any) -> None:
         """Send a record to every logger."""

@@ -20,8 +20,8 @@ from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import SingleDevice, config_for_launcher, parse_cli_option
 from xft.training.dry_run.run import DryRun, temporary_run_dir
+from xft.training.hooks.early_stopping import stop_reason
 from xft.training.hooks.verify import expect_live, verify_final
-from xft.training.resume import stop_reason
 from xft.training.run_dir import choose_work_dir, lock_run_dir
 from xft.training.run_metadata import write_environment, write_records, write_run_report
 from xft.training.runner import Runner
@@ -130,7 +130,7 @@ def _run(setup: TrainSetup, work_dir: Path, resume_state: ResumeState | None, li
     strategy = setup.create_strategy(work_dir)
     runner, loop, memory = setup.build_runner(strategy)
     if resume_state is not None:
-        runner.resume_from(resume_state, loop)
+        runner.resume_from(resume_state, loop, stop_reason(resume_state, runner.hooks))
     if strategy.rank == 0:
         write_records(work_dir, setup.config, setup.data, setup.plan)
         write_environment(work_dir, setup.plan, strategy)

@@ -1,16 +1,13 @@
-"""A resumed run keeps its steps, its config and its reason to stop."""
+"""A resumed run keeps its steps and its config."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from mmengine.config import Config
 
-from xft.checkpoint.resume_state import RunState
 from xft.errors import ConfigError
 from xft.run_config.config import TrainingConfig
-from xft.training.hooks import EarlyStoppingHook
-from xft.training.resume import adapt_to_world_size, diff_configs, frozen_config, stop_reason
+from xft.training.resume import adapt_to_world_size, diff_configs, frozen_config
 
 BATCHING = {"world_size": 4, "window": 24, "batch_size": 2, "capacity": 512}
 CONFIG: dict[str, Any] = {
@@ -21,18 +18,6 @@ CONFIG: dict[str, Any] = {
     "hooks": {"checkpoint": {"type": "checkpoint"}},
     "strategy": {"type": "single_device"},
 }
-STATE = RunState(
-    step=4,
-    tokens_seen=0,
-    stop_reason="validation loss has not fallen",
-    data_fingerprint="",
-    batching={},
-    config={},
-    hooks={
-        "early_stopping": {"lowest": 1.0, "waited": 2, "reason": "validation loss has not fallen"},
-    },
-    loggers={},
-)
 
 
 @pytest.mark.parametrize(
@@ -95,19 +80,3 @@ def test_diff_configs_lists_changed_added_and_removed_keys() -> None:
         "old was 2, is None",
         "optimizer.lr was 0.01, is 0.001",
     ]
-
-
-@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False)])
-def test_stop_reason_early_stopping_depends_on_the_new_patience(patience: int, stops: bool) -> None:
-    assert stop_reason(STATE, [EarlyStoppingHook(patience=patience)]) == (
-        STATE.stop_reason if stops else None
-    )
-
-
-def test_stop_reason_early_stopping_without_the_hook_is_none() -> None:
-    assert stop_reason(STATE, []) is None
-
-
-def test_stop_reason_of_another_hook_is_kept() -> None:
-    assert stop_reason(replace(STATE, stop_reason="enough"), []) == "enough"
-    assert stop_reason(replace(STATE, stop_reason=None), []) is None

@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xft.compat.mmengine import Hook as MMEngineHook
 from xft.types import Batch
-
-if TYPE_CHECKING:
-    from xft.training.dry_run.profile import ResourceProfiler
-    from xft.training.runner import Runner
+from xft.training.dry_run.profile import ResourceProfiler
+from xft.training.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -34,15 +31,15 @@ class Hook(MMEngineHook):
     ``mmengine.hooks.Hook`` work too: the runner skips the moments that they do not define.
     """
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         """Set up the hook. The state of a resumed run is loaded already."""
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Run before the first step of a new or resumed run."""
 
     def after_train_iter(
         self,
-        runner: "Runner",
+        runner: Runner,
         batch_idx: int,
         data_batch: Sequence[Batch],
         outputs: Mapping[str, float],
@@ -56,16 +53,16 @@ class Hook(MMEngineHook):
             outputs: metrics of the step, the same on all ranks.
         """
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         """Run after the last step."""
 
-    def after_run(self, runner: "Runner") -> None:
+    def after_run(self, runner: Runner) -> None:
         """Run after all hooks have finished ``after_train``."""
 
-    def after_step(self, runner: "Runner") -> None:
+    def after_step(self, runner: Runner) -> None:
         """Run after all hooks have finished ``after_train_iter`` of a step, independent of their priority."""
 
-    def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
+    def after_validation(self, runner: Runner, metrics: Mapping[str, float]) -> None:
         """Run after each evaluation of the validation split.
 
         Args:
@@ -73,7 +70,7 @@ class Hook(MMEngineHook):
             metrics: validation metrics, the same on all ranks.
         """
 
-    def after_generation(self, runner: "Runner", score: float) -> None:
+    def after_generation(self, runner: Runner, score: float) -> None:
         """Run after the sample questions are answered, on the ranks that answer them.
 
         Args:
@@ -81,7 +78,7 @@ class Hook(MMEngineHook):
             score: sum of the scores of the questions with a reference.
         """
 
-    def after_nonfinite(self, runner: "Runner", reason: str, rows: Sequence[str]) -> None:
+    def after_nonfinite(self, runner: Runner, reason: str, rows: Sequence[str]) -> None:
         """Run when the loss or the gradient norm of a step is not finite.
 
         The run ends unless a hook sets ``runner.train_loop.skip_nonfinite``, which skips the step.
@@ -92,7 +89,7 @@ class Hook(MMEngineHook):
             rows: origins of the rows involved, as ``file:line``.
         """
 
-    def before_save(self, runner: "Runner", step: int) -> None:
+    def before_save(self, runner: Runner, step: int) -> None:
         """Run before the training state is copied for a checkpoint.
 
         Args:
@@ -100,7 +97,7 @@ class Hook(MMEngineHook):
             step: step of the checkpoint.
         """
 
-    def after_save(self, runner: "Runner", folder: Path) -> None:
+    def after_save(self, runner: Runner, folder: Path) -> None:
         """Run after a checkpoint is on the disk: at the end of the next step, or before the run ends.
 
         Args:
@@ -108,7 +105,7 @@ class Hook(MMEngineHook):
             folder: folder of the checkpoint.
         """
 
-    def profile(self, runner: "Runner", profiler: "ResourceProfiler") -> HookCost | None:
+    def profile(self, runner: Runner, profiler: ResourceProfiler) -> HookCost | None:
         """Run the most expensive action of the hook once, for the dry run. All ranks call it.
 
         Args:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xft.checkpoint.resume_state import STATE_FILE
 from xft.checkpoint.writer import SaveResult, check_disk_space_for_run
@@ -18,9 +18,7 @@ from xft.training.hooks.periodic import PeriodicHook
 from xft.training.signals import Signals
 from xft.types.ranges import Count
 from xft.utils import console
-
-if TYPE_CHECKING:
-    from xft.training.runner import Runner
+from xft.training.runner import Runner
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that end a run."""
@@ -72,7 +70,7 @@ class CheckpointHook(PeriodicHook):
         self.async_save = async_save
         self.save_optimizer_state = save_optimizer_state
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         """Restore the best step of a resumed run, check the disk space, and install signal handlers.
 
         Raises:
@@ -103,7 +101,7 @@ class CheckpointHook(PeriodicHook):
         runner.cleanup.push(self._shutdown)
         runner.cleanup.enter_context(self._signals)
 
-    def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
+    def after_validation(self, runner: Runner, metrics: Mapping[str, float]) -> None:
         """Record whether the model is the best so far.
 
         Raises:
@@ -112,12 +110,12 @@ class CheckpointHook(PeriodicHook):
         if self._best is not None and self._best.metric != SCORE:
             self._improved |= self._best.add(runner.train_loop.step, metrics)
 
-    def after_generation(self, runner: "Runner", score: float) -> None:
+    def after_generation(self, runner: Runner, score: float) -> None:
         """Record whether the model is the best so far, if sample questions decide it."""
         if self._best is not None and self._best.metric == SCORE:
             self._improved |= self._best.add(runner.train_loop.step, {SCORE: score})
 
-    def after_step(self, runner: "Runner") -> None:
+    def after_step(self, runner: Runner) -> None:
         """Report the result of the last save; save if the interval or a signal requires it.
 
         Raises:
@@ -131,7 +129,7 @@ class CheckpointHook(PeriodicHook):
         if due or self._save_requested or self._improved:
             self._save(runner, block=not self.async_save)
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         """Save the last step if it is not saved yet.
 
         Raises:
@@ -149,7 +147,7 @@ class CheckpointHook(PeriodicHook):
                 got=self._failure,
             )
 
-    def after_run(self, runner: "Runner") -> None:
+    def after_run(self, runner: Runner) -> None:
         """Report a decline of the model, and load the best checkpoint if it is wanted. Collective.
 
         Raises:
@@ -165,7 +163,7 @@ class CheckpointHook(PeriodicHook):
             model = f"the weights of {folder.name if is_loaded else f'step_{step}'}"
             console.info(f"warning: {note}; final/ has {model}")
 
-    def _save_and_stop(self, runner: "Runner") -> None:
+    def _save_and_stop(self, runner: Runner) -> None:
         """Save everything that resuming needs, and end the run."""
         step = runner.train_loop.step
         self._save(runner, block=True, save_optimizer_state=True)
@@ -176,7 +174,7 @@ class CheckpointHook(PeriodicHook):
             f"failed to save step_{step} ({self._failure}); --resume continues from the previous checkpoint",
         )
 
-    def _save(self, runner: "Runner", block: bool, save_optimizer_state: bool | None = None) -> None:
+    def _save(self, runner: Runner, block: bool, save_optimizer_state: bool | None = None) -> None:
         self._wait(runner)
         step = runner.train_loop.step
         runner.call_hook("before_save", step=step)
@@ -193,12 +191,12 @@ class CheckpointHook(PeriodicHook):
         if block:
             self._wait(runner)
 
-    def _wait(self, runner: "Runner") -> None:
+    def _wait(self, runner: Runner) -> None:
         """Wait for the save in progress and report its result. Collective."""
         self._checkpointer.wait()
         self._poll_and_sync(runner)
 
-    def _poll_and_sync(self, runner: "Runner") -> None:
+    def _poll_and_sync(self, runner: Runner) -> None:
         """Share the result of rank 0's last save and the signals of all ranks. Collective."""
         result, signals = self._checkpointer.poll(), self._signals
         outcome = (0, False) if result is None else (result.step + 1, result.error is None)
@@ -218,7 +216,7 @@ class CheckpointHook(PeriodicHook):
         elif step_plus_one:
             self._on_save_failed(int(step_plus_one) - 1, result)
 
-    def _on_saved(self, runner: "Runner", step: int) -> None:
+    def _on_saved(self, runner: Runner, step: int) -> None:
         self._saved_step, self._confirmed = step, self._attempted
         if self._attempted["best_step"] == step:
             console.info(f"  saved step_{step} (best validation so far)")
@@ -239,7 +237,7 @@ class CheckpointHook(PeriodicHook):
         """Finish the save in progress, or cancel it if the run must end immediately."""
         self._checkpointer.close(cancel=self._signals.at_once)
 
-    def profile(self, runner: "Runner", profiler: ResourceProfiler) -> HookCost | None:
+    def profile(self, runner: Runner, profiler: ResourceProfiler) -> HookCost | None:
         """Write one checkpoint into the folder of the dry run, and measure its size.
 
         Raises:

@@ -1,17 +1,17 @@
 """Stop when the validation metric no longer improves."""
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
+from xft.checkpoint.resume_state import RunState
+from xft.compat.mmengine import Hook as MMEngineHook
 from xft.errors import ConfigError
 from xft.registry import register
 from xft.training.hooks.base import Hook
+from xft.training.runner import Runner
 from xft.types.ranges import Count, NonNegative
 from xft.utils import console
-
-if TYPE_CHECKING:
-    from xft.training.runner import Runner
 
 
 @register("hooks", "early_stopping")
@@ -38,12 +38,12 @@ class EarlyStoppingHook(Hook):
         self.min_delta = min_delta
         self.monitor = monitor
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         """Restore the state of a resumed run."""
         state = runner.state.setdefault("early_stopping", {"lowest": None, "waited": 0})
         self._state: dict[str, Any] = state
 
-    def after_validation(self, runner: "Runner", metrics: Mapping[str, float]) -> None:
+    def after_validation(self, runner: Runner, metrics: Mapping[str, float]) -> None:
         """Count validations without improvement, and stop the run after ``patience`` of them."""
         value = metrics[self.monitor]
         lowest = self._state["lowest"]
@@ -64,3 +64,17 @@ class EarlyStoppingHook(Hook):
             state: state of this hook, as a checkpoint holds it.
         """
         return bool(state["waited"] >= self.patience)
+
+
+def stop_reason(state: RunState, hooks: Iterable[MMEngineHook]) -> str | None:
+    """Return why a run ended before its last step; ``None`` if it did not, or need not have.
+
+    Args:
+        state: state of its checkpoint.
+        hooks: hooks of the resumed run. If early stopping has more patience now, the run continues.
+    """
+    stopped = state.hooks.get("early_stopping", {})
+    if state.stop_reason is None or stopped.get("reason") != state.stop_reason:
+        return state.stop_reason
+    is_over = any(isinstance(hook, EarlyStoppingHook) and hook.is_over(stopped) for hook in hooks)
+    return state.stop_reason if is_over else None

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,13 +9,11 @@ from xft.registry import register
 from xft.reporting import progress_display
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.loop import TrainLoop
+from xft.training.runner import Runner
 from xft.types import Batch
 from xft.types.ranges import Count
 from xft.utils import console, system
 from xft.utils.console import format_duration
-
-if TYPE_CHECKING:
-    from xft.training.runner import Runner
 
 
 @register("hooks", "progress")
@@ -37,7 +34,7 @@ class ProgressHook(PeriodicHook):
         self._num_steps = 0
         self._pending: list[Mapping[str, float]] = []
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         """Start the live display, if it is enabled and the output is a suitable terminal."""
         self._display_active = self.live and runner.strategy.rank == 0 and progress_display.is_supported()
         if self._display_active:
@@ -47,12 +44,12 @@ class ProgressHook(PeriodicHook):
             runner.loggers.append(display)
             runner.cleanup.enter_context(display)
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start the clock of the ETA."""
         self._started = time.perf_counter()
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
+        self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
         """Record the step, and print a line if one is due."""
         loop = runner.train_loop

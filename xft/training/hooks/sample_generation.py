@@ -1,22 +1,19 @@
 """Answers to the sample questions before, during and after training."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from xft.evaluation import PromptResult, generate_answers
 from xft.evaluation.prompts import sum_scores
 from xft.evaluation.scorers import Scorer, contains
 from xft.models import TextGenerator, is_identity_adapter
 from xft.registry import register
+from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
+from xft.training.runner import Runner
 from xft.types import Batch
 from xft.types.ranges import Count
 from xft.utils import console
-
-if TYPE_CHECKING:
-    from xft.training.dry_run.profile import ResourceProfiler
-    from xft.training.runner import Runner
 
 
 @register("hooks", "sample_generation")
@@ -40,7 +37,7 @@ class SampleGenerationHook(PeriodicHook):
         self.first: list[PromptResult] = []
         self.last: list[PromptResult] = []
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Generate with the untrained model, or restore its answers in a resumed run."""
         if runner.train_loop.step == 0:
             self.first = self._generate(runner)
@@ -50,26 +47,26 @@ class SampleGenerationHook(PeriodicHook):
             self.first = kept if [result.question for result in kept] == runner.eval_prompts else []
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
+        self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
         """Generate if it is due."""
         loop = runner.train_loop
         if self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None:
             self.last = self._generate(runner)
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         """Print each question with the answers before and after training."""
         if len(self.first) == len(self.last) > 0:
             for line in side_by_side(self.first, self.last):
                 console.info(line)
 
-    def _takes_part(self, runner: "Runner") -> bool:
+    def _takes_part(self, runner: Runner) -> bool:
         """Return whether this rank generates: rank 0, and all ranks if parameters are sharded."""
         if not runner.eval_prompts or runner.template is None:
             return False
         return runner.strategy.rank == 0 or runner.strategy.params_are_sharded
 
-    def _generate(self, runner: "Runner") -> list[PromptResult]:
+    def _generate(self, runner: Runner) -> list[PromptResult]:
         if not self._takes_part(runner):
             return []
         step = runner.train_loop.step
@@ -83,7 +80,7 @@ class SampleGenerationHook(PeriodicHook):
             runner.call_hook("after_generation", score=score)
         return results
 
-    def samples(self, runner: "Runner") -> list[PromptResult]:
+    def samples(self, runner: Runner) -> list[PromptResult]:
         """Answer all sample questions, without recording the answers."""
         if runner.template is None:
             return []
@@ -94,7 +91,7 @@ class SampleGenerationHook(PeriodicHook):
         with runner.strategy.autocast():
             return generate_answers(generator, runner.eval_prompts, self.scorer, self.max_new_tokens)
 
-    def profile(self, runner: "Runner", profiler: "ResourceProfiler") -> HookCost | None:
+    def profile(self, runner: Runner, profiler: ResourceProfiler) -> HookCost | None:
         """Answer all sample questions once."""
         if not self._takes_part(runner):
             return None

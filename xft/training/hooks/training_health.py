@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Interval
@@ -13,12 +13,10 @@ from xft.models.param_shapes import full_shape
 from xft.registry import register
 from xft.training.hooks.base import Hook
 from xft.training.loop import abbreviate
+from xft.training.runner import Runner
 from xft.types import Batch
 from xft.types.ranges import CountOrZero
 from xft.utils import console
-
-if TYPE_CHECKING:
-    from xft.training.runner import Runner
 
 MIN_LOSSES = 8
 """Number of losses below which their median is not compared with the next loss."""
@@ -79,14 +77,14 @@ class TrainingHealthHook(Hook):
         self.loss_spike_window = loss_spike_window
         self.num_sanity_steps = num_sanity_steps
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         """Restore the state of a resumed run."""
         fresh: dict[str, Any] = {"skipped": 0, "in_a_row": 0, "spikes": 0, "losses": []}
         self._state: dict[str, Any] = runner.state.setdefault("training_health", fresh)
         self._zero_lr_steps = self._zero_grad_steps = 0
         self._updates: ParameterUpdateMonitor | None = None
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Check that there are trainable parameters, and remember their initial values.
 
         Raises:
@@ -106,7 +104,7 @@ class TrainingHealthHook(Hook):
                 model, strategy.lr_scheduler.base_lrs[0], self.num_sanity_steps, strategy.local_view
             )
 
-    def after_nonfinite(self, runner: "Runner", reason: str, rows: Sequence[str]) -> None:
+    def after_nonfinite(self, runner: Runner, reason: str, rows: Sequence[str]) -> None:
         """Skip the step if the config allows it.
 
         Raises:
@@ -131,7 +129,7 @@ class TrainingHealthHook(Hook):
         runner.train_loop.skip_nonfinite = True
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
+        self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
         """Check a step.
 
@@ -148,14 +146,14 @@ class TrainingHealthHook(Hook):
         if self._updates is not None and self._updates.is_due(outputs["lr"]):
             self._warn_frozen()
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         """Report at the end of a short run what its steps gave no time for."""
         if self._updates is not None and self._updates.steps >= MIN_OBSERVATIONS:
             self._warn_frozen()
         if self._state["skipped"]:
             console.info(f"warning: {_count_steps(self._state['skipped'])} of this run skipped")
 
-    def _check_spike(self, runner: "Runner", loss: float) -> None:
+    def _check_spike(self, runner: Runner, loss: float) -> None:
         state, losses = self._state, self._state["losses"]
         if self.loss_spike_factor is not None and len(losses) >= MIN_LOSSES:
             usual = median(losses)
@@ -164,7 +162,7 @@ class TrainingHealthHook(Hook):
                 self._warn_spike(runner, loss, usual)
         state["losses"] = [*losses, loss][-self.loss_spike_window :]
 
-    def _warn_spike(self, runner: "Runner", loss: float, usual: float) -> None:
+    def _warn_spike(self, runner: Runner, loss: float, usual: float) -> None:
         spikes = self._state["spikes"]
         if spikes > MAX_SPIKE_WARNINGS:
             return
@@ -175,7 +173,7 @@ class TrainingHealthHook(Hook):
             f"rows: {abbreviate(loop.sample_origins())}){last}"
         )
 
-    def _check_learning_rate(self, runner: "Runner", lr: float) -> None:
+    def _check_learning_rate(self, runner: Runner, lr: float) -> None:
         loop = runner.train_loop
         self._zero_lr_steps += lr == 0
         steps = min(self.num_sanity_steps, loop.plan.num_steps)
@@ -185,7 +183,7 @@ class TrainingHealthHook(Hook):
                 "lr_scheduler"
             )
 
-    def _check_gradient(self, runner: "Runner", norm: float) -> None:
+    def _check_gradient(self, runner: Runner, norm: float) -> None:
         self._zero_grad_steps = self._zero_grad_steps + 1 if norm == 0 else 0
         step = runner.train_loop.step
         if self._zero_grad_steps == MAX_ZERO_GRAD_STEPS:

@@ -2,22 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from xft.data import SampleView
 from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import unwrap
 from xft.registry import register
+from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
+from xft.training.runner import Runner
 from xft.types import Batch, Sample
 from xft.types.ranges import Count
 from xft.utils import console
-
-if TYPE_CHECKING:
-    from xft.training.dry_run.profile import ResourceProfiler
-    from xft.training.runner import Runner
 
 
 @register("hooks", "validation")
@@ -35,20 +32,20 @@ class ValidationHook(PeriodicHook):
         super().__init__(interval, times=5)
         self.batch_size = batch_size
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         """Evaluate the untrained model of a new run."""
         if runner.train_loop.step == 0:
             self._evaluate(runner)
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
+        self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
         """Evaluate if an evaluation is due."""
         loop = runner.train_loop
         if self.is_due(loop.step, loop.plan.num_steps):
             self._evaluate(runner)
 
-    def _evaluate(self, runner: "Runner") -> None:
+    def _evaluate(self, runner: Runner) -> None:
         samples = runner.val_samples
         if not samples:
             return
@@ -57,7 +54,7 @@ class ValidationHook(PeriodicHook):
         console.info(f"  validation at step {runner.train_loop.step}: {_format_metrics(metrics)}")
         runner.call_hook("after_validation", metrics=metrics)
 
-    def measure(self, runner: "Runner", samples: Sequence[Sample]) -> dict[str, float]:
+    def measure(self, runner: Runner, samples: Sequence[Sample]) -> dict[str, float]:
         """Evaluate the model on samples, which the ranks divide among themselves.
 
         Returns:
@@ -79,7 +76,7 @@ class ValidationHook(PeriodicHook):
                 strategy.reduce_data_sum,
             )
 
-    def profile(self, runner: "Runner", profiler: "ResourceProfiler") -> HookCost | None:
+    def profile(self, runner: Runner, profiler: ResourceProfiler) -> HookCost | None:
         """Measure the largest batch, and extrapolate its time to the whole split by tokens."""
         samples, loop = runner.val_samples, runner.train_loop
         if not isinstance(samples, SampleView) or not len(samples):

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from xft.errors import CheckpointError, ConfigError
 from xft.export.verify import (
@@ -24,12 +24,10 @@ from xft.export.verify import (
 from xft.export.verify.adapter_norms import summarize_norms
 from xft.registry import register
 from xft.training.hooks.base import Hook
+from xft.training.runner import Runner
 from xft.types import Batch
 from xft.types.ranges import Minutes
 from xft.utils import console
-
-if TYPE_CHECKING:
-    from xft.training.runner import Runner
 
 PREFIX = ".verify-"
 
@@ -59,7 +57,7 @@ class VerifyHook(Hook):
         self.mode = mode
         self.timeout = 60.0 * timeout_minutes
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         """Reset the state, and remove copies that a killed run left behind."""
         self._verified = runner.strategy.rank != 0
         self._reference: tuple[int, ReferenceOutputs] | None = None
@@ -71,7 +69,7 @@ class VerifyHook(Hook):
                 shutil.rmtree(stale, ignore_errors=True)
         runner.cleanup.callback(self._clean_up)
 
-    def before_save(self, runner: "Runner", step: int) -> None:
+    def before_save(self, runner: Runner, step: int) -> None:
         """Compute the logits that the checkpoint of this step must reproduce."""
         strategy = runner.strategy
         needed = not self._verified and self._process is None
@@ -81,7 +79,7 @@ class VerifyHook(Hook):
             if needed:
                 self._reference = (step, reference)
 
-    def after_save(self, runner: "Runner", folder: Path) -> None:
+    def after_save(self, runner: Runner, folder: Path) -> None:
         """Start to verify the first checkpoint.
 
         Raises:
@@ -104,7 +102,7 @@ class VerifyHook(Hook):
             self._skip(error)
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
+        self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
         """Check the result of the subprocess, if it has finished.
 
@@ -114,7 +112,7 @@ class VerifyHook(Hook):
         if self._process is not None and self._process.is_done():
             self._poll()
 
-    def after_run(self, runner: "Runner") -> None:
+    def after_run(self, runner: Runner) -> None:
         """Wait for the subprocess, and check its result.
 
         Raises:
@@ -123,7 +121,7 @@ class VerifyHook(Hook):
         if self._process is not None:
             self._poll()
 
-    def _start(self, runner: "Runner", folder: Path, reference: ReferenceOutputs) -> None:
+    def _start(self, runner: Runner, folder: Path, reference: ReferenceOutputs) -> None:
         self._name = folder.name
         live_device = runner.strategy.device
         trusted = trusts_remote_code(runner)
@@ -173,7 +171,7 @@ class VerifyHook(Hook):
             self._copy = None
 
 
-def expect_live(runner: "Runner") -> ReferenceOutputs:
+def expect_live(runner: Runner) -> ReferenceOutputs:
     """Compute the outputs of the live model. If parameters are sharded, all ranks must call it."""
     strategy = runner.strategy
     return reference_outputs(
@@ -181,7 +179,7 @@ def expect_live(runner: "Runner") -> ReferenceOutputs:
     )
 
 
-def verify_final(runner: "Runner", folder: Path, reference: ReferenceOutputs) -> Comparison:
+def verify_final(runner: Runner, folder: Path, reference: ReferenceOutputs) -> Comparison:
     """Compare the final model of a run with the live model, in the mode of the ``verify`` hook.
 
     Without that hook, the saved model is loaded in this process.
@@ -218,7 +216,7 @@ def verify_final(runner: "Runner", folder: Path, reference: ReferenceOutputs) ->
     return comparison
 
 
-def trusts_remote_code(runner: "Runner") -> bool:
+def trusts_remote_code(runner: Runner) -> bool:
     """Return whether the config allows Python code next to the weights to run."""
     return bool(runner.cfg.get("model", {}).get("trust_remote_code", False))
 

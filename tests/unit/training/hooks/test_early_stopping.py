@@ -1,10 +1,27 @@
+"""Early stopping: when a run stops, and whether a resumed run is over."""
+
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from helpers.runner import FakeRunner
 
+from xft.checkpoint.resume_state import RunState
 from xft.errors import ConfigError
-from xft.training.hooks import EarlyStoppingHook
+from xft.training.hooks.early_stopping import EarlyStoppingHook, stop_reason
+
+STATE = RunState(
+    step=4,
+    tokens_seen=0,
+    stop_reason="validation loss has not fallen",
+    data_fingerprint="",
+    batching={},
+    config={},
+    hooks={
+        "early_stopping": {"lowest": 1.0, "waited": 2, "reason": "validation loss has not fallen"},
+    },
+    loggers={},
+)
 
 
 def _validate(
@@ -55,3 +72,19 @@ def test_patience_below_one_raises_config_error() -> None:
     with pytest.raises(ConfigError) as error:
         EarlyStoppingHook(patience=0)
     assert (error.value.key, error.value.got) == ("hooks.early_stopping.patience", 0)
+
+
+@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False)])
+def test_stop_reason_early_stopping_depends_on_the_new_patience(patience: int, stops: bool) -> None:
+    assert stop_reason(STATE, [EarlyStoppingHook(patience=patience)]) == (
+        STATE.stop_reason if stops else None
+    )
+
+
+def test_stop_reason_early_stopping_without_the_hook_is_none() -> None:
+    assert stop_reason(STATE, []) is None
+
+
+def test_stop_reason_of_another_hook_is_kept() -> None:
+    assert stop_reason(replace(STATE, stop_reason="enough"), []) == "enough"
+    assert stop_reason(replace(STATE, stop_reason=None), []) is None

@@ -13,7 +13,7 @@ from xft.checkpoint.resume_state import RunState
 from xft.data import EpochBatchSampler
 from xft.loggers import Logger
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice
+from xft.strategies import Strategy
 from xft.training.loop import TrainLoop
 from xft.training.runner import Runner
 
@@ -21,7 +21,7 @@ from xft.training.runner import Runner
 class FakeLoop(TrainLoop):
     """A loop that stands at a step and runs none."""
 
-    def __init__(self, strategy: SingleDevice, num_steps: int) -> None:
+    def __init__(self, strategy: Strategy, num_steps: int) -> None:
         self.strategy = strategy
         self.plan = TrainingPlan(EpochBatchSampler((1,) * num_steps), num_steps, (), "")
         self.step = 0

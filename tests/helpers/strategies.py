@@ -1,6 +1,6 @@
 """Strategies without processes for tests of other rooms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM
 from helpers.tiny import tiny_config
 from xft.models import TrainingModel
 from xft.objectives import next_token
-from xft.strategies import SingleDevice, SingleDeviceConfig
+from xft.strategies import SingleDevice, SingleDeviceConfig, Strategy
 
 T = TypeVar("T")
 
 
-class FakeStrategy(SingleDevice):
+class FakeStrategy(Strategy):
     """One rank on the CPU, whose peers contribute fixed values to ``gather``.
 
     Args:
@@ -45,9 +45,19 @@ class FakeStrategy(SingleDevice):
         self.optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
 
+    def reduce_sum(self, values: Sequence[float]) -> list[float]:
+        """Return the values: the peers contribute nothing."""
+        return list(values)
+
     def gather(self, value: T) -> list[T]:
         """Return this rank's value, followed by those of its peers."""
         return [value, *self.peers]
+
+    def barrier(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def tiny_strategy(

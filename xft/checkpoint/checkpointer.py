@@ -12,7 +12,6 @@ from xft.checkpoint.model_weights import (
     load_model_weights,
     weights_writer,
 )
-from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.resume_state import ResumeState, RunState
 from xft.checkpoint.shards import make_shard
 from xft.checkpoint.snapshot import Snapshot, collect_training_state, load_training_state
@@ -26,6 +25,7 @@ from xft.checkpoint.writer import (
     check_disk_space_for_run,
 )
 from xft.models import unwrap
+from xft.strategies import Strategy
 
 
 class Checkpointer:

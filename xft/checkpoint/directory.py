@@ -14,6 +14,7 @@ from xft.checkpoint import manifest
 from xft.checkpoint.resume_state import STATE_FILE, TENSORS_FILE, ResumeState
 from xft.errors import CheckpointError
 from xft.utils import console
+from xft.utils.paths import fsync_path
 
 LAST, BEST = "last", "best"
 SUPERSEDED = "superseded"
@@ -88,7 +89,7 @@ def atomic_replace(temporary: Path, final: Path) -> None:
     if final.exists():
         os.rename(final, trash)
     os.rename(temporary, final)
-    manifest.fsync_path(final.parent)
+    fsync_path(final.parent)
     if trash.exists():
         shutil.rmtree(trash)
 
@@ -140,7 +141,7 @@ def clean_up(run_dir: Path, resume_state: ResumeState | None) -> None:
         update_symlink(best, BEST)
     else:
         (root / BEST).unlink(missing_ok=True)
-    manifest.fsync_path(root)
+    fsync_path(root)
 
 
 def move_aside(folder: Path) -> Path:

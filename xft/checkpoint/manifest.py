@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xft.errors import CheckpointError
+from xft.utils.paths import fsync_path
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -112,19 +113,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not _is_relative(name):
             raise CheckpointError(key=f"{MANIFEST}: files", got=name, expected="a path inside its folder")
     return entries
-
-
-def fsync_path(path: Path) -> None:
-    """Fsync a file or a folder.
-
-    Raises:
-        OSError: it cannot be written to the disk.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fsync_and_digest(path: Path) -> dict[str, Any]:

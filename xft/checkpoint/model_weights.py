@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xft.checkpoint.manifest import read_manifest
-from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.state_tree import copy_to_cpu
 from xft.compat.peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from xft.errors import CheckpointError
 from xft.models.param_shapes import full_nbytes, is_sharded
+from xft.strategies import Strategy
 
 _ADAPTER = "adapter_model.safetensors"
 

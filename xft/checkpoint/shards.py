@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xft.checkpoint import manifest
-from xft.checkpoint.protocol import Strategy
-from xft.checkpoint.sharded import ShardedTensorReader, ShardLocation
 from xft.checkpoint.state_tree import LocalShards
+from xft.distributed.sharded import ShardedTensorReader, ShardLocation
 from xft.errors import CheckpointError
+from xft.strategies import Strategy
 
 POLL_INTERVAL_S = 0.05
 """Seconds between two checks for the shards of other ranks, which may be on other machines."""

@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from xft.checkpoint.model_weights import load_model_weights
-from xft.checkpoint.protocol import Strategy
 from xft.checkpoint.resume_state import STATE_FILE, TENSORS_FILE, ResumeState, RunState
 from xft.checkpoint.shards import CheckpointShard, open_shards
 from xft.checkpoint.state_tree import LocalShards, flatten_state, set_rng_state, unflatten_state
 from xft.errors import CheckpointError
 from xft.models import unwrap
+from xft.strategies import Strategy
 
 _READ_ERRORS = (
     OSError,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xft.checkpoint.sharded import TensorShard
+from xft.distributed.sharded import TensorShard
 
 LocalShards = dict[str, tuple[int, Tensor]]
 """Offset and elements of this rank's shard of each sharded tensor, by tensor name."""

@@ -20,6 +20,7 @@ from xft.checkpoint.shards import CheckpointShard, remove_stale_shards
 from xft.checkpoint.snapshot import Snapshot
 from xft.errors import CheckpointError, ConfigError
 from xft.utils.console import format_bytes
+from xft.utils.paths import fsync_path
 
 DISK_MARGIN = 1.05
 """Factor on the size of the tensors for file headers and disk blocks."""
@@ -218,11 +219,11 @@ def _publish(temporary: Path, final: Path, request: SaveRequest) -> None:
     if final.exists():
         directory.move_aside(final)
     os.rename(temporary, final)
-    manifest.fsync_path(root)
+    fsync_path(root)
     directory.update_symlink(final, directory.LAST)
     if request.is_best:
         directory.update_symlink(final, directory.BEST)
-    manifest.fsync_path(root)
+    fsync_path(root)
     directory.prune(root, request.save_total_limit)
 
 

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xft.checkpoint.manifest import fsync_path
 from xft.loggers.base import Logger
 from xft.registry import register
 from xft.types.ranges import CountOrZero
 from xft.utils import console
-from xft.utils.paths import no_follow, write_text
+from xft.utils.paths import fsync_path, no_follow, write_text
 
 
 @register("loggers", "jsonl")

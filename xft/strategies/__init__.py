@@ -5,6 +5,7 @@ require CUDA, average gradients where sums are needed, unpickle checkpoints, and
 imported with current DeepSpeed releases.
 """
 
+from xft.strategies.base import Strategy
 from xft.strategies.batching import Batching
 from xft.strategies.ddp import DDP, DDPConfig, config_for_launcher
 from xft.strategies.deepspeed.config import parse_cli_option
@@ -20,6 +21,7 @@ __all__ = [
     "DeepSpeedConfig",
     "SingleDevice",
     "SingleDeviceConfig",
+    "Strategy",
     "StrategyConfig",
     "config_for_launcher",
     "parse_cli_option",

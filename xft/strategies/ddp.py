@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from xft.distributed import DEFAULT_TIMEOUT_MINUTES
 from xft.models import unwrap
 from xft.registry import register
-from xft.strategies.single_device import SingleDevice
+from xft.strategies.base import Strategy
 from xft.strategies.strategy_config import SingleDeviceConfig, StrategyConfig
 from xft.types import SequenceParallelGroup
 from xft.types.ranges import Count, Minutes
@@ -40,7 +40,7 @@ class DistributedConfig(StrategyConfig):
     sequence_parallel_size: Count = 1
 
 
-class DistributedStrategy(SingleDevice):
+class DistributedStrategy(Strategy):
     """Base of the strategies with a process group: NCCL on GPUs, gloo on CPUs.
 
     Args:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 
 from xft.registry import register
+from xft.strategies.base import Strategy
 from xft.strategies.single_device import SingleDevice
 
 MixedPrecision = Literal["bf16"]
@@ -69,7 +70,7 @@ class StrategyConfig(ABC):
         return nullcontext()
 
     @abstractmethod
-    def build(self, work_dir: str, seed: int) -> SingleDevice:
+    def build(self, work_dir: str, seed: int) -> Strategy:
         """Build the strategy of a run. The process group exists already."""
 
 

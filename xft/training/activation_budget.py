@@ -19,7 +19,7 @@ from xft.models.activation_checkpointing import (
 )
 from xft.models.model_options import model_options
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice
+from xft.strategies import Strategy
 from xft.utils.console import format_bytes
 from xft.utils.memory import available_bytes
 
@@ -43,7 +43,7 @@ parameters; that of AdamW, which has the most."""
 
 def choose_checkpointed_layers(
     loaded: LoadedModel,
-    strategy: SingleDevice,
+    strategy: Strategy,
     samples: SampleView,
     plan: TrainingPlan,
     collator: Collator,

@@ -16,7 +16,7 @@ from xft.evaluation.metrics import MetricAccumulator
 from xft.models import unwrap
 from xft.objectives import Objective, as_objective
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice
+from xft.strategies import Strategy
 from xft.types import Batch, Sample
 
 
@@ -45,7 +45,7 @@ class TrainLoop(BaseLoop):
     def __init__(
         self,
         runner: RunnerBase,
-        strategy: SingleDevice,
+        strategy: Strategy,
         samples: Sequence[Sample],
         plan: TrainingPlan,
         max_grad_norm: float | None,

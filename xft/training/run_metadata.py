@@ -17,7 +17,7 @@ from xft.reporting import REPORT, write_report
 from xft.reporting.run_folder import ENVIRONMENT
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice
+from xft.strategies import Strategy
 from xft.utils import console, paths, system
 from xft.version import __version__
 
@@ -42,7 +42,7 @@ def write_records(
                 out.write(file.read_bytes())
 
 
-def write_environment(work_dir: Path, plan: TrainingPlan, strategy: SingleDevice) -> None:
+def write_environment(work_dir: Path, plan: TrainingPlan, strategy: Strategy) -> None:
     """Write ``environment.json``: batch sizes, machine, and versions of libraries."""
     batches, group = plan.batches, strategy.sequence
     total, _ = system.host_memory()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
-from xft.checkpoint import directory, manifest, model_weights, snapshot
+from xft.checkpoint import directory, model_weights, snapshot
 from xft.checkpoint.checkpointer import Checkpointer
 from xft.checkpoint.resume_state import ResumeState, RunState
 from xft.compat.mmengine import Hook, RunnerBase
@@ -21,12 +21,13 @@ from xft.evaluation import EvalPrompt
 from xft.export.card import write_card
 from xft.loggers import Logger
 from xft.models import ModelMetadata, TrainingModel, save_model, unwrap
-from xft.strategies import SingleDevice
+from xft.strategies import Strategy
 from xft.templates import BoundTemplate
 from xft.training.loop import TrainLoop
 from xft.training.resume import RESUMABLE, diff_configs, frozen_config
 from xft.types import Sample, Tokenizer
 from xft.utils import console
+from xft.utils.paths import fsync_path
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class Runner(RunnerBase):
     def __init__(
         self,
         *,
-        strategy: SingleDevice,
+        strategy: Strategy,
         config: Mapping[str, Any],
         hooks: Mapping[str, Hook],
         tokenizer: Tokenizer,
@@ -242,7 +243,7 @@ class Runner(RunnerBase):
             self._write_card(temporary)
             result = verify(temporary)
             for path in (*temporary.rglob("*"), temporary):
-                manifest.fsync_path(path)
+                fsync_path(path)
             directory.atomic_replace(temporary, final)
             return final, result
         finally:

@@ -20,7 +20,7 @@ from xft.objectives import as_objective
 from xft.optim import build_optimizer, check_lr_scheduler
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan, make_plan
-from xft.strategies import SingleDevice, StrategyConfig
+from xft.strategies import Strategy, StrategyConfig
 from xft.templates import BoundTemplate
 from xft.training.activation_budget import choose_checkpointed_layers
 from xft.training.loop import TrainLoop
@@ -55,13 +55,13 @@ class TrainSetup:
     eval_prompts: list[EvalPrompt]
     strategy_config: StrategyConfig
 
-    def create_strategy(self, work_dir: Path) -> SingleDevice:
+    def create_strategy(self, work_dir: Path) -> Strategy:
         """Build the strategy, and wait for all ranks."""
         strategy = self.strategy_config.build(str(work_dir), self.run_config.seed)
         strategy.barrier()
         return strategy
 
-    def build_runner(self, strategy: SingleDevice) -> tuple[Runner, TrainLoop, str]:
+    def build_runner(self, strategy: Strategy) -> tuple[Runner, TrainLoop, str]:
         """Build optimizer, objective, runner and loop.
 
         Returns:

@@ -18,7 +18,7 @@ from xft.reporting import REPORT
 from xft.reporting.run_summary import format_run_summary, labeled
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice, config_for_launcher, parse_cli_option
+from xft.strategies import Strategy, config_for_launcher, parse_cli_option
 from xft.training.dry_run.run import DryRun, temporary_run_dir
 from xft.training.hooks.early_stopping import stop_reason
 from xft.training.hooks.verify import expect_live, verify_final
@@ -200,7 +200,7 @@ def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> N
     strategy.close()
 
 
-def _finish(runner: Runner, strategy: SingleDevice) -> None:
+def _finish(runner: Runner, strategy: Strategy) -> None:
     """Write the final folder, and verify that its outputs equal those of the live model."""
     is_sharded = strategy.params_are_sharded
     if strategy.rank == 0 or is_sharded:

@@ -94,3 +94,16 @@ def _link_error(path: Path) -> ConfigError:
         expected="a regular file",
         fix="delete it",
     )
+
+
+def fsync_path(path: Path) -> None:
+    """Fsync a file or a folder.
+
+    Raises:
+        OSError: it cannot be written to the disk.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xft.checkpoint import manifest
-from xft.checkpoint.sharded import TensorShard
 from xft.checkpoint.shards import (
     CheckpointShard,
     make_shard,
@@ -19,6 +18,7 @@ from xft.checkpoint.shards import (
     shard_filename,
 )
 from xft.checkpoint.state_tree import flatten_state
+from xft.distributed.sharded import TensorShard
 from xft.errors import CheckpointError
 
 

@@ -18,6 +18,8 @@ from xft.types import Sample
 class Letters:
     """A tokenizer of one letter a token: 0 is a, 1 is b."""
 
+    added_tokens_decoder: dict[int, Any] = {}  # noqa: RUF012 - no test changes it
+
     def decode(self, token_ids: list[int], **_: object) -> str:
         return "".join(chr(ord("a") + token) for token in token_ids)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from xft.checkpoint.sharded import ShardedTensorReader, TensorShard
+from xft.distributed.sharded import ShardedTensorReader, TensorShard
 from xft.models.param_shapes import full_shape
 from xft.optim import is_schedule_free
 

@@ -17,13 +17,13 @@ from xft.models import TrainingModel
 from xft.models.param_shapes import is_sharded
 from xft.optim import build_optimizer
 from xft.registry import register
+from xft.strategies.base import nonfinite_norm_error
 from xft.strategies.batching import Batching
 from xft.strategies.ddp import DistributedConfig, DistributedStrategy
 from xft.strategies.deepspeed.config import Offload, load_config, stage_of
 from xft.strategies.deepspeed.engine import DeepSpeedModule, import_deepspeed, init_comm
 from xft.strategies.deepspeed.optimizer_state import ZeroOptimizerState, unshardable_reason
 from xft.strategies.deepspeed.resolve import ResolvedConfig, auto_values, resolve
-from xft.strategies.single_device import nonfinite_norm_error
 from xft.types import Batch, LossOutput
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from xft.data import PreparedData
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import SingleDevice
+from xft.strategies import Strategy
 from xft.training.dry_run.profile import ResourceProfiler, total_bytes
 from xft.training.dry_run.suggestions import suggest_less_memory
 from xft.training.hooks.base import HookCost
@@ -60,9 +60,7 @@ class ResourceEstimate:
     seconds_per_token: float = 0.0
     hook_costs: list[HookCost] = field(default_factory=list)
 
-    def measure_state(
-        self, model: nn.Module, run_steps: Callable[[], None], strategy: SingleDevice
-    ) -> None:
+    def measure_state(self, model: nn.Module, run_steps: Callable[[], None], strategy: Strategy) -> None:
         """Run steps, and measure the memory that persists between steps."""
         self.param_bytes = total_bytes(model.parameters())
         self.grad_bytes = total_bytes(param for param in model.parameters() if param.requires_grad)

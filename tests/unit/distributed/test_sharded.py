@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from xft.checkpoint.sharded import ShardedTensorReader, ShardLocation, materialize
+from xft.distributed.sharded import ShardedTensorReader, ShardLocation, materialize
 
 
 @pytest.mark.parametrize("cuts", [(0, 12), (0, 5, 12), (0, 1, 1, 7, 12)])

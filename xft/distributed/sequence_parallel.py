@@ -98,7 +98,7 @@ def check_sequence_parallel(config: "PretrainedConfig", supports_packing: bool, 
 
     Args:
         config: model config of transformers.
-        packs: whether the model's attention keeps packed samples separate.
+        supports_packing: whether the model's attention keeps packed samples separate.
         size: number of ranks in a group.
 
     Raises:
@@ -131,6 +131,7 @@ class _AllToAll(Function):
 
     @staticmethod
     def forward(ctx: _GroupContext, pieces: Tensor, group: SequenceParallelGroup) -> Tensor:
+        """Return the received pieces, ``(ranks, ...)`` like those sent."""
         ctx.group = group
         received = torch.empty_like(pieces, memory_format=torch.contiguous_format)
         distributed.all_to_all_single(received, pieces.contiguous(), group=group.process_group)
@@ -138,18 +139,23 @@ class _AllToAll(Function):
 
     @staticmethod
     def backward(ctx: _GroupContext, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Send the gradients back to the ranks of their pieces."""
         return _AllToAll.apply(gradients[0], ctx.group), None
 
 
 class _AllReduceSum(Function):
+    """Sum a tensor over the ranks; see :func:`all_reduce_sum`."""
+
     @staticmethod
     def forward(ctx: object, part: Tensor, group: SequenceParallelGroup) -> Tensor:
+        """Return the sum, which every rank gets."""
         total = part.clone()
         distributed.all_reduce(total, group=group.process_group)
         return total
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient unchanged."""
         return gradients[0], None
 
 

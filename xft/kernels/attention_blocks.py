@@ -145,6 +145,8 @@ def _probabilities(
 
 
 class _BlockAttention(torch.autograd.Function):
+    """Attention of :func:`block_attention`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -155,6 +157,7 @@ class _BlockAttention(torch.autograd.Function):
         window: int | None,
         lengths: list[int],
     ) -> Tensor:
+        """Return ``(heads, tokens, head_dim)``; keep the probabilities of short samples."""
         heads, total, width = query.shape
         result = query.new_empty(total + MULTIPLE, heads, width).transpose(0, 1)
         saved_probs = []
@@ -173,6 +176,7 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of query, key and value; ``grad`` is ``(heads, tokens, head_dim)``."""
         query, key, value, *saved_probs = ctx.saved_tensors
         heads, total, width = query.shape
         groups = heads // len(key)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xft.kernels.logit_chunks import HeadGradients, iter_logits, pad_rows, rows_per_chunk, score_logits
+from xft.kernels.logit_chunks import HeadGradients, iter_scores, pad_rows, rows_per_chunk
 
 
 def linear_cross_entropy(
@@ -46,6 +46,8 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
+    """Loss and count of :func:`linear_cross_entropy`, whose gradients are computed in the forward pass."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -56,6 +58,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunk_size: int,
         with_grad: bool,
     ) -> tuple[Tensor, Tensor]:
+        """Return loss and count; keep the gradients of the loss, ``(tokens, hidden)`` for the states."""
         wide = torch.promote_types(states.dtype, torch.float32)
         states = pad_rows(states, chunk_size)
         loss = torch.zeros((), dtype=wide, device=states.device)
@@ -63,11 +66,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         needs_states, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         needs = (with_grad and needs_states, with_grad and needs_weight, with_grad and needs_bias)
         gradients = HeadGradients(states, weight, bias, needs)
-        for chunk, logits in iter_logits(states, weight, bias, chunk_size):
-            log_probs, num_correct = score_logits(logits, targets[chunk], any(needs), gradients.bias)
+        for _, log_probs, num_correct in iter_scores(states, targets, weight, bias, chunk_size, gradients):
             loss -= log_probs.sum()
             correct += num_correct
-            gradients.add(chunk, logits, states, weight)
         grad_states = None if gradients.states is None else gradients.states[: len(targets)]
         ctx.save_for_backward(grad_states, gradients.weight, gradients.bias)
         ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
@@ -77,6 +78,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients of the loss by ``grad``, a scalar."""
         grad_states, grad_weight, grad_bias = ctx.saved_tensors
         weight_dtype, bias_dtype = ctx.dtypes
         return (

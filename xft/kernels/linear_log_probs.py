@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xft.kernels.logit_chunks import HeadGradients, iter_logits, pad_rows, rows_per_chunk, score_logits
+from xft.kernels.logit_chunks import (
+    HeadGradients,
+    iter_logits,
+    iter_scores,
+    pad_rows,
+    rows_per_chunk,
+    score_logits,
+)
 
 
 def linear_log_probs(
@@ -47,6 +54,8 @@ def linear_log_probs(
 
 
 class _LinearLogProbs(torch.autograd.Function):
+    """Log-probabilities of :func:`linear_log_probs`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -57,6 +66,7 @@ class _LinearLogProbs(torch.autograd.Function):
         chunk_size: int,
         with_grad: bool,
     ) -> Tensor:
+        """Return ``(tokens,)``; keep the gradients of the states, or the inputs if the head is trainable."""
         needs_states, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         recompute = with_grad and (needs_weight or needs_bias)
         states = pad_rows(states, chunk_size)
@@ -64,9 +74,8 @@ class _LinearLogProbs(torch.autograd.Function):
         log_probs = torch.empty(len(targets), dtype=wide, device=states.device)
         needs = (with_grad and needs_states and not recompute, False, False)
         gradients = HeadGradients(states, weight, bias, needs)
-        for chunk, logits in iter_logits(states, weight, bias, chunk_size):
-            log_probs[chunk], _ = score_logits(logits, targets[chunk], any(needs))
-            gradients.add(chunk, logits, states, weight)
+        for chunk, scores, _ in iter_scores(states, targets, weight, bias, chunk_size, gradients):
+            log_probs[chunk] = scores
         ctx.chunk_size = chunk_size
         inputs = (states, targets, weight, bias) if recompute else ()
         ctx.save_for_backward(gradients.states, *inputs)
@@ -75,6 +84,7 @@ class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of states, weight and bias; ``grad`` is ``(tokens,)``."""
         grad_states, *inputs = ctx.saved_tensors
         if inputs:
             needs_states, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad

@@ -96,6 +96,7 @@ class HeadGradients:
         needs: whether to compute the gradients of states, weight and bias.
 
     Attributes:
+        is_needed: whether any gradient is computed.
         states: ``(tokens, hidden)`` in the type of the states, or ``None``.
         weight: ``(vocabulary, hidden)`` in fp32 (fp64 for fp64), or ``None``.
         bias: ``(vocabulary,)`` in fp32 (fp64 for fp64), or ``None``. The caller adds to it: the kernels sum the
@@ -106,6 +107,7 @@ class HeadGradients:
         self, states: Tensor, weight: Tensor, bias: Tensor | None, needs: tuple[bool, bool, bool]
     ) -> None:
         wide = torch.promote_types(states.dtype, torch.float32)
+        self.is_needed = any(needs)
         self.states = torch.empty_like(states) if needs[0] else None
         self.weight = torch.zeros_like(weight, dtype=wide) if needs[1] else None
         self.bias = torch.zeros_like(bias, dtype=wide) if bias is not None and needs[2] else None
@@ -155,6 +157,33 @@ def score_logits(
             if grad_bias is not None:
                 grad_bias += probs.sum(dim=0)
     return log_probs, correct
+
+
+def iter_scores(
+    states: Tensor,
+    targets: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    chunk_size: int,
+    gradients: HeadGradients,
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Score targets chunk by chunk, and add the gradients of the summed negative log-likelihood to ``gradients``.
+
+    Args:
+        states: ``(tokens, hidden)`` inputs of the head, possibly with rows of padding.
+        targets: ``(tokens,)`` token ids.
+        weight: ``(vocabulary, hidden)``.
+        bias: ``(vocabulary,)`` or ``None``.
+        chunk_size: number of tokens per chunk.
+        gradients: of the head and its inputs.
+
+    Yields:
+        The tokens of a chunk, and the result of :func:`score_logits`.
+    """
+    for chunk, logits in iter_logits(states, weight, bias, chunk_size):
+        log_probs, num_correct = score_logits(logits, targets[chunk], gradients.is_needed, gradients.bias)
+        gradients.add(chunk, logits, states, weight)
+        yield chunk, log_probs, num_correct
 
 
 def blocked_argmax(rows: Tensor) -> tuple[Tensor, Tensor]:

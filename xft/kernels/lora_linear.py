@@ -48,6 +48,8 @@ def lora_linear(
 
 
 class _LoRALinear(torch.autograd.Function):
+    """Frozen linear layer and adapter of :func:`lora_linear`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -59,6 +61,7 @@ class _LoRALinear(torch.autograd.Function):
         lora_b: Tensor,
         scaling: float,
     ) -> Tensor:
+        """Return ``(..., out)``; keep the adapter's input and its ``(rows, r)`` inner result, but not the weight."""
         rows = x.reshape(-1, x.shape[-1])
         inner = rows if dropped is None else dropped.reshape(rows.shape)
         # Cast once, for both passes.
@@ -74,6 +77,7 @@ class _LoRALinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``x``, ``dropped``, A and B; ``grad`` is ``(..., out)``."""
         inner, low, a, b = ctx.saved_tensors
         shape = (*grad.shape[:-1], inner.shape[-1])
         rows = grad.reshape(-1, grad.shape[-1])

@@ -37,8 +37,11 @@ def rms_norm_eager(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 class _RMSNorm(torch.autograd.Function):
+    """Norm of :func:`rms_norm`."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Return ``(..., hidden)``; keep the input and ``(..., 1)`` reciprocal root mean squares in fp32."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.rsqrt_(wide.pow(2).mean(-1, keepdim=True).add_(eps))
         ctx.save_for_backward(x, weight, scale)
@@ -47,6 +50,10 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``x`` and ``weight``.
+
+        With ``n = x * scale`` and ``g = grad * weight``, the gradient of ``x`` is ``(g - n * mean(g * n)) * scale``.
+        """
         x, weight, scale = ctx.saved_tensors
         normalized = x.to(scale.dtype) * scale
         grad_x = grad_weight = None

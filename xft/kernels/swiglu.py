@@ -36,14 +36,18 @@ def silu_mul_eager(gate: Tensor, up: Tensor) -> Tensor:
 
 
 class _SiLUMul(torch.autograd.Function):
+    """Product of :func:`silu_mul`."""
+
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """Return ``(..., inner)``; keep both inputs, since ``silu(gate)`` is cheap to compute again."""
         ctx.save_for_backward(gate, up)
         return functional.silu(gate).mul_(up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of ``gate`` and ``up``, computed a few rows at a time."""
         gate, up, upstream = (tensor.reshape(-1, grad.shape[-1]) for tensor in (*ctx.saved_tensors, grad))
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
         size = CHUNK_ROWS.get(grad.device.type, CHUNK_ROWS["cuda"])

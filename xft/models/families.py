@@ -8,7 +8,8 @@ the config, so that new families work without an entry.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers import PretrainedConfig
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,28 @@ class ModelFamily:
     Attributes:
         attn_implementation: attention that ``attn_implementation="auto"`` selects; ``None`` decides by the class.
         accepts_embeddings: whether ``inputs_embeds`` can replace ``input_ids`` without loss.
+        gguf_architecture: architecture name in GGUF files; ``None`` means that no GGUF file can be written.
+        gguf_sliding_window: whether the GGUF reader of the architecture applies ``sliding_window``.
     """
 
     attn_implementation: str | None = None
     accepts_embeddings: bool = True
+    gguf_architecture: str | None = None
+    gguf_sliding_window: bool = False
 
 
 FAMILIES = {
+    "llama": ModelFamily(gguf_architecture="llama"),
+    "mistral": ModelFamily(gguf_architecture="llama", gguf_sliding_window=True),
+    "internlm3": ModelFamily(gguf_architecture="llama"),
+    "qwen2": ModelFamily(gguf_architecture="qwen2"),
+    "qwen3": ModelFamily(gguf_architecture="qwen3"),
     # Attention sinks reach only the eager implementation.
     "gpt_oss": ModelFamily(attn_implementation="eager"),
 }
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Values of ``config.layer_types`` that isolate the segments of a packed row."""
+GGUF_FAMILIES = [name for name, family in FAMILIES.items() if family.gguf_architecture is not None]
 
 
 def optional_field(config: PretrainedConfig, name: str) -> Any:
@@ -39,6 +52,25 @@ def context_length(config: PretrainedConfig) -> int | None:
     """Return the maximum number of tokens of a text model, or ``None`` if its architecture sets no maximum."""
     length: int | None = optional_field(config.get_text_config(), "max_position_embeddings")
     return length
+
+
+def isolates_segments(model: PreTrainedModel) -> bool:
+    """Return whether a model keeps the segments of a packed row apart; otherwise batches are padded.
+
+    Attention can be restricted to segments; convolutions and recurrent layers cannot.
+    """
+    layer_types = set(optional_field(model.config, "layer_types") or [])
+    stateful = model._is_stateful or bool(layer_types - _ATTENTION_LAYERS)
+    return bool(model._supports_attention_backend) and not stateful
+
+
+def rms_norm_eps(module: nn.Module) -> float | None:
+    """Return the epsilon of an RMSNorm, ``None`` for another module.
+
+    transformers has a class for each model and no common base: the class name and the attribute decide.
+    """
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    return eps if "RMSNorm" in type(module).__name__ and isinstance(eps, float) else None
 
 
 def family_of(config: PretrainedConfig) -> ModelFamily:

@@ -11,7 +11,7 @@ from xft.kernels.shapes import MULTIPLE
 from xft.models.attention import ATTN_IMPLEMENTATION, unused_mask
 from xft.models.model_options import model_options, transformers_config
 from xft.models.neftune import add_embedding_noise
-from xft.types import IGNORE_INDEX, Batch
+from xft.types import Batch
 
 
 def forward_inputs(model: nn.Module, batch: Batch, full_sequence: bool = False) -> dict[str, Any]:
@@ -54,20 +54,6 @@ def forward_inputs(model: nn.Module, batch: Batch, full_sequence: bool = False) 
     return arguments
 
 
-def shifted_target_mask(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the mask of positions whose next token is a target, and the targets.
-
-    Returns:
-        ``(batch, seq)`` bool and ``(targets,)`` ids, of this rank's slice under sequence parallelism.
-    """
-    following = torch.full_like(batch.labels, IGNORE_INDEX)
-    following[:, :-1] = batch.labels[:, 1:]
-    if batch.sequence is not None:
-        following = split_sequence(following, batch.sequence, IGNORE_INDEX)
-    mask = following != IGNORE_INDEX
-    return mask, following[mask]
-
-
 def local_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
     """Return the targets that this rank's slice of the batch predicts.
 
@@ -85,11 +71,12 @@ def local_targets(batch: Batch) -> tuple[Tensor, Tensor, int]:
     return positions - begin, batch.labels.flatten()[positions + 1], before
 
 
-def local_target_counts(batch: Batch, count: int) -> list[int]:
-    """Return how many of this rank's ``count`` targets belong to each sample."""
+def local_target_counts(batch: Batch) -> list[int]:
+    """Return how many of this rank's targets belong to each sample."""
     counts = batch.targets_per_sample
     if batch.sequence is None:
         return counts
-    _, _, before = local_targets(batch)
-    local: list[int] = torch.tensor([0, *counts]).cumsum(0).clamp(before, before + count).diff().tolist()
+    _, targets, before = local_targets(batch)
+    ends = torch.tensor([0, *counts]).cumsum(0).clamp(before, before + len(targets))
+    local: list[int] = ends.diff().tolist()
     return local

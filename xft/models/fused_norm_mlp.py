@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xft.kernels import rms_norm, rms_norm_eager, silu_mul, silu_mul_eager
+from xft.models.families import rms_norm_eps
 from xft.models.param_shapes import is_sharded
 
 ModuleClass = Any
@@ -39,26 +40,19 @@ def fuse_modules(model: nn.Module) -> None:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Return whether a module looks like an RMSNorm: a vector of weights, an epsilon, and the name."""
+    """Return whether a module looks like an RMSNorm with a vector of weights."""
     weight = dict(module.named_parameters(recurse=False)).get("weight")
-    return (
-        "RMSNorm" in type(module).__name__
-        and weight is not None
-        and weight.ndim == 1
-        and isinstance(_eps(module), float)
-    )
+    return rms_norm_eps(module) is not None and weight is not None and weight.ndim == 1
 
 
 def _is_gated_mlp(module: nn.Module) -> bool:
     return {"gate_proj", "up_proj", "down_proj", "act_fn"} <= {name for name, _ in module.named_children()}
 
 
-def _eps(module: nn.Module) -> Any:
-    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
-
-
 def _reference_norm(module: Any, x: Tensor) -> Tensor:
-    return rms_norm_eager(x, module.weight, _eps(module))
+    eps = rms_norm_eps(module)
+    assert eps is not None
+    return rms_norm_eager(x, module.weight, eps)
 
 
 def _reference_mlp(module: Any, x: Tensor) -> Tensor:
@@ -94,10 +88,11 @@ def _fused_norm(original: ModuleClass) -> ModuleClass:
     """Make a subclass of an RMSNorm class."""
 
     def forward(self: Any, hidden_states: Tensor) -> Tensor:
-        if not self.training or not _can_fuse(hidden_states, self.weight):
+        eps = rms_norm_eps(self)
+        if eps is None or not self.training or not _can_fuse(hidden_states, self.weight):
             result: Tensor = original.forward(self, hidden_states)
             return result
-        return rms_norm(hidden_states, self.weight, _eps(self))
+        return rms_norm(hidden_states, self.weight, eps)
 
     return type(f"Fused{original.__name__}", (original,), {"forward": forward, "__module__": __name__})
 

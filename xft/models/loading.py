@@ -11,7 +11,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ModelError
 from xft.models.attention import ATTN_IMPLEMENTATION
-from xft.models.families import family_of, optional_field
+from xft.models.families import family_of, isolates_segments
 from xft.models.generation_defaults import repair_generation_config
 from xft.models.hub import hub_options, load_error, resolve_path
 from xft.models.param_shapes import full_shape
@@ -23,8 +23,6 @@ from xft.utils import console
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Values of ``config.layer_types`` that isolate the segments of a packed row."""
 
 
 @dataclass
@@ -48,14 +46,8 @@ class LoadedModel:
 
     @property
     def supports_packing(self) -> bool:
-        """Return whether packed samples are isolated from each other.
-
-        Attention can be restricted to segments; convolutions and recurrent layers cannot.
-        """
-        base = self.base
-        layer_types = set(optional_field(base.config, "layer_types") or [])
-        stateful = base._is_stateful or bool(layer_types - _ATTENTION_LAYERS)
-        return bool(base._supports_attention_backend) and not stateful
+        """Return whether packed samples are isolated from each other."""
+        return isolates_segments(self.base)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

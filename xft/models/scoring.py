@@ -12,12 +12,7 @@ from xft.distributed import all_reduce_sum
 from xft.kernels import linear_cross_entropy, linear_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
 from xft.models.activation_checkpointing import train_mode
-from xft.models.forward_inputs import (
-    forward_inputs,
-    local_target_counts,
-    local_targets,
-    shifted_target_mask,
-)
+from xft.models.forward_inputs import forward_inputs, local_target_counts, local_targets
 from xft.models.model_options import model_options, transformers_config, without_adapter
 from xft.models.param_shapes import is_sharded
 from xft.types import Batch
@@ -38,8 +33,11 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     Returns:
         ``(targets, vocabulary)`` logits in the dtype of the model, and ``(targets,)`` token ids.
     """
-    mask, targets = shifted_target_mask(batch)
-    logits: Tensor = model(**forward_inputs(model, batch), logits_to_keep=mask).logits
+    positions, targets, _ = local_targets(batch)
+    arguments = forward_inputs(model, batch)
+    mask = torch.zeros(arguments["position_ids"].shape, dtype=torch.bool, device=positions.device)
+    mask.view(-1)[positions] = True
+    logits: Tensor = model(**arguments, logits_to_keep=mask).logits
     if logits.ndim == 3:  # some models return all positions, or keep the batch dimension
         logits = logits[mask] if logits.shape[:2] == mask.shape else logits.flatten(0, 1)
     return logits, targets
@@ -102,7 +100,7 @@ def sequence_log_probs(model: nn.Module, batch: Batch) -> SequenceLogProbs:
         batch: flat or padded.
     """
     log_probs = _target_log_probs(model, batch)
-    sums = sum_by_sample(log_probs, local_target_counts(batch, len(log_probs)))
+    sums = sum_by_sample(log_probs, local_target_counts(batch))
     return SequenceLogProbs(all_reduce_sum(sums, batch.sequence), batch.targets_per_sample)
 
 

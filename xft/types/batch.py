@@ -44,8 +44,8 @@ class Batch:
         sample_hashes: hash of ids and labels of each sample.
         sequence: ranks that compute this batch together. Each rank holds the whole batch and passes its part of
             the tokens to the model.
-        cached_target_positions: ``target_positions``, computed before the batch moves to a device. Reading
-            them from the device would make the host wait.
+        cached_target_positions: ``target_positions``, once computed. They are computed before the batch moves to a
+            device, since reading them from there would make the host wait.
         cached_targets_per_sample: ``targets_per_sample``, likewise.
     """
 
@@ -63,7 +63,7 @@ class Batch:
     @property
     def num_targets(self) -> int:
         """Number of target tokens."""
-        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
+        return len(self.target_positions)
 
     @property
     def num_tokens(self) -> int:
@@ -80,19 +80,19 @@ class Batch:
     @property
     def targets_per_sample(self) -> list[int]:
         """Number of target tokens of each sample."""
-        if self.cached_targets_per_sample is not None:
-            return self.cached_targets_per_sample
-        counts = [(labels != IGNORE_INDEX).sum() for labels in self.split(self.labels)]
-        return torch.stack(counts).tolist()
+        if self.cached_targets_per_sample is None:
+            counts = [(labels != IGNORE_INDEX).sum() for labels in self.split(self.labels)]
+            self.cached_targets_per_sample = torch.stack(counts).tolist()
+        return self.cached_targets_per_sample
 
     @property
     def target_positions(self) -> Tensor:
         """``(targets,)`` indices into the flattened batch of the tokens whose next token is a target."""
-        if self.cached_target_positions is not None:
-            return self.cached_target_positions
-        is_target = self.labels != IGNORE_INDEX
-        is_target[:, 0] = False
-        return is_target.flatten().nonzero()[:, 0] - 1
+        if self.cached_target_positions is None:
+            is_target = self.labels != IGNORE_INDEX
+            is_target[:, 0] = False
+            self.cached_target_positions = is_target.flatten().nonzero()[:, 0] - 1
+        return self.cached_target_positions
 
     def split(self, tensor: Tensor) -> list[Tensor]:
         """Split a ``(batch, seq)`` tensor into one tensor per sample, without padding."""

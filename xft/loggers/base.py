@@ -1,12 +1,18 @@
 """Base class of the loggers, and functions that several loggers share."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from xft.errors import ConfigError
+from xft.types.ranges import CountOrZero
 from xft.utils.paths import write_text
+
+ANSWER_COLUMNS = ("question", "answer", "reference", "score", "stopped")
+"""Keys of a row of the sample questions that trackers show."""
 
 
 class Logger:
@@ -36,38 +42,55 @@ class Logger:
         """Release resources; no record follows."""
 
 
-class ExperimentLogger(Logger):
+@dataclass(eq=False)
+class ExperimentLogger(Logger, ABC):
     """Share naming, resuming and config of loggers that send a run to an experiment tracker.
 
     Args:
         work_dir: the run folder.
+        config: the config of the run.
+        resume_step: continue the run from this step; 0 starts a new run.
+        project: project of the tracker, which groups runs.
         name: of the run; by default that of the run folder.
-        resume_step: step of the resumed checkpoint; 0 starts a new run.
 
     Attributes:
-        backend: key under ``loggers``, and prefix of the file with the ID of the run.
-        name: name of the run.
+        backend: package of the tracker, key under ``loggers``, and prefix of the file with the ID of the run.
         resumed_id: ID of the run to continue; ``None`` starts a new one.
     """
 
-    backend: str
+    backend: ClassVar[str]
 
-    def __init__(self, work_dir: Path, name: str | None, resume_step: int) -> None:
-        self._id_file = work_dir / f"{self.backend}_run_id"
-        self.name = name or work_dir.name
-        self.resumed_id = previous_run_id(self._id_file, resume_step)
+    work_dir: Path
+    config: Mapping[str, Any]
+    resume_step: CountOrZero = 0
+    project: str = "xft"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.work_dir.name
+        self._id_file = self.work_dir / f"{self.backend}_run_id"
+        resumes = self.resume_step and self._id_file.is_file()
+        self.resumed_id = self._id_file.read_text().strip() if resumes else None
+        try:
+            self.start()
+        except ImportError as error:
+            raise ConfigError(
+                f"loggers: {self.backend} is not installed: pip install {self.backend}",
+                key=f"loggers.{self.backend}",
+            ) from error
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start or continue the run.
+
+        Raises:
+            ConfigError: the tracker cannot be reached, or refuses the run.
+            ImportError: its package is not installed.
+        """
 
     def remember_run(self, run_id: str) -> None:
         """Write the ID of the run, which a resumed run continues."""
         write_text(self._id_file, run_id)
-
-    @classmethod
-    def not_installed(cls) -> ConfigError:
-        """Return the error for a missing package."""
-        return ConfigError(
-            f"loggers: {cls.backend} is not installed: pip install {cls.backend}",
-            key=f"loggers.{cls.backend}",
-        )
 
 
 def config_with_report(config: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
@@ -76,9 +99,9 @@ def config_with_report(config: Mapping[str, Any], work_dir: Path) -> dict[str, A
 
 
 def numeric_metrics(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a record, except its step."""
+    """Return the numbers of a record except its step, by ``split/name``."""
     return {
-        name: value
+        f"{values['split']}/{name}": value
         for name, value in values.items()
         if name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool)
     }
@@ -95,11 +118,6 @@ def data_report_text(work_dir: Path) -> str:
     """Return the data report of the run as JSON; empty if there is none."""
     path = work_dir / "data_report.json"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def previous_run_id(file: Path, resume_step: int) -> str | None:
-    """Return the tracker's ID of the run being resumed; ``None`` for a new run."""
-    return file.read_text().strip() if resume_step and file.is_file() else None
 
 
 def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from xft.errors import ConfigError
-from xft.loggers.base import ExperimentLogger, config_text, flatten, numeric_metrics
+from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, config_text, flatten, numeric_metrics
 from xft.registry import register
-from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 EVERY = 5.0
@@ -39,6 +39,7 @@ GENERATIONS = "generations.json"
 
 
 @register("loggers", "mlflow")
+@dataclass(eq=False)
 class MLflow(ExperimentLogger):
     """MLflow: curves, config, data report, and the sample questions as a table.
 
@@ -54,50 +55,44 @@ class MLflow(ExperimentLogger):
             run folder (``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` shows it).
     """
 
-    backend = "mlflow"
+    backend: ClassVar[str] = "mlflow"
 
-    def __init__(
-        self,
-        work_dir: Path,
-        config: Mapping[str, Any],
-        resume_step: CountOrZero = 0,
-        project: str = "xft",
-        name: str | None = None,
-        uri: str | None = None,
-    ) -> None:
+    uri: str | None = None
+
+    def start(self) -> None:
+        """Create or continue the run."""
         for switch, value in _SWITCHES.items():
             os.environ.setdefault(switch, value)
-        try:
-            from mlflow.entities import Metric, Param, ViewType
-            from mlflow.tracking import MlflowClient
-        except ImportError as error:
-            raise self.not_installed() from error
-        self._metric, self._param, self._work_dir, self._config = Metric, Param, work_dir, config
-        super().__init__(work_dir, name, resume_step)
+        from mlflow.entities import Metric, Param, ViewType
+        from mlflow.tracking import MlflowClient
+
+        self._metric, self._param = Metric, Param
         self._waiting: list[Any] = []
         self._sent, self._complained = time.monotonic(), False
         self._sending = threading.Lock()
-        self._position = {"step": resume_step, "time": 0}
+        self._position = {"step": self.resume_step, "time": 0}
         self._answers: list[dict[str, Any]] = []
-        self._place = place = (
-            uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{work_dir.parent / 'mlflow.db'}"
+        folder = self.work_dir.parent
+        self._place = (
+            self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
         )
-        local = place.startswith("sqlite:")
         with self._starting():
-            self._client = MlflowClient(tracking_uri=place)
-            experiments = self._client.search_experiments(ViewType.ALL, filter_string=f"name = {project!r}")
+            self._client = MlflowClient(tracking_uri=self._place)
+            experiments = self._client.search_experiments(
+                ViewType.ALL, filter_string=f"name = {self.project!r}"
+            )
             if experiments:
                 self._experiment = experiments[0].experiment_id
             else:
-                artifacts = (work_dir.parent / "mlflow").as_uri() if local else None
-                self._experiment = self._client.create_experiment(project, artifact_location=artifacts)
+                artifacts = (folder / "mlflow").as_uri() if self._place.startswith("sqlite:") else None
+                self._experiment = self._client.create_experiment(self.project, artifact_location=artifacts)
             if self.resumed_id is not None:
                 self._run = self.resumed_id
                 self._client.update_run(self._run, status="RUNNING")
                 self._answers = self._table()
             else:
-                self._begin([Param(key, text[:LONGEST_PARAM]) for key, text in flatten(config)])
-            self._client.log_text(self._run, config_text(config), "config.py")
+                self._begin([Param(key, text[:LONGEST_PARAM]) for key, text in flatten(self.config)])
+            self._client.log_text(self._run, config_text(self.config), "config.py")
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
@@ -148,7 +143,7 @@ class MLflow(ExperimentLogger):
             self._begin([self._param(key, text) for key, text in old.data.params.items()])
             for begin in range(0, len(kept), MOST_METRICS):
                 client.log_batch(self._run, metrics=kept[begin : begin + MOST_METRICS])
-            client.log_text(self._run, config_text(self._config), "config.py")
+            client.log_text(self._run, config_text(self.config), "config.py")
             rows = [row for row in self._answers if row["step"] <= position["step"]]
             self._answers = []
             if rows:
@@ -166,12 +161,9 @@ class MLflow(ExperimentLogger):
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Queue each metric under ``split/name``."""
-        split, step, now = values["split"], values["step"], int(time.time() * 1000)
+        step, now = values["step"], int(time.time() * 1000)
         self._position = {"step": step, "time": now}
-        new = [
-            self._metric(f"{split}/{name}", value, now, step)
-            for name, value in numeric_metrics(values).items()
-        ]
+        new = [self._metric(name, value, now, step) for name, value in numeric_metrics(values).items()]
         with self._sending:
             self._waiting += new
         if time.monotonic() - self._sent > EVERY:
@@ -180,8 +172,7 @@ class MLflow(ExperimentLogger):
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append one row per question to the table of answers."""
         self._send()
-        names = ("question", "answer", "reference", "score", "stopped")
-        new = [{"step": step, **{name: row[name] for name in names}} for row in rows]
+        new = [{"step": step, **{name: row[name] for name in ANSWER_COLUMNS}} for row in rows]
         self._try(lambda: self._put_table([*self._answers, *new]))
 
     def _put_table(self, rows: list[dict[str, Any]]) -> None:
@@ -207,7 +198,7 @@ class MLflow(ExperimentLogger):
     def close(self) -> None:
         """Send queued metrics and the data report, and finish the run."""
         self._send()
-        report = self._work_dir / "data_report.json"
+        report = self.work_dir / "data_report.json"
         if report.is_file():
             self._try(lambda: self._client.log_artifact(self._run, str(report)))
         self._try(lambda: self._client.set_terminated(self._run))

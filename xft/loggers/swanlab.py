@@ -3,17 +3,17 @@
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from xft.errors import ConfigError
-from xft.loggers.base import ExperimentLogger, config_with_report, numeric_metrics
+from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, config_with_report, numeric_metrics
 from xft.registry import register
-from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 
 @register("loggers", "swanlab")
+@dataclass(eq=False)
 class SwanLab(ExperimentLogger):
     """SwanLab: curves, config, data report, and the sample questions as a table.
 
@@ -30,34 +30,26 @@ class SwanLab(ExperimentLogger):
         mode: ``online``, ``offline`` (upload later with ``swanlab sync``) or ``disabled``.
     """
 
-    backend = "swanlab"
+    backend: ClassVar[str] = "swanlab"
 
-    def __init__(
-        self,
-        work_dir: Path,
-        config: Mapping[str, Any],
-        resume_step: CountOrZero = 0,
-        project: str = "xft",
-        name: str | None = None,
-        workspace: str | None = None,
-        mode: Literal["online", "offline", "disabled"] | None = None,
-    ) -> None:
-        try:
-            import swanlab
-        except ImportError as error:
-            raise self.not_installed() from error
+    workspace: str | None = None
+    mode: Literal["online", "offline", "disabled"] | None = None
+
+    def start(self) -> None:
+        """Start or continue the run."""
+        import swanlab
+
         self._table = swanlab.echarts.Table
-        super().__init__(work_dir, name, resume_step)
         quiet = swanlab.Settings(interactive=False, terminal=swanlab.Settings.Terminal(proxy_type="none"))
         try:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 self._run = swanlab.init(
-                    project=project,
-                    workspace=workspace,
+                    project=self.project,
+                    workspace=self.workspace,
                     name=self.name,
-                    config=config_with_report(config, work_dir),
-                    log_dir=str(work_dir / "swanlab"),
-                    mode=mode,
+                    config=config_with_report(self.config, self.work_dir),
+                    log_dir=str(self.work_dir / "swanlab"),
+                    mode=self.mode,
                     id=self.resumed_id,
                     resume="allow" if self.resumed_id else None,
                     settings=quiet,
@@ -73,15 +65,13 @@ class SwanLab(ExperimentLogger):
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Log each metric as a scalar named ``split/name``."""
-        split = values["split"]
-        named = {f"{split}/{name}": value for name, value in numeric_metrics(values).items()}
-        self._run.log(named, step=values["step"])
+        self._run.log(numeric_metrics(values), step=values["step"])
 
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a table with one row per question."""
-        columns = ["question", "answer", "reference", "score", "stopped"]
         table = self._table()
-        table.add(["step", *columns], [[step, *(row[key] for key in columns)] for row in rows])
+        data = [[step, *(row[key] for key in ANSWER_COLUMNS)] for row in rows]
+        table.add(["step", *ANSWER_COLUMNS], data)
         self._run.log({"generations": table}, step=step)
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ class TensorBoard(Logger):
     def record(self, values: Mapping[str, Any]) -> None:
         """Log each metric as a scalar named ``split/name``."""
         for name, value in numeric_metrics(values).items():
-            self._writer.add_scalar(f"{values['split']}/{name}", value, values["step"])
+            self._writer.add_scalar(name, value, values["step"])
 
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a Markdown table."""

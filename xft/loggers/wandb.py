@@ -1,17 +1,17 @@
 """Weights & Biases."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from xft.errors import ConfigError
-from xft.loggers.base import ExperimentLogger, config_with_report, numeric_metrics
+from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, config_with_report, numeric_metrics
 from xft.registry import register
-from xft.types.ranges import CountOrZero
 from xft.utils import console
 
 
 @register("loggers", "wandb")
+@dataclass(eq=False)
 class WandB(ExperimentLogger):
     """Weights & Biases: curves, config, and the sample questions as a table.
 
@@ -24,35 +24,28 @@ class WandB(ExperimentLogger):
         resume_step: continue the run from this step.
         project: W&B project.
         name: of the run; by default that of the run folder.
+        entity: owner of the project; by default that of the account.
         mode: ``online``, ``offline`` (upload later with ``wandb sync``) or ``disabled``.
     """
 
-    backend = "wandb"
+    backend: ClassVar[str] = "wandb"
 
-    def __init__(
-        self,
-        work_dir: Path,
-        config: Mapping[str, Any],
-        resume_step: CountOrZero = 0,
-        project: str = "xft",
-        name: str | None = None,
-        entity: str | None = None,
-        mode: str | None = None,
-    ) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise self.not_installed() from error
-        self._wandb = wandb
-        super().__init__(work_dir, name, resume_step)
+    entity: str | None = None
+    mode: Literal["online", "offline", "disabled"] | None = None
+
+    def start(self) -> None:
+        """Start or continue the run."""
+        import wandb
+
+        self._table = wandb.Table
         try:
             self._run = wandb.init(
-                project=project,
-                entity=entity,
+                project=self.project,
+                entity=self.entity,
                 name=self.name,
-                config=config_with_report(config, work_dir),
-                dir=str(work_dir),
-                mode=mode,  # type: ignore[arg-type]
+                config=config_with_report(self.config, self.work_dir),
+                dir=str(self.work_dir),
+                mode=self.mode,
                 id=self.resumed_id,
                 resume="allow" if self.resumed_id else None,
             )
@@ -65,25 +58,20 @@ class WandB(ExperimentLogger):
         self.remember_run(self._run.id)
         # The first step that the server of a resumed run lacks.
         self._first = self._run.step if self.resumed_id else 0
-        if self._first > resume_step + 1:
+        if self._first > self.resume_step + 1:
             console.info(f"note: W&B already has the steps up to {self._first - 1} of this run")
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Log each metric as a scalar named ``split/name``."""
-        split = values["split"]
-        self._log(
-            {f"{split}/{name}": value for name, value in numeric_metrics(values).items()}, values["step"]
-        )
+        self._log(numeric_metrics(values), values["step"])
 
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a table with one row per question."""
-        columns = ["step", "question", "answer", "reference", "score", "stopped"]
-        table = self._wandb.Table(columns=columns)
-        for row in rows:
-            table.add_data(step, *(row[key] for key in columns[1:]))
+        data = [[step, *(row[key] for key in ANSWER_COLUMNS)] for row in rows]
+        table = self._table(columns=["step", *ANSWER_COLUMNS], data=data)
         self._log({"generations": table}, step)
 
-    def _log(self, values: dict[str, Any], step: int) -> None:
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
         if step >= self._first:
             self._run.log({**values, "step": step}, step=step)
 

@@ -147,5 +147,5 @@ def _truncate_records(path: Path, resume_step: int) -> None:
     os.replace(temporary, path)
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)

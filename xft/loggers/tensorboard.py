@@ -73,5 +73,5 @@ def _cut(file: Path, resume_step: int) -> None:
     os.replace(temporary, file)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else str(value).replace("|", "\\|").replace("\n", "<br>")

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class SingleDevice(Strategy):
-    """One process on one device; the collectives return at once what they get."""
+    """One process on one device; a collective returns what it gets."""
 
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Return the values."""

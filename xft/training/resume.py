@@ -100,7 +100,7 @@ def _rng_note(saved_world_size: int, world_size: int) -> str:
     return f"RNG state of {ranks} {fate} (world size changed)"
 
 
-def diff_configs(before: Any, after: Any, path: str = "") -> list[str]:
+def diff_configs(before: object, after: object, path: str = "") -> list[str]:
     """List the differences of two configs, such as ``optimizer.lr was 0.01, is 0.001``."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [

@@ -20,7 +20,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 4
 
 
-def short_repr(value: Any) -> str:
+def short_repr(value: object) -> str:
     """Return the repr of a value on one line, shortened."""
     try:
         return _SHORT.repr(value)
@@ -50,7 +50,7 @@ def field_error(
     return kind(message, key=path, got=got, expected=expected, fix=fix)
 
 
-def type_error(path: str, value: Any, expected: str, fix: str = "") -> DataError:
+def type_error(path: str, value: object, expected: str, fix: str = "") -> DataError:
     """Create the error for a value of the wrong type."""
     type_name = "" if value is None else f" ({type(value).__name__})"
     return field_error(path, f"got {short_repr(value)}{type_name}", expected, value, fix)
@@ -107,7 +107,7 @@ def get_list(row: Row, field: str, of: str = "turns") -> list[Any]:
     raise type_error(field, value, f"a list of {of}")
 
 
-def get_object(value: Any, path: str) -> dict[str, Any]:
+def get_object(value: object, path: str) -> dict[str, Any]:
     """Return a value that is an object.
 
     Raises:
@@ -121,7 +121,7 @@ def get_object(value: Any, path: str) -> dict[str, Any]:
 _TRUE, _FALSE = frozenset({"true", "1", "1.0", "yes"}), frozenset({"false", "0", "0.0", "no"})
 
 
-def parse_bool(value: Any, path: str) -> bool:
+def parse_bool(value: object, path: str) -> bool:
     """Parse ``true``, ``false``, 0, 1, or one of these as text (also ``0.0``, ``1.0``, ``yes``, ``no``), as in tables.
 
     Raises:
@@ -134,7 +134,7 @@ def parse_bool(value: Any, path: str) -> bool:
     raise type_error(path, value, "true or false (or 1 or 0)")
 
 
-def parse_float(value: Any, path: str) -> float:
+def parse_float(value: object, path: str) -> float:
     """Parse a finite number, or a number as text, as in tables.
 
     Raises:

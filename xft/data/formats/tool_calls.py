@@ -34,7 +34,7 @@ def get_tools(row: Mapping[str, Any], field: str) -> tuple[dict[str, Any], ...]:
     return tuple([_tool(tool, f"{field}[{number}]") for number, tool in enumerate(value, 1)])
 
 
-def _tool(value: Any, path: str) -> dict[str, Any]:
+def _tool(value: object, path: str) -> dict[str, Any]:
     # A copy reads all keys of a tracked row: templates render them.
     outer, function, function_path = _unwrap(dict(get_object(value, path)), path)
     _name(function, function_path)
@@ -44,7 +44,7 @@ def _tool(value: Any, path: str) -> dict[str, Any]:
     return {"type": "function", "function": function} if outer is None else {"type": "function", **outer}
 
 
-def parse_calls(value: Any, path: str) -> tuple[ToolCall, ...]:
+def parse_calls(value: object, path: str) -> tuple[ToolCall, ...]:
     """Parse one call or several: an object, a list of objects, or either as JSON text.
 
     Raises:
@@ -59,7 +59,7 @@ def parse_calls(value: Any, path: str) -> tuple[ToolCall, ...]:
     return tuple([parse_call(call, f"{path}[{number}]") for number, call in enumerate(value, 1)])
 
 
-def parse_call(value: Any, path: str) -> ToolCall:
+def parse_call(value: object, path: str) -> ToolCall:
     """Parse one call. Its arguments are an object, an object as JSON text, or missing.
 
     Raises:
@@ -76,7 +76,7 @@ def parse_call(value: Any, path: str) -> ToolCall:
     return ToolCall(_name(function, function_path), get_object(arguments, where), identity)
 
 
-def _unwrap(value: Any, path: str) -> tuple[dict[str, Any] | None, dict[str, Any], str]:
+def _unwrap(value: object, path: str) -> tuple[dict[str, Any] | None, dict[str, Any], str]:
     """Return the wrapper or ``None``, the function, and the path of the function."""
     outer = get_object(value, path)
     kind = outer.get("type")

@@ -68,6 +68,6 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {abbreviate(' '.join(str(error).split()))}"
 
 
-def _unreachable(name: str, error: Any) -> DataError:
+def _unreachable(name: str, error: Exception) -> DataError:
     problem = f"is no file, and the hub gives no such data set ({_reason(error)})"
     return source_error(name, problem, fix="give a file, or check the name and the network")

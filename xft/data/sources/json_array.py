@@ -35,7 +35,7 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 """What ``surrogateescape`` makes of bytes that are not UTF-8; UTF-8 itself holds no such thing."""
 
 
-def _nothing(_: Any) -> None:
+def _nothing(_: object) -> None:
     return None
 
 

@@ -2,7 +2,7 @@
 
 import reprlib
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from xft.errors import DataError, list_names
 from xft.types import Row
@@ -47,7 +47,7 @@ _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 30
 
 
-def abbreviate(value: Any) -> str:
+def abbreviate(value: object) -> str:
     """``value`` as an error message quotes it: one line, cut where it is long."""
     if isinstance(value, str):
         return repr(truncate(value))

@@ -81,7 +81,7 @@ def too_deep() -> InvalidJSON:
     return InvalidJSON("nested too deep", f"at most {DEEPEST} levels")
 
 
-def check(value: Any, brackets: int) -> Row:
+def check(value: object, brackets: int) -> Row:
     """Check that a value is an object and not nested too deep.
 
     Args:
@@ -98,7 +98,7 @@ def check(value: Any, brackets: int) -> Row:
     return value
 
 
-def _deeper(value: Any, levels: int) -> bool:
+def _deeper(value: object, levels: int) -> bool:
     """Whether a value has more levels. Level by level: no recursion that could run out."""
     level: Sequence[Any] = [value]
     for _ in range(levels + 1):

@@ -11,7 +11,6 @@ with, has no seed per request, and cannot disable an adapter.
 from collections.abc import Sequence
 from itertools import count
 from threading import Condition, Thread
-from typing import Any
 
 import torch
 
@@ -118,7 +117,7 @@ class Batcher:
         prompts = [[*request.prompt, *request.generated] for request in batch]
         steps = count(1)
 
-        def stop(input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        def stop(input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
             for request, token in zip(batch, input_ids[:, -1].tolist(), strict=True):
                 if not request.done:
                     request.add_token(token)

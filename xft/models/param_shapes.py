@@ -3,6 +3,8 @@
 Under ZeRO-3 a parameter is an empty tensor most of the time; DeepSpeed records its full shape in attributes.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,17 @@ def full_shape(weight: nn.Parameter) -> torch.Size:
     return shape
 
 
+def local_shard(weight: nn.Parameter) -> Tensor:
+    """Return the elements of a parameter that this rank stores."""
+    shard: Tensor = getattr(weight, "ds_tensor", weight)
+    return shard
+
+
+def quant_state(weight: object) -> Any:
+    """Return the quantization state of a 4-bit weight of bitsandbytes, ``None`` for another weight."""
+    return getattr(weight, "quant_state", None)
+
+
 def full_nbytes(weight: nn.Parameter) -> int:
     """Return the size of the full parameter in bytes."""
     return full_shape(weight).numel() * weight.element_size()
@@ -28,6 +41,6 @@ def num_params(weight: nn.Parameter) -> int:
 
     A 4-bit weight packs two elements per byte; its quantization state records the original shape.
     """
-    state = getattr(weight, "quant_state", None)
+    state = quant_state(weight)
     shape: torch.Size = state.shape if state is not None else full_shape(weight)
     return shape.numel()

@@ -17,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
 from xft.errors import ModelError
+from xft.models.param_shapes import local_shard, quant_state
 from xft.models.reward_head import CLASSES, ModelKind, model_kind_of
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -72,7 +73,7 @@ def _mismatched_quantized(model: nn.Module) -> Iterator[str]:
     """Yield the quantized weights whose shape is not that of their layer, which transformers does not compare."""
     for name, module in model.named_modules():
         weight: Any = module.weight if isinstance(module, nn.Linear) else None
-        state = getattr(weight, "quant_state", None)
+        state = quant_state(weight)
         if state is not None or hasattr(weight, "SCB"):
             shape = weight.shape if state is None else state.shape
             if tuple(shape) != (module.out_features, module.in_features):
@@ -82,7 +83,7 @@ def _mismatched_quantized(model: nn.Module) -> Iterator[str]:
 def _heads(config: PretrainedConfig) -> set[str]:
     """Return the names of the head modules of a language model."""
     classes = CLASSES["causal_lm"]
-    tied = getattr(classes[type(config)], "_tied_weights_keys", None) if type(config) in classes else None
+    tied = classes[type(config)]._tied_weights_keys if type(config) in classes else None
     return {"lm_head", *map(_module, tied or ())}
 
 
@@ -142,12 +143,12 @@ def _weight_files(source: str) -> list[Path]:
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters of a model by name, under ZeRO-3 the shard of this rank."""
     for name, param in model.named_parameters():
-        yield name, getattr(param, "ds_tensor", param)
+        yield name, local_shard(param)
 
 
 def _floats(weight: Tensor) -> Iterator[Tensor]:
     """Yield the tensors of floats that a weight consists of; the scales of a quantized one."""
-    state: Any = getattr(weight, "quant_state", None)
+    state = quant_state(weight)
     parts = [weight, getattr(weight, "SCB", None)]
     if state is not None:
         parts += [state.absmax, state.offset]

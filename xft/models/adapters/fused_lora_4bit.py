@@ -5,6 +5,7 @@ from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor
 
 from xft.models.adapters.fused_lora_forward import fused_lora_forward, sole_active_adapter
+from xft.models.param_shapes import quant_state
 
 
 class FusedLinear4bit(Linear4bit):
@@ -13,7 +14,7 @@ class FusedLinear4bit(Linear4bit):
     def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
         base = self.get_base_layer()
-        state = getattr(base.weight, "quant_state", None)
+        state = quant_state(base.weight)
         name = None if args or kwargs else sole_active_adapter(self, x)
         if name is None or state is None or base.compute_dtype != x.dtype:
             return super().forward(x, *args, **kwargs)

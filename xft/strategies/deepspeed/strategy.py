@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
-from xft.models.param_shapes import is_sharded
+from xft.models.param_shapes import is_sharded, local_shard
 from xft.optim import build_optimizer
 from xft.registry import register
 from xft.strategies.base import nonfinite_norm_error
@@ -180,8 +180,7 @@ class DeepSpeed(DistributedStrategy):
 
     def local_view(self, parameter: nn.Parameter) -> Tensor:
         """Return the elements of a parameter that this rank stores; see the base class."""
-        shard: Tensor = getattr(parameter, "ds_tensor", parameter)
-        return shard
+        return local_shard(parameter)
 
     def sync_master_weights(self) -> None:
         """Update fp32 master weights after parameters were overwritten."""

@@ -46,11 +46,7 @@ class MLflow(ExperimentLogger):
     While the server does not answer, metrics are queued and training continues.
 
     Args:
-        work_dir: the run folder.
-        config: the config of the run.
-        resume_step: continue the run from this step.
         project: MLflow experiment.
-        name: of the run; by default that of the run folder.
         uri: of the tracking server or data base; ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` next to the
             run folder (``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`` shows it).
     """

@@ -21,11 +21,7 @@ class SwanLab(ExperimentLogger):
     checkpoint, which the resumed run repeats bit for bit. Offline, each start writes a new folder.
 
     Args:
-        work_dir: the run folder.
-        config: the config of the run.
-        resume_step: continue the run from this step.
         project: SwanLab project.
-        name: of the run; by default that of the run folder.
         workspace: owner of the project; by default the logged-in user.
         mode: ``online``, ``offline`` (upload later with ``swanlab sync``) or ``disabled``.
     """

@@ -19,11 +19,7 @@ class WandB(ExperimentLogger):
     the resumed run repeats them bit for bit and does not send them. Offline, each start writes a new folder.
 
     Args:
-        work_dir: the run folder.
-        config: the config of the run.
-        resume_step: continue the run from this step.
         project: W&B project.
-        name: of the run; by default that of the run folder.
         entity: owner of the project; by default that of the account.
         mode: ``online``, ``offline`` (upload later with ``wandb sync``) or ``disabled``.
     """

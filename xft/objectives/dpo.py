@@ -48,8 +48,6 @@ class DPO(PairedObjective, ReferenceBasedObjective):
             alone, as its authors do.
         nll_weight: weight of the mean negative log-likelihood per token of the chosen completion
             (Pang et al. 2024, https://arxiv.org/abs/2404.19733).
-        reference, precompute_ref_log_probs: as in
-            :class:`~xft.objectives.reference_based.ReferenceBasedObjective`.
     """
 
     loss: Loss = "sigmoid"

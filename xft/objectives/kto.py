@@ -44,9 +44,8 @@ class KTO(ReferenceBasedObjective):
             times their number is 1 to 4/3 times the same product of undesirable completions.
         undesirable_weight: weight of undesirable completions.
         kl: ``mismatched`` as above, or ``zero``: :math:`z` is 0, for half the time per step.
-        reference: as in :class:`~xft.objectives.reference_based.ReferenceBasedObjective`.
-        precompute_ref_log_probs: likewise; requires ``kl='zero'``, because mismatched completions are new in each
-            batch.
+        precompute_ref_log_probs: compute the log-probabilities of the reference once, before training begins; requires
+            ``kl='zero'``, because mismatched completions are new in each batch.
     """
 
     beta: Positive = 0.1

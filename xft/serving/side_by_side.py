@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -29,13 +28,11 @@ class SideBySideView:
         self._live = Live(console=self.console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "SideBySideView":
-        self._live.__enter__()
+        self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
         self.console.print(self._table(None))
 
     def append(self, column: int, piece: str) -> None:

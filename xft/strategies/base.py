@@ -78,24 +78,19 @@ class Strategy(StrategyBase, ABC):
             optimizer: optimizer of the trainable parameters.
             lr_scheduler: scheduler of the optimizer.
             batching: shape of an optimizer step; only DeepSpeed needs it.
-        """
-        self._attach(model, optimizer, lr_scheduler)
-        self.model = self._wrap(model)
-        self.model.train()
-        self._prepared = True
 
-    def _attach(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
-    ) -> None:
-        """Keep optimizer and scheduler, and the parameter names of each optimizer group."""
+        Raises:
+            ConfigError: the settings of the strategy contradict optimizer or batching.
+        """
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         names = {id(param): name for name, param in model.named_parameters()}
         self._groups = [[names[id(param)] for param in group["params"]] for group in optimizer.param_groups]
+        self.model = self._wrap(model, batching)
+        self.model.train()
+        self._prepared = True
 
-    def _wrap(self, model: nn.Module) -> nn.Module:
+    def _wrap(self, model: nn.Module, batching: Batching | None) -> nn.Module:
+        """Return the model that computes losses, ready for gradient reduction or sharded."""
         return model
 
     @contextmanager

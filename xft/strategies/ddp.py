@@ -15,6 +15,7 @@ from xft.distributed import DEFAULT_TIMEOUT_MINUTES
 from xft.models import unwrap
 from xft.registry import register
 from xft.strategies.base import Strategy
+from xft.strategies.batching import Batching
 from xft.strategies.strategy_config import SingleDeviceConfig, StrategyConfig
 from xft.types import SequenceParallelGroup
 from xft.types.ranges import Count, Minutes
@@ -27,8 +28,6 @@ class DistributedConfig(StrategyConfig):
     """Settings that all strategies with a process group share.
 
     Args:
-        device: ``auto``, or a torch device name.
-        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
         timeout_minutes: minutes that a collective waits for the other ranks.
         sequence_parallel_size: neighboring ranks that share each batch along the sequence
             (DeepSpeed-Ulysses, https://arxiv.org/abs/2309.14509).
@@ -97,7 +96,7 @@ class DistributedStrategy(Strategy):
 class DDP(DistributedStrategy):
     """A replica of the model on every rank; gradients are summed over all ranks."""
 
-    def _wrap(self, model: nn.Module) -> nn.Module:
+    def _wrap(self, model: nn.Module, batching: Batching | None) -> nn.Module:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 
@@ -109,14 +108,7 @@ class DDP(DistributedStrategy):
 @register("strategy", "ddp")
 @dataclass(frozen=True)
 class DDPConfig(DistributedConfig):
-    """A replica of the model on every rank; gradients are summed over all ranks.
-
-    Args:
-        device: ``auto``, or a torch device name.
-        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
-        timeout_minutes: minutes that a collective waits for the other ranks.
-        sequence_parallel_size: neighboring ranks that share each batch along the sequence.
-    """
+    """A replica of the model on every rank; gradients are summed over all ranks."""
 
     def build(self, work_dir: str, seed: int) -> DDP:
         """Build the strategy of a run."""

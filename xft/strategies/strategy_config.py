@@ -77,12 +77,7 @@ class StrategyConfig(ABC):
 @register("strategy", "single_device")
 @dataclass(frozen=True)
 class SingleDeviceConfig(StrategyConfig):
-    """One process on one device; a launcher turns it into ``ddp``.
-
-    Args:
-        device: ``auto``, or a torch device name.
-        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
-    """
+    """One process on one device; a launcher turns it into ``ddp``."""
 
     def build(self, work_dir: str, seed: int) -> SingleDevice:
         """Build the strategy of a run."""

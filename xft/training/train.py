@@ -1,6 +1,7 @@
 """Composition root: build a run from a config and train."""
 
 import shlex
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,18 +138,21 @@ def _run(setup: TrainSetup, work_dir: Path, resume_state: ResumeState | None, li
         runner.loggers = open_loggers(setup, work_dir, loop.step)
         if resume_state is not None and resume_state.folder.parent.parent.samefile(work_dir):
             runner.rewind_loggers()
-    for line in [
-        *format_run_summary(
-            setup.run_config, setup.model, setup.data, setup.plan, setup.template, work_dir
-        ),
-        *strategy.describe(),
-        *(labeled("memory", memory) if memory else []),
-        *lines,
-    ]:
-        console.info(line)
+    _print_summary(setup, work_dir, strategy, memory, lines)
     runner.train(loop)
     _finish(runner, strategy)
     strategy.close()
+
+
+def _print_summary(
+    setup: TrainSetup, work_dir: Path, strategy: Strategy, memory: str, lines: Sequence[str] = ()
+) -> None:
+    summary = format_run_summary(
+        setup.run_config, setup.model, setup.data, setup.plan, setup.template, work_dir
+    )
+    note = labeled("memory", memory) if memory else []
+    for line in (*summary, *strategy.describe(), *note, *lines):
+        console.info(line)
 
 
 def _read_config(options: TrainOptions) -> dict[str, Any]:
@@ -189,13 +193,7 @@ def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> N
         strategy = setup.create_strategy(shared)
         with dry_run.profiler.phase("setup", "reference of the objective, optimizer"):
             runner, loop, memory = setup.build_runner(strategy)
-        for line in [
-            *format_run_summary(
-                setup.run_config, setup.model, setup.data, setup.plan, setup.template, work_dir
-            ),
-            *(labeled("memory", memory) if memory else []),
-        ]:
-            console.info(line)
+        _print_summary(setup, work_dir, strategy, memory)
         dry_run.run(runner, loop, setup.data)
     strategy.close()
 

@@ -60,7 +60,7 @@ def truncate(text: str, longest: int = LONGEST_QUOTE) -> str:
 
 
 def source_error(
-    where: object, problem: str, expected: str = "", fix: str = "", got: Any = None
+    where: object, problem: str, expected: str = "", fix: str = "", got: object = None
 ) -> DataError:
     """Create the error of a file, or of a row in it.
 

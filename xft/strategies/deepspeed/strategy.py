@@ -50,24 +50,12 @@ class DeepSpeed(DistributedStrategy):
         self._is_discarding = self._gradients_are_discarded = False
         super().__init__(work_dir, seed, config)
 
-    def prepare(
-        self,
-        model: nn.Module,
-        *,
-        optimizer: torch.optim.Optimizer,
-        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
-        batching: Batching | None = None,
-    ) -> None:
-        """Attach model and optimizer, and shard them; see the base class.
-
-        Raises:
-            ConfigError: the JSON config contradicts the xft config.
-        """
+    def _wrap(self, model: nn.Module, batching: Batching | None) -> nn.Module:
+        """Shard model and optimizer."""
         assert batching is not None
         assert isinstance(model, TrainingModel)
         deepspeed = init_comm(self.timeout_minutes)
-        self._attach(model, optimizer, lr_scheduler)
-        auto = auto_values(model, optimizer, lr_scheduler, batching, self.world_size)
+        auto = auto_values(model, self.optimizer, self.lr_scheduler, batching, self.world_size)
         self.resolved = resolve(self._requested, auto, self._config_name)
         for param in model.parameters():
             if not is_sharded(param):
@@ -76,16 +64,16 @@ class DeepSpeed(DistributedStrategy):
         if self.stage == 0:
             values["gradient_clipping"] = 0.0
             self._clip = batching.max_grad_norm
-            optimizer.register_step_pre_hook(self._check_overflow_before_step)
-        self.model, *_ = deepspeed.initialize(
-            model=DeepSpeedModule(model), optimizer=optimizer, config=values, dist_init_required=False
+            self.optimizer.register_step_pre_hook(self._check_overflow_before_step)
+        engine, *_ = deepspeed.initialize(
+            model=DeepSpeedModule(model), optimizer=self.optimizer, config=values, dist_init_required=False
         )
         self._trainable = {name: param for name, param in model.named_parameters() if param.requires_grad}
         self._zero_state = ZeroOptimizerState(
-            self.model, self.stage, self._trainable, self.rank, self.world_size
+            engine, self.stage, self._trainable, self.rank, self.world_size
         )
-        self.model.train()
-        self._prepared = True
+        wrapped: nn.Module = engine
+        return wrapped
 
     def describe(self) -> list[str]:
         """Return lines for the run summary: ZeRO stage, offload and replaced ``"auto"`` values."""
@@ -208,10 +196,6 @@ class DeepSpeedConfig(DistributedConfig):
     """DeepSpeed ZeRO, which shards what does not fit on one device.
 
     Args:
-        device: ``auto``, or a torch device name.
-        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
-        timeout_minutes: minutes that a collective waits for the other ranks.
-        sequence_parallel_size: neighboring ranks that share each batch along the sequence.
         zero_stage: 1 shards optimizer state, 2 gradients too, 3 parameters too; 0 shards nothing; default 2.
         offload: ``optimizer`` keeps optimizer state in host memory, ``all`` sharded parameters too.
         config_file: JSON file with DeepSpeed's config, instead of ``zero_stage`` and ``offload``.

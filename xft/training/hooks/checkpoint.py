@@ -4,7 +4,6 @@ import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from xft.checkpoint.resume_state import STATE_FILE
@@ -98,7 +97,7 @@ class CheckpointHook(PeriodicHook):
             self._checkpointer.check_disk_space(self.save_total_limit, self.save_optimizer_state)
         self._signals = Signals(shared=strategy.world_size > 1, quiet=strategy.rank != 0)
         self._end_signal, self._save_requested = 0, False
-        runner.cleanup.push(self._shutdown)
+        runner.cleanup.callback(self._shutdown)
         runner.cleanup.enter_context(self._signals)
 
     def after_validation(self, runner: Runner, metrics: Mapping[str, float]) -> None:
@@ -231,9 +230,7 @@ class CheckpointHook(PeriodicHook):
             f"warning: failed to save step_{step} ({self._failure}); training continues, will retry at the next save"
         )
 
-    def _shutdown(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _shutdown(self) -> None:
         """Finish the save in progress, or cancel it if the run must end immediately."""
         self._checkpointer.close(cancel=self._signals.at_once)
 

@@ -31,6 +31,14 @@ _CHUNK_BYTES = 1 << 20
 _SMALL = 4 << 20
 """Bytes below which a source is prepared in this process: starting workers would take longer."""
 _EXAMPLES = 20
+_COUNTED = (
+    "rows_read",
+    "rows_truncated",
+    "rows_with_special_tokens",
+    "rows_with_unknown_characters",
+    "rows_chosen_scored_lower",
+    "quarantined",
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     states = _file_states(spec.source)
     reading = RecordReader(spec.source, spec.split, spec.seed, spec.streaming)
     writer = StoreWriter(folder)
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
     dropped: Counter[str] = Counter()
     too_long: list[int] = []
     examples: list[dict[str, Any]] = []
@@ -102,11 +110,7 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     with (folder / "quarantine.jsonl").open("wb") as quarantine:
         for chunk in _encode(spec, encoder, reading):
             writer.append(chunk.rows, chunk.samples, chunk.tokens, chunk.files)
-            counts["read"] += chunk.read
-            counts["truncated"] += chunk.truncated
-            counts["with_specials"] += chunk.with_specials
-            counts["with_unknown"] += chunk.with_unknown
-            counts["contradicted"] += chunk.contradicted
+            counts.update(chunk.counts)
             counts["quarantined"] += len(chunk.quarantined)
             dropped += chunk.dropped
             too_long += chunk.too_long
@@ -116,17 +120,12 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
                 quarantine.write(line.encode("utf-8", "backslashreplace"))
                 if len(examples) < _EXAMPLES:
                     examples.append({key: value for key, value in entry.items() if key != "row"})
-    _check_complete(spec, reading, counts["read"], states)
+    _check_complete(spec, reading, counts["rows_read"], states)
     stats = {
         "rows_available": reading.available,
-        "rows_read": counts["read"],
+        **counts,
         "rows_dropped": dict(dropped),
-        "rows_truncated": counts["truncated"],
-        "rows_with_special_tokens": counts["with_specials"],
-        "rows_with_unknown_characters": counts["with_unknown"],
-        "rows_chosen_scored_lower": counts["contradicted"],
         "ignored_columns": usage.unread(),
-        "quarantined": counts["quarantined"],
         "quarantine_examples": examples,
         "near_duplicates": 0,
         "near_examples": [],
@@ -136,7 +135,9 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     writer.write_stats(stats | {"near_duplicates": len(near), "near_examples": near[:_EXAMPLES]})
     seconds = time.perf_counter() - begin
     if seconds > 5:
-        console.info(f"data      prepared {counts['read']:,} rows of {spec.source.name} in {seconds:.0f} s")
+        console.info(
+            f"data      prepared {counts['rows_read']:,} rows of {spec.source.name} in {seconds:.0f} s"
+        )
 
 
 def _check_complete(

@@ -49,12 +49,8 @@ class EncodedChunk:
 
     Attributes:
         rows, samples, tokens, files: as in ``StoreWriter.append``.
-        read: number of records.
+        counts: numbers of rows by their name in the data report, such as ``rows_read``.
         dropped: reason to number of rows.
-        truncated: rows that were truncated and kept.
-        with_specials: rows whose content spells a special token.
-        with_unknown: rows with a character that the tokenizer has no token for.
-        contradicted: pairs whose chosen answer has the lower score.
         too_long: lengths in tokens of the rows dropped for length.
         quarantined: quarantined rows, each with its location and the reason.
         usage: columns that the format has read, and those that it has not.
@@ -64,12 +60,8 @@ class EncodedChunk:
     samples: npt.NDArray[Any]
     tokens: bytes
     files: list[FileName]
-    read: int
+    counts: Counter[str]
     dropped: Counter[str] = field(default_factory=Counter)
-    truncated: int = 0
-    with_specials: int = 0
-    with_unknown: int = 0
-    contradicted: int = 0
     too_long: list[int] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     usage: ColumnUsage = field(default_factory=ColumnUsage)

@@ -190,7 +190,8 @@ class _ChunkBuilder:
     """Collects the results of the rows of one chunk."""
 
     def __init__(self, encoder: RowEncoder[Any], read: int) -> None:
-        self.encoder, self.options, self.read = encoder, encoder.options, read
+        self.encoder, self.options = encoder, encoder.options
+        self.counts = Counter(rows_read=read)
         self.files: dict[FileName, int] = {}
         self.rows: list[tuple[int, ...]] = []
         self.samples: list[tuple[int, int, int]] = []
@@ -201,7 +202,6 @@ class _ChunkBuilder:
         self.usage = ColumnUsage()
         if self.options.group_by is not None:
             self.usage.read.add(self.options.group_by)
-        self.truncated = self.with_specials = self.with_unknown = self.contradicted = 0
 
     def reject(self, origin: RowLocation, raw: object, error: DataError, located: bool = False) -> None:
         """Quarantine a row that does not fit, or raise its error, as the config says."""
@@ -252,10 +252,10 @@ class _ChunkBuilder:
             label = -1 if sample.desirable is None else int(sample.desirable)
             self.samples.append((len(sample), sample.num_targets, label))
         self.tokens += pieces
-        self.truncated += result.truncated
-        self.with_specials += self.encoder.has_specials(texts)
-        self.with_unknown += result.has_unknown
-        self.contradicted += self.encoder.scores_contradict(value)
+        self.counts["rows_truncated"] += result.truncated
+        self.counts["rows_with_special_tokens"] += self.encoder.has_specials(texts)
+        self.counts["rows_with_unknown_characters"] += result.has_unknown
+        self.counts["rows_chosen_scored_lower"] += self.encoder.scores_contradict(value)
 
     def chunk(self) -> EncodedChunk:
         """Return the collected rows as arrays."""
@@ -264,12 +264,8 @@ class _ChunkBuilder:
             np.array(self.samples, dtype=SAMPLE),
             b"".join(self.tokens),
             list(self.files),
-            self.read,
+            self.counts,
             self.dropped,
-            self.truncated,
-            self.with_specials,
-            self.with_unknown,
-            self.contradicted,
             self.too_long,
             self.quarantined,
             self.usage,

@@ -4,14 +4,14 @@ Paths look like ``messages[3].content``; turns are counted from 1.
 """
 
 import ast
-import json
 import math
 import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
 from xft.data.formats.tracked_row import TrackedRow
+from xft.data.sources.parse import InvalidJSON, decode_json
 from xft.errors import DataError, list_names
 from xft.types import Row
 
@@ -159,8 +159,8 @@ def parse_list(text: str, path: str, expected: str) -> Any:
     try:
         return parse_json(text, path, expected)
     except DataError as error:
-        if error.__cause__ is None:
-            raise  # it is JSON, with a key twice
+        if isinstance(error.__cause__, InvalidJSON):
+            raise  # it is JSON, for instance with a key twice
         with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             if len(text) <= _LONGEST_LITERAL:
                 return ast.literal_eval(text.strip())
@@ -175,24 +175,9 @@ def parse_json(text: str, path: str, expected: str) -> Any:
     """Parse JSON in a text field.
 
     Raises:
-        DataError: the text is not JSON, or has a key twice in one object.
+        DataError: the text is not JSON, or has what :mod:`xft.data.sources.parse` refuses, such as a key twice.
     """
-
-    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) < len(pairs):
-            raise field_error(
-                path, f"got {short_repr(text)}, an object with a key twice", "each key once", text
-            )
-        return value
-
-    def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no JSON number")
-
     try:
-        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise field_error(
-            path, f"got {short_repr(text)} ({reason})", f"{expected} as JSON", text
-        ) from error
+        return decode_json(text)
+    except (ValueError, InvalidJSON) as error:
+        raise field_error(path, f"got {short_repr(text)} ({error})", f"{expected} as JSON", text) from error

@@ -129,7 +129,7 @@ class _Text:
             The value, and its text.
 
         Raises:
-            NotTaken: the decoder refuses it; reading stands before it still.
+            InvalidJSON: the decoder refuses it; reading stands before it still.
             DataError: it is broken.
         """
         while True:

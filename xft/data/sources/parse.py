@@ -89,7 +89,7 @@ def check(value: object, brackets: int) -> Row:
         brackets: how many opening brackets its text has; no value is deeper than that.
 
     Raises:
-        NotTaken: it is something else.
+        InvalidJSON: it is something else.
     """
     if brackets > DEEPEST and _deeper(value, DEEPEST):
         raise too_deep()
@@ -150,7 +150,7 @@ def decode_json(text: str) -> Any:
     """The value that a text is.
 
     Raises:
-        NotTaken: one of the things that the head of this file names.
+        InvalidJSON: one of the things that the head of this file names.
         json.JSONDecodeError: it is not JSON.
     """
     try:

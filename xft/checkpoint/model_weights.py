@@ -1,10 +1,10 @@
 """The weights in a checkpoint: copy them to CPU memory, write them, and load them."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,27 +14,16 @@ from xft.checkpoint.manifest import read_manifest
 from xft.checkpoint.state_tree import copy_to_cpu
 from xft.compat.peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from xft.errors import CheckpointError
-from xft.models.param_shapes import full_nbytes, is_sharded
+from xft.models.param_shapes import SummonFullParams, full_nbytes, is_sharded
 from xft.strategies import Strategy
 
 _ADAPTER = "adapter_model.safetensors"
 
 
-class FullParamsContext(Protocol):
-    """A function that returns a context in which sharded parameters are unsharded."""
-
-    def __call__(self, parameters: list[nn.Parameter], /) -> AbstractContextManager[None]:
-        """Unshard these parameters."""
-
-
-def _no_gather(parameters: list[nn.Parameter], /) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
 def gather_cpu_state_dict(
     model: nn.Module,
     reuse: Mapping[str, Tensor] = MappingProxyType({}),
-    summon_full_params: FullParamsContext = _no_gather,
+    summon_full_params: SummonFullParams = nullcontext,
     keep: bool = True,
 ) -> dict[str, Tensor]:
     """Copy the weights that a checkpoint stores to CPU memory: the adapter's, or all of a full model.

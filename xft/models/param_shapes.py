@@ -3,10 +3,15 @@
 Under ZeRO-3 a parameter is an empty tensor most of the time; DeepSpeed records its full shape in attributes.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+SummonFullParams = Callable[[list[nn.Parameter]], AbstractContextManager[object]]
+"""Returns a context in which sharded parameters are full on every rank: ``Strategy.summon_full_params``."""
 
 
 def is_sharded(weight: Tensor) -> bool:

@@ -1,7 +1,6 @@
 """Record the outputs of the live model that a saved copy must reproduce."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from xft.export.verify.adapter_norms import adapter_norms
 from xft.export.verify.worker import compute_logits, probe_texts
 from xft.models.generation import stop_ids
+from xft.models.param_shapes import SummonFullParams
 from xft.models.reward_head import is_reward_model
 from xft.templates import BoundTemplate
 from xft.types import Tokenizer
@@ -42,9 +42,7 @@ def reference_outputs(
     live: nn.Module,
     tokenizer: Tokenizer,
     template: BoundTemplate | None,
-    summon_full_params: Callable[[list[nn.Parameter]], AbstractContextManager[None]] = (
-        lambda _: nullcontext()
-    ),
+    summon_full_params: SummonFullParams = nullcontext,
 ) -> ReferenceOutputs:
     """Run the live model on the probe texts.
 

@@ -25,6 +25,7 @@ from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, 
 from xft.data.store.token_store import StoreWriter, TokenStore
 from xft.errors import DataError
 from xft.utils import console
+from xft.utils.system import available_cpus
 
 _CHUNK_ROWS = 1000
 _CHUNK_BYTES = 1 << 20
@@ -165,7 +166,7 @@ def _file_states(source: DataSource) -> list[tuple[int, int]]:
 def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader) -> Iterator[EncodedChunk]:
     """Yield the encoded chunks of a source in its order, even if they finish in another."""
     size = spec.source.size
-    num_workers = spec.num_workers or _available_cpus()
+    num_workers = spec.num_workers or available_cpus()
     chunks = _chunk_records(reading)
     if num_workers < 2 or (size is not None and size < _SMALL):
         for chunk in chunks:  # map would take a StopIteration of the encoder for the end of the chunks
@@ -182,11 +183,6 @@ def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader) 
         for encoded in _encode_in_processes(encoder, chunks, num_workers):
             yield encoded
             bar.update(reading.bytes_read - bar.n)
-
-
-def _available_cpus() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chunk_records(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -170,6 +170,11 @@ def sum_scores(results: Sequence[PromptResult]) -> tuple[float, int]:
     return sum(scores), len(scores)
 
 
+def score_mark(score: float | None) -> str:
+    """Return a mark for the terminal: full, no or partial score; empty without a score."""
+    return "" if score is None else "✓ " if score >= 1 else "✗ " if score <= 0 else "~ "
+
+
 def _read_file(path: str) -> list[Any]:
     file = paths.asset(path.removeprefix(paths.SCHEME)) if path.startswith(paths.SCHEME) else Path(path)
     place = path

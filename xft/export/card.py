@@ -9,6 +9,7 @@ from typing import Any
 from xft.config import load_config
 from xft.errors import CheckpointError, ConfigError
 from xft.export.vllm import vllm_note
+from xft.utils.console import shorten
 from xft.version import __version__
 
 LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
@@ -263,6 +264,6 @@ def _use(kind: str, config: Mapping[str, Any]) -> list[str]:
 
 def _escape(text: str, length: int = 300) -> str:
     """Escape untrusted text for a table cell: no markup, line break or column separator."""
-    short = " ".join(text.split())
-    short = short if len(short) <= length else short[: length - 1] + "…"
-    return html.escape(short, quote=False).translate({ord(char): f"\\{char}" for char in r"\`*_[]|#!"})
+    return html.escape(shorten(text, length), quote=False).translate(
+        {ord(char): f"\\{char}" for char in r"\`*_[]|#!"}
+    )

@@ -16,7 +16,7 @@ from xft.data.sources import resolve_source
 from xft.errors import ConfigError
 from xft.evaluation import generate_answers, read_eval_prompts
 from xft.evaluation.heldout import GeneratedAnswer, answer_rows, metrics_of
-from xft.evaluation.prompts import sum_scores
+from xft.evaluation.prompts import score_mark, sum_scores
 from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
 from xft.models import LoadedModel, TextGenerator, load_saved_model
@@ -25,10 +25,13 @@ from xft.run_config.config import RunConfig
 from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import format_metrics, rerun_validation
 from xft.utils import console
+from xft.utils.console import shorten
 
 TASK_FILES = (".yaml", ".yml")
 SHOWN = 3
 """Answers of a held-out file that are printed."""
+SHOWN_CHARS = 100
+"""Maximum length of a printed text."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,10 @@ def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]
     score, scored = sum_scores(asked)
     console.info(f"questions   score {score:g} of {scored}, {len(asked)} asked")
     for result in asked:
-        points = result.score
-        mark = "" if points is None else "✓ " if points >= 1 else "✗ " if points <= 0 else "~ "
-        console.info(f"  {_short(result.question.question)}\n    {mark}{_short(result.answer)}")
+        question, answer = (
+            shorten(text, SHOWN_CHARS) for text in (result.question.question, result.answer)
+        )
+        console.info(f"  {question}\n    {score_mark(result.score)}{answer}")
     return [result.to_dict() for result in asked]
 
 
@@ -146,9 +150,9 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGene
     metrics = metrics_of(rows)
     console.info(f"data        {format_metrics(metrics)}")
     for row in rows[:SHOWN]:
-        console.info(
-            f"  {_short(row.question)}\n    reference:  {_short(row.reference)}\n    prediction: {_short(row.answer)}"
-        )
+        texts = (row.question, row.reference, row.answer)
+        question, reference, answer = (shorten(text, SHOWN_CHARS) for text in texts)
+        console.info(f"  {question}\n    reference:  {reference}\n    prediction: {answer}")
     answers = [{"question": row.question, "reference": row.reference, "answer": row.answer} for row in rows]
     return {"file": Path(options.data).name, "metrics": metrics, "answers": answers}
 
@@ -196,11 +200,6 @@ def _task_of(file: Path) -> str:
     if named is None:
         raise ConfigError(key="--tasks", got=str(file), expected="a file with a line `task: NAME`")
     return named[1]
-
-
-def _short(text: str, length: int = 100) -> str:
-    line = console.escape_control_chars(" ".join(text.split()))
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def _write(file: Path, measured: Mapping[str, Any]) -> None:

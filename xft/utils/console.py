@@ -159,6 +159,12 @@ class _TerminalHandler(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
+def shorten(text: str, length: int) -> str:
+    """Return untrusted text as one line of at most ``length`` characters, with control characters escaped."""
+    line = escape_control_chars(" ".join(text.split()))
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 NOTICE_SINKS: list[list[str]] = []
 """Stack of lists that collect notices while a live display owns the terminal."""
 

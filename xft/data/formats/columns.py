@@ -6,7 +6,7 @@ from string import Formatter
 from xft.data.formats.getters import get_text, missing_field_error, parse_bool
 from xft.data.formats.messages import assistant_message
 from xft.data.formats.single_turn import qa_messages
-from xft.errors import ConfigError, DataError
+from xft.errors import ConfigError, IdenticalAnswersError
 from xft.registry import register
 from xft.types import Message, PreferencePair, Row, UnpairedExample
 
@@ -87,7 +87,7 @@ def _pair(
 ) -> PreferencePair:
     chosen, rejected = answers
     if chosen == rejected:
-        raise DataError(
+        raise IdenticalAnswersError(
             "the chosen and the rejected answer are the same, so nothing is preferred",
             key=fields[0],
             got=chosen,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from xft.evaluation import PromptResult, generate_answers
-from xft.evaluation.prompts import sum_scores
+from xft.evaluation.prompts import score_mark, sum_scores
 from xft.evaluation.scorers import Scorer, contains
 from xft.models import TextGenerator, is_identity_adapter
 from xft.registry import register
@@ -118,22 +118,14 @@ def side_by_side(before: Sequence[PromptResult], after: Sequence[PromptResult]) 
         lines.append(f"{number:>2}. {console.escape_control_chars(old.question.question)}")
         if old.question.reference is not None:
             lines.append(f"    reference  {console.escape_control_chars(old.question.reference)}")
-        lines.append(f"    before     {_score_mark(old)}{_abbreviate(old)}")
-        lines.append(f"    after      {_score_mark(new)}{_abbreviate(new)}")
+        lines.append(f"    before     {score_mark(old.score)}{_abbreviate(old)}")
+        lines.append(f"    after      {score_mark(new.score)}{_abbreviate(new)}")
     (first, scored), (last, _) = sum_scores(before), sum_scores(after)
     if scored:
         lines += ["", f"score before {first:g} of {scored}, after {last:g} of {scored}"]
     return lines
 
 
-def _score_mark(result: PromptResult) -> str:
-    return (
-        "" if result.score is None else ("✓ " if result.score >= 1 else "✗ " if result.score <= 0 else "~ ")
-    )
-
-
 def _abbreviate(result: PromptResult, length: int = 110) -> str:
-    text = console.escape_control_chars(" ".join(result.answer.split()))
-    if len(text) > length:
-        return text[: length - 1] + "…"
-    return text if result.stopped else text + " …(did not stop)"
+    text = console.shorten(result.answer, length)
+    return text if result.stopped or text.endswith("…") else text + " …(did not stop)"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from xft.errors import XftError
 from xft.export.verify.adapter_norms import adapter_norms, trains_other_params
@@ -146,12 +147,10 @@ def compute_logits(model: nn.Module, input_ids: Sequence[Sequence[int]]) -> Tens
 
 def _pad(input_ids: Sequence[Sequence[int]], model: Any, device: torch.device) -> dict[str, Tensor]:
     pad = model.config.get_text_config().pad_token_id
-    width = max(len(row) for row in input_ids)
-    ids = [[*row, *[pad] * (width - len(row))] for row in input_ids]
-    mask = [[1] * len(row) + [0] * (width - len(row)) for row in input_ids]
+    rows = [torch.tensor(row, device=device) for row in input_ids]
     return {
-        "input_ids": torch.tensor(ids, device=device),
-        "attention_mask": torch.tensor(mask, device=device),
+        "input_ids": pad_sequence(rows, batch_first=True, padding_value=pad),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
     }
 
 

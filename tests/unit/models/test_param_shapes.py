@@ -2,7 +2,14 @@ import torch
 from bitsandbytes.nn import Params4bit
 from torch import nn
 
-from xft.models.param_shapes import full_nbytes, full_shape, is_sharded, local_shard, num_params, quant_state
+from xft.models.param_shapes import (
+    full_nbytes,
+    full_shape,
+    is_sharded,
+    local_shard,
+    num_params,
+    quant_state,
+)
 
 
 class _Zero3Parameter(nn.Parameter):

@@ -1,15 +1,16 @@
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from xft.errors import ConfigError
-from xft.loggers import MLflow, WandB
-from xft.loggers.base import flatten, numeric_metrics, previous_run_id
+from xft.loggers.base import ExperimentLogger, flatten, numeric_metrics
 
 
 def test_numeric_metrics_leave_out_step_flags_and_texts() -> None:
     record = {"step": 3, "split": "train", "loss": 1.5, "tokens": 7, "stopped": True, "note": None}
-    assert numeric_metrics(record) == {"loss": 1.5, "tokens": 7}
+    assert numeric_metrics(record) == {"train/loss": 1.5, "train/tokens": 7}
 
 
 def test_flatten_joins_keys_and_keeps_empty_sections() -> None:
@@ -17,18 +18,30 @@ def test_flatten_joins_keys_and_keeps_empty_sections() -> None:
     assert list(flatten(config)) == [("a.b.c", "1"), ("a.d", "[2]"), ("e", "{}")]
 
 
+@dataclass(eq=False)
+class Tracker(ExperimentLogger):
+    """A tracker without a server, or one whose package is not installed."""
+
+    backend: ClassVar[str] = "tracker"
+
+    installed: bool = True
+
+    def start(self) -> None:
+        if not self.installed:
+            raise ImportError("No module named 'tracker'")
+
+
 @pytest.mark.parametrize(("resume_step", "expected"), [(4, "abc"), (0, None)])
-def test_previous_run_id_is_read_by_resumed_runs_only(
+def test_id_of_the_previous_run_is_read_by_resumed_runs_only(
     tmp_path: Path, resume_step: int, expected: str | None
 ) -> None:
-    file = tmp_path / "wandb_run_id"
-    assert previous_run_id(file, resume_step) is None
-    file.write_text("abc\n")
-    assert previous_run_id(file, resume_step) == expected
+    first = Tracker(tmp_path, {}, resume_step)
+    assert (first.resumed_id, first.name) == (None, tmp_path.name)
+    first.remember_run("abc\n")
+    assert Tracker(tmp_path, {}, resume_step, name="mine").resumed_id == expected
 
 
-@pytest.mark.parametrize("logger", [WandB, MLflow])
-def test_not_installed_names_the_logger(logger: type[WandB] | type[MLflow]) -> None:
-    error = logger.not_installed()
-    assert isinstance(error, ConfigError)
-    assert error.key == f"loggers.{logger.backend}"
+def test_missing_package_raises_config_error_with_the_logger(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        Tracker(tmp_path, {}, installed=False)
+    assert error.value.key == "loggers.tracker"

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from xft.data import collate_padded, collate_padding_free
 from xft.models import TrainingModel, forward_inputs
-from xft.models.forward_inputs import local_target_counts, local_targets, shifted_target_mask
+from xft.models.forward_inputs import local_target_counts, local_targets
 from xft.models.model_options import ModelOptions, set_model_options
 from xft.objectives import next_token
-from xft.types import Batch, SequenceParallelGroup
+from xft.types import IGNORE_INDEX, Batch, SequenceParallelGroup
 
 
 def _step(batch: Batch) -> tuple[float, list[Tensor]]:
@@ -84,22 +84,19 @@ def test_ranks_of_a_group_get_slices_of_one_padded_sequence(size: int) -> None:
 @pytest.mark.parametrize("size", [2, 3, 7])
 def test_targets_of_ranks_concatenate_to_those_of_the_batch(size: int) -> None:
     whole = collate_padding_free(pair_samples())
-    mask, targets = shifted_target_mask(whole)
     position, ids, before = local_targets(whole)
-    assert torch.equal(mask.flatten().nonzero().flatten(), position)
-    assert torch.equal(targets, ids)
+    following = whole.labels[0, 1:]
+    assert torch.equal((following != IGNORE_INDEX).nonzero().flatten(), position)
+    assert torch.equal(following[position], ids)
     assert before == 0
     batches = [replace(whole, sequence=group) for group in _groups(size)]
     local = [local_targets(batch) for batch in batches]
-    assert torch.equal(torch.cat([ids for _, ids, _ in local]), targets)
+    length = -(-whole.labels.shape[1] // size)
+    offsets = [positions + rank * length for rank, (positions, _, _) in enumerate(local)]
+    assert torch.equal(torch.cat(offsets), position)
+    assert torch.equal(torch.cat([part for _, part, _ in local]), ids)
     assert [before for _, _, before in local] == [
         sum(len(ids) for _, ids, _ in local[:rank]) for rank in range(size)
     ]
-    for batch, (positions, ids, _) in zip(batches, local, strict=True):
-        mask, same = shifted_target_mask(batch)
-        assert torch.equal(mask.flatten().nonzero().flatten(), positions)
-        assert torch.equal(same, ids)
-    counts = [
-        local_target_counts(batch, len(ids)) for batch, (_, ids, _) in zip(batches, local, strict=True)
-    ]
+    counts = [local_target_counts(batch) for batch in batches]
     assert torch.tensor(counts).sum(0).tolist() == whole.targets_per_sample

@@ -14,7 +14,7 @@ from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoadedModel
 from xft.run_config.config import RunConfig
 from xft.training import evaluate as module
-from xft.training.evaluate import EvalOptions, _ask, _harness, _short, _task_of, _write, evaluate_run
+from xft.training.evaluate import EvalOptions, _ask, _harness, _task_of, _write, evaluate_run
 
 
 def test_folder_without_config_raises_config_error(tmp_path: Path) -> None:
@@ -107,13 +107,6 @@ def test_unknown_task_raises_config_error_with_the_nearest_name(harness: dict[st
     assert (error.value.key, error.value.got) == ("--tasks", "arc_esy")
     assert "arc_easy" in error.value.fix
     assert harness == {}
-
-
-def test_short_is_one_line_without_control_characters() -> None:
-    assert _short("a\n b\x1b[2J") == _short("a b\x1b[2J")
-    assert "\x1b" not in _short("\x1b[2J")
-    assert _short("x" * 101) == "x" * 99 + "…"
-    assert _short("x" * 100) == "x" * 100
 
 
 def test_write_writes_json_and_reports_an_unwritable_file(tmp_path: Path) -> None:

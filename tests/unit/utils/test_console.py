@@ -104,3 +104,10 @@ def test_only_the_console_module_prints() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in PRINTING_CALLS
     }
     assert {file for file, _ in printing} == {"utils/console.py"}, sorted(printing)
+
+
+def test_shorten_is_one_line_without_control_characters() -> None:
+    assert console.shorten("a\n b\x1b[2J", 100) == console.shorten("a b\x1b[2J", 100)
+    assert "\x1b" not in console.shorten("\x1b[2J", 100)
+    assert console.shorten("x" * 101, 100) == "x" * 99 + "…"
+    assert console.shorten("x" * 100, 100) == "x" * 100

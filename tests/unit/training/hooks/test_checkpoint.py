@@ -9,9 +9,8 @@ from helpers.runner import FakeRunner
 from xft.checkpoint.checkpointer import Checkpointer
 from xft.checkpoint.resume_state import RunState
 from xft.checkpoint.writer import SaveResult
-from xft.errors import CheckpointError, ConfigError
+from xft.errors import CheckpointError, ConfigError, RunInterrupted
 from xft.training.hooks import CheckpointHook
-from xft.training.signals import RunInterrupted
 from xft.utils import console
 
 

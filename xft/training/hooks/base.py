@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xft.compat.mmengine import Hook as MMEngineHook
-from xft.types import Batch
 from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.runner import Runner
+from xft.types import Batch
 
 
 @dataclass(frozen=True)

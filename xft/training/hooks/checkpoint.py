@@ -14,10 +14,10 @@ from xft.training.dry_run.profile import DiskUsage, ResourceProfiler
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.best_model import FRESH, SCORE, BestModel
 from xft.training.hooks.periodic import PeriodicHook
+from xft.training.runner import Runner
 from xft.training.signals import Signals
 from xft.types.ranges import Count
 from xft.utils import console
-from xft.training.runner import Runner
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that end a run."""

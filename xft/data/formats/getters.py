@@ -134,7 +134,7 @@ def parse_bool(value: object, path: str) -> bool:
     raise type_error(path, value, "true or false (or 1 or 0)")
 
 
-def parse_float(value: object, path: str) -> float:
+def parse_float(value: Any, path: str) -> float:
     """Parse a finite number, or a number as text, as in tables.
 
     Raises:

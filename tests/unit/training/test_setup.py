@@ -1,5 +1,3 @@
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,16 +41,13 @@ def test_packing_with_a_recurrent_model_raises_config_error() -> None:
     assert _packing(_run_config(packing=True), attention) is True
 
 
-def test_model_metadata_names_a_local_base_by_its_absolute_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = LoadedModel(whole_model().to(torch.bfloat16), None)  # type: ignore[arg-type]
-    monkeypatch.chdir(tmp_path)
-    Path("base").mkdir()
+def test_model_metadata_describes_how_the_model_was_loaded() -> None:
+    model = whole_model().to(torch.bfloat16)
+    model.name_or_path = "/models/base"
+    loaded = LoadedModel(model, None)  # type: ignore[arg-type]
     quantized = {"adapter": LoRA(), "quantization": NF4(double_quant=False)}
-    metadata = _model_metadata(_run_config("base", **quantized), loaded)
-    assert (metadata.base, metadata.dtype) == (str(tmp_path / "base"), "bfloat16")
-    assert (metadata.bits, metadata.double_quant, metadata.attn_implementation) == (4, False, "sdpa")
-    hub = _model_metadata(_run_config("owner/name"), loaded)
-    assert replace(hub, bits=4, double_quant=False, base=metadata.base) == metadata
-    assert (hub.base, hub.bits) == ("owner/name", None)
+    metadata = _model_metadata(_run_config(**quantized), loaded)
+    assert (metadata.base, metadata.dtype, metadata.bits) == ("/models/base", "bfloat16", 4)
+    assert (metadata.double_quant, metadata.attn_implementation) == (False, "sdpa")
+    plain = _model_metadata(_run_config(), loaded)
+    assert (plain.bits, plain.double_quant) == (None, True)

@@ -1,15 +1,25 @@
 """Fixtures that several rooms share: real tokenizers, and one whose lengths can be counted by hand."""
 
+import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.forked import fork_server_folder
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
 LONG = ("deepspeed", "sequence_parallel", "machines", "kill", "shards", "docs_commands")
 """The files of tests that take longest."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this session and its xdist workers one fork server."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = fork_server_folder()
+        folder.__enter__()
+        config.add_cleanup(lambda: folder.__exit__(None, None, None))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,24 +1,14 @@
 """Two ranks on the CPU, with gloo, give the run of one process."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers.forked import torchrun
+from helpers.forked import run_on_ranks
 from helpers.tiny import ROOT, records, write_config, write_rows
 
 from xft.cli import main
-
-
-def _run(config: Path, run: Path, ranks: int, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [*torchrun(ranks), str(ROOT / "tools" / "train.py"), str(config)]
-    command += ["--work-dir", str(run), "--launcher", "pytorch"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, *options], capture_output=True, text=True, env=environment, timeout=500, check=False
-    )
 
 
 def test_two_ranks_give_the_losses_of_one_process(tiny_model: Path, tmp_path: Path) -> None:
@@ -28,7 +18,8 @@ def test_two_ranks_give_the_losses_of_one_process(tiny_model: Path, tmp_path: Pa
     config = write_config(tmp_path / "c.py", tiny_model, rows, extra)
     assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
     config.write_text(config.read_text() + "training.update(gradient_accumulation_steps=2)\n")
-    done = _run(config, tmp_path / "two", 2)
+    train = [str(config), "--work-dir", str(tmp_path / "two"), "--launcher", "pytorch"]
+    done = run_on_ranks(2, ROOT / "tools" / "train.py", *train)
     assert done.returncode == 0, done.stderr[-3000:]
     for split in ("train", "val"):
         one, two = records(tmp_path / "one", split), records(tmp_path / "two", split)

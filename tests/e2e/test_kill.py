@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.forked import run_on_ranks, torchrun
+from helpers.forked import ForkedProcess, torchrun
 from helpers.tiny import ROOT, records
 
 TIMES = ("seconds", "per_second", "peak_memory_bytes")
@@ -58,18 +58,26 @@ def test_signals_to_other_commands_leave_no_half_output() -> None:
     assert sum(int(row[-1].strip(" |")) for row in rows[1:]) == 15
 
 
-def start(config: Path, run: Path, *arguments: str, ranks: int = 1) -> subprocess.Popen[str]:
-    command = [sys.executable] if ranks == 1 else torchrun(ranks)
-    if ranks > 1:
-        arguments = (*arguments, "--launcher", "pytorch")
-    command += [str(ROOT / "tools" / "train.py"), str(config), "--work-dir", str(run), *arguments, *OPTIONS]
+TRAIN = ROOT / "tools" / "train.py"
+
+
+def arguments_of(config: Path, run: Path, *arguments: str) -> list[str]:
+    return [str(config), "--work-dir", str(run), *arguments, *OPTIONS]
+
+
+def start(config: Path, run: Path, *arguments: str) -> ForkedProcess:
+    return ForkedProcess(TRAIN, *arguments_of(config, run, *arguments))
+
+
+def start_torchrun(config: Path, run: Path) -> subprocess.Popen[str]:
+    command = [*torchrun(2), str(TRAIN), *arguments_of(config, run, "--launcher", "pytorch")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
-def wait_for_steps(run: Path, process: subprocess.Popen[str], count: int) -> None:
+def wait_for_steps(run: Path, process: ForkedProcess | subprocess.Popen[str], count: int) -> None:
     """Wait until a run has taken so many steps."""
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
@@ -79,13 +87,15 @@ def wait_for_steps(run: Path, process: subprocess.Popen[str], count: int) -> Non
                 return
         time.sleep(0.02)
     process.kill()
-    raise AssertionError(process.communicate())
+    raise AssertionError(process.communicate(timeout=60))
 
 
-def finish(config: Path, run: Path, *arguments: str, ranks: int = 1) -> str:
-    out, error = (process := start(config, run, *arguments, ranks=ranks)).communicate(timeout=300)
+def finish(config: Path, run: Path, *arguments: str, ranks: int = 0) -> None:
+    """Run to the end in a fork; under ``ranks``, as ranks of a launcher."""
+    launcher = ("--launcher", "pytorch") if ranks else ()
+    process = ForkedProcess(TRAIN, *arguments_of(config, run, *arguments, *launcher), ranks=ranks)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error[-3000:]
-    return out
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -128,9 +138,9 @@ def test_a_warning_saves_and_the_run_goes_on_and_a_second_interrupt_ends_at_once
     saved = sorted((run / "checkpoints").glob("step_*"), key=lambda each: int(each.name[5:]))
     assert int(saved[0].name[5:]) < 15  # which is when a checkpoint is due by itself
     process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    while "Ctrl-C again" not in process.stderr.readline():
+    while "Ctrl-C again" not in process.stderr:
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
@@ -140,14 +150,12 @@ def test_all_ranks_end_together_and_go_on_together(tiny_run: Path, tmp_path: Pat
     """Only the launcher is told; it hands the signal on."""
     tiny_run.write_text(tiny_run.read_text() + "adapter.update(lora_dropout=0.2)\n")
     run = tmp_path / "run"
-    process = start(tiny_run, run, ranks=2)
+    process = start_torchrun(tiny_run, run)
     wait_for_steps(run, process, 4)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "continue with --resume" in error
     finish(tiny_run, run, "--resume", ranks=2)
-    train = [str(tiny_run), "--work-dir", str(tmp_path / "whole"), "--launcher", "pytorch", *OPTIONS]
-    whole = run_on_ranks(2, ROOT / "tools" / "train.py", *train)
-    assert whole.returncode == 0, whole.stderr[-3000:]
+    finish(tiny_run, tmp_path / "whole", ranks=2)
     assert_same(run, tmp_path / "whole")

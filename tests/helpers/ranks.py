@@ -1,7 +1,7 @@
-"""Run several trainings one after the other on the same ranks: starting ranks takes longer than tiny runs do.
+"""Run several trainings one after the other on the same ranks: joining ranks takes longer than tiny runs do.
 
-``python tests/helpers/forked.py 2 tests/helpers/ranks.py JOBS``, where the file JOBS has a list of what
-``TrainOptions`` takes. The first rank leaves in ``JOBS.done`` what each ended with.
+The script gets a file JOBS with a list of arguments of ``TrainOptions``. The first rank writes the error of each run
+to ``JOBS.done``.
 """
 
 import json

@@ -45,12 +45,18 @@ def media_error(path: str, value: Any) -> DataError:
     return field_error(path, f"got {short_repr(value)}", "text only", value, NO_MEDIA)
 
 
-def check_media(turn: Mapping[str, Any], path: str) -> None:
+_MEDIA_KEYS = frozenset(MEDIA_KEYS)
+
+
+def check_media(turn: dict[str, Any], path: str) -> None:
     """Check that no key of a turn holds an image, a video or audio.
 
     Raises:
         DataError: a key does.
     """
+    keys = dict.keys(turn)
+    if _MEDIA_KEYS.isdisjoint(keys):
+        return
     for key in MEDIA_KEYS:
         if turn.get(key):
             raise media_error(f"{path}.{key}", turn[key])

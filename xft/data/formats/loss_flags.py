@@ -1,6 +1,5 @@
 """Read the key of a turn that says whether the turn is in the loss, in the spellings of other frameworks."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from xft.data.formats.getters import field_error, parse_bool, short_repr
@@ -18,12 +17,18 @@ REFUSED_KEYS = {
 """Keys that change the loss and have no equivalent, with the fix."""
 
 
-def loss_flag(turn: Mapping[str, Any], path: str) -> bool:
+_KEYS = frozenset((*LOSS_FLAG_KEYS, *INVERTED_FLAG_KEYS, *REFUSED_KEYS))
+
+
+def loss_flag(turn: dict[str, Any], path: str) -> bool:
     """Return whether a turn may be a target; true without any of the keys.
 
     Raises:
         DataError: a value is neither true nor false, two keys contradict each other, or the key is not supported.
     """
+    keys = dict.keys(turn)
+    if _KEYS.isdisjoint(keys):
+        return True
     for key, fix in REFUSED_KEYS.items():
         if turn.get(key) not in (None, [], ""):
             got = f"got {short_repr(turn[key])}"

@@ -19,6 +19,20 @@ MAX_COLUMNS = 1000
 """Names that are counted. Rows whose keys are values, such as dates, have more."""
 
 
+TURN_KEYS = frozenset(
+    (
+        *("role", "from", "content", "value", "name"),
+        *("weight", "loss_weight", "loss", "train", "training", "trainable", "output_with_loss", "masked"),
+        *("train_detail", "loss_mask", "loss_scale"),
+        *("reasoning_content", "reasoning", "thinking"),
+        *("tool_calls", "function_call", "tool_call_id"),
+        *("image", "images", "video", "videos", "audio", "audios"),
+    )
+)
+"""Keys that ``parse_messages`` reads in a turn. Turns without other keys are not tracked, because each recorded access
+takes time."""
+
+
 class TrackedFields(dict[str, Any]):
     """A dict that adds the keys that are read to a set."""
 
@@ -73,8 +87,8 @@ class TrackedRow(TrackedFields):
 
     Attributes:
         read: columns that were read.
-        turns: column of a list of objects to the keys that were read in any of them. Objects with two keys or fewer, a
-            role and a text, are not tracked.
+        turns: column of a list of objects to the keys that were read in any of them. A list whose objects have no keys
+            but ``TURN_KEYS`` is not tracked.
     """
 
     __slots__ = ("turns",)
@@ -92,7 +106,9 @@ class TrackedRow(TrackedFields):
 
     def track_turns(self, key: str, value: Any) -> Any:
         """Return the value of a column. If it is a list of objects, their keys are recorded from now on."""
-        if type(value) is not list or not any(type(item) is dict and len(item) > 2 for item in value):
+        if type(value) is not list or all(
+            type(item) is not dict or item.keys() <= TURN_KEYS for item in value
+        ):
             return value
         read = self.turns.setdefault(key, set())
         tracked = [TrackedFields(item, read) if type(item) is dict else item for item in value]

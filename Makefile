@@ -5,6 +5,7 @@
 # make soak   kill 200 runs at random moments, resume them, and compare them with runs that were not killed
 # make compat exports, opened with transformers 4 and the readers of llama.cpp's converter and vLLM
 # make fuzz   read 200 damaged data files of each kind
+# make families  measure the attention of all model families of transformers, and write the table of docs/models.md
 # make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 CONFIG ?= smollm2_lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs soak compat fuzz seeds clean
+.PHONY: demo test lint docs soak compat fuzz families seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
@@ -38,6 +39,9 @@ compat: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed
 	$(BIN)/python benchmarks/fuzz_data.py $(ARGS)
+
+families: $(VENV)/.installed
+	$(BIN)/python benchmarks/model_families.py $(ARGS)
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py

@@ -32,15 +32,25 @@ MAX_BLOCK_LENGTH = 8192
 Measured: it is faster than torch beyond that too, but the scores of a block take about 100 MiB with 9 heads."""
 
 
-def packed_attention(
+_INERT = {
+    "position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "return_dict",
+    "position_embeddings", "is_causal", "cache", "deterministic",
+}  # fmt: skip
+"""Arguments that models pass to every attention, and that do not change its result in a causal decoder."""
+
+
+def packed_attention(  # noqa: PLR0913  The arguments are those of the attention interface of transformers.
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    *,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     seq_lens: Sequence[int] | None = None,
     kernels: bool = False,
     sequence: SequenceParallelGroup | None = None,
@@ -54,22 +64,32 @@ def packed_attention(
         module: the attention layer, for its number of key/value groups.
         query: ``(1, heads, seq, head_dim)``.
         key: ``(1, key_value_heads, seq, head_dim)``.
-        value: as ``key``.
+        value: ``(1, key_value_heads, seq, value_dim)``.
         attention_mask: used only without segments.
         dropout: probability, in training.
         scaling: factor of the scores; ``head_dim ** -0.5`` by default.
         sliding_window: number of tokens that a token attends to, itself included.
+        softcap: the scores are ``softcap · tanh(scores / softcap)`` (Gemma 2, https://arxiv.org/abs/2408.00118).
+        s_aux: ``(heads,)`` attention sinks, a score per head that takes part in the softmax and has no value
+            (gpt-oss; Xiao et al. 2023, https://arxiv.org/abs/2309.17453).
         seq_lens: lengths of the segments, which sum to ``seq`` over all ranks of the sequence-parallel group.
         kernels: allow ``xft.kernels`` and ``varlen_attn`` of torch.
         sequence: the sequence-parallel group; ``None`` without one.
         kwargs: passed to SDPA without segments.
 
     Returns:
-        ``(1, seq, heads, head_dim)``, and ``None`` in place of attention weights.
+        ``(1, seq, heads, value_dim)``, and ``None`` in place of attention weights.
 
     Raises:
-        ValueError: the lengths do not sum to ``seq``.
+        ValueError: the lengths do not sum to ``seq``, or the model passes an argument that changes the attention
+            and is not known here.
     """
+    _check_arguments(kwargs)
+    if seq_lens is None and (softcap is not None or s_aux is not None):
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        mask = causal_mask(query) if attention_mask is None and query.shape[2] > 1 else attention_mask
+        output = attention_scores(query, key, value, mask, scale, softcap, s_aux, dropout)
+        return output.transpose(1, 2).contiguous(), None
     if seq_lens is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -79,14 +99,30 @@ def packed_attention(
     if sum(seq_lens) != query.shape[2]:
         raise ValueError(f"segments of {sum(seq_lens)} tokens in a batch of {query.shape[2]}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if kernels and dropout == 0 and _has_varlen(query):
+    plain = softcap is None and s_aux is None and query.shape[-1] == value.shape[-1]
+    if kernels and plain and dropout == 0 and _has_varlen(query):
         output = _varlen(query, key, value, seq_lens, scale, sliding_window)
-    elif kernels and dropout == 0 and _supports_blocks(query, seq_lens):
+    elif kernels and plain and dropout == 0 and _supports_blocks(query, seq_lens):
         output = block_attention(query[0], key[0], value[0], scale, sliding_window, seq_lens)
         output = output[None].transpose(1, 2)
     else:
-        output = _per_segment(query, key, value, seq_lens, scale, sliding_window, dropout)
+        if s_aux is not None and sequence is not None:
+            s_aux = s_aux.chunk(sequence.size)[sequence.rank]
+        output = _per_segment(query, key, value, seq_lens, scale, sliding_window, dropout, softcap, s_aux)
     return output if sequence is None else heads_to_seq(output, sequence), None
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for an argument that this attention would ignore, and with it a part of the model."""
+    unknown = [
+        name
+        for name, value in arguments.items()
+        if name not in _INERT and value is not None and value is not False
+    ]
+    if unknown:
+        raise ValueError(
+            f"attention with {', '.join(sorted(unknown))} is not supported by {ATTN_IMPLEMENTATION}"
+        )
 
 
 def _per_segment(
@@ -97,21 +133,29 @@ def _per_segment(
     scale: float,
     window: int | None,
     dropout: float,
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     segments = zip(*(states.split(list(lengths), dim=2) for states in (query, key, value)), strict=True)
-    outputs = [
-        scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=_window_mask(q, window),
-            dropout_p=dropout,
-            is_causal=not _needs_window(q, window),
-            scale=scale,
-            enable_gqa=key.shape[1] != query.shape[1],
-        )
-        for q, k, v in segments
-    ]
+    if softcap is not None or sinks is not None:
+        outputs = [
+            attention_scores(q, k, v, causal_mask(q, window), scale, softcap, sinks, dropout)
+            for q, k, v in segments
+        ]
+    else:
+        outputs = [
+            scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=causal_mask(q, window) if _needs_window(q, window) else None,
+                dropout_p=dropout,
+                is_causal=not _needs_window(q, window),
+                scale=scale,
+                enable_gqa=key.shape[1] != query.shape[1],
+            )
+            for q, k, v in segments
+        ]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
@@ -174,12 +218,50 @@ def _needs_window(query: Tensor, window: int | None) -> bool:
     return window is not None and query.shape[2] > window
 
 
-def _window_mask(query: Tensor, window: int | None) -> Tensor | None:
-    if window is None or not _needs_window(query, window):
-        return None
+def causal_mask(query: Tensor, window: int | None = None) -> Tensor:
+    """Return the ``(seq, seq)`` mask of the keys that each query attends to, within a sliding window if given."""
     position = torch.arange(query.shape[2], device=query.device)
     distance = position[:, None] - position[None, :]
-    return (distance >= 0) & (distance < window)
+    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
+
+def attention_scores(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """Compute attention with soft-capped scores and attention sinks, with all scores in memory.
+
+    Args:
+        query: ``(batch, heads, queries, head_dim)``.
+        key: ``(batch, key_value_heads, keys, head_dim)``.
+        value: ``(batch, key_value_heads, keys, value_dim)``.
+        mask: bool, broadcast to ``(batch, heads, queries, keys)``; ``None`` attends to all keys.
+        scale: factor of the scores.
+        softcap: bound of the scores; ``None`` for no bound.
+        sinks: ``(heads,)``; ``None`` for no sinks.
+        dropout: probability.
+
+    Returns:
+        ``(batch, heads, queries, value_dim)``.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    scores = (query @ key.mT * scale).float()
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is not None:
+        sink = sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    weights = torch.softmax(scores, dim=-1)[..., : key.shape[2]].to(query.dtype)
+    return torch.nn.functional.dropout(weights, dropout) @ value
 
 
 AttentionInterface.register(ATTN_IMPLEMENTATION, packed_attention)

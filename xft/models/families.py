@@ -1,15 +1,14 @@
 """One table of the model families that need special treatment.
 
 A family is a ``model_type`` of transformers. Families without an entry use the defaults of :class:`ModelFamily`.
-Properties that a config declares itself (soft-capped attention, sliding windows, stateful layers) are read from
-the config, so that new families work without an entry.
+What can be measured (:mod:`xft.models.capability`) or read from the config has no entry.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -17,13 +16,11 @@ class ModelFamily:
     """Exceptions of one model family.
 
     Attributes:
-        attn_implementation: attention that ``attn_implementation="auto"`` selects; ``None`` decides by the class.
         accepts_embeddings: whether ``inputs_embeds`` can replace ``input_ids`` without loss.
         gguf_architecture: architecture name in GGUF files; ``None`` means that no GGUF file can be written.
         gguf_sliding_window: whether the GGUF reader of the architecture applies ``sliding_window``.
     """
 
-    attn_implementation: str | None = None
     accepts_embeddings: bool = True
     gguf_architecture: str | None = None
     gguf_sliding_window: bool = False
@@ -35,11 +32,7 @@ FAMILIES = {
     "internlm3": ModelFamily(gguf_architecture="llama"),
     "qwen2": ModelFamily(gguf_architecture="qwen2"),
     "qwen3": ModelFamily(gguf_architecture="qwen3"),
-    # Attention sinks reach only the eager implementation.
-    "gpt_oss": ModelFamily(attn_implementation="eager"),
 }
-_ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Values of ``config.layer_types`` that isolate the segments of a packed row."""
 GGUF_FAMILIES = [name for name, family in FAMILIES.items() if family.gguf_architecture is not None]
 
 
@@ -52,16 +45,6 @@ def context_length(config: PretrainedConfig) -> int | None:
     """Return the maximum number of tokens of a text model, or ``None`` if its architecture sets no maximum."""
     length: int | None = optional_field(config.get_text_config(), "max_position_embeddings")
     return length
-
-
-def isolates_segments(model: PreTrainedModel) -> bool:
-    """Return whether a model keeps the segments of a packed row apart; otherwise batches are padded.
-
-    Attention can be restricted to segments; convolutions and recurrent layers cannot.
-    """
-    layer_types = set(optional_field(model.config, "layer_types") or [])
-    stateful = model._is_stateful or bool(layer_types - _ATTENTION_LAYERS)
-    return bool(model._supports_attention_backend) and not stateful
 
 
 def rms_norm_eps(module: nn.Module) -> float | None:
@@ -81,8 +64,6 @@ def family_of(config: PretrainedConfig) -> ModelFamily:
     """
     text = config.get_text_config()
     family = FAMILIES.get(text.model_type, ModelFamily())
-    if optional_field(text, "attn_logit_softcapping"):
-        family = replace(family, attn_implementation="eager")
     # Gemma 3n looks the ids up in every layer, and silently omits that if it gets embeddings.
     if optional_field(text, "hidden_size_per_layer_input"):
         family = replace(family, accepts_embeddings=False)

@@ -10,13 +10,12 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ModelError
-from xft.models.attention import ATTN_IMPLEMENTATION
-from xft.models.families import family_of, isolates_segments
+from xft.models.capability import check_attention, choose_attention
 from xft.models.generation_defaults import repair_generation_config
 from xft.models.hub import hub_options, load_error, resolve_path
 from xft.models.param_shapes import full_shape
 from xft.models.quantization import Quantization
-from xft.models.reward_head import CLASSES, LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
+from xft.models.reward_head import LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
 from xft.models.weight_checks import check_complete, check_files_finite, check_finite, named_weights
 from xft.types import Tokenizer
 from xft.utils import console
@@ -46,8 +45,13 @@ class LoadedModel:
 
     @property
     def supports_packing(self) -> bool:
-        """Return whether packed samples are isolated from each other."""
-        return isolates_segments(self.base)
+        """Return whether packed samples are isolated from each other, as measured."""
+        return not self.packing_problem
+
+    @property
+    def packing_problem(self) -> str:
+        """Return why samples must not be packed; empty if they may be."""
+        return check_attention(self.base.config, self.base.config._attn_implementation).packing_problem
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -132,8 +136,7 @@ def load_weights(
         options["device_map"] = {"": device}
     if kind == "reward_model":
         options["num_labels"] = 1
-    if attn_implementation == "auto":
-        attn_implementation = _choose_attention(config, kind)
+    attn_implementation = choose_attention(config, attn_implementation)
     try:
         model, loading_info = LOADERS[kind].from_pretrained(
             source,
@@ -182,15 +185,3 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     rows = full_shape(embeddings.weight)[0]
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
-
-
-def _choose_attention(config: PretrainedConfig, kind: ModelKind) -> str:
-    """Select xft's attention if the model class supports it and its family has no exception."""
-    family = family_of(config)
-    if family.attn_implementation is not None:
-        return family.attn_implementation
-    try:
-        supported = bool(CLASSES[kind][type(config)]._supports_attention_backend)
-    except KeyError:
-        supported = False
-    return ATTN_IMPLEMENTATION if supported else "sdpa"

@@ -38,7 +38,7 @@ def format_run_summary(
     above = [
         *labeled("model", f"{recipe.model.path}, {_model_variant(recipe, loaded)}"),
         f"trainable params: {_param_counts(loaded)}",
-        *_data_lines(recipe, prepared, plan),
+        *_data_lines(recipe, loaded, prepared, plan),
         *_batching_lines(prepared, plan),
     ]
     below = [*labeled("run", _output_line(recipe, work_dir)), *_notes(prepared, plan)]
@@ -63,13 +63,17 @@ def labeled(label: str, text: str) -> list[str]:
     )
 
 
-def _data_lines(recipe: RunConfig, prepared: PreparedData, plan: TrainingPlan) -> list[str]:
+def _data_lines(
+    recipe: RunConfig, loaded: LoadedModel, prepared: PreparedData, plan: TrainingPlan
+) -> list[str]:
     ledger = prepared.report
     train, val = ledger.splits["train"], ledger.splits["val"]
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in ledger.rows_dropped.items())
     truncated = f", {ledger.rows_truncated:,} truncated" if ledger.rows_truncated else ""
     capacity = plan.batches.pack_length
-    packed = f"packed to {capacity:,}" if capacity else "not packed"
+    packed = f"packed to {capacity:,} (isolation measured)" if capacity else "not packed"
+    if recipe.data.packing and not capacity:
+        packed += f": {loaded.packing_problem}"
     rows = f"{ledger.rows_read:,} read: {ledger.rows_train:,} train, {ledger.rows_val:,} val"
     return [
         *labeled("rows", f"{rows}{dropped}{truncated}"),

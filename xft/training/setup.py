@@ -182,13 +182,13 @@ def _packing(run_config: RunConfig, loaded: LoadedModel) -> bool:
     Raises:
         ConfigError: the config requests it, and the model cannot keep packed samples apart.
     """
-    if run_config.data.packing and not loaded.supports_packing:
+    if run_config.data.packing is True and not loaded.supports_packing:
         raise ConfigError(
             key="data.packing",
             got=True,
-            expected=f"False: {type(loaded.base).__name__} cannot keep packed samples apart",
+            expected=f"'auto' or False: {loaded.packing_problem}",
         )
-    return run_config.data.packing
+    return bool(run_config.data.packing) and loaded.supports_packing
 
 
 def _model_metadata(run_config: RunConfig, loaded: LoadedModel) -> ModelMetadata:

@@ -5,6 +5,6 @@ data = dict(
     format="alpaca",
     max_length=2048,
     on_overlong="drop",
-    packing=True,
+    packing="auto",
     val_split="auto",
 )

@@ -5,6 +5,6 @@ data = dict(
     format="preference",
     max_length=1024,
     on_overlong="drop",
-    packing=True,
+    packing="auto",
     val_split="auto",
 )

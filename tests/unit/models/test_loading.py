@@ -4,12 +4,11 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import save_tiny, tiny_config
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MambaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, MambaConfig, PretrainedConfig
 
 from xft.errors import ModelError
 from xft.models import ATTN_IMPLEMENTATION, LoadedModel
 from xft.models.loading import (
-    _choose_attention,
     choose_dtype,
     load_config,
     load_tokenizer,
@@ -100,14 +99,18 @@ def test_supports_packing_is_false_for_recurrent_layers() -> None:
         assert loaded.supports_packing is expected, config.model_type
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (LlamaConfig(), ATTN_IMPLEMENTATION),
-        (MambaConfig(), "sdpa"),
-        (AutoConfig.for_model("gemma2"), "eager"),
-    ],
-    ids=lambda value: getattr(value, "model_type", value),
-)
-def test_auto_attention_is_own_one_if_the_class_supports_it(config: Any, expected: str) -> None:
-    assert _choose_attention(config, "causal_lm") == expected
+def test_packing_problem_says_whether_it_was_measured() -> None:
+    recurrent = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, state_size=2)
+    loaded = LoadedModel(AutoModelForCausalLM.from_config(recurrent), None)  # type: ignore[arg-type]
+    assert "as measured" in loaded.packing_problem
+    loaded.base.config = PretrainedConfig()
+    assert "not measured" in loaded.packing_problem
+
+
+def test_load_weights_refuses_a_bidirectional_model_before_its_weights(tmp_path: Path) -> None:
+    BertConfig(
+        hidden_size=16, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16
+    ).save_pretrained(tmp_path)
+    with pytest.raises(ModelError) as error:
+        load_weights(str(tmp_path), "auto", kind="causal_lm")
+    assert error.value.got == "bert"

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,7 +13,9 @@ from xft.strategies.ddp import DDPConfig
 from xft.training.setup import _model_metadata, _packing, data_parallel_size
 
 
-def _run_config(path: str = "owner/name", packing: bool = False, **options: Any) -> RunConfig:
+def _run_config(
+    path: str = "owner/name", packing: bool | Literal["auto"] = False, **options: Any
+) -> RunConfig:
     data = InstructionData("rows.jsonl", format=len, packing=packing)  # type: ignore[arg-type]
     return RunConfig(CausalLMConfig(path, attn_implementation="sdpa"), data, **options)
 
@@ -37,8 +39,10 @@ def test_packing_with_a_recurrent_model_raises_config_error() -> None:
         _packing(_run_config(packing=True), recurrent)
     assert (error.value.key, error.value.got) == ("data.packing", True)
     assert _packing(_run_config(packing=False), recurrent) is False
+    assert _packing(_run_config(packing="auto"), recurrent) is False
     attention = LoadedModel(whole_model(), None)  # type: ignore[arg-type]
     assert _packing(_run_config(packing=True), attention) is True
+    assert _packing(_run_config(packing="auto"), attention) is True
 
 
 def test_model_metadata_describes_how_the_model_was_loaded() -> None:

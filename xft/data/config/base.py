@@ -57,7 +57,8 @@ class DatasetConfig:
         format: function from a row to the value that this kind encodes.
         max_length: maximum number of tokens of a sample.
         packing: put whole samples next to each other into rows of ``max_length`` tokens. Attention
-            stays within a sample, and no sample is split.
+            stays within a sample, and no sample is split. ``auto`` packs if the model keeps packed samples apart,
+            which is measured; ``True`` refuses a model that does not.
         val_split: validation rows: a fraction, a number of rows, a file, ``None``, or ``auto``: 5 %, at least ten
             rows, at most a fifth of few rows.
         split: split of a hub dataset; files have none.
@@ -74,7 +75,7 @@ class DatasetConfig:
     path: str | list[str]
     format: Callable[..., Any] = alpaca
     max_length: Annotated[int, Interval(ge=8, le=10**9)] = 2048
-    packing: bool = True
+    packing: bool | Literal["auto"] = "auto"
     val_split: ValSplit = AUTO
     split: str = "train"
     split_seed: Seed = 0

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Mixture:
         if len(kinds) > 1:
             raise ConfigError(
                 key="data.datasets",
-                got=sorted(kinds),
+                got=sorted(kinds, key=repr),
                 expected="datasets of one kind (samples, pairs or labelled answers), all packed or none",
             )
 
@@ -85,7 +86,7 @@ class Mixture:
         return next(iter(self.datasets.values())).samples_per_example
 
     @property
-    def packing(self) -> bool:
+    def packing(self) -> bool | Literal["auto"]:
         """Whether the datasets are packed."""
         return next(iter(self.datasets.values())).packing
 

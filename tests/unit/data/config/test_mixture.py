@@ -102,12 +102,12 @@ ONE_AND_TWO = {"one": InstructionData("a.jsonl"), "two": InstructionData("b.json
         (
             {"datasets": {**ONE_AND_TWO, "pairs": PreferenceData("c.jsonl")}},
             "data.datasets",
-            [("pairs", True), ("samples", True)],
+            [("pairs", "auto"), ("samples", "auto")],
         ),
         (
             {"datasets": {**ONE_AND_TWO, "three": InstructionData("c.jsonl", packing=False)}},
             "data.datasets",
-            [("samples", False), ("samples", True)],
+            [("samples", "auto"), ("samples", False)],
         ),
     ],
 )

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -188,7 +188,8 @@ def _samples(model: PreTrainedModel) -> list[Tensor]:
 
 
 def _vocab_size(model: PreTrainedModel) -> int:
-    return min(VOCAB_SIZE, int(model.get_input_embeddings().weight.shape[0]))
+    embeddings = cast(nn.Embedding, model.get_input_embeddings())
+    return min(VOCAB_SIZE, embeddings.num_embeddings)
 
 
 def _logits(model: PreTrainedModel, **arguments: Any) -> Tensor:

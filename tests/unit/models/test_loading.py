@@ -114,3 +114,11 @@ def test_load_weights_refuses_a_bidirectional_model_before_its_weights(tmp_path:
     with pytest.raises(ModelError) as error:
         load_weights(str(tmp_path), "auto", kind="causal_lm")
     assert error.value.got == "bert"
+
+
+def test_local_base_is_named_by_its_absolute_path(
+    tmp_path: Path, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(tmp_path / "base", "llama", byte_tokenizer)
+    monkeypatch.chdir(tmp_path)
+    assert load_weights("base", torch.float32).name_or_path == str(tmp_path / "base")

@@ -24,6 +24,21 @@ hooks["checkpoint"].update(interval=10)
 strategy = dict(type="deepspeed", zero_stage=2, timeout_minutes=0.25)
 training.update(max_steps=600)
 """
+DYING = """
+import os, signal
+from xft.training.hooks import Hook
+
+class Die(Hook):
+    def __init__(self, moment):
+        self.moment = moment
+    def before_save(self, runner, step):
+        self.end("before_save", runner)
+    def after_run(self, runner):
+        self.end("after_run", runner)
+    def end(self, moment, runner):
+        if moment == self.moment and runner.strategy.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -132,6 +147,30 @@ def test_a_rank_that_is_killed_while_ranks_write_their_shares_costs_nothing(
     assert len(expected) == 12
     assert losses == expected
     assert not list(run.glob("checkpoints/.step_*"))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("moment", ["before_save", "after_run"])
+def test_a_rank_that_dies_in_a_save_or_before_the_last_barrier_is_named(
+    tiny_model: Path, tmp_path: Path, moment: str
+) -> None:
+    """Rank 0 waits for the random state of rank 1, or for rank 1 at the end of the run."""
+    (tmp_path / "dying.py").write_text(DYING)
+    extra = EXTRA.replace('"deepspeed", zero_stage=2', '"ddp"').replace("steps=600", "steps=12")
+    extra += f"hooks.update(die=dict(type='dying.Die', moment={moment!r}))\n"
+    config = write_config(tmp_path / "c.py", tiny_model, write_rows(tmp_path / "rows.jsonl", 24), extra)
+    run, command = tmp_path / "run", ["train", "c.py", "--work-dir", "run", "--nproc-per-node", "2"]
+    options = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 150}
+    done = subprocess.run([sys.executable, "-m", "xft", *command], check=False, **options)
+    assert done.returncode != 0
+    assert "error: rank 1 was ended by SIGKILL" in done.stderr
+    assert "Traceback" not in done.stderr
+    rest = ["--resume", "auto", "--cfg-options", "hooks.die=none"]
+    done = subprocess.run([sys.executable, "-m", "xft", *command, *rest], check=False, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert config.is_file()
+    assert [each["step"] for each in records(run, "train")] == list(range(1, 13))
+    assert (run / "final").is_dir()
 
 
 def ip(*arguments: str) -> subprocess.CompletedProcess[str]:

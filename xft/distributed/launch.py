@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from torch import distributed
 
 from xft.errors import ConfigError, RunInterrupted
+from xft.utils.console import echo
 from xft.utils.system import LAUNCHERS
 
 T = TypeVar("T")
@@ -162,9 +164,13 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        # Negative: ended by that signal. Shells report 128 + signal.
-        return code if code >= 0 else 128 - code
+        rank, failure = error.get_first_failure()
+        code = failure.exitcode
+        if code >= 0:
+            return code
+        # A rank that a signal has ended prints nothing itself. Shells report 128 + signal.
+        echo(f"error: rank {rank} was ended by {signal.Signals(-code).name}", error=True)
+        return 128 - code
     except SignalException as error:
         raise RunInterrupted(error.sigval.value, f"ended by {error.sigval.name}") from error
     return 0

@@ -164,7 +164,12 @@ def test_a_quarantine_counts_and_keeps_what_does_not_fit(tiny_run: Path, tmp_pat
 def test_a_loss_that_is_no_number_ends_the_run_with_the_step(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["optimizer.lr=1e30", "training.max_grad_norm=none", "training.epochs=20"]
+    options = [
+        "optimizer.lr=1000000000",
+        "adapter=none",
+        "training.max_grad_norm=none",
+        "training.epochs=20",
+    ]
     arguments = ["train", str(tiny_run), "--work-dir", str(tmp_path / "run"), "--cfg-options", *options]
     _fails(arguments, capsys, 6, ["the loss is nan", "step"])
 

@@ -12,7 +12,7 @@ from xft.errors import ConfigError
 from xft.models.adapters.lora_init import half_frozen_parameters
 from xft.optim.param_groups import USES_LR_B, param_groups
 from xft.registry import register
-from xft.types.ranges import Fraction, LearningRate, NonNegative, Probability
+from xft.types.ranges import Fraction, NonNegative, Probability
 
 
 class _AdamW(Protocol):
@@ -21,7 +21,7 @@ class _AdamW(Protocol):
     def __call__(
         self,
         params: Iterable[Any],
-        lr: LearningRate = 2e-4,
+        lr: NonNegative = 2e-4,
         betas: tuple[Probability, Probability] = (0.9, 0.999),
         eps: Fraction = 1e-8,
         weight_decay: NonNegative = 0.0,
@@ -33,7 +33,7 @@ def _adamw_variant(create: Callable[..., Optimizer]) -> _AdamW:
 
     def build(
         params: Iterable[Any],
-        lr: LearningRate = 2e-4,
+        lr: NonNegative = 2e-4,
         betas: tuple[Probability, Probability] = (0.9, 0.999),
         eps: Fraction = 1e-8,
         weight_decay: NonNegative = 0.0,
@@ -93,7 +93,7 @@ def _require_cuda(name: str) -> None:
 @register("optimizer", "muon")
 def muon(
     params: Iterable[Any],
-    lr: LearningRate = 2e-4,
+    lr: NonNegative = 2e-4,
     momentum: Probability = 0.95,
     weight_decay: NonNegative = 0.0,
 ) -> Optimizer:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from xft.errors import ConfigError
 from xft.registry import register
-from xft.types.ranges import Fraction, LearningRate, NonNegative, Probability
+from xft.types.ranges import Fraction, NonNegative, Probability
 
 
 @runtime_checkable
@@ -34,7 +34,7 @@ class ScheduleFreeOptimizer(Protocol):
 @register("optimizer", "schedule_free_adamw")
 def schedule_free_adamw(
     params: Iterable[Any],
-    lr: LearningRate = 2e-3,
+    lr: NonNegative = 2e-3,
     betas: tuple[Probability, Probability] = (0.9, 0.999),
     eps: Fraction = 1e-8,
     weight_decay: NonNegative = 0.0,

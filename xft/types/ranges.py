@@ -34,9 +34,6 @@ Fraction = Annotated[float, Interval(ge=0, le=1)]
 Probability = Annotated[float, Interval(ge=0, lt=1)]
 """Probability, decay rate or fraction that must leave a remainder."""
 
-LearningRate = Annotated[float, Interval(ge=0, le=1000)]
-"""Learning rate; 0 trains nothing, with a warning."""
-
 Minutes = Annotated[float, Interval(gt=0, le=525_600)]
 """Time limit of at most a year."""
 

@@ -54,6 +54,7 @@ VALID = {
     "tools": {"null", "empty list"},
     "suffix": {"null", "empty text"},
     "prompt": {"control characters"},
+    "chat_template_kwargs": {"null", "object"},
     "parallel_tool_calls": {"null", "boolean"},
     "model": set[str](),
     "messages": set[str](),

@@ -1,16 +1,12 @@
 from typing import Any
 
 import pytest
-from openai.types import Completion
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import ValidationError
 
 from xft.serving.server.protocol import (
     ApiError,
     ChatCompletionRequest,
-    ResponseBuilder,
     TextCompletionRequest,
-    Usage,
 )
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -57,38 +53,6 @@ def test_values_without_effect_are_accepted() -> None:
     ChatCompletionRequest(
         **CHAT, frequency_penalty=0, logit_bias={}, tools=[], user="me", response_format={"type": "text"}
     )
-
-
-def test_full_responses_are_valid_for_the_client_of_openai() -> None:
-    usage = Usage(3, 4)
-    chat = ChatCompletion.model_validate(
-        ResponseBuilder("m", True).full(["a"], ["stop"], usage), strict=True
-    )
-    assert (chat.choices[0].message.content, chat.choices[0].finish_reason) == ("a", "stop")
-    assert chat.usage is not None
-    assert chat.usage.total_tokens == 7
-    body = ResponseBuilder("m", False).full(["a", "b"], ["stop", "length"], usage)
-    text = Completion.model_validate(body, strict=True)
-    assert [(choice.index, choice.text, choice.finish_reason) for choice in text.choices] == [
-        (0, "a", "stop"),
-        (1, "b", "length"),
-    ]
-
-
-def test_chunks_of_a_stream_share_an_id_and_are_valid_for_the_client_of_openai() -> None:
-    builder = ResponseBuilder("m", True)
-    bodies = [
-        builder.chunk(0, "", first=True),
-        builder.chunk(0, "a"),
-        builder.chunk(0, "", "stop"),
-        builder.usage_chunk(Usage(3, 1)),
-    ]
-    first, middle, last, usage = (ChatCompletionChunk.model_validate(body) for body in bodies)
-    assert len({chunk.id for chunk in (first, middle, last, usage)}) == 1
-    assert (first.choices[0].delta.role, middle.choices[0].delta.role) == ("assistant", None)
-    assert (middle.choices[0].delta.content, last.choices[0].finish_reason) == ("a", "stop")
-    assert (usage.choices, usage.usage is not None) == ([], True)
-    assert ResponseBuilder("m", False).chunk(0, "a")["object"] == "text_completion"
 
 
 @pytest.mark.parametrize(

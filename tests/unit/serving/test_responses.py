@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from helpers.generators import FixedAnswerGenerator
 from helpers.servers import running_server
 from openai import OpenAI
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from xft.serving.server.batcher import Batcher
+from xft.serving.server.requests import GenerationRequest
+from xft.serving.server.responses import Choice, ResponseBuilder, Usage
 from xft.serving.server.service import Limits, Service
 from xft.templates import SOURCES
 
@@ -95,3 +99,40 @@ def test_tools_of_a_template_without_tools_are_refused(client_of: Callable[[str,
     )
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "tools"
+
+
+def _choice(text: str, finish_reason: str) -> Choice:
+    choice = Choice(cast(GenerationRequest, None), None)  # a response does not read the request
+    choice.text, choice.finish_reason = text, finish_reason
+    return choice
+
+
+def test_full_responses_are_valid_for_the_client_of_openai() -> None:
+    usage = Usage(3, 4)
+    a, b = _choice("a", "stop"), _choice("b", "length")
+    chat = ChatCompletion.model_validate(ResponseBuilder("m", True).full([a], usage), strict=True)
+    assert (chat.choices[0].message.content, chat.choices[0].finish_reason) == ("a", "stop")
+    assert chat.usage is not None
+    assert chat.usage.total_tokens == 7
+    body = ResponseBuilder("m", False).full([a, b], usage)
+    text = Completion.model_validate(body, strict=True)
+    assert [(choice.index, choice.text, choice.finish_reason) for choice in text.choices] == [
+        (0, "a", "stop"),
+        (1, "b", "length"),
+    ]
+
+
+def test_chunks_of_a_stream_share_an_id_and_are_valid_for_the_client_of_openai() -> None:
+    builder = ResponseBuilder("m", True)
+    bodies = [
+        builder.first_chunk(0),
+        builder.text_chunk(0, "a"),
+        builder.text_chunk(0, "", "stop"),
+        builder.usage_chunk(Usage(3, 1)),
+    ]
+    first, middle, last, usage = (ChatCompletionChunk.model_validate(body) for body in bodies)
+    assert len({chunk.id for chunk in (first, middle, last, usage)}) == 1
+    assert (first.choices[0].delta.role, middle.choices[0].delta.role) == ("assistant", None)
+    assert (middle.choices[0].delta.content, last.choices[0].finish_reason) == ("a", "stop")
+    assert (usage.choices, usage.usage is not None) == ([], True)
+    assert ResponseBuilder("m", False).text_chunk(0, "a")["object"] == "text_completion"

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from xft.errors import TemplateError
+from xft.sandbox.environment import tojson
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.templates.jinja_env import (
     TemplateRenderer,
     compile_source,
     special_tokens_of,
-    tojson,
     undeclared_names,
 )
 from xft.types import Message

@@ -141,4 +141,3 @@ def test_tojson_keeps_html_and_unicode_characters() -> None:
 def test_special_tokens_are_texts_by_name(byte_tokenizer: Any) -> None:
     tokens = special_tokens_of(byte_tokenizer)
     assert (tokens["bos_token"], tokens["eos_token"]) == ("<s>", "</s>")
-    assert special_tokens_of(object()) == {}

@@ -94,7 +94,12 @@ def test_a_folder_that_holds_no_model(tmp_path: Path, capsys: pytest.CaptureFixt
     rows = write_rows(tmp_path / "rows.jsonl", 4)
     (tmp_path / "empty").mkdir()
     config = write_config(tmp_path / "c.py", tmp_path / "empty", rows)
-    _fails(["train", str(config), "--work-dir", str(tmp_path / "run")], capsys, 4, ["cannot load", "empty"])
+    _fails(
+        ["train", str(config), "--work-dir", str(tmp_path / "run")],
+        capsys,
+        4,
+        ["is not a run folder", "empty"],
+    )
 
 
 def test_a_work_folder_that_cannot_be_written(

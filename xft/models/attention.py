@@ -7,6 +7,7 @@ lengths (in generation) it is plain SDPA.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +38,35 @@ _INERT = {
     "position_embeddings", "is_causal", "cache", "deterministic",
 }  # fmt: skip
 """Arguments that models pass to every attention, and that do not change its result in a causal decoder."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How attention weights follow from the products of queries and keys.
+
+    Attributes:
+        scale: factor of the products.
+        dropout: probability that a weight is zeroed.
+        sliding_window: number of tokens that a token attends to, itself included; ``None`` for all.
+        softcap: bound of the scores; ``None`` for no bound.
+        sinks: ``(heads,)`` attention sinks; ``None`` for none.
+    """
+
+    scale: float
+    dropout: float
+    sliding_window: int | None
+    softcap: float | None
+    sinks: Tensor | None
+
+    @property
+    def plain(self) -> bool:
+        """Return whether SDPA and the kernels compute these scores."""
+        return self.softcap is None and self.sinks is None
+
+    def of_rank(self, group: SequenceParallelGroup) -> "Scores":
+        """Return the scores of the heads that a rank of a sequence-parallel group computes."""
+        sinks = None if self.sinks is None else self.sinks.chunk(group.size)[group.rank]
+        return replace(self, sinks=sinks)
 
 
 def packed_attention(  # noqa: PLR0913  The arguments are those of the attention interface of transformers.
@@ -70,8 +100,7 @@ def packed_attention(  # noqa: PLR0913  The arguments are those of the attention
         scaling: factor of the scores; ``head_dim ** -0.5`` by default.
         sliding_window: number of tokens that a token attends to, itself included.
         softcap: the scores are ``softcap · tanh(scores / softcap)`` (Gemma 2, https://arxiv.org/abs/2408.00118).
-        s_aux: ``(heads,)`` attention sinks, a score per head that takes part in the softmax and has no value
-            (gpt-oss; Xiao et al. 2023, https://arxiv.org/abs/2309.17453).
+        s_aux: ``(heads,)`` sinks: scores without a value (Xiao et al. 2023, https://arxiv.org/abs/2309.17453).
         seq_lens: lengths of the segments, which sum to ``seq`` over all ranks of the sequence-parallel group.
         kernels: allow ``xft.kernels`` and ``varlen_attn`` of torch.
         sequence: the sequence-parallel group; ``None`` without one.
@@ -81,34 +110,23 @@ def packed_attention(  # noqa: PLR0913  The arguments are those of the attention
         ``(1, seq, heads, value_dim)``, and ``None`` in place of attention weights.
 
     Raises:
-        ValueError: the lengths do not sum to ``seq``, or the model passes an argument that changes the attention
-            and is not known here.
+        ValueError: the lengths do not sum to ``seq``, or an argument is not known here.
     """
     _check_arguments(kwargs)
-    if seq_lens is None and (softcap is not None or s_aux is not None):
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        mask = causal_mask(query) if attention_mask is None and query.shape[2] > 1 else attention_mask
-        output = attention_scores(query, key, value, mask, scale, softcap, s_aux, dropout)
-        return output.transpose(1, 2).contiguous(), None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = Scores(scale, dropout, sliding_window, softcap, s_aux)
     if seq_lens is None:
+        if not scores.plain:
+            return _masked(query, key, value, attention_mask, scores), None
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if sequence is not None:
         query, key, value = (seq_to_heads(states, sequence) for states in (query, key, value))
+        scores = scores.of_rank(sequence)
     if sum(seq_lens) != query.shape[2]:
         raise ValueError(f"segments of {sum(seq_lens)} tokens in a batch of {query.shape[2]}")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    plain = softcap is None and s_aux is None and query.shape[-1] == value.shape[-1]
-    if kernels and plain and dropout == 0 and _has_varlen(query):
-        output = _varlen(query, key, value, seq_lens, scale, sliding_window)
-    elif kernels and plain and dropout == 0 and _supports_blocks(query, seq_lens):
-        output = block_attention(query[0], key[0], value[0], scale, sliding_window, seq_lens)
-        output = output[None].transpose(1, 2)
-    else:
-        if s_aux is not None and sequence is not None:
-            s_aux = s_aux.chunk(sequence.size)[sequence.rank]
-        output = _per_segment(query, key, value, seq_lens, scale, sliding_window, dropout, softcap, s_aux)
+    output = _segmented(query, key, value, seq_lens, scores, kernels)
     return output if sequence is None else heads_to_seq(output, sequence), None
 
 
@@ -125,33 +143,47 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
         )
 
 
+def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores) -> Tensor:
+    """Compute attention with the mask of transformers, which is ``None`` for a causal mask or a single query."""
+    if mask is None and query.shape[2] > 1:
+        mask = causal_mask(query)
+    return attention_scores(query, key, value, mask, scores).transpose(1, 2).contiguous()
+
+
+def _segmented(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scores: Scores, kernels: bool
+) -> Tensor:
+    """Choose the fastest function that computes the scores of the segments."""
+    fused = kernels and scores.dropout == 0 and scores.plain and query.shape[-1] == value.shape[-1]
+    if fused and _has_varlen(query):
+        return _varlen(query, key, value, lengths, scores.scale, scores.sliding_window)
+    if fused and _supports_blocks(query, lengths):
+        window = scores.sliding_window
+        return block_attention(query[0], key[0], value[0], scores.scale, window, lengths)[None].transpose(
+            1, 2
+        )
+    return _per_segment(query, key, value, lengths, scores)
+
+
 def _per_segment(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    lengths: Sequence[int],
-    scale: float,
-    window: int | None,
-    dropout: float,
-    softcap: float | None,
-    sinks: Tensor | None,
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scores: Scores
 ) -> Tensor:
     segments = zip(*(states.split(list(lengths), dim=2) for states in (query, key, value)), strict=True)
-    if softcap is not None or sinks is not None:
+    if not scores.plain:
         outputs = [
-            attention_scores(q, k, v, causal_mask(q, window), scale, softcap, sinks, dropout)
-            for q, k, v in segments
+            attention_scores(q, k, v, causal_mask(q, scores.sliding_window), scores) for q, k, v in segments
         ]
     else:
+        window = scores.sliding_window
         outputs = [
             scaled_dot_product_attention(
                 q,
                 k,
                 v,
                 attn_mask=causal_mask(q, window) if _needs_window(q, window) else None,
-                dropout_p=dropout,
+                dropout_p=scores.dropout,
                 is_causal=not _needs_window(q, window),
-                scale=scale,
+                scale=scores.scale,
                 enable_gqa=key.shape[1] != query.shape[1],
             )
             for q, k, v in segments
@@ -226,14 +258,7 @@ def causal_mask(query: Tensor, window: int | None = None) -> Tensor:
 
 
 def attention_scores(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    softcap: float | None,
-    sinks: Tensor | None,
-    dropout: float,
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores
 ) -> Tensor:
     """Compute attention with soft-capped scores and attention sinks, with all scores in memory.
 
@@ -242,26 +267,23 @@ def attention_scores(
         key: ``(batch, key_value_heads, keys, head_dim)``.
         value: ``(batch, key_value_heads, keys, value_dim)``.
         mask: bool, broadcast to ``(batch, heads, queries, keys)``; ``None`` attends to all keys.
-        scale: factor of the scores.
-        softcap: bound of the scores; ``None`` for no bound.
-        sinks: ``(heads,)``; ``None`` for no sinks.
-        dropout: probability.
+        scores: how the weights follow from the products. The sliding window must be part of the mask.
 
     Returns:
         ``(batch, heads, queries, value_dim)``.
     """
     groups = query.shape[1] // key.shape[1]
     key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    scores = (query @ key.mT * scale).float()
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+    products = (query @ key.mT * scores.scale).float()
+    if scores.softcap is not None:
+        products = scores.softcap * torch.tanh(products / scores.softcap)
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    if sinks is not None:
-        sink = sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
-        scores = torch.cat([scores, sink], dim=-1)
-    weights = torch.softmax(scores, dim=-1)[..., : key.shape[2]].to(query.dtype)
-    return torch.nn.functional.dropout(weights, dropout) @ value
+        products = products.masked_fill(~mask, float("-inf"))
+    if scores.sinks is not None:
+        sinks = scores.sinks.float().view(1, -1, 1, 1).expand(*products.shape[:3], 1)
+        products = torch.cat([products, sinks], dim=-1)
+    weights = torch.softmax(products, dim=-1)[..., : key.shape[2]].to(query.dtype)
+    return nn.functional.dropout(weights, scores.dropout) @ value
 
 
 AttentionInterface.register(ATTN_IMPLEMENTATION, packed_attention)

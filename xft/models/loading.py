@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
@@ -126,22 +127,20 @@ def load_weights(
     config = load_config(path, trust_remote_code)
     kind = kind or model_kind_of(config)
     check_kind(path, config, kind)
-    options: dict[str, Any] = hub_options(source, trust_remote_code)
-    if quantization is not None:
-        compute_dtype = torch.bfloat16 if dtype == "auto" else dtype
-        options["quantization_config"] = quantization.config(compute_dtype)
     # DeepSpeed itself places weights that it shards while they are read.
     sharded = quantization is None and is_deepspeed_zero3_enabled()
+    options: dict[str, Any] = hub_options(source, trust_remote_code)
+    options["attn_implementation"] = choose_attention(config, attn_implementation)
+    if quantization is not None:
+        options["quantization_config"] = quantization.config(torch.bfloat16 if dtype == "auto" else dtype)
     if not sharded and device is not None and (device.type == "cuda" or quantization is not None):
         options["device_map"] = {"": device}
     if kind == "reward_model":
         options["num_labels"] = 1
-    attn_implementation = choose_attention(config, attn_implementation)
     try:
         model, loading_info = LOADERS[kind].from_pretrained(
             source,
             dtype=dtype,
-            attn_implementation=attn_implementation,
             output_loading_info=True,
             ignore_mismatched_sizes=not sharded,  # check_complete refuses them, with their names
             **options,
@@ -152,20 +151,29 @@ def load_weights(
     if kind == "reward_model":
         attach_score_head(model, path)
     repair_generation_config(model)
-    # Why: peft saves it as the base of an adapter. A folder must be valid from any working directory.
-    model.name_or_path = (
-        str(Path(path).expanduser().absolute()) if Path(path).expanduser().is_dir() else path
-    )
+    model.name_or_path = _lasting_path(path)
     _keep_quantized_weights(model)
-    if sharded and device is not None:
-        for buffer in model.buffers():
-            buffer.data = buffer.data.to(device)
-    elif device is not None and "device_map" not in options:
-        model.to(device)
+    if device is not None and "device_map" not in options:
+        _move(model, device, sharded)
     check_finite(path, named_weights(model))
     if quantization is not None:
         check_files_finite(path, source)
     return cast(PreTrainedModel, model)
+
+
+def _move(model: nn.Module, device: torch.device, sharded: bool) -> None:
+    """Move a model to a device, or its buffers alone if DeepSpeed shards the weights."""
+    if not sharded:
+        model.to(device)
+        return
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(device)
+
+
+def _lasting_path(path: str) -> str:
+    """Return the name that peft saves as the base of an adapter: a folder must be valid from any working directory."""
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else path
 
 
 def _keep_quantized_weights(model: PreTrainedModel) -> None:

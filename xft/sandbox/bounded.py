@@ -154,7 +154,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         __self._check_call(__obj)
         return super().call(__context, __obj, *args, **kwargs)
 
-    def _check_call(self, function: Any) -> None:
+    def _check_call(self, function: object) -> None:
         if isinstance(function, MethodType):
             if not isinstance(function.__self__, LoopContext):
                 raise NeedsIsolation
@@ -274,12 +274,12 @@ def _check_method(method: Any, args: tuple[Any, ...]) -> None:
         raise NeedsIsolation
 
 
-def _check_replacement(text: str, old: Any, new: Any) -> None:
+def _check_replacement(text: str, old: object, new: object) -> None:
     if isinstance(old, str) and isinstance(new, str):
         _check_length(len(text) + text.count(old) * len(new))
 
 
-def _check_joined(separator: str, values: Any) -> None:
+def _check_joined(separator: str, values: object) -> None:
     if not isinstance(values, list | tuple | Mapping | range):
         raise NeedsIsolation
     lengths = [len(value) for value in values if isinstance(value, str)]

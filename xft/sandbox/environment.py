@@ -37,7 +37,7 @@ class SafeNamespace(Namespace):
             _check_name(name)
         Namespace.__init__(args[0], values)
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         _check_name(name)
         super().__setitem__(name, value)
 
@@ -46,13 +46,13 @@ class SafeNamespace(Namespace):
         return "<Namespace>"
 
 
-def _check_name(name: Any) -> None:
+def _check_name(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a namespace cannot hold {name!r}: it begins with '_'")
 
 
 def tojson(
-    value: Any,
+    value: object,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,

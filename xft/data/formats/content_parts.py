@@ -40,7 +40,7 @@ class Content:
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-def media_error(path: str, value: Any) -> DataError:
+def media_error(path: str, value: object) -> DataError:
     """Create the error for a field that holds an image, a video or audio."""
     return field_error(path, f"got {short_repr(value)}", "text only", value, NO_MEDIA)
 

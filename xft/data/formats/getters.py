@@ -32,7 +32,7 @@ def field_error(
     path: str,
     problem: str,
     expected: str,
-    got: Any = None,
+    got: object = None,
     fix: str = "",
     kind: type[DataError] = DataError,
 ) -> DataError:

@@ -46,12 +46,12 @@ class TrackedFields(dict[str, Any]):
         self.read.add(key)
         return super().__getitem__(key)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """Return a value, and record the key."""
         self.read.add(key)
         return super().get(key, default)
 
-    def pop(self, key: str, *default: Any) -> Any:
+    def pop(self, key: str, *default: object) -> Any:
         """Remove a value, and record the key."""
         self.read.add(key)
         return super().pop(key, *default)
@@ -100,11 +100,11 @@ class TrackedRow(TrackedFields):
     def __getitem__(self, key: str) -> Any:
         return self.track_turns(key, super().__getitem__(key))
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """Return a value, and record the key."""
         return self.track_turns(key, super().get(key, default))
 
-    def track_turns(self, key: str, value: Any) -> Any:
+    def track_turns(self, key: str, value: object) -> Any:
         """Return the value of a column. If it is a list of objects, their keys are recorded from now on."""
         if type(value) is not list or all(
             type(item) is not dict or item.keys() <= TURN_KEYS for item in value

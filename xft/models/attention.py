@@ -278,7 +278,8 @@ def attention_scores(
     if scores.softcap is not None:
         products = scores.softcap * torch.tanh(products / scores.softcap)
     if mask is not None:
-        products = products.masked_fill(~mask, float("-inf"))
+        # Finite: padding on the left may see no key, and the softmax of infinities alone is NaN.
+        products = products.masked_fill(~mask, torch.finfo(products.dtype).min)
     if scores.sinks is not None:
         sinks = scores.sinks.float().view(1, -1, 1, 1).expand(*products.shape[:3], 1)
         products = torch.cat([products, sinks], dim=-1)

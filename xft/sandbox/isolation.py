@@ -38,13 +38,17 @@ class _Worker:
         self.parent = os.getpid()
         root = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "xft.sandbox.worker"],
+            [sys.executable, "-P", "-m", "xft.sandbox.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
         )
-        self.read_line(_START_SECONDS)
+        try:
+            self.read_line(_START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def is_usable(self) -> bool:

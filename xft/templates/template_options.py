@@ -62,7 +62,12 @@ def with_default_kwargs(source: str, chat_template_kwargs: Mapping[str, Any]) ->
 def _literal(value: Any) -> str:
     """Return a JSON value as a literal of Jinja."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_literal, value))}]"
-    return "none" if value is None else json.dumps(value)
+    return "none" if value is None else _text(value)
+
+
+def _text(value: str | float) -> str:
+    # Not in ASCII: Jinja reads the two escapes of a character beyond U+FFFF as two surrogates.
+    return json.dumps(value, ensure_ascii=False)

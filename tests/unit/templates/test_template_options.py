@@ -51,7 +51,7 @@ def test_variables_of_the_config_are_saved_with_the_model(bind: Callable[..., Bo
 
 
 @pytest.mark.parametrize(
-    "value", [True, None, 3, 1.5, 'it\'s "so" \\ {{ 1 }} 中', [1, [None]], {"a": [{"b": False}]}, "\n"]
+    "value", [True, None, 3, 1.5, 'it\'s "so" \\ {{ 1 }} 中 🙂', [1, [None]], {"a": [{"b": False}]}, "\n"]
 )
 def test_default_of_a_variable_is_its_value(value: Any, bind: Callable[..., BoundTemplate]) -> None:
     source = (

@@ -146,11 +146,14 @@ class BoundTemplate:
         kwargs = {**self.options.chat_template_kwargs, **chat_template_kwargs}
         options = replace(self.options, chat_template_kwargs=kwargs)
         key = json.dumps(kwargs, sort_keys=True)
-        if key not in self._variants:
+        variant = self._variants.get(key)
+        if variant is None:
+            variant = BoundTemplate(self.tokenizer, self.source, self._now, options)
             if len(self._variants) >= _MAX_CACHED_KWARGS:
                 self._variants.clear()
-            self._variants[key] = BoundTemplate(self.tokenizer, self.source, self._now, options)
-        return self._variants[key]
+            # Another thread of the server may have bound the same variables meanwhile.
+            variant = self._variants.setdefault(key, variant)
+        return variant
 
     @cached_property
     def stop_tokens(self) -> tuple[str, ...]:

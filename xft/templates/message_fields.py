@@ -60,12 +60,13 @@ def _to_jinja(message: Message, names: Collection[str], argument_form: ArgumentF
         return {**_fields(message, argument_form), **others}
     if fields["role"] != "developer" or "developer" not in names:
         fields["role"] = message.role
-    if "content" in fields and (message.reasoning or not isinstance(fields["content"], str)):
-        # Parts are joined, and a <think> block is split off.
+    has_content = "content" in fields or message.content
+    if has_content and (message.reasoning or not isinstance(fields.get("content"), str)):
+        # Parts are joined, a <think> block is split off, and the key may be "value".
         fields["content"] = message.content
     if message.tool_calls:
         given = fields.get("tool_calls")
-        if not isinstance(given, list):
+        if not isinstance(given, list) or not given:  # the calls are parts of the content
             given = [{}] * len(message.tool_calls)
         fields.pop("function_call", None)
         fields["tool_calls"] = [

@@ -147,6 +147,24 @@ def test_thought_in_the_content_is_verbatim_for_a_template_that_does_not_read_re
     assert text.endswith(f"assistant\n{content}<|im_end|>\n")
 
 
+def test_content_under_the_key_of_sharegpt_is_rendered(bind: Callable[[str], BoundTemplate]) -> None:
+    turns = [{"role": turn["role"], "value": turn["content"]} for turn in (USER, ANSWER)]
+    messages = formats.sharegpt({"conversations": turns})
+    assert isinstance(messages, list)
+    assert bind(CHATML).render(messages) == bind(CHATML).render(parse(USER, ANSWER))
+
+
+def test_calls_in_parts_are_rendered_next_to_an_empty_list_of_calls(
+    bind: Callable[[str], BoundTemplate],
+) -> None:
+    call = {"id": "functions.weather:0", "name": "weather", "arguments": {"city": "Oslo"}}
+    part = {"type": "tool_call", "value": json.dumps(call)}
+    turn = {"role": "assistant", "content": [part]}
+    with_list = bind(IDS).render(parse(USER, {**turn, "tool_calls": []}))
+    assert with_list == bind(IDS).render(parse(USER, turn))
+    assert "Oslo" in with_list
+
+
 def test_thought_without_its_first_tag_is_verbatim_too(bind: Callable[[str], BoundTemplate]) -> None:
     output = "Use </think> to close."
     assert (

@@ -40,10 +40,15 @@ def merge_channels(messages: Sequence[Message], turns: Sequence[Any], path: str)
         if message.role != "assistant" or not channel:
             _check_answered(thoughts, preamble, where)
             merged.append(message)
-        elif channel == "analysis" and not message.tool_calls:
+            continue
+        recipient = get_text(turn, "recipient", where, optional=True)
+        if channel == "analysis" and not message.tool_calls:
+            if recipient:
+                problem = f"got a call of {recipient!r:.80} in the channel 'analysis'"
+                raise field_error(f"{where}.recipient", problem, "calls in 'commentary' only", recipient)
             thoughts.append(message)
         else:
-            answer = _with_call(message, get_text(turn, "recipient", where, optional=True), where)
+            answer = _with_call(message, recipient, where)
             if channel == "commentary" and not answer.tool_calls and preamble is None:
                 preamble = answer
             else:

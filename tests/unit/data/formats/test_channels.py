@@ -71,6 +71,7 @@ def test_channels_are_rendered_by_a_template_with_channels(make_byte_tokenizer: 
         ([USER, ANALYSIS], "messages"),
         ([USER, ANALYSIS, USER, FINAL], "messages[3]"),
         ([USER, {**CALL, "content": "Oslo"}], "messages[2].arguments"),
+        ([USER, {**CALL, "channel": "analysis"}, FINAL], "messages[2].recipient"),
         ([USER, {**ANALYSIS, "weight": 0}, FINAL], "messages[3]"),
         ([USER, {**FINAL, "channel": "commentary"}, FINAL], "messages[3]"),
     ],

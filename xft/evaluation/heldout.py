@@ -9,9 +9,10 @@ from xft.data.encoding.encoded import EncodingOptions
 from xft.data.encoding.encoders import ConversationEncoder
 from xft.data.sources import RecordReader, parse, resolve_source
 from xft.errors import DataError
+from xft.evaluation.prompts import answer_in_groups
 from xft.evaluation.text_metrics import compare_texts
 from xft.models import TextGenerator
-from xft.types import Conversation, Message
+from xft.types import Conversation
 
 BATCH_SIZE = 16
 """Rows that are answered together."""
@@ -57,18 +58,20 @@ def answer_rows(
     encoder = ConversationEncoder(options, generator.tokenizer, generator.template)
     records = islice(iter(RecordReader(resolve_source(path))), limit)
     while chunk := list(islice(records, BATCH_SIZE)):
-        conversations: list[Sequence[Message]] = []
+        conversations: list[Conversation] = []
         for origin, raw in chunk:
             row = parse(origin, raw)
             try:
-                conversation: Conversation = encoder.validate(encoder.apply_format(row), row)
+                conversation = encoder.validate(encoder.apply_format(row), row)
                 if conversation.tools or conversation.messages[-1].role != "assistant":
                     raise DataError("expected messages without tools that end with an answer")
             except DataError as error:
                 raise error.prefixed(origin) from error
-            conversations.append(conversation.messages)
-        answers = generator.answer([messages[:-1] for messages in conversations], max_new_tokens)
-        for messages, answer in zip(conversations, answers, strict=True):
+            conversations.append(conversation)
+        prompts = [(chat.messages[:-1], chat.template_kwargs) for chat in conversations]
+        answers = answer_in_groups(generator, prompts, max_new_tokens)
+        for conversation, answer in zip(conversations, answers, strict=True):
+            messages = conversation.messages
             reference = messages[-1].content.strip()
             yield GeneratedAnswer(
                 messages[-2].content, reference, answer.text, answer.finish_reason == "stop"

@@ -12,7 +12,7 @@ from xft.evaluation.scorers import Scorer
 from xft.models import TextGenerator
 from xft.models.generation import Completion
 from xft.templates import TemplateOptions
-from xft.types import Message
+from xft.types import Message, Messages
 from xft.utils import paths
 
 
@@ -142,9 +142,33 @@ def generate_answers(
         scorer: scorer of prompts that do not name one.
         max_new_tokens: maximum number of tokens of an answer.
     """
+    answers = answer_in_groups(
+        generator,
+        [(prompt.conversation(), prompt.chat_template_kwargs) for prompt in prompts],
+        max_new_tokens,
+    )
+    results = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        compare = scorer if prompt.scorer is None else build_component("scorer", prompt.scorer)
+        score = None if prompt.reference is None else compare(answer, prompt.reference)
+        results.append(PromptResult(prompt, answer.text, score, answer.finish_reason == "stop"))
+    return results
+
+
+def answer_in_groups(
+    generator: TextGenerator,
+    conversations: Sequence[tuple[Messages, Mapping[str, Any]]],
+    max_new_tokens: int,
+) -> list[Completion]:
+    """Answer conversations by greedy decoding, those with equal template variables in one batch.
+
+    Args:
+        generator: model and template.
+        conversations: each with its variables of the chat template.
+        max_new_tokens: maximum number of tokens of an answer.
+    """
     groups: list[tuple[Mapping[str, Any], list[int]]] = []
-    for index, prompt in enumerate(prompts):
-        kwargs = prompt.chat_template_kwargs
+    for index, (_, kwargs) in enumerate(conversations):
         indices = next((indices for known, indices in groups if known == kwargs), None)
         if indices is None:
             groups.append((kwargs, [index]))
@@ -152,16 +176,10 @@ def generate_answers(
             indices.append(index)
     answers: dict[int, Completion] = {}
     for kwargs, indices in groups:
-        conversations = [prompts[index].conversation() for index in indices]
         bound = generator.with_kwargs(kwargs)
-        answers.update(zip(indices, bound.answer(conversations, max_new_tokens), strict=True))
-    results = []
-    for index, prompt in enumerate(prompts):
-        answer = answers[index]
-        compare = scorer if prompt.scorer is None else build_component("scorer", prompt.scorer)
-        score = None if prompt.reference is None else compare(answer, prompt.reference)
-        results.append(PromptResult(prompt, answer.text, score, answer.finish_reason == "stop"))
-    return results
+        batch = [conversations[index][0] for index in indices]
+        answers.update(zip(indices, bound.answer(batch, max_new_tokens), strict=True))
+    return [answers[index] for index in range(len(conversations))]
 
 
 def sum_scores(results: Sequence[PromptResult]) -> tuple[float, int]:

@@ -1,10 +1,12 @@
 """Answers to the rows of a held-out file, with a generator that has no model."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import jinja_sources
 from helpers.generators import ScriptedGenerator
 
 from xft.data.formats import alpaca, openai
@@ -64,6 +66,26 @@ def test_answer_rows_of_several_turns_replaces_the_last(tmp_path: Path, template
         lambda messages: "".join(message.content for message in messages), template
     )
     assert list(answer_rows(generator, path, openai, 8)) == [GeneratedAnswer("c", "d", "sabc", True)]
+
+
+def test_answer_rows_passes_the_template_variables_of_each_row(
+    tmp_path: Path, make_byte_tokenizer: Callable[..., Any]
+) -> None:
+    template = ChatTemplate(jinja_sources.OPENED_THOUGHT).bind(
+        make_byte_tokenizer(specials=jinja_sources.SPECIALS)
+    )
+
+    class Prompts(ScriptedGenerator):
+        """Answers with the end of the prompt."""
+
+        def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "Prompts":
+            bound = template.with_kwargs(chat_template_kwargs)
+            return Prompts(lambda messages: bound.render(messages, generation=True)[-30:], bound)
+
+    row: Row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    path = write(tmp_path, row, {**row, "chat_template_kwargs": {"enable_thinking": False}})
+    answers = list(answer_rows(Prompts(lambda messages: "", template), path, openai, 8))
+    assert [answer.answer.endswith("</think>\n\n") for answer in answers] == [False, True]
 
 
 def ends_with_a_question(row: Row) -> Any:

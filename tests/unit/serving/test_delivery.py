@@ -1,17 +1,20 @@
 """Clients that leave: their answers stop, and slots are free again."""
 
+import asyncio
 import json
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+from fastapi import Request
 from helpers.servers import running_server
 
+from xft.serving.server.protocol import ChatCompletionRequest
 from xft.serving.server.service import Service
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
@@ -42,6 +45,27 @@ def test_client_that_leaves_stops_its_answer(service: Service) -> None:
                 assert _wait_until(lambda: submitted[0].done, 5)
                 thread.join(10)
             assert len(submitted[0].generated) < 2000
+
+
+def test_client_that_left_before_the_first_chunk_stops_its_answer(service: Service) -> None:
+    submitted: list[Any] = []
+    submit = service.batcher.submit
+    service.batcher.submit = lambda requests: (submitted.extend(requests), submit(requests))[1]  # type: ignore[method-assign]
+    body = ChatCompletionRequest.model_validate({**CHAT, "max_tokens": 2000, "n": 2, "stream": True})
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        pass
+
+    async def respond() -> None:
+        scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+        response = await service.complete_chat(body, Request(scope))
+        await response(scope, receive, send)
+
+    asyncio.run(respond())
+    assert [request.done for request in submitted] == [True, True]
 
 
 def _ignore_errors(client: httpx.Client, body: dict[str, Any]) -> None:

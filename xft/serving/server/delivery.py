@@ -36,8 +36,7 @@ async def collect_all(choices: Sequence[Choice], queue: EventQueue, request: Req
             raise ApiError(499, "the client disconnected")
         collection.result()
     finally:
-        for choice in choices:
-            choice.request.cancel()
+        cancel_all(choices)
         for task in (collection, disconnection):
             task.cancel()
 
@@ -96,8 +95,13 @@ async def stream_events(
             yield _server_sent_event(builder.usage_chunk(Usage(prompt_tokens, completion_tokens)))
         yield "data: [DONE]\n\n"
     finally:
-        for choice in choices:
-            choice.request.cancel()
+        cancel_all(choices)
+
+
+def cancel_all(choices: Sequence[Choice]) -> None:
+    """Cancel the answers that have not ended."""
+    for choice in choices:
+        choice.request.cancel()
 
 
 def _server_sent_event(body: Mapping[str, Any]) -> str:

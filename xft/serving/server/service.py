@@ -8,12 +8,13 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.background import BackgroundTask
 
 from xft.data.formats.chat import openai
 from xft.errors import ConfigError, DataError
 from xft.models import TextGenerator
 from xft.serving.server.batcher import Batcher, QueueFull
-from xft.serving.server.delivery import EventQueue, collect_all, emit, stream_events
+from xft.serving.server.delivery import EventQueue, cancel_all, collect_all, emit, stream_events
 from xft.serving.server.protocol import (
     ApiError,
     ChatCompletionRequest,
@@ -162,7 +163,11 @@ class Service:
             include_usage = body.stream_options is not None and body.stream_options.include_usage
             stream = stream_events(choices, queue, builder, prompt_tokens if include_usage else None)
             headers = {"Cache-Control": "no-store"}
-            return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+            # A client that has left before the first chunk: the stream is never begun, nor its end reached.
+            end = BackgroundTask(cancel_all, choices)
+            return StreamingResponse(
+                stream, media_type="text/event-stream", headers=headers, background=end
+            )
         await collect_all(choices, queue, request)
         usage = Usage(prompt_tokens, sum(len(generation.generated) for generation in requests))
         return AsciiResponse(builder.full(choices, usage))

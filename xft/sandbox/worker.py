@@ -33,9 +33,15 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
     while header := stdin.read(8):
         request = stdin.read(struct.unpack("!Q", header)[0])
         # Ends a worker whose parent was killed.
-        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + 2 * MAX_SECONDS), -1))
+        limit(resource.RLIMIT_CPU, int(time.process_time() + 2 * MAX_SECONDS))
         stdout.write(render(request) + b"\n")
         stdout.flush()
+
+
+def limit(kind: int, value: int) -> None:
+    """Set the soft limit of a resource, within the hard limit: an administrator's cannot be raised."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def render(request: bytes) -> bytes:
@@ -53,6 +59,6 @@ def render(request: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit(resource.RLIMIT_AS, MAX_BYTES)
+    limit(resource.RLIMIT_CORE, 0)
     main(sys.stdin.buffer, sys.stdout.buffer)

@@ -31,3 +31,12 @@ def test_text_that_is_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(worker, "MAX_TEXT", 3)
     assert json.loads(worker.render(_request("abc"))) == {"text": "abc"}
     assert set(json.loads(worker.render(_request("abcd")))) == {"error"}
+
+
+@pytest.mark.parametrize(("hard", "soft"), [(worker.resource.RLIM_INFINITY, 20), (30, 20), (10, 10)])
+def test_limit_stays_within_the_hard_limit(hard: int, soft: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(worker.resource, "getrlimit", lambda kind: (hard, hard))
+    monkeypatch.setattr(worker.resource, "setrlimit", lambda *arguments: limits.append(arguments))
+    worker.limit(worker.resource.RLIMIT_CPU, 20)
+    assert limits == [(worker.resource.RLIMIT_CPU, (soft, hard))]

@@ -16,7 +16,8 @@ _SUFFIX = ".draft"
 def draft_folder(target: Path) -> Iterator[Path]:
     """Create a folder on the disk of ``target``, to be renamed to it, or to hold files that are. Removed at the end.
 
-    A lock on the folder ends with the process: a draft that is not locked is stale.
+    A lock on the folder ends with the process: a draft that is not locked is stale. On file systems that lock no
+    folders, such as NFS, stale drafts stay.
 
     Args:
         target: final path; its parent exists.
@@ -24,11 +25,12 @@ def draft_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be created.
     """
-    with _locked(target.parent):
-        _remove_stale(target)
+    with _locked(target.parent) as is_locked:
+        if is_locked:
+            _remove_stale(target)
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX))
         lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock, block=False)
     try:
         yield folder
     finally:
@@ -41,18 +43,28 @@ def _remove_stale(target: Path) -> None:
     for path in target.parent.iterdir():
         if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             try:
-                with _locked(path, block=False):
-                    shutil.rmtree(path, ignore_errors=True)
-            except BlockingIOError:
-                continue  # of a running process
+                with _locked(path, block=False) as is_locked:
+                    if is_locked:
+                        shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue  # of a running process, or of another user
 
 
 @contextmanager
-def _locked(folder: Path, block: bool = True) -> Iterator[None]:
-    """Lock a folder against other processes."""
+def _locked(folder: Path, block: bool = True) -> Iterator[bool]:
+    """Lock a folder against other processes; yield whether the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if block else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield _lock(descriptor, block)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, block: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if block else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True

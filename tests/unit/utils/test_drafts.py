@@ -1,5 +1,7 @@
 """Drafts are removed: by their process, or by the next one."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -50,4 +52,19 @@ def test_draft_in_use_is_kept(tmp_path: Path) -> None:
     with draft_folder(tmp_path / "out") as one, draft_folder(tmp_path / "out") as two:
         assert one != two
         assert one.is_dir()
+    assert os.listdir(tmp_path) == []
+
+
+def test_draft_on_a_file_system_without_locks_of_folders_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS locks files that are open for writing only."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with draft_folder(tmp_path / "out") as one, draft_folder(tmp_path / "out") as two:
+        assert one.is_dir()
+        assert two.is_dir()
     assert os.listdir(tmp_path) == []

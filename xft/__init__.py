@@ -1,6 +1,6 @@
 """xft: fine-tune language models from Python config files.
 
-docs/architecture.md lists the rooms and the direction of imports.
+docs/architecture.md lists the subpackages and the direction of imports.
 """
 
 from xft.version import __version__

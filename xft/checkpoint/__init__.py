@@ -1,1 +1,1 @@
-"""Checkpoints: write, verify, resume and prune them."""
+"""Write, verify, load and prune checkpoints."""

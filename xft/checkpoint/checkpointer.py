@@ -1,4 +1,4 @@
-"""The interface of checkpoints to training: save, poll, load, close."""
+"""Interface of this package for the training loop: save, poll, load, close."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,12 +29,12 @@ from xft.strategies import Strategy
 
 
 class Checkpointer:
-    """Save checkpoints of a run in a thread, and load one.
+    """Save checkpoints of a run in a background thread, and load a checkpoint.
 
     Args:
         root: the checkpoint directory.
-        strategy: the strategy; its model may be prepared later.
-        static_files: returns the content of the saved model's files other than the weights, by name.
+        strategy: the strategy; its model need not be prepared yet.
+        static_files: returns the content of each file of the saved model except the weights, by name.
         before_write: called in the writer thread before anything is written.
     """
 
@@ -62,15 +62,15 @@ class Checkpointer:
         save_optimizer_state: bool = True,
         block: bool = False,
     ) -> None:
-        """Copy the run and write the copy in a thread, after the save in progress has finished. Collective.
+        """Copy the state of the run and write the copy in a thread. Collective.
 
-        The result is returned by :meth:`poll`.
+        Waits for a save in progress first. The result is returned by :meth:`poll`.
 
         Args:
             state: position and settings of the run.
             save_total_limit: number of newest checkpoints to keep.
-            is_best: whether the symlink ``best`` moves to this checkpoint.
-            save_optimizer_state: whether the optimizer state is saved.
+            is_best: whether to point the symlink ``best`` at this checkpoint.
+            save_optimizer_state: whether to save the optimizer state.
             block: whether to wait until the checkpoint is written.
         """
         self.wait()
@@ -83,7 +83,11 @@ class Checkpointer:
     def copy_run(
         self, state: RunState, save_total_limit: int, is_best: bool, save_optimizer_state: bool
     ) -> WriteRequest | None:
-        """Copy the run to CPU memory; return the request to write this rank's part, if any. Collective."""
+        """Copy the state of the run to CPU memory. Collective.
+
+        Returns:
+            The request to write this rank's part; ``None`` if this rank writes nothing.
+        """
         strategy = self._strategy
         rng_states = strategy.gather(get_rng_state(strategy.device))
         training, tensors, local = collect_training_state(
@@ -117,7 +121,7 @@ class Checkpointer:
         )
 
     def poll(self) -> SaveResult | None:
-        """Return the result of a finished save that was not polled yet.
+        """Return the result of a finished save that has not been returned before.
 
         Always ``None`` on ranks other than 0: rank 0 collects the shards of all ranks.
         """
@@ -132,7 +136,7 @@ class Checkpointer:
         """Load weights, optimizer, scheduler and random number generators of a checkpoint. Collective.
 
         Raises:
-            CheckpointError: the checkpoint is broken, belongs to another model, or has no optimizer state.
+            CheckpointError: the checkpoint is corrupt, belongs to another model, or has no optimizer state.
         """
         load_training_state(state, self._strategy)
 
@@ -145,10 +149,10 @@ class Checkpointer:
         load_model_weights(self._model, folder, self._strategy)
 
     def check_disk_space(self, save_total_limit: int, save_optimizer_state: bool) -> None:
-        """Check that all checkpoints of the run fit on the disk, by an estimate of their size.
+        """Check that there is enough disk space for all checkpoints of the run, by their estimated size.
 
         Raises:
-            ConfigError: they do not fit.
+            ConfigError: there is too little disk space.
         """
         static = sum(map(len, self._static_files().values()))
         size = estimate_checkpoint_bytes(self._model, save_optimizer_state) + static

@@ -1,7 +1,8 @@
 """Checkpoint directories of a run: ``checkpoints/step_N``, with the symlinks ``last`` and ``best``.
 
-A folder named ``step_N`` is complete: it was written under a temporary name, listed in a manifest,
-read back, and renamed. Names that begin with a dot belong to a save in progress or a killed process.
+A folder named ``step_N`` is complete: its files were written under a temporary name, listed in a manifest
+and read back before the folder was renamed. Names that begin with a dot belong to a save in progress, or
+are left over from a killed process.
 """
 
 import os
@@ -18,7 +19,7 @@ from xft.utils.paths import fsync_path
 
 LAST, BEST = "last", "best"
 SUPERSEDED = "superseded"
-"""Folder of a run for checkpoints that it replaced: corrupt ones, and those newer than the one resumed."""
+"""Subfolder for replaced checkpoints: corrupt ones, and those newer than the checkpoint being resumed."""
 _STEP = re.compile(r"^step_(\d+)$")
 _STALE_TEMP = re.compile(
     r"^\.step_\d+\.(tmp|trash|\d+\.shards)$|^\.(last|best)\.tmp$|^\.final(-.*|\.trash)$"
@@ -36,7 +37,7 @@ def saved_steps(run_dir: Path) -> list[int]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Resolve the argument of ``--resume``: a checkpoint, or a run folder for its newest intact one.
+    """Resolve the argument of ``--resume``: a checkpoint, or a run folder for its newest intact checkpoint.
 
     Corrupt newer checkpoints are skipped with one log line each.
 
@@ -108,7 +109,7 @@ def prune(root: Path, save_total_limit: int) -> None:
     for step in _steps(root)[:-save_total_limit]:
         name = f"step_{step}"
         if name not in linked:
-            # A partly removed folder must not have the name of a complete one.
+            # Rename first: a partly removed folder must not have the name of a complete checkpoint.
             trash = root / f".{name}.trash"
             os.rename(root / name, trash)
             shutil.rmtree(trash)
@@ -120,7 +121,7 @@ def clean_up(run_dir: Path, resume_state: ResumeState | None) -> None:
 
     Args:
         run_dir: the run folder.
-        resume_state: of the checkpoint being resumed, in this run folder or another.
+        resume_state: state of the checkpoint being resumed, which may be in another run folder.
     """
     root = checkpoints_dir(run_dir)
     for path in sorted([*run_dir.iterdir(), *root.iterdir()]):
@@ -145,7 +146,7 @@ def clean_up(run_dir: Path, resume_state: ResumeState | None) -> None:
 
 
 def move_aside(folder: Path) -> Path:
-    """Move a checkpoint to ``superseded/``, replacing an earlier one of that step; return its path."""
+    """Move a checkpoint to ``superseded/``, replacing one of the same step there; return the new path."""
     target = folder.parent.parent / SUPERSEDED / folder.name
     target.parent.mkdir(exist_ok=True)
     if target.exists():

@@ -1,7 +1,7 @@
-"""The manifest of a checkpoint: size and SHA-256 of every file, so that corruption is detected.
+"""Write and check the manifest of a checkpoint: size and SHA-256 of every file, to detect corruption.
 
-``manifest.json`` is written last. It reads ``{"format": 1, "files": {NAME: {"size": BYTES,
-"sha256": HEX}}}``. A folder whose files match it is complete; a folder without it is unfinished.
+``manifest.json`` is written last. Its content is ``{"format": 1, "files": {NAME: {"size": BYTES,
+"sha256": HEX}}}``. A folder whose files match its manifest is complete. A folder without one is unfinished.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def write_manifest(folder: Path, verified: Mapping[str, Any] = MappingProxyType(
         verified: results of ``fsync_and_verify`` by file name; these files are not read again.
 
     Raises:
-        OSError: a file cannot be written to the disk.
+        OSError: a file cannot be written to disk.
     """
     entries: dict[str, Any] = {}
     for file in sorted(folder.rglob("*")):
@@ -43,14 +43,14 @@ def write_manifest(folder: Path, verified: Mapping[str, Any] = MappingProxyType(
 
 
 def fsync_and_verify(path: Path) -> dict[str, Any]:
-    """Fsync a file and compare what the disk returns with what was written.
+    """Fsync a file, read it back from disk, and compare the checksums.
 
     Returns:
         Its manifest entry: ``size`` and ``sha256``.
 
     Raises:
-        OSError: the file cannot be written to the disk.
-        CheckpointError: the disk returns other content.
+        OSError: the file cannot be written to disk.
+        CheckpointError: the content read back differs.
     """
     entry = _fsync_and_digest(path)
     if (digest := _sha256(path)) != entry["sha256"]:
@@ -66,7 +66,7 @@ def fsync_and_verify(path: Path) -> dict[str, Any]:
 def find_corruption(folder: Path, required: Iterable[str] = (), skip: Iterable[str] = ()) -> str | None:
     """Check a folder against its manifest.
 
-    Files that the manifest does not list are ignored: nothing reads them.
+    Files that the manifest does not list are ignored, because they are never loaded.
 
     Args:
         folder: the folder.

@@ -1,4 +1,4 @@
-"""The weights in a checkpoint: copy them to CPU memory, write them, and load them."""
+"""Copy the weights of a model to CPU memory, write them to a checkpoint, and load them."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -26,13 +26,13 @@ def gather_cpu_state_dict(
     summon_full_params: SummonFullParams = nullcontext,
     keep: bool = True,
 ) -> dict[str, Tensor]:
-    """Copy the weights that a checkpoint stores to CPU memory: the adapter's, or all of a full model.
+    """Copy to CPU memory the weights that belong in a checkpoint: the adapter, or the full model.
 
     Args:
         model: the transformers or peft model, on any device.
         reuse: earlier copies by name, which are overwritten.
         summon_full_params: unshards parameters; if it is collective, so is this function.
-        keep: whether this rank returns the copies; other ranks only take part.
+        keep: whether this rank returns the copies; other ranks only take part in the collective operations.
     """
     copies: dict[Any, Tensor] = {}
     state: dict[str, Tensor] = {}
@@ -57,20 +57,20 @@ def gather_cpu_state_dict(
         with summon_full_params([] if param is None else [param]):
             live = tensor if param is None else param.data
             if keep:
-                # A gathered parameter may be at the address of another that was gathered before it.
+                # A gathered parameter may reuse the address of one gathered earlier.
                 add(name, live, id(param) if sharded else _storage_key(live) if live.numel() else name)
     return state
 
 
 def _storage_key(tensor: Tensor) -> tuple[Any, ...]:
-    """Identify the memory of a tensor: tied weights share one copy, which is written once."""
+    """Return a key for the memory of a tensor: tied weights share one copy, which is written once."""
     return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def weights_writer(model: nn.Module) -> Callable[[Mapping[str, Tensor], Path], None]:
-    """Return a function that writes copied weights to a folder as ``save_pretrained`` writes live ones.
+    """Return a function that writes copied weights to a folder in the format of ``save_pretrained``.
 
-    Its files other than the weights are incomplete: ``Snapshot.static_files`` overwrite them.
+    Other files that the function writes are incomplete; ``Snapshot.static_files`` overwrites them.
     """
     if isinstance(model, PeftModel):
         return lambda weights, folder: save_file(dict(weights), folder / _ADAPTER, {"format": "pt"})
@@ -79,7 +79,7 @@ def weights_writer(model: nn.Module) -> Callable[[Mapping[str, Tensor], Path], N
 
 
 def shape_placeholders(model: nn.Module) -> dict[str, Tensor]:
-    """Return tiny weights for a call of ``save_pretrained`` that is made for its other files."""
+    """Return tiny placeholder weights, for a ``save_pretrained`` call that is made for its other files."""
     return dict.fromkeys(model.state_dict(), torch.zeros(1)) if isinstance(model, PeftModel) else {}
 
 
@@ -116,8 +116,7 @@ def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None
     else:
         mismatched = _load_full(model, _read_full(folder), strategy)
         if mismatched:
-            # Some models are saved under other names than they have in memory, or in other pieces.
-            # Their own loader converts them.
+            # Saving renames, splits or merges the parameters of some models. from_pretrained reverts this.
             cls: Any = type(model)
             converted = cls.from_pretrained(folder, dtype=next(model.parameters()).dtype)
             mismatched = _load_full(model, converted.state_dict(), strategy)
@@ -148,7 +147,7 @@ def _load_full(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strate
     if strategy is None or not strategy.params_are_sharded:
         missing, unexpected = model.load_state_dict(weights, strict=False)
         return [*(name for name in missing if name not in tied), *unexpected]
-    # load_state_dict would compare shapes with those of shards.
+    # load_state_dict would compare full shapes with shapes of shards.
     live = model.state_dict(keep_vars=True)
     mismatched = [name for name in live if name not in weights and name not in tied]
     mismatched += [name for name in weights if name not in live]

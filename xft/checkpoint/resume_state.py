@@ -1,4 +1,4 @@
-"""``training_state.json``: the part of a checkpoint that is JSON, typed."""
+"""Dataclasses for ``training_state.json``, the JSON part of a checkpoint."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ class RunState:
     Attributes:
         step: optimizer steps taken.
         tokens_seen: tokens in the batches of these steps.
-        stop_reason: why the run ended before its last step; ``None`` if it did not.
+        stop_reason: reason for an early stop; ``None`` if the run did not stop early.
         data_fingerprint: digest of the samples and the batch shape.
         batching: batch shape and world size; see ``TrainingPlan``.
-        config: the settings that a resumed run must share.
+        config: settings that must be the same in a resumed run.
         hooks: state of the hooks by name.
         loggers: position of each logger by class name.
     """
@@ -39,7 +39,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class ResumeState(RunState):
-    """The content of ``training_state.json`` of a checkpoint; read once and passed on.
+    """The content of ``training_state.json`` of a checkpoint.
 
     Attributes:
         folder: the checkpoint.
@@ -53,7 +53,7 @@ class ResumeState(RunState):
 
     @property
     def best_step(self) -> int | None:
-        """Step with the best validation so far."""
+        """Step with the best validation metric so far."""
         step = self.hooks.get("checkpoint", {}).get("best_step")
         return step if isinstance(step, int) else None
 
@@ -65,7 +65,7 @@ def read_resume_state(folder: Path) -> ResumeState:
     """Read ``training_state.json`` of a checkpoint.
 
     Raises:
-        CheckpointError: the file is broken, or has the format of another version of xft.
+        CheckpointError: the file is corrupt, or was written by an incompatible version of xft.
     """
     path = folder / STATE_FILE
     try:

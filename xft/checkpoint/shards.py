@@ -1,9 +1,9 @@
-"""Shards of a checkpoint: the file that each rank writes, and their collection by rank 0.
+"""Write the shard of each rank to a file, and collect the files on rank 0.
 
-Under ZeRO each rank holds a shard of the optimizer state. Gathering it would require the whole state to
-fit into the memory of rank 0 and one process to write all of it. Instead each rank writes its own file,
-and rank 0 moves the files into the checkpoint. The state records which elements of which tensor are in
-which file, so that any number of ranks can read the elements that they need.
+With ZeRO, each rank holds a shard of the optimizer state. Gathering the state would require all of it to
+fit into the memory of rank 0, and a single process to write it. Instead, each rank writes its own file, and
+rank 0 moves the files into the checkpoint. The training state records which elements of which tensor are in
+which file, so that a run with any world size can read the elements that it needs.
 """
 
 import json
@@ -53,11 +53,11 @@ class CheckpointShard:
 
     @property
     def total_bytes(self) -> int:
-        """Approximate bytes of the shards of all ranks, which are equally large."""
+        """Approximate size of the shards of all ranks in bytes, assuming shards of equal size."""
         return self.world_size * sum(tensor.nbytes for tensor in self.tensors.values())
 
     def folder(self, root: Path) -> Path:
-        """Return the folder in which all ranks leave their files for rank 0."""
+        """Return the folder in which all ranks write their files, for rank 0 to collect."""
         return root / f".{self.name}.shards"
 
     def write(self, root: Path) -> None:
@@ -66,8 +66,8 @@ class CheckpointShard:
         A failure is recorded in the marker too, because rank 0 waits for it.
 
         Raises:
-            OSError: the file cannot be written to the disk.
-            CheckpointError: the disk returns other content.
+            OSError: the file cannot be written to disk.
+            CheckpointError: the content read back from disk differs.
         """
         folder = self.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class CheckpointShard:
 def make_shard(
     strategy: Strategy, step: int, local: LocalShards
 ) -> tuple[CheckpointShard | None, list[dict[str, list[int]]]]:
-    """Prepare the part of a checkpoint that this rank writes. Collective if there are shards.
+    """Prepare the part of a checkpoint that this rank writes. Collective if any tensor is sharded.
 
     Args:
         strategy: the strategy.
@@ -135,7 +135,7 @@ def make_shard(
     if not local:
         return None, []
     spans = {name: [offset, tensor.numel()] for name, (offset, tensor) in local.items()}
-    # The clock of rank 0 names the save.
+    # The time on rank 0 makes the name of the save unique.
     gathered = strategy.gather((time.time_ns(), spans))
     shard = CheckpointShard(
         rank=strategy.rank,

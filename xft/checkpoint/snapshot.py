@@ -1,11 +1,11 @@
-"""A checkpoint in memory: take it from a training run, write it, and load it back.
+"""Copy the state of a training run to CPU memory, write it to a checkpoint, and load it.
 
-A checkpoint is a saved model (see ``xft.models.saved_model``) together with the training state:
-optimizer, scheduler, random number generators of all ranks, and :class:`RunState`. All of it is
-safetensors and JSON; reading it runs no code.
+A checkpoint consists of a saved model (see ``xft.models.saved_model``) and the training state: optimizer,
+scheduler, random number generators of all ranks, and :class:`RunState`. All files are safetensors or JSON;
+loading them runs no code.
 
-Saving has two phases. A :class:`Snapshot` copies everything to CPU memory while training waits; a
-thread then writes it to the disk while training continues.
+Saving has two phases. First, training waits while everything is copied to CPU memory (:class:`Snapshot`).
+Then a thread writes the snapshot to disk while training continues.
 """
 
 import json
@@ -36,7 +36,7 @@ _READ_ERRORS = (
     AttributeError,
     SafetensorError,
 )
-"""Errors raised by the readers of a corrupt file."""
+"""Errors that loading a corrupt file can raise."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Snapshot:
 
     @property
     def total_bytes(self) -> int:
-        """Approximate bytes on the disk, including the shards of all ranks."""
+        """Approximate size on disk in bytes, including the shards of all ranks."""
         tensors = {
             tensor.data_ptr(): tensor.nbytes for tensor in (*self.tensors.values(), *self.weights.values())
         }
@@ -83,7 +83,7 @@ class Snapshot:
         """Write the files of a checkpoint to an empty folder.
 
         Raises:
-            OSError, SafetensorError: a file cannot be written to the disk.
+            OSError, SafetensorError: a file cannot be written to disk.
         """
         self.write_weights(self.weights, folder)
         write_static_files(self.static_files, folder)
@@ -96,7 +96,7 @@ class Snapshot:
 
 
 def write_static_files(static_files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of a saved model other than its weights."""
+    """Write the files of a saved model, except the weights."""
     for name, content in static_files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def load_training_state(state: ResumeState, strategy: Strategy) -> None:
     """Load weights, optimizer, scheduler and random number generators of a checkpoint. Collective.
 
     Raises:
-        CheckpointError: the checkpoint is broken, belongs to another model, or has no optimizer state.
+        CheckpointError: the checkpoint is corrupt, belongs to another model, or has no optimizer state.
     """
     folder = state.folder
     try:
@@ -160,7 +160,7 @@ def load_training_state(state: ResumeState, strategy: Strategy) -> None:
 def _restore_lr(strategy: Strategy) -> None:
     """Set the learning rate to the value of this run's schedule.
 
-    It differs from the value in the checkpoint if the number of steps was changed.
+    It differs from the value in the checkpoint if the number of steps has changed.
     """
     scheduler = cast(LambdaLR, strategy.lr_scheduler)
     rates = [

@@ -1,7 +1,7 @@
-"""Training state as JSON and tensors: reading it runs no code.
+"""Convert training state to JSON and tensors, and back. Loading it runs no code.
 
-A tree of dicts, lists, tuples, numbers, strings and tensors is split by ``flatten_state`` and rebuilt
-by ``unflatten_state``. Tensors are stored in a safetensors file, everything else in JSON:
+``flatten_state`` splits a tree of dicts, lists, tuples, numbers, strings and tensors. ``unflatten_state``
+rebuilds the tree. Tensors are stored in a safetensors file, everything else in JSON:
 
 - a tensor is ``{"tensor": NAME_IN_THE_FILE}``,
 - a sharded tensor is ``{"sharded": NAME_IN_EACH_FILE, "shape": [...]}`` (see ``shards.py``),
@@ -45,7 +45,7 @@ def flatten_state(
         A value that JSON can store.
 
     Raises:
-        TypeError: the tree contains a value of another type.
+        TypeError: the tree contains a value of an unsupported type.
     """
     if isinstance(value, TensorShard) and shards is not None:
         shards[name] = value.offset, copy_to_cpu(value.local, reuse.get(name))
@@ -114,7 +114,7 @@ def get_rng_state(device: torch.device) -> dict[str, Any]:
     """Return the state of all random number generators of this process.
 
     Args:
-        device: device of this process. Others are not queried: that would allocate memory on them.
+        device: device of this process. Other devices are not queried: that would allocate memory on them.
     """
     version, numbers, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)

@@ -1,6 +1,6 @@
-"""Asynchronous saving: a thread writes the snapshot that the main thread has copied.
+"""Write checkpoints in a background thread, from the snapshot that the main thread has copied.
 
-At most one save is in progress. Its failure does not end training: the main thread polls the result
+At most one save is in progress. A failed save does not end training: the main thread polls the result
 after the next step.
 """
 
@@ -23,7 +23,7 @@ from xft.utils.console import format_bytes
 from xft.utils.paths import fsync_path
 
 DISK_MARGIN = 1.05
-"""Factor on the size of the tensors for file headers and disk blocks."""
+"""Factor by which the size of the tensors is multiplied, to account for file headers and disk blocks."""
 WRITER_NICENESS = 10
 """Niceness of the writer thread, from 0 (normal) to 19 (lowest priority)."""
 
@@ -54,7 +54,7 @@ class WriteRequest(Protocol):
         """Step of the checkpoint."""
 
     def run(self, cancelled: threading.Event) -> None:
-        """Write; publish nothing once ``cancelled`` is set."""
+        """Write to disk. Does not rename a checkpoint into place once ``cancelled`` is set."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class SaveRequest:
         snapshot: the copied training run.
         root: the checkpoint directory.
         save_total_limit: number of newest checkpoints to keep.
-        is_best: whether the symlink ``best`` moves to this checkpoint.
-        before_write: called in the thread before anything is written; its errors fail the save.
+        is_best: whether to point the symlink ``best`` at this checkpoint.
+        before_write: called in the thread before anything is written; if it raises, the save fails.
     """
 
     snapshot: Snapshot
@@ -87,7 +87,7 @@ class SaveRequest:
 
 @dataclass(frozen=True)
 class ShardSaveRequest:
-    """Request of another rank to write its shard; rank 0 reports the result of the save.
+    """Request of a rank other than 0 to write its shard; rank 0 reports the result of the save.
 
     Attributes:
         shard: the shard.
@@ -111,8 +111,8 @@ _CANCELLED: list[threading.Thread] = []
 def _exit_without_join() -> None:
     """Exit immediately if the thread of a cancelled save is still running.
 
-    Interpreter shutdown stops such a thread at any point, which inside torch code aborts the process.
-    This happens only after a second Ctrl-C.
+    Interpreter shutdown can stop such a thread at any point. Inside torch code, that aborts the process.
+    Saves are cancelled only after a second Ctrl-C.
     """
     if any(thread.is_alive() for thread in _CANCELLED):
         sys.stdout.flush()
@@ -133,7 +133,7 @@ class AsyncCheckpointWriter:
         self._cancelled = threading.Event()
 
     def start(self, request: WriteRequest) -> None:
-        """Start to write, after the save in progress has finished."""
+        """Start to write in a thread. Waits for a save in progress."""
         self.wait()
         # A daemon thread, so that a process that must exit immediately does not wait for it.
         self._thread = threading.Thread(
@@ -148,13 +148,13 @@ class AsyncCheckpointWriter:
             self._thread = None
 
     def cancel(self) -> None:
-        """Cancel the save in progress. Nothing is published and the thread is not joined."""
+        """Cancel the save in progress. Nothing is renamed into place and the thread is not joined."""
         self._cancelled.set()
         if self._thread is not None:
             _CANCELLED.append(self._thread)
 
     def poll(self) -> SaveResult | None:
-        """Return the result of the oldest finished save that was not polled yet, if any."""
+        """Return the result of the oldest finished save that has not been returned before, if any."""
         return self._results.pop(0) if self._results else None
 
     def _run(self, request: WriteRequest) -> None:
@@ -175,9 +175,9 @@ def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = N
         The folder of the checkpoint.
 
     Raises:
-        CheckpointError: too little disk space, the disk returns other content than was written, or another
-            rank did not write its shard.
-        OSError: a file cannot be written to the disk.
+        CheckpointError: too little disk space, the content read back from disk differs, or another rank did
+            not write its shard.
+        OSError: a file cannot be written to disk.
     """
     root, shard = request.root, request.snapshot.shard
     final = root / f"step_{request.step}"
@@ -204,7 +204,7 @@ def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = N
         if cancelled is not None and cancelled.is_set():
             raise CheckpointError("the save was cancelled", key=final.name)
     except BaseException:
-        # A partial checkpoint would take the disk space that the next attempt needs.
+        # A partial checkpoint would use the disk space that the next attempt needs.
         shutil.rmtree(temporary, ignore_errors=True)
         if shard is not None:
             shutil.rmtree(shard.folder(root), ignore_errors=True)
@@ -214,7 +214,7 @@ def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = N
 
 
 def _publish(temporary: Path, final: Path, request: SaveRequest) -> None:
-    """Rename a verified checkpoint into place, update the symlinks and prune."""
+    """Rename a verified checkpoint into place, update the symlinks, and remove old checkpoints."""
     root = request.root
     if final.exists():
         directory.move_aside(final)
@@ -228,10 +228,10 @@ def _publish(temporary: Path, final: Path, request: SaveRequest) -> None:
 
 
 def check_disk_space(root: Path, num_bytes: int) -> None:
-    """Check that one checkpoint fits on the disk.
+    """Check that there is enough disk space for one checkpoint.
 
     Raises:
-        CheckpointError: it does not fit.
+        CheckpointError: there is too little disk space.
     """
     free = shutil.disk_usage(root).free
     if free < num_bytes * DISK_MARGIN:
@@ -244,17 +244,17 @@ def check_disk_space(root: Path, num_bytes: int) -> None:
 
 
 def check_disk_space_for_run(root: Path, num_bytes: int, save_total_limit: int) -> None:
-    """Check that all checkpoints of a run fit on the disk.
+    """Check that there is enough disk space for all checkpoints of a run.
 
-    The best checkpoint and the one being written need space in addition to the newest ones.
+    The best checkpoint and the one being written need space in addition to the ``save_total_limit`` newest.
 
     Args:
-        root: the checkpoint directory; the space of its files counts as free.
+        root: the checkpoint directory; the space that its files use counts as free.
         num_bytes: size of one checkpoint.
         save_total_limit: number of newest checkpoints to keep.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: there is too little disk space.
     """
     used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     available = shutil.disk_usage(root).free + used

@@ -1,1 +1,4 @@
-"""Render untrusted Jinja templates with limits of time and memory. Imports no other room: workers start fast."""
+"""Render untrusted Jinja templates with time and memory limits.
+
+Imports no other subpackage, so that worker processes start fast.
+"""

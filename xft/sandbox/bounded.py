@@ -1,15 +1,15 @@
-"""Jinja environment whose renderings have bounded time and memory, for the templates that it supports.
+"""Jinja environment that renders a subset of the language in bounded time and memory.
 
-A chat template comes from a stranger, and Jinja's sandbox bounds neither time nor memory: nested loops, recursive
-macros, ``'a' * 10**9``, ``'%1000000000d' % 1``, ``x | center(10**9)``, lists that hold a list many times. No check can
-end an operation that runs in C. So this environment supports a closed part of the language in which no single
-operation is much larger than its operands, and counts the rest: iterations, calls, time, and the length of each text
-that an operation creates. Anything else raises :class:`NeedsIsolation`; :mod:`xft.sandbox.isolation` then
-renders the template in a process with limits of the operating system. The templates of the library and of most model
-families need no isolation.
+A chat template is untrusted, and Jinja's sandbox limits neither time nor memory. Examples: nested loops,
+recursive macros, ``'a' * 10**9``, ``'%1000000000d' % 1``, ``x | center(10**9)``, a list that contains
+another list many times. No check can interrupt an operation that runs in C. This environment therefore
+supports a fixed subset of Jinja in which the cost of an operation is bounded by the size of its operands.
+It limits iterations, calls, time, and the length of each string that an operation creates. Anything else
+raises :class:`NeedsIsolation`; :mod:`xft.sandbox.isolation` then renders the template in a process with
+operating-system limits. The templates of the library and of most model families need no isolation.
 
-Measured: a rendering with the templates of Qwen3 and Llama 3 takes 1.0 to 1.3 times as long as without the checks, and
-tokenizing takes most of the time of a row.
+Measured: the checks make rendering with the templates of Qwen3 and Llama 3 take 1.0 to 1.3 times as long.
+Most of the time per row is spent in the tokenizer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,13 +27,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import pass_eval_context
 
 MAX_STEPS = 200_000
-"""Maximum number of iterations and calls of a rendering."""
+"""Maximum number of iterations and calls in one rendering."""
 MAX_SECONDS = 1.0
-"""Time after which a rendering is isolated."""
+"""Time after which a rendering is moved to an isolated process."""
 MAX_CHARS = 1 << 22
-"""Maximum length of a text that an operation creates."""
+"""Maximum length of a string that an operation creates."""
 MAX_SOURCE = 100_000
-"""Maximum length of a source, which bounds the number of operations between two steps."""
+"""Maximum length of a template, which bounds the number of operations between two counted steps."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -76,8 +76,8 @@ class _Budget(local):
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """Environment that raises :class:`NeedsIsolation` instead of running an unbounded operation.
 
-    Only sources for which :func:`is_supported` holds may be compiled with it: Jinja evaluates constants while it
-    compiles.
+    Compile only templates for which :func:`is_supported` returns true: Jinja evaluates constant expressions
+    at compile time.
     """
 
     intercepted_binops = frozenset(("+", "*", "**", "%"))
@@ -87,19 +87,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self._budget = _Budget()
 
     def limit_filters(self) -> None:
-        """Wrap the filters that can create a text longer than their operands."""
+        """Wrap the filters whose output can be longer than their operands."""
         tojson = self.filters["tojson"]
         self.filters["tojson"] = lambda *args, **kwargs: self.concat((tojson(*args, **kwargs),))
         self.filters["join"] = _join
         self.filters["replace"] = _replace
 
     def start(self) -> None:
-        """Start the budget of a rendering in this thread."""
+        """Reset the step count and the deadline for a rendering in this thread."""
         self._budget.steps = 0
         self._budget.deadline = monotonic() + MAX_SECONDS
 
     def step(self) -> None:
-        """Count an iteration or a call. Compiled templates call it at the beginning of the body of each loop."""
+        """Count an iteration or a call. Compiled templates call it at the start of each loop iteration."""
         budget = self._budget
         budget.steps += 1
         if budget.steps > MAX_STEPS or monotonic() > budget.deadline:
@@ -131,11 +131,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(left, str) and isinstance(right, str):
             _check_length(len(left) + len(right))
         elif isinstance(left, Sequence) and isinstance(right, Sequence):
-            raise NeedsIsolation  # a list may hold another one many times
+            raise NeedsIsolation  # a list may contain another list many times
         return left + right
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Apply ``*``, ``**`` or ``%`` to numbers of ordinary size."""
+        """Apply ``*``, ``**`` or ``%`` to numbers of limited size."""
         if not isinstance(left, Undefined) and not isinstance(right, Undefined):
             limit = _MAX_EXPONENT if operator == "**" else _MAX_NUMBER
             for number in (left, right):
@@ -144,7 +144,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a function that is known to be bounded; count calls of macros."""
+        """Call a function if its cost is known to be bounded; count macro calls."""
         if type(__obj) is BuiltinMethodType:
             _check_method(__obj, args)
             kwargs.pop("_loop_vars", None)  # for functions that take the context
@@ -173,7 +173,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Generator(CodeGenerator):
-    """Generates calls of the environment for ``+`` and ``~``."""
+    """Generate method calls of the environment for ``+`` and ``~``."""
 
     def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:
         """Write ``environment.add(a, b, c)`` for ``a + b + c``."""
@@ -200,7 +200,7 @@ BoundedEnvironment.code_generator_class = _Generator
 
 
 def is_supported(tree: nodes.Template) -> bool:
-    """Return whether the environment bounds all operations of a parsed source, or detects them when they run."""
+    """Return whether each operation of a parsed template is bounded, or checked at run time."""
     transient = {id(operand.expr) for operand in tree.find_all(nodes.Operand)}
     transient |= {id(loop.iter) for loop in tree.find_all(nodes.For)}
     return all(_is_supported(node, id(node) in transient) for node in _walk(tree))
@@ -216,8 +216,8 @@ def _is_supported(node: nodes.Node, is_transient: bool) -> bool:
     """Return whether a node is supported.
 
     Args:
-        node: node of a parsed source.
-        is_transient: whether its value is compared or iterated, and not stored.
+        node: node of a parsed template.
+        is_transient: whether its value is only compared or iterated, never stored.
     """
     if type(node).__name__ not in _NODES:
         return False
@@ -227,7 +227,7 @@ def _is_supported(node: nodes.Node, is_transient: bool) -> bool:
         return node.name not in ("varargs", "kwargs")
     if isinstance(node, nodes.Filter):
         return _is_supported_filter(node)
-    # Containers of variables could be nested so that their text is exponentially longer than the source.
+    # Containers of variables can be nested so that their string is exponentially longer than the source.
     if isinstance(node, nodes.List | nodes.Dict) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
         return is_transient or all(isinstance(item, nodes.Const) for item in _leaves(node))
     return True

@@ -13,9 +13,9 @@ from jinja2.utils import Namespace
 
 
 class Generation(Extension):
-    """``{% generation %}`` marks assistant text. Here the block is rendered like any other text."""
+    """Accept ``{% generation %}``, which marks assistant text, and render the block like any other text."""
 
-    tags = {"generation"}  # noqa: RUF012 - the name and the type are Jinja's
+    tags = {"generation"}  # noqa: RUF012 - Jinja defines the name and the type
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Parse the block as a scope."""
@@ -42,7 +42,7 @@ class SafeNamespace(Namespace):
         super().__setitem__(name, value)
 
     def __repr__(self) -> str:
-        # Without the values: namespaces that hold each other would have an exponentially long text.
+        # Omit the values: namespaces that contain each other would have an exponentially long repr.
         return "<Namespace>"
 
 

@@ -1,8 +1,9 @@
-"""Render chat templates in processes with limits of time and memory.
+"""Render chat templates in worker processes with time and memory limits.
 
-A worker (:mod:`xft.sandbox.worker`) gets a source and variables as a pickle, and answers with a line of JSON:
-the template is untrusted, so its answer is not unpickled. A worker that exceeds the time is killed, even inside of an
-operation that runs in C; the operating system limits its memory. Idle workers are kept for the next rendering.
+A worker (:mod:`xft.sandbox.worker`) receives a template and its variables as a pickle, and returns one line
+of JSON. The template is untrusted, so the output of the worker is never unpickled. A worker that exceeds
+the time limit is killed, even during an operation that runs in C; the operating system limits its memory.
+Idle workers are reused.
 """
 
 import json
@@ -19,16 +20,16 @@ from threading import Lock
 from typing import Any
 
 MAX_SECONDS = 10.0
-"""Maximum time of a rendering."""
+"""Time limit of a rendering."""
 _START_SECONDS = 60.0
-"""Time in which a new worker must start."""
+"""Time limit for the start of a worker."""
 _MAX_IDLE = 4
 _idle: list["_Worker"] = []
 _lock = Lock()
 
 
 class RenderError(Exception):
-    """A template raised an error, or exceeded a limit."""
+    """A template raised an error or exceeded a limit."""
 
 
 class _Worker:
@@ -52,14 +53,14 @@ class _Worker:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the process is alive and was not inherited by a fork."""
+        """Whether the worker is alive and was started by this process, not inherited through a fork."""
         return self.parent == os.getpid() and self._process.poll() is None
 
     def ask(self, request: bytes) -> dict[str, str]:
-        """Send a pickled request and return the answer.
+        """Send a pickled request and return the reply.
 
         Raises:
-            RenderError: The rendering exceeds a limit.
+            RenderError: The worker ended, or the rendering exceeds a limit.
         """
         assert self._process.stdin is not None
         try:
@@ -76,10 +77,10 @@ class _Worker:
         self._process.communicate()
 
     def read_line(self, seconds: float) -> bytes:
-        """Return the next line of the process.
+        """Return the next line of the worker's output.
 
         Raises:
-            RenderError: There is none after ``seconds``, or the process ended.
+            RenderError: No line arrives within ``seconds``, or the process ended.
         """
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
@@ -97,7 +98,7 @@ class _Worker:
 
 
 def render_isolated(source: str, variables: Mapping[str, Any]) -> str:
-    """Render a source in a worker.
+    """Render a template in a worker process.
 
     Raises:
         RenderError: The template raises an error, takes too long, or needs too much memory.

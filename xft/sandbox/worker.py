@@ -1,4 +1,4 @@
-"""Worker of :mod:`xft.sandbox.isolation`: render templates in a process with limits of the operating system."""
+"""Worker process of :mod:`xft.sandbox.isolation`: render templates under operating-system limits."""
 
 import json
 import pickle
@@ -16,9 +16,9 @@ from xft.sandbox.environment import environment
 from xft.sandbox.isolation import MAX_SECONDS, RenderError
 
 MAX_BYTES = 2 << 30
-"""Maximum size of the address space, which also bounds the text."""
+"""Maximum size of the address space, which also limits the length of the rendered text."""
 MAX_TEXT = 1 << 27
-"""Maximum length of a text in characters."""
+"""Maximum length of the rendered text in characters."""
 
 
 @lru_cache(maxsize=64)
@@ -27,12 +27,12 @@ def _compile(source: str) -> jinja2.Template:
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
-    """Answer requests until the end of the input."""
+    """Answer requests until end of file on ``stdin``."""
     stdout.write(b"ready\n")
     stdout.flush()
     while header := stdin.read(8):
         request = stdin.read(struct.unpack("!Q", header)[0])
-        # Ends a worker whose parent was killed.
+        # Stop a worker whose parent was killed.
         limit(resource.RLIMIT_CPU, int(time.process_time() + 2 * MAX_SECONDS))
         stdout.write(render(request) + b"\n")
         stdout.flush()
@@ -45,7 +45,7 @@ def limit(kind: int, value: int) -> None:
 
 
 def render(request: bytes) -> bytes:
-    """Render a pickled source with variables; return JSON with the text or the error."""
+    """Render a pickled template with its variables; return JSON with the text or the error."""
     source, variables = pickle.loads(request)
     try:
         text = _compile(source).render(variables)

@@ -1,4 +1,4 @@
-"""Chat templates: render a conversation as text, and locate the target spans in it."""
+"""Render conversations with chat templates, and locate the target spans in the text."""
 
 from xft.templates.base import BoundTemplate, ChatTemplate
 from xft.templates.library import SOURCES

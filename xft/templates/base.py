@@ -1,16 +1,18 @@
-"""Render conversations through a Jinja chat template, and locate the target spans in the text.
+"""Render conversations with a Jinja chat template, and locate the target spans in the text.
 
-There is one path for all templates: the tokenizer's own, or a source of the library. The text equals that of
-``apply_chat_template``. Target spans are located by rendering the conversation again with sentinels in place of
-contents (:mod:`xft.templates.spans`). This needs no ``{% generation %}`` block, and holds for templates that rewrite
-earlier turns, strip white space, or add a default system message or a date.
+The template of a tokenizer and the templates of the library use the same code path. The text equals that of
+``apply_chat_template``. To locate target spans, the conversation is rendered again with sentinels in place
+of message contents (:mod:`xft.templates.spans`). This needs no ``{% generation %}`` block. It works for
+templates that rewrite earlier turns, strip whitespace, or add a default system message or a date.
 
-Content that a template cannot represent is an error: tools that it does not read, tool calls, messages and tool
-results that it drops. Reasoning is passed as a field if the template reads one (the template may drop it, as Qwen3
-does in earlier turns), and otherwise before the content, between ``<think>`` and ``</think>``.
+Content that a template cannot represent is an error: tools that the template does not read, and messages,
+tool calls and tool results that it drops. If the template reads a field for reasoning, reasoning is passed
+in that field (the template may drop it, as Qwen3 does in earlier turns). Otherwise, reasoning is inserted
+before the content, between ``<think>`` and ``</think>``.
 
-Measured: an earlier version traced each template symbolically and filled in compiled renderings. Preparing the
-rows of Alpaca and Glaive with the templates of Qwen3 and Llama 3 takes 1.05 to 1.27 times as long without it.
+Measured: an earlier version traced each template symbolically and filled message contents into the compiled
+result. The current version takes 1.05 to 1.27 times as long to prepare the rows of Alpaca and Glaive with
+the templates of Qwen3 and Llama 3.
 """
 
 import json
@@ -43,11 +45,11 @@ class ChatTemplate:
     """A chat template that is not bound to a tokenizer.
 
     Args:
-        source: Jinja source; ``None`` takes the tokenizer's own template.
-        empty_thought: what becomes of the empty thought (``<think></think>``) that a template such as Qwen3's writes
-            before an answer without reasoning: ``mask`` keeps it out of the loss, ``train`` puts it into the loss,
-            ``absent`` removes it from the text.
-        mask_history: put only the last answer of a conversation into the loss.
+        source: Jinja source; ``None`` selects the template of the tokenizer.
+        empty_thought: how to handle the empty thinking block (``<think></think>``) that some templates,
+            such as Qwen3's, write before an answer without reasoning: ``mask`` excludes it from the loss,
+            ``train`` includes it in the loss, ``absent`` removes it from the text.
+        mask_history: whether only the last answer of a conversation is in the loss.
         chat_template_kwargs: variables of the template, such as ``enable_thinking``.
     """
 
@@ -62,18 +64,19 @@ class ChatTemplate:
         self.options = TemplateOptions(empty_thought, mask_history, chat_template_kwargs or {})
 
     def bind(self, tokenizer: Tokenizer, now: datetime | None = None) -> "BoundTemplate":
-        """Bind the template to a tokenizer, and check that the two fit.
+        """Bind the template to a tokenizer, and check that they are compatible.
 
-        A library source that does not mention BOS is prefixed with ``{{ bos_token }}`` if the tokenizer starts every
-        text with BOS: rendered text is tokenized without special tokens, and the model expects exactly one BOS.
-        ``chat_template_kwargs`` become defaults in the source, which is saved with the model.
+        If the tokenizer prepends BOS to every text, ``{{ bos_token }}`` is prepended to a library template
+        that does not contain BOS: rendered text is tokenized without adding special tokens, and the model
+        expects exactly one BOS. ``chat_template_kwargs`` become defaults in the source, which is saved with
+        the model.
 
         Args:
             tokenizer: tokenizer whose special tokens the template writes.
-            now: date for templates that write one; the current date by default.
+            now: date for templates that write a date; the current date by default.
 
         Raises:
-            TemplateError: The tokenizer has no template, or no special token ends an answer.
+            TemplateError: There is no template, or no special token ends an answer.
         """
         source: Any = self.source and _with_bos(self.source, tokenizer)
         source = source or tokenizer.chat_template
@@ -96,10 +99,10 @@ class BoundTemplate:
         source: Jinja source.
         generation_prompt: text that opens the assistant's turn, e.g. ``<|im_start|>assistant\\n``. May be empty.
         end_of_turn: text that closes the last answer and is a target, e.g. ``<|im_end|>``.
-        stop_token: the special token that ends it, at which generation stops.
+        stop_token: special token at the end of ``end_of_turn``, at which generation stops.
         options: options of the template.
-        uses_current_date: whether the template can write the current date, which then becomes part of the data. It is
-            the date of binding for the lifetime of the object.
+        uses_current_date: whether the template can write the current date into the data. The date is fixed
+            when the template is bound.
     """
 
     def __init__(
@@ -136,10 +139,10 @@ class BoundTemplate:
         return BoundTemplate, (self.tokenizer, self.source, self._now, self.options)
 
     def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "BoundTemplate":
-        """Return the template with variables of one conversation, which replace those of the config by name.
+        """Return the template with the variables of one conversation, which override those of the config.
 
         Raises:
-            ConfigError: A variable is one that xft sets, or is not JSON.
+            ConfigError: A variable is reserved for xft, or is not JSON.
         """
         if not chat_template_kwargs:
             return self
@@ -157,7 +160,7 @@ class BoundTemplate:
 
     @cached_property
     def stop_tokens(self) -> tuple[str, ...]:
-        """``stop_token``, and the special token after a tool call if it is another one."""
+        """``stop_token``, and the special token after a tool call if it differs."""
         call = Message("assistant", "", True, tool_calls=(ToolCall("function", {"argument": "value"}),))
         try:
             segments = self.segments([_PROBE_PROMPT, call, Message("tool", "result")])
@@ -171,11 +174,11 @@ class BoundTemplate:
 
         Args:
             messages: the messages.
-            generation: end with the generation prompt.
+            generation: whether to end with the generation prompt.
             tools: tools that the assistant may call.
 
         Raises:
-            TemplateError: The template refuses the conversation, or drops a part of it.
+            TemplateError: The template raises an error, or drops a part of the conversation.
         """
         messages = self._with_readable_reasoning(messages)
         return self._checked_text(messages, check_messages(messages, tools), generation)
@@ -183,13 +186,13 @@ class BoundTemplate:
     def segments(self, messages: Messages, tools: Tools = ()) -> list[Segment]:
         """Split the text of a conversation into target and non-target segments.
 
-        The target segment of an answer runs from the end of the generation prompt to the end-of-turn token,
-        including that token, reasoning and tool calls. If the template drops the reasoning, the rest is the target.
-        The segments, joined, equal ``render(messages, tools=tools)``, except for empty thoughts that
+        The target segment of an answer extends from the end of the generation prompt to the end-of-turn
+        token, inclusive. It contains reasoning, unless the template drops it, and tool calls. The joined
+        segments equal ``render(messages, tools=tools)``, except for empty thinking blocks that
         ``empty_thought='absent'`` removes.
 
         Raises:
-            TemplateError: As in :meth:`render`; or an answer is not in the text, or is not closed.
+            TemplateError: As in :meth:`render`; or an answer is missing, or has no end-of-turn token.
         """
         messages = self._with_readable_reasoning(messages)
         plain_tools = check_messages(messages, tools)
@@ -211,14 +214,14 @@ class BoundTemplate:
         return [segment for segment in segments if segment.text]
 
     def _with_readable_reasoning(self, messages: Messages) -> Messages:
-        """Return the messages with reasoning where the template reads it: in a field, or before the content."""
+        """Return the messages with reasoning where the template reads it: in a field or in the content."""
         if self._reads_reasoning or not any(message.reasoning for message in messages):
             return messages
         return with_inline_reasoning(messages) if self._keeps_inline_reasoning else messages
 
     @cached_property
     def _keeps_inline_reasoning(self) -> bool:
-        # The template of DeepSeek-R1 removes the thought from the content.
+        # The template of DeepSeek-R1 removes the thinking block from the content.
         thinking = Message("assistant", "answer", reasoning=_SENTINEL)
         try:
             return _SENTINEL in self._text(with_inline_reasoning([_PROBE_PROMPT, thinking]))
@@ -240,7 +243,7 @@ class BoundTemplate:
     def _checked_text(self, messages: Messages, tools: Sequence[Any], generation: bool = False) -> str:
         text = self._text(messages, tools, generation)
         if tools:
-            # Whether tools are rendered depends on the roles only: check each sequence of roles once.
+            # Whether tools are rendered depends only on the roles, so check each sequence of roles once.
             roles = tuple(message.role for message in messages)
             if "tools" not in self._renderer.names or (
                 roles not in self._roles_with_tools and text == self._text(messages, (), generation)
@@ -263,9 +266,10 @@ def _special_tokens(tokenizer: Tokenizer) -> set[str]:
 
 
 def _added_text(plain: str, prompted: str, specials: set[str]) -> str:
-    """Return what the generation prompt adds to a text, from the start of a special token if the text ends otherwise.
+    """Return the text that the generation prompt adds.
 
-    Phi-3 ends a text without generation prompt with EOS.
+    Phi-3 ends a text without generation prompt with EOS, so the two texts can differ inside a special
+    token. The result then starts at the start of that token.
     """
     start = common_prefix(plain, prompted)
     for token in specials:

@@ -1,8 +1,9 @@
 """Locate the end of a target span: the special token at which the model stops, inclusive.
 
-What closes an answer may depend on the place: gpt-oss writes ``<|return|>`` after the last answer and ``<|end|>`` after
-others, and ``<|call|>`` after a tool call; Llama 3.1 may write ``<|eom_id|>`` after a call. Command R7B closes an answer
-with two tokens. All of them are read off renderings of short conversations.
+The *closing*, the text that closes an answer, can depend on the position of the answer. gpt-oss writes
+``<|return|>`` after the last answer, ``<|end|>`` after other answers, and ``<|call|>`` after a tool call.
+Llama 3.1 may write ``<|eom_id|>`` after a call. Command R7B closes an answer with two tokens. All closings
+are derived from renderings of short conversations.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,11 +24,11 @@ _QUESTION, _ANSWER, _NEXT, _ARGUMENT = (
 
 @dataclass(frozen=True, slots=True)
 class Closings:
-    """Text that closes the assistant's turn.
+    """Texts that close the assistant's turn.
 
     Attributes:
         last: text that closes the last answer.
-        earlier: text that closes an answer before another message; empty if no special token does.
+        earlier: text that closes an earlier answer; empty if no special token closes it.
         calls: special tokens that may close a tool call.
     """
 
@@ -36,15 +37,15 @@ class Closings:
     calls: tuple[str, ...] = ()
 
     def end(self, after: str, index: int, message: Message) -> int:
-        """Return the offset of the end of the target span in the text after the content of an answer.
+        """Return the end of the target span, as an offset in the text after the content of an answer.
 
         Args:
-            after: text up to the content of the next message.
+            after: text from the end of the answer's content to the content of the next message.
             index: index of the message.
             message: the answer.
 
         Raises:
-            TemplateError: The turn is not closed.
+            TemplateError: The template does not close the turn.
         """
         closings = [closing for closing in (self.last, self.earlier) if closing]
         starts = [closing for closing in closings if after.startswith(closing)]
@@ -70,7 +71,7 @@ class Closings:
 def find_closings(
     render: Callable[[Messages], str], specials: Iterable[str], always_opens: bool
 ) -> Closings:
-    """Find what closes an answer.
+    """Find the texts that close an answer.
 
     Args:
         render: renders messages.
@@ -86,7 +87,7 @@ def find_closings(
     tail = text.rpartition(_ANSWER)[2]
     user_closing = _up_to_first(text.rpartition(_ANSWER)[0].rpartition(_QUESTION)[2], specials).strip()
     earlier = ""
-    with suppress(TemplateError):  # a template may take one round only
+    with suppress(TemplateError):  # a template may support a single exchange only
         earlier = _shorten(_earlier(render, tail, specials, always_opens), user_closing)
     if earlier and tail.startswith(earlier):
         last = earlier
@@ -106,7 +107,7 @@ def find_closings(
 
 
 def _earlier(render: Callable[[Messages], str], tail: str, specials: set[str], always_opens: bool) -> str:
-    """Return what closes an answer before a message of the user."""
+    """Return the text that closes an answer before a user message."""
     question, answer, following = (
         Message("user", _QUESTION),
         Message("assistant", _ANSWER),
@@ -117,19 +118,20 @@ def _earlier(render: Callable[[Messages], str], tail: str, specials: set[str], a
     closing = "" if always_opens else _up_to_last(between[: common_prefix(tail, between)], specials)
     if closing:
         return closing
-    # The header of a message follows what closes the answer, and precedes the first message too.
+    # The message header follows the closing text. It precedes the first message too.
     header = render([following]).partition(_NEXT)[0]
     closed = between[: len(between) - common_prefix(between[::-1], header[::-1])]
     if closed:
         return _up_to_last(closed, specials)
-    # A system message is closed like an answer: its end is not part of the header.
+    # If a default system message has the same closing text as an answer, the common suffix contains it,
+    # although it is not part of the header.
     first = _up_to_first(between, specials)
     opening = text.partition(_QUESTION)[2].partition(_ANSWER)[0]
     return first if tail.startswith(first) or opening.startswith(first) else ""
 
 
 def _call_closings(render: Callable[[Messages], str], specials: set[str]) -> tuple[str, ...]:
-    """Return the special token that closes a tool call, whether or not a result follows."""
+    """Return the special token that closes a tool call both with and without a result after it."""
     call = ToolCall("function", {"argument": _ARGUMENT}, "call00001")
     turns = [Message("user", _QUESTION), Message("assistant", "", tool_calls=(call,))]
     text = render(turns)
@@ -144,7 +146,7 @@ def _call_closings(render: Callable[[Messages], str], specials: set[str]) -> tup
 
 
 def _shorten(closing: str, user_closing: str) -> str:
-    """Remove what follows the token that closes messages of the user: the model stops there."""
+    """Remove the text after the token that closes user messages: the model stops at that token."""
     head, token, _ = closing.partition(user_closing) if user_closing else (closing, "", "")
     return head + token
 

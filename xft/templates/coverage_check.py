@@ -1,6 +1,6 @@
-"""Check that a rendered text contains everything that the conversation contains.
+"""Check that a rendered text contains the complete conversation.
 
-A model would learn to answer without content that the template drops.
+Otherwise the model would be trained to answer without the content that the template drops.
 """
 
 import json
@@ -12,11 +12,11 @@ from xft.types import Message, Messages
 
 
 def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any]) -> None:
-    """Raise if content, a tool call or a tool is missing in the text.
+    """Raise an error if content, a tool call or a tool is missing in the text.
 
-    White space around content may be stripped. Tool results may be rendered as JSON. Reasoning may be dropped, as
-    templates of reasoning models do in earlier turns: of an answer that starts with ``<think>``, only the text after
-    the last ``</think>`` is required.
+    Whitespace around content may be stripped. Tool results may be rendered as JSON. Reasoning may be
+    dropped, as templates of reasoning models do in earlier turns: if an answer starts with ``<think>``,
+    only the text after the last ``</think>`` is required.
 
     Args:
         text: rendered conversation.
@@ -24,7 +24,7 @@ def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any
         tools: tools of the conversation; their names are required.
 
     Raises:
-        TemplateError: The index of the turn and the missing content.
+        TemplateError: Something is missing; the error names the turn and the content.
     """
     missing = _first_missing(text, messages)
     if missing is not None:
@@ -54,10 +54,11 @@ def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any
 
 
 def _first_missing(text: str, messages: Messages) -> int | None:
-    """Return the index of the first message that is not in the text; each place counts for one message only.
+    """Return the index of the first message that is not in the text.
 
-    Messages are nearly always in order. If they are not (a template that moves the system message before the last
-    question), the longest are searched first and removed from the text.
+    Each occurrence of a text counts for one message only. Messages are nearly always in order. If they are
+    not (for example, if a template moves the system message before the last question), the longest messages
+    are searched first and removed from the text.
     """
     position = 0
     for message in messages:

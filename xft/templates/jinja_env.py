@@ -1,10 +1,11 @@
 """Build the Jinja environment that chat templates expect, and render with it.
 
-Chat templates are written for the environment of ``apply_chat_template`` in transformers: a sandbox, trimmed blocks,
-loop controls, ``raise_exception``, ``strftime_now``, a ``tojson`` without HTML escapes, the special tokens by name, and
-the variables ``messages``, ``tools``, ``documents`` and ``add_generation_prompt``. This module builds the same
-environment without transformers, and compiles each source once; tests compare the two. One difference:
-``strftime_now`` returns one fixed date, so that all rows of a data set carry the same date.
+Chat templates are written for the environment of ``apply_chat_template`` in transformers: a sandbox,
+trimmed blocks, loop controls, ``raise_exception``, ``strftime_now``, a ``tojson`` without HTML escapes, the
+special tokens by name, and the variables ``messages``, ``tools``, ``documents`` and
+``add_generation_prompt``. This module builds the same environment without transformers, and compiles each
+template once. Tests compare the two environments. One difference: ``strftime_now`` formats a fixed date, so
+that all rows of a data set have the same date.
 """
 
 import json
@@ -44,7 +45,7 @@ def _parse(source: str) -> nodes.Template:
     """
     try:
         tree = _bounded_environment().parse(source)
-        list(tree.find_all(nodes.Node))  # recursive, as the compiler is
+        list(tree.find_all(nodes.Node))  # recursive, like the compiler
         return tree
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(f"line {error.lineno}: {error.message}") from error
@@ -56,10 +57,10 @@ def _parse(source: str) -> nodes.Template:
 
 @lru_cache(maxsize=64)
 def compile_source(source: str) -> jinja2.Template | None:
-    """Compile a source for this process; the result is cached.
+    """Compile a template for this process; the result is cached.
 
     Returns:
-        ``None`` if it must be rendered in isolation.
+        The compiled template; ``None`` if it must be rendered in a worker process.
 
     Raises:
         TemplateError: The source is not valid Jinja.
@@ -87,7 +88,7 @@ def _syntax_error(reason: str) -> TemplateError:
 
 @lru_cache(maxsize=64)
 def undeclared_names(source: str) -> frozenset[str]:
-    """Return all variables, attributes and string constants of a source: the names that it can read.
+    """Return all variables, attributes and string constants of a template: the names that it can read.
 
     Raises:
         TemplateError: The source is not valid Jinja.
@@ -100,7 +101,7 @@ def undeclared_names(source: str) -> frozenset[str]:
 
 
 class TemplateRenderer:
-    """Render messages with one source.
+    """Render messages with one template.
 
     Args:
         source: Jinja source.
@@ -108,8 +109,8 @@ class TemplateRenderer:
         now: date that ``strftime_now`` formats.
 
     Attributes:
-        names: names that the source can read.
-        uses_current_date: whether it can write the date.
+        names: names that the template can read.
+        uses_current_date: whether the template can write the date.
 
     Raises:
         TemplateError: The source is not valid Jinja.
@@ -135,11 +136,11 @@ class TemplateRenderer:
         Args:
             messages: messages checked by ``check_messages``.
             tools: tools as plain JSON.
-            generation: end with the generation prompt.
+            generation: whether to end with the generation prompt.
             template_kwargs: other variables of the template.
 
         Raises:
-            TemplateError: The template refuses the messages.
+            TemplateError: The template raises an error for these messages.
         """
         return self._render(messages, self._argument_form, tools, generation, template_kwargs)
 
@@ -165,7 +166,7 @@ class TemplateRenderer:
             return self._render_bounded(variables)
         except Exception as error:
             if any("content" not in turn for turn in turns):
-                # Some templates concatenate the content of a tool call, which may be missing.
+                # Some templates concatenate the content of a message with tool calls, which may be missing.
                 with suppress(Exception):
                     return self._render_bounded(
                         {**variables, "messages": [{"content": "", **turn} for turn in turns]}
@@ -179,7 +180,7 @@ class TemplateRenderer:
             ) from error
 
     def _render_bounded(self, variables: Mapping[str, Any]) -> str:
-        """Render in this process; in another one with limits, if this process cannot bound time and memory."""
+        """Render in this process if time and memory can be bounded, otherwise in a worker process."""
         template = compile_source(self.source)
         if template is not None:
             _bounded_environment().start()
@@ -188,7 +189,7 @@ class TemplateRenderer:
         return render_isolated(self.source, variables)
 
     def _argument_form(self, arguments: dict[str, Any], given: Any) -> Any:
-        """Return the arguments of a call as the row has them, if the template writes that form as JSON."""
+        """Return the arguments of a call, in the form of the row if the template writes it as JSON."""
         forms = self._argument_forms
         if "text" in forms and isinstance(given, str):
             return given
@@ -196,7 +197,7 @@ class TemplateRenderer:
 
     @cached_property
     def _argument_forms(self) -> frozenset[str]:
-        """Forms in which the template takes arguments: ``object``, and ``text`` if it does not escape JSON text."""
+        """Forms of arguments that the template accepts: ``object``, and ``text`` if it is not escaped."""
         text = '{"argument": "value"}'
         call = Message("assistant", "", tool_calls=(ToolCall("function", json.loads(text), "call00001"),))
         forms = set()

@@ -1,11 +1,11 @@
 """Convert messages to the dicts that chat templates read, as ``apply_chat_template`` of transformers does.
 
-A message of a row in the schema of OpenAI is passed as the row has it, because official templates read keys of their
-own: ``tool_call_id``, ``channel``, ``tool_plan``, ``documents``. As in transformers, keys with a null value are left
-out, and reasoning is passed under each of its names. Two values are adapted to the template:
+A message of a row in the OpenAI format is passed unchanged, because official templates read additional
+keys: ``tool_call_id``, ``channel``, ``tool_plan``, ``documents``. As in transformers, keys with a null
+value are omitted, and reasoning is passed under each of its names. Two values are adapted to the template:
 
-- Arguments of tool calls are an object or JSON text, whichever the template writes as JSON.
-- The role ``developer`` is ``system`` for templates that do not mention it.
+- Arguments of tool calls are passed as an object or as JSON text, so that the template writes them as JSON.
+- The role ``developer`` becomes ``system`` for templates that do not mention ``developer``.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +18,7 @@ from xft.types import Message, Messages, ToolCall, Tools
 JinjaMessage = dict[str, Any]
 """A message in the format that chat templates read."""
 ArgumentForm = Callable[[dict[str, Any], Any], Any]
-"""Chooses the form of the arguments of a call, from the object and from the value in the row."""
+"""Maps the arguments of a call, as an object and as in the row, to the form that the template needs."""
 
 REASONING_NAMES = ("thinking", "reasoning_content")
 """Names under which templates read reasoning."""
@@ -45,7 +45,7 @@ def to_jinja_messages(
     Args:
         messages: messages checked by :func:`check_messages`.
         names: names that the template can read.
-        argument_form: form of the arguments of tool calls.
+        argument_form: converts the arguments of tool calls.
     """
     return [_to_jinja(message, names, argument_form) for message in messages]
 
@@ -62,7 +62,7 @@ def _to_jinja(message: Message, names: Collection[str], argument_form: ArgumentF
         fields["role"] = message.role
     has_content = "content" in fields or message.content
     if has_content and (message.reasoning or not isinstance(fields.get("content"), str)):
-        # Parts are joined, a <think> block is split off, and the key may be "value".
+        # In ``message.content``, parts are joined and the <think> block is removed. The key may be "value".
         fields["content"] = message.content
     if message.tool_calls:
         given = fields.get("tool_calls")
@@ -76,7 +76,7 @@ def _to_jinja(message: Message, names: Collection[str], argument_form: ArgumentF
 
 
 def _plain(fields: Mapping[str, Any], names: Collection[str]) -> JinjaMessage:
-    """Return the keys with a value that JSON can represent; another value is an error if the template reads its key."""
+    """Return the fields that JSON can represent; any other is an error if the template reads its key."""
     plain = {}
     for key, value in fields.items():
         if value is None:
@@ -90,7 +90,7 @@ def _plain(fields: Mapping[str, Any], names: Collection[str]) -> JinjaMessage:
 
 
 def _with_aliases(fields: JinjaMessage, reasoning: str) -> JinjaMessage:
-    # transformers passes the reasoning under both names, this one first.
+    # Same order of keys as in transformers, which passes the reasoning under both names.
     return {"thinking": reasoning, **fields, "reasoning_content": reasoning} if reasoning else fields
 
 
@@ -112,7 +112,7 @@ def _fields(message: Message, argument_form: ArgumentForm) -> JinjaMessage:
 
 
 def _call(call: ToolCall, given: Any, argument_form: ArgumentForm) -> JinjaMessage:
-    """Return a call as the row has it, or in the format of OpenAI if it is bare there."""
+    """Return a call as in the row, or in the OpenAI format if the row has no ``function`` object."""
     function = given.get("function") if isinstance(given, dict) else None
     if isinstance(function, dict):
         arguments = argument_form(call.arguments, function.get("arguments"))
@@ -126,14 +126,14 @@ def _call(call: ToolCall, given: Any, argument_form: ArgumentForm) -> JinjaMessa
 
 
 def check_messages(messages: Messages, tools: Tools) -> list[Any]:
-    """Check that the conversation is one that a template can represent.
+    """Check that a template can represent the conversation.
 
     Returns:
         The tools as plain JSON.
 
     Raises:
-        TemplateError: There are no messages; a message that is not the assistant's is a target, has reasoning or calls
-            tools; or the arguments of a call or the tools cannot be serialized as JSON.
+        TemplateError: There are no messages; a message of another role than ``assistant`` is a target, has
+            reasoning or calls tools; or the tools or the arguments of a call cannot be serialized as JSON.
     """
     if not messages:
         raise TemplateError("the conversation is empty; expected at least one message", key="messages")
@@ -171,12 +171,12 @@ def check_json(value: Any, key: str) -> Any:
 
 
 def reads_reasoning(names: Collection[str]) -> bool:
-    """Whether a template that can read ``names`` reads reasoning as a field."""
+    """Return whether a template that can read ``names`` reads reasoning from a field."""
     return any(name in names for name in REASONING_NAMES[:2])
 
 
 def with_inline_reasoning(messages: Messages) -> Messages:
-    """Return the messages with reasoning before the content."""
+    """Return the messages with reasoning moved into the content, before the answer."""
     return [
         replace(message, content=_inline(message), reasoning="") if message.reasoning else message
         for message in messages
@@ -184,7 +184,7 @@ def with_inline_reasoning(messages: Messages) -> Messages:
 
 
 def _inline(message: Message) -> str:
-    """Return reasoning and content as one text: as the row has it, or in the format of Qwen3 and DeepSeek-R1."""
+    """Return reasoning and content as one text, as in the row or in the format of Qwen3 and DeepSeek-R1."""
     source = message.source
     if source is not None and _is_unchanged(message, source.parsed):
         content = source.fields.get("content")

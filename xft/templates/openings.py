@@ -1,8 +1,8 @@
-r"""Locate the start of a target span: the place from which the model generates.
+r"""Locate the start of a target span: the offset at which the model starts to generate.
 
-The text that a template writes between the previous message and an answer (the *opening*) is compared with the text
-that it writes there as the prompt for generation. The target span starts where the two part. Examples, with the common
-part before the bar::
+The *opening* is the text that a template writes between the previous message and an answer. It is compared
+with the text that the template writes in the same place with ``add_generation_prompt=True``. The target
+span starts at the first difference. Examples, with the common part before the bar::
 
     Qwen 3           <|im_end|>\n<|im_start|>assistant\n|<think>\n\n</think>\n\n
     Qwen 3.5         <|im_end|>\n<|im_start|>assistant\n<think>\n|\n</think>\n\n
@@ -10,7 +10,7 @@ part before the bar::
     Llama 2           [/INST]|␠
     Gemma 4, after the result of a call: <tool_response|>|
 
-An opening is learned from three renderings, and recognized by its text afterwards.
+An opening is derived from three renderings and cached; later, it is recognized by its text.
 """
 
 import re
@@ -36,9 +36,9 @@ class Opening:
     """Text between the previous message and an answer.
 
     Attributes:
-        text: the text. In a learned opening, the name of a called function is replaced by a NUL character.
-        prompt: number of its first characters that belong to the prompt for generation.
-        thought: start and end of an empty thought; both are 0 if there is none.
+        text: the text. In a cached opening, a NUL character replaces the name of the called function.
+        prompt: number of leading characters that also belong to the generation prompt.
+        thought: start and end of an empty thinking block; both are 0 if there is none.
     """
 
     text: str
@@ -47,12 +47,12 @@ class Opening:
 
 
 class Openings:
-    """Openings of a template.
+    """Find the openings of answers, and cache them by kind of answer.
 
     Args:
         render: renders messages.
-        reads_reasoning: whether the template reads reasoning as a field.
-        generation_prompt: text that opens an answer if the comparison fails; may be empty.
+        reads_reasoning: whether the template reads reasoning from a field.
+        generation_prompt: fallback opening if the comparison is impossible; may be empty.
     """
 
     def __init__(self, render: RenderTurns, reads_reasoning: bool, generation_prompt: str) -> None:
@@ -68,14 +68,14 @@ class Openings:
 
         Args:
             text: ``render(messages, tools, False)``.
-            begin: offset of the first content of the answer: of its reasoning, text or tool call.
+            begin: offset of the first content of the answer: reasoning, text or tool call.
             messages: the conversation.
             index: index of the answer.
             tools: tools of the conversation.
             sentinel: text that does not occur in the conversation.
 
         Raises:
-            TemplateError: The prompt for generation differs from the opening.
+            TemplateError: The generation prompt differs from the opening.
         """
         message = messages[index]
         previous = messages[index - 1] if index else None
@@ -125,7 +125,7 @@ class Openings:
         return Opening(opening, common, thoughts[-1] if thoughts else (0, 0))
 
     def _thought_pattern(self) -> str:
-        """Return a pattern of an empty thought: the tags that the template writes around reasoning, with none."""
+        """Return a pattern for the reasoning tags of the template without reasoning between them."""
         reasoning = "\ue000reasoning\ue001"
         turns = [Message("user", "question"), Message("assistant", "answer", reasoning=reasoning)]
         try:
@@ -141,7 +141,7 @@ class Openings:
     def _compare(
         self, text: str, begin: int, messages: Messages, index: int, tools: Sequence[Any], sentinel: str
     ) -> tuple[str, str]:
-        """Return the texts after the previous message: the one before the answer, and the generation prompt."""
+        """Return the texts that can follow the previous message: the opening and the generation prompt."""
         answer = text[begin:]
         marked = list(messages)
         if index:

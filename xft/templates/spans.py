@@ -1,8 +1,8 @@
-"""Locate the answers in a rendered text, by rendering with sentinels in their place.
+"""Locate the answers in a rendered text, by rendering again with sentinels in their place.
 
-The text with a sentinel differs from the text itself in the answer only; the text that the template adds around it is equal. Two
-renderings are enough if nothing else changes when all answers are replaced together. Otherwise answers are replaced
-one at a time.
+The two texts differ only in the answer; the text that the template adds around it is the same. If replacing
+all answers together changes nothing else, two renderings are enough. Otherwise, answers are replaced one at
+a time.
 """
 
 import json
@@ -18,7 +18,7 @@ from xft.types import Messages, ToolCall
 
 Render = Callable[[Messages], str]
 Span = tuple[int, int]
-"""Start and end offset of a content in the rendered text."""
+"""Start and end offset of message content in the rendered text."""
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
@@ -27,9 +27,9 @@ class TargetSpan:
     """Target span of an answer in the rendered text.
 
     Attributes:
-        start: offset of the first character that is not in the prompt for generation.
+        start: offset of the first character that is not part of the generation prompt.
         end: offset after the end-of-turn token.
-        thought: start and end of the empty thought before the answer; ``None`` if there is none.
+        thought: start and end of the empty thinking block before the answer; ``None`` if there is none.
     """
 
     start: int
@@ -45,18 +45,18 @@ def find_spans(
     openings: Openings,
     closings: Closings,
 ) -> list[TargetSpan]:
-    """Return the target spans of a text, one for each message with a target.
+    """Return the target spans of a text, one for each message with ``is_target``.
 
     Args:
         text: ``render(messages, tools, False)``.
         messages: the conversation.
         tools: tools of the conversation.
         render: renders messages as text.
-        openings: text that opens the assistant's turn.
-        closings: text that closes it.
+        openings: finds the text before an answer.
+        closings: texts that close the assistant's turn.
 
     Raises:
-        TemplateError: An answer is not in the text, is not opened or not closed.
+        TemplateError: An answer is missing in the text, or the template does not open or close its turn.
     """
     targets = [index for index, message in enumerate(messages) if message.is_target]
     first, last = _sentinels(messages)
@@ -80,7 +80,8 @@ def find_spans(
         start = max(position, offset + opening.prompt)
         first_of_thought, last_of_thought = opening.thought
         thought = (offset + first_of_thought, offset + last_of_thought) if last_of_thought else None
-        # What closes a plain answer follows it directly. After a tool call, search for it up to the next message.
+        # The closing text directly follows a plain answer. After a tool call, search for it up to the next
+        # message.
         limit = end + max(len(closings.last), len(closings.earlier))
         if messages[index].tool_calls:
             limit = len(text)
@@ -111,11 +112,11 @@ def _sentinels(messages: Messages) -> tuple[str, str]:
 def _find_all_contents(
     text: str, messages: Messages, targets: Sequence[int], render: Render, first: str, last: str
 ) -> list[Span] | None:
-    """Replace all answers by sentinels, and align the fixed text between them with ``text``.
+    """Replace all answers with sentinels, and align the fixed text between them with ``text``.
 
     Returns:
-        The span of each answer's content; ``None`` if the fixed text changes, or if an answer has reasoning or tool
-        calls, which are separate from the content.
+        The span of each answer's content. ``None`` if the fixed text changes, or if an answer has reasoning
+        or tool calls, which are separate from the content.
     """
     if any(messages[index].reasoning or messages[index].tool_calls for index in targets):
         return None
@@ -168,13 +169,13 @@ def _find_content(text: str, messages: Messages, index: int, render: Render, sen
         ToolCall(call.name, {mark: mark}, call.id)
         for call, mark in zip(message.tool_calls, marks, strict=True)
     )
-    # A template may refuse content next to tool calls.
+    # A template may reject content next to tool calls.
     content = "" if calls and not message.content else sentinel
     reasoning = sentinel if message.reasoning else ""
     marked[index] = replace(message, content=content, reasoning=reasoning, tool_calls=calls)
     other = render(marked)
     for call, mark in zip(message.tool_calls, marks, strict=True):
-        visible = mark[1:-1]  # the private characters may be escaped
+        visible = mark[1:-1]  # the private-use characters may be escaped
         if other.count(visible) <= text.count(visible):
             raise TemplateError(
                 f"turn {index + 1}: the chat template drops the call of {call.name!r}; use a template that supports "

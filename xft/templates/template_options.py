@@ -1,4 +1,4 @@
-"""Options of a chat template besides its source."""
+"""Options of a chat template other than its source."""
 
 import json
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ SET_BY_XFT = ("messages", "tools", "add_generation_prompt")
 
 @dataclass(frozen=True, slots=True)
 class TemplateOptions:
-    """Options of a chat template besides its source.
+    """Options of a chat template other than its source.
 
     Attributes:
-        empty_thought: what becomes of the empty thought that the template writes before an answer without reasoning.
-        mask_history: whether only the last answer with a target is in the loss.
+        empty_thought: how to handle the empty thinking block before an answer without reasoning.
+        mask_history: whether only the last target answer is in the loss.
         chat_template_kwargs: variables of the template.
 
     Raises:
-        ConfigError: An option has another value, or a variable is one that xft sets or is not JSON.
+        ConfigError: An option has an invalid value, or a variable is reserved for xft or is not JSON.
     """
 
     empty_thought: EmptyThought = "mask"
@@ -47,20 +47,20 @@ class TemplateOptions:
 
 
 def with_default_kwargs(source: str, chat_template_kwargs: Mapping[str, Any]) -> str:
-    """Return a source in which variables have other defaults.
+    """Return a source with the given defaults for variables.
 
-    The defaults are saved with the model, so each program that serves it renders the prompts of the training. Variables
-    that the program passes replace them.
+    The defaults are saved with the model, so that any program that serves it renders the same prompts as
+    training. Variables that the program passes override the defaults.
     """
     for name, value in chat_template_kwargs.items():
-        # The empty expression keeps a first line break, which Jinja removes after a statement.
+        # The empty expression preserves a leading line break, which Jinja would remove after a statement.
         condition = f"{name} if {name} is defined and {name} is not none else {_literal(value)}"
         source = f"{{% set {name} = {condition} %}}{{{{ '' }}}}{source}"
     return source
 
 
 def _literal(value: Any) -> str:
-    """Return a JSON value as a literal of Jinja."""
+    """Return a JSON value as a Jinja literal."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_text(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -1,1 +1,1 @@
-"""Helpers without dependencies on other rooms: console, system, memory and paths."""
+"""Helpers without dependencies on other subpackages: console, system, memory and paths."""

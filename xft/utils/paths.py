@@ -47,7 +47,7 @@ def bundled_model() -> Path:
 def no_follow(path: str, flags: int) -> int:
     """Open a file for :func:`open` (``opener=no_follow``), and refuse a symbolic link.
 
-    A run folder may come from a stranger. Writing to a link in it would change a file anywhere on the disk.
+    A run folder is untrusted. Writing to a link in it could change any file on the disk.
 
     Raises:
         ConfigError: the last part of the path is a link.

@@ -132,12 +132,12 @@ def _sibling_sources(source: str | None) -> list[str]:
 
 @cache
 def _package_source_hash() -> tuple[str, ...]:
-    """Return the versions and the hash of the code that prepares data: rooms ``data`` and ``templates``."""
+    """Return the versions and the hash of the code that prepares data: ``data`` and ``templates``."""
     import tokenizers
 
     hasher = hashlib.sha256()
-    for room in ("data", "templates"):
-        for file in sorted((paths.PACKAGE / room).rglob("*")):
+    for subpackage in ("data", "templates"):
+        for file in sorted((paths.PACKAGE / subpackage).rglob("*")):
             if file.suffix in (".py", ".jinja"):
                 hasher.update(file.read_bytes())
     return (__version__, str(tokenizers.__version__), hasher.hexdigest())

@@ -1,9 +1,9 @@
-"""Measure which attention computes a model as its authors defined it, and whether it isolates packed samples.
+"""Measure which attention implementations are correct for a model, and which isolate packed samples.
 
-Attention is an interface in transformers: an implementation that does not know an argument of a model (attention
-sinks, chunks, sparse indexers) ignores it without an error. A list of model families would miss the next one, so
-the class is measured: a twin (:mod:`xft.models.twin`) with each implementation is compared with eager attention on
-each sample alone, in fp32.
+In transformers, an attention implementation silently ignores arguments that it does not support (attention
+sinks, chunks, sparse indexers). A fixed list of model families would miss new families. The class of the
+model is therefore measured: a twin (:mod:`xft.models.twin`) with each implementation is compared in fp32
+with eager attention on each sample alone.
 """
 
 import json
@@ -24,8 +24,11 @@ from xft.models.attention import ATTN_IMPLEMENTATION, unused_mask
 from xft.models.twin import VOCAB_SIZE, build_twin, twin_config
 
 TOLERANCE = 1e-4
-"""Largest difference of logits, relative to the largest logit, that rounding in fp32 explains. The weights of a twin
-are large, so rounding grows from layer to layer: dense families measure 1e-7 to 2e-5, leaks more than 1e-2."""
+"""Largest difference of logits, relative to the largest logit, that fp32 rounding can cause.
+
+The weights of a twin are large, so rounding errors grow from layer to layer. Measured: 1e-7 to 2e-5 for
+dense families, more than 1e-2 if samples leak into each other.
+"""
 LENGTHS = (9, 11)
 """Tokens of the two samples, longer than the windows and chunks of a twin."""
 EAGER = "eager"
@@ -39,7 +42,7 @@ class AttentionCheck:
         alone: largest relative difference of the logits of single samples from eager attention.
         packed: the same for two packed samples; ``inf`` if the model fails on them.
         causal: whether no logit depends on a later token.
-        problem: why nothing could be measured; empty after a measurement.
+        problem: reason why the measurement failed; empty if it succeeded.
     """
 
     alone: float = float("inf")
@@ -49,17 +52,17 @@ class AttentionCheck:
 
     @property
     def exact(self) -> bool:
-        """Return whether the implementation computes the attention of the model."""
+        """Whether the implementation computes the same logits as eager attention."""
         return self.alone <= TOLERANCE
 
     @property
     def isolates(self) -> bool:
-        """Return whether packed samples get the logits that they get alone."""
+        """Whether packed samples have the same logits as each sample alone."""
         return self.exact and self.packed <= TOLERANCE
 
     @property
     def packing_problem(self) -> str:
-        """Return why samples must not be packed; empty if they may be."""
+        """Reason why samples must not be packed; empty if they can be packed."""
         if self.problem:
             return f"isolation of packed samples is not measured ({self.problem})"
         return "" if self.isolates else "layers of the model mix packed samples, as measured"
@@ -71,11 +74,12 @@ def check_attention(config: PretrainedConfig, attention: str) -> AttentionCheck:
     The result is cached per process. The global random state does not change.
 
     Args:
-        config: of the model; multimodal models are measured by their text decoder.
+        config: config of the model. For a multimodal model, its text decoder is measured.
         attention: a name of transformers, or :data:`~xft.models.attention.ATTN_IMPLEMENTATION`.
 
     Returns:
-        The measurement, or why there is none: the class is not one of transformers, or no twin can be built.
+        The measurement. ``problem`` is set if the class is not part of transformers, or no twin can be
+        built.
     """
     text, model_class = _decoder_config(config), _model_class(config)
     if model_class is None:
@@ -84,14 +88,15 @@ def check_attention(config: PretrainedConfig, attention: str) -> AttentionCheck:
 
 
 def choose_attention(config: PretrainedConfig, requested: str = "auto") -> str:
-    """Return the attention that a model is loaded with.
+    """Return the attention implementation with which to load a model.
 
-    ``auto`` prefers an implementation that isolates packed samples, then one that is exact: xft's, SDPA, eager. A
-    model that cannot be measured keeps the default of transformers for it, and is not packed.
+    ``auto`` selects the first implementation that isolates packed samples, otherwise the first that is
+    exact, in the order ``xft_packed``, SDPA, eager. A model that cannot be measured gets the default of
+    transformers.
 
     Args:
-        config: of the model.
-        requested: a name, or ``auto``.
+        config: config of the model.
+        requested: name of an implementation, or ``auto``.
 
     Raises:
         ModelError: the requested implementation computes other logits than eager attention, or the model is
@@ -112,7 +117,7 @@ def choose_attention(config: PretrainedConfig, requested: str = "auto") -> str:
     if requested != "auto":
         return requested
     names = (ATTN_IMPLEMENTATION, "sdpa", EAGER)
-    # Generators: the first implementation that serves ends the measurements.
+    # Generators, so that measurements stop at the first suitable implementation.
     isolating = (name for name in names if check_attention(config, name).isolates)
     exact = (name for name in names if check_attention(config, name).exact)
     return next(isolating, None) or next(exact, None) or _default(config)
@@ -140,7 +145,7 @@ def _default(config: PretrainedConfig) -> str:
 
 
 class _CacheKey:
-    """A model class and a config, equal if all their fields are."""
+    """Hashable pair of a model class and a config; equal if all fields are equal."""
 
     def __init__(self, model_class: type[PreTrainedModel], config: PretrainedConfig) -> None:
         self.model_class, self.config = model_class, config
@@ -221,7 +226,7 @@ def _distance(result: Tensor, expected: Tensor) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what transformers logs about a twin: its user has never heard of it."""
+    """Suppress warnings of transformers about the twin, which would confuse users."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)

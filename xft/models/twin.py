@@ -1,7 +1,8 @@
-"""Small random models with the structure of a given config, in fp32, to measure what a model class does.
+"""Build twins: small fp32 models with random weights, to measure the attention of a model class.
 
-A twin has few layers and heads, a small vocabulary and short windows, but every kind of layer of its config. Its
-weights are large enough that each part of the attention (sinks, soft caps, windows) changes the logits.
+A twin has few layers and heads, a small vocabulary and short windows, but each kind of layer of the
+original config. Its weights are large enough that each part of the attention (sinks, soft caps, windows)
+changes the logits.
 """
 
 from copy import deepcopy
@@ -12,13 +13,13 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_PARAMS = 60_000_000
-"""A larger twin is not built: its class reads sizes that :func:`twin_config` does not know."""
+"""Maximum size of a twin. A larger one means that the class reads sizes unknown to :func:`twin_config`."""
 VOCAB_SIZE = 128
 _LAYERS = 4
 _HEADS = 4
 _WIDE_HEAD = 192
 _WINDOW = 4
-"""Shorter than the samples of a measurement, so that windows, chunks and sparse selections matter."""
+"""Shorter than the measured samples, so that windows, chunks and sparse selections change the logits."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 _HEAD_COUNTS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
@@ -33,7 +34,7 @@ _UPPER_BOUNDS = {
     "sliding_window": _WINDOW, "attention_chunk_size": _WINDOW, "index_topk": _WINDOW, "window_size": _WINDOW,
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "index_n_heads": 2,
 }  # fmt: skip
-"""Sizes of transformers' configs that a twin limits."""
+"""Upper bound of each config field in a twin."""
 _DROPPED = (
     "model_type",
     "transformers_version",
@@ -47,14 +48,14 @@ _DROPPED = (
 def twin_config(config: PretrainedConfig) -> PretrainedConfig:
     """Return a config of the same class with small sizes.
 
-    Widths of a head stay, because rotary factors and norms depend on them.
+    Head dimensions are unchanged, because rotary embeddings and norms depend on them.
     """
     old = config.to_dict()
     new = {name: value for name, value in old.items() if name not in _DROPPED}
     layers = _kept_layers(old)
     for name, value in old.items():
         if name.endswith("_token_id"):
-            # Ids of a real vocabulary lie beyond the twin's. Several stop ids are a list.
+            # Ids can exceed the vocabulary of the twin. A list (of several stop ids) is dropped.
             new[name] = min(value, VOCAB_SIZE - 1) if isinstance(value, int) else None
         elif isinstance(value, list) and len(value) == _layer_count(old):
             new[name] = [value[layer] for layer in layers]
@@ -78,9 +79,9 @@ def _layer_count(sizes: dict[str, Any]) -> int:
 
 
 def _kept_layers(sizes: dict[str, Any]) -> list[int]:
-    """Return the layers that a twin keeps: the first of each kind, and more from the beginning up to its number.
+    """Return the layers that a twin keeps: the first of each kind, then the first others up to ``_LAYERS``.
 
-    The kind of a layer is what all lists with an element per layer say about it.
+    The kind of a layer consists of its elements in all lists of the config that have one element per layer.
     """
     count = _layer_count(sizes)
     lists = [value for value in sizes.values() if isinstance(value, list) and len(value) == count]
@@ -115,11 +116,11 @@ def _shrink_heads(old: dict[str, Any], new: dict[str, Any]) -> None:
 def build_twin(
     model_class: type[PreTrainedModel], config: PretrainedConfig, attention: str
 ) -> PreTrainedModel:
-    """Build a twin with random weights, which depend on the config alone.
+    """Build a twin with random weights, which depend only on the config.
 
     Args:
         model_class: class of the model.
-        config: from :func:`twin_config`; it is copied.
+        config: result of :func:`twin_config`; it is copied.
         attention: ``attn_implementation`` of the twin.
 
     Raises:
@@ -133,7 +134,7 @@ def build_twin(
         raise ValueError(f"a twin of {size:,} parameters")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # The class, not ``from_config``, which shards weights while DeepSpeed ZeRO-3 is enabled.
+        # Call the class, because ``from_config`` shards weights while DeepSpeed ZeRO-3 is enabled.
         model = model_class(config).float().eval()
         _randomize(model)
     return model

@@ -26,6 +26,10 @@ def figures(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in each.items() if not key.endswith(TIMES)} for each in records(run)]
 
 
+SCRIPT_ENV = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+"""Environment in which a script imports its neighbors: a command of xft in this process sets ``PYTHONSAFEPATH``."""
+
+
 @pytest.mark.timeout(900)
 def test_twenty_kills_lose_nothing() -> None:
     """The short form of ``make soak``."""
@@ -35,6 +39,7 @@ def test_twenty_kills_lose_nothing() -> None:
         text=True,
         timeout=800,
         check=False,
+        env=SCRIPT_ENV,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     total = next(line for line in done.stdout.splitlines() if line.startswith("| **all**"))
@@ -52,6 +57,7 @@ def test_signals_to_other_commands_leave_no_half_output() -> None:
         text=True,
         timeout=500,
         check=False,
+        env=SCRIPT_ENV,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]

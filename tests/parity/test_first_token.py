@@ -34,5 +34,7 @@ def test_training_begins_where_the_prompt_ends(
     prompt = tokenize(tokenizer, [bound.render([QUESTION], generation=True)])[0].ids
     trained = (sample.labels != IGNORE_INDEX).tolist()  # type: ignore[union-attr]
     first = trained.index(True)
-    assert sample.input_ids[:first].tolist() == prompt  # type: ignore[union-attr]
+    assert sample.input_ids[: len(prompt)].tolist() == prompt  # type: ignore[union-attr]
+    # An empty thinking block before the answer is masked by default.
+    assert tokenizer.decode(sample.input_ids[len(prompt) : first]) in ("", "<think>\n\n</think>\n\n")  # type: ignore[union-attr]
     assert "Paris is big." in tokenizer.decode(sample.input_ids[first:])  # type: ignore[union-attr]

@@ -172,7 +172,7 @@ _COMPLETERS: dict[tuple[str, Any], Completer] = {
     ("", "NAME|FILE"): _deepspeed,
     **{
         ("", metavar): _no_completion
-        for metavar in ("N", "T", "K=V", "TEXT", "A,B", "OWNER/NAME", "SIZE", "ADDRESS", "NAME")
+        for metavar in ("N", "T", "K=V", "TEXT", "A,B", "OWNER/NAME", "SIZE", "ADDRESS", "NAME", "JSON")
     },
 }
 """Completer by command and metavar; an empty command is the fallback."""

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from helpers import jinja_sources
 
-from xft.data import InstructionData, PreferenceData, TextData, UnpairedPreferenceData, formats
+from xft.data import InstructionData, PreferenceData, UnpairedPreferenceData, formats
 from xft.data import prepare as preparing
 from xft.data.sources import RecordReader, resolve_source
 from xft.errors import DataError
@@ -212,12 +212,6 @@ def test_conversation_of_ten_thousand_turns_is_encoded_or_truncated(
     assert 200 < len(sample) <= 300
     assert text.endswith("<|im_start|>assistant\n9999<|im_end|>\n")
     assert text.startswith("<|im_start|>user\n99")
-
-
-def test_line_of_fifty_megabytes_is_encoded(tmp_path: Path, byte_tokenizer: Any) -> None:
-    path = write(tmp_path / "rows.jsonl", [{"blob": "x" * 50_000_000, "text": "x"}, {"text": "y"}])
-    prepared = TextData(path, val_split=None).prepare(byte_tokenizer, None)
-    assert prepared.report.rows_train == 2
 
 
 def test_format_may_be_a_generator(tmp_path: Path, chatml: BoundTemplate) -> None:

@@ -42,6 +42,10 @@ def _fast(model: Any, pre_tokenizer: Any = None) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
+class _Slow:
+    is_fast = False
+
+
 VOCAB = {"a": 0, "b": 1, "ab": 2}
 
 
@@ -53,7 +57,7 @@ VOCAB = {"a": 0, "b": 1, "ab": 2}
         (_fast(models.BPE(VOCAB, [("a", "b")])), 3, "pre-tokenizer none"),
         (_fast(models.BPE(VOCAB, []), pre_tokenizers.Whitespace()), 3, "pre-tokenizer Whitespace"),
         (_fast(models.BPE(VOCAB, []), pre_tokenizers.ByteLevel()), 3, "pre-tokenizer ByteLevel"),
-        (object(), 3, "a slow tokenizer"),
+        (_Slow(), 3, "a slow tokenizer"),
     ],
 )
 def test_tokenizer_that_readers_do_not_know_raises_config_error(

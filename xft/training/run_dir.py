@@ -123,9 +123,9 @@ def lock_run_dir(
         return
     existed = folder.exists()
     root = checkpoints_dir(folder)
-    paths.check_no_links(
-        folder, [root / LAST, root / BEST, *(folder / name for name in LINKED_BY_LIBRARIES)]
-    )
+    # A run that is killed between creating a link and renaming it leaves the temporary link.
+    links = [root / name for link in (LAST, BEST) for name in (link, f".{link}.tmp")]
+    paths.check_no_links(folder, [*links, *(folder / name for name in LINKED_BY_LIBRARIES)])
     if not resumed and is_in_use(folder):
         raise ConfigError(f"--work-dir: {folder} was taken by another run meanwhile")
     try:

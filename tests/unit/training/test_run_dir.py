@@ -289,6 +289,14 @@ def test_links_of_the_run_itself_and_of_libraries_are_accepted(tmp_path: Path) -
         pass
 
 
+@pytest.mark.parametrize("name", [".last.tmp", ".best.tmp"])
+def test_link_left_by_a_run_that_was_killed_while_saving_is_accepted(tmp_path: Path, name: str) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / name).symlink_to("step_12")
+    with lock_run_dir(tmp_path, 0, True, None):
+        pass
+
+
 def test_the_log_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "train.log").symlink_to(tmp_path / "mine.txt")
     with pytest.raises(ConfigError) as error:

@@ -186,3 +186,7 @@ def test_the_best_model_is_the_final_one_where_it_is_wanted(
     )
     assert all(torch.equal(final[name], best[name]) for name in best)
     assert not all(torch.equal(last[name], best[name]) for name in best)
+    step = (checkpoints / "best").resolve().name.removeprefix("step_")
+    card = (tmp_path / "run" / "final" / "README.md").read_text()
+    assert f" at step {step}" in card
+    assert " at step 12" not in card

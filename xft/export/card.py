@@ -28,7 +28,9 @@ SHOWN_KEYS = {
 _MAX_PROMPTS = 10
 
 
-def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> None:
+def write_card(
+    folder: Path, source: Path, base: str, kind: str, name: str, step: int | None = None
+) -> None:
     """Write the card of a saved model.
 
     Args:
@@ -37,6 +39,8 @@ def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> N
         base: base model, as written in the config.
         kind: key of ``LIBRARIES``.
         name: of the model.
+        step: step of the weights; by default that of a checkpoint's folder, or the last one. Later results of the run
+            belong to other weights and are left out.
 
     Raises:
         CheckpointError: a file of the run is malformed.
@@ -45,7 +49,8 @@ def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> N
     base_name = public_name(base)
     config = None if run is None else _read_config(run)
     try:
-        records = [] if run is None else _lines(run / "metrics.jsonl")
+        step = _checkpoint_step(source) if step is None else step
+        records = [] if run is None else _until(step, _lines(run / "metrics.jsonl"))
         lines = [
             *_front_matter(base_name, kind, name, config or {}, records),
             f"# {_escape(name)}",
@@ -53,7 +58,7 @@ def write_card(folder: Path, source: Path, base: str, kind: str, name: str) -> N
             *_about(base_name, kind, config or {}),
         ]
         if run is not None:
-            lines += [*_data(run, config or {}), *_training(run, config), *_results(run, records)]
+            lines += [*_data(run, config or {}), *_training(run, config), *_results(run, records, step)]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(
             f"{run}: cannot read the run for the model card ({type(error).__name__}: {error})",
@@ -215,7 +220,23 @@ def _last(records: Sequence[Mapping[str, Any]], split: str) -> Mapping[str, Any]
     return next((record for record in reversed(records) if record.get("split") == split), {})
 
 
-def _results(run: Path, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _checkpoint_step(source: Path) -> int | None:
+    """Return the step of a checkpoint that contains ``source``; ``None`` if there is none."""
+    path = source.resolve()
+    names = (
+        part.name.removeprefix("step_")
+        for part in (path, *path.parents)
+        if part.parent.name == "checkpoints"
+    )
+    return next((int(name) for name in names if name.isdecimal()), None)
+
+
+def _until(step: int | None, records: Sequence[Any]) -> list[Any]:
+    """Return the records of the steps that the weights were trained for."""
+    return [record for record in records if step is None or record["step"] <= step]
+
+
+def _results(run: Path, records: Sequence[Mapping[str, Any]], step: int | None) -> Iterator[str]:
     yield from ["## Results", ""]
     for split, names in (("val", ("loss", "perplexity")), ("generation", ("score",))):
         rows = [record for record in records if record.get("split") == split]
@@ -230,7 +251,7 @@ def _results(run: Path, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                         f"{last['step']}{total}"
                     )
     yield ""
-    rows = _lines(run / "generations.jsonl")
+    rows = _until(step, _lines(run / "generations.jsonl"))
     if rows:
         before = {row["question"]: row["answer"] for row in rows if row["step"] == rows[0]["step"]}
         yield from ["| question | before | after |", "|---|---|---|"]

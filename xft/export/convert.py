@@ -102,7 +102,8 @@ def convert(
                 )
             kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
             base = export.metadata.base if export.metadata is not None else _name(export.loaded)
-            write_card(folder, Path(source), base, kind, run_name(source))
+            step = export.metadata.step if export.metadata is not None else None
+            write_card(folder, Path(source), base, kind, run_name(source), step)
             if kind == "adapter" and (note := vllm_note(folder)) is not None:
                 console.info(f"note: {note}")
             if target.exists():

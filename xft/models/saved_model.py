@@ -49,6 +49,7 @@ class ModelMetadata:
         double_quant: as in :class:`NF4`.
         attn_implementation: as in the config.
         version: version of xft.
+        step: step of the weights, if they are those of an earlier checkpoint; ``None`` for the last step of the run.
     """
 
     base: str
@@ -57,12 +58,14 @@ class ModelMetadata:
     double_quant: bool = True
     attn_implementation: str = "auto"
     version: str = __version__
+    step: int | None = None
 
     def __post_init__(self) -> None:
         if not (
             isinstance(self.base, str)
             and isinstance(self.attn_implementation, str)
             and self.bits in (None, 4, 8)
+            and (self.step is None or type(self.step) is int)
             and self.dtype in ("bfloat16", "float16", "float32")
         ):
             raise ValueError(f"got {self!r}")

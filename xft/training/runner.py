@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -219,6 +220,11 @@ class Runner(RunnerBase):
                 }
         return self._cached_static_files
 
+    def set_weights_step(self, step: int) -> None:
+        """Record that the live weights are those of an earlier step, for the metadata and the card of ``final/``."""
+        self.model_metadata = replace(self.model_metadata, step=step)
+        self._cached_static_files = None
+
     def write_final(
         self, verify: Callable[[Path], T], weights: Mapping[str, Tensor] | None = None
     ) -> tuple[Path, T]:
@@ -253,7 +259,8 @@ class Runner(RunnerBase):
         """Write the model card. Metrics that cannot be read, e.g. of a full disk, are no reason to lose the model."""
         kind = "adapter" if isinstance(self.unwrapped_model, PeftModel) else "model"
         try:
-            write_card(folder, self.run_dir, self.model_metadata.base, kind, self.run_dir.name)
+            metadata = self.model_metadata
+            write_card(folder, self.run_dir, metadata.base, kind, self.run_dir.name, metadata.step)
         except CheckpointError as error:
             console.info(f"warning: no model card: {error}")
 

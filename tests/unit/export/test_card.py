@@ -70,6 +70,19 @@ def test_card_names_method_and_public_data_only(run: Path, tmp_path: Path) -> No
     assert "somebody" not in card
 
 
+@pytest.mark.parametrize(("source", "step"), [("", 4), ("checkpoints/step_4", None)])
+def test_card_of_earlier_weights_leaves_out_later_results(
+    run: Path, tmp_path: Path, source: str, step: int | None
+) -> None:
+    write_card(tmp_path, run, "owner/name", "adapter", "run")
+    assert "at step 9" in (tmp_path / "README.md").read_text()
+    (run / source).mkdir(parents=True, exist_ok=True)
+    write_card(tmp_path, run / source, "owner/name", "adapter", "run", step)
+    card = (tmp_path / "README.md").read_text()
+    assert "at step 9" not in card
+    assert "yes" not in card
+
+
 def test_card_of_reward_model_has_its_task_and_command(run: Path, tmp_path: Path) -> None:
     (run / "config.py").write_text(CONFIG.replace("causal_lm", "reward_model"))
     write_card(tmp_path, run, "owner/name", "adapter", "run")

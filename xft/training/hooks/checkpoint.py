@@ -158,6 +158,7 @@ class CheckpointHook(PeriodicHook):
         is_loaded = self.load_best_model_at_end and self._best_step not in (0, step) and folder.is_dir()
         if is_loaded:
             self._checkpointer.load_weights(folder)
+            runner.set_weights_step(self._best_step)
         if note:
             model = f"the weights of {folder.name if is_loaded else f'step_{step}'}"
             console.info(f"warning: {note}; final/ has {model}")

@@ -29,6 +29,7 @@ from xft.models.scoring import has_linear_head
 from xft.models.starting_point import (
     MERGE_FIRST,
     check_same_adapter,
+    check_same_quantization,
     continued_tokens,
     find_starting_point,
 )
@@ -122,6 +123,7 @@ class CausalLMConfig:
         start = find_starting_point(self.path, self.kind)
         if start.adapter is not None:
             _check_continues(adapter)
+            check_same_quantization(start.adapter, None if quantization is None else quantization.bits)
         model = load_weights(
             start.base,
             choose_dtype(self.dtype, device),

@@ -8,7 +8,7 @@ from peft import LoraConfig
 from xft.errors import ConfigError, ModelError
 from xft.models.adapters.saved_adapter import adapter_model_kind, is_adapter, read_adapter_config
 from xft.models.reward_head import ModelKind
-from xft.models.saved_model import adapter_base_path, find_saved_model
+from xft.models.saved_model import adapter_base_path, find_saved_model, read_metadata
 
 _UNSUPPORTED = ("rank_pattern", "alpha_pattern", "layer_replication", "target_parameters", "lora_bias")
 """Fields of peft that no key of the adapter section sets."""
@@ -77,6 +77,28 @@ def continued_tokens(folder: Path, new_tokens: list[int]) -> list[int]:
             fix=MERGE_FIRST,
         )
     return list(saved or [])
+
+
+def check_same_quantization(folder: Path, bits: int | None) -> None:
+    """Check that the base has the precision in which the adapter was trained: an adapter also fits its rounding.
+
+    Args:
+        folder: of the adapter. One that xft did not write says nothing about its base, and is accepted.
+        bits: of the quantized base; ``None`` without quantization.
+
+    Raises:
+        ConfigError: the adapter was trained on another precision of the base.
+    """
+    metadata = read_metadata(folder)
+    if metadata is None or metadata.bits == bits:
+        return
+    names = {None: "None", 4: "dict(type='nf4')", 8: "dict(type='int8')"}
+    raise ConfigError(
+        key="quantization",
+        got=names[bits],
+        expected=f"{names[metadata.bits]}, with which the adapter {folder} was trained",
+        fix=f"set quantization={names[metadata.bits]}; or {MERGE_FIRST}",
+    )
 
 
 def check_same_adapter(folder: Path, section: LoraConfig) -> None:

@@ -1,6 +1,9 @@
 """Training continues from a run or an adapter named as ``model.path``."""
 
+import json
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from xft.data import Collator
 from xft.errors import ConfigError, ModelError
 from xft.models import NF4, CausalLMConfig, LoadedModel, LoRA, ModelMetadata, load_saved_model, save_model
 from xft.models.reference import ReferenceContext, build_reference
+from xft.models.saved_model import METADATA_FILE
 from xft.models.starting_point import find_starting_point
 
 CPU = torch.device("cpu")
@@ -74,7 +78,33 @@ def test_adapter_is_continued(base: Path, run: Path, place: str) -> None:
     assert "<new>" in loaded.tokenizer.get_vocab()
 
 
-def test_adapter_is_continued_on_a_quantized_base(run: Path) -> None:
+@pytest.fixture
+def quantized_run(run: Path, base: Path, tmp_path: Path) -> Path:
+    """The same run, trained on a base in 4 bits."""
+    copy = Path(shutil.copytree(run, tmp_path / "quantized"))
+    metadata = ModelMetadata(str(base), "float32", bits=4)
+    (copy / "final" / METADATA_FILE).write_text(json.dumps(asdict(metadata)))
+    return copy
+
+
+@pytest.mark.parametrize("adapter", [LoRA(**ADAPTER), None], ids=["continued", "merged"])
+def test_base_of_another_precision_than_that_of_the_adapter_raises(
+    quantized_run: Path, adapter: LoRA | None
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        _load(quantized_run, adapter)
+    assert (error.value.key, error.value.got) == ("quantization", "None")
+    assert "nf4" in str(error.value)
+
+
+def test_quantized_base_of_an_adapter_that_was_trained_without_quantization_raises(run: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        _load(run, LoRA(**ADAPTER), quantization=NF4())
+    assert (error.value.key, error.value.got) == ("quantization", "dict(type='nf4')")
+
+
+def test_adapter_is_continued_on_a_quantized_base(quantized_run: Path) -> None:
+    run = quantized_run
     loaded = _load(run, LoRA(**ADAPTER), quantization=NF4())
     torch.testing.assert_close(_logits(loaded.model), _logits(load_saved_model(str(run), bits=4).model))
 

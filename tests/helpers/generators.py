@@ -1,6 +1,6 @@
 """Text generators for tests of the chat and of the server."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +114,14 @@ def tiny_generator(folder: Path, make_byte_tokenizer: Any) -> TextGenerator:
     return TextGenerator(
         load_weights(path, torch.float32), tokenizer, BoundTemplate(tokenizer, tokenizer.chat_template)
     )
+
+
+class PromptEchoGenerator(ScriptedGenerator):
+    """Answers with the last 30 characters of the prompt that its template renders; has no model."""
+
+    def __init__(self, bound: BoundTemplate) -> None:
+        super().__init__(lambda messages: bound.render(messages, generation=True)[-30:], bound)
+
+    def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "PromptEchoGenerator":
+        """Return the generator with variables of the template."""
+        return PromptEchoGenerator(self.template.with_kwargs(chat_template_kwargs))

@@ -4,8 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from xft.models import CausalLMConfig, LoRA, Quantization, RewardModelConfig
+
+PROBE_IDS = torch.arange(5, 25)[None]
+"""Tokens on which logits are compared."""
 
 
 def load_model(
@@ -20,3 +25,26 @@ def load_model(
     make = RewardModelConfig if reward else CausalLMConfig
     spec = make(str(path), **{"dtype": "float32", **options})
     return spec.load(spec.load_tokenizer(), torch.device("cpu"), adapter, quantization).model
+
+
+def trained_adapter(base: Path, **options: Any) -> PeftModel:
+    """A model with an adapter whose update is not zero."""
+    torch.manual_seed(0)
+    model: PeftModel = load_model(base, LoRA(**{"r": 4, "lora_alpha": 8, **options}))
+    torch.manual_seed(1)
+    for name, param in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(param, std=0.1)
+    return model.eval()
+
+
+def plain_model(base: Path) -> Any:
+    """The model of a folder as transformers loads it."""
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+
+
+def logits_of(model: Any) -> torch.Tensor:
+    """The logits of ``PROBE_IDS``."""
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=PROBE_IDS).logits
+    return logits

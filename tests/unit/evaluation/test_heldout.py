@@ -1,13 +1,13 @@
 """Answers to the rows of a held-out file, with a generator that has no model."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import jinja_sources
-from helpers.generators import ScriptedGenerator
+from helpers.generators import PromptEchoGenerator, ScriptedGenerator
 
 from xft.data.formats import alpaca, openai
 from xft.errors import DataError
@@ -75,16 +75,9 @@ def test_answer_rows_passes_the_template_variables_of_each_row(
         make_byte_tokenizer(specials=jinja_sources.SPECIALS)
     )
 
-    class Prompts(ScriptedGenerator):
-        """Answers with the end of the prompt."""
-
-        def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "Prompts":
-            bound = template.with_kwargs(chat_template_kwargs)
-            return Prompts(lambda messages: bound.render(messages, generation=True)[-30:], bound)
-
     row: Row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     path = write(tmp_path, row, {**row, "chat_template_kwargs": {"enable_thinking": False}})
-    answers = list(answer_rows(Prompts(lambda messages: "", template), path, openai, 8))
+    answers = list(answer_rows(PromptEchoGenerator(template), path, openai, 8))
     assert [answer.answer.endswith("</think>\n\n") for answer in answers] == [False, True]
 
 

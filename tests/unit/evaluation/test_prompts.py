@@ -3,13 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import jinja_sources
-from helpers.generators import ScriptedGenerator
+from helpers.generators import PromptEchoGenerator, ScriptedGenerator
 
 from xft.errors import ConfigError
 from xft.evaluation import EvalPrompt, PromptResult, generate_answers, read_eval_prompts
@@ -48,16 +48,9 @@ def test_generate_answers_batches_prompts_with_equal_template_variables(
         make_byte_tokenizer(specials=jinja_sources.SPECIALS)
     )
 
-    class Prompts(ScriptedGenerator):
-        """Answers with the end of the prompt."""
-
-        def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "Prompts":
-            bound = template.with_kwargs(chat_template_kwargs)
-            return Prompts(lambda messages: bound.render(messages, generation=True)[-30:], bound)
-
     quiet = {"question": "b", "chat_template_kwargs": {"enable_thinking": False}}
     prompts = read_eval_prompts(["a", quiet, "c", {**quiet, "question": "d"}])
-    results = generate_answers(Prompts(lambda messages: ""), prompts, exact, 8)
+    results = generate_answers(PromptEchoGenerator(template), prompts, exact, 8)
     assert [result.question.question for result in results] == ["a", "b", "c", "d"]
     assert [result.answer.endswith("</think>\n\n") for result in results] == [False, True, False, True]
     assert [PromptResult.from_dict(result.to_dict()) for result in results] == results

@@ -4,42 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import load_model
-from helpers.tiny import save_tiny
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from helpers.models import logits_of, plain_model, trained_adapter
 
 from xft.errors import ConfigError
 from xft.models import LoRA
 from xft.models.adapters.lora import is_identity_adapter
-
-IDS = torch.arange(5, 25)[None]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "base", "llama", byte_tokenizer)
-
-
-def _trained(base: Path, **options: Any) -> PeftModel:
-    """A model with an adapter whose update is not zero."""
-    torch.manual_seed(0)
-    model: PeftModel = load_model(base, LoRA(**{"r": 4, "lora_alpha": 8, **options}))
-    torch.manual_seed(1)
-    for name, param in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(param, std=0.1)
-    return model.eval()
-
-
-def _plain(base: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-
-
-def _logits(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=IDS).logits
-    return logits
 
 
 @pytest.mark.parametrize(
@@ -61,14 +30,14 @@ def test_option_out_of_range_raises_config_error(key: str, value: Any) -> None:
 @pytest.mark.parametrize("key", ["target_modules", "modules_to_save"])
 def test_apply_with_unknown_layer_raises_config_error_with_the_nearest_name(base: Path, key: str) -> None:
     with pytest.raises(ConfigError) as error:
-        LoRA(r=2, **{key: ["q_prj"]}).apply(_plain(base), [])
+        LoRA(r=2, **{key: ["q_prj"]}).apply(plain_model(base), [])
     assert (error.value.key, error.value.got) == (f"adapter.{key}", "q_prj")
     assert "'q_proj'" in error.value.fix
 
 
 def test_apply_leaves_outputs_unchanged_and_trains_a_and_b_only(base: Path) -> None:
-    model = LoRA(r=2).apply(_plain(base), []).eval()
-    assert torch.equal(_logits(model), _logits(_plain(base)))
+    model = LoRA(r=2).apply(plain_model(base), []).eval()
+    assert torch.equal(logits_of(model), logits_of(plain_model(base)))
     trainable = {name.split(".")[-3] for name, param in model.named_parameters() if param.requires_grad}
     assert trainable == {"lora_A", "lora_B"}
     assert is_identity_adapter(model)
@@ -81,21 +50,21 @@ def test_apply_scales_like_peft(base: Path) -> None:
         ({"r": 4, "lora_alpha": 8, "init_lora_weights": "olora"}, 2.0),
         ({"r": 4, "lora_alpha": 8, "init_lora_weights": "olora", "use_rslora": True}, 4.0),
     ):
-        model = LoRA(**options).apply(_plain(base), [])
+        model = LoRA(**options).apply(plain_model(base), [])
         layer: Any = model.base_model.model.model.layers[0].self_attn.q_proj
         assert layer.scaling["default"] == pytest.approx(scaling), options
 
 
 def test_apply_trains_embeddings_of_new_tokens(base: Path) -> None:
-    model = LoRA(r=2).apply(_plain(base), [7, 9])
+    model = LoRA(r=2).apply(plain_model(base), [7, 9])
     shapes = [tuple(param.shape) for name, param in model.named_parameters() if "token_adapter" in name]
     assert (2, 64) in shapes
 
 
 def test_is_identity_adapter_of_trained_or_absent_adapter_is_false(base: Path) -> None:
-    assert not is_identity_adapter(_trained(base))
-    assert not is_identity_adapter(_plain(base))
-    with_bias = LoRA(r=2).apply(_plain(base), [])
+    assert not is_identity_adapter(trained_adapter(base))
+    assert not is_identity_adapter(plain_model(base))
+    with_bias = LoRA(r=2).apply(plain_model(base), [])
     layer: Any = with_bias.base_model.model.model.layers[0].self_attn.q_proj
     layer.lora_bias["default"] = True
     assert not is_identity_adapter(with_bias)

@@ -6,17 +6,11 @@ from typing import Any
 import pytest
 import torch
 from helpers.models import load_model
-from helpers.tiny import save_tiny
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from xft.models import LoRA
 from xft.models.adapters.merging import merge
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "base", "llama", byte_tokenizer)
 
 
 def _logits(model: Any) -> Tensor:

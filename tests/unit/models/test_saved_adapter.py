@@ -7,49 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import load_model
+from helpers.models import load_model, logits_of, plain_model, trained_adapter
 from helpers.tiny import save_tiny
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from xft.errors import ModelError
 from xft.models import LoRA, load_saved_model
 from xft.models.adapters.saved_adapter import adapter_base, adapter_model_kind, is_adapter, load_adapter
 
-IDS = torch.arange(5, 25)[None]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "base", "llama", byte_tokenizer)
-
-
-def _trained(base: Path, **options: Any) -> PeftModel:
-    """A model with an adapter whose update is not zero."""
-    torch.manual_seed(0)
-    model: PeftModel = load_model(base, LoRA(**{"r": 4, "lora_alpha": 8, **options}))
-    torch.manual_seed(1)
-    for name, param in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(param, std=0.1)
-    return model.eval()
-
-
-def _plain(base: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-
-
-def _logits(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=IDS).logits
-    return logits
-
 
 @pytest.fixture(scope="module")
 def saved(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapters") / "saved"
-    _trained(base).save_pretrained(str(folder))
+    trained_adapter(base).save_pretrained(str(folder))
     return folder
 
 
@@ -60,8 +30,8 @@ def adapter(saved: Path, tmp_path: Path) -> Path:
 
 
 def test_load_adapter_restores_the_saved_outputs(base: Path, saved: Path) -> None:
-    model = load_adapter(_plain(base), saved).eval()
-    torch.testing.assert_close(_logits(model), _logits(_trained(base)), rtol=1e-5, atol=1e-5)
+    model = load_adapter(plain_model(base), saved).eval()
+    torch.testing.assert_close(logits_of(model), logits_of(trained_adapter(base)), rtol=1e-5, atol=1e-5)
     assert not any(param.requires_grad for param in model.parameters())
     assert is_adapter(saved)
     assert not is_adapter(base)
@@ -70,7 +40,7 @@ def test_load_adapter_restores_the_saved_outputs(base: Path, saved: Path) -> Non
 def test_load_adapter_without_safetensors_raises_model_error(base: Path, adapter: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(ModelError) as error:
-        load_adapter(_plain(base), adapter)
+        load_adapter(plain_model(base), adapter)
     assert error.value.key == f"{adapter}/adapter_model.safetensors"
 
 
@@ -87,7 +57,7 @@ def test_load_adapter_of_other_weights_raises_model_error(base: Path, adapter: P
         weights[name] = torch.zeros(3, 3)
     save_file(weights, file)
     with pytest.raises(ModelError) as error:
-        load_adapter(_plain(base), adapter)
+        load_adapter(plain_model(base), adapter)
     assert error.value.key == str(adapter)
     assert "\n" not in str(error.value)
 

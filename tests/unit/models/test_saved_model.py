@@ -6,17 +6,11 @@ import pytest
 import torch
 from helpers.generators import CHATML
 from helpers.models import load_model
-from helpers.tiny import save_tiny
 from peft import PeftModel
 
 from xft.errors import CheckpointError, ModelError
 from xft.models import LoRA, ModelMetadata, find_saved_model, load_saved_model, read_metadata, save_model
 from xft.templates import BoundTemplate
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "base", "llama", byte_tokenizer)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import torch
 from helpers.models import load_model
 from helpers.preferences import pair_samples
 from helpers.strategies import FakeStrategy
-from helpers.tiny import save_tiny
 from torch import Tensor
 
 from xft.data import Collator
@@ -24,11 +23,6 @@ from xft.models.starting_point import find_starting_point
 
 CPU = torch.device("cpu")
 ADAPTER: dict[str, Any] = {"r": 4, "lora_alpha": 8}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "base", "llama", byte_tokenizer)
 
 
 @pytest.fixture(scope="module")

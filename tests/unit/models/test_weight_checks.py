@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from helpers.models import load_model
-from helpers.tiny import save_tiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
@@ -19,11 +18,6 @@ from xft.models.weight_checks import check_finite
 
 Change = Callable[[dict[str, Tensor]], object]
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "base", "llama", byte_tokenizer)
 
 
 def _changed(base: Path, folder: Path, change: Change) -> Path:

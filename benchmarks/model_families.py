@@ -3,7 +3,7 @@
     python benchmarks/model_families.py                    # all families: about 10 minutes on two cores
     python benchmarks/model_families.py llama gpt_oss      # print the rows of some
 
-Each family is measured by a small twin of the default config of its class, as :mod:`xft.models.capability` measures a
+Each family is measured by a tiny model of the default config of its class, as :mod:`xft.models.capability` measures a
 model before it is loaded. Families with several kinds of layers that the default config lacks are measured with
 these kinds too (see ``VARIANTS``).
 """

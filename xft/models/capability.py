@@ -2,7 +2,7 @@
 
 In transformers, an attention implementation silently ignores arguments that it does not support (attention
 sinks, chunks, sparse indexers). A fixed list of model families would miss new families. The class of the
-model is therefore measured: a twin (:mod:`xft.models.twin`) with each implementation is compared in fp32
+model is therefore measured: a tiny model (:mod:`xft.models.tiny_model`) with each implementation is compared in fp32
 with eager attention on each sample alone.
 """
 
@@ -21,16 +21,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from xft.errors import ModelError
 from xft.models.attention import ATTN_IMPLEMENTATION, unused_mask
-from xft.models.twin import VOCAB_SIZE, build_twin, twin_config
+from xft.models.tiny_model import VOCAB_SIZE, build_tiny_model, tiny_config
 
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit, that fp32 rounding can cause.
 
-The weights of a twin are large, so rounding errors grow from layer to layer. Measured: 1e-7 to 2e-5 for
+The weights of a tiny model are large, so rounding errors grow from layer to layer. Measured: 1e-7 to 7e-5 for
 dense families, more than 1e-2 if samples leak into each other.
 """
 LENGTHS = (9, 11)
-"""Tokens of the two samples, longer than the windows and chunks of a twin."""
+"""Tokens of the two samples, longer than the windows and chunks of a tiny model."""
 EAGER = "eager"
 
 
@@ -39,26 +39,26 @@ class AttentionCheck:
     """Result of a measurement of one attention implementation.
 
     Attributes:
-        alone: largest relative difference of the logits of single samples from eager attention.
-        packed: the same for two packed samples; ``inf`` if the model fails on them.
+        single_error: largest relative difference of the logits of single samples from eager attention.
+        packed_error: the same for two packed samples; ``inf`` if the model fails on them.
         causal: whether no logit depends on a later token.
         problem: reason why the measurement failed; empty if it succeeded.
     """
 
-    alone: float = float("inf")
-    packed: float = float("inf")
+    single_error: float = float("inf")
+    packed_error: float = float("inf")
     causal: bool = True
     problem: str = ""
 
     @property
     def exact(self) -> bool:
         """Whether the implementation computes the same logits as eager attention."""
-        return self.alone <= TOLERANCE
+        return self.single_error <= TOLERANCE
 
     @property
     def isolates(self) -> bool:
         """Whether packed samples have the same logits as each sample alone."""
-        return self.exact and self.packed <= TOLERANCE
+        return self.exact and self.packed_error <= TOLERANCE
 
     @property
     def packing_problem(self) -> str:
@@ -69,7 +69,7 @@ class AttentionCheck:
 
 
 def check_attention(config: PretrainedConfig, attention: str) -> AttentionCheck:
-    """Measure an attention implementation on a twin of a model.
+    """Measure an attention implementation on a tiny model with the same config class.
 
     The result is cached per process. The global random state does not change.
 
@@ -78,7 +78,7 @@ def check_attention(config: PretrainedConfig, attention: str) -> AttentionCheck:
         attention: a name of transformers, or :data:`~xft.models.attention.ATTN_IMPLEMENTATION`.
 
     Returns:
-        The measurement. ``problem`` is set if the class is not part of transformers, or no twin can be
+        The measurement. ``problem`` is set if the class is not part of transformers, or no tiny model can be
         built.
     """
     text, model_class = _decoder_config(config), _model_class(config)
@@ -109,10 +109,10 @@ def choose_attention(config: PretrainedConfig, requested: str = "auto") -> str:
         )  # fmt: skip
     if requested in (ATTN_IMPLEMENTATION, "sdpa"):
         check = check_attention(config, requested)
-        if check.alone != float("inf") and not check.exact:
+        if check.single_error != float("inf") and not check.exact:
             raise ModelError(
                 key="model.attn_implementation", got=requested, expected=f"attention that {config.model_type} is defined "
-                f"with; measured: logits differ by {check.alone:.0%}", fix="set model.attn_implementation='auto'",
+                f"with; measured: logits differ by {check.single_error:.0%}", fix="set model.attn_implementation='auto'",
             )  # fmt: skip
     if requested != "auto":
         return requested
@@ -163,17 +163,17 @@ class _CacheKey:
 def _check(key: _CacheKey, attention: str) -> AttentionCheck:
     with _quiet(), torch.inference_mode():
         try:
-            small = twin_config(key.config)
-            reference = build_twin(key.model_class, small, EAGER)
+            small = tiny_config(key.config)
+            reference = build_tiny_model(key.model_class, small, EAGER)
             samples = _samples(reference)
             expected = torch.cat([_logits(reference, input_ids=sample) for sample in samples], dim=1)
             causal = _is_causal(reference, samples[0])
         except Exception as error:  # noqa: BLE001  Any class of transformers may fail in any way on small sizes.
             return AttentionCheck(problem=_reason(error))
         if not expected.isfinite().all():
-            return AttentionCheck(problem="the twin's logits are not finite")
+            return AttentionCheck(problem="the tiny model's logits are not finite")
         try:
-            model = reference if attention == EAGER else build_twin(key.model_class, small, attention)
+            model = reference if attention == EAGER else build_tiny_model(key.model_class, small, attention)
             alone = torch.cat([_logits(model, input_ids=sample) for sample in samples], dim=1)
         except Exception as error:  # noqa: BLE001
             return AttentionCheck(causal=causal, problem=_reason(error))
@@ -187,7 +187,7 @@ def _reason(error: Exception) -> str:
 def _samples(model: PreTrainedModel) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     size = _vocab_size(model)
-    # Special tokens have the lowest ids or, in a twin, the highest one.
+    # Special tokens have the lowest ids or, in a tiny model, the highest one.
     low, high = (4, size - 1) if size > 16 else (0, size)
     return [torch.randint(low, high, (1, length), generator=generator) for length in LENGTHS]
 
@@ -226,7 +226,7 @@ def _distance(result: Tensor, expected: Tensor) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress warnings of transformers about the twin, which would confuse users."""
+    """Suppress warnings of transformers about the tiny model, which would confuse users."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -86,7 +86,7 @@ def test_measurement_is_cached_by_config(monkeypatch: pytest.MonkeyPatch) -> Non
         calls.append(attention)
         raise ValueError("not built")
 
-    monkeypatch.setattr(capability, "build_twin", build)
+    monkeypatch.setattr(capability, "build_tiny_model", build)
     for width in (333, 333, 444):
         check_attention(LlamaConfig(intermediate_size=width), "eager")
     assert calls == ["eager", "eager"]

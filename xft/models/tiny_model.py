@@ -1,6 +1,6 @@
-"""Build twins: small fp32 models with random weights, to measure the attention of a model class.
+"""Build tiny models: small fp32 models with random weights, to measure the attention of a model class.
 
-A twin has few layers and heads, a small vocabulary and short windows, but each kind of layer of the
+A tiny model has few layers and heads, a small vocabulary and short windows, but each kind of layer of the
 original config. Its weights are large enough that each part of the attention (sinks, soft caps, windows)
 changes the logits.
 """
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_PARAMS = 60_000_000
-"""Maximum size of a twin. A larger one means that the class reads sizes unknown to :func:`twin_config`."""
+"""Maximum size of a tiny model. A larger one means that the class reads sizes unknown to :func:`tiny_config`."""
 VOCAB_SIZE = 128
 _LAYERS = 4
 _HEADS = 4
@@ -34,7 +34,7 @@ _UPPER_BOUNDS = {
     "sliding_window": _WINDOW, "attention_chunk_size": _WINDOW, "index_topk": _WINDOW, "window_size": _WINDOW,
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "index_n_heads": 2,
 }  # fmt: skip
-"""Upper bound of each config field in a twin."""
+"""Upper bound of each config field in a tiny model."""
 _DROPPED = (
     "model_type",
     "transformers_version",
@@ -45,7 +45,7 @@ _DROPPED = (
 )
 
 
-def twin_config(config: PretrainedConfig) -> PretrainedConfig:
+def tiny_config(config: PretrainedConfig) -> PretrainedConfig:
     """Return a config of the same class with small sizes.
 
     Head dimensions are unchanged, because rotary embeddings and norms depend on them.
@@ -55,7 +55,7 @@ def twin_config(config: PretrainedConfig) -> PretrainedConfig:
     layers = _kept_layers(old)
     for name, value in old.items():
         if name.endswith("_token_id"):
-            # Ids can exceed the vocabulary of the twin. A list (of several stop ids) is dropped.
+            # Ids can exceed the vocabulary of the tiny model. A list (of several stop ids) is dropped.
             new[name] = min(value, VOCAB_SIZE - 1) if isinstance(value, int) else None
         elif isinstance(value, list) and len(value) == _layer_count(old):
             new[name] = [value[layer] for layer in layers]
@@ -79,7 +79,7 @@ def _layer_count(sizes: dict[str, Any]) -> int:
 
 
 def _kept_layers(sizes: dict[str, Any]) -> list[int]:
-    """Return the layers that a twin keeps: the first of each kind, then the first others up to ``_LAYERS``.
+    """Return the layers that a tiny model keeps: the first of each kind, then the first others up to ``_LAYERS``.
 
     The kind of a layer consists of its elements in all lists of the config that have one element per layer.
     """
@@ -113,25 +113,25 @@ def _shrink_heads(old: dict[str, Any], new: dict[str, Any]) -> None:
             new[f"{prefix}n_heads"] = old[f"{prefix}expand"] * small // width
 
 
-def build_twin(
+def build_tiny_model(
     model_class: type[PreTrainedModel], config: PretrainedConfig, attention: str
 ) -> PreTrainedModel:
-    """Build a twin with random weights, which depend only on the config.
+    """Build a tiny model with random weights, which depend only on the config.
 
     Args:
         model_class: class of the model.
-        config: result of :func:`twin_config`; it is copied.
-        attention: ``attn_implementation`` of the twin.
+        config: result of :func:`tiny_config`; it is copied.
+        attention: ``attn_implementation`` of the tiny model.
 
     Raises:
-        ValueError: the twin has more than :data:`MAX_PARAMS` parameters, or the class rejects ``attention``.
+        ValueError: the tiny model has more than :data:`MAX_PARAMS` parameters, or the class rejects ``attention``.
     """
     config = deepcopy(config)
     config._attn_implementation = attention
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in model_class(deepcopy(config)).parameters())
     if size > MAX_PARAMS:
-        raise ValueError(f"a twin of {size:,} parameters")
+        raise ValueError(f"a tiny model of {size:,} parameters")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         # Call the class, because ``from_config`` shards weights while DeepSpeed ZeRO-3 is enabled.

@@ -1,5 +1,6 @@
 """Load the weights, the config and the tokenizer of a model."""
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -60,10 +61,20 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name != "auto":
         return _DTYPES[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
-        return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        return torch.bfloat16 if _cpu_has_bf16() else torch.float32
     return torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Return whether the CPU has bf16 instructions.
+
+    On x86, torch also reports support if it emulates bf16 with AVX512, which is slower than fp32.
+    """
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:

@@ -29,19 +29,33 @@ def test_choose_dtype_by_name_returns_it_on_any_device(name: str) -> None:
     assert choose_dtype(name, CPU) == getattr(torch, name)
 
 
-@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_choose_dtype_auto_on_cpu_depends_on_bf16_arithmetic(
-    supported: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("machine", "avx512", "amx", "onednn", "dtype"),
+    [
+        ("x86_64", True, False, True, torch.bfloat16),
+        ("AMD64", False, True, True, torch.bfloat16),
+        ("x86_64", False, False, True, torch.float32),  # emulated
+        ("aarch64", False, False, True, torch.bfloat16),
+        ("arm64", False, False, False, torch.float32),
+    ],
+)
+def test_choose_dtype_auto_on_cpu_depends_on_bf16_instructions(
+    machine: str, avx512: bool, amx: bool, onednn: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
     assert choose_dtype("auto", CPU) == dtype
 
 
-@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
-def test_choose_dtype_auto_on_gpu_depends_on_bf16_arithmetic(
-    supported: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_choose_dtype_auto_on_gpu_depends_on_native_bf16(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or native
+    )
     assert choose_dtype("auto", torch.device("cuda")) == dtype
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.forked import fork_server_folder
 
 SHARED = (Path(__file__).resolve().parents[1] / ".." / "shared").resolve()
-LONG = ("deepspeed", "sequence_parallel", "machines", "kill", "shards", "docs_commands")
+LONG = ("shipped", "deepspeed", "sequence_parallel", "machines", "kill", "shards", "docs_commands")
 """The files of tests that take longest."""
 
 

@@ -5,7 +5,8 @@
 # make soak   kill 200 runs at random moments, resume them, and compare them with runs that were not killed
 # make compat exports, opened with transformers 4 and the readers of llama.cpp's converter and vLLM
 # make fuzz   read 200 damaged data files of each kind
-# make families  measure the attention of all model families of transformers, and write the table of docs/models.md
+# make families  measure attention and merged adapters of all model families of transformers, and write the table of docs/models.md
+# make model-table  compute the memory of the shipped models, and write it to their files and to docs/models.md
 # make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 CONFIG ?= smollm2_lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs soak compat fuzz families seeds clean
+.PHONY: demo test lint docs soak compat fuzz families model-table seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
@@ -42,6 +43,9 @@ fuzz: $(VENV)/.installed
 
 families: $(VENV)/.installed
 	$(BIN)/python benchmarks/model_families.py $(ARGS)
+
+model-table: $(VENV)/.installed
+	$(BIN)/python benchmarks/model_memory.py $(ARGS)
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py

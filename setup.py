@@ -32,13 +32,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # The configs live at the top of the repository, where people read them,
-    # and are installed inside the package, where `xft list` finds them.
-    packages=[*find_packages(include=["xft", "xft.*"]), "xft.configs"],
-    package_dir={"xft.configs": "configs"},
+    # The configs and the documentation live at the top of the repository, where people read them,
+    # and are installed inside the package, where `xft list` and `xft docs` find them.
+    packages=[*find_packages(include=["xft", "xft.*"]), "xft.configs", "xft.docs"],
+    package_dir={"xft.configs": "configs", "xft.docs": "docs"},
     package_data={
         "xft": ["assets/*", "reporting/templates/*", "templates/library/*.jinja", "py.typed"],
         "xft.configs": ["**/*.py"],
+        "xft.docs": ["**/*.md"],
     },
     install_requires=requirements("runtime"),
     extras_require={

@@ -22,17 +22,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from step_clock import CLOCKS, StepClock
 
 SIDES = ("xft", "trl")
 WARM_UP = 2
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 RANK, ALPHA, BETA = 16, 32, 0.1
 CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype="bfloat16")
@@ -45,7 +43,7 @@ training = dict(max_steps={steps}, micro_batch_size={pairs}, max_grad_norm=1.0, 
 optimizer = dict(type="adamw", lr={lr})
 lr_scheduler = dict(type="constant", warmup_steps=0)
 hooks = dict(
-    clock=dict(type="bench_clock.Clock"),
+    clock=dict(type="step_clock.StepClock", clock={clock!r}),
     progress=dict(type="progress"),
     validation=dict(type="validation", interval={steps}),
 )
@@ -189,25 +187,12 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
 
 def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run `xft train`."""
-    from mmengine.hooks import Hook
-
     from xft.cli import main as xft
 
-    read, times = CLOCKS[arguments.clock], []
-
-    class Clock(Hook):
-        def before_train(self, runner: Any) -> None:
-            times.append(read())
-
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any, outputs: Any) -> None:
-            times.append(read())
-
-    module: Any = ModuleType("bench_clock")
-    module.Clock = Clock
-    sys.modules["bench_clock"] = module
     files = {each: str(run.parent / f"{each}.jsonl") for each in ("train", "val")}
     names = {
-        name: getattr(arguments, name) for name in ("model", "max_length", "pairs", "steps", "lr", "seed")
+        name: getattr(arguments, name)
+        for name in ("model", "max_length", "pairs", "steps", "lr", "seed", "clock")
     }
     text = CONFIG.format(**names, **files, rank=RANK, alpha=ALPHA, beta=BETA, cache=str(run / "cache"))
     (run / "config.py").write_text(text)
@@ -219,7 +204,7 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "loss": [each["loss"] for each in train],
         "tokens": [each["tokens"] for each in train],
-        "seconds": [end - begin for begin, end in pairwise(times)],
+        "seconds": StepClock.seconds(),
         "val": val["loss"],
         "accuracy": val["rewards/accuracies"],
     }

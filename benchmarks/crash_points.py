@@ -20,6 +20,7 @@ PHASES = (
     "start",
     "data",
     "model",
+    "sampling",
     "step",
     "between steps",
     "validation",
@@ -69,6 +70,7 @@ class Points:
         from xft.checkpoint.checkpointer import Checkpointer
         from xft.data.config.base import DatasetConfig
         from xft.models import CausalLMConfig
+        from xft.rollouts import engines
         from xft.strategies import SingleDevice
         from xft.training.hooks import sample_generation, validation
         from xft.training.runner import Runner
@@ -76,11 +78,12 @@ class Points:
         places: tuple[tuple[Any, str, str], ...] = (
             (DatasetConfig, "prepare", "data"),
             (CausalLMConfig, "load", "model"),
+            (engines, "sample_completions", "sampling"),
             (SingleDevice, "forward_backward", "step"),
             (SingleDevice, "step", "step"),
             (validation, "evaluate", "validation"),
             (sample_generation, "generate_answers", "questions"),
-            (Checkpointer, "copy_run", "copying"),
+            (Checkpointer, "snapshot_run", "copying"),
             (writer, "write_checkpoint", "saving"),
             (Runner, "write_final", "end"),
         )

@@ -2,11 +2,12 @@
 
     python benchmarks/crash_soak_test.py                        # 200 kills, about 5 minutes on two idle cores
     python benchmarks/crash_soak_test.py --kills 20 --seed 7
+    python benchmarks/crash_soak_test.py --kills 40 --grpo      # reinforcement learning
 
 A run is killed with SIGKILL in a phase (training step, validation, save, data preparation, ...), at a single system
 call (fsync, rename, unlink, ...), or at a random time. It is restarted with ``--resume auto`` and may be killed
 again. A completed run must equal the uninterrupted run bit for bit: weights, optimizer state, ``metrics.jsonl``
-(except times) and ``generations.jsonl``. The seed selects the moments, but not the exact delays.
+(except times), ``generations.jsonl`` and ``rollouts.jsonl``. The seed selects the moments, but not the exact delays.
 
 The process imports everything once and forks a child for every start.
 """
@@ -25,6 +26,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from crash_points import PHASES, Aim, Points
 from tiny_run import write_inputs
 
 ADAPTER, WHOLE = "adapter", "all weights"
+ONLINE = "sampled"
 TIMES = ("seconds", "per_second", "peak_memory_bytes")
 """Suffixes of metrics that differ between any two runs."""
 AGAIN = 0.6
@@ -65,7 +68,9 @@ class KillCounts:
 def build_reference(folder: Path, kind: str) -> Reference:
     """Write model, rows and config into ``folder``, and train without interruption."""
     config = folder / "tiny.py"
-    in_child(lambda: write_inputs(folder, config, kind == ADAPTER), folder / "inputs.log")
+    online = kind == ONLINE
+    adapter = kind != WHOLE
+    in_child(lambda: write_inputs(folder, config, adapter, online=online), folder / "inputs.log")
     report = folder / "counts.json"
     begun = time.perf_counter()
     code, _ = _train(config, folder / "run", folder / "cache", None, report)
@@ -84,23 +89,35 @@ def choose_aim(reference: Reference, chance: random.Random) -> Aim | float:
         return chance.uniform(0, reference.seconds)
     system = ("fsync", "rename", "replace", "symlink", "unlink", "rmdir")
     names = [each for each in (PHASES if way < 0.8 else system) if each in reference.counts]
-    # Training spends most of its time in steps, so they get the largest weight.
-    point = chance.choices(names, [4 if each == "step" else 1 for each in names])[0]
+    # Training spends most of its time in steps and sampling, so they get the largest weight.
+    point = chance.choices(names, [4 if each in ("step", "sampling") else 1 for each in names])[0]
     call = chance.randint(1, reference.counts[point])
     at_its_beginning = point in system or chance.random() < 0.5
     return Aim(point, call, 0.0 if at_its_beginning else chance.uniform(0, reference.mean[point]))
 
 
-def soak(folder: Path, kills: int, seed: int) -> KillCounts:
-    """Run until ``kills`` kills have happened, and return their counts."""
+def soak(folder: Path, kills: int, seed: int, kinds: Sequence[str]) -> KillCounts:
+    """Run until ``kills`` kills have happened, and return their counts.
+
+    Args:
+        folder: folder of the runs.
+        kills: number of kills.
+        seed: of the moments.
+        kinds: kinds of runs, which alternate.
+    """
     tally = KillCounts()
     references = []
-    for kind in (ADAPTER, WHOLE):
+    for kind in kinds:
         (folder / kind).mkdir()
         references.append(build_reference(folder / kind, kind))
     while sum(tally.kills.values()) < kills and not tally.lost:
         number = tally.runs
-        one_run(folder / f"run-{number}", references[number % 2], random.Random(f"{seed}-{number}"), tally)
+        one_run(
+            folder / f"run-{number}",
+            references[number % len(references)],
+            random.Random(f"{seed}-{number}"),
+            tally,
+        )
         tally.runs += 1
     return tally
 
@@ -150,6 +167,7 @@ def _difference(run: Path, reference: Path) -> str | None:
         return "metrics.jsonl differs"
     last = Path("checkpoints", os.readlink(reference / "checkpoints" / "last"))
     names = [last / "training_state.safetensors", Path("generations.jsonl")]
+    names += [Path("rollouts.jsonl")] if (reference / "rollouts.jsonl").exists() else []
     names += [each.relative_to(reference) for each in (reference / "final").glob("*.safetensors")]
     for name in names:
         if (run / name).read_bytes() != (reference / name).read_bytes():
@@ -231,6 +249,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=200, help="number of kills (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
+    parser.add_argument("--grpo", action="store_true", help="kill runs of reinforcement learning")
     arguments = parser.parse_args()
     import torch
 
@@ -244,7 +263,8 @@ def main() -> int:
     gc.freeze()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     begun = time.perf_counter()
-    tally = soak(folder, arguments.kills, arguments.seed)
+    kinds = (ONLINE,) if arguments.grpo else (ADAPTER, WHOLE)
+    tally = soak(folder, arguments.kills, arguments.seed, kinds)
     print("\n".join(table(tally)))
     print(
         f"\n{tally.runs} runs, killed up to {tally.most} times each; lost: {len(tally.lost)}; "

@@ -1,8 +1,9 @@
-"""Estimate memory and communication of ZeRO, and print the tables of docs/scaling.md.
+"""Estimate memory and communication of ZeRO and FSDP2, and print the tables of docs/scaling.md.
 
 A trainable parameter takes memory for itself, its gradient, the two moments of AdamW and, with DeepSpeed, an fp32 copy.
 ZeRO (https://arxiv.org/abs/1910.02054) shards moments and copy from stage 1, gradients from stage 2, and parameters
-(frozen ones too) from stage 3. Activations are extra and depend only on the batch.
+(frozen ones too) from stage 3. FSDP2 shards all of them and has no copy: it trains fp32 parameters and gathers them in
+bf16. Activations are extra and depend only on the batch.
 ``benchmarks/bench_sharded_checkpoint.py`` compares the estimates with real runs.
 """
 
@@ -14,6 +15,12 @@ MOMENTS = 8
 """Bytes per parameter of the two moments of AdamW in fp32; without ZeRO they have the dtype of the parameter."""
 COPY = 4
 """Bytes per parameter of the fp32 copy."""
+FP32 = 4
+BF16 = 2
+FSDP2 = "FSDP2"
+Stage = int | str
+STAGES: tuple[Stage, ...] = (0, 1, 2, 3, FSDP2)
+"""ZeRO stages, and FSDP2."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +86,19 @@ class Memory:
         return self.weights + self.gradients + self.optimizer
 
 
-def memory(kind: Kind, frozen: float, trained: float, stage: int, ranks: int) -> Memory:
+def memory(kind: Kind, frozen: float, trained: float, stage: Stage, ranks: int) -> Memory:
     """Estimate the memory of one rank.
 
     Args:
         kind: kind of training.
         frozen: number of frozen parameters.
         trained: number of trainable parameters.
-        stage: ZeRO stage; 0 is plain data parallelism.
+        stage: ZeRO stage, or ``FSDP2``; 0 is plain data parallelism.
         ranks: number of data-parallel ranks.
     """
+    if isinstance(stage, str):
+        weights = frozen * kind.frozen + trained * FP32
+        return Memory(weights / ranks, trained * FP32 / ranks, trained * MOMENTS / ranks)
     kept = MOMENTS + COPY if stage > 0 else 2 * kind.trained
     return Memory(
         (frozen * kind.frozen + trained * kind.trained) / (ranks if stage == 3 else 1),
@@ -97,7 +107,9 @@ def memory(kind: Kind, frozen: float, trained: float, stage: int, ranks: int) ->
     )
 
 
-def traffic(kind: Kind, frozen: float, trained: float, stage: int, ranks: int, micro_batches: int) -> float:
+def traffic(
+    kind: Kind, frozen: float, trained: float, stage: Stage, ranks: int, micro_batches: int
+) -> float:
     """Estimate the bytes that one rank sends in an optimizer step, with ring algorithms.
 
     An all-gather or reduce-scatter of ``M`` bytes sends ``M (n - 1) / n`` per rank; an all-reduce sends twice as much.
@@ -106,13 +118,14 @@ def traffic(kind: Kind, frozen: float, trained: float, stage: int, ranks: int, m
         kind: kind of training.
         frozen: number of frozen parameters.
         trained: number of trainable parameters.
-        stage: ZeRO stage.
+        stage: ZeRO stage, or ``FSDP2``.
         ranks: number of data-parallel ranks.
         micro_batches: micro-batches per rank and step.
     """
     gradients, weights = trained * kind.gradient, trained * kind.trained
     everything = weights + frozen * kind.frozen
     sent = {
+        FSDP2: micro_batches * (2 * (frozen * kind.frozen + trained * BF16) + trained * FP32),
         0: 2 * gradients,
         # DeepSpeed uses an all-reduce although a reduce-scatter would suffice (use_multi_rank_bucket_allreduce).
         1: 2 * gradients + weights,
@@ -124,8 +137,9 @@ def traffic(kind: Kind, frozen: float, trained: float, stage: int, ranks: int, m
 
 def table(kind: Kind, rank: int = 16, micro_batches: int = 1) -> Iterator[str]:
     """Yield a Markdown table: memory and communication by model, number of GPUs and stage."""
-    yield f"| {kind.name} | GPUs | " + " | ".join(f"ZeRO {each}" for each in range(4)) + " |"
-    yield "|---|---|---|---|---|---|"
+    columns = (each if isinstance(each, str) else f"ZeRO {each}" for each in STAGES)
+    yield f"| {kind.name} | GPUs | " + " | ".join(columns) + " |"
+    yield "|---|---|---|---|---|---|---|"
     for model in MODELS:
         trained = model.weights if kind.frozen == 0 else model.adapter(rank)
         frozen = 0 if kind.frozen == 0 else model.weights
@@ -133,7 +147,7 @@ def table(kind: Kind, rank: int = 16, micro_batches: int = 1) -> Iterator[str]:
             cells = [
                 f"{_size(memory(kind, frozen, trained, stage, ranks).total)} · "
                 f"{_size(traffic(kind, frozen, trained, stage, ranks, micro_batches))}"
-                for stage in range(4)
+                for stage in STAGES
             ]
             yield f"| {model.name} | {ranks:,} | " + " | ".join(cells) + " |"
 

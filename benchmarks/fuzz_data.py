@@ -11,7 +11,6 @@ after a fault; a file with a fault is kept in `--keep`.
 import argparse
 import json
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -213,13 +212,16 @@ def fuzz(
 
 def _read_all(names: Sequence[str]) -> None:
     """Read files in this process, and print the name of each that is done."""
+    from xft.utils import system
+
     signal.alarm(6 * MAX_SECONDS)
     read(Path(names[0]))  # the import of libraries is not counted
     for name in names:
         signal.alarm(MAX_SECONDS)
         read(Path(name))
         signal.alarm(0)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        # Not ru_maxrss, which begins with the memory of the process that started this one.
+        peak = system.peak_rss_bytes()
         assert peak <= MAX_BYTES, f"{peak / 1e9:.1f} GB of memory"
         print(name, flush=True)
 

@@ -1,11 +1,12 @@
 """Measure the attention of every causal language model of transformers, and write the table of docs/models.md.
 
-    python benchmarks/model_families.py                    # all families: about 10 minutes on two cores
+    python benchmarks/model_families.py                    # all families: about 20 minutes on two cores
     python benchmarks/model_families.py llama gpt_oss      # print the rows of some
 
-Each family is measured by a tiny model of the default config of its class, as :mod:`xft.models.capability` measures a
-model before it is loaded. Families with several kinds of layers that the default config lacks are measured with
-these kinds too (see ``VARIANTS``).
+Each family is measured by a tiny model of the default config of its class, as a model is measured before it is loaded
+(:mod:`xft.models.checks`). Families with several kinds of layers that the default config lacks are measured with
+these kinds too (see ``family_merge.VARIANTS``). The same tiny model is trained with LoRA, merged, and compared with the merged model in
+plain transformers (:mod:`family_merge`).
 """
 
 import argparse
@@ -13,53 +14,78 @@ import sys
 import time
 import warnings
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
 from bench_table import write_between
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from family_merge import TOLERANCE, TOLERANCE_FP64, compare_merged, family_config
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from xft.errors import ModelError
-from xft.models.capability import check_attention, choose_attention
+from xft.errors import ModelError, XftError
+from xft.models.checks.attention_checks import check_attention, choose_attention
 
 MARKS = ("<!-- families -->", "<!-- end of families -->")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
-VARIANTS: dict[str, dict[str, Any]] = {
-    "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"], "num_hidden_layers": 4},
-    "mistral": {"sliding_window": 4096},
-    "qwen2": {"use_sliding_window": True, "max_window_layers": 16},
-    "deepseek_v2": {"num_experts_per_tok": 2, "topk_method": "greedy"},
-    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
-    "hunyuan_v1_dense": {"head_dim": 128},
-    "hunyuan_v1_moe": {"head_dim": 128},
-    "ministral": {"head_dim": 128},
-    "nemotron": {"num_key_value_heads": 8},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
-}
-"""Options that real models of a family set, and that the default config leaves out."""
 
 
-def family_config(name: str) -> PretrainedConfig:
-    """Return the default config of a family, with the options of ``VARIANTS``."""
-    config: PretrainedConfig = CONFIG_MAPPING[name](**VARIANTS.get(name, {}))
-    return config
+@dataclass(frozen=True)
+class Family:
+    """How a family is loaded.
+
+    Attributes:
+        attention: the attention implementation.
+        layout: of batches: packed, packed by samples, padded, refused, or not measured.
+        generation: of answers: batched or single.
+        note: the reason, or the modules that are computed sample by sample.
+    """
+
+    attention: str
+    layout: str
+    generation: str
+    note: str
 
 
-def measure(name: str) -> tuple[str, str, str]:
-    """Return how a family is loaded: attention, packing, and the reason if it is not packed."""
+def measure(name: str) -> Family:
+    """Measure a family as it is measured before it is loaded."""
     try:
         config = family_config(name)
         attention = choose_attention(config)
     except ModelError as error:
-        return "–", "refused", error.expected or str(error)
+        return Family("–", "refused", "–", error.expected or str(error))
     except Exception as error:  # noqa: BLE001  Default configs of some classes are not valid by themselves.
-        return "–", "not measured", f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
+        return Family(
+            "–", "not measured", "–", f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
+        )
     check = check_attention(config, attention)
+    generation = "batched" if check.pads_left else "single"
+    if check.problem:
+        return Family(attention, "not measured", generation, check.packing_problem[:120])
     if check.isolates:
-        return attention, "yes", ""
-    return attention, "not measured" if check.problem else "no", check.packing_problem
+        modules = ", ".join(f"`{segmented.name}`" for segmented in check.segmented)
+        return Family(attention, "packed by samples" if modules else "packed", generation, modules)
+    if check.pads:
+        return Family(attention, "padded", generation, "")
+    return Family(
+        attention, "refused", generation, "samples of a batch are not kept apart, packed or padded"
+    )
+
+
+def measure_merge(name: str) -> str:
+    """Return the error of a merged adapter in plain transformers, or the reason why there is none."""
+    config = family_config(name)
+    try:
+        merged = compare_merged(config)
+        if merged.error < TOLERANCE:
+            return f"{merged.error:.0e}"
+        exact = compare_merged(config, dtype=torch.float64)
+    except XftError:
+        return "refused"
+    except Exception as error:  # noqa: BLE001
+        return f"not measured ({type(error).__name__})"
+    errors = f"{merged.error:.0e} ({exact.error:.0e} in fp64)"
+    return errors if exact.error < TOLERANCE_FP64 else f"**wrong: {errors}**"
 
 
 def main() -> int:
@@ -72,16 +98,22 @@ def main() -> int:
     warnings.filterwarnings("ignore")
     transformers_logging.set_verbosity_error()
     names = arguments.families or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    lines = ["| family | attention | packed | why not |", "|---|---|---|---|"]
+    lines = [
+        "| family | attention | batches | generation | merged LoRA | note |",
+        "|---|---|---|---|---|---|",
+    ]
     answers: Counter[str] = Counter()
     begin = time.perf_counter()
     for name in names:
-        attention, packed, reason = measure(name)
-        answers[packed] += 1
-        lines.append(f"| `{name}` | {attention} | {packed} | {reason.replace('|', '/')} |")
+        family = measure(name)
+        answers[family.layout] += 1
+        note = family.note.replace("|", "/")
+        merged = "–" if family.layout == "refused" else measure_merge(name)
+        row = [f"`{name}`", family.attention, family.layout, family.generation, merged, note]
+        lines.append(f"| {' | '.join(row)} |")
         print(lines[-1], flush=True)
     summary = ", ".join(f"{count} {answer}" for answer, count in answers.most_common())
-    print(f"{len(names)} families in {time.perf_counter() - begin:.0f} s; packed: {summary}")
+    print(f"{len(names)} families in {time.perf_counter() - begin:.0f} s: {summary}")
     if not arguments.families:
         write_between(PAGE, "\n".join(lines), MARKS)
     return 0

@@ -102,7 +102,8 @@ def strike(folder: Path, target: Target, after: float, number: int) -> tuple[int
     started = time.perf_counter()
     code = in_child(command(folder, target.arguments), log, after, number)
     seconds = time.perf_counter() - started - after
-    text = log.read_text(encoding="utf-8", errors="replace")
+    # A signal may come before the command opens its log.
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     if code not in (0, *CODES[signal.Signals(number)]):
         return code, f"ended with {code}: {text[-400:]}"
     if "Traceback" in text:
@@ -164,6 +165,7 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)  # a thread pool does not survive a fork
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in the background
     import xft.cli
     import xft.export
     import xft.training.evaluate

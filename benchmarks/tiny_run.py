@@ -12,7 +12,7 @@ LORA = 'dict(type="lora", r=4, lora_alpha=8, lora_dropout=0.2)'
 CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype="float32")
 adapter = {adapter}
-data = dict(type="instruction", path={rows!r}, format="alpaca", max_length=128, val_split=4, num_workers=1)
+data = dict(type={data!r}, path={rows!r}, format="alpaca", max_length=128, val_split=4, num_workers=1)
 training = dict(max_steps=12, micro_batch_size=1, gradient_accumulation_steps=2, min_steps_per_epoch=0)
 optimizer = dict(type="adamw", lr=1e-3)
 hooks = dict(
@@ -24,10 +24,17 @@ hooks = dict(
 loggers = dict(jsonl=dict(type="jsonl"))
 eval_prompts = ["Who are you?"]
 """
+ONLINE = """\
+objective = dict(type="grpo")
+rewards = dict(letter=dict(type="regex", pattern="[a-e]"))
+rollout = dict(num_generations=4, num_iterations=3, max_new_tokens=16)
+"""
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def write_inputs(folder: Path, config: Path, adapter: bool, sizes: dict[str, Any] | None = None) -> int:
+def write_inputs(
+    folder: Path, config: Path, adapter: bool, sizes: dict[str, Any] | None = None, online: bool = False
+) -> int:
     """Write ``model/``, ``rows.jsonl`` and a config that uses them.
 
     Args:
@@ -35,6 +42,7 @@ def write_inputs(folder: Path, config: Path, adapter: bool, sizes: dict[str, Any
         config: path of the config file.
         adapter: train an adapter with dropout; otherwise all weights.
         sizes: arguments of ``LlamaConfig``.
+        online: train with GRPO on sampled completions; without dropout.
 
     Returns:
         0, the exit code of a process that succeeds.
@@ -60,5 +68,11 @@ def write_inputs(folder: Path, config: Path, adapter: bool, sizes: dict[str, Any
     rows = [{"instruction": f"Say {i} {'please ' * (i % 3)}", "output": f"Number {i}"} for i in range(20)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     paths = {"model": str(folder / "model"), "rows": str(folder / "rows.jsonl")}
-    config.write_text(CONFIG.format(**paths, adapter=LORA if adapter else "None"))
+    lora = LORA.replace("0.2", "0.0") if online else LORA
+    values = {
+        **paths,
+        "adapter": lora if adapter else "None",
+        "data": "prompt" if online else "instruction",
+    }
+    config.write_text(CONFIG.format(**values) + (ONLINE if online else ""))
     return 0

@@ -5,10 +5,4 @@ from mmengine.config import read_base
 with read_base():
     from ._base_.runtime import *
     from ._base_.models.internlm3_8b import *
-    from ._base_.adapters.qlora import *
-    from ._base_.data.preference import *
-    from ._base_.schedules.cosine import *
-
-data.update(path="my_pairs.jsonl")
-objective = dict(type="dpo", beta=0.1)
-optimizer.update(lr=5e-6)
+    from ._base_.methods.dpo import *

@@ -5,8 +5,4 @@ from mmengine.config import read_base
 with read_base():
     from ._base_.runtime import *
     from ._base_.models.qwen3_8b import *
-    from ._base_.adapters.qlora import *
-    from ._base_.data.alpaca import *
-    from ._base_.schedules.cosine import *
-
-data.update(path="my_rows.jsonl")
+    from ._base_.methods.qlora import *

@@ -32,13 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own, so that no prepared data is left in the user's. The models
-    that are unpacked once stay where they are."""
+    that are unpacked once, and measurements, stay where they are."""
     from xft.utils import paths
 
-    models = paths.cache_dir() / "models"
-    models.mkdir(parents=True, exist_ok=True)
     folder = tmp_path_factory.mktemp("cache")
-    (folder / "models").symlink_to(models, target_is_directory=True)
+    for name in ("models", "attention_checks"):
+        shared_folder = paths.cache_dir() / name
+        shared_folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(shared_folder, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XFT_CACHE", str(folder))
         yield folder
@@ -134,3 +135,14 @@ def make_byte_tokenizer() -> Callable[..., Any]:
 def byte_tokenizer(make_byte_tokenizer: Callable[..., Any]) -> Any:
     """A byte tokenizer without a template (see ``make_byte_tokenizer``)."""
     return make_byte_tokenizer()
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """A gloo group of this process only."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from xft.commands import COMMANDS, completion
-from xft.errors import RunInterrupted, TrainingError, XftError
+from xft.commands.options import explain_option, resolve_options
+from xft.errors import RunInterrupted, TrainingError, XftError, did_you_mean
 from xft.utils.console import (
     discard_output,
     echo,
@@ -16,33 +18,94 @@ from xft.utils.console import (
     flush_output,
     open_closed_streams,
 )
+from xft.utils.invocation import localize
 from xft.version import __version__
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 INTERRUPTED = 130
 """Exit code that shells report for Ctrl-C: 128 + SIGINT."""
 FIRST_STEPS = """examples:
+  xft train smollm2_lora
   xft copy smollm2_lora mine.py
   xft inspect-data mine.py
-  xft train mine.py --work-dir runs/mine
+  xft train mine.py training.epochs=2 --work-dir runs/mine
   xft chat runs/mine
 
 `xft COMMAND --help` shows what a command takes, with examples."""
 
 
-class EscapingParser(argparse.ArgumentParser):
-    """Parser whose errors, which quote the command line, escape control characters."""
+class Parser(argparse.ArgumentParser):
+    """Parser that escapes control characters, and reports that ``--help`` cannot be written."""
+
+    _is_intermixed = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments, those after an option too: before Python 3.13, an optional one there is refused."""
+        optional = [action.nargs == "?" for action in self._get_positional_actions()]
+        if self._is_intermixed or not any(optional[1:]):
+            return super().parse_known_args(args, namespace)
+        self._is_intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_intermixed = False
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse a command line. Words of ``CONFIG KEY=VALUE ...`` may come after options too."""
+        options = completion.all_options(self)
+        words = [_with_dashes(word, options) for word in (sys.argv[1:] if args is None else args)]
+        arguments, extra = self.parse_known_args(words, namespace)
+        unknown = [number for number, word in enumerate(extra) if re.match("--?[A-Za-z]", word)]
+        if unknown or (extra and "words" not in arguments):
+            following = [*extra[1:], ""]
+            known = completion.options_of(self, arguments.command)
+            lines = [explain_option(extra[number], following[number], known) for number in unknown]
+            self.error("\n".join(lines) or f"unrecognized arguments: {' '.join(extra)}")
+        if extra:
+            arguments.words += extra
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with code 2."""
+        if match := re.match(r"argument COMMAND: invalid choice: '(.*?)'", message, re.DOTALL):
+            near = did_you_mean(match[1], COMMANDS)
+            message = f"no command {match[1]!r}; {near}"
         super().error(escape_control_chars(message))
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        # The parser of Python ignores errors here; the interpreter prints a traceback when it ends.
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            echo(message, end="")
+            flush_output()
+        except BrokenPipeError:
+            discard_output()
+        except XftError as error:
+            echo(f"error: {error}", error=True)
+            self.exit(error.exit_code)
+
+
+def _with_dashes(word: str, options: Collection[str]) -> str:
+    """Return an option such as ``--work_dir`` as xft spells it."""
+    option, equals, value = word.partition("=")
+    dashed = option.replace("_", "-")
+    return f"{dashed}{equals}{value}" if dashed in options else word
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of ``xft``."""
-    parser = EscapingParser(
+    parser = Parser(
         prog="xft",
         description="Fine-tune language models from Python config files.",
-        epilog=FIRST_STEPS,
+        epilog=localize(FIRST_STEPS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xft {__version__}")
@@ -53,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=command.summary,
             description=command.summary,
-            epilog=command.epilog,
+            epilog=localize(command.epilog),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add(subparser)
@@ -86,6 +149,8 @@ def _main(argv: Sequence[str] | None) -> int:
     # Why: the processes that xft and its libraries start must not import files of the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
+        if "words" in arguments:
+            resolve_options(arguments)
         exit_code = COMMANDS[arguments.command].run(arguments)
         flush_output()
         return exit_code or 0
@@ -126,14 +191,16 @@ def _print_error(arguments: argparse.Namespace, message: str, names_rank: bool =
         message: text after ``error:``.
         names_rank: whether a rank other than 0 adds its number; errors of the training itself concern all ranks.
     """
+    launcher: str = arguments.launcher
+    message = localize(message)
+    if launcher == "none":
+        echo(f"error: {message}", error=True)
+        return
+    # Why: this imports torch, for which the error of a short command need not wait.
     from xft.utils.system import rank_from_env
 
-    launcher: str = arguments.launcher
     rank = rank_from_env(launcher)
     line = f"error: {f'rank {rank}: ' if rank and names_rank else ''}{message}"
-    if launcher == "none":
-        echo(line, error=True)
-        return
     try:
         from xft.distributed.error_report import report_once
     except ImportError:  # torch itself cannot be imported, which is the error

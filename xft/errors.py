@@ -10,8 +10,6 @@ from itertools import islice
 from reprlib import Repr
 from typing import Self
 
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
 _ABSENT = object()
 
 
@@ -47,7 +45,7 @@ class XftError(Exception):
         causes: Sequence["XftError"] = (),
     ) -> None:
         if not message:
-            parts = [f"got {_SHORT.repr(got)}"] if got is not _ABSENT else []
+            parts = [f"got {short_repr(got)}"] if got is not _ABSENT else []
             parts += [f"expected {expected}"] if expected else []
             message = (
                 f"{key if key.isprintable() else repr(key)}: "
@@ -121,13 +119,30 @@ class TrainingError(XftError):
     exit_code = 6
 
 
+def short_repr(value: object, length: int = 120) -> str:
+    """Return the repr of a value on one line, shortened.
+
+    Args:
+        value: any value.
+        length: maximum number of characters of a text or a number in it; the whole has at most six times as many.
+    """
+    shortener = Repr()
+    shortener.maxstring = shortener.maxother = shortener.maxlong = length
+    shortener.maxlevel = 4
+    try:
+        text = shortener.repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return "a number that is too long to print"
+    return text if len(text) <= 6 * length else text[: 6 * length - 1] + "…"
+
+
 MAX_NAMES = 20
 """Names that a message lists at most."""
 
 
 def list_names(names: Collection[object]) -> str:
     """Return the reprs of names, shortened: ``'a', 'b' and 998 more``; empty without names."""
-    shown = ", ".join([_SHORT.repr(name) for name in islice(names, MAX_NAMES)])
+    shown = ", ".join([short_repr(name) for name in islice(names, MAX_NAMES)])
     return f"{shown} and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else shown
 
 

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any, TypeVar
@@ -27,14 +28,17 @@ MODELS = Registry("model", scope="xft", locations=["xft.models"])
 ADAPTERS = Registry("adapter", scope="xft", locations=["xft.models"])
 QUANTIZERS = Registry("quantization", scope="xft", locations=["xft.models"])
 TEMPLATES = Registry("template", scope="xft", locations=["xft.templates"])
-DATASETS = Registry("data", scope="xft", locations=["xft.data"])
-FORMATS = Registry("format", scope="xft", locations=["xft.data"])
+DATASETS = Registry("data", scope="xft", locations=["xft.data.config.kinds", "xft.data.config.mixture"])
+FORMATS = Registry("format", scope="xft", locations=["xft.data.formats"])
 OBJECTIVES = Registry("objective", scope="xft", locations=["xft.objectives"])
 OPTIMIZERS = Registry("optimizer", scope="xft", locations=["xft.optim"])
 LR_SCHEDULERS = Registry("lr_scheduler", scope="xft", locations=["xft.optim"])
 STRATEGIES = Registry("strategy", scope="xft", locations=["xft.strategies"])
 HOOKS = Registry("hook", scope="xft", locations=["xft.training"])
 LOGGERS = Registry("logger", scope="xft", locations=["xft.loggers"])
+REWARDS = Registry("reward", scope="xft", locations=["xft.rollouts"])
+ENGINES = Registry("engine", scope="xft", locations=["xft.rollouts"])
+ENVIRONMENTS = Registry("environment", scope="xft", locations=["xft.rollouts"])
 SCORERS = Registry("scorer", scope="xft", locations=["xft.evaluation"])
 
 REGISTRY_BY_KEY: dict[str, Registry] = {
@@ -51,6 +55,9 @@ REGISTRY_BY_KEY: dict[str, Registry] = {
     "strategy": STRATEGIES,
     "hooks": HOOKS,
     "loggers": LOGGERS,
+    "rewards": REWARDS,
+    "engine": ENGINES,
+    "environment": ENVIRONMENTS,
     "scorer": SCORERS,
 }
 
@@ -85,7 +92,7 @@ def resolve(key: str, name: str) -> Callable[..., Any]:
         ConfigError: ``name`` is neither registered nor importable.
     """
     registry = REGISTRY_BY_KEY[key]
-    registry.import_from_location()
+    _register_components(registry)
     if name in registry.module_dict:
         return registry.module_dict[name]
     if "." in name:
@@ -97,8 +104,17 @@ def resolve(key: str, name: str) -> Callable[..., Any]:
 def list_registered(key: str) -> list[str]:
     """Return the sorted names of the components that are registered for a key."""
     registry = REGISTRY_BY_KEY[key]
-    registry.import_from_location()
+    _register_components(registry)
     return sorted(registry.module_dict)
+
+
+def _register_components(registry: Registry) -> None:
+    """Import the modules that register the components of a registry.
+
+    MMEngine's own method of the registry logs what it does, for which it imports torch.
+    """
+    for location in registry._locations:
+        import_module(location)
 
 
 def callable_name(component: Callable[..., Any]) -> str:
@@ -126,5 +142,10 @@ def _import(key: str, path: str) -> Callable[..., Any]:
 
 def _search_current_folder(package: str) -> None:
     """Let a module of the user's be imported from the current folder, which comes last and so hides no library."""
-    if find_spec(package) is None and (folder := os.getcwd()) not in sys.path:
+    # A module that a program has made itself has no spec, for which find_spec raises ValueError.
+    if (
+        package not in sys.modules
+        and find_spec(package) is None
+        and (folder := os.getcwd()) not in sys.path
+    ):
         sys.path.append(folder)

@@ -1,6 +1,5 @@
 """Hooks, loggers and the seed: the same for every run, unless a config says otherwise."""
 
-seed = 0
 hooks = dict(
     training_health=dict(type="training_health"),
     progress=dict(type="progress"),
@@ -9,5 +8,6 @@ hooks = dict(
     checkpoint=dict(type="checkpoint"),
     verify=dict(type="verify"),
 )
-loggers = dict(jsonl=dict(type="jsonl"))
-eval_prompts = []
+loggers = dict(jsonl=dict(type="jsonl"))  # or: tensorboard, wandb, swanlab, mlflow
+eval_prompts = []  # asked before and after: "A question", dict(question="...", reference="...")
+seed = 0

@@ -1,19 +1,31 @@
 """A tiny model with a tokenizer like that of SmolLM2, shared by all commands that are tried."""
 
-import os
 import re
+import signal
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.forked import ForkedProcess, start_verification
 from helpers.preferences import write_reward_config
-from helpers.tiny import ROOT, save_tiny, small_vocabulary, write_config, write_rows
+from helpers.tiny import save_tiny, small_vocabulary, write_config, write_rows
 from openai import OpenAI
 
 from xft.cli import main
+from xft.export.verify import launcher
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_verification() -> Iterator[None]:
+    """Verify saved models in forks, and in new interpreters where ``test_verify.py`` says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        forks = SimpleNamespace(**{**vars(subprocess), "Popen": start_verification})
+        patch.setattr(launcher, "subprocess", forks)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +84,10 @@ def reward_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
 
 
 @pytest.fixture(scope="session")
-def address(talkative_run: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "xft", "serve", str(talkative_run), "--port", "0"]
+def address(talkative_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = [
+        "--port",
+        "0",
         "--name",
         "tiny",
         "--max-new-tokens",
@@ -84,19 +97,17 @@ def address(talkative_run: Path) -> Iterator[str]:
         "--max-queue-size",
         "12",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", said)
-        assert found is not None, said
-        try:
-            yield found.group()
-        finally:
-            process.terminate()
-            process.wait(30)
+    script = tmp_path_factory.mktemp("serve") / "serve.py"
+    script.write_text("import sys\nfrom xft.cli import main\nsys.exit(main(['serve', *sys.argv[1:]]))\n")
+    process = ForkedProcess(script, str(talkative_run), *options)
+    try:
+        while (line := re.search(r"http://127\.0\.0\.1:\d+", process.stdout)) is None:
+            assert process.poll() is None, process.stderr
+            time.sleep(0.05)
+        yield line.group()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 @pytest.fixture(scope="session")

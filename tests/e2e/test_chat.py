@@ -1,7 +1,6 @@
 """`chat` as a user types it, on a tiny model."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pexpect
 import pytest
 import torch
+from helpers.forked import ForkedProcess
 from helpers.tiny import ROOT
 from transformers import AutoModelForCausalLM
 
@@ -18,17 +18,12 @@ from xft.types import Message
 
 
 def test_chat_with_prompts_answers_each_and_exits(finished_run: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "chat.py"), str(finished_run)]
-    done = subprocess.run(
-        [*command, "--prompt", "Say number 3", "Who are you?", "--max-new-tokens", "3"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
-    assert done.stderr == ""
+    arguments = ["--prompt", "Say number 3", "Who are you?", "--max-new-tokens", "3"]
+    process = ForkedProcess(ROOT / "tools" / "chat.py", str(finished_run), *arguments)
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert len(output.splitlines()) == 2
+    assert error == ""
 
 
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "adapter", "model and adapter"])
@@ -81,7 +76,7 @@ def test_streamed_pieces_join_to_the_answer(finished_run: Path) -> None:
     session = open_session(str(finished_run), max_new_tokens=5)
     whole = session.ask_once("Say number 3")
     assert "".join(session.ask("Say number 3")).strip() == whole
-    assert [each.role for each in session.history] == ["user", "assistant"]
+    assert [message.role for message in session.history] == ["user", "assistant"]
     session.reset()
     assert session.history == []
 
@@ -172,7 +167,7 @@ def test_chat_with_unusable_model_prints_one_line(
     message: str,
 ) -> None:
     places = {"empty": tmp_path, "model": tiny_model, "run": finished_run}
-    code = main(["chat", *(each.format(**places) for each in arguments), "--prompt", "Hi"])
+    code = main(["chat", *(argument.format(**places) for argument in arguments), "--prompt", "Hi"])
     error = capsys.readouterr().err
     assert code != 0
     assert message in error

@@ -1,4 +1,4 @@
-"""ZeRO on two ranks with gloo gives what one process gives: losses, checkpoints, models."""
+"""ZeRO and FSDP2 on two ranks with gloo give what one process gives: losses, checkpoints, models."""
 
 import json
 import math
@@ -15,9 +15,29 @@ from safetensors.torch import load_file
 from xft.cli import main
 from xft.export import convert
 
-STAGES = {"lora": (0, 1, 2, 3), "full": (1, 2, 3), "qlora": (2, 3), "int8": (3,)}
-NO_NUMBERS = [("blown", 3), ("nan", 2), ("nan", 3)]
+FSDP2 = "fsdp2"
+Stage = int | str
+STAGES: dict[str, tuple[Stage, ...]] = {
+    "lora": (0, 1, 2, 3, FSDP2),
+    "full": (1, 2, 3, FSDP2),
+    "qlora": (2, 3, FSDP2),
+    "int8": (3,),
+}
+NO_NUMBERS: list[tuple[str, Stage]] = [
+    ("blown", 3),
+    ("blown", FSDP2),
+    ("nan", 2),
+    ("nan", 3),
+    ("nan", FSDP2),
+]
 BOTH = [(kind, stage) for kind, stages in STAGES.items() for stage in stages]
+SHIPPED = {
+    "zero2": "deepspeed ZeRO stage 2 on 2 ranks",
+    "zero3_offload": "offload_optimizer and offload_param to cpu",
+    "fsdp2": "groups on 2 ranks",
+    "fsdp2_offload": "parameters and optimizer state in host memory",
+}
+"""Line of the log by the options of the strategy."""
 TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
 COMMON = """
 hooks.update(sample_generation=None, progress=dict(type="progress", interval=8))
@@ -90,16 +110,17 @@ class Runs:
         arguments = ["train", str(self.config(kind, 1)), "--work-dir", str(self.folder / name)]
         assert main([*arguments, *options]) == 0
 
-    def job(self, kind: str, stage: int | None, name: str, resume: str | None = None) -> dict[str, Any]:
+    def job(self, kind: str, stage: Stage | None, name: str, resume: str | None = None) -> dict[str, Any]:
         return {
             "config": str(self.config(kind, 2)),
             "work_dir": str(self.folder / name),
-            "deepspeed": None if stage is None else str(self.json(stage)),
+            "deepspeed": str(self.json(stage)) if isinstance(stage, int) else None,
+            "fsdp": stage == FSDP2,
             "resume": None if resume is None else str(self.folder / resume / "checkpoints" / "step_3"),
         }
 
     def together(self, jobs: list[dict[str, Any]]) -> None:
-        found = run_jobs(self.folder, jobs)
+        found = run_jobs(self.folder, jobs, timeout=500)
         self.errors |= {Path(job["work_dir"]).name: each for job, each in zip(jobs, found, strict=True)}
 
 
@@ -111,19 +132,37 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
     made = Runs(folder, tiny_model, tiny_tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        for kind in (*STAGES, "pissa", "blown", "nan", "hooks"):
+        for kind in (*STAGES, "pissa", "blown", "nan", "hooks", "average"):
             made.alone(kind, kind)
     jobs = [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in BOTH]
     jobs += [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in NO_NUMBERS]
-    jobs += [made.job("hooks", 3, "hooks-3")]
-    jobs += [made.job("pissa", 2, "pissa-2"), made.job("pissa", 3, "pissa-3")]
-    jobs += [made.job("average", 2, "average-2"), made.job("muon", 2, "muon-2")]
+    for name in (
+        "hooks-3",
+        "hooks-fsdp2",
+        "pissa-2",
+        "pissa-3",
+        "pissa-fsdp2",
+        "average-2",
+        "average-fsdp2",
+    ):
+        kind, _, stage = name.partition("-")
+        jobs += [made.job(kind, FSDP2 if stage == FSDP2 else int(stage), name)]
+    jobs += [made.job("muon", 2, "muon-2"), made.job("muon", FSDP2, "muon-fsdp2")]
+    jobs += [made.job("int8", FSDP2, "int8-fsdp2")]
     jobs += [made.job("dropout", 3, "dropout-3"), made.job("dropout", 3, "dropout-again", "dropout-3")]
+    jobs += [made.job("dropout", FSDP2, "dropout-fsdp2")]
+    jobs += [made.job("dropout", FSDP2, "dropout-fsdp2-again", "dropout-fsdp2")]
     jobs += [
         made.job("full", 2, "full-again", "full-2"),
         made.job("full", 3, "one-then-3", "full"),
         made.job("full", 1, "3-then-1", "full-3"),
         made.job("lora", 2, "lora-3-then-2", "lora-3"),
+        made.job("full", FSDP2, "full-fsdp2-again", "full-fsdp2"),
+        made.job("full", FSDP2, "one-then-fsdp2", "full"),
+        made.job("full", FSDP2, "3-then-fsdp2", "full-3"),
+        made.job("full", 1, "fsdp2-then-1", "full-fsdp2"),
+        made.job("full", None, "fsdp2-then-ddp", "full-fsdp2"),
+        made.job("lora", FSDP2, "lora-2-then-fsdp2", "lora-2"),
     ]
     large = save_tiny(folder / "internlm3", "internlm3", tiny_tokenizer)
     paths = [
@@ -132,17 +171,25 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
         "template=auto",
         "training.max_steps=2",
     ]
+    offload = ["strategy.type=fsdp2", "strategy.cpu_offload=True", "strategy.reshard_after_forward=False"]
     jobs += [
         {
             "config": str(ROOT / "configs" / "internlm_qlora.py"),
             "work_dir": str(folder / f"shipped-{name}"),
-            "deepspeed": name,
-            "overrides": [*paths, "hooks.verify=none", "hooks.sample_generation=none"],
+            "deepspeed": name if name.startswith("zero") else None,
+            "fsdp": name == FSDP2,
+            "overrides": [
+                *paths,
+                "hooks.verify=none",
+                "hooks.sample_generation=none",
+                *(offload if name == "fsdp2_offload" else []),
+            ],
         }
-        for name in ("zero2", "zero3_offload")
+        for name in SHIPPED
     ]
     made.together(jobs)
     made.alone("full", "3-then-one", "--resume", str(folder / "full-3" / "checkpoints" / "step_3"))
+    made.alone("full", "fsdp2-then-one", "--resume", str(folder / "full-fsdp2" / "checkpoints" / "step_3"))
     made.alone("lora", "2-then-one", "--resume", str(folder / "lora-2" / "checkpoints" / "step_3"))
     return made
 
@@ -153,7 +200,7 @@ def figures(runs: Runs, name: str, key: str, after: int = 0) -> list[float]:
 
 
 @pytest.mark.parametrize(("kind", "stage"), BOTH)
-def test_every_stage_gives_the_losses_of_one_process(runs: Runs, kind: str, stage: int) -> None:
+def test_every_stage_gives_the_losses_of_one_process(runs: Runs, kind: str, stage: Stage) -> None:
     """12 rows in windows of 4 with 3 steps an epoch, clipped by the global norm; fp32."""
     name = f"{kind}-{stage}"
     assert runs.errors[name] == ""
@@ -164,7 +211,7 @@ def test_every_stage_gives_the_losses_of_one_process(runs: Runs, kind: str, stag
 
 
 @pytest.mark.parametrize(("kind", "stage"), NO_NUMBERS)
-def test_a_step_without_numbers_is_left_out(runs: Runs, kind: str, stage: int) -> None:
+def test_a_step_without_numbers_is_left_out(runs: Runs, kind: str, stage: Stage) -> None:
     name = f"{kind}-{stage}"
     assert runs.errors[name] == ""
     skipped = [each["step"] for each in records(runs.folder / kind) if each.get("skipped")]
@@ -177,14 +224,21 @@ def test_a_step_without_numbers_is_left_out(runs: Runs, kind: str, stage: int) -
         assert line in (runs.folder / name / "train.log").read_text()
 
 
-def test_pissa_under_zero_2_is_that_of_one_process(runs: Runs) -> None:
+@pytest.mark.parametrize("name", ["average-fsdp2"])
+def test_optimizer_that_moves_weights_between_two_points_is_sharded(runs: Runs, name: str) -> None:
+    assert runs.errors[name] == ""
+    assert figures(runs, name, "loss") == pytest.approx(figures(runs, "average", "loss"), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pissa-2", "pissa-fsdp2"])
+def test_pissa_is_that_of_one_process(runs: Runs, name: str) -> None:
     """Gradients of the half that is held are zero on every rank, whoever has which share of it."""
-    assert runs.errors["pissa-2"] == ""
-    assert figures(runs, "pissa-2", "loss") == pytest.approx(figures(runs, "pissa", "loss"), rel=1e-5)
-    one, two = (saved(runs, name, "lora") for name in ("pissa", "pissa-2"))
-    for name, each in one.items():
-        torch.testing.assert_close(two[name], each, rtol=0, atol=1e-4)
-        first, second = two[name].chunk(2, 0 if "lora_A" in name else 1)
+    assert runs.errors[name] == ""
+    assert figures(runs, name, "loss") == pytest.approx(figures(runs, "pissa", "loss"), rel=1e-5)
+    one, two = saved(runs, "pissa", "lora"), saved(runs, name, "lora")
+    for key, each in one.items():
+        torch.testing.assert_close(two[key], each, rtol=0, atol=1e-4)
+        first, second = two[key].chunk(2, 0 if "lora_A" in key else 1)
         assert not torch.equal(first, second)
 
 
@@ -193,29 +247,32 @@ def test_pissa_under_zero_2_is_that_of_one_process(runs: Runs) -> None:
     [
         ("pissa-3", "needs full weights, and ZeRO-3 shards them"),
         ("average-2", "ZeRO's copies of them would not follow"),
-        ("muon-2", "muon needs matrices, and ZeRO passes flat shards to the optimizer"),
+        ("muon-2", "Muon does not work element by element"),
+        ("muon-fsdp2", "Muon does not work element by element"),
+        ("int8-fsdp2", "bitsandbytes keeps the scales of int8 weights in the parameter objects"),
     ],
 )
 def test_unshardable_adapter_or_optimizer_is_rejected(runs: Runs, name: str, reason: str) -> None:
     assert reason in runs.errors[name]
 
 
-def test_hooks_see_on_shared_weights_what_they_see_on_one_device(runs: Runs) -> None:
-    """Validation, generation, the best checkpoint, early stopping and the verification under ZeRO-3."""
-    assert runs.errors["hooks-3"] == ""
-    one, two = (records(runs.folder / name, "val") for name in ("hooks", "hooks-3"))
+@pytest.mark.parametrize("sharded", ["hooks-3", "hooks-fsdp2"])
+def test_hooks_see_on_shared_weights_what_they_see_on_one_device(runs: Runs, sharded: str) -> None:
+    """Validation, generation, the best checkpoint, early stopping and the verification."""
+    assert runs.errors[sharded] == ""
+    one, two = (records(runs.folder / name, "val") for name in ("hooks", sharded))
     assert [each["step"] for each in two] == [each["step"] for each in one] == [0, 1, 2, 3]
     assert [each["loss"] for each in two] == pytest.approx([each["loss"] for each in one], rel=1e-5)
-    asked = [(runs.folder / name / "generations.jsonl").read_text() for name in ("hooks", "hooks-3")]
+    asked = [(runs.folder / name / "generations.jsonl").read_text() for name in ("hooks", sharded)]
     assert asked[0] == asked[1] != ""
-    for name in ("hooks", "hooks-3"):
+    for name in ("hooks", sharded):
         log = (runs.folder / name / "train.log").read_text()
         assert "stopping early: validation loss has not fallen" in log
         assert "reloaded model matches the live model" in log
         assert (runs.folder / name / "checkpoints" / "best").resolve().name == "step_3"
 
 
-@pytest.mark.parametrize("name", ["zero2", "zero3_offload"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_config_is_sharded_by_one_flag(runs: Runs, name: str) -> None:
     """QLoRA with gradient checkpointing, packed rows and dropout; a tiny model in place of the weights."""
     run = runs.folder / f"shipped-{name}"
@@ -223,13 +280,13 @@ def test_a_shipped_config_is_sharded_by_one_flag(runs: Runs, name: str) -> None:
     assert len(records(run, "train")) == 2
     assert load_file(run / "final" / "adapter_model.safetensors")
     log = (run / "train.log").read_text()
-    assert f"deepspeed ZeRO stage {name[4]} on 2 ranks" in log
-    assert ("offload_optimizer and offload_param to cpu" in log) == name.endswith("offload")
-    assert "auto: train_micro_batch_size_per_gpu=1, " in log
+    assert SHIPPED[name] in log
+    assert ("auto: train_micro_batch_size_per_gpu=1, " in log) == name.startswith("zero")
 
 
-def test_a_checkpoint_of_shared_weights_is_exported_as_it_is(runs: Runs, tmp_path: Path) -> None:
-    checkpoint = runs.folder / "full-3" / "checkpoints" / "step_3"
+@pytest.mark.parametrize("name", ["full-3", "full-fsdp2"])
+def test_a_checkpoint_of_shared_weights_is_exported_as_it_is(runs: Runs, name: str, tmp_path: Path) -> None:
+    checkpoint = runs.folder / name / "checkpoints" / "step_3"
     convert(str(checkpoint), str(tmp_path / "out"), subprocess=False)
     one = load_file(runs.folder / "full" / "checkpoints" / "step_3" / "model.safetensors")
     two = load_file(tmp_path / "out" / "model.safetensors")
@@ -254,7 +311,7 @@ def test_what_is_saved_is_whole_whoever_had_which_share(runs: Runs, kind: str) -
 def test_the_state_of_the_optimizer_is_whole_whoever_had_which_share(runs: Runs) -> None:
     where = Path("checkpoints") / "step_3"
     expected = load_file(runs.folder / "full" / where / "training_state.safetensors")
-    for name in ("full-1", "full-2", "full-3"):
+    for name in ("full-1", "full-2", "full-3", "full-fsdp2"):
         found = load_file(runs.folder / name / where / "training_state.safetensors")
         # Each rank has written its own share, in the order of ranks.
         files = sorted((runs.folder / name / where).glob("training_state-*-of-00002.safetensors"))
@@ -273,7 +330,15 @@ def test_the_state_of_the_optimizer_is_whole_whoever_had_which_share(runs: Runs)
             assert apart <= 1e-4 * expected[each].float().norm(), each
 
 
-@pytest.mark.parametrize(("whole", "again"), [("dropout-3", "dropout-again"), ("full-2", "full-again")])
+@pytest.mark.parametrize(
+    ("whole", "again"),
+    [
+        ("dropout-3", "dropout-again"),
+        ("full-2", "full-again"),
+        ("dropout-fsdp2", "dropout-fsdp2-again"),
+        ("full-fsdp2", "full-fsdp2-again"),
+    ],
+)
 def test_a_resumed_run_is_bit_equal_on_the_same_ranks(runs: Runs, whole: str, again: str) -> None:
     assert runs.errors[again] == ""
     for key in ("loss", "grad_norm", "lr"):
@@ -291,6 +356,12 @@ def test_a_resumed_run_is_bit_equal_on_the_same_ranks(runs: Runs, whole: str, ag
         ("3-then-one", "full"),
         ("lora-3-then-2", "lora"),
         ("2-then-one", "lora"),
+        ("one-then-fsdp2", "full"),
+        ("3-then-fsdp2", "full"),
+        ("fsdp2-then-1", "full"),
+        ("fsdp2-then-ddp", "full"),
+        ("fsdp2-then-one", "full"),
+        ("lora-2-then-fsdp2", "lora"),
     ],
 )
 def test_a_run_goes_on_with_another_stage_and_other_ranks(runs: Runs, name: str, whole: str) -> None:

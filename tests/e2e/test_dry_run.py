@@ -45,6 +45,7 @@ def test_a_rehearsal_foretells_the_run_and_leaves_nothing(
         "optimizer step",
         "validation",
         "sample questions",
+        "general questions",
         "checkpoint",
     ):
         assert re.search(rf"^{part}.* [\d.]+s +[\d.]+ [MG]B ", said, re.MULTILINE), part

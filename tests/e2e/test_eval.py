@@ -18,8 +18,10 @@ def test_it_finds_what_the_run_found_at_its_end(
 ) -> None:
     rows = [{"instruction": f"Say number {i}", "output": f"Number {i} is good"} for i in (90, 91, 92)]
     file, out = tmp_path / "held.jsonl", tmp_path / "found.json"
-    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
-    options = ["--data", str(file), "--limit", "2", "--max-new-tokens", "6", "--out", str(out)]
+    known = (finished_run.parent / "rows.jsonl").read_text().splitlines(keepends=True)
+    new = [json.dumps(each) + "\n" for each in rows]
+    file.write_text("".join([*new[:2], *known, *new[2:]]))
+    options = ["--data", str(file), "--limit", "26", "--max-new-tokens", "6", "--out", str(out)]
     assert main(["eval", str(finished_run), *options]) == 0
     found = json.loads(out.read_text())
     last = records(finished_run, "val")[-1]
@@ -27,15 +29,19 @@ def test_it_finds_what_the_run_found_at_its_end(
         assert found["validation"][name] == pytest.approx(last[name], rel=1e-5)
     samples = [json.loads(each) for each in (finished_run / "generations.jsonl").read_text().splitlines()]
     assert found["questions"] == [{k: v for k, v in each.items() if k != "step"} for each in samples[-2:]]
-    assert found["data"]["metrics"]["rows"] == 2
+    assert found["data"]["metrics"]["rows"] == 26
+    trained = json.loads((finished_run / "data_report.json").read_text())["rows_train"]
+    assert found["data"]["trained_on"] == trained
     session = open_session(str(finished_run), max_new_tokens=6)
-    assert [each["answer"] for each in found["data"]["answers"]] == [
+    answers = found["data"]["answers"][:2]
+    assert [each["answer"] for each in answers] == [
         session.ask_once(each["instruction"]) for each in rows[:2]
     ]
-    assert [each["reference"] for each in found["data"]["answers"]] == [each["output"] for each in rows[:2]]
+    assert [each["reference"] for each in answers] == [each["output"] for each in rows[:2]]
     said = capsys.readouterr().out
     assert f"loss {last['loss']:.4g}" in said
     assert "rougeL" in said
+    assert f"{trained} of 26 rows" in said
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,30 @@ def test_two_ranks_leave_out_the_same_step(config: Path) -> None:
     assert len(said) == 1
     assert said[0].count("rows.jsonl:") == 1
     assert f"rows.jsonl:{MARKED}" in said[0]
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_last_step_that_diverges_is_not_saved(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, validates: bool
+) -> None:
+    """No later step finds a loss that is not finite."""
+    from xft.strategies import SingleDevice
+
+    step = SingleDevice.step
+
+    def diverge(self: SingleDevice, max_norm: float | None) -> float:
+        norm = step(self, max_norm)
+        if self.lr_scheduler.last_epoch == 4:
+            param = next(param for param in self.model.parameters() if param.requires_grad)
+            param.data.fill_(float("inf"))
+        return norm
+
+    monkeypatch.setattr(SingleDevice, "step", diverge)
+    options = ["objective=sft", "training.max_steps=4", "hooks.checkpoint.interval=3"]
+    assert _train(config, *options, *([] if validates else ["data.val_split=none"])) == 6
+    error = capsys.readouterr().err
+    assert ("the validation loss at step 4 is nan" if validates else "trained tensors") in error
+    assert error.count("\n") == 1
+    run = config.parent / "run"
+    assert not (run / "final").exists()
+    assert max(path.name for path in (run / "checkpoints").glob("step_*")) == "step_3"

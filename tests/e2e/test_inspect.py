@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.forked import ForkedProcess
 from helpers.tiny import ROOT, SHARED, write_config, write_rows
 
 from xft.cli import main
@@ -29,13 +28,13 @@ def test_json_gives_what_the_model_sees(tiny_run: Path, capsys: pytest.CaptureFi
 
 
 def test_without_a_terminal_trained_tokens_stand_in_brackets(tiny_run: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "inspect_data.py"), str(tiny_run), "--split", "val"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "<|im_start|>assistant\n[[Number" in done.stdout
-    assert "<|im_end|>]]" in done.stdout
-    assert "24 rows read" in done.stdout
-    assert "\033[" not in done.stdout
+    process = ForkedProcess(ROOT / "tools" / "inspect_data.py", str(tiny_run), "--split", "val")
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "<|im_start|>assistant\n[[Number" in output
+    assert "<|im_end|>]]" in output
+    assert "24 rows read" in output
+    assert "\033[" not in output
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_wandb_gets_the_curves_the_config_and_the_samples_as_a_table(
     folders = list((run / "wandb").glob("offline-run-*"))
     assert len(folders) == 1
     tables = list(folders[0].rglob("generations*.table.json"))
-    assert len(tables) == 3  # before, in the middle and at the end
+    assert len(tables) == 2  # before and at the end
     table = json.loads(tables[0].read_text())
     assert table["columns"] == ["step", "question", "answer", "reference", "score", "stopped"]
     assert {row[1] for row in table["data"]} == {"Say number 3", "Who are you?"}

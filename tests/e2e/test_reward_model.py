@@ -21,7 +21,7 @@ Scores = list[tuple[float, float]]
 def _scored(path: Path, rows: Path, out: Path) -> Scores:
     """What ``xft score`` writes."""
     assert main(["score", str(path), str(rows), "--out", str(out)]) == 0
-    found = [json.loads(each) for each in out.read_text(encoding="utf-8").splitlines()]
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [each["line"] for each in found] == list(range(1, 25))
     return [(each["chosen"], each["rejected"]) for each in found]
 
@@ -29,8 +29,8 @@ def _scored(path: Path, rows: Path, out: Path) -> Scores:
 def _plain(model: Any, tokenizer: Any) -> Scores:
     """The scores by transformers alone: a padded batch of the conversations of all rows."""
     turns = [
-        [{"role": "user", "content": each["prompt"]}, {"role": "assistant", "content": each[side]}]
-        for each in PAIR_ROWS
+        [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row[side]}]
+        for row in PAIR_ROWS
         for side in ("chosen", "rejected")
     ]
     batch = tokenizer.apply_chat_template(turns, return_tensors="pt", padding=True, return_dict=True)
@@ -44,7 +44,7 @@ def test_it_learns_and_is_validated(reward_run: Path) -> None:
     assert train[-1]["loss"] < train[0]["loss"]
     assert val[-1]["rewards/margins"] > val[0]["rewards/margins"]
     assert val[-1]["rewards/accuracies"] == 1.0
-    names = {each for each in val[-1] if "/" in each}
+    names = {name for name in val[-1] if "/" in name}
     assert names == {
         *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
         *("length/chosen", "length/rejected"),
@@ -57,7 +57,8 @@ def test_a_resumed_run_is_bit_equal(reward_run: Path, tmp_path: Path) -> None:
     checkpoint = reward_run / "checkpoints" / "step_4"
     assert main(["train", str(config), "--work-dir", str(again), "--resume", str(checkpoint)]) == 0
     whole, resumed = (
-        [each["loss"] for each in records(run, "train") if each["step"] > 4] for run in (reward_run, again)
+        [record["loss"] for record in records(run, "train") if record["step"] > 4]
+        for run in (reward_run, again)
     )
     assert len(whole) > 4
     assert resumed == whole

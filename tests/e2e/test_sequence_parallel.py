@@ -33,9 +33,12 @@ EXTRA = {
 RUNS = [("lora", 2), ("lora", 4), ("full", 2), ("dpo", 4), ("cached", 2), ("kto", 2), ("reward", 4)]
 SHARDED = [("lora", 2), ("dpo", 2), ("cached", 2)]
 """Under ZeRO-3 too."""
+FSDP2 = [("full", 2), ("dpo", 4), ("cached", 2), ("kto", 2), ("reward", 1)]
+"""Under FSDP2 too; the last one without sequence parallelism, on four ranks."""
 NAMES = [
     *((kind, f"{kind}-{size}") for kind, size in RUNS),
     *((kind, f"{kind}-{size}zero3") for kind, size in SHARDED),
+    *((kind, f"{kind}-{size}fsdp2") for kind, size in FSDP2),
 ]
 
 
@@ -54,17 +57,17 @@ class Runs:
         rows = {"kto": judged, "lora": write_rows(folder / "rows.jsonl", 60)}
         rows |= {"full": rows["lora"]}
         for kind, extra in EXTRA.items():
-            for groups in (1, 2):
+            for groups in (1, 2, 4):
                 text = (COMMON + extra).replace("GROUPS", str(groups))
                 write_config(self.config(kind, groups), model, rows.get(kind, pairs), text)
 
     def config(self, kind: str, groups: int) -> Path:
         return self.folder / f"{kind}_{groups}.py"
 
-    def job(self, kind: str, size: int, **more: Any) -> dict[str, Any]:
+    def job(self, kind: str, size: int, suffix: str = "", **more: Any) -> dict[str, Any]:
         return {
             "config": str(self.config(kind, 4 // size)),
-            "work_dir": str(self.folder / f"{kind}-{size}{''.join(more.values())}"),
+            "work_dir": str(self.folder / f"{kind}-{size}{suffix}"),
             "sequence_parallel_size": size,
             **more,
         }
@@ -78,8 +81,9 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     for kind in EXTRA:
         assert main(["train", str(made.config(kind, 1)), "--work-dir", str(folder / kind)]) == 0
     jobs = [made.job(kind, size) for kind, size in RUNS]
+    jobs += [made.job(kind, size, "fsdp2", fsdp=True) for kind, size in FSDP2]
     if find_spec("deepspeed") is not None:
-        jobs += [made.job(kind, size, deepspeed="zero3") for kind, size in SHARDED]
+        jobs += [made.job(kind, size, "zero3", deepspeed="zero3") for kind, size in SHARDED]
     found = run_jobs(folder, jobs, ranks=4)
     made.errors = {Path(job["work_dir"]).name: each for job, each in zip(jobs, found, strict=True)}
     return made
@@ -105,9 +109,10 @@ def test_ranks_together_give_the_numbers_of_one_process(runs: Runs, kind: str, n
     assert figures(many, "train", "grad_norm") == pytest.approx(
         figures(one, "train", "grad_norm"), rel=2e-4
     )
-    assert "ranks, which share each batch" in (many / "train.log").read_text()
+    size = int(name[len(kind) + 1])
+    assert ("ranks, which share each batch" in (many / "train.log").read_text()) == (size > 1)
     plan = json.loads((many / "environment.json").read_text(encoding="utf-8"))["plan"]
-    assert (plan["ranks"], plan["sequence_parallel_size"]) == (4, int(name[len(kind) + 1]))
+    assert (plan["ranks"], plan.get("sequence_parallel_size", 1)) == (4, size)
     if kind != "reward":
         asked = [(run / "generations.jsonl").read_text() for run in (one, many)]
         assert asked[0] == asked[1] != ""

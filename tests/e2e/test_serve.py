@@ -20,14 +20,14 @@ def _say(client: OpenAI, **options: Any) -> str:
 
 
 def test_models_lists_fine_tuned_and_base_model(client: OpenAI) -> None:
-    assert [each.id for each in client.models.list()] == ["tiny", "tiny:base"]
+    assert [item.id for item in client.models.list()] == ["tiny", "tiny:base"]
 
 
 def test_greedy_answer_equals_chat_and_sample_generations(
     client: OpenAI, talkative_run: Path, talkative_model: Path
 ) -> None:
-    rows = [json.loads(each) for each in (talkative_run / "generations.jsonl").read_text().splitlines()]
-    assert {each["question"] for each in rows} == {"Say number 3", "Who are you?"}
+    rows = [json.loads(line) for line in (talkative_run / "generations.jsonl").read_text().splitlines()]
+    assert {row["question"] for row in rows} == {"Say number 3", "Who are you?"}
     chat = open_session(str(talkative_run), max_new_tokens=4)
     base = open_session(str(talkative_model), max_new_tokens=4)
     for first, last in zip(rows[:2], rows[-2:], strict=True):
@@ -44,10 +44,10 @@ def test_stream_joins_to_the_full_answer_with_usage(client: OpenAI, talkative_ru
     pieces = list(
         client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True})
     )
-    text = "".join(each.choices[0].delta.content or "" for each in pieces if each.choices)
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
     assert text == whole.choices[0].message.content
     assert pieces[0].choices[0].delta.role == "assistant"
-    finishes = [each.choices[0].finish_reason for each in pieces if each.choices]
+    finishes = [piece.choices[0].finish_reason for piece in pieces if piece.choices]
     assert finishes[:-1] == [None] * (len(finishes) - 1)
     assert finishes[-1] == whole.choices[0].finish_reason
     assert pieces[-1].usage == whole.usage
@@ -70,7 +70,7 @@ def test_answer_ends_before_a_stop_text_and_at_max_tokens(client: OpenAI) -> Non
         model="tiny", messages=USER, stream=True, stop=["never there", middle], **options
     )
     pieces = list(stream)
-    assert "".join(each.choices[0].delta.content or "" for each in pieces) == before
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == before
     assert pieces[-1].choices[0].finish_reason == "stop"
     short = client.chat.completions.create(model="tiny", messages=USER, **{**options, "max_tokens": 3})
     assert short.choices[0].finish_reason == "length"
@@ -85,7 +85,7 @@ def test_seed_gives_the_same_answer_alone_and_in_a_batch(client: OpenAI) -> None
     ]
     with ThreadPoolExecutor(12) as pool:
         together = list(pool.map(lambda each: _say(client, **each), options))
-    alone = [_say(client, **each) for each in options[:6]]
+    alone = [_say(client, **option) for option in options[:6]]
     assert together[:6] == alone
     assert len(set(together)) == 9  # those at temperature 0 are one and the same
 
@@ -99,8 +99,8 @@ def test_n_answers_have_consecutive_seeds(client: OpenAI) -> None:
         "max_tokens": 6,
     }
     choices = client.chat.completions.create(**options, n=3).choices
-    assert [each.index for each in choices] == [0, 1, 2]
-    assert [each.message.content for each in choices] == [
+    assert [choice.index for choice in choices] == [0, 1, 2]
+    assert [choice.message.content for choice in choices] == [
         _say(client, **{**options, "seed": s}) for s in (5, 6, 7)
     ]
 
@@ -188,6 +188,6 @@ def test_http_error_returns_error_body(address: str) -> None:
 def test_disconnected_client_frees_its_place(client: OpenAI) -> None:
     long: dict[str, Any] = {"model": "tiny", "messages": USER, "temperature": 9, "max_tokens": 400}
     streams = [client.chat.completions.create(**long, stream=True) for _ in range(12)]
-    for each in streams:
-        each.close()
+    for stream in streams:
+        stream.close()
     assert _say(client, max_tokens=2)

@@ -17,9 +17,9 @@ CONFIGS = ROOT / "configs"
 @pytest.mark.parametrize(
     ("config", "family", "tokenizer"),
     [
-        ("internlm_qlora", "internlm3", "internlm2_tokenizer"),
-        ("qwen_qlora", "qwen3", "qwen3_tokenizer"),
-        ("llama3_qlora", "llama", "llama3_tokenizer"),
+        ("internlm3_8b", "internlm3", "internlm2_tokenizer"),
+        ("qwen3_8b", "qwen3", "qwen3_tokenizer"),
+        ("llama3_1_8b", "llama", "llama3_tokenizer"),
     ],
 )
 def test_a_config_for_a_large_model_runs_with_only_its_paths_overridden(
@@ -27,12 +27,9 @@ def test_a_config_for_a_large_model_runs_with_only_its_paths_overridden(
 ) -> None:
     model = save_tiny(tmp_path / "model", family, request.getfixturevalue(tokenizer))
     rows = write_rows(tmp_path / "rows.jsonl", 30)
-    options = [f"model.path={model}", f"data.path={rows}"]
     run = tmp_path / "run"
-    assert (
-        main(["train", str(CONFIGS / f"{config}.py"), "--work-dir", str(run), "--cfg-options", *options])
-        == 0
-    )
+    path = f"model.path={model}"
+    assert main(["train", config, "--work-dir", str(run), "--data", str(rows), "--cfg-options", path]) == 0
     train = records(run, "train")
     assert len(train) >= 3
     assert (run / "final" / "adapter_model.safetensors").is_file()

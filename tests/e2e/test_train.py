@@ -65,6 +65,24 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert _figures(tmp_path / "other") != _figures(finished_run)
 
 
+def test_a_run_asks_and_saves_the_system_message_of_its_rows(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    options = ["data.system=Be brief.", "training.max_steps=1"]
+    assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
+    lines = (run / "generations.jsonl").read_text().splitlines()
+    assert {json.loads(line)["system"] for line in lines} == {"Be brief."}
+    assert main(["convert", str(run), str(merged), "--merge"]) == 0
+    for folder in (run / "final", merged):
+        assert json.loads((folder / "xft_metadata.json").read_text())["system"] == "Be brief."
+    again = ["train", str(tiny_run), "--work-dir", str(run), "--resume", "auto"]
+    assert main([*again, "--cfg-options", *options]) == 0
+    # A finished run is that of these values only.
+    assert main([*again, "--cfg-options", *options, "seed=5"]) == 5
+    assert "seed was" in capsys.readouterr().err
+
+
 def accumulated(folder: Path, model: Path, accumulation: int) -> list[tuple[float, float]]:
     """Loss and norm of the gradient of two steps of 16 rows, in so many micro-batches."""
     rows = write_rows(folder / "rows.jsonl", 16)

@@ -1,5 +1,6 @@
 """What README, docs and ``--help`` tell a person to type."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from xft.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "README_zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 _THIN = re.compile(r'sys\.exit\(main\(\["([\w-]+)"')
 _BLOCK = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
@@ -60,13 +62,21 @@ def commands() -> list[Typed]:
         lines += [
             line[2:] for body in blocks(page, "console") for line in _lines(body) if line.startswith("$ ")
         ]
-        for line in lines:
-            if words := tuple(shlex.split(line, comments=True)):
-                found.setdefault(words, Typed(page.relative_to(ROOT).as_posix(), words))
+        _add(found, page, lines)
+    for page in NOTEBOOKS:
+        cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+        lines = [line for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
+        _add(found, page, [line[1:] for line in lines if line.startswith("!")])
     for name, command in COMMANDS.items():
         for line in command.examples:
             found.setdefault(words := tuple(shlex.split(line)), Typed(f"xft {name} --help", words))
     return list(found.values())
+
+
+def _add(found: dict[tuple[str, ...], Typed], page: Path, lines: list[str]) -> None:
+    for line in lines:
+        if words := tuple(shlex.split(line, comments=True)):
+            found.setdefault(words, Typed(page.relative_to(ROOT).as_posix(), words))
 
 
 def _lines(body: str) -> list[str]:

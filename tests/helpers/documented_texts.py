@@ -152,6 +152,23 @@ DEEPSEEK_CODER_SYSTEM = (
     "and you only answer questions related to computer science. For politically sensitive questions, security "
     "and privacy issues, and other non-computer science questions, you will refuse to answer\n"
 )
+GRANITE = "<|start_of_role|>{}<|end_of_role|>{}<|end_of_text|>\n"
+GRANITE_SYSTEM = (
+    "You are a helpful assistant. Please ensure responses are professional, accurate, and safe."
+)
+GPT_OSS_SYSTEM = (
+    "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n"
+    "Current date: 2031-05-04\n\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be "
+    "included for every message.<|end|>"
+)
+GPT_OSS_ASKED = GPT_OSS_SYSTEM + "<|start|>user<|message|>Hi<|end|><|start|>assistant"
+FINAL = "<|channel|>final<|message|>"
+PHI4_MINI = "<|user|>Hi<|end|><|assistant|>Hello!<|end|>"
+GLM4 = "[gMASK]<sop>{}<|user|>\nHi<|assistant|>"
+DEEPSEEK_V3_END = "<｜end▁of▁sentence｜>"
+ERNIE_END = "<|end_of_sentence|>"
+EXAONE_END = "[|endofturn|]"
+PHI4 = "<|im_start|>{}<|im_sep|>{{}}<|im_end|>"
 TEXTS: dict[str, Text] = {
     "chatml": CHATML,
     "minicpm3": CHATML,
@@ -256,4 +273,101 @@ TEXTS: dict[str, Text] = {
         header="<|MOSS|>:",
         learned=" ",
     ),
+    "phi4": blocks(
+        PHI4.format("user"),
+        "<|im_start|>assistant<|im_sep|>",
+        "<|im_end|>",
+        system=PHI4.format("system"),
+    ),
+    "phi4_mini": Text(
+        asked="<|user|>Hi<|end|><|assistant|>",
+        single=f"{PHI4_MINI}</s>",
+        multi=f"{PHI4_MINI}<|user|>Bye<|end|><|assistant|>See you.<|end|></s>",
+        system=f"<|system|>Be brief.<|end|>{PHI4_MINI}</s>",
+        trained=("Hello!<|end|>", "See you.<|end|>"),
+        stop="<|end|>",
+    ),
+    "mistral_v3": Text(
+        asked="<s>[INST] Hi[/INST]",
+        single="<s>[INST] Hi[/INST] Hello!</s>",
+        multi="<s>[INST] Hi[/INST] Hello!</s>[INST] Bye[/INST] See you.</s>",
+        system="<s>[INST] Be brief.\n\nHi[/INST] Hello!</s>",
+        trained=(" Hello!</s>", " See you.</s>"),
+        stop="</s>",
+    ),
+    "mistral_v3_tekken": blocks("[INST]{}[/INST]", "", "</s>", start="<s>"),
+    "mistral_v7_tekken": blocks(
+        "[INST]{}[/INST]", "", "</s>", start="<s>", system="[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]"
+    ),
+    "glm4": Text(
+        asked=GLM4.format(""),
+        single=GLM4.format("") + "\nHello!<|user|>",
+        multi=GLM4.format("") + "\nHello!<|user|>\nBye<|assistant|>\nSee you.<|user|>",
+        system=GLM4.format("<|system|>\nBe brief.") + "\nHello!<|user|>",
+        trained=("\nHello!<|user|>", "\nSee you.<|user|>"),
+        stop="<|user|>",
+    ),
+    "deepseek_v3": blocks("<｜User｜>{}", "<｜Assistant｜>", DEEPSEEK_V3_END, start="<s>", system="{}"),
+    "granite4": blocks(
+        GRANITE.format("user", "{}"),
+        "<|start_of_role|>assistant<|end_of_role|>",
+        "<|end_of_text|>\n",
+        default=GRANITE.format("system", GRANITE_SYSTEM),
+        system=GRANITE.format("system", "{}"),
+    ),
+    "gpt_oss": Text(
+        asked=GPT_OSS_ASKED,
+        single=f"{GPT_OSS_ASKED}{FINAL}Hello!<|return|>",
+        multi=f"{GPT_OSS_ASKED}{FINAL}Hello!<|end|><|start|>user<|message|>Bye<|end|>"
+        f"<|start|>assistant{FINAL}See you.<|return|>",
+        system=f"{GPT_OSS_SYSTEM}<|start|>developer<|message|># Instructions\n\nBe brief.\n\n<|end|>"
+        f"<|start|>user<|message|>Hi<|end|><|start|>assistant{FINAL}Hello!<|return|>",
+        trained=(f"{FINAL}Hello!<|end|>", f"{FINAL}See you.<|return|>"),
+        stop="<|return|>",
+    ),
+    "ernie4_5": blocks(
+        "User: {}\n", "Assistant: ", ERNIE_END, start="<|begin_of_sentence|>", system="{}\n"
+    ),
+    "exaone": blocks(
+        "[|user|]{}\n",
+        "[|assistant|]",
+        f"{EXAONE_END}\n",
+        default=f"[|system|]{EXAONE_END}\n",
+        system=f"[|system|]{{}}{EXAONE_END}\n",
+    ),
+    "lfm2": blocks(
+        "<|im_start|>user\n{}<|im_end|>\n",
+        "<|im_start|>assistant\n",
+        "<|im_end|>\n",
+        start="<s>",
+        system="<|im_start|>system\n{}<|im_end|>\n",
+    ),
+    "seed_oss": blocks(
+        "<seed:bos>user\n{}<seed:eos>",
+        "<seed:bos>assistant\n",
+        "<seed:eos>",
+        system="<seed:bos>system\n{}<seed:eos>",
+    ),
+    "openchat": blocks(
+        "GPT4 Correct User: {}<|end_of_turn|>",
+        "GPT4 Correct Assistant: ",
+        "<|end_of_turn|>",
+        start="<s>",
+        system="GPT4 Correct System: {}<|end_of_turn|>",
+        header="GPT4 Correct Assistant:",
+        learned=" ",
+    ),
+    "olmo2": Text(
+        asked="<s><|user|>\nHi\n<|assistant|>\n",
+        single="<s><|user|>\nHi\n<|assistant|>\nHello!</s>",
+        multi="<s><|user|>\nHi\n<|assistant|>\nHello!</s>\n<|user|>\nBye\n<|assistant|>\nSee you.</s>",
+        system="<s><|system|>\nBe brief.\n<|user|>\nHi\n<|assistant|>\nHello!</s>",
+        trained=("Hello!</s>", "See you.</s>"),
+        stop="</s>",
+    ),
 }
+STOPS = (
+    *("<|im_start|>", "<|eot_id|>", "<|EOT|>", "<eom>"),
+    *sorted({text.stop.splitlines()[-1] for text in TEXTS.values()} - {"</s>"}),
+)
+"""Special tokens that end an answer in any template."""

@@ -29,6 +29,10 @@ def serve(folder: Path, session: int) -> None:
     torch.set_num_threads(1)
     if find_spec("deepspeed") is not None:
         import deepspeed  # noqa: F401
+    # What each run imports when it comes to it.
+    import matplotlib.pyplot  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
     import xft.export
     import xft.training.train  # noqa: F401
 

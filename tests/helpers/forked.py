@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from helpers import fork_server
 from helpers.fork_server import FOLDER, SESSION
@@ -67,6 +68,8 @@ class ForkedProcess:
 
     def __init__(self, script: Path, *arguments: str, ranks: int = 0, paths: tuple[Path, ...] = ()) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="forked-", dir=os.environ[FOLDER]))
+        for name in ("stdout", "stderr"):
+            (self._folder / name).touch()
         self._connection = _connect()
         request = {
             "script": str(script),
@@ -88,6 +91,11 @@ class ForkedProcess:
         return self.pids[0]
 
     @property
+    def stdout(self) -> str:
+        """The output so far."""
+        return (self._folder / "stdout").read_text(encoding="utf-8", errors="replace")
+
+    @property
     def stderr(self) -> str:
         """The error stream so far."""
         return (self._folder / "stderr").read_text(encoding="utf-8", errors="replace")
@@ -98,14 +106,18 @@ class ForkedProcess:
             self.wait(0)
         return self.returncode
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit code.
+
+        Args:
+            timeout: in seconds; ``None`` waits without a limit.
 
         Raises:
             TimeoutExpired: the process runs on after ``timeout`` seconds.
         """
         if self.returncode is None:
             if not select.select([self._connection], [], [], timeout)[0]:
+                assert timeout is not None
                 raise subprocess.TimeoutExpired("forked process", timeout)
             self.returncode = int(self._replies.readline() or -signal.SIGKILL)
         return self.returncode
@@ -117,7 +129,7 @@ class ForkedProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        return (self._folder / "stdout").read_text(encoding="utf-8", errors="replace"), self.stderr
+        return self.stdout, self.stderr
 
     def send_signal(self, number: int) -> None:
         """Send a signal to each rank."""
@@ -128,6 +140,19 @@ class ForkedProcess:
     def kill(self) -> None:
         """Kill each rank."""
         self.send_signal(signal.SIGKILL)
+
+
+def fork_code(folder: Path, code: str, *arguments: str) -> ForkedProcess:
+    """Write code into ``folder`` as ``script.py``, and start it in a fork."""
+    script = folder / "script.py"
+    script.write_text(code, encoding="utf-8")
+    return ForkedProcess(script, *arguments)
+
+
+def start_verification(command: list[str], **_: Any) -> ForkedProcess:
+    """Start a verification, as the ``Popen`` of :mod:`xft.export.verify.launcher` does in a new interpreter."""
+    *_, code, folder = command
+    return fork_code(Path(folder), code, folder)
 
 
 @contextlib.contextmanager

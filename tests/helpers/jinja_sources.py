@@ -62,6 +62,56 @@ STRIPS_THOUGHT = (
 )
 """Like DeepSeek R1: the generation prompt opens a thought, which answers in training lack."""
 
+NEXT_HEADER = (
+    "{% for m in messages %}{% if m.role == 'tool' %}<|observation|>\n{{ m.content }}{% else %}<|{{ m.role }}|>\n"
+    "{{ m.content }}{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}{{ c.function.arguments | tojson }}</call>"
+    "{% endfor %}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}{{ '' if tools else '' }}"
+)
+"""Like GLM 4: the model stops at the header of the next message, so nothing ends the last answer."""
+
+OPEN_LAST = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{{ '<|im_end|>\n' if not loop.last or add_generation_prompt }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Like Qwen 1.5: the end-of-turn token is missing after the last answer only."""
+
+ALWAYS_PROMPTS = (
+    "<|SOT|><|SYSTEM|>Preamble<|EOT|>{% for m in messages %}<|SOT|>{% if m.role == 'user' %}<|USER|>{{ m.content }}"
+    "{% elif m.role == 'tool' %}<|SYSTEM|>{{ m.content }}{% else %}<|BOT|>{% for c in m.tool_calls or [] %}"
+    "{{ c.function.name }}{{ c.function.arguments | tojson }}<|STOP|>{% else %}<|START|>{{ m.content }}<|STOP|>{% endfor %}"
+    "{% endif %}<|EOT|>{% endfor %}<|SOT|><|BOT|>{{ '' if tools else '' }}"
+)
+"""Like the template of Command R7B for tools: also writes the generation prompt when it is not asked for."""
+
+TAGGED = (
+    "{% for m in messages %}<|open|>message {{ m.role }}<|sep|>{% if m.role == 'assistant' %}<|open|>think<|sep|>"
+    "{{ m.reasoning_content or '' }}<|close|>think<|sep|><|open|>response<|sep|>{{ m.content }}<|close|>response<|sep|>"
+    "{% else %}{{ m.content }}{% endif %}<|close|>message<|sep|><|eom|>{% endfor %}"
+    "{% if add_generation_prompt %}<|open|>message assistant<|sep|><|open|>think<|sep|>{% endif %}"
+)
+"""Like Kimi K3: tags of several tokens, of which some also occur within messages."""
+
+CALL_IDS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<call>{{ c.id }}"
+    "{{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}{{ tools | tojson if tools else '' }}"
+)
+"""Like Kimi K2: the id of a call in place of its name."""
+
+PARTS = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{% for part in m.content %}{{ '<image>' if part.type == 'image' else part.text }}"
+    "{% endfor %}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+"""Like Idefics 3: the content is a list of parts."""
+
+LONGER_PROMPT = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}"
+    "{{ c.function.arguments | tojson }}</call>{% endfor %}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\nMy reasoning:\n{% endif %}{{ '' if tools else '' }}"
+)
+"""Like Apriel: the generation prompt ends with text that answers in training lack."""
+
 SOURCES = {
     name: value
     for name, value in globals().items()
@@ -90,5 +140,14 @@ SPECIALS = (
         "<|system|>",
     ),
     *("<|SOT|>", "<|EOT|>", "<|SYSTEM|>", "<|USER|>", "<|BOT|>", "<|START|>", "<|STOP|>"),
-    *("<|User|>", "<|Assistant|>", "<|eos|>"),
+    *(
+        "<|User|>",
+        "<|Assistant|>",
+        "<|eos|>",
+        "<|observation|>",
+        "<|open|>",
+        "<|close|>",
+        "<|sep|>",
+        "<|eom|>",
+    ),
 )

@@ -5,9 +5,14 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from benchmarks.family_merge import family_config
 from xft.models import CausalLMConfig, LoRA, Quantization, RewardModelConfig
+from xft.models.checks.attention_checks import causal_class, choose_attention
+from xft.models.checks.tiny_config import tiny_config
+from xft.models.checks.tiny_model import build_tiny_model
+from xft.models.model_options import decoder_config
 
 PROBE_IDS = torch.arange(5, 25)[None]
 """Tokens on which logits are compared."""
@@ -48,3 +53,13 @@ def logits_of(model: Any) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(input_ids=PROBE_IDS).logits
     return logits
+
+
+def tiny_family(family: str) -> PreTrainedModel:
+    """A tiny model with random weights in fp32, of the default config of a family, with the attention that xft chooses."""
+    config = family_config(family)
+    model_class = causal_class(config)
+    assert model_class is not None
+    return build_tiny_model(
+        model_class, tiny_config(decoder_config(config)), choose_attention(config)
+    ).float()

@@ -34,7 +34,7 @@ def texts(seed: int = 1) -> list[tuple[list[int], list[int], list[int]]]:
     generator = np.random.default_rng(seed)
 
     def ids(length: int) -> list[int]:
-        return [int(each) for each in generator.integers(3, 90, length)]
+        return [int(token) for token in generator.integers(3, 90, length)]
 
     found = [
         (ids(prompt), ids(chosen), ids(rejected))
@@ -61,8 +61,8 @@ def whole_model(seed: int = 0, family: str = "llama", attention: str = ATTN_IMPL
     """A tiny model, all weights of which are trained."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(tiny_config(family, VOCABULARY), attn_implementation=attention)
-    for each in model.parameters():  # logits far enough apart for answers to differ
-        each.data.mul_(3)
+    for parameter in model.parameters():  # logits far enough apart for answers to differ
+        parameter.data.mul_(3)
     return model
 
 
@@ -94,8 +94,8 @@ def reward_model(
     config = tiny_config(family, VOCABULARY)
     config.num_labels, config.pad_token_id = 1, 0
     model = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
-    for each in model.parameters():  # scores far enough apart for answers to differ
-        each.data.mul_(3)
+    for parameter in model.parameters():  # scores far enough apart for answers to differ
+        parameter.data.mul_(3)
     if not bare:
         attach_score_head(model, "tiny")
     return model
@@ -115,7 +115,7 @@ def adapted_reward_model(attention: str = ATTN_IMPLEMENTATION) -> Any:
 def plain_scores(model: Any, samples: list[Sample]) -> torch.Tensor:
     """The score of each answer, sample by sample, with transformers alone."""
     rows = [torch.from_numpy(each.input_ids.astype(np.int64))[None] for each in samples]
-    return torch.cat([model(input_ids=each).logits[:, 0] for each in rows])
+    return torch.cat([model(input_ids=row).logits[:, 0] for row in rows])
 
 
 def plain_log_probs(model: Any, samples: list[Sample]) -> torch.Tensor:
@@ -143,7 +143,7 @@ eval_prompts = []
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> Path:
     """Write rows, one a line."""
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

@@ -49,8 +49,10 @@ def small_vocabulary(tokenizer: Any) -> Any:
     With the 49,152 of SmolLM2, more than half of the time of a tiny run is its head, and the reading and writing of
     a vocabulary. Rows are about as long with both.
     """
-    turns = [[{"role": "user", "content": f"{each['instruction']} {each['output']}"}] for each in _rows(60)]
-    texts = [tokenizer.apply_chat_template(each, tokenize=False) for each in turns]
+    texts = [f"{row['instruction']} {row['output']}" for row in _rows(60)]
+    if tokenizer.chat_template is not None:
+        turns = [[{"role": "user", "content": text}] for text in texts]
+        texts = [tokenizer.apply_chat_template(conversation, tokenize=False) for conversation in turns]
     return tokenizer.train_new_from_iterator(texts, vocab_size=350, show_progress=False)
 
 
@@ -78,7 +80,10 @@ def records(run: Path, split: str | None = None) -> list[dict[str, Any]]:
     return [each for each in found if split in (None, each["split"])]
 
 
-TIMES = ("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes")
+TIMES = (
+    *("eta_seconds", "tokens_per_second", "target_tokens_per_second", "peak_memory_bytes"),
+    *("rollout_seconds", "train_seconds"),
+)
 
 
 def comparable_records(run: Path) -> list[dict[str, Any]]:

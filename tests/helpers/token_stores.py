@@ -19,7 +19,7 @@ def write_store(folder: Path, rows: list[list[Sample]]) -> TokenStore:
             np.array([(0, line, len(samples), 0, name, name, name)], dtype=ROW),
             np.array(
                 [
-                    (len(each), each.num_targets, -1 if each.desirable is None else each.desirable)
+                    (len(each), each.num_targets, -1 if each.desirable is None else each.desirable, 0)
                     for each in samples
                 ],
                 dtype=SAMPLE,

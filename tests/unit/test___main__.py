@@ -21,9 +21,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a config, and with files that would hide libraries."""
     for name in PLANTED:
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write('{name} ')")
-    data = "data = dict(type='instruction', path='rows.jsonl', format={!r})\n"
-    for name, row_format in (("data_only.py", "alpaca"), ("trusted.py", "mine.convert")):
-        (tmp_path / name).write_text("model = dict(type='causal_lm', path='a')\n" + data.format(row_format))
+    data = "data = dict(type='instruction', path='rows.jsonl', format='mine.convert')\n"
+    (tmp_path / "trusted.py").write_text("model = dict(type='causal_lm', path='owner/name')\n" + data)
+    (tmp_path / "rows.jsonl").write_text('{"a": "Hi", "b": "Hello"}\n')
     (tmp_path / "mine.py").write_text(FORMAT)
     return tmp_path
 
@@ -31,7 +31,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("program", "arguments", "exit_code"),
     [
-        (["-m", "xft"], ["check", "data_only.py", "--safe-config"], 0),
         (["-m", "xft"], ["check", "trusted.py"], 0),
         (["-m", "xft"], ["check", "trusted.py", "--safe-config"], 2),
         (["-m", "xft"], ["chat", "."], 4),

@@ -27,7 +27,7 @@ from xft.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
 COMMANDS = [
-    *("train", "chat", "serve", "eval", "score", "convert", "report", "compare"),
+    *("train", "new", "chat", "serve", "eval", "score", "convert", "report", "compare"),
     *("inspect-data", "prepare-data", "check", "list", "schema", "copy", "doctor", "completion"),
 ]
 
@@ -40,6 +40,7 @@ def _process_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.LOGGER, "propagate", console.LOGGER.propagate)
     monkeypatch.setattr(console.LOGGER, "level", console.LOGGER.level)
     monkeypatch.setattr(console, "silence_libraries", lambda: None)
+    monkeypatch.setattr(cli, "localize", lambda text: text)
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, act: Callable[[Namespace], None], name: str = "check") -> None:
@@ -70,10 +71,11 @@ def test_help_imports_nothing_heavy_and_names_every_command() -> None:
     assert not {"torch", "transformers", "mmengine", "peft", "numpy", "argcomplete"} & imported
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+@pytest.mark.parametrize("argument", ["list", "--help"])
+def test_a_reader_that_leaves_early_is_no_error(argument: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        [sys.executable, "-m", "xft", "list"],
+        [sys.executable, "-m", "xft", argument],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -87,8 +89,9 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:
+    """The name of a file that is absent, which is told without waiting for torch."""
     done = subprocess.run(
-        [sys.executable, "-m", "xft", "check", "числа.py"],
+        [sys.executable, "-X", "importtime", "-m", "xft", "check", "числа.py"],
         cwd=ROOT,
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
@@ -97,21 +100,28 @@ def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:
     )
     assert done.returncode == 2
     assert b"no file '?????.py'" in done.stderr
+    assert not re.search(rb"\| +torch$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("redirection", "code", "message"),
+    ("command", "code", "message"),
     [
-        (">/dev/full", 1, "standard output cannot be written"),
-        (">&-", 0, ""),
-        ("2>&-", 0, ""),
-        ("<&- >&- 2>&-", 0, ""),
+        ("list >/dev/full", 1, "standard output cannot be written"),
+        ("--help >/dev/full", 1, "standard output cannot be written"),
+        ("train --help >/dev/full", 1, "standard output cannot be written"),
+        ("--version >/dev/full", 1, "standard output cannot be written"),
+        ("list >&-", 0, ""),
+        ("train --help >&-", 0, ""),
+        ("list 2>&-", 0, ""),
+        ("list <&- >&- 2>&-", 0, ""),
     ],
 )
-def test_closed_and_full_streams_end_without_a_traceback(redirection: str, code: int, message: str) -> None:
+def test_closed_and_full_streams_end_without_a_traceback(command: str, code: int, message: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        ["sh", "-c", f'exec "$0" -m xft list {redirection}', sys.executable],
+        ["sh", "-c", f'exec "$0" -m xft {command}', sys.executable],
         cwd=ROOT,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -159,8 +169,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "complaint"),
     [
         ([], "COMMAND"),
-        (["trian"], "invalid choice: 'trian'"),
-        (["train"], "CONFIG"),
+        (["trian"], "no command 'trian'; did you mean 'train'?"),
         (["convert", "run"], "OUT"),
         (["train", "c.py", "--seed", "x"], "invalid int value: 'x'"),
         (["train", "c.py", "--launcher", "horse"], "invalid choice: 'horse'"),
@@ -170,6 +179,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect-data", "c.py", "--split", "test"], "invalid choice: 'test'"),
         (["check", "c.py", "--cfg-options"], "expected at least one argument"),
         (["check", "c.py", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["sweep", "c.py", "lr=1,2", "--dry-run"], "unrecognized arguments: --dry-run\n"),
+        (
+            ["sweep", "c.py", "lr=1,2", "--date=r.csv"],
+            "unrecognized arguments: --date; did you mean '--data' or '--debug'?",
+        ),
     ],
 )
 def test_wrong_arguments_end_with_2_and_say_which(
@@ -279,7 +293,9 @@ def test_ctrl_c_ends_with_130_and_a_word(
     [
         (["check", "nope.py"], "no file 'nope.py'"),
         (["check", "."], "'.' is a folder; expected a Python config file"),
-        (["train", "smollm2_lora"], "`xft copy smollm2_lora` writes the shipped config"),
+        (["check", "qwen3_8b", "--method", "sft"], "--method: got 'sft'; expected a method"),
+        (["check", LORA, "--method", "lora"], "expected a shipped model, since --method is given"),
+        (["train", "a/smollm2_lora.py"], "`xft copy smollm2_lora` writes it here"),
         (["check", LORA, "--cfg-options", "dat.path=x"], "dat is not in the config; did you mean 'data'"),
         (["check", LORA, "--cfg-options", "seed"], "got 'seed'; expected KEY=VALUE"),
         (["list", "formatz"], "unknown kind 'formatz'; did you mean"),
@@ -343,3 +359,13 @@ def test_interrupt_before_the_command_begins_is_one_line(
     assert capsys.readouterr().err == "\ninterrupted\n"
     with pytest.raises(KeyboardInterrupt):
         cli.main(["list", "--debug"])
+
+
+def test_method_and_data_become_config_and_override(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "1").mkdir()
+    pairs = tmp_path / "1" / "pairs.jsonl"
+    pairs.write_text('{"prompt": "Hi", "chosen": "Hello", "rejected": "No"}\n')
+    assert cli.main(["check", "qwen3_8b", "--method", "orpo", "--data", str(pairs)]) == 0
+    assert "qwen3_8b_orpo: all keys are known" in capsys.readouterr().out

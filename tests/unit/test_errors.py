@@ -1,11 +1,12 @@
 """Mistakes of the user: their exit codes, and the nearest known names."""
 
 import pickle
+from typing import Any
 
 import pytest
 
 from xft import errors
-from xft.errors import XftError, did_you_mean
+from xft.errors import ConfigError, XftError, did_you_mean, short_repr
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,21 @@ def test_prefixed_keeps_class_and_parts() -> None:
     assert type(copy) is errors.EmptyAnswerError
     assert str(copy) == f"rows.jsonl:3: {error}"
     assert (copy.key, copy.got, copy.expected, copy.fix) == ("output", "", "text", "delete the row")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10_000,
+        "a\nb",
+        pytest.param(10**5000, id="long"),
+        [[["deep" * 99] * 50] * 50] * 50,
+        {"a": {"b": {"c": {"d": {"e": 1}}}}},
+        b"\0",
+    ],
+)
+def test_short_repr_of_any_value_is_one_short_line(value: Any) -> None:
+    text = short_repr(value)
+    assert "\n" not in text
+    assert len(text) <= 720
+    assert text in str(ConfigError(key="k", got=value, expected="less"))

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -33,10 +34,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("objective", ["pretrain", "sft"]),
         ("optimizer", ["adamw", "paged_adamw_8bit"]),
         ("lr_scheduler", ["constant", "cosine", "linear"]),
-        ("strategy", ["ddp", "deepspeed", "single_device"]),
+        ("strategy", ["ddp", "deepspeed", "fsdp2", "single_device"]),
         ("hooks", ["checkpoint", "early_stopping", "progress", "sample_generation", "validation"]),
         ("loggers", ["jsonl", "tensorboard", "wandb"]),
         ("scorer", ["contains", "exact", "f1", "structured"]),
+        ("rewards", ["contains", "number", "reward_model", "structured"]),
+        ("engine", ["local", "openai_server"]),
     ],
 )
 def test_each_slot_knows_its_components(slot: str, shipped: list[str]) -> None:
@@ -62,6 +65,9 @@ def test_the_slots_are_all_in_the_table_above() -> None:
         "hooks",
         "loggers",
         "scorer",
+        "rewards",
+        "engine",
+        "environment",
     }
     assert set(REGISTRY_BY_KEY) >= PARTIAL_KEYS
 
@@ -156,3 +162,10 @@ def test_a_path_that_leads_to_no_class_or_function_is_a_config_error(
 def test_a_failed_import_lists_the_registered_names() -> None:
     with pytest.raises(ConfigError, match=r"expected a registered name .*alpaca.*xtuner"):
         resolve("format", "no_such_package.thing")
+
+
+def test_module_that_a_program_has_made_itself_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("made_by_a_program")
+    module.rows = dict  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert resolve("format", "made_by_a_program.rows") is dict

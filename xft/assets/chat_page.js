@@ -3,7 +3,8 @@
 
 const at = (id) => document.getElementById(id);
 const BASE = ":base";
-const state = { model: null, base: null, turns: [], sides: [], stop: null };
+const state = { model: null, base: null, turns: [], pictures: [], sides: [], stop: null };
+// A turn of the user is { text, pictures }, with pictures as data URLs.
 
 function element(tag, className, text) {
   const node = document.createElement(tag);
@@ -32,7 +33,9 @@ async function responseError(response) {
 async function findModels() {
   const response = await fetch("/v1/models", { headers: headers() });
   if (!response.ok) throw await responseError(response);
-  const names = (await response.json()).data.map((model) => model.id);
+  const models = (await response.json()).data;
+  const names = models.map((model) => model.id);
+  at("picture-label").hidden = !models[0].input_modalities.includes("image");
   state.model = names.find((name) => !name.endsWith(BASE)) ?? names[0];
   state.base = names.includes(state.model + BASE) ? state.model + BASE : null;
   at("name").textContent = at("hint-name").textContent = state.model;
@@ -49,12 +52,42 @@ function chooseSides() {
 function reset() {
   state.stop?.abort();
   state.turns = [];
+  show([]);
   chooseSides();
   at("log").replaceChildren(at("hint"));
   at("hint").hidden = false;
   showError("");
   refresh();
   at("text").focus();
+}
+
+// Pictures of the next message.
+function show(pictures) {
+  state.pictures = pictures;
+  at("pictures").replaceChildren(...pictures.map(image));
+  at("pictures").hidden = pictures.length === 0;
+}
+
+function image(source) {
+  const node = element("img");
+  node.src = source;
+  node.alt = "picture";
+  return node;
+}
+
+function readFile(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+function content(turn) {
+  if (turn.pictures.length === 0) return turn.text;
+  const parts = turn.pictures.map((url) => ({ type: "image_url", image_url: { url } }));
+  return [...parts, { type: "text", text: turn.text }];
 }
 
 function refresh() {
@@ -68,10 +101,10 @@ function refresh() {
 function messages(side, count) {
   const system = at("system").value.trim();
   const result = system ? [{ role: "system", content: system }] : [];
-  state.turns.slice(0, count).forEach((text, index) => {
+  state.turns.slice(0, count).forEach((turn, index) => {
     const last = index === count - 1;
     if (!last && !side.answers[index]) return; // turn without an answer
-    result.push({ role: "user", content: text });
+    result.push({ role: "user", content: content(turn) });
     if (!last) result.push({ role: "assistant", content: side.answers[index] });
   });
   return result;
@@ -179,8 +212,12 @@ async function send(text) {
     showError(error.message);
     return;
   }
-  state.turns.push(text);
-  at("log").append(element("p", "message", text));
+  const turn = { text, pictures: state.pictures };
+  state.turns.push(turn);
+  const message = element("p", "message", text);
+  message.prepend(...turn.pictures.map(image));
+  at("log").append(message);
+  show([]);
   at("text").value = "";
   await ask();
 }
@@ -217,6 +254,16 @@ at("text").addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") state.stop?.abort();
+});
+at("picture").addEventListener("change", async () => {
+  const files = [...at("picture").files];
+  at("picture").value = "";
+  try {
+    show([...state.pictures, ...await Promise.all(files.map(readFile))]);
+  } catch (error) {
+    showError(error.message);
+  }
+  at("text").focus();
 });
 at("regenerate").addEventListener("click", regenerate);
 at("reset").addEventListener("click", reset);

@@ -1,21 +1,25 @@
 """Interface of this package for the training loop: save, poll, load, close."""
 
-from collections.abc import Callable, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xft.checkpoint.model_weights import (
     estimate_checkpoint_bytes,
     gather_cpu_state_dict,
     load_model_weights,
-    weights_writer,
+    make_weights_writer,
 )
 from xft.checkpoint.resume_state import ResumeState, RunState
 from xft.checkpoint.shards import make_shard
 from xft.checkpoint.snapshot import Snapshot, collect_training_state, load_training_state
 from xft.checkpoint.state_tree import get_rng_state
+from xft.checkpoint.weight_parts import WeightPart, assign_weights
 from xft.checkpoint.writer import (
     AsyncCheckpointWriter,
     SaveRequest,
@@ -24,6 +28,8 @@ from xft.checkpoint.writer import (
     WriteRequest,
     check_disk_space_for_run,
 )
+from xft.compat.peft import PeftModel
+from xft.errors import CheckpointError
 from xft.models import unwrap
 from xft.strategies import Strategy
 
@@ -36,6 +42,7 @@ class Checkpointer:
         strategy: the strategy; its model need not be prepared yet.
         static_files: returns the content of each file of the saved model except the weights, by name.
         before_write: called in the writer thread before anything is written.
+        loop_state: returns what the loop of this rank stores; ``None`` for nothing.
     """
 
     def __init__(
@@ -44,11 +51,13 @@ class Checkpointer:
         strategy: Strategy,
         static_files: Callable[[], Mapping[str, bytes]],
         before_write: Callable[[], None],
+        loop_state: Callable[[], object] = lambda: None,
     ) -> None:
         self.root = root
         self._strategy = strategy
         self._static_files = static_files
         self._before_write = before_write
+        self._loop_state = loop_state
         self._writer = AsyncCheckpointWriter()
         # The memory of the last snapshot is reused by the next one.
         self._tensors: dict[str, Tensor] = {}
@@ -74,13 +83,13 @@ class Checkpointer:
             block: whether to wait until the checkpoint is written.
         """
         self.wait()
-        request = self.copy_run(state, save_total_limit, is_best, save_optimizer_state)
+        request = self.snapshot_run(state, save_total_limit, is_best, save_optimizer_state)
         if request is not None:
             self._writer.start(request)
         if block:
             self.wait()
 
-    def copy_run(
+    def snapshot_run(
         self, state: RunState, save_total_limit: int, is_best: bool, save_optimizer_state: bool
     ) -> WriteRequest | None:
         """Copy the state of the run to CPU memory. Collective.
@@ -89,12 +98,13 @@ class Checkpointer:
             The request to write this rank's part; ``None`` if this rank writes nothing.
         """
         strategy = self._strategy
-        rng_states = strategy.gather(get_rng_state(strategy.device))
+        rank_states = strategy.gather((get_rng_state(strategy.device), self._loop_state()))
+        rng_states, loop_states = zip(*rank_states, strict=True)
         training, tensors, local = collect_training_state(
-            strategy, rng_states, save_optimizer_state, self._tensors
+            strategy, rng_states, save_optimizer_state, self._tensors, loop_states
         )
-        shard, spans = make_shard(strategy, state.step, local)
-        self._weights = self.copy_weights(self._weights)
+        part = self._copy_weights()
+        shard, shard_ranges = make_shard(strategy, state.step, local, part)
         self._tensors = shard.tensors if shard is not None else {}
         if strategy.rank != 0:
             return None if shard is None else ShardSaveRequest(shard, self.root, state.step)
@@ -102,23 +112,67 @@ class Checkpointer:
         snapshot = Snapshot(
             run=state,
             training=training,
-            spans=spans,
+            shard_ranges=shard_ranges,
             tensors=tensors,
-            weights=self._weights,
+            weights={} if part is not None else self._weights,
             static_files=self._static_files(),
-            write_weights=weights_writer(self._model),
+            write_weights=make_weights_writer(self._model),
             shard=shard,
         )
         return SaveRequest(snapshot, self.root, save_total_limit, is_best, self._before_write)
 
-    def copy_weights(self, reuse: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
-        """Copy the weights of the saved model to CPU memory on rank 0. Collective if they are sharded."""
-        strategy = self._strategy
-        if strategy.rank != 0 and not strategy.params_are_sharded:
-            return {}
-        return gather_cpu_state_dict(
-            self._model, reuse, strategy.summon_full_params, keep=strategy.rank == 0
+    def _copy_weights(self) -> WeightPart | None:
+        """Copy the weights of the saved model to CPU memory. Collective if they are sharded.
+
+        Returns:
+            This rank's part of a full model whose parameters are sharded; otherwise ``None``: rank 0 has all copies.
+        """
+        strategy, model = self._strategy, self._model
+        if not strategy.params_are_sharded or isinstance(model, PeftModel):
+            if strategy.rank == 0 or strategy.params_are_sharded:
+                self._weights = gather_cpu_state_dict(
+                    model, self._weights, strategy.summon_full_params, lambda _: strategy.rank == 0
+                )
+            return None
+        places = assign_weights(model, strategy.world_size)
+        self._weights = gather_cpu_state_dict(
+            model,
+            self._weights,
+            strategy.summon_full_params,
+            lambda name: places[name].rank == strategy.rank,
         )
+        return WeightPart(strategy.rank, strategy.world_size, places, self._weights)
+
+    @contextmanager
+    def full_weights(self) -> Iterator[Mapping[str, Tensor]]:
+        """Return a context with the weights of the saved model on rank 0, and none on other ranks. Collective.
+
+        The weights of a full model whose parameters are sharded are mapped from files that all ranks write.
+
+        Raises:
+            CheckpointError: a rank cannot write its file.
+        """
+        self.wait()
+        part = self._copy_weights()
+        if part is None:
+            yield self._weights
+            return
+        strategy, made = self._strategy, ""
+        if strategy.rank == 0:
+            made = tempfile.mkdtemp(dir=self.root.parent, prefix=".final-weights-")
+        folder = Path(strategy.gather(made)[0])
+        problem = ""
+        try:
+            part.write(folder)
+        except (OSError, SafetensorError) as error:
+            problem = f"rank {strategy.rank} cannot write its weights: {error}"
+        try:
+            if problems := [text for text in strategy.gather(problem) if text]:
+                raise CheckpointError(problems[0], key=str(folder), got=problems[0])
+            yield part.open_all(folder) if strategy.rank == 0 else {}
+        finally:
+            if strategy.rank == 0:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def poll(self) -> SaveResult | None:
         """Return the result of a finished save that has not been returned before.
@@ -132,13 +186,16 @@ class Checkpointer:
         """Wait for the save in progress."""
         self._writer.wait()
 
-    def load(self, state: ResumeState) -> None:
+    def load(self, state: ResumeState) -> list[object]:
         """Load weights, optimizer, scheduler and random number generators of a checkpoint. Collective.
+
+        Returns:
+            What the loop of each rank stored; empty for nothing.
 
         Raises:
             CheckpointError: the checkpoint is corrupt, belongs to another model, or has no optimizer state.
         """
-        load_training_state(state, self._strategy)
+        return load_training_state(state, self._strategy)
 
     def load_weights(self, folder: Path) -> None:
         """Load only the weights of a checkpoint. Collective.

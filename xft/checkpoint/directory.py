@@ -131,7 +131,7 @@ def clean_up(run_dir: Path, resume_state: ResumeState | None) -> None:
         return
     for step in _steps(root):
         if step > resume_state.step:
-            target = move_aside(root / f"step_{step}")
+            target = move_to_superseded(root / f"step_{step}")
             console.info(
                 f"note: step_{step} is newer than the checkpoint being resumed; moved to "
                 f"{target.parent.parent.name}/{target.parent.name}"
@@ -145,7 +145,7 @@ def clean_up(run_dir: Path, resume_state: ResumeState | None) -> None:
     fsync_path(root)
 
 
-def move_aside(folder: Path) -> Path:
+def move_to_superseded(folder: Path) -> Path:
     """Move a checkpoint to ``superseded/``, replacing one of the same step there; return the new path."""
     target = folder.parent.parent / SUPERSEDED / folder.name
     target.parent.mkdir(exist_ok=True)

@@ -48,7 +48,7 @@ class ResumeState(RunState):
     """
 
     folder: Path
-    training: Any
+    training: object
     shards: Sequence[Mapping[str, Sequence[int]]]
 
     @property

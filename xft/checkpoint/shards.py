@@ -1,6 +1,6 @@
 """Write the shard of each rank to a file, and collect the files on rank 0.
 
-With ZeRO, each rank holds a shard of the optimizer state. Gathering the state would require all of it to
+With ZeRO and FSDP2, each rank holds a shard of the optimizer state. Gathering the state would require all of it to
 fit into the memory of rank 0, and a single process to write it. Instead, each rank writes its own file, and
 rank 0 moves the files into the checkpoint. The training state records which elements of which tensor are in
 which file, so that a run with any world size can read the elements that it needs.
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from xft.checkpoint import manifest
 from xft.checkpoint.state_tree import LocalShards
+from xft.checkpoint.weight_parts import WeightPart
 from xft.distributed.sharded import ShardedTensorReader, ShardLocation
 from xft.errors import CheckpointError
 from xft.strategies import Strategy
@@ -43,6 +44,7 @@ class CheckpointShard:
         name: name of this save: the same on all ranks, unique within a run.
         tensors: flat shards in CPU memory.
         timeout_minutes: how long rank 0 waits for the others.
+        weights: this rank's part of the weights, if the weights of the model are divided.
     """
 
     rank: int
@@ -50,18 +52,23 @@ class CheckpointShard:
     name: str
     tensors: dict[str, Tensor]
     timeout_minutes: float
+    weights: WeightPart | None = None
 
     @property
     def total_bytes(self) -> int:
-        """Approximate size of the shards of all ranks in bytes, assuming shards of equal size."""
-        return self.world_size * sum(tensor.nbytes for tensor in self.tensors.values())
+        """Approximate size of the shards of all ranks in bytes, assuming shards of equal size.
+
+        Divided weights count twice: rank 0 writes the model while the files of the parts exist.
+        """
+        weights = 0 if self.weights is None else self.weights.nbytes
+        return self.world_size * (sum(tensor.nbytes for tensor in self.tensors.values()) + 2 * weights)
 
     def folder(self, root: Path) -> Path:
         """Return the folder in which all ranks write their files, for rank 0 to collect."""
         return root / f".{self.name}.shards"
 
     def write(self, root: Path) -> None:
-        """Write and verify this rank's file, then its completion marker.
+        """Write and verify this rank's files, then its completion marker.
 
         A failure is recorded in the marker too, because rank 0 waits for it.
 
@@ -75,6 +82,8 @@ class CheckpointShard:
         try:
             save_file(self.tensors, path)
             entry = manifest.fsync_and_verify(path)
+            if self.weights is not None:
+                manifest.fsync_and_verify(self.weights.write(folder))
         except Exception as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             _write_json_atomic(_completion_marker(path), {"error": f"rank {self.rank}: {reason}"})
@@ -82,7 +91,7 @@ class CheckpointShard:
         _write_json_atomic(_completion_marker(path), entry)
 
     def collect(self, root: Path, target: Path) -> dict[str, Any]:
-        """Wait for the files of all ranks and move them into the checkpoint.
+        """Wait for the files of all ranks and move those of the training state into the checkpoint.
 
         Args:
             root: the checkpoint directory.
@@ -114,12 +123,19 @@ class CheckpointShard:
             os.rename(path, target / path.name)
             marker.unlink()
             entries[path.name] = entry
-        folder.rmdir()
         return entries
+
+    def open_weights(self, root: Path) -> dict[str, Tensor] | None:
+        """Map the weights of all ranks into memory after :meth:`collect`; ``None`` if they are not divided."""
+        return None if self.weights is None else self.weights.open_all(self.folder(root))
+
+    def remove(self, root: Path) -> None:
+        """Remove the folder of the files that were not moved, if it exists."""
+        shutil.rmtree(self.folder(root), ignore_errors=True)
 
 
 def make_shard(
-    strategy: Strategy, step: int, local: LocalShards
+    strategy: Strategy, step: int, local: LocalShards, weights: WeightPart | None = None
 ) -> tuple[CheckpointShard | None, list[dict[str, list[int]]]]:
     """Prepare the part of a checkpoint that this rank writes. Collective if any tensor is sharded.
 
@@ -127,24 +143,26 @@ def make_shard(
         strategy: the strategy.
         step: step of the checkpoint.
         local: shards that ``flatten_state`` copied.
+        weights: this rank's part of the weights; ``None`` if they are not divided.
 
     Returns:
         The shard, ``None`` if nothing is sharded; and for each rank ``[offset, numel]`` of its shard of
         each tensor.
     """
-    if not local:
+    if not local and weights is None:
         return None, []
-    spans = {name: [offset, tensor.numel()] for name, (offset, tensor) in local.items()}
+    ranges = {name: [offset, tensor.numel()] for name, (offset, tensor) in local.items()}
     # The time on rank 0 makes the name of the save unique.
-    gathered = strategy.gather((time.time_ns(), spans))
+    gathered = strategy.gather((time.time_ns(), ranges))
     shard = CheckpointShard(
         rank=strategy.rank,
         world_size=strategy.world_size,
         name=f"step_{step}.{gathered[0][0]}",
         tensors={name: tensor for name, (_, tensor) in local.items()},
         timeout_minutes=strategy.timeout_minutes,
+        weights=weights,
     )
-    return shard, [rank_spans for _, rank_spans in gathered]
+    return shard, [rank_ranges for _, rank_ranges in gathered]
 
 
 def remove_stale_shards(root: Path, current: CheckpointShard | None) -> None:
@@ -160,20 +178,22 @@ def remove_stale_shards(root: Path, current: CheckpointShard | None) -> None:
 
 
 def open_shards(
-    folder: Path, spans: Sequence[Mapping[str, Sequence[int]]]
+    folder: Path, ranges: Sequence[Mapping[str, Sequence[int]]]
 ) -> Callable[[str, Sequence[int]], ShardedTensorReader]:
     """Return a function that opens a sharded tensor of a checkpoint by name and shape.
 
     Args:
         folder: the checkpoint.
-        spans: the second result of ``make_shard``.
+        ranges: the second result of ``make_shard``.
     """
-    files = [folder / shard_filename(rank, len(spans)) for rank in range(len(spans))]
+    files = [folder / shard_filename(rank, len(ranges)) for rank in range(len(ranges))]
 
     def open_tensor(name: str, shape: Sequence[int]) -> ShardedTensorReader:
         shards = [
             ShardLocation(file, int(offset), int(numel))
-            for file, (offset, numel) in zip(files, (rank_spans[name] for rank_spans in spans), strict=True)
+            for file, (offset, numel) in zip(
+                files, (rank_ranges[name] for rank_ranges in ranges), strict=True
+            )
         ]
         return ShardedTensorReader(name, shape, shards)
 

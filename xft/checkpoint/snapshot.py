@@ -46,17 +46,17 @@ class Snapshot:
     Attributes:
         run: position and settings of the run.
         training: flattened optimizer, scheduler and RNG state.
-        spans: for each rank, ``[offset, numel]`` of its shard of each sharded tensor.
+        shard_ranges: for each rank, ``[offset, numel]`` of its shard of each sharded tensor.
         tensors: tensors of ``training`` by name.
-        weights: weights of the model or its adapter by name.
+        weights: weights of the model or its adapter by name; empty if the shards of all ranks have them.
         static_files: content of the files of the saved model that do not change during a run, by name.
         write_weights: writes weights to a folder.
         shard: the part that this rank writes separately; ``None`` if nothing is sharded.
     """
 
     run: RunState
-    training: Any
-    spans: Sequence[Mapping[str, Sequence[int]]]
+    training: object
+    shard_ranges: Sequence[Mapping[str, Sequence[int]]]
     tensors: dict[str, Tensor]
     weights: dict[str, Tensor]
     static_files: Mapping[str, bytes]
@@ -79,19 +79,23 @@ class Snapshot:
             sum(tensors.values()) + sum(map(len, self.static_files.values())) + len(self._json()) + sharded
         )
 
-    def write(self, folder: Path) -> None:
-        """Write the files of a checkpoint to an empty folder.
+    def write(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write the files of a checkpoint to a folder.
+
+        Args:
+            folder: has no other files than the shards of the ranks.
+            weights: the weights, if they are not in the snapshot.
 
         Raises:
             OSError, SafetensorError: a file cannot be written to disk.
         """
-        self.write_weights(self.weights, folder)
+        self.write_weights(self.weights if weights is None else weights, folder)
         write_static_files(self.static_files, folder)
         save_file(self.tensors, folder / TENSORS_FILE)
         (folder / STATE_FILE).write_text(self._json(), encoding="utf-8")
 
     def _json(self) -> str:
-        content = {**asdict(self.run), "training": self.training, "shards": self.spans}
+        content = {**asdict(self.run), "training": self.training, "shards": self.shard_ranges}
         return json.dumps(content, indent=1) + "\n"
 
 
@@ -104,7 +108,11 @@ def write_static_files(static_files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def collect_training_state(
-    strategy: Strategy, rng_states: Sequence[Any], save_optimizer_state: bool, reuse: Mapping[str, Tensor]
+    strategy: Strategy,
+    rng_states: Sequence[Any],
+    save_optimizer_state: bool,
+    reuse: Mapping[str, Tensor],
+    loop_states: Sequence[object] = (),
 ) -> tuple[Any, dict[str, Tensor], LocalShards]:
     """Copy the training state, without the weights, to CPU memory.
 
@@ -113,22 +121,28 @@ def collect_training_state(
         rng_states: result of ``get_rng_state`` on each rank.
         save_optimizer_state: whether to copy the optimizer state; training cannot be resumed without it.
         reuse: earlier CPU copies by name, which are overwritten.
+        loop_states: what the loop of each rank stores; ``None`` for nothing.
 
     Returns:
         The JSON part, the tensors, and this rank's shards of sharded tensors.
     """
-    tree = {
+    tree: dict[str, Any] = {
         "optimizer": strategy.optimizer_state() if save_optimizer_state else None,
         "lr_scheduler": strategy.lr_scheduler.state_dict(),
-        "rng": rng_states,
+        "rng": [*rng_states],
     }
+    if any(state is not None for state in loop_states):
+        tree["loop"] = [*loop_states]
     tensors: dict[str, Tensor] = {}
     shards: LocalShards = {}
     return flatten_state(tree, tensors, "training", reuse, shards), tensors, shards
 
 
-def load_training_state(state: ResumeState, strategy: Strategy) -> None:
+def load_training_state(state: ResumeState, strategy: Strategy) -> list[object]:
     """Load weights, optimizer, scheduler and random number generators of a checkpoint. Collective.
+
+    Returns:
+        What the loop of each rank stored; empty for nothing.
 
     Raises:
         CheckpointError: the checkpoint is corrupt, belongs to another model, or has no optimizer state.
@@ -152,6 +166,7 @@ def load_training_state(state: ResumeState, strategy: Strategy) -> None:
         rng_states = training["rng"]
         if strategy.rank < len(rng_states):
             set_rng_state(rng_states[strategy.rank], strategy.device)
+        return [*training.get("loop", [])]
     except _READ_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{folder} cannot be resumed ({reason})", key=str(folder)) from error

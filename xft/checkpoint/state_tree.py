@@ -26,7 +26,7 @@ LocalShards = dict[str, tuple[int, Tensor]]
 
 
 def flatten_state(
-    value: Any,
+    value: object,
     tensors: dict[str, Tensor],
     name: str,
     reuse: Mapping[str, Tensor] = MappingProxyType({}),
@@ -72,7 +72,7 @@ def flatten_state(
 
 
 def unflatten_state(
-    value: Any, tensors: Mapping[str, Tensor], open_shards: Callable[[str, list[int]], Any]
+    value: object, tensors: Mapping[str, Tensor], open_shards: Callable[[str, list[int]], Any]
 ) -> Any:
     """Rebuild a tree that ``flatten_state`` split.
 

@@ -189,11 +189,13 @@ def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = N
         request.before_write()
         check_disk_space(root, request.snapshot.total_bytes)
         temporary.mkdir(parents=True)
-        request.snapshot.write(temporary)
-        verified = {}
+        verified, weights = {}, None
         if shard is not None:
             shard.write(root)
-            verified = shard.collect(root, temporary)
+            verified, weights = shard.collect(root, temporary), shard.open_weights(root)
+        request.snapshot.write(temporary, weights)
+        if shard is not None:
+            shard.remove(root)
         manifest.write_manifest(temporary, verified)
         if problem := directory.corruption_of(temporary, verified):
             raise CheckpointError(
@@ -207,17 +209,17 @@ def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = N
         # A partial checkpoint would use the disk space that the next attempt needs.
         shutil.rmtree(temporary, ignore_errors=True)
         if shard is not None:
-            shutil.rmtree(shard.folder(root), ignore_errors=True)
+            shard.remove(root)
         raise
-    _publish(temporary, final, request)
+    _rename_into_place(temporary, final, request)
     return final
 
 
-def _publish(temporary: Path, final: Path, request: SaveRequest) -> None:
+def _rename_into_place(temporary: Path, final: Path, request: SaveRequest) -> None:
     """Rename a verified checkpoint into place, update the symlinks, and remove old checkpoints."""
     root = request.root
     if final.exists():
-        directory.move_aside(final)
+        directory.move_to_superseded(final)
     os.rename(temporary, final)
     fsync_path(root)
     directory.update_symlink(final, directory.LAST)

@@ -1,6 +1,5 @@
 """List and copy: the shipped configs, the components that a config may name, and its keys."""
 
-import ast
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from xft.config.signatures import summary_of
 from xft.errors import ConfigError, did_you_mean
 from xft.registry import REGISTRY_BY_KEY, list_registered, resolve
 from xft.utils import paths
+from xft.utils.presets import find_preset, preset_methods, preset_models, read_docstring
 
 MAX_PATH_WIDTH = 40
 """Longest path that widens the first column of ``xft list keys``."""
@@ -29,7 +29,9 @@ def format_listing(what: str) -> list[str]:
         ConfigError: ``what`` is unknown.
     """
     if what in ("configs", "config"):
-        return _table({name: _docstring(file) for name, file in shipped_configs().items()})
+        return _files(shipped_configs() | preset_models())
+    if what in ("methods", "method"):
+        return _files(preset_methods())
     if what in ("keys", "key"):
         return list_keys()
     key = listable_kinds().get(what, what)
@@ -53,15 +55,18 @@ def list_keys() -> list[str]:
 def copy_config(name: str, folder: str) -> Path:
     """Write a shipped config into a folder, all values in one file.
 
+    Args:
+        name: of a shipped config or model (:mod:`xft.utils.presets`).
+        folder: a folder or a file that does not exist.
+
     Raises:
         ConfigError: ``name`` is unknown, or the file exists or cannot be written.
     """
-    from xft.run_config.config import RunConfig
-
     known = shipped_configs()
     key = Path(name).stem
-    if key not in known:
-        fix = did_you_mean(key, known)
+    preset = None if key in known else find_preset(key)
+    if key not in known and preset is None:
+        fix = did_you_mean(key, known | preset_models())
         raise ConfigError(f"copy: unknown config {name!r}; {fix}", key="copy", got=name, fix=fix)
     target = Path(folder)
     if target.suffix != ".py":
@@ -70,7 +75,12 @@ def copy_config(name: str, folder: str) -> Path:
         raise ConfigError(
             f"copy: {target} exists; give another folder or file name", key="copy", got=folder
         )
-    text = f'"""{_docstring(known[key])}"""\n\n' + dump_config(load_config(known[key]), root=RunConfig)
+    # Why: this imports torch, for which a wrong name need not wait.
+    from xft.run_config.config import RunConfig
+
+    docstring = read_docstring(known[key]) if preset is None else preset.docstring
+    config = load_config(key)
+    text = f'"""{docstring}"""\n\n' + dump_config(config, root=RunConfig)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
@@ -84,6 +94,10 @@ def listable_kinds() -> dict[str, str]:
     """Return the plural of each kind of component to the key of its registry."""
     first = {id(registry): key for key, registry in reversed(REGISTRY_BY_KEY.items())}
     return {plural(key): key for key in REGISTRY_BY_KEY if first[id(REGISTRY_BY_KEY[key])] == key}
+
+
+def _files(files: dict[str, Path]) -> list[str]:
+    return _table({name: read_docstring(file) for name, file in files.items()})
 
 
 def _table(rows: dict[str, str]) -> list[str]:
@@ -104,7 +118,3 @@ def _with_examples(lines: list[str]) -> list[str]:
                 listing.append(f"    format=dict(type={name!r}{arguments})")
             listing.append("    " + json.dumps(example.row, ensure_ascii=False))
     return listing
-
-
-def _docstring(file: Path) -> str:
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""

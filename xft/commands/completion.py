@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from xft.commands.docs import pages
+from xft.commands.options import METAVAR
 from xft.commands.shared import Command
 from xft.utils import paths
 from xft.utils.console import echo
+from xft.utils.presets import preset_methods, preset_models
 
 Completer = Callable[..., list[str]]
 COMPLETE_ENV = "_ARGCOMPLETE"
@@ -56,6 +59,26 @@ def complete(parser: argparse.ArgumentParser) -> None:
     argcomplete.autocomplete(parser)
 
 
+def all_options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of all commands.
+
+    Args:
+        parser: parser of ``xft`` with all commands.
+    """
+    return {option for name, _ in _commands(parser) for option in options_of(parser, name)}
+
+
+def options_of(parser: argparse.ArgumentParser, command: str) -> set[str]:
+    """Return the options of one command.
+
+    Args:
+        parser: parser of ``xft`` with all commands.
+        command: name of the command.
+    """
+    actions = dict(_commands(parser))[command]._actions
+    return {option for action in actions for option in action.option_strings}
+
+
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -97,8 +120,28 @@ def configs(prefix: str, **_: object) -> list[str]:
 
 
 def shipped(prefix: str, **_: object) -> list[str]:
-    """Complete names of shipped configs."""
-    return [file.stem for file in sorted(paths.configs().glob("*.py")) if file.stem.startswith(prefix)]
+    """Complete names of shipped configs and models."""
+    names = [*(file.stem for file in sorted(paths.configs().glob("*.py"))), *preset_models()]
+    return [name for name in names if name.startswith(prefix)]
+
+
+def _configs_or_models(prefix: str, **_: object) -> list[str]:
+    """Complete config files, and names of shipped models if some letters are given."""
+    models = [name for name in preset_models() if prefix and name.startswith(prefix)]
+    return [*configs(prefix), *models]
+
+
+def _models(prefix: str, **_: object) -> list[str]:
+    """Complete names of shipped models, and run folders and folders of models."""
+    return [*(name for name in preset_models() if name.startswith(prefix)), *saved(prefix)]
+
+
+def _pages(prefix: str, **_: object) -> list[str]:
+    return [name for name in (*pages(), "all") if name.startswith(prefix)]
+
+
+def _methods(prefix: str, **_: object) -> list[str]:
+    return [name for name in preset_methods() if name.startswith(prefix)]
 
 
 def runs(prefix: str, **_: object) -> list[str]:
@@ -138,7 +181,7 @@ def _contains_any(folder: Path, names: tuple[str, ...]) -> bool:
 def _kinds(prefix: str, **_: object) -> list[str]:
     from xft.commands.catalog import listable_kinds
 
-    return [kind for kind in ("configs", "keys", *listable_kinds()) if kind.startswith(prefix)]
+    return [kind for kind in ("configs", "methods", "keys", *listable_kinds()) if kind.startswith(prefix)]
 
 
 def _deepspeed(prefix: str, **_: object) -> list[str]:
@@ -159,7 +202,7 @@ def _no_completion(prefix: str, **_: object) -> list[str]:
 
 
 _COMPLETERS: dict[tuple[str, Any], Completer] = {
-    ("", "CONFIG"): configs,
+    ("", METAVAR): _configs_or_models,
     ("copy", "CONFIG"): shipped,
     ("", "RUN"): runs,
     ("", "RUN_OR_CHECKPOINT"): saved,
@@ -168,11 +211,28 @@ _COMPLETERS: dict[tuple[str, Any], Completer] = {
     ("", "DIR"): _folders,
     ("", "OUT"): _folders,
     ("", "FILE"): _files,
+    ("", "TO"): _files,
     ("", "KIND"): _kinds,
+    ("", "METHOD"): _methods,
+    ("", "MODEL"): _models,
+    ("", "PAGE"): _pages,
     ("", "NAME|FILE"): _deepspeed,
     **{
         ("", metavar): _no_completion
-        for metavar in ("N", "T", "K=V", "TEXT", "A,B", "OWNER/NAME", "SIZE", "ADDRESS", "NAME", "JSON")
+        for metavar in (
+            "N",
+            "T",
+            "K=V",
+            "TEXT",
+            "A,B",
+            "KEY=A,B",
+            "OWNER/NAME",
+            "SIZE",
+            "ADDRESS",
+            "NAME",
+            "JSON",
+            "GB",
+        )
     },
 }
 """Completer by command and metavar; an empty command is the fallback."""

@@ -13,7 +13,18 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a run folder, a checkpoint, an adapter or a model")
     parser.add_argument("--adapter", metavar="PATH", help="adapter to load on the model")
     parser.add_argument("--prompt", nargs="+", metavar="TEXT", help="answer each of these once, and exit")
-    parser.add_argument("--system", metavar="TEXT", help="system message before all others")
+    parser.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="show an image with the first message, or with each --prompt; may be repeated",
+    )
+    parser.add_argument(
+        "--system",
+        metavar="TEXT",
+        help="system message before all others (default: data.system of the training; '' for none)",
+    )
     parser.add_argument(
         "--max-new-tokens",
         type=int,
@@ -70,6 +81,8 @@ def _chat(arguments: argparse.Namespace) -> None:
         trust_remote_code=arguments.trust_remote_code,
         chat_template_kwargs=arguments.chat_template_kwargs,
     )
+    for image in arguments.image:
+        session.attach(image)
     base = session.without_adapter() if arguments.compare_base else None
     if arguments.prompt is None:
         chat_loop(session, base=base)
@@ -127,6 +140,12 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         choices=("f32", "f16", "bf16", "q8_0"),
         help="write one file for llama.cpp and Ollama (without a type: q8_0)",
     )
+    parser.add_argument(
+        "--layout",
+        choices=("original", "llama"),
+        default="original",
+        help="names of the weights of InternLM2 and Baichuan: those of the family, or of Llama (default: original)",
+    )
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the result to the hub")
     parser.add_argument("--public", action="store_true", help="with --push: make a new repository public")
     parser.add_argument(
@@ -154,6 +173,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         max_shard_size=arguments.max_shard_size,
         trust_remote_code=arguments.trust_remote_code,
         gguf=arguments.gguf,
+        layout=arguments.layout,
     )
     kind = "GGUF file" if arguments.gguf else "merged model" if arguments.merge else "model"
     echo(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
@@ -168,6 +188,7 @@ CHAT = Command(
     examples=(
         "xft chat runs/a",
         "xft chat runs/a --compare-base",
+        'xft chat runs/a --image cat.png --prompt "What is this?"',
         'xft chat runs/a --prompt "Who are you?" "What is xft?"',
     ),
 )

@@ -1,4 +1,4 @@
-"""``xft report`` and ``xft compare``: HTML pages of runs."""
+"""``xft runs``, ``xft report`` and ``xft compare``: a table and HTML pages of runs."""
 
 import argparse
 
@@ -32,6 +32,29 @@ def _compare(arguments: argparse.Namespace) -> None:
     echo(f"wrote {write_comparison(arguments.runs, arguments.out)}: open it in a browser")
 
 
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders",
+        metavar="DIR",
+        nargs="*",
+        default=["runs"],
+        help="folders of runs, or runs (default: runs)",
+    )
+
+
+def _runs(arguments: argparse.Namespace) -> None:
+    from xft.reporting.run_table import format_runs
+
+    for line in format_runs(arguments.folders):
+        echo(line)
+
+
+RUNS = Command(
+    "list runs with score, validation, time and steps",
+    _add_runs,
+    _runs,
+    examples=("xft runs", "xft runs runs/mine"),
+)
 REPORT = Command(
     "write an HTML report of a run: curves, answers, data, settings",
     _add_report,

@@ -54,6 +54,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="temperature of requests without one (default: 0)",
     )
+    parser.add_argument(
+        "--system",
+        metavar="TEXT",
+        help="system message of requests without one (default: data.system of the training; '' for none)",
+    )
     add_load_in_bits(parser)
     add_trust(parser)
 

@@ -50,23 +50,6 @@ def importing() -> Iterator[None]:
             gc.enable()
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of all commands that load a config."""
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="K=V",
-        help="override values of the config, e.g. data.max_length=1024 adapter.r=8",
-    )
-    parser.add_argument(
-        "--safe-config",
-        action="store_true",
-        help="parse the config without executing it (for untrusted configs)",
-    )
-
-
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add ``--trust-remote-code``."""
     parser.add_argument(

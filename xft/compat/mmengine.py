@@ -32,7 +32,7 @@ class StrategyBase(BaseStrategy):
     Subclasses set ``rank`` and ``world_size`` before they call this constructor.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
         # MMEngine registers global objects under this name and warns if a second run has the same.
         self._experiment_name = f"{self.work_dir}@{time.time_ns()}"
@@ -46,22 +46,22 @@ class StrategyBase(BaseStrategy):
         self._seed = seed
         self._randomness = {"seed": seed}
 
-    def build_logger(self, **_: Any) -> logging.Logger:
+    def build_logger(self, **_: object) -> logging.Logger:
         """Return a logger whose records reach ``train.log`` and not the terminal."""
         logger = logging.getLogger("xft.runner")
         logger.propagate = False
         logger.setLevel(logging.INFO)
         return logger
 
-    def save_checkpoint(self, filename: str, **_: Any) -> NoReturn:
+    def save_checkpoint(self, filename: str, **_: object) -> NoReturn:
         """Raise: checkpoints are written by ``xft.checkpoint``."""
         raise NotImplementedError("checkpoints are written by xft.checkpoint")
 
-    def resume(self, filename: str, **_: Any) -> NoReturn:
+    def resume(self, filename: str, **_: object) -> NoReturn:
         """Raise: checkpoints are read by ``xft.checkpoint``."""
         raise NotImplementedError("checkpoints are read by xft.checkpoint")
 
-    def load_checkpoint(self, filename: str, **_: Any) -> NoReturn:
+    def load_checkpoint(self, filename: str, **_: object) -> NoReturn:
         """Raise: checkpoints are read by ``xft.checkpoint``."""
         raise NotImplementedError("checkpoints are read by xft.checkpoint")
 
@@ -94,7 +94,7 @@ class RunnerBase(FlexibleRunner):
             cfg=Config(dict(config)),
         )
 
-    def build_visualizer(self, visualizer: Any = None) -> Any:
+    def build_visualizer(self, visualizer: object = None) -> Any:
         """Return a visualizer without backends: metrics go to xft's loggers."""
         return Visualizer.get_instance(self.experiment_name, vis_backends=None)
 

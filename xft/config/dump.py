@@ -107,7 +107,7 @@ class _Writer:
         """Join formatted values; on one line if they fit and have no comments."""
         calls = not self.literal and all(_is_argument(key) for key in entries)
         begin, end = ("dict(", ")") if calls else ("{", "}")
-        heads = {key: f"{key}=" if calls else f"{_scalar(key)}: " for key in entries}
+        heads = {key: f"{key}=" if calls else f"{format_scalar(key)}: " for key in entries}
         one_line = begin + ", ".join(heads[key] + text for key, text in entries.items()) + end
         if not any(comments.values()) and "\n" not in one_line and len(indent) + len(one_line) <= WIDTH:
             return one_line
@@ -128,13 +128,20 @@ class _Writer:
             }
             return self.dictionary(entries, {}, indent)
         if not isinstance(value, (list, tuple)):
-            return _scalar(value)
+            return format_scalar(value)
         begin, end = "[]" if isinstance(value, list) else "()"
         items = [self.plain(item, indent + INDENT, len(indent) + len(INDENT)) for item in value]
         one_line = begin + ", ".join(items) + ("," if len(items) == 1 and begin == "(" else "") + end
         if not items or ("\n" not in one_line and used + len(one_line) <= WIDTH):
             return one_line
         return "\n".join([begin, *(f"{indent}{INDENT}{item}," for item in items), indent + end])
+
+
+def format_docstring(text: str) -> str:
+    """Return a text as a docstring on one line; quotes, backslashes and control characters are escaped."""
+    escapes = {'"': '\\"', "\\": "\\\\"}
+    escaped = [escapes.get(char) or (char if char.isprintable() else repr(char)[1:-1]) for char in text]
+    return f'"""{"".join(escaped)}"""'
 
 
 def _with_comment(indent: str, head: str, text: str, end: str, comment: str) -> Iterator[str]:
@@ -162,7 +169,7 @@ def _literals(hint: object, value: object) -> str:
     names: Sequence[Any] = [
         name for option in options if get_origin(option) is Literal for name in get_args(option)
     ]
-    others = [_scalar(name) for name in names if name != value]
+    others = [format_scalar(name) for name in names if name != value]
     return f"or: {', '.join(others)}" if others else ""
 
 
@@ -188,7 +195,8 @@ def _is_argument(key: object) -> bool:
     )
 
 
-def _scalar(value: object) -> str:
+def format_scalar(value: object) -> str:
+    """Return a value without items as Python: a text in double quotes."""
     text = repr(value)
     if isinstance(value, str) and text[0] == "'" and '"' not in value:
         return f'"{text[1:-1]}"'

@@ -78,9 +78,7 @@ _XTUNER = {
     "optim_type": "optimizer.type",
     "optim_wrapper": "optimizer",
     "param_scheduler": "lr_scheduler",
-    "lr": "optimizer.lr",
-    "betas": "optimizer.betas",
-    "weight_decay": "optimizer.weight_decay",
+    **{name: f"optimizer.{name}" for name in ("lr", "betas", "weight_decay")},
     "warmup_ratio": "lr_scheduler.warmup_ratio",
     "save_steps": "hooks.checkpoint.interval",
     "save_total_limit": "hooks.checkpoint.save_total_limit",
@@ -95,18 +93,20 @@ _XTUNER = {
     "visualizer": "loggers",
 }
 
+_SAME_NAMES = {
+    "training": ("gradient_accumulation_steps", "max_steps", "max_grad_norm"),
+    "hooks.checkpoint": ("metric_for_best_model", "greater_is_better", "load_best_model_at_end"),
+}
 _TRANSFORMERS = {
+    **{name: f"{section}.{name}" for section, names in _SAME_NAMES.items() for name in names},
     "model_name_or_path": "model.path",
     "model_name": "model.path",
     "tokenizer_name_or_path": "model.tokenizer",
     "torch_dtype": "model.dtype",
     "per_device_train_batch_size": "training.micro_batch_size",
     "per_device_eval_batch_size": "hooks.validation.batch_size",
-    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
     "gradient_checkpointing": "model.gradient_checkpointing",
     "num_train_epochs": "training.epochs",
-    "max_steps": "training.max_steps",
-    "max_grad_norm": "training.max_grad_norm",
     "learning_rate": "optimizer.lr",
     "optim": "optimizer.type",
     "adam_epsilon": "optimizer.eps",
@@ -116,13 +116,8 @@ _TRANSFORMERS = {
     "warmup_steps": "lr_scheduler.warmup_steps",
     "logging_steps": "hooks.progress.interval",
     "logging_dir": "work_dir",
-    "eval_strategy": "hooks.validation.interval",
-    "evaluation_strategy": "hooks.validation.interval",
-    "eval_steps": "hooks.validation.interval",
+    **dict.fromkeys(("eval_strategy", "evaluation_strategy", "eval_steps"), "hooks.validation.interval"),
     "save_strategy": "hooks.checkpoint.interval",
-    "metric_for_best_model": "hooks.checkpoint.metric_for_best_model",
-    "greater_is_better": "hooks.checkpoint.greater_is_better",
-    "load_best_model_at_end": "hooks.checkpoint.load_best_model_at_end",
     "save_only_model": "hooks.checkpoint.save_optimizer_state",
     "early_stopping_patience": "hooks.early_stopping.patience",
     "bf16": "model.dtype='bfloat16' or strategy.mixed_precision='bf16'",
@@ -135,6 +130,8 @@ _TRANSFORMERS = {
     "ddp_timeout": "strategy.timeout_minutes",
     "neftune_noise_alpha": "model.neftune_alpha",
     "use_liger_kernel": "model.fused_kernels",
+    "router_aux_loss_coef": "model.router_aux_loss_coef",
+    "output_router_logits": "model.router_aux_loss_coef",
     "dataset_num_proc": "data.num_workers",
 }
 """``transformers.TrainingArguments`` and common script arguments."""
@@ -169,20 +166,17 @@ _TRL = {
 }
 """TRL's configs and the bitsandbytes arguments of transformers."""
 
+_LORA_ARGUMENTS = (
+    *("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora"),
+    *("init_lora_weights", "loraplus_lr_ratio"),
+)
 _PEFT = {
-    "r": "adapter.r",
+    **{name: f"adapter.{name}" for name in _LORA_ARGUMENTS},
     "lora_r": "adapter.r",
     "lora_rank": "adapter.r",
-    "lora_alpha": "adapter.lora_alpha",
-    "lora_dropout": "adapter.lora_dropout",
     "lora_target_modules": "adapter.target_modules",
-    "target_modules": "adapter.target_modules",
+    "target_parameters": "adapter.target_modules",
     "lora_modules_to_save": "adapter.modules_to_save",
-    "modules_to_save": "adapter.modules_to_save",
-    "use_rslora": "adapter.use_rslora",
-    "use_dora": "adapter.use_dora",
-    "init_lora_weights": "adapter.init_lora_weights",
-    "loraplus_lr_ratio": "adapter.loraplus_lr_ratio",
 }
 
 _LLAMA_FACTORY = {
@@ -190,6 +184,7 @@ _LLAMA_FACTORY = {
     "finetuning_type": "adapter.type",
     "lora_target": "adapter.target_modules",
     "additional_target": "adapter.modules_to_save",
+    "moe_aux_loss_coef": "model.router_aux_loss_coef",
     "pissa_init": "adapter.init_lora_weights",
     "dataset": "data.path",
     "dataset_dir": "data.path",
@@ -219,9 +214,9 @@ _AXOLOTL = {
     "tokenizer_config": "model.tokenizer",
     "trust_remote_code": "model.trust_remote_code",
     "special_tokens": "model.additional_special_tokens",
-    "attn_implementation": "model.attn_implementation",
-    "flash_attention": "model.attn_implementation",
-    "sdp_attention": "model.attn_implementation",
+    **dict.fromkeys(
+        ("attn_implementation", "flash_attention", "sdp_attention"), "model.attn_implementation"
+    ),
     "chat_template": "template",
     "rl": "objective.type",
     "rl_beta": "objective.beta",
@@ -236,14 +231,13 @@ _AXOLOTL = {
     "micro_batch_size": "training.micro_batch_size",
     "num_epochs": "training.epochs",
     "lora_target_linear": "adapter.target_modules",
+    "lora_target_parameters": "adapter.target_modules",
     "peft_use_dora": "adapter.use_dora",
     "peft_use_rslora": "adapter.use_rslora",
     "eval_batch_size": "hooks.validation.batch_size",
     "context_parallel_size": "strategy.sequence_parallel_size",
     "sequence_parallel_degree": "strategy.sequence_parallel_size",
-    "wandb_project": "loggers.wandb.project",
-    "wandb_name": "loggers.wandb.name",
-    "wandb_entity": "loggers.wandb.entity",
+    **{f"wandb_{name}": f"loggers.wandb.{name}" for name in ("project", "name", "entity")},
     "mlflow_tracking_uri": "loggers.mlflow.uri",
     "mlflow_experiment_name": "loggers.mlflow.project",
 }
@@ -261,7 +255,17 @@ _MOVED = {
 }
 """Keys of ``model.adapter`` and ``model.quantization`` in a config that has only moved the sections."""
 
+_SHORT = {
+    "epochs": "training.epochs",
+    "rank": "adapter.r",
+    "data_path": "data.path",
+    "model_path": "model.path",
+    "method": "--method",
+}
+"""Keys without their section."""
+
 FOREIGN_KEYS: dict[str, str] = {
+    **_SHORT,
     **_UNSLOTH,
     **_AXOLOTL,
     **_LLAMA_FACTORY,

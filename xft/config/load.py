@@ -19,8 +19,9 @@ from mmengine.config.lazy import LazyObject
 from xft.compat.mmengine_config import patched_import_transformer
 from xft.config.overrides import Overrides, apply, apply_to_existing
 from xft.config.safe_load import safe_load
-from xft.errors import ConfigError
+from xft.errors import ConfigError, did_you_mean
 from xft.utils import paths
+from xft.utils.presets import find_preset, preset_models
 
 ConfigDict = dict[str, Any]
 PATH_KEYS = ("path", "val_split", "eval_prompts", "config_file")
@@ -34,9 +35,9 @@ def load_config(
     """Load a config file.
 
     Args:
-        path: a ``.py`` config file.
+        path: a ``.py`` config file, or the name of a shipped config or model (:mod:`xft.utils.presets`).
         overrides: dotted key to value, as ``parse_overrides`` returns them.
-        safe_config: parse the file without executing it (see :mod:`xft.config.safe_load`).
+        safe_config: parse the file without executing it (see :mod:`xft.config.safe_load`). Shipped configs are executed.
 
     Returns:
         The config as plain data, without names that begin with an underscore: these are helpers of the file.
@@ -46,11 +47,18 @@ def load_config(
             data; or the path of an override does not exist. ``causes`` has an error for each value.
     """
     file = Path(path)
+    if not file.exists() and file.suffix == "" and len(file.parts) == 1:
+        shipped = paths.configs() / f"{file}.py"
+        if shipped.is_file():
+            return load_config(shipped, overrides)
+        if (preset := find_preset(file.name)) is not None:
+            with preset.written() as written:
+                return load_config(written, overrides)
     overrides = overrides or {}
     if not file.is_file():
         raise _missing(file)
     if file.suffix != ".py":
-        raise ConfigError(key="config", got=str(path), expected=PYTHON_FILE)
+        raise ConfigError(key="config", got=str(path), expected=PYTHON_FILE, fix=_other_file(file))
     try:
         config, mistakes = _load(file, overrides, safe_config)
     except (RecursionError, MemoryError) as error:
@@ -77,17 +85,25 @@ def _load(file: Path, overrides: Overrides, safe_config: bool) -> tuple[ConfigDi
     return config, mistakes
 
 
+def _other_file(file: Path) -> str:
+    """Return what to do with a file that is no config."""
+    if file.suffix.lower() in (".yaml", ".yml"):
+        return f"`xft import {file}` converts a config of another tool"
+    return f"if these are rows: `xft train --model MODEL --data {file}`"
+
+
 def _missing(file: Path) -> ConfigError:
     if file.is_dir():
         return ConfigError(
             f"config: {str(file)!r} is a folder; expected {PYTHON_FILE}", key="config", got=str(file)
         )
-    shipped = (paths.configs() / f"{file.stem}.py").is_file()
-    fix = (
-        f"`xft copy {file.stem}` writes the shipped config of this name here"
-        if shipped
-        else "`xft list configs` shows the shipped ones"
-    )
+    if (paths.configs() / f"{file.stem}.py").is_file():
+        fix = f"{file.stem}, without a folder, names the shipped config; `xft copy {file.stem}` writes it here"
+    else:
+        names = [path.stem for path in paths.configs().glob("*.py")]
+        near = did_you_mean(file.stem.lower().replace("-", "_"), [*names, *preset_models()])
+        fix = f"{near} " if near.startswith("did you mean") else ""
+        fix += "`xft list configs` shows the shipped ones"
     return ConfigError(f"config: no file {str(file)!r}; {fix}", key="config", got=str(file), fix=fix)
 
 

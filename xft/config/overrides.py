@@ -15,25 +15,30 @@ from xft.errors import ConfigError, did_you_mean
 
 Overrides = Mapping[str, Any]
 LITERAL_ALIASES: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
-NAMED_COLLECTIONS = ("hooks", "loggers", "datasets")
+NAMED_COLLECTIONS = ("hooks", "loggers", "datasets", "rewards")
 """Keys of dicts of named components: overrides may add a name."""
 IMPLICIT_DEFAULTS = {"strategy": {"type": "single_device"}}
 """Defaults inserted before overrides are applied, which allows overriding their keys."""
-OPTION = "--cfg-options"
+OPTION = "KEY=VALUE"
 
 
 def parse_overrides(options: Iterable[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` options.
 
     Raises:
-        ConfigError: an option has no ``=`` or a malformed key. ``causes`` has an error for each of them.
+        ConfigError: an option has no ``=`` or a malformed key, or unpacks a variable. ``causes`` has an error for each of
+            them.
     """
     parsed: dict[str, Any] = {}
     mistakes: list[ConfigError] = []
     for option in options:
         key, separator, text = option.partition("=")
         if separator and all(part.isidentifier() or part.isdecimal() for part in key.split(".")):
-            parsed[key] = parse_value(text)
+            try:
+                parsed[key] = parse_value(text)
+            except _UnpackingError:
+                expected = "values: a command line has no variables to unpack with * or **"
+                mistakes.append(ConfigError(key=key, got=text, expected=expected))
         else:
             expected = "KEY=VALUE such as data.max_length=1024"
             mistakes.append(ConfigError(key=OPTION, got=option, expected=expected))
@@ -41,10 +46,50 @@ def parse_overrides(options: Iterable[str]) -> dict[str, Any]:
     return parsed
 
 
+class _UnpackingError(Exception):
+    """A list or a dict of a command line unpacks a variable."""
+
+
 def parse_value(text: str) -> Any:
-    """Parse one value: a Python literal, a key of ``LITERAL_ALIASES``, or text."""
+    """Parse one value: a Python literal, a key of ``LITERAL_ALIASES``, or text.
+
+    Words within lists and dicts need no quotes, and ``dict(key=value)`` is a dict: ``[q_proj,v_proj]``,
+    ``{type: columns, user: q}``, ``dict(type=columns,user=q)``.
+
+    Raises:
+        _UnpackingError: the value has ``*`` or ``**``.
+    """
     if text.lower() in LITERAL_ALIASES:
         return LITERAL_ALIASES[text.lower()]
+    try:
+        if not text.startswith(("[", "(", "{", "dict(")):
+            return ast.literal_eval(text)
+        return _container(ast.parse(text, mode="eval").body, text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _container(node: ast.expr, text: str) -> Any:
+    """Return the value of an expression in ``text``; an item that is no literal is text, or an alias."""
+    names = [keyword.arg for keyword in node.keywords] if isinstance(node, ast.Call) else []
+    keys = node.keys if isinstance(node, ast.Dict) else []
+    if isinstance(node, ast.Starred) or None in keys or None in names:
+        raise _UnpackingError
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_container(item, text) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {_container(key, text): _container(value, text) for key, value in pairs if key is not None}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        if node.args:
+            raise ValueError("positional arguments")
+        return {keyword.arg: _container(keyword.value, text) for keyword in node.keywords}
+    source = ast.get_source_segment(text, node) or ""
+    return LITERAL_ALIASES[source.lower()] if source.lower() in LITERAL_ALIASES else _literal(source)
+
+
+def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -95,17 +140,15 @@ def _set(target: dict[str, Any], key: str, value: object) -> None:
     elif last.isdigit() and int(last) < len(holder):
         holder[int(last)] = deepcopy(value)
     else:
-        raise ConfigError(f"{OPTION} {key}: the list has {len(holder)} items", key=key, got=value)
+        raise ConfigError(f"{key}: the list has {len(holder)} items", key=key, got=value)
 
 
 def _no_parent(key: str, parent: str, holder: dict[str, Any] | list[Any], part: str) -> ConfigError:
     known = holder.keys() if isinstance(holder, dict) else []
     if isinstance(holder, dict) and part in holder:
-        return ConfigError(
-            f"{OPTION} {key}: {parent} is {holder[part]!r}, which has no keys", key=key, got=part
-        )
+        return ConfigError(f"{key}: {parent} is {holder[part]!r}, which has no keys", key=key, got=part)
     fix = foreign_keys.advice(key) or did_you_mean(part, known)
-    return ConfigError(f"{OPTION} {key}: {parent} is not in the config; {fix}", key=key, got=part, fix=fix)
+    return ConfigError(f"{key}: {parent} is not in the config; {fix}", key=key, got=part, fix=fix)
 
 
 def _raise_all(mistakes: list[ConfigError]) -> None:
@@ -118,6 +161,8 @@ def _insert_implicit_defaults(target: dict[str, Any], overrides: Overrides) -> N
     sections = {key.partition(".")[0] for key in overrides if "." in key}
     for section in sections & IMPLICIT_DEFAULTS.keys():
         target.setdefault(section, deepcopy(IMPLICIT_DEFAULTS[section]))
+        if isinstance(target[section], str):
+            target[section] = {"type": target[section]}
 
 
 def _child(holder: object, part: str) -> Any:

@@ -27,7 +27,11 @@ _ENTRY = re.compile(r" {4}(\w+(?:, \w+)*): (.*)")
 _MODULE = re.compile(r"\b(?:\w+\.)+(?=\w)")
 _ROLE = re.compile(r":\w+:`~?([^`]+)`")
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<! al)\.(?:\s|$)")
-_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+_NOT_NAMED = (
+    inspect.Parameter.VAR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.POSITIONAL_ONLY,
+)
 
 
 @cache
@@ -47,9 +51,9 @@ def signature_of(target: Component) -> tuple[Mapping[str, inspect.Parameter], di
 
 
 def named_parameters(target: Component) -> dict[str, inspect.Parameter]:
-    """Return the parameters of ``target`` without ``*args`` and ``**kwargs``."""
+    """Return the parameters of ``target`` that have a name: no ``*args``, ``**kwargs`` or positional-only ones."""
     parameters, _ = signature_of(target)
-    return {name: parameter for name, parameter in parameters.items() if parameter.kind not in _VARIADIC}
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind not in _NOT_NAMED}
 
 
 def accepts_any_key(target: Component) -> bool:

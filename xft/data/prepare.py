@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from xft.data.duplicates import near_duplicates
 from xft.data.encoding.encoded import EncodedChunk
 from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.formats.tracked_row import ColumnUsage
+from xft.data.formats.turns_as_text import find_turn_columns, mark_turn_columns
 from xft.data.sources import DataSource, Record, RecordReader, fingerprint
 from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
 from xft.data.store.token_store import StoreWriter, TokenStore
@@ -37,8 +38,14 @@ _COUNTED = (
     "rows_truncated",
     "rows_with_special_tokens",
     "rows_with_unknown_characters",
+    "rows_without_reasoning",
     "rows_chosen_scored_lower",
     "quarantined",
+    "images",
+    "image_tokens",
+    "images_turned",
+    "images_animated",
+    "images_converted",
 )
 
 
@@ -93,7 +100,10 @@ def _key(spec: PrepareSpec, encoder: RowEncoder[Any]) -> str:
                 options.on_overlong,
                 options.on_invalid,
                 options.group_by,
+                options.image_folder,
+                options.keep_answers,
             ),
+            None if encoder.processor is None else encoder.processor.fingerprint,
         ]
     )
 
@@ -108,9 +118,11 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
     too_long: list[int] = []
     examples: list[dict[str, Any]] = []
     usage = ColumnUsage()
+    turn_columns = find_turn_columns(spec.source, spec.split, spec.streaming)
     with (folder / "quarantine.jsonl").open("wb") as quarantine:
-        for chunk in _encode(spec, encoder, reading):
-            writer.append(chunk.rows, chunk.samples, chunk.tokens, chunk.files)
+        for chunk in _encode(spec, encoder, reading, turn_columns):
+            images, data = chunk.images, chunk.image_data
+            writer.append(chunk.rows, chunk.samples, chunk.tokens, chunk.files, images, data, chunk.columns)
             counts.update(chunk.counts)
             counts["quarantined"] += len(chunk.quarantined)
             dropped += chunk.dropped
@@ -127,6 +139,7 @@ def _write(spec: PrepareSpec, encoder: RowEncoder[Any], folder: Path) -> None:
         **counts,
         "rows_dropped": dict(dropped),
         "ignored_columns": usage.unread(),
+        "turn_columns": turn_columns,
         "quarantine_examples": examples,
         "near_duplicates": 0,
         "near_examples": [],
@@ -163,11 +176,13 @@ def _file_states(source: DataSource) -> list[tuple[int, int]]:
     return [(file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
 
 
-def _encode(spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader) -> Iterator[EncodedChunk]:
+def _encode(
+    spec: PrepareSpec, encoder: RowEncoder[Any], reading: RecordReader, turn_columns: Collection[str] = ()
+) -> Iterator[EncodedChunk]:
     """Yield the encoded chunks of a source in its order, even if they finish in another."""
     size = spec.source.size
     num_workers = spec.num_workers or available_cpus()
-    chunks = _chunk_records(reading)
+    chunks = _chunk_records(mark_turn_columns(reading, spec.source, turn_columns))
     if num_workers < 2 or (size is not None and size < _SMALL):
         for chunk in chunks:  # map would take a StopIteration of the encoder for the end of the chunks
             yield encoder(chunk)

@@ -1,6 +1,7 @@
 """The data report: counts of every row, from the file to the splits."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xft.data.histogram import histogram
-from xft.data.store.token_store import SampleView, TokenStore
+from xft.data.store.sample_view import SampleView
+from xft.data.store.token_store import TokenStore
 
 _EXAMPLES = 10
 
@@ -30,9 +32,14 @@ class DataReport:
         rows_truncated: rows that were truncated and kept.
         rows_with_special_tokens: rows that spell a special token, which is encoded as that token.
         rows_with_unknown_characters: rows with a character that the tokenizer has no token for.
+        rows_without_reasoning: rows with the reasoning of the last answer, which the chat template leaves out.
         rows_chosen_scored_lower: pairs whose own scores rank the rejected answer higher.
+        images: counts of ``images``, ``image_tokens``, and of images whose pixels are changed: ``turned`` by their EXIF
+            data, ``animated`` (the first frame is used), ``converted`` to RGB. Empty without images.
+        formats: formats that ``data.format='auto'`` has chosen, as overrides.
         ignored_columns: columns, and keys of turns (``messages[].key``), that the format has not read, with the number
             of rows that have them filled.
+        turn_columns: columns of tables that hold turns as text.
         exact_duplicates: rows whose tokens equal those of an earlier row.
         near_duplicates: rows that nearly repeat an earlier row.
         near_examples: some of these: earlier row, later row, Jaccard index of their token sequences.
@@ -50,8 +57,12 @@ class DataReport:
     rows_truncated: int = 0
     rows_with_special_tokens: int = 0
     rows_with_unknown_characters: int = 0
+    rows_without_reasoning: int = 0
     rows_chosen_scored_lower: int = 0
+    images: Counter[str] = field(default_factory=Counter)
+    formats: list[str] = field(default_factory=list)
     ignored_columns: Counter[str] = field(default_factory=Counter)
+    turn_columns: list[str] = field(default_factory=list)
     exact_duplicates: int = 0
     near_duplicates: int = 0
     near_examples: list[tuple[str, str, float]] = field(default_factory=list)
@@ -69,8 +80,13 @@ class DataReport:
         self.rows_truncated += stats["rows_truncated"]
         self.rows_with_special_tokens += stats["rows_with_special_tokens"]
         self.rows_with_unknown_characters += stats["rows_with_unknown_characters"]
+        self.rows_without_reasoning += stats["rows_without_reasoning"]
         self.rows_chosen_scored_lower += stats["rows_chosen_scored_lower"]
+        counts = {name: stats[name] for name in ("images", "image_tokens")}
+        changes = {name: stats[f"images_{name}"] for name in ("turned", "animated", "converted")}
+        self.images += Counter(counts) + Counter(changes)
         self.ignored_columns.update(stats["ignored_columns"])
+        self._add_turn_columns(stats["turn_columns"])
         self.near_duplicates += stats["near_duplicates"]
         for earlier, later, jaccard in stats["near_examples"][: _EXAMPLES - len(self.near_examples)]:
             self.near_examples.append((store.origin(earlier), store.origin(later), jaccard))
@@ -88,15 +104,22 @@ class DataReport:
         self.rows_truncated += other.rows_truncated
         self.rows_with_special_tokens += other.rows_with_special_tokens
         self.rows_with_unknown_characters += other.rows_with_unknown_characters
+        self.rows_without_reasoning += other.rows_without_reasoning
         self.rows_chosen_scored_lower += other.rows_chosen_scored_lower
         self.exact_duplicates += other.exact_duplicates
         self.near_duplicates += other.near_duplicates
         self.rows_dropped.update(other.rows_dropped)
+        self.images += other.images
+        self.formats += other.formats
         self.ignored_columns.update(other.ignored_columns)
+        self._add_turn_columns(other.turn_columns)
         self.near_examples += other.near_examples
         self.quarantined += other.quarantined
         self.quarantine_files += other.quarantine_files
         self.lengths = np.concatenate([self.lengths, other.lengths])
+
+    def _add_turn_columns(self, names: Iterable[str]) -> None:
+        self.turn_columns = sorted({*self.turn_columns, *names})
 
     def check_balance(self, train: SampleView, val: SampleView) -> None:
         """Describe the splits, and check that the counts balance."""
@@ -125,8 +148,12 @@ class DataReport:
             "rows_truncated": self.rows_truncated,
             "rows_with_special_tokens": self.rows_with_special_tokens,
             "rows_with_unknown_characters": self.rows_with_unknown_characters,
+            "rows_without_reasoning": self.rows_without_reasoning,
             "rows_chosen_scored_lower": self.rows_chosen_scored_lower,
+            "images": dict(self.images),
+            "formats": self.formats,
             "ignored_columns": dict(self.ignored_columns.most_common()),
+            "turn_columns": self.turn_columns,
             "exact_duplicates": self.exact_duplicates,
             "near_duplicates": self.near_duplicates,
             "near_duplicate_examples": [

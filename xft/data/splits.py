@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xft.data.store.sample_view import SampleView
 from xft.data.store.token_store import I64, U64
 from xft.errors import DataError
 
@@ -115,3 +116,21 @@ def stable_order(digests: U64, seed: int) -> I64:
     positions = np.empty(len(numbers), dtype=np.int64)
     positions[np.argsort(numbers, kind="stable")] = np.arange(len(numbers))
     return positions
+
+
+def check_split_leakage(train: SampleView, val: SampleView) -> None:
+    """Check that no row is in both splits, by its text, its tokens or its group.
+
+    Raises:
+        DataError: with the first such row.
+    """
+    for name in ("tokens", "content", "group"):
+        held_out = val.row_field(name)
+        leaked = np.flatnonzero(np.isin(held_out, train.row_field(name)))
+        if len(leaked):
+            raise DataError(
+                f"{val.origin_of_row(int(leaked[0]))}: {len(leaked)} of {len(held_out)} validation rows are "
+                "in the training split too, this one first. Remove them from one of the two",
+                key="data.val_split",
+                got=len(leaked),
+            )

@@ -15,6 +15,7 @@ import torch
 from torch import distributed
 
 from xft.errors import ConfigError, RunInterrupted
+from xft.utils.command_line import TYPED_COMMAND, typed_command
 from xft.utils.console import echo
 from xft.utils.system import LAUNCHERS
 
@@ -161,6 +162,7 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
     for name in ("multiprocessing.api", "agent.server.api"):
         # Why: each rank prints its error itself.
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    os.environ[TYPED_COMMAND] = typed_command()
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
@@ -173,6 +175,8 @@ def spawn_local_ranks(count: int, arguments: Sequence[str]) -> int:
         return 128 - code
     except SignalException as error:
         raise RunInterrupted(error.sigval.value, f"ended by {error.sigval.name}") from error
+    finally:
+        del os.environ[TYPED_COMMAND]
     return 0
 
 

@@ -93,23 +93,23 @@ def all_reduce_sum(tensor: Tensor, group: SequenceParallelGroup | None) -> Tenso
     return total
 
 
-def check_sequence_parallel(config: "PretrainedConfig", supports_packing: bool, size: int) -> None:
+def check_sequence_parallel(config: "PretrainedConfig", problem: str, size: int) -> None:
     """Check that a model can be trained with sequence parallelism.
 
     Args:
         config: model config of transformers.
-        supports_packing: whether the model's attention keeps packed samples separate.
+        problem: why a sample cannot be split over ranks; empty if it can.
         size: number of ranks in a group.
 
     Raises:
-        ConfigError: the model needs padded rows, or its attention heads are not a multiple of ``size``.
+        ConfigError: samples cannot be split, or the attention heads are not a multiple of ``size``.
     """
     key = "strategy.sequence_parallel_size"
-    if not supports_packing:
+    if problem:
         raise ConfigError(
             key=key,
             got=size,
-            expected="1, because this model needs one padded row per sample, and only packed rows can be split",
+            expected=f"1, because the rows of this model cannot be split: {problem}",
             fix="leave the key out",
         )
     heads = config.get_text_config().num_attention_heads

@@ -80,6 +80,15 @@ class ShardedTensorReader:
         return self.read_range(0, math.prod(self.shape)).reshape(self.shape)
 
 
-def materialize(value: Any) -> Any:
+def read_range(value: Tensor | ShardedTensorReader, start: int, stop: int) -> Tensor:
+    """Return elements ``start`` to ``stop`` of a flattened tensor, which a reader may hold."""
+    return (
+        value.read_range(start, stop)
+        if isinstance(value, ShardedTensorReader)
+        else value.flatten()[start:stop]
+    )
+
+
+def materialize(value: object) -> Any:
     """Read the full tensor if ``value`` is a reader; return any other value unchanged."""
     return value.read() if isinstance(value, ShardedTensorReader) else value

@@ -10,7 +10,7 @@ from typing import Any
 from xft.doctor.checks import Finding
 from xft.doctor.versions import RUNTIME
 
-MODULE_NAMES = {"protobuf": "google.protobuf", "mmengine": "mmengine.runner"}
+MODULE_NAMES = {"protobuf": "google.protobuf", "mmengine": "mmengine.runner", "pyyaml": "yaml"}
 """Module of a distribution whose name differs."""
 INSTALL_HEADLESS_OPENCV = "pip install --force-reinstall --no-deps opencv-python-headless"
 IMPORT_TIMEOUT_S = 300
@@ -66,12 +66,13 @@ def check_imports(records: Sequence[dict[str, Any]], versions: Sequence[Finding]
         module, error = record.get("name", ""), record.get("error", "")
         name = distributions.get(module, module)
         if error and name not in missing and name.replace("_", "-") not in missing:
-            yield Finding(module, "broken", f"import failed: {error}", _suggest_fix(module, error))
+            yield Finding(name, "broken", f"import failed: {error}", _suggest_fix(name, module, error))
 
 
-def _suggest_fix(module: str, error: str) -> str:
+def _suggest_fix(name: str, module: str, error: str) -> str:
     if "libGL" in error or "cv2" in error or module == "cv2":
         return INSTALL_HEADLESS_OPENCV
     if "No module named" in error:
-        return f"pip install {error.rpartition('named ')[2].strip(chr(39)).partition('.')[0]}"
-    return f"pip install --force-reinstall {module.partition('.')[0]}"
+        missing = error.rpartition("named ")[2].strip("'").partition(".")[0]
+        return f"pip install {name if missing == module.partition('.')[0] else missing}"
+    return f"pip install --force-reinstall {name}"

@@ -54,7 +54,7 @@ def check_disk(name: str, folder: Path, access_fix: str) -> Finding:
         folder: need not exist; its nearest existing parent is checked.
         access_fix: fix if the folder is not writable, with ``{}`` for the existing folder.
     """
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = paths.existing_parent(folder)
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding(name, "broken", f"{folder} is not writable", access_fix.format(existing))
     free = shutil.disk_usage(existing).free

@@ -1,13 +1,15 @@
 """Answer the rows of a held-out file, and compare the answers with those of the rows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from xft.data.encoding.encoded import EncodingOptions
 from xft.data.encoding.encoders import ConversationEncoder
+from xft.data.formats.turns_as_text import mark_turn_columns
 from xft.data.sources import RecordReader, parse, resolve_source
+from xft.data.store.token_store import text_digest
 from xft.errors import DataError
 from xft.evaluation.prompts import answer_in_groups
 from xft.evaluation.text_metrics import compare_texts
@@ -27,12 +29,14 @@ class GeneratedAnswer:
         reference: answer of the row.
         answer: generated answer.
         stopped: whether the model ended its answer, before the limit.
+        content: digest of the text of the row, as a data set has it.
     """
 
     question: str
     reference: str
     answer: str
     stopped: bool
+    content: int = field(default=0, compare=False)
 
 
 def answer_rows(
@@ -56,7 +60,8 @@ def answer_rows(
     """
     options = EncodingOptions(format, max_length=10**9)
     encoder = ConversationEncoder(options, generator.tokenizer, generator.template)
-    records = islice(iter(RecordReader(resolve_source(path))), limit)
+    source = resolve_source(path)
+    records = islice(mark_turn_columns(RecordReader(source), source), limit)
     while chunk := list(islice(records, BATCH_SIZE)):
         conversations: list[Conversation] = []
         for origin, raw in chunk:
@@ -74,7 +79,11 @@ def answer_rows(
             messages = conversation.messages
             reference = messages[-1].content.strip()
             yield GeneratedAnswer(
-                messages[-2].content, reference, answer.text, answer.finish_reason == "stop"
+                messages[-2].content,
+                reference,
+                answer.text,
+                answer.finish_reason == "stop",
+                text_digest(encoder.dedup_text(conversation)),
             )
 
 

@@ -22,7 +22,7 @@ class MetricAccumulator:
         self._denominators: dict[str, float] = {}
 
     def add(self, output: LossOutput) -> None:
-        """Add the output of an objective for one batch."""
+        """Add the output of an objective for one batch: a scalar ``loss_sum``, and scalar metrics."""
         self._losses.append(output.loss_sum.detach())
         self._targets += output.num_targets
         for name, value in output.metrics.items():
@@ -38,7 +38,8 @@ class MetricAccumulator:
                 same objective.
 
         Returns:
-            ``loss``, ``targets`` (their number), and each metric. A mean with denominator 0 is omitted.
+            ``loss`` per target, in the unit of the objective (nats for likelihoods), ``targets`` (their number), and each
+            metric per target, or per what its ``metric_denominators`` count. A mean with denominator 0 is omitted.
         """
         names = sorted(self._values)
         loss, *values = _sums([self._losses, *(self._values[name] for name in names)])

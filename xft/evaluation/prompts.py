@@ -7,13 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from xft.config.build import build_component
-from xft.errors import ConfigError
+from xft.data.formats.images import image_message
+from xft.data.images.reading import open_image
+from xft.data.sources.shipped_files import resolve_file
+from xft.errors import ConfigError, DataError
 from xft.evaluation.scorers import Scorer
 from xft.models import TextGenerator
 from xft.models.generation import Completion
 from xft.templates import TemplateOptions
-from xft.types import Message, Messages
+from xft.types import ImageProcessor, Message, Messages
 from xft.utils import paths
+
+_TYPES: Mapping[str, type] = {
+    "question": str,
+    "reference": str,
+    "system": str,
+    "scorer": str,
+    "chat_template_kwargs": Mapping,
+    "image": str,
+    "images": list,
+}
+"""Keys of an entry of ``eval_prompts``, and the types of their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +37,12 @@ class EvalPrompt:
     Attributes:
         question: content of the user message.
         reference: reference answer; ``None`` is not scored.
-        system: content of the system message, if any.
+        system: content of the system message; ``None`` or empty for none.
         scorer: registered name of a scorer; ``None`` uses the scorer of the hook.
         chat_template_kwargs: variables of the chat template, such as ``enable_thinking``.
+        images: paths of images, as the config names them. They come first, unless the question has a mark ``<image>`` for
+            each.
+        image_folder: folder of relative paths of images.
     """
 
     question: str
@@ -33,11 +50,21 @@ class EvalPrompt:
     system: str | None = None
     scorer: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    image_folder: str = field(default="", compare=False)
 
     def conversation(self) -> list[Message]:
-        """Return the messages of the prompt."""
+        """Return the messages of the prompt.
+
+        Raises:
+            DataError: an image cannot be read, or the question has another number of marks.
+        """
         system = [Message("system", self.system)] if self.system else []
-        return [*system, Message("user", self.question)]
+        folder = Path(self.image_folder)
+        images = [
+            open_image(str(folder / Path(path).expanduser()), Path(), "image") for path in self.images
+        ]
+        return [*system, image_message(self.question, images)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +98,7 @@ class PromptResult:
                 if (kwargs := self.question.chat_template_kwargs)
                 else {}
             ),
+            **({"images": list(images)} if (images := self.question.images) else {}),
         }
 
     @classmethod
@@ -82,53 +110,94 @@ class PromptResult:
             record.get("system"),
             record.get("scorer"),
             record.get("chat_template_kwargs", {}),
+            tuple(record.get("images", ())),
         )
         return cls(prompt, record["answer"], record["score"], record["stopped"])
 
 
-def read_eval_prompts(source: str | Sequence[str | Mapping[str, Any]]) -> list[EvalPrompt]:
+def read_eval_prompts(
+    source: str | Sequence[str | Mapping[str, Any]], system: str = ""
+) -> list[EvalPrompt]:
     """Read the ``eval_prompts`` of a config.
 
     Args:
-        source: a list of questions, each a text or a dict of ``question``, ``reference``, ``system`` and ``scorer`` (a
-            name); or a ``.jsonl`` or ``.json`` file of them, or ``xft://NAME``.
+        source: a list of questions, each a text or a dict of ``question``, ``reference``, ``system``, ``scorer`` (a
+            name) and ``image`` or ``images`` (paths, relative to the file); or a ``.jsonl`` or ``.json`` file of them,
+            or ``xft://NAME``.
+        system: system text of questions that have no key ``system``; empty for none.
 
     Raises:
-        ConfigError: The file does not exist, an entry is malformed, or the scorer is unknown or cannot parse the
-            reference.
+        ConfigError: The file does not exist, an entry is malformed, an image cannot be read, or the scorer is unknown
+            or cannot parse the reference.
     """
     items: Sequence[Any] = _read_file(source) if isinstance(source, str) else source
-    return [_parse(f"eval_prompts[{index}]", item) for index, item in enumerate(items)]
+    folder = str(resolve_file(source).parent) if isinstance(source, str) else ""
+    return [_parse(f"eval_prompts[{index}]", item, folder, system) for index, item in enumerate(items)]
 
 
-def _parse(key: str, item: Any) -> EvalPrompt:
+def check_images(prompts: Sequence[EvalPrompt], processor: ImageProcessor | None) -> None:
+    """Check that the model sees images, if a question has one.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    number = next((number for number, prompt in enumerate(prompts) if prompt.images), None)
+    if number is not None and processor is None:
+        raise ConfigError(
+            key=f"eval_prompts[{number}].image",
+            got=prompts[number].images[0],
+            expected="no image: the model sees none",
+            fix="set model.type='vision_language', or remove the image",
+        )
+
+
+def _parse(key: str, item: object, folder: str, system: str) -> EvalPrompt:
     if isinstance(item, str):
-        return EvalPrompt(item)
+        return EvalPrompt(item, system=system or None)
     if not (
         isinstance(item, Mapping)
         and isinstance(item.get("question"), str)
-        and set(item) <= {"question", "reference", "system", "scorer", "chat_template_kwargs"}
-        and all(
-            value is None or isinstance(value, Mapping if name == "chat_template_kwargs" else str)
-            for name, value in item.items()
-        )
+        and set(item) <= _TYPES.keys()
+        and all(value is None or isinstance(value, _TYPES[name]) for name, value in item.items())
     ):
         expected = (
-            "a text or dict(question=..., reference=..., system=..., scorer=..., chat_template_kwargs=...)"
+            "a text or dict(question=..., reference=..., system=..., scorer=..., image=..., "
+            "chat_template_kwargs=...)"
         )
         raise ConfigError(key=key, got=item, expected=expected)
     # Fails now, not in the middle of a run, if a variable is not one of the template's.
     kwargs = TemplateOptions(
         chat_template_kwargs=item.get("chat_template_kwargs") or {}
     ).chat_template_kwargs
-    item = {**item, "chat_template_kwargs": kwargs}
-    prompt = EvalPrompt(**item)
+    images = _image_paths(item, key)
+    given = {name: value for name, value in item.items() if name not in ("image", "images")}
+    if given.get("system") is None:
+        given["system"] = system or None
+    prompt = EvalPrompt(
+        **{**given, "chat_template_kwargs": kwargs, "images": images, "image_folder": folder}
+    )
+    try:
+        prompt.conversation()
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}", key=f"{key}.image", got=error.got) from error
     if prompt.scorer is not None:
         if prompt.reference is None:
             raise ConfigError(key=f"{key}.reference", got=None, expected="a reference for the scorer")
         # Fails now, not in the middle of a run, if the scorer cannot parse the reference.
         build_component("scorer", prompt.scorer)(Completion("", "stop", 0), prompt.reference)
     return prompt
+
+
+def _image_paths(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return the paths of the images of an entry.
+
+    Raises:
+        ConfigError: ``images`` holds something else than paths.
+    """
+    values = [*([item["image"]] if item.get("image") else []), *(item.get("images") or [])]
+    if not all(isinstance(value, str) for value in values):
+        raise ConfigError(key=f"{key}.images", got=item["images"], expected="a list of paths")
+    return tuple(values)
 
 
 def generate_answers(
@@ -194,10 +263,9 @@ def score_mark(score: float | None) -> str:
 
 
 def _read_file(path: str) -> list[Any]:
-    file = paths.asset(path.removeprefix(paths.SCHEME)) if path.startswith(paths.SCHEME) else Path(path)
+    file = resolve_file(path)
     place = path
-    if file.exists() and not file.is_file():
-        raise ConfigError(key="eval_prompts", got=path, expected="a regular file")
+    paths.check_regular(file, "eval_prompts")
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".jsonl":

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,14 +15,17 @@ from xft.data import Collator
 from xft.data.encoding.encoded import EncodingOptions, TooLong
 from xft.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, UnpairedEncoder
 from xft.data.encoding.row_encoder import RowEncoder
+from xft.data.encoding.tokenize import encode_conversations
 from xft.data.formats import alpaca, kto, openai, preference, sharegpt
+from xft.data.formats.system_text import insert_system, with_system
+from xft.data.formats.turns_as_text import mark_turn_columns
 from xft.data.sources import DataSource, RecordReader, RowLocation, parse, resolve_source
 from xft.errors import ConfigError, DataError, ModelError
 from xft.models import LoadedModel, load_saved_model
 from xft.models.families import context_length
 from xft.models.scoring import eval_mode, reward_scores
 from xft.templates import BoundTemplate
-from xft.types import Messages, PreferencePair, Row, Sample, UnpairedExample
+from xft.types import Conversation, Messages, PreferencePair, Row, Sample, UnpairedExample
 
 CHUNK_ROWS = 256
 """Rows that are read, encoded and scored together."""
@@ -89,6 +93,8 @@ class RewardScorer:
             )
         self.loaded = loaded
         self.format = format or format_by_columns
+        if loaded.system:
+            self.format = partial(with_system, self.format, loaded.system)
         template = BoundTemplate(loaded.tokenizer, source)
         max_length = context_length(loaded.base.config) or 10**9
         shared = (EncodingOptions(self.format, max_length), loaded.tokenizer, template)
@@ -104,7 +110,7 @@ class RewardScorer:
         Raises:
             DataError: A row cannot be read, or has no answer to score.
         """
-        records = iter(RecordReader(location))
+        records = iter(mark_turn_columns(RecordReader(location), location))
         while chunk := list(islice(records, CHUNK_ROWS)):
             rows = [(origin, self._encode(origin, parse(origin, raw))) for origin, raw in chunk]
             scores = iter(self._score([sample for _, samples in rows for sample in samples]))
@@ -131,6 +137,23 @@ class RewardScorer:
         if isinstance(encoded, DataError):
             raise encoded.prefixed(origin) from encoded
         return encoded.samples
+
+    def score_conversations(self, conversations: Sequence[Conversation]) -> list[float]:
+        """Score the last message of conversations.
+
+        Raises:
+            DataError: a conversation does not fit the template.
+        """
+        system, encoder = self.loaded.system, self._conversation_encoder
+        conversations = [
+            replace(one, messages=insert_system(one.messages, system)) for one in conversations
+        ]
+        assert encoder.template is not None
+        samples = encode_conversations(conversations, encoder.template, encoder.tokenizer)
+        for sample in samples:
+            if isinstance(sample, DataError):
+                raise sample
+        return self._score([sample for sample in samples if isinstance(sample, Sample)])
 
     def _score(self, samples: Sequence[Sample]) -> list[float]:
         model = self.loaded.model

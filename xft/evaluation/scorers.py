@@ -14,7 +14,7 @@ Scorer = Callable[[Completion, str], float]
 """Function ``(answer, reference) → score``. It raises for a reference that it cannot parse, for any answer."""
 
 _SHAPE = re.compile(r"at least (\d+) bullets, at most (\d+) words")
-_BULLET = re.compile(r"\s*(?:(?:[-*•–]|\d+[.)])\s+|\d+、\s*)(?=\S)")
+BULLET = re.compile(r"\s*(?:(?:[-*•–]|\d+[.)])\s+|\d+、\s*)(?=\S)")
 _FULL_STOPS = ".。"
 
 
@@ -73,7 +73,7 @@ def structured(answer: Completion, reference: str) -> float:
             expected="'at least 3 bullets, at most 40 words', or other numbers (scorer 'structured')",
         )
     lines = answer.text.splitlines()
-    num_bullets = sum(_BULLET.match(line) is not None for line in lines)
-    num_words = sum(count_words(_BULLET.sub("", line, count=1)) for line in lines)
+    num_bullets = sum(BULLET.match(line) is not None for line in lines)
+    num_words = sum(count_words(BULLET.sub("", line, count=1)) for line in lines)
     fits = num_bullets >= int(shape[1]) and num_words <= int(shape[2])
     return float(answer.finish_reason == "stop" and fits)

@@ -147,7 +147,7 @@ def _objective_name(config: Mapping[str, Any]) -> str | None:
     return _type_of(config.get("objective")) or "sft"
 
 
-def _type_of(section: Any) -> str | None:
+def _type_of(section: object) -> str | None:
     value = section.get("type") if isinstance(section, Mapping) else section
     return value if isinstance(value, str) else None
 

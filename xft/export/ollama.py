@@ -108,13 +108,16 @@ def _common_suffix(left: str, right: str) -> str:
     return left[len(left) - size :]
 
 
-def modelfile(template: BoundTemplate | None, gguf: str, bos_is_added: bool) -> tuple[str, bool]:
+def modelfile(
+    template: BoundTemplate | None, gguf: str, bos_is_added: bool, system: str = ""
+) -> tuple[str, bool]:
     """Return the text of a ``Modelfile``.
 
     Args:
         template: the chat template; ``None`` for raw text.
         gguf: name of the GGUF file.
         bos_is_added: whether readers of the file prepend BOS to each text.
+        system: system message of conversations without one; empty for none.
 
     Returns:
         The text, and whether it contains the chat template.
@@ -137,6 +140,12 @@ def modelfile(template: BoundTemplate | None, gguf: str, bos_is_added: bool) -> 
             )
         lines.append(f'TEMPLATE """{_to_go_template(affixes, bos_is_added)}"""')
     lines += [f'PARAMETER stop "{token}"' for token in template.stop_tokens]
+    if '"""' in system:
+        lines.append(
+            "# The system message of the training (data.system) has three quotes, which cannot be written here."
+        )
+    elif system:
+        lines.append(f'SYSTEM """{system}"""')
     return "\n".join([*lines, ""]), affixes is not None
 
 

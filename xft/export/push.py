@@ -6,7 +6,9 @@ from pathlib import Path
 from xft.errors import CheckpointError, ConfigError
 from xft.export.card import is_on_hub
 from xft.models.adapters.saved_adapter import adapter_base, is_adapter
-from xft.models.saved_model import METADATA_FILE, find_saved_model, read_metadata
+from xft.models.saved_model import find_saved_model, read_metadata
+from xft.utils.hub_access import network_errors
+from xft.utils.paths import METADATA_FILE
 
 
 def check_push(name: str, source: str, merged: bool) -> None:
@@ -50,7 +52,6 @@ def push(folder: Path, name: str, public: bool = False) -> str:
     Raises:
         CheckpointError: the upload failed; the folder is unchanged.
     """
-    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
@@ -58,6 +59,8 @@ def push(folder: Path, name: str, public: bool = False) -> str:
     # The metadata of a full model adds only a local path to the information in its config.
     metadata = read_metadata(folder)
     private_files = [METADATA_FILE] if metadata is not None and not is_on_hub(metadata.base) else []
+    errors: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError)
+    errors += (*network_errors(), OSError, json.JSONDecodeError)
     try:
         api.create_repo(name, private=not public, exist_ok=True)
         commit = api.upload_folder(
@@ -66,14 +69,7 @@ def push(folder: Path, name: str, public: bool = False) -> str:
             commit_message="Upload with xft",
             ignore_patterns=private_files,
         )
-    except (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalTokenNotFoundError,
-        httpx.HTTPError,
-        OSError,
-        json.JSONDecodeError,
-    ) as error:
+    except errors as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"--push: cannot upload {name} ({reason}). The export is in {folder}; log in with `hf auth login` or "

@@ -1,5 +1,6 @@
 """The folder that an export is written to: checks before the model is loaded, and errors of the disk."""
 
+import errno
 import os
 import re
 import shutil
@@ -11,6 +12,10 @@ from safetensors import SafetensorError
 
 from xft.errors import CheckpointError, ConfigError
 from xft.utils.console import format_bytes
+from xft.utils.paths import check_creatable, existing_parent
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Errors of a write that name no file."""
 
 
 def check_target(target: Path) -> None:
@@ -27,11 +32,7 @@ def check_target(target: Path) -> None:
         raise ConfigError(
             key="OUT", got=str(target), expected="a new or empty folder", fix="choose another folder"
         )
-    parent = _existing_parent(target)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(
-            key="OUT", got=str(target), expected=f"a folder in a writable one, not in {parent}"
-        )
+    check_creatable(target.parent, "OUT")
 
 
 def check_shard_size(size: str) -> None:
@@ -49,10 +50,10 @@ def check_shard_size(size: str) -> None:
 
 @contextmanager
 def report_disk_errors(target: Path) -> Iterator[None]:
-    """Turn errors of the disk into one line.
+    """Turn errors of the disk into one line. A file outside the export, such as one of the source, was read.
 
     Raises:
-        CheckpointError: a file cannot be written.
+        CheckpointError: a file cannot be written or read.
     """
     try:
         yield
@@ -61,7 +62,17 @@ def report_disk_errors(target: Path) -> Iterator[None]:
         if not isinstance(error, (OSError, SafetensorError)) and "os error" not in str(error):
             raise
         reason = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["unknown"])[0]
-        free = format_bytes(shutil.disk_usage(_existing_parent(target)).free)
+        file = error.filename if isinstance(error, OSError) else None
+        if isinstance(file, str | bytes) and not _is_written(Path(os.fsdecode(file)).absolute(), target):
+            path = os.fsdecode(file)
+            raise CheckpointError(
+                key=path, got=f"a file that cannot be read ({reason})", expected="a readable file"
+            ) from error
+        if file is None and isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+            raise CheckpointError(
+                f"OUT: the export to {target} failed ({reason})", key="OUT", got=reason
+            ) from error
+        free = format_bytes(shutil.disk_usage(existing_parent(target)).free)
         raise CheckpointError(
             key="OUT",
             got=f"{target}, which cannot be written ({reason})",
@@ -70,5 +81,11 @@ def report_disk_errors(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _existing_parent(target: Path) -> Path:
-    return next(folder for folder in target.parents if folder.exists())
+def _is_written(path: Path, target: Path) -> bool:
+    """Whether an export writes to a path: the target, a folder above it, its temporary folder, or a file in these."""
+    if target.is_relative_to(path):
+        return True
+    if not path.is_relative_to(target.parent):
+        return False
+    name = path.relative_to(target.parent).parts[0]
+    return name == target.name or name.startswith(f".{target.name}-")

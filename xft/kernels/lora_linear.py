@@ -44,7 +44,8 @@ def lora_linear(
         ``(..., out)`` in the type of ``x``.
     """
     result: Tensor = _LoRALinear.apply(x, dropped, weight, bias, lora_a, lora_b, scaling)
-    return result
+    # Outside of the function: a view that a function returns must not be changed in place, as Llama 4 does.
+    return result.view(*x.shape[:-1], -1)
 
 
 class _LoRALinear(torch.autograd.Function):
@@ -61,7 +62,7 @@ class _LoRALinear(torch.autograd.Function):
         lora_b: Tensor,
         scaling: float,
     ) -> Tensor:
-        """Return ``(..., out)``; keep the adapter's input and its ``(rows, r)`` inner result, but not the weight."""
+        """Return ``(rows, out)``; keep the adapter's input and its ``(rows, r)`` inner result, but not the weight."""
         rows = x.reshape(-1, x.shape[-1])
         inner = rows if dropped is None else dropped.reshape(rows.shape)
         # Cast once, for both passes.
@@ -71,16 +72,14 @@ class _LoRALinear(torch.autograd.Function):
         result.addmm_(low, b.t(), alpha=scaling)
         ctx.save_for_backward(inner, low, a, b)
         ctx.weight, ctx.scaling, ctx.shares_input = weight, scaling, dropped is None
-        ctx.dtypes = lora_a.dtype, lora_b.dtype
-        return result.view(*x.shape[:-1], -1)
+        ctx.dtypes, ctx.shape = (lora_a.dtype, lora_b.dtype), x.shape
+        return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of ``x``, ``dropped``, A and B; ``grad`` is ``(..., out)``."""
+    def backward(ctx: Any, rows: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``x``, ``dropped``, A and B; ``rows`` is ``(rows, out)``."""
         inner, low, a, b = ctx.saved_tensors
-        shape = (*grad.shape[:-1], inner.shape[-1])
-        rows = grad.reshape(-1, grad.shape[-1])
         needs_x, needs_dropped, _, _, needs_a, needs_b, _ = ctx.needs_input_grad
         grad_low = (rows @ b).mul_(ctx.scaling)
         grad_x = grad_dropped = grad_a = grad_b = None
@@ -94,7 +93,7 @@ class _LoRALinear(torch.autograd.Function):
             grad_x = rows @ ctx.weight()
             if ctx.shares_input:
                 grad_x.addmm_(grad_low, a)
-            grad_x = grad_x.view(shape)
+            grad_x = grad_x.view(ctx.shape)
         if needs_dropped:
-            grad_dropped = (grad_low @ a).view(shape)
+            grad_dropped = (grad_low @ a).view(ctx.shape)
         return grad_x, grad_dropped, None, None, grad_a, grad_b, None

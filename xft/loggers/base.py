@@ -24,6 +24,9 @@ class Logger:
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log the answers to the sample questions at a step."""
 
+    def rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log the prompts of a step of reinforcement learning, each with its completions and their rewards."""
+
     def checkpoint_position(self) -> Any:
         """Return the position to store in a checkpoint, as JSON data; ``None`` if records cannot be removed."""
         return None

@@ -18,7 +18,7 @@ from xft.utils.paths import fsync_path, no_follow, write_text
 
 @register("loggers", "jsonl")
 class JsonLines(Logger):
-    """Write ``metrics.jsonl`` and ``generations.jsonl`` in the run folder, one JSON object per line.
+    """Write ``metrics.jsonl``, ``generations.jsonl`` and ``rollouts.jsonl`` in the run folder, an object per line.
 
     A value that is not finite becomes ``null``.
 
@@ -30,7 +30,7 @@ class JsonLines(Logger):
 
     def __init__(self, work_dir: Path, config: Mapping[str, Any], resume_step: CountOrZero = 0) -> None:
         self._files = {}
-        for name in ("metrics", "generations"):
+        for name in ("metrics", "generations", "rollouts"):
             path = work_dir / f"{name}.jsonl"
             _truncate_records(path, resume_step)
             self._files[name] = _Lines(path)
@@ -43,6 +43,11 @@ class JsonLines(Logger):
         """Append to ``generations.jsonl``."""
         for row in rows:
             self._write("generations", {"step": step, **row})
+
+    def rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append to ``rollouts.jsonl``."""
+        for row in rows:
+            self._write("rollouts", {"step": step, **row})
 
     def checkpoint_position(self) -> dict[str, int]:
         """Return the length of each file in bytes."""
@@ -57,18 +62,21 @@ class JsonLines(Logger):
             self._files[name].cut(length)
 
     def flush(self) -> None:
-        """Write both files to disk."""
+        """Write all files to disk."""
         for file in self._files.values():
             file.flush()
 
     def close(self) -> None:
-        """Close both files."""
+        """Close all files. Most runs sample no rollouts, and keep no empty file of them."""
         for file in self._files.values():
             file.close()
+        rollouts = self._files["rollouts"].path
+        if rollouts.is_file() and rollouts.stat().st_size == 0:
+            rollouts.unlink()
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         # Why: JSON has no NaN or infinity, such as the gradient norm of a skipped step.
-        strict = {key: value if _is_json(value) else None for key, value in values.items()}
+        strict = _finite(values)
         self._files[name].append(json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -147,5 +155,10 @@ def _truncate_records(path: Path, resume_step: int) -> None:
     os.replace(temporary, path)
 
 
-def _is_json(value: object) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+def _finite(value: object) -> Any:
+    """Return JSON data with ``None`` for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

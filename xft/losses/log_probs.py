@@ -1,6 +1,7 @@
 """Log-probabilities of tokens and of completions."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,11 +35,27 @@ def token_log_probs(
     """
     if states.ndim != 2 or states.shape[0] != targets.shape[0]:
         raise ValueError(f"got states {tuple(states.shape)} for targets {tuple(targets.shape)}")
-    num_chunks = max(min_chunks, -(-len(targets) // chunk_size))
+    return map_chunks(partial(_log_probs, head=head), (states, targets), chunk_size, min_chunks)
+
+
+def map_chunks(
+    function: Callable[..., Tensor], tensors: Sequence[Tensor], chunk_size: int, min_chunks: int = 1
+) -> Tensor:
+    """Apply a function to chunks of tokens, and recompute it in the backward pass; a single chunk is not recomputed.
+
+    Args:
+        function: maps a chunk of each tensor to ``(chunk,)`` values.
+        tensors: ``(tokens, …)``, equally many tokens.
+        chunk_size, min_chunks: as in :func:`token_log_probs`.
+
+    Returns:
+        ``(tokens,)``.
+    """
+    num_chunks = max(min_chunks, -(-len(tensors[0]) // chunk_size))
     if num_chunks == 1:
-        return _log_probs(states, targets, head)
-    chunks = zip(states.tensor_split(num_chunks), targets.tensor_split(num_chunks), strict=True)
-    return torch.cat([_checkpointed_log_probs(*chunk, head) for chunk in chunks])
+        return function(*tensors)
+    chunks = zip(*(tensor.tensor_split(num_chunks) for tensor in tensors), strict=True)
+    return torch.cat([_checkpointed(function, chunk) for chunk in chunks])
 
 
 def sum_by_sample(values: Tensor, counts: Sequence[int]) -> Tensor:
@@ -55,10 +72,10 @@ def sum_by_sample(values: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.stack([sample.sum() for sample in values.split(list(counts))])
 
 
-def _checkpointed_log_probs(states: Tensor, targets: Tensor, head: Head) -> Tensor:
+def _checkpointed(function: Callable[..., Tensor], chunk: Sequence[Tensor]) -> Tensor:
     if not torch.is_grad_enabled():
-        return _log_probs(states, targets, head)
-    result: Tensor = checkpoint(_log_probs, states, targets, head, use_reentrant=False)
+        return function(*chunk)
+    result: Tensor = checkpoint(function, *chunk, use_reentrant=False)
     return result
 
 

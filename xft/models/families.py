@@ -1,13 +1,12 @@
 """One table of the model families that need special treatment.
 
 A family is a ``model_type`` of transformers. Families without an entry use the defaults of :class:`ModelFamily`.
-What can be measured (:mod:`xft.models.capability`) or read from the config has no entry.
+What can be measured (:mod:`xft.models.checks.attention_checks`) or read from the config has no entry.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
 from transformers import PretrainedConfig
 
 
@@ -30,10 +29,19 @@ FAMILIES = {
     "llama": ModelFamily(gguf_architecture="llama"),
     "mistral": ModelFamily(gguf_architecture="llama", gguf_sliding_window=True),
     "internlm3": ModelFamily(gguf_architecture="llama"),
+    "internlm2": ModelFamily(gguf_architecture="llama"),
+    "baichuan": ModelFamily(gguf_architecture="llama"),
     "qwen2": ModelFamily(gguf_architecture="qwen2"),
     "qwen3": ModelFamily(gguf_architecture="qwen3"),
 }
 GGUF_FAMILIES = [name for name, family in FAMILIES.items() if family.gguf_architecture is not None]
+
+OTHER_PARTS = {
+    "fuyu": ("model.vision_embed_tokens",),
+    "git": ("git.image_encoder", "git.visual_projection", "git.img_temporal_embedding"),
+    "phi4_multimodal": ("model.embed_tokens_extend",),
+}
+"""Modules of multimodal families that see images or audio, where transformers does not name them."""
 
 
 def optional_field(config: PretrainedConfig, name: str) -> Any:
@@ -45,15 +53,6 @@ def context_length(config: PretrainedConfig) -> int | None:
     """Return the maximum number of tokens of a text model, or ``None`` if its architecture sets no maximum."""
     length: int | None = optional_field(config.get_text_config(), "max_position_embeddings")
     return length
-
-
-def rms_norm_eps(module: nn.Module) -> float | None:
-    """Return the epsilon of an RMSNorm, ``None`` for another module.
-
-    transformers has a class for each model and no common base: the class name and the attribute decide.
-    """
-    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    return eps if "RMSNorm" in type(module).__name__ and isinstance(eps, float) else None
 
 
 def family_of(config: PretrainedConfig) -> ModelFamily:

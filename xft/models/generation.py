@@ -5,14 +5,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
 
-from xft.errors import ModelError
+from xft.data.images.places import expand_text
+from xft.errors import DataError, ModelError
+from xft.models.checks.attention_checks import check_loaded
 from xft.models.generation_defaults import neutral_generation_config
+from xft.models.model_options import model_options
 from xft.templates import BoundTemplate
-from xft.types import Messages, Tokenizer
+from xft.types import IGNORE_INDEX, Image, ImageProcessor, Messages, Sample, Tokenizer
 
 FinishReason = Literal["stop", "length"]
 
@@ -48,6 +52,12 @@ class TextGenerator:
         ModelError: ``base`` is set, and the model has no adapter.
     """
 
+    max_batch_size: int | None = None
+    """Number of prompts that can be continued together: 1 if padding on the left changes logits, as measured."""
+
+    processor: ImageProcessor | None = None
+    """Image processor of the model; ``None`` for a text model."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -66,6 +76,9 @@ class TextGenerator:
         self.tokenizer = tokenizer
         self.template = template
         self.stop_ids = stop_ids(tokenizer, template)
+        self.processor = model_options(model).processor
+        if not check_loaded(model).pads_left:
+            self.max_batch_size = 1
 
     def with_kwargs(self, chat_template_kwargs: Mapping[str, Any]) -> "TextGenerator":
         """Return a generator with more variables of the chat template, or this one if there are none.
@@ -92,14 +105,17 @@ class TextGenerator:
             conversations: each ends with a user turn.
             max_new_tokens: maximum number of tokens of an answer.
             temperature: sampling temperature; 0 is greedy decoding.
-            batch_size: number of conversations generated together.
+            batch_size: number of conversations generated together, if the model can be padded.
         """
         answers: list[Completion] = []
+        batch_size = self.max_batch_size or batch_size
         for start in range(0, len(conversations), batch_size):
-            prompts = [self.encode(messages) for messages in conversations[start : start + batch_size]]
+            batch = conversations[start : start + batch_size]
+            prompts = [self.encode(messages) for messages in batch]
             width = max(len(prompt) for prompt in prompts)
-            output = self.generate(prompts, max_new_tokens, temperature)
-            answers += [self._completion(row[width:].tolist()) for row in output]
+            images = [images_of(messages) for messages in batch]
+            output = self.generate(prompts, max_new_tokens, temperature, images)
+            answers += [self.to_completion(row[width:].tolist()) for row in output]
         return answers
 
     def stream(
@@ -123,16 +139,16 @@ class TextGenerator:
                 return torch.full((input_ids.shape[0],), closed.is_set(), device=input_ids.device)
 
         failure: list[BaseException] = []
-        ids = torch.tensor([self.encode(conversation)])
+        prompts, images = [self.encode(conversation)], [images_of(conversation)]
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
 
         def work() -> None:
             try:
-                self._generate(
-                    ids,
-                    torch.ones_like(ids),
+                self.generate(
+                    prompts,
                     max_new_tokens,
                     temperature,
+                    images,
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([StreamClosed()]),
                 )
@@ -155,6 +171,7 @@ class TextGenerator:
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
         temperature: float = 0.0,
+        images: Sequence[Sequence[Image]] = (),
         **options: object,
     ) -> torch.Tensor:
         """Continue several prompts.
@@ -163,6 +180,7 @@ class TextGenerator:
             prompts: token ids of each prompt.
             max_new_tokens: maximum number of new tokens.
             temperature: sampling temperature; 0 is greedy decoding.
+            images: images of each prompt; none by default.
             options: further arguments of ``generate`` of transformers.
 
         Returns:
@@ -172,12 +190,56 @@ class TextGenerator:
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([[pad] * (width - len(prompt)) + [*prompt] for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        if self.processor is not None:
+            options |= self._image_inputs(prompts, images, self.processor)
         return self._generate(ids, mask, max_new_tokens, temperature, **options)
 
+    def _image_inputs(
+        self,
+        prompts: Sequence[Sequence[int]],
+        images: Sequence[Sequence[Image]],
+        processor: ImageProcessor,
+    ) -> dict[str, object]:
+        """Return the arguments of ``generate`` for the images of prompts. An answer has no tokens of images."""
+        shown = images or [()] * len(prompts)
+        ids = [np.array(prompt, dtype=np.int32) for prompt in prompts]
+        samples = [
+            Sample(row, np.full_like(row, IGNORE_INDEX), images=tuple(items))
+            for row, items in zip(ids, shown, strict=True)
+        ]
+        dtype, device = self.model.dtype, self.model.device
+        inputs: dict[str, object] = {
+            name: value.to(device, dtype if value.is_floating_point() else value.dtype)
+            for name, value in processor.generation_inputs(samples).items()
+        }
+        return {**inputs, "suppress_tokens": sorted(processor.token_ids)}
+
     def encode(self, conversation: Messages) -> list[int]:
-        """Return the ids of a conversation up to the beginning of the answer."""
+        """Return the ids of a conversation up to the beginning of the answer.
+
+        Raises:
+            DataError: it has images, and the model sees none or the template drops one.
+        """
         text = self.template.render(conversation, generation=True)
+        text = self.with_images(text, images_of(conversation))
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def with_images(self, text: str, images: Sequence[Image]) -> str:
+        """Replace the places of images in a rendered prompt by their tokens.
+
+        Raises:
+            DataError: there are images, and the model sees none or the template drops one.
+        """
+        if self.processor is not None:
+            return expand_text(text, images, self.processor)
+        if images:
+            raise DataError(
+                key="images",
+                got=len(images),
+                expected="0: the model sees no images",
+                fix="use a vision-language model",
+            )
+        return text
 
     def _generate(
         self,
@@ -189,9 +251,7 @@ class TextGenerator:
     ) -> torch.Tensor:
         device = next(self.model.parameters()).device
         training = self.model.training
-        use_cache = self.model.config.use_cache
         self.model.eval()
-        self.model.config.use_cache = True
         try:
             with self._adapter_context(), neutral_generation_config(self.model), torch.no_grad():
                 sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
@@ -203,18 +263,19 @@ class TextGenerator:
                     pad_token_id=self.tokenizer.pad_token_id,
                     eos_token_id=self.stop_ids,
                     synced_gpus=self.synced_gpus,
+                    use_cache=True,
                     **sampling,
                     **options,
                 )
         finally:
-            self.model.config.use_cache = use_cache
             self.model.train(training)
 
     def _adapter_context(self) -> AbstractContextManager[Any]:
         """Return a context with the adapter enabled or disabled."""
         return self.model.disable_adapter() if self.base else nullcontext()
 
-    def _completion(self, ids: list[int]) -> Completion:
+    def to_completion(self, ids: list[int]) -> Completion:
+        """Decode generated ids up to the first stop token."""
         for position, token in enumerate(ids):
             if token in self.stop_ids:
                 text = self.tokenizer.decode(ids[:position], skip_special_tokens=True)
@@ -222,6 +283,11 @@ class TextGenerator:
         return Completion(
             str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip(), "length", len(ids)
         )
+
+
+def images_of(conversation: Messages) -> list[Image]:
+    """Return the images of all turns, in order."""
+    return [image for message in conversation for image in message.images]
 
 
 def stop_ids(tokenizer: Tokenizer, template: BoundTemplate) -> list[int]:

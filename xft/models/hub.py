@@ -1,24 +1,27 @@
-"""Resolve the path of a model: a folder, the bundled model, or a name of the hub."""
+"""Resolve the path of a model: a folder, a bundled model, or a name of the hub."""
 
 from pathlib import Path
 from typing import Any
 
 from xft.errors import ModelError
-from xft.models import bundled_model
+from xft.models import bundled_encoder, bundled_model, modelscope
 from xft.utils import paths
 
 
 def resolve_path(path: str) -> str:
-    """Return the folder or the hub name of a model.
+    """Return the folder or the hub name of a model. A model of ModelScope is downloaded first.
 
     Args:
-        path: a folder, the name of the bundled model, or ``owner/name`` of the hub.
+        path: a folder, the name of a bundled model, ``owner/name`` of the hub, or ``modelscope://owner/name``.
 
     Raises:
         ModelError: ``path`` is none of them.
     """
-    if path == bundled_model.NAME:
-        return str(bundled_model.unpack())
+    for bundled in (bundled_model, bundled_encoder):
+        if path == bundled.NAME:
+            return str(bundled.unpack())
+    if path.startswith(modelscope.SCHEME):
+        return modelscope.download(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return str(folder)
@@ -26,15 +29,12 @@ def resolve_path(path: str) -> str:
         raise ModelError(key="model.path", got=path, expected="the folder of a model, not a file")
     if path.startswith(paths.SCHEME):
         raise ModelError(
-            key="model.path", got=path, expected=f"{bundled_model.NAME!r}, the only model in xft"
-        )
-    if path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
-        raise ModelError(
-            f"model.path: no folder {path}; expected the folder of a model, {bundled_model.NAME}, or owner/name "
-            "of the hub",
             key="model.path",
             got=path,
+            expected=f"{bundled_model.NAME!r} or the vision encoder {bundled_encoder.NAME!r}",
         )
+    if not paths.is_hub_name(path):
+        raise paths.missing_model(path)
     return path
 
 

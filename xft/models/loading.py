@@ -1,6 +1,8 @@
 """Load the weights, the config and the tokenizer of a model."""
 
 import platform
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,18 +14,38 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ModelError
-from xft.models.capability import check_attention, choose_attention
+from xft.models.attention import ATTN_IMPLEMENTATION
+from xft.models.checks.attention_checks import check_attention, choose_attention
+from xft.models.checks.measure import AttentionCheck
+from xft.models.expert_weights import recompute_expert_weights
 from xft.models.generation_defaults import repair_generation_config
 from xft.models.hub import hub_options, load_error, resolve_path
+from xft.models.mapped_families import mapped_model_type
+from xft.models.mapped_tokenizers import load_mapped_tokenizer
+from xft.models.model_options import model_options
 from xft.models.param_shapes import full_shape
-from xft.models.quantization import Quantization
+from xft.models.quantization import NF4, Quantization
 from xft.models.reward_head import LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
+from xft.models.rope import set_rope_parameters
+from xft.models.segments import (
+    has_length_dependent_rope,
+    segment_modules,
+    separate_rotary_embeddings,
+)
+from xft.models.sharded_reading import gather_parameters
+from xft.models.stored_formats import (
+    DEQUANTIZED,
+    check_stored_format,
+    placement_options,
+    stored_format,
+)
+from xft.models.vision.parts import unquantized_modules, vision_attention
 from xft.models.weight_checks import check_complete, check_files_finite, check_finite, named_weights
-from xft.types import Tokenizer
+from xft.types import ImageProcessor, Tokenizer
 from xft.utils import console
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+FLOAT_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass
@@ -33,12 +55,27 @@ class LoadedModel:
     Attributes:
         model: of transformers or peft.
         tokenizer: of the model.
+        measured_packing_problem: why samples must not be packed, as measured on this model; ``None`` if a small copy of
+            the model is measured.
         continued: the trainable adapter was loaded from a folder: disabling it does not give the initial model.
+        system: system text that conversations without one were trained with, of a saved model; empty for none.
     """
 
     model: PreTrainedModel | PeftModel
     tokenizer: Tokenizer
     continued: bool = False
+    measured_packing_problem: str | None = None
+    system: str = ""
+
+    @property
+    def processor(self) -> ImageProcessor | None:
+        """Return the image processor; ``None`` for a text model."""
+        return model_options(self.base).processor
+
+    def __post_init__(self) -> None:
+        separate_rotary_embeddings(self.base)
+        if self.base.config._attn_implementation == ATTN_IMPLEMENTATION:
+            segment_modules(self.base, self._check.segmented)
 
     @property
     def base(self) -> PreTrainedModel:
@@ -53,13 +90,42 @@ class LoadedModel:
     @property
     def packing_problem(self) -> str:
         """Return why samples must not be packed; empty if they may be."""
-        return check_attention(self.base.config, self.base.config._attn_implementation).packing_problem
+        if self.measured_packing_problem is not None:
+            return self.measured_packing_problem
+        return self._check.packing_problem
+
+    @property
+    def split_problem(self) -> str:
+        """Return why a sample cannot be split over ranks; empty if it can."""
+        classes = ", ".join(segmented.name for segmented in self._check.segmented)
+        if has_length_dependent_rope(self.base):
+            classes = classes or "a rotary embedding that depends on the length"
+        return self.packing_problem or (f"{classes} needs all tokens of a sample" if classes else "")
+
+    @property
+    def _check(self) -> AttentionCheck:
+        return check_attention(self.base.config, self.base.config._attn_implementation)
+
+    def check_batches(self) -> None:
+        """Check that a batch of several samples, packed or padded, gives the logits of each sample alone.
+
+        Raises:
+            ModelError: neither does, as measured.
+        """
+        check = self._check
+        if self.measured_packing_problem is None and not (check.isolates or check.pads or check.problem):
+            raise ModelError(
+                key="model.path",
+                got=self.base.config.model_type,
+                expected="a model that keeps the samples of a batch apart; measured: logits of this one differ by "
+                f"{check.padded_error:.0%} in a padded batch",
+            )
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Resolve the name of a dtype; ``auto`` is bf16 on hardware with native bf16 arithmetic."""
     if name != "auto":
-        return _DTYPES[name]
+        return FLOAT_DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
@@ -85,7 +151,12 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:
     """
     source = resolve_path(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(source, trust_remote_code))
+        if (model_type := mapped_model_type(source)) is not None:
+            tokenizer = load_mapped_tokenizer(source, model_type)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(source, trust_remote_code))
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(load_error("tokenizer", path, error)) from error
     if tokenizer.pad_token_id is None:
@@ -101,12 +172,10 @@ def load_config(path: str, trust_remote_code: bool = False) -> PretrainedConfig:
     """
     source = resolve_path(path)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            source, **hub_options(source, trust_remote_code)
-        )
+        options = hub_options(source, trust_remote_code)
+        return cast(PretrainedConfig, AutoConfig.from_pretrained(source, **options))
     except Exception as error:
         raise ModelError(load_error("model", path, error)) from error
-    return config
 
 
 def load_weights(
@@ -117,6 +186,7 @@ def load_weights(
     device: torch.device | None = None,
     trust_remote_code: bool = False,
     kind: ModelKind | None = None,
+    rope_parameters: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load the weights of a model.
 
@@ -129,47 +199,66 @@ def load_weights(
         trust_remote_code: run Python code from the model folder.
         kind: kind to load the model as; by default the kind that the folder holds. A reward model loaded from
             a language model gets a new head.
+        rope_parameters: changes of the rotary embedding (:func:`~xft.models.rope.set_rope_parameters`).
 
     Raises:
         ModelError: the weights cannot be read, are incomplete or not finite, or the folder holds another kind.
+        ConfigError: the weights are quantized already.
     """
     console.silence_progress_bars()
     source = resolve_path(path)
     config = load_config(path, trust_remote_code)
     kind = kind or model_kind_of(config)
     check_kind(path, config, kind)
+    check_stored_format(path, config, None if quantization is None else type(quantization).__name__)
     # DeepSpeed itself places weights that it shards while they are read.
     sharded = quantization is None and is_deepspeed_zero3_enabled()
     options: dict[str, Any] = hub_options(source, trust_remote_code)
-    options["attn_implementation"] = choose_attention(config, attn_implementation)
-    if quantization is not None:
-        options["quantization_config"] = quantization.config(torch.bfloat16 if dtype == "auto" else dtype)
-    if not sharded and device is not None and (device.type == "cuda" or quantization is not None):
-        options["device_map"] = {"": device}
-    if kind == "reward_model":
-        options["num_labels"] = 1
+    choose = vision_attention if kind == "vision_language" else choose_attention
+    options["attn_implementation"] = choose(config, attn_implementation)
+    skipped = None if quantization is None else unquantized_modules(config, kind)
+    options |= placement_options(config, dtype, quantization, None if sharded else device, skipped)
+    options |= {"num_labels": 1} if kind == "reward_model" else {}
+    if rope_parameters is not None:
+        _use_changed_config(options, config, rope_parameters)
+    options |= {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": not sharded}
     try:
-        model, loading_info = LOADERS[kind].from_pretrained(
-            source,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=not sharded,  # check_complete refuses them, with their names
-            **options,
-        )
+        with quantization.loading_context() if quantization is not None else nullcontext():
+            model, loading_info = LOADERS[kind].from_pretrained(source, **options)
     except Exception as error:
         raise ModelError(load_error("model", path, error)) from error
-    check_complete(path, config, kind, model, loading_info)
+    check_complete(path, config, kind, model, loading_info)  # weights of other sizes too
+    if isinstance(quantization, NF4) and stored_format(config) is not None:
+        quantization.quantize_loaded(model, device or torch.device("cpu"), skipped)
     if kind == "reward_model":
         attach_score_head(model, path)
-    repair_generation_config(model)
-    model.name_or_path = _lasting_path(path)
-    _keep_quantized_weights(model)
-    if device is not None and "device_map" not in options:
+    _adapt(model, path, config)
+    if device is not None and "device_map" not in options and quantization is None:
         _move(model, device, sharded)
     check_finite(path, named_weights(model))
     if quantization is not None:
         check_files_finite(path, source)
     return cast(PreTrainedModel, model)
+
+
+def _use_changed_config(
+    options: dict[str, Any], config: PretrainedConfig, rope_parameters: Mapping[str, Any]
+) -> None:
+    """Change the rotary embedding of a config, and load the model with it; other fields move into the config."""
+    set_rope_parameters(config, rope_parameters)
+    config.num_labels = options.pop("num_labels", config.num_labels)
+    options["config"] = config
+
+
+def _adapt(model: PreTrainedModel, path: str, config: PretrainedConfig) -> None:
+    """Prepare a loaded model for training and saving."""
+    if stored_format(config) in DEQUANTIZED:
+        # transformers would save the weights under the names of the format.
+        model._weight_conversions = None  # type: ignore[assignment]
+    repair_generation_config(model)
+    model.name_or_path = _lasting_path(path)
+    _keep_quantized_weights(model)
+    recompute_expert_weights(model)
 
 
 def _move(model: nn.Module, device: torch.device, sharded: bool) -> None:
@@ -203,4 +292,8 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     embeddings: Any = model.get_input_embeddings()
     rows = full_shape(embeddings.weight)[0]
     if len(tokenizer) > rows:
+        gather_parameters(embeddings)
+        if (head := model.get_output_embeddings()) is not None:
+            gather_parameters(head)
+        model.tie_weights()
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -17,25 +17,32 @@ from xft.models.loading import (
     DType,
     LoadedModel,
     choose_dtype,
+    load_config,
     load_tokenizer,
     load_weights,
     resize_embeddings,
 )
 from xft.models.model_options import ModelOptions, model_options, set_model_options
-from xft.models.neftune import enable_neftune
-from xft.models.quantization import Quantization
-from xft.models.reward_head import ModelKind
-from xft.models.scoring import has_linear_head
-from xft.models.starting_point import (
+from xft.models.model_source import (
     MERGE_FIRST,
+    ModelSource,
     check_same_adapter,
     check_same_quantization,
+    check_same_rope,
     continued_tokens,
-    find_starting_point,
+    resolve_model_source,
 )
+from xft.models.neftune import enable_neftune
+from xft.models.param_shapes import full_shape, is_sharded
+from xft.models.quantization import Quantization
+from xft.models.reward_head import ModelKind
+from xft.models.routing import find_routing
+from xft.models.scoring import has_linear_head
+from xft.models.stored_formats import check_trainable_format, stored_format
+from xft.models.vision.restricted_targets import freeze_other_parts, restrict_to_language
 from xft.registry import register
-from xft.types import Tokenizer
-from xft.types.ranges import Positive
+from xft.types import ImageProcessor, Tokenizer
+from xft.types.ranges import NonNegative, Positive
 
 
 @register("model", "causal_lm")
@@ -61,6 +68,11 @@ class CausalLMConfig:
         neftune_alpha: noise on the embeddings in training, uniform in ``±alpha / sqrt(L · d)`` for a sample of
             L tokens and hidden size d (NEFTune, Jain et al. 2023, https://arxiv.org/abs/2310.05914, with 5 to
             15); ``None`` adds no noise.
+        router_aux_loss_coef: coefficient of the auxiliary loss that balances the load of experts; 0 adds none.
+            ``None``, as in transformers, means 0 unless the model's config has ``output_router_logits``, and then the
+            coefficient in it. Families without an auxiliary loss (DeepSeek) have none.
+        rope_parameters: changes of the rotary embedding for long samples, in the terms of transformers:
+            ``dict(rope_type='yarn', factor=4)``; ``None`` keeps that of the model.
 
     Raises:
         ConfigError: ``neftune_alpha`` is not positive.
@@ -75,6 +87,8 @@ class CausalLMConfig:
     trust_remote_code: bool = False
     fused_kernels: bool = True
     neftune_alpha: Positive | None = None
+    router_aux_loss_coef: NonNegative | None = None
+    rope_parameters: dict[str, Any] | None = None
 
     kind: ClassVar[ModelKind] = "causal_lm"
 
@@ -86,18 +100,30 @@ class CausalLMConfig:
                 expected="more than 0, or None for no noise",
             )
 
+    def resolve_source(self) -> ModelSource:
+        """Find the base model, the adapter and the tokenizer that ``path`` names.
+
+        Raises:
+            ModelError: there are none, or they belong to another kind of model.
+        """
+        return resolve_model_source(self.path, self.kind)
+
     def load_tokenizer(self) -> Tokenizer:
         """Load the tokenizer and add ``additional_special_tokens`` to it.
 
         Raises:
             ModelError: the tokenizer does not exist or cannot be read.
         """
-        source = self.tokenizer or find_starting_point(self.path, self.kind).tokenizer
+        source = self.tokenizer or self.resolve_source().tokenizer
         tokenizer = load_tokenizer(source, self.trust_remote_code)
         if self.additional_special_tokens:
             added = {"additional_special_tokens": self.additional_special_tokens}
             tokenizer.add_special_tokens(added)  # type: ignore[attr-defined]
         return tokenizer
+
+    def load_processor(self, tokenizer: Tokenizer) -> ImageProcessor | None:
+        """Load the image processor; ``None`` for a text model."""
+        return None
 
     def load(
         self,
@@ -116,55 +142,83 @@ class CausalLMConfig:
 
         Raises:
             ModelError: the weights cannot be read.
-            ConfigError: adapter and quantization do not fit together, or the adapter names layers that the
-                model does not have, or differs from the one that training continues from.
+            ConfigError: adapter and quantization do not fit together; the adapter names layers that the model does
+                not have, or differs from the one that training continues from; or the model has no auxiliary loss for
+                ``router_aux_loss_coef``.
         """
         check_quantization(adapter, quantization)
-        start = find_starting_point(self.path, self.kind)
-        if start.adapter is not None:
+        source = self.resolve_source()
+        if source.adapter is not None:
             _check_continues(adapter)
-            check_same_quantization(start.adapter, None if quantization is None else quantization.bits)
+            check_same_quantization(source.adapter, None if quantization is None else quantization.bits)
+            check_same_rope(source.adapter, self.rope_parameters)
+        config = load_config(source.base, self.trust_remote_code)
+        check_trainable_format(source.base, config, has_adapter=adapter is not None)
         model = load_weights(
-            start.base,
+            source.base,
             choose_dtype(self.dtype, device),
             attn_implementation=self.attn_implementation,
             quantization=quantization,
             device=device,
             trust_remote_code=self.trust_remote_code,
             kind=self.kind,
+            rope_parameters=self.rope_parameters,
         )
         resize_embeddings(model, tokenizer)
-        if start.adapter is not None and adapter is None:
-            model = merge(load_adapter(model, start.adapter)).requires_grad_(True)
-        self._prepare(model, device)
+        if source.adapter is not None and adapter is None:
+            model = merge(load_adapter(model, source.adapter)).requires_grad_(True)
+        self._prepare(model, device, stored_format(config))
         if adapter is None:
+            self._freeze_parts(model)
             return LoadedModel(model, tokenizer)
+        adapter = self._select_targets(adapter, model)
         new_tokens = [
             tokenizer.convert_tokens_to_ids(name) for name in self.additional_special_tokens or []
         ]
-        if start.adapter is None:
+        if source.adapter is None:
             return LoadedModel(adapter.apply(model, new_tokens, self.fused_kernels), tokenizer)
         adapted = adapter.apply(
             model,
-            continued_tokens(start.adapter, new_tokens),
+            continued_tokens(source.adapter, new_tokens),
             self.fused_kernels,
-            check=partial(check_same_adapter, start.adapter),
+            check=partial(check_same_adapter, source.adapter),
         )
-        continue_adapter(adapted, start.adapter)
+        continue_adapter(adapted, source.adapter)
         return LoadedModel(adapted, tokenizer, continued=True)
 
-    def _prepare(self, model: PreTrainedModel, device: torch.device) -> None:
+    def _prepare(self, model: PreTrainedModel, device: torch.device, stored: str | None) -> None:
         """Apply the options of this section to a loaded model."""
-        set_model_options(model, ModelOptions(self.fused_kernels))
+        self._set_options(model, ModelOptions(self.fused_kernels, self.router_aux_loss_coef, stored))
+        if self.fused_kernels:
+            fuse_modules(model)
+        self._check_head(model, device)
+
+    def _freeze_parts(self, model: PreTrainedModel) -> None:
+        """Freeze the parts of a model that are not trained, if it is trained without an adapter."""
+        freeze_other_parts(model)
+
+    def _select_targets(self, adapter: LoRA, model: PreTrainedModel) -> LoRA:
+        """Return the adapter section with the layers of the model that it may adapt."""
+        return restrict_to_language(adapter, model)
+
+    def _set_options(self, model: PreTrainedModel, options: ModelOptions) -> None:
+        set_model_options(model, options)
         enable_neftune(model, self.neftune_alpha)
+        if self.router_aux_loss_coef is not None:
+            find_routing(model)  # refuses a coefficient that no loss has
         model.config.use_cache = False
         if self.gradient_checkpointing is True:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if self.fused_kernels:
-            fuse_modules(model)
-        # Under ZeRO-3 the weights are unusable until DeepSpeed is initialized; the first batch checks then.
-        if self.kind == "causal_lm" and self.fused_kernels and not is_deepspeed_zero3_enabled():
-            ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+
+    def _check_head(self, model: PreTrainedModel, device: torch.device) -> None:
+        """Check whether head and loss can be one operation."""
+        # Sharded weights are unusable until the strategy is prepared; the first batch checks then.
+        sharded = any(map(is_sharded, model.parameters()))
+        if self.kind != "reward_model" and self.fused_kernels and not sharded:
+            # Several ids: the embedding of one, such as that of padding, may be zero, and with it all logits.
+            embeddings: Any = model.get_input_embeddings()
+            rows = full_shape(embeddings.weight)[0]
+            ids = torch.arange(0, rows, max(1, rows // 4), device=device)[None]
             model_options(model).linear_head = has_linear_head(model, ids)
 
 

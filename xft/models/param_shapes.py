@@ -1,22 +1,24 @@
 """Full sizes of parameters, including parameters that are sharded over ranks.
 
-Under ZeRO-3 a parameter is an empty tensor most of the time; DeepSpeed records its full shape in attributes.
+Under ZeRO-3 a parameter is an empty tensor most of the time; DeepSpeed records its full shape in attributes. Under FSDP2
+it is a DTensor between uses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-SummonFullParams = Callable[[list[nn.Parameter]], AbstractContextManager[object]]
+SummonFullParams = Callable[[list[nn.Parameter]], AbstractContextManager[Sequence[Tensor]]]
 """Returns a context in which sharded parameters are full on every rank: ``Strategy.summon_full_params``."""
 
 
 def is_sharded(weight: Tensor) -> bool:
     """Return whether a rank holds only a part of a weight (ZeRO-3, or a DTensor of FSDP2)."""
-    return hasattr(weight, "ds_id") or hasattr(weight, "device_mesh")
+    return hasattr(weight, "ds_id") or isinstance(weight, DTensor)
 
 
 def full_shape(weight: nn.Parameter) -> torch.Size:
@@ -25,10 +27,10 @@ def full_shape(weight: nn.Parameter) -> torch.Size:
     return shape
 
 
-def local_shard(weight: nn.Parameter) -> Tensor:
-    """Return the elements of a parameter that this rank stores."""
+def local_shard(weight: Tensor) -> Tensor:
+    """Return the elements of a parameter, or of its gradient, that this rank stores."""
     shard: Tensor = getattr(weight, "ds_tensor", weight)
-    return shard
+    return shard.to_local() if isinstance(shard, DTensor) else shard
 
 
 def quant_state(weight: object) -> Any:
@@ -41,11 +43,16 @@ def full_nbytes(weight: nn.Parameter) -> int:
     return full_shape(weight).numel() * weight.element_size()
 
 
-def num_params(weight: nn.Parameter) -> int:
-    """Return the number of elements of the full parameter.
+def original_shape(weight: nn.Parameter) -> torch.Size:
+    """Return the shape of a parameter before sharding and quantization.
 
     A 4-bit weight packs two elements per byte; its quantization state records the original shape.
     """
     state = quant_state(weight)
     shape: torch.Size = state.shape if state is not None else full_shape(weight)
-    return shape.numel()
+    return shape
+
+
+def num_params(weight: nn.Parameter) -> int:
+    """Return the number of elements of the parameter before sharding and quantization."""
+    return original_shape(weight).numel()

@@ -16,6 +16,8 @@ TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 from their own rules in version 4."""
 _LOCAL_FIELDS = ("backend", "is_local", "local_files_only", "name_or_path")
 """Fields that describe how the tokenizer was loaded."""
+_ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
+"""Types of the rotary embedding in version 4."""
 
 
 def make_portable(folder: Path, stop_ids: list[int] | None = None) -> None:
@@ -41,6 +43,8 @@ def _tokenizer_fields(fields: Mapping[str, Any], is_fast: bool) -> dict[str, Any
     fields = {name: value for name, value in fields.items() if name not in _LOCAL_FIELDS}
     if isinstance(fields.get("extra_special_tokens"), list):
         fields["additional_special_tokens"] = fields.pop("extra_special_tokens")
+    if is_fast and fields.get("tokenizer_class") == "TokenizersBackend":
+        fields.pop("auto_map", None)  # Code of the folder that was not used: tokenizer.json is complete.
     if is_fast and "auto_map" not in fields:
         fields["tokenizer_class"] = TOKENIZER_CLASS
     return fields
@@ -54,7 +58,7 @@ def _config_fields(fields: Mapping[str, Any], stop_ids: list[int] | None) -> dic
         fields["text_config"] = _config_fields(text, stop_ids)
     if stop_ids and ("eos_token_id" in fields or not isinstance(text, Mapping)):
         fields["eos_token_id"] = stop_ids[0] if len(stop_ids) == 1 else stop_ids
-    return fields | _rope_fields(fields)
+    return _rope_fields(fields) | fields
 
 
 def _rope_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +66,8 @@ def _rope_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     parameters = fields.get("rope_parameters") or {}
     local = parameters.get("sliding_attention")
     full = parameters.get("full_attention", parameters)
-    if "rope_theta" not in full:
+    # Version 4 has neither other types nor layers without a rotary embedding, nor the families with them.
+    if not full or "rope_theta" not in full or full.get("rope_type", "default") not in _ROPE_TYPES:
         return {}
     theta, kind, fraction = full["rope_theta"], full.get("rope_type"), full.get("partial_rotary_factor")
     added = {"rope_theta": theta}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,28 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from xft.errors import ConfigError, TrainingError
+from xft.models.frozen_model import load_frozen_model
 from xft.models.loading import LoadedModel
-from xft.models.saved_model import load_saved_model
-from xft.models.scoring import eval_mode, sequence_log_probs
+from xft.models.scoring import eval_mode, sequence_log_probs, target_log_probs
 from xft.types import Batch
 from xft.utils import console
 
 T = TypeVar("T")
 Reference = Callable[[nn.Module, Batch], Tensor]
 """Maps the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
+
+
+class TokenReference(Protocol):
+    """A reference that gives the log-probability of each token."""
+
+    def target_log_probs(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
+        """Return ``(targets,)`` log-probabilities, without gradients.
+
+        Args:
+            model: the trained model.
+            batch: flat or padded.
+            temperature: divisor of the logits.
+        """
 
 
 class DataParallelContext(Protocol):
@@ -70,6 +83,10 @@ class ReferenceContext:
     batches: Callable[[], Iterable[Batch]]
     trust_remote_code: bool = False
 
+    def load_frozen(self, path: str, key: str, bits: int | None = None) -> nn.Module:
+        """Load a saved model that is compared with the trained one; see :func:`load_frozen_model`."""
+        return load_frozen_model(path, key, self.loaded, self.ranks.device, bits, self.trust_remote_code)
+
 
 @dataclass(frozen=True)
 class DisabledAdapterReference:
@@ -86,6 +103,17 @@ class DisabledAdapterReference:
         with eval_mode(model), model.disable_adapter():
             return sequence_log_probs(model, batch).log_probs
 
+    def target_log_probs(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
+        """Return ``(targets,)`` log-probabilities.
+
+        Raises:
+            ConfigError: the model has no adapter.
+        """
+        if not isinstance(model, PeftModel):
+            raise _reference_error("disable_adapter", "a model with an adapter", "use 'frozen_copy'")
+        with eval_mode(model), model.disable_adapter():
+            return target_log_probs(model, batch, temperature)
+
 
 @dataclass(frozen=True)
 class FrozenReference:
@@ -101,6 +129,11 @@ class FrozenReference:
         """Return ``(samples,)`` log-probabilities."""
         with eval_mode(self.model):
             return sequence_log_probs(self.model, batch).log_probs
+
+    def target_log_probs(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
+        """Return ``(targets,)`` log-probabilities."""
+        with eval_mode(self.model):
+            return target_log_probs(self.model, batch, temperature)
 
 
 @dataclass(frozen=True)
@@ -146,6 +179,24 @@ def build_reference(name: str, precompute: bool, context: ReferenceContext) -> R
         ConfigError: the model does not support this reference.
         ModelError: the saved model cannot be loaded.
     """
+    reference = build_token_reference(name, context, precompute)
+    return _precompute(reference, context) if precompute else reference
+
+
+def build_token_reference(
+    name: str, context: ReferenceContext, precompute: bool = False
+) -> "DisabledAdapterReference | FrozenReference":
+    """Build a reference whose log-probabilities are computed in every step.
+
+    Args:
+        name: as in :func:`build_reference`.
+        context: of the run.
+        precompute: the reference is only used before the first step, and needs no copy of the model.
+
+    Raises:
+        ConfigError: the model does not support this reference.
+        ModelError: the saved model cannot be loaded.
+    """
     model = context.loaded.model
     has_adapter = isinstance(model, PeftModel)
     if name == "auto":
@@ -153,20 +204,17 @@ def build_reference(name: str, precompute: bool, context: ReferenceContext) -> R
     if context.ranks.params_are_sharded and name == "frozen_copy" and not precompute:
         raise _reference_error(
             name,
-            "another reference under ZeRO-3, where no rank holds the full model to copy",
+            "another reference under ZeRO-3 and FSDP2, where no rank holds the full model to copy",
             "set objective.precompute_ref_log_probs=True, or train an adapter",
         )
-    reference: Reference
     if name == "disable_adapter":
         if not has_adapter:
             raise _reference_error(name, "a model with an adapter", "use 'frozen_copy'")
-        reference = DisabledAdapterReference()
-    elif name == "frozen_copy":
+        return DisabledAdapterReference()
+    if name == "frozen_copy":
         # Precomputing runs before the first step, and needs no copy.
-        reference = FrozenReference(model if precompute else _frozen_copy(model))
-    else:
-        reference = FrozenReference(_load_reference(name, context))
-    return _precompute(reference, context) if precompute else reference
+        return FrozenReference(model if precompute else _frozen_copy(model))
+    return FrozenReference(context.load_frozen(name, "objective.reference"))
 
 
 def _reference_error(name: str, expected: str, fix: str) -> ConfigError:
@@ -182,37 +230,7 @@ def _frozen_copy(model: nn.Module) -> nn.Module:
     except (RuntimeError, TypeError, NotImplementedError) as error:
         expected = f"a model that can be copied ({error})"
         raise _reference_error("frozen_copy", expected, "train an adapter") from error
-    return _freeze(copied)
-
-
-def _load_reference(path: str, context: ReferenceContext) -> nn.Module:
-    policy = context.loaded
-    loaded = load_saved_model(
-        path,
-        dtype=str(policy.base.dtype).removeprefix("torch."),
-        device=context.ranks.device,
-        trust_remote_code=context.trust_remote_code,
-        kind="causal_lm",
-    )
-    tokenizers: list[Any] = [policy.tokenizer, loaded.tokenizer]
-    if tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
-        raise ConfigError(
-            key="objective.reference",
-            got=path,
-            expected=f"a model with the same tokenizer, added tokens included: {len(policy.tokenizer)} tokens in the "
-            f"trained model, {len(loaded.tokenizer)} in the reference",
-        )
-    if policy.supports_packing and not loaded.supports_packing:
-        raise ConfigError(
-            key="objective.reference",
-            got=path,
-            expected="a model of the same architecture, which isolates packed samples as the trained model does",
-        )
-    return _freeze(loaded.model)
-
-
-def _freeze(model: nn.Module) -> nn.Module:
-    return model.requires_grad_(False).eval()
+    return copied.requires_grad_(False).eval()
 
 
 def _precompute(reference: Reference, context: ReferenceContext) -> PrecomputedReference:

@@ -9,9 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 )
 
@@ -20,14 +26,16 @@ from xft.models.model_options import transformers_config, without_adapter
 from xft.templates import BoundTemplate
 from xft.types import Message, Tokenizer
 
-ModelKind = Literal["causal_lm", "reward_model"]
+ModelKind = Literal["causal_lm", "reward_model", "vision_language"]
 LOADERS: dict[ModelKind, Any] = {
     "causal_lm": AutoModelForCausalLM,
     "reward_model": AutoModelForSequenceClassification,
+    "vision_language": AutoModelForImageTextToText,
 }
 CLASSES: dict[ModelKind, Any] = {
     "causal_lm": MODEL_FOR_CAUSAL_LM_MAPPING,
     "reward_model": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    "vision_language": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
 }
 """Mapping of transformers from the type of a config to the model class, by kind."""
 _CLASS = "ForSequenceClassification"
@@ -49,8 +57,11 @@ class ScoreHead(nn.Linear):
 
 def model_kind_of(config: PretrainedConfig) -> ModelKind:
     """Return the kind of a model by its transformers config."""
-    classes = config.architectures or []
-    return "reward_model" if any(str(name).endswith(_CLASS) for name in classes) else "causal_lm"
+    classes = [str(name) for name in config.architectures or []]
+    if any(name.endswith(_CLASS) for name in classes):
+        return "reward_model"
+    vision = CLASSES["vision_language"].get(type(config), None)
+    return "vision_language" if vision is not None and vision.__name__ in classes else "causal_lm"
 
 
 def check_kind(path: str, config: PretrainedConfig, kind: ModelKind) -> None:
@@ -73,6 +84,20 @@ def check_kind(path: str, config: PretrainedConfig, kind: ModelKind) -> None:
     if held == "reward_model" and config.num_labels != 1:
         raise ModelError(
             f"model.path: {path} sorts into {config.num_labels} labels, expected a reward model, which gives one score"
+        )
+    if kind == "vision_language" and held != kind:
+        raise ModelError(
+            key="model.path",
+            got=f"{path}, a {held.replace('_', ' ')} ({config.model_type})",
+            expected="a vision-language model that transformers knows",
+            fix=f"set model.type={held!r}",
+        )
+    if kind == "causal_lm" and held == "vision_language" and type(config) not in CLASSES[kind]:
+        raise ModelError(
+            key="model.path",
+            got=f"{path}, a vision-language model ({config.model_type})",
+            expected="a language model",
+            fix="set model.type='vision_language', which trains its language model on rows without images too",
         )
     if kind == "reward_model" and type(config) not in CLASSES[kind] and not hasattr(config, "auto_map"):
         raise ModelError(

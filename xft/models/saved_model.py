@@ -20,6 +20,7 @@ from xft.models.adapters.saved_adapter import adapter_base, adapter_model_kind, 
 from xft.models.generation import stop_ids
 from xft.models.generation_defaults import write_generation_config
 from xft.models.loading import (
+    FLOAT_DTYPES,
     LoadedModel,
     choose_dtype,
     load_config,
@@ -27,15 +28,19 @@ from xft.models.loading import (
     load_weights,
     resize_embeddings,
 )
+from xft.models.mapped_families import copy_model_code
+from xft.models.model_options import model_options
 from xft.models.portable_files import make_portable
 from xft.models.quantization import NF4, Int8, Quantization
 from xft.models.reward_head import ModelKind, is_reward_model, model_kind_of, set_pad_token
+from xft.models.vision.isolation import attach_processor, packing_problem
+from xft.models.vision.processor import VisionProcessor
 from xft.templates import BoundTemplate
+from xft.templates.image_parts import with_image_parts
+from xft.templates.jinja_env import special_tokens_of
 from xft.types import Tokenizer
-from xft.utils.paths import SCHEME
+from xft.utils.paths import METADATA_FILE, SCHEME
 from xft.version import __version__
-
-METADATA_FILE = "xft_metadata.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class ModelMetadata:
         double_quant: as in :class:`NF4`.
         attn_implementation: as in the config.
         version: version of xft.
+        rope_parameters: as in the config, if they are not in ``config.json`` of the base of an adapter.
         step: step of the weights, if they are those of an earlier checkpoint; ``None`` for the last step of the run.
+        system: system text that conversations without one were trained with; empty for none.
     """
 
     base: str
@@ -59,14 +66,18 @@ class ModelMetadata:
     attn_implementation: str = "auto"
     version: str = __version__
     step: int | None = None
+    rope_parameters: dict[str, Any] | None = None
+    system: str = ""
 
     def __post_init__(self) -> None:
         if not (
             isinstance(self.base, str)
+            and isinstance(self.system, str)
             and isinstance(self.attn_implementation, str)
             and self.bits in (None, 4, 8)
             and (self.step is None or type(self.step) is int)
-            and self.dtype in ("bfloat16", "float16", "float32")
+            and (self.rope_parameters is None or isinstance(self.rope_parameters, dict))
+            and self.dtype in FLOAT_DTYPES
         ):
             raise ValueError(f"got {self!r}")
 
@@ -102,11 +113,17 @@ def save_model(
     finally:
         config.use_cache = cached
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    processor = model_options(model).processor
+    if processor is not None:
+        processor.save(folder)
     saved: Any = tokenizer
     before = tokenizer.chat_template
     try:
         if template is not None:
             saved.chat_template = template.source
+            if processor is not None:
+                specials = special_tokens_of(tokenizer)
+                saved.chat_template = with_image_parts(template.source, processor.place, specials)
         saved.save_pretrained(folder)
     finally:
         saved.chat_template = before
@@ -116,6 +133,8 @@ def save_model(
         pad = None if template is None else tokenizer.pad_token_id
         write_generation_config(model, stops, pad, folder)
     make_portable(folder, stops)
+    if not isinstance(model, PeftModel):
+        copy_model_code(model, folder)
     (folder / METADATA_FILE).write_text(json.dumps(asdict(metadata), indent=2) + "\n", encoding="utf-8")
 
 
@@ -166,10 +185,10 @@ def load_saved_model(
         path: path or name to load.
         adapter: adapter to load on top, if ``path`` is a model.
         bits: quantize the base to 4 or 8 bits; the bits of training by default.
-        dtype: dtype of the weights; the training dtype by default.
+        dtype: dtype of the weights, or ``stored`` for that of their files; by default the training dtype, else ``auto``.
         device: device of the weights; the CPU by default.
         trust_remote_code: run Python code from the model folder. The folder itself cannot enable this.
-        kind: required kind; any by default.
+        kind: required kind; any by default. A vision-language model is a language model too.
 
     Raises:
         ModelError: no model exists, it is of another kind, or the adapter belongs to another model.
@@ -189,39 +208,68 @@ def load_saved_model(
     written = on_top or folder
     metadata = read_metadata(written) if written is not None else None
     held = _kind(base, on_top, trust_remote_code)
-    if kind not in (None, held):
+    if kind not in (None, held) and (kind, held) != ("causal_lm", "vision_language"):
         raise ModelError(f"{path}: {_OTHER[held]}")
     bits = bits or (metadata.bits if metadata is not None else None)
     model = load_weights(
         base,
-        choose_dtype(dtype or (metadata.dtype if metadata is not None else "auto"), device),
+        "auto"
+        if dtype == "stored"
+        else choose_dtype(dtype or (metadata.dtype if metadata else "auto"), device),
         attn_implementation=metadata.attn_implementation if metadata is not None else "auto",
         quantization=_quantizer(bits, metadata.double_quant if metadata is not None else True),
         device=device,
         trust_remote_code=trust_remote_code,
         kind=held,
+        rope_parameters=metadata.rope_parameters if metadata is not None and on_top is not None else None,
     )
+    loaded = _assemble(model, base, on_top, held, trust_remote_code)
+    loaded.system = metadata.system if metadata is not None else ""
+    return loaded
+
+
+def _assemble(
+    model: PreTrainedModel, base: str, on_top: Path | None, kind: ModelKind, trust_remote_code: bool
+) -> LoadedModel:
+    """Add tokenizer, image processor and adapter to loaded weights."""
     has_tokenizer = on_top is not None and (on_top / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(str(on_top) if has_tokenizer else base, trust_remote_code)
-    if held == "reward_model":
+    if kind == "reward_model":
         set_pad_token(model, tokenizer, None)
-    if on_top is None:
-        return LoadedModel(model, tokenizer)
-    resize_embeddings(model, tokenizer)
-    return LoadedModel(load_adapter(model, on_top), tokenizer)
+    processor = None
+    if kind == "vision_language":
+        processor = _load_processor(model, base, on_top, tokenizer, trust_remote_code)
+    if on_top is not None:
+        resize_embeddings(model, tokenizer)
+    adapted = model if on_top is None else load_adapter(model, on_top)
+    problem = None if processor is None else packing_problem(model, processor)
+    return LoadedModel(adapted, tokenizer, measured_packing_problem=problem)
+
+
+def _load_processor(
+    model: PreTrainedModel, base: str, adapter: Path | None, tokenizer: Tokenizer, trust_remote_code: bool
+) -> VisionProcessor:
+    """Load the image processor that an adapter was trained with, else that of its base, and attach it."""
+    saved = adapter if adapter is not None and any(adapter.glob("*processor_config.json")) else base
+    processor = VisionProcessor(str(saved), model.config, tokenizer, trust_remote_code)
+    attach_processor(model, processor)
+    return processor
 
 
 _OTHER: dict[ModelKind, str] = {
     "reward_model": "is a reward model, which scores answers and gives none; `xft score` tries it",
     "causal_lm": "is a language model, which gives answers and no scores; `xft chat` tries it",
+    "vision_language": "is a vision-language model, which gives answers and no scores; `xft chat` tries it",
 }
 
 
 def _kind(base: str, adapter: Path | None, trust_remote_code: bool) -> ModelKind:
     """Return the kind of a saved model, read from its config."""
-    if adapter is not None:
-        return adapter_model_kind(adapter)
-    return model_kind_of(load_config(base, trust_remote_code))
+    if adapter is not None and adapter_model_kind(adapter) == "reward_model":
+        return "reward_model"
+    # An adapter has the same task type for both kinds of models that give answers.
+    held = model_kind_of(load_config(base, trust_remote_code))
+    return "causal_lm" if adapter is not None and held == "reward_model" else held
 
 
 def _quantizer(bits: int | None, double_quant: bool) -> Quantization | None:

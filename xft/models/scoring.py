@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from transformers import PreTrainedModel
 
 from xft.distributed import all_reduce_sum
 from xft.kernels import linear_cross_entropy, linear_log_probs
 from xft.losses import cross_entropy_sum, sum_by_sample, token_log_probs
+from xft.losses.log_probs import Head
 from xft.models.activation_checkpointing import train_mode
 from xft.models.forward_inputs import forward_inputs, local_target_counts, local_targets
 from xft.models.model_options import model_options, transformers_config, without_adapter
@@ -35,7 +37,8 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """
     positions, targets, _ = local_targets(batch)
     arguments = forward_inputs(model, batch)
-    mask = torch.zeros(arguments["position_ids"].shape, dtype=torch.bool, device=positions.device)
+    shape = arguments["position_ids"].shape[-2:]  # M-RoPE has a leading dimension
+    mask = torch.zeros(shape, dtype=torch.bool, device=positions.device)
     mask.view(-1)[positions] = True
     logits: Tensor = model(**arguments, logits_to_keep=mask).logits
     if logits.ndim == 3:  # some models return all positions, or keep the batch dimension
@@ -56,7 +59,7 @@ def target_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, int]:
     Returns:
         The summed loss, the number of targets that have the largest logit, and the number of targets.
     """
-    halves = _split_decoder_and_head(model, batch) if model_options(model).fused_kernels else None
+    halves = split_decoder_and_head(model, batch.input_ids) if model_options(model).fused_kernels else None
     weights = None if halves is None else _head_weights(halves[1])
     if halves is None or weights is None:
         logits, targets = target_logits(model, batch)
@@ -99,31 +102,69 @@ def sequence_log_probs(model: nn.Module, batch: Batch) -> SequenceLogProbs:
         model: a causal language model of transformers, with or without an adapter.
         batch: flat or padded.
     """
-    log_probs = _target_log_probs(model, batch)
+    log_probs = target_log_probs(model, batch)
     sums = sum_by_sample(log_probs, local_target_counts(batch))
     return SequenceLogProbs(all_reduce_sum(sums, batch.sequence), batch.targets_per_sample)
 
 
-def _target_log_probs(model: nn.Module, batch: Batch) -> Tensor:
-    """Return ``(targets,)`` log-probabilities."""
-    halves = _split_decoder_and_head(model, batch)
+def target_log_probs(model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
+    """Compute the log-probability of each target token of this rank's part of the batch.
+
+    Args:
+        model: a causal language model of transformers, with or without an adapter.
+        batch: flat or padded.
+        temperature: divisor of the logits; log-probabilities of sampled tokens need that of the sampling.
+
+    Returns:
+        ``(targets,)`` in fp32 (fp64 for a model in fp64).
+    """
+    states, targets, head = head_inputs(model, batch)
+    weights = _head_weights(head) if model_options(model).fused_kernels else None
+    if weights is not None:
+        states, targets, weight, bias = _cast_to_common_dtype(states, targets, *weights)
+        if temperature != 1:
+            states, bias = states / temperature, None if bias is None else bias / temperature
+        return linear_log_probs(states, targets, weight, bias)
+    scaled_head: Head = head if temperature == 1 else lambda states: head(states) / temperature
+    chunk_size, min_chunks = head_chunks(model, head, targets)
+    return token_log_probs(states, targets, scaled_head, chunk_size, min_chunks)
+
+
+def head_inputs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, nn.Module]:
+    """Compute the states that predict the target tokens, before the head.
+
+    Args:
+        model: a causal language model of transformers, with or without an adapter.
+        batch: flat or padded.
+
+    Returns:
+        ``(targets, hidden)`` states, ``(targets,)`` token ids, and the head. If the logits are not the output of a
+        linear head, the states are the logits and the head is the identity.
+    """
+    halves = split_decoder_and_head(model, batch.input_ids)
     if halves is None:
-        states, targets = target_logits(model, batch)
-        head: nn.Module = nn.Identity()
-    else:
-        decoder, head = halves
-        states, targets = _target_states(decoder, model, batch)
-        weights = _head_weights(head) if model_options(model).fused_kernels else None
-        if weights is not None:
-            return linear_log_probs(*_cast_to_common_dtype(states, targets, *weights))
-    chunk_size = max(1, MAX_LOGITS // transformers_config(model).get_text_config().vocab_size)
-    min_chunks = 1
-    if any(map(is_sharded, head.parameters())):
-        # Under ZeRO-3 each call of the head is an all-gather: ranks must call it equally often.
-        max_targets = torch.tensor(len(targets), device=targets.device)
-        distributed.all_reduce(max_targets, distributed.ReduceOp.MAX)
-        min_chunks = -(-int(max_targets) // chunk_size)
-    return token_log_probs(states, targets, head, chunk_size, max(1, min_chunks))
+        return *target_logits(model, batch), nn.Identity()
+    return *_target_states(halves[0], model, batch), halves[1]
+
+
+def head_chunks(
+    model: nn.Module, head: nn.Module, targets: Tensor, max_logits: int = MAX_LOGITS
+) -> tuple[int, int]:
+    """Return the number of targets whose logits are held at a time, and the number of chunks that all ranks need.
+
+    Args:
+        model: a causal language model of transformers.
+        head: its head.
+        targets: ``(targets,)`` ids of this rank.
+        max_logits: number of logits held at a time.
+    """
+    chunk_size = max(1, max_logits // transformers_config(model).get_text_config().vocab_size)
+    if not any(map(is_sharded, head.parameters())):
+        return chunk_size, 1
+    # Under ZeRO-3 each call of the head is an all-gather: ranks must call it equally often.
+    max_targets = torch.tensor(len(targets), device=targets.device)
+    distributed.all_reduce(max_targets, distributed.ReduceOp.MAX)
+    return chunk_size, max(1, -(-int(max_targets) // chunk_size))
 
 
 def reward_scores(model: nn.Module, batch: Batch) -> Tensor:
@@ -184,11 +225,16 @@ def _cast_to_common_dtype(
     return states.to(dtype), targets, weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
-def _split_decoder_and_head(model: nn.Module, batch: Batch) -> tuple[nn.Module, nn.Module] | None:
-    """Return decoder and head of a model with a linear head; ``None`` for any other model."""
+def split_decoder_and_head(model: nn.Module, input_ids: Tensor) -> tuple[nn.Module, nn.Module] | None:
+    """Return decoder and head of a model with a linear head; ``None`` for any other model.
+
+    Args:
+        model: a causal language model of transformers, with or without an adapter.
+        input_ids: ``(batch, seq)`` of any text, with which the head is checked once.
+    """
     options = model_options(model)
     if options.linear_head is None:
-        options.linear_head = has_linear_head(without_adapter(model), batch.input_ids[:1, :2])
+        options.linear_head = has_linear_head(without_adapter(model), input_ids[:1, :2])
     return _halves(without_adapter(model)) if options.linear_head else None
 
 
@@ -196,7 +242,8 @@ def has_linear_head(model: nn.Module, input_ids: Tensor) -> bool:
     """Check that the logits of a model are exactly the output of its head.
 
     Some architectures scale or cap their logits, and the list grows with each release of transformers. The
-    check therefore compares both for a few tokens.
+    check therefore compares both for a few tokens. The output of the head is enlarged for that: a cap leaves the bits of
+    small logits, such as those of a new model, as they are.
 
     Args:
         model: of transformers, without its adapter.
@@ -206,13 +253,21 @@ def has_linear_head(model: nn.Module, input_ids: Tensor) -> bool:
     if halves is None:
         return False
     decoder, head = halves
-    with eval_mode(model):
-        logits = model(input_ids=input_ids, use_cache=False).logits
-        expected = head(decoder(input_ids=input_ids, use_cache=False).last_hidden_state)
-    return torch.equal(logits.float(), expected.float())
+    handle = head.register_forward_hook(lambda module, inputs, output: output * 256)
+    try:
+        with eval_mode(model):
+            logits = model(input_ids=input_ids, use_cache=False).logits
+            expected = head(decoder(input_ids=input_ids, use_cache=False).last_hidden_state)
+    finally:
+        handle.remove()
+    return bool(expected.any()) and torch.equal(logits.float(), expected.float())
 
 
 def _halves(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     base: Any = model
-    decoder, head = base.get_decoder(), base.get_output_embeddings()
-    return None if decoder is None or decoder is base or head is None else (decoder, head)
+    sees_images = model_options(model).processor is not None
+    decoder = base.base_model if sees_images else base.get_decoder()
+    head = base.get_output_embeddings()
+    # ModernBERT calls its head ``decoder``.
+    is_split = isinstance(decoder, PreTrainedModel) and decoder is not base and head is not None
+    return (decoder, head) if is_split else None

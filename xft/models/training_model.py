@@ -1,9 +1,11 @@
 """The module that the runner trains: a model and its objective."""
 
-from typing import Any
-
+import torch
+from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedModel
 
+from xft.models.routing import find_routing
 from xft.types import Batch, LossFunction, LossOutput
 
 
@@ -17,15 +19,27 @@ class TrainingModel(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
+        self._routing = find_routing(model) if isinstance(model, PreTrainedModel | PeftModel) else None
 
     def forward(self, batch: Batch) -> LossOutput:
         """Compute the loss of a batch, summed over its targets."""
-        return self.objective(self.model, batch)
+        return self.compute_loss(self.model, batch)
+
+    def compute_loss(self, model: nn.Module, batch: Batch) -> LossOutput:
+        """Compute the loss of a batch with ``model``, which may wrap the model of this module.
+
+        In training, the auxiliary loss of a mixture-of-experts model is added.
+        """
+        if self._routing is None or not torch.is_grad_enabled():
+            return self.objective(model, batch)
+        with self._routing.record() as record:
+            output = self.objective(model, batch)
+        return self._routing.add_auxiliary_loss(output, record, batch)
 
 
 def unwrap(model: nn.Module) -> TrainingModel:
     """Return the :class:`TrainingModel` inside the modules that wrap it, such as DDP's."""
-    inner: Any = model
+    inner = model
     while not isinstance(inner, TrainingModel):
-        inner = inner.module
+        inner = inner.get_submodule("module")
     return inner

@@ -87,8 +87,20 @@ def _heads(config: PretrainedConfig) -> set[str]:
     return {"lm_head", *map(_module, tied or ())}
 
 
+def nonfinite_names(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Return the names of weights with NaN or infinity. One pass over the memory, one synchronization with the device."""
+    names, flags = [], []
+    for name, weight in weights:
+        for values in _floats(weight.detach()):
+            low, high = torch.aminmax(values)  # many times as fast as isfinite() of all values
+            names.append(name)
+            flags.append(low.isfinite() & high.isfinite())
+    finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
+    return [name for name, ok in zip(names, finite, strict=True) if not ok]
+
+
 def check_finite(path: str, weights: Iterable[tuple[str, Tensor]], key: str = "model.path") -> None:
-    """Check that no weight is NaN or infinite. One pass over the memory, and one synchronization with the device.
+    """Check that no weight is NaN or infinite.
 
     Args:
         path: path of the model, for the message.
@@ -98,14 +110,7 @@ def check_finite(path: str, weights: Iterable[tuple[str, Tensor]], key: str = "m
     Raises:
         ModelError: some weights are not finite.
     """
-    names, flags = [], []
-    for name, weight in weights:
-        for values in _floats(weight.detach()):
-            low, high = torch.aminmax(values)  # many times as fast as isfinite() of all values
-            names.append(name)
-            flags.append(low.isfinite() & high.isfinite())
-    finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
-    bad = [name for name, ok in zip(names, finite, strict=True) if not ok]
+    bad = nonfinite_names(weights)
     if bad:
         raise ModelError(
             key=key,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from xft.data import collate_padded, collate_padding_free
 from xft.errors import ConfigError
 from xft.losses import kto
+from xft.models.param_shapes import is_sharded
 from xft.models.reference import Reference
 from xft.models.scoring import SequenceLogProbs, eval_mode, sequence_log_probs
 from xft.objectives.base import validate_hyperparameters
@@ -105,11 +106,13 @@ class KTO(ReferenceBasedObjective):
     def _kl_baseline(self, reference: Reference, model: nn.Module, batch: Batch) -> Tensor | None:
         """Estimate the KL divergence from the reference; ``None`` without an estimate."""
         mismatched = mismatch(batch) if self.kl == "mismatched" else None
-        if mismatched is None:
+        if mismatched is None and not any(map(is_sharded, model.parameters())):
             return None
+        # Each call gathers sharded parameters: ranks with one completion must call the model as often as the others.
+        scored = batch if mismatched is None else mismatched
         with eval_mode(model):
-            log_ratios = sequence_log_probs(model, mismatched).log_probs - reference(model, mismatched)
-        return log_ratios.mean().clamp(min=0)
+            log_ratios = sequence_log_probs(model, scored).log_probs - reference(model, scored)
+        return None if mismatched is None else log_ratios.mean().clamp(min=0)
 
 
 def mismatch(batch: Batch) -> Batch | None:

@@ -1,6 +1,7 @@
 """Optimizers, learning-rate schedulers and parameter groups."""
 
 # Importing the modules registers their components.
+from xft.optim.elementwise import elementwise_problem
 from xft.optim.optimizers import adamw, adamw_8bit, build_optimizer, muon, paged_adamw_8bit
 from xft.optim.param_groups import param_groups
 from xft.optim.schedule_free import (
@@ -19,6 +20,7 @@ __all__ = [
     "check_lr_scheduler",
     "constant",
     "cosine",
+    "elementwise_problem",
     "is_schedule_free",
     "linear",
     "muon",

@@ -58,7 +58,7 @@ def adamw(params: list[Any], **hyperparameters: Any) -> Optimizer:
 
 
 @_adamw_variant
-def adamw_8bit(params: list[Any], **hyperparameters: Any) -> Optimizer:
+def adamw_8bit(params: list[Any], **hyperparameters: object) -> Optimizer:
     """Create AdamW of bitsandbytes with 8-bit state (Dettmers et al. 2021, https://arxiv.org/abs/2110.02861).
 
     Raises:
@@ -71,7 +71,7 @@ def adamw_8bit(params: list[Any], **hyperparameters: Any) -> Optimizer:
 
 
 @_adamw_variant
-def paged_adamw_8bit(params: list[Any], **hyperparameters: Any) -> Optimizer:
+def paged_adamw_8bit(params: list[Any], **hyperparameters: object) -> Optimizer:
     """Create AdamW of bitsandbytes with 8-bit state that is paged to host memory when the GPU is full.
 
     Raises:

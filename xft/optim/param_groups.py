@@ -1,10 +1,12 @@
 """Group trainable parameters by weight decay and learning rate."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from xft.errors import ConfigError
+from xft.models.model_options import model_options
 from xft.models.param_shapes import full_shape
 
 USES_LR_B = "uses_lr_b"
@@ -12,7 +14,7 @@ USES_LR_B = "uses_lr_b"
 
 
 def param_groups(model: nn.Module, separate_lr_b: bool = False) -> list[dict[str, Any]]:
-    """Group a model's trainable parameters: matrices with weight decay, vectors without.
+    """Group a model's trainable parameters: matrices with weight decay, vectors without, by their learning rate.
 
     Args:
         model: model to train.
@@ -32,14 +34,25 @@ def param_groups(model: nn.Module, separate_lr_b: bool = False) -> list[dict[str
             got="no trainable parameter",
             expected="an adapter, or adapter=None to train all parameters",
         )
+    lr_of = model_options(model).lr_of
+    rates = dict.fromkeys([None, *(lr_of(name) for name, _ in trainable)])
+    groups: list[dict[str, Any]] = []
+    for rate in rates:
+        params = [(name, weight) for name, weight in trainable if lr_of(name) == rate]
+        groups += [
+            group if rate is None else {**group, "lr": rate} for group in _by_shape(params, separate_lr_b)
+        ]
+    return [group for group in groups if group["params"]]
+
+
+def _by_shape(trainable: Sequence[tuple[str, nn.Parameter]], separate_lr_b: bool) -> list[dict[str, Any]]:
     matrices = [(name, weight) for name, weight in trainable if len(full_shape(weight)) >= 2]
     lora_b = [weight for name, weight in matrices if separate_lr_b and ".lora_B." in name]
     others = [weight for name, weight in matrices if not (separate_lr_b and ".lora_B." in name)]
     vectors = [weight for _, weight in trainable if len(full_shape(weight)) < 2]
     mark = {USES_LR_B: True} if separate_lr_b else {}
-    groups: list[dict[str, Any]] = [
+    return [
         {"params": others},
         {"params": lora_b, **mark},
         {"params": vectors, "weight_decay": 0.0, **mark},
     ]
-    return [group for group in groups if group["params"]]

@@ -12,7 +12,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from xft.data import PreparedData, SampleView
 from xft.errors import ConfigError
 from xft.reporting.data_summary import summarize_data
 from xft.reporting.html import render, was_generated_by
-from xft.reporting.inspect_samples import SampleDecoder, pair_label
+from xft.reporting.inspect_samples import SampleDecoder, image_label, pair_label
+from xft.reporting.thumbnails import thumbnail
 from xft.run_config.config import RunConfig
-from xft.types import Tokenizer
-from xft.utils.drafts import draft_folder
+from xft.types import ImageProcessor, Tokenizer
+from xft.utils.temporary_folder import temporary_folder
 
 MAX_EMBEDDED = 2000
 """Maximum number of examples that are embedded in the page."""
@@ -40,7 +42,9 @@ GENERATOR = "xft inspect-data"
 Item = dict[str, Any]
 """One example in the page: ``origin``, and ``sides`` with one entry per sample: ``name``, ``tokens``,
 ``targets`` and ``spans``, each ``[flags, text, ids]``. Bit 0 of the flags marks targets, bit 1 special
-tokens."""
+tokens. Of a model that sees images, also ``images``, each a thumbnail and a label."""
+ReadItems = Callable[[SampleView, int, int], Iterable[Item]]
+"""Reads the examples from the second to the third argument (exclusive) of a split."""
 
 
 def check_target(target: str | Path) -> Path:
@@ -76,6 +80,7 @@ def write_data_page(
     prepared: PreparedData,
     tokenizer: Tokenizer,
     recipe: RunConfig | None = None,
+    processor: ImageProcessor | None = None,
     *,
     max_embedded: int = MAX_EMBEDDED,
     chunk_examples: int = CHUNK_EXAMPLES,
@@ -88,6 +93,7 @@ def write_data_page(
         prepared: the data.
         tokenizer: decodes the samples.
         recipe: config of the run; adds the packing to the summary.
+        processor: image processor of the model; ``None`` for a text model.
         max_embedded: maximum number of examples that are embedded in the page.
         chunk_examples: maximum number of examples per script file.
 
@@ -98,23 +104,23 @@ def write_data_page(
         ConfigError: the files cannot be written.
     """
     path = check_target(target)
-    decoder = SampleDecoder(tokenizer)
+    decoder = SampleDecoder(tokenizer, () if processor is None else processor.token_ids)
+    unit = prepared.samples_per_example
+    read = partial(items, samples_per_example=unit, decoder=decoder, processor=processor)
     splits = {"train": prepared.train, "val": prepared.val}
-    examples = sum(len(samples) for samples in splits.values()) // prepared.samples_per_example
+    examples = sum(len(samples) for samples in splits.values()) // unit
     tokens = sum(int(samples.lengths.sum()) for samples in splits.values())
     assets = _assets_dir(path)
     try:
-        with draft_folder(path) as temporary:
+        with temporary_folder(path) as temporary:
             folder = temporary / "samples"
             with Progress(transient=True) as progress:
                 task = progress.add_task("writing samples", total=examples)
                 advance = lambda: progress.advance(task)  # noqa: E731
                 if examples <= max_embedded and tokens <= _MAX_EMBEDDED_TOKENS:
-                    data = _inline_data(splits, prepared.samples_per_example, decoder, advance)
+                    data = _inline_data(splits, unit, read, advance)
                 else:
-                    data = _write_data_chunks(
-                        splits, prepared.samples_per_example, decoder, advance, folder, chunk_examples
-                    )
+                    data = _write_data_chunks(splits, unit, read, advance, folder, chunk_examples)
             data["folder"] = quote(assets.name)
             page = temporary / "page"
             page.write_text(_render_page(title, prepared, recipe, data), encoding="utf-8")
@@ -137,7 +143,12 @@ def _was_generated_by_xft(folder: Path) -> bool:
 
 
 def items(
-    samples: SampleView, samples_per_example: int, decoder: SampleDecoder, first: int, last: int
+    samples: SampleView,
+    first: int,
+    last: int,
+    samples_per_example: int,
+    decoder: SampleDecoder,
+    processor: ImageProcessor | None,
 ) -> Iterator[Item]:
     """Yield examples ``first`` to ``last`` (exclusive) of a split as the page reads them."""
     for example in range(first, last):
@@ -149,16 +160,19 @@ def items(
                 for span in decoder.spans(sample)
             ]
             name = pair_label(sample, index, samples_per_example)
-            sides.append(
-                {"name": name, "tokens": len(sample), "targets": sample.num_targets, "spans": spans}
-            )
+            side = {"name": name, "tokens": len(sample), "targets": sample.num_targets, "spans": spans}
+            if processor is not None:
+                side["images"] = [
+                    [thumbnail(image), image_label(image, processor)] for image in sample.images
+                ]
+            sides.append(side)
         yield {"origin": samples.origin(example * samples_per_example), "sides": sides}
 
 
 def _inline_data(
     splits: dict[str, SampleView],
     samples_per_example: int,
-    decoder: SampleDecoder,
+    read: ReadItems,
     advance: Callable[[], None],
 ) -> dict[str, Any]:
     """Return the data of a page that embeds all samples."""
@@ -167,7 +181,7 @@ def _inline_data(
         count = len(samples) // samples_per_example
         data["splits"][name] = {"count": count, "begins": [0], "files": [name]}
         data["embedded"][name] = []
-        for item in items(samples, samples_per_example, decoder, 0, count):
+        for item in read(samples, 0, count):
             data["embedded"][name].append(item)
             advance()
     return data
@@ -176,7 +190,7 @@ def _inline_data(
 def _write_data_chunks(
     splits: dict[str, SampleView],
     samples_per_example: int,
-    decoder: SampleDecoder,
+    read: ReadItems,
     advance: Callable[[], None],
     folder: Path,
     chunk_examples: int,
@@ -194,7 +208,7 @@ def _write_data_chunks(
             files.append(f"{number:04}.js")
             with (folder / files[-1]).open("w", encoding="ascii") as file:
                 file.write(f'xftSamples("{files[-1]}",[\n')
-                for index, item in enumerate(items(samples, samples_per_example, decoder, first, last)):
+                for index, item in enumerate(read(samples, first, last)):
                     file.write((",\n" if index else "") + as_script(item))
                     advance()
                 file.write("\n]);\n")

@@ -24,11 +24,14 @@ from xft.run_config.plan import make_plan
 MAX_QUARANTINED = 200
 """Quarantined rows shown in a page."""
 MAX_ROW_CHARS = 1000
+AUTO_PACKING = "data.packing='auto': if the model cannot keep packed samples apart, the run has one sample per row instead"
+"""No model is loaded to summarize data."""
 ANOMALIES = {
     "exact_duplicates": "with the same tokens as an earlier row",
     "near_duplicates": f"near duplicates: at least {THRESHOLD:.0%} of the token n-grams of an earlier row",
     "rows_with_special_tokens": "contain the text of a special token, which is encoded as that token",
     "rows_with_unknown_characters": "contain characters that the tokenizer cannot encode",
+    "rows_without_reasoning": "have reasoning that the chat template leaves out of the last answer",
     "rows_chosen_scored_lower": "score the rejected answer higher; used unchanged",
 }
 
@@ -106,7 +109,7 @@ class DataSummary:
         quarantine_files: files with all of these rows.
         near_duplicates: examples of near duplicates.
         num_near_duplicates: total number of near duplicates.
-        ignored_columns: columns and keys of turns that the format does not read, as text; empty without any.
+        columns: notes on columns: the format that was chosen for them, those that it does not read, and those that hold turns as text.
         raw_lengths: tokens per row before truncation, if a row was truncated or dropped for its length.
     """
 
@@ -120,7 +123,7 @@ class DataSummary:
     quarantine_files: tuple[Path, ...] = ()
     near_duplicates: tuple[NearDuplicate, ...] = ()
     num_near_duplicates: int = 0
-    ignored_columns: str = ""
+    columns: tuple[str, ...] = ()
     raw_lengths: str = ""
 
 
@@ -139,7 +142,7 @@ def summarize_report(report: Mapping[str, Any]) -> DataSummary:
             for example in report.get("near_duplicate_examples", ())
         ),
         num_near_duplicates=report.get("near_duplicates", 0),
-        ignored_columns=_ignored_columns(report.get("ignored_columns", {})),
+        columns=tuple(_columns(report)),
     )
 
 
@@ -180,7 +183,10 @@ def summarize_packing(prepared: PreparedData, recipe: RunConfig) -> tuple[Packin
     batches = plan.batches
     assert batches.pack_length is not None
     stats = packing_stats(batches.lengths, batches.epoch_rows(0), batches.pack_length)
-    return Packing(int(stats["rows"]), int(stats["capacity"]), stats["fill"]), plan.notes
+    notes = plan.notes
+    if recipe.data.packing == "auto":
+        notes = (*notes, AUTO_PACKING)
+    return Packing(int(stats["rows"]), int(stats["capacity"]), stats["fill"]), notes
 
 
 def _row_counts(report: Mapping[str, Any]) -> Iterator[Count]:
@@ -201,10 +207,16 @@ def _anomalies(report: Mapping[str, Any]) -> Iterator[Count]:
             yield Count(report[key], text)
 
 
-def _ignored_columns(counts: Mapping[str, int]) -> str:
-    shown = [f"{name!r:.60} ({count:,} rows)" for name, count in islice(counts.items(), MAX_NAMES)]
-    more = [f"and {len(counts) - len(shown):,} more"] if len(counts) > len(shown) else []
-    return f"not read by the format: {', '.join(shown + more)}" if shown else ""
+def _columns(report: Mapping[str, Any]) -> Iterator[str]:
+    for override in report.get("formats", ()):
+        yield f"chosen by their columns: {override}"
+    counts: Mapping[str, int] = report.get("ignored_columns", {})
+    ignored = [f"{name!r:.60} ({count:,} rows)" for name, count in counts.items()]
+    turns = [f"{name!r:.60}" for name in report.get("turn_columns", ())]
+    for text, names in (("not read by the format", ignored), ("hold turns as text", turns)):
+        more = [f"and {len(names) - MAX_NAMES:,} more"] if len(names) > MAX_NAMES else []
+        if names:
+            yield f"{text}: {', '.join(names[:MAX_NAMES] + more)}"
 
 
 def _split(name: str, values: Mapping[str, Any]) -> SplitSummary:

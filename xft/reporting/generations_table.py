@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any, Literal
 
 from xft.evaluation.text_normalization import CJK
+from xft.reporting.thumbnails import file_thumbnail
 
 Record = dict[str, Any]
 _WORD = re.compile(rf"\s+|[{CJK}]|(?:(?![{CJK}])[\w'-])+|[^\w\s]|\S")
@@ -42,6 +44,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Thumbnail:
+    """Small copy of an image as a data URL, empty if it cannot be read any more; and the name of its file."""
+
+    source: str
+    name: str
+
+
+@dataclass(frozen=True)
 class PromptHistory:
     """A sample question with its first and last answer, and the answers in between."""
 
@@ -51,6 +61,7 @@ class PromptHistory:
     reference: str | None
     shown: tuple[Answer, ...]
     between: tuple[Answer, ...]
+    images: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,12 +102,13 @@ def make_answer(record: Record, pieces: Sequence[Piece] | None = None) -> Answer
     return Answer(record["step"], _score(record), pieces, not text.strip(), record.get("stopped", True))
 
 
-def prompt_history(number: int, records: Sequence[Record]) -> PromptHistory:
+def prompt_history(number: int, records: Sequence[Record], image_folder: Path = Path()) -> PromptHistory:
     """Compare the answers to one question with its first answer.
 
     Args:
         number: of the question, from 1.
         records: sorted by step.
+        image_folder: folder of relative paths of images.
     """
     first, last = records[0], records[-1]
     before, after = diff_words(first["answer"], last["answer"])
@@ -106,8 +118,17 @@ def prompt_history(number: int, records: Sequence[Record]) -> PromptHistory:
     between = [
         make_answer(record, diff_words(first["answer"], record["answer"])[1]) for record in records[1:-1]
     ]
+    images = tuple(
+        Thumbnail(file_thumbnail(path, image_folder), Path(path).name) for path in first.get("images", ())
+    )
     return PromptHistory(
-        number, first["question"], first.get("system"), first.get("reference"), tuple(shown), tuple(between)
+        number,
+        first["question"],
+        first.get("system"),
+        first.get("reference"),
+        tuple(shown),
+        tuple(between),
+        images,
     )
 
 

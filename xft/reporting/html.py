@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from xft.errors import ConfigError
 from xft.utils.console import CONTROL_PICTURES
-from xft.utils.drafts import draft_folder
+from xft.utils.temporary_folder import temporary_folder
 from xft.version import __version__
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """Content security policy of pages without scripts."""
 
 
@@ -75,7 +75,7 @@ def write_page(path: Path, page: str, generator: str) -> Path:
                 expected=f"a new file, or a page written by {generator}",
                 fix="choose another name, or delete the file",
             )
-        with draft_folder(path) as folder:
+        with temporary_folder(path) as folder:
             page_file = folder / "page"
             page_file.write_text(page, encoding="utf-8")
             page_file.replace(path)

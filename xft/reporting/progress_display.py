@@ -1,5 +1,6 @@
 """Live terminal display of a run: progress, metrics and the latest answers."""
 
+import math
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ MIN_COLUMNS, MIN_LINES = 50, 16
 """Smaller terminals get plain log lines."""
 REFRESH_HZ = 2
 _SPARKLINE = "▁▂▃▄▅▆▇█"
-_MAX_LOSSES = 4000
+_MAX_VALUES = 4000
 
 
 def is_supported() -> bool:
@@ -47,8 +48,9 @@ class ProgressDisplay(Logger):
         self._name, self._num_steps, self._epochs = name, num_steps, epochs
         self._last: dict[str, Any] = {}
         self._started_at = self._updated_at = time.monotonic()
-        self._losses: list[float] = []
-        self._val_losses: list[tuple[int, float]] = []
+        self._metric = "loss"
+        self._values: list[float] = []
+        self._val_values: list[tuple[int, float]] = []
         self._generations: list[Mapping[str, Any]] = []
         self._generations_step = 0
         self._score = ""
@@ -77,10 +79,12 @@ class ProgressDisplay(Logger):
         """Update the display with the metrics of a step, a validation or the sample questions."""
         if values["split"] == "train":
             self._last, self._updated_at = dict(values), time.monotonic()
-            if values["loss"] == values["loss"]:  # NaN in a skipped step
-                self._losses = [*self._losses[-_MAX_LOSSES:], values["loss"]]
-        elif values["split"] == "val" and "loss" in values:
-            self._val_losses.append((values["step"], values["loss"]))
+            # The loss of reinforcement learning says nothing; its reward does.
+            self._metric = "reward" if "reward" in values else "loss"
+            if math.isfinite(values[self._metric]):  # NaN in a skipped step
+                self._values = [*self._values[-_MAX_VALUES:], values[self._metric]]
+        elif values["split"] == "val" and (metric := "reward" if "reward" in values else "loss") in values:
+            self._val_values.append((values["step"], values[metric]))
         elif values["split"] == "generation":
             self._score = f": {values['score']:g} of {values['num_scored']:g}"
 
@@ -101,7 +105,7 @@ class ProgressDisplay(Logger):
     def draw(self) -> RenderableType:
         """Return the panel in its current state."""
         self._update_progress()
-        parts: list[RenderableType] = [self._progress, *self._loss_line(), *self._metrics_lines()]
+        parts: list[RenderableType] = [self._progress, *self._metric_line(), *self._metrics_lines()]
         parts += [_one_line(notice, "yellow") for notice in self._notices]
         if self._generations:
             title = f"sample questions at step {self._generations_step}{self._score}"
@@ -123,16 +127,19 @@ class ProgressDisplay(Logger):
             eta = f"started {format_duration(now - self._started_at)} ago"
         self._progress.update(self._task, completed=step, description=text, eta=eta)
 
-    def _loss_line(self) -> list[RenderableType]:
+    def _metric_line(self) -> list[RenderableType]:
         cells = []
-        if self._losses:
-            trend = sparkline(self._losses, 16)
-            cells.append(Text.assemble("loss ", (f"{self._losses[-1]:.4f} ", "bold"), (trend, "cyan")))
-        if self._val_losses:
-            step, best = min(self._val_losses, key=lambda point: point[1])
-            trend = sparkline([loss for _, loss in self._val_losses], 8)
-            last, detail = f"{self._val_losses[-1][1]:.4f} ", f"  best {best:.4f} at step {step}"
-            cells.append(Text.assemble("val loss ", (last, "bold"), (trend, "magenta"), (detail, "dim")))
+        if self._values:
+            trend, last = sparkline(self._values, 16), f"{self._values[-1]:.4f} "
+            cells.append(Text.assemble(f"{self._metric} ", (last, "bold"), (trend, "cyan")))
+        if self._val_values:
+            choose = max if self._metric == "reward" else min
+            step, best = choose(self._val_values, key=lambda point: point[1])
+            trend = sparkline([value for _, value in self._val_values], 8)
+            last, detail = f"{self._val_values[-1][1]:.4f} ", f"  best {best:.4f} at step {step}"
+            cells.append(
+                Text.assemble(f"val {self._metric} ", (last, "bold"), (trend, "magenta"), (detail, "dim"))
+            )
         if not cells:
             return []
         row = Table.grid(padding=(0, 2))
@@ -145,7 +152,19 @@ class ProgressDisplay(Logger):
         last = self._last
         memory = console.format_bytes(last["peak_memory_bytes"])
         rate, target_rate = last["tokens_per_second"], last["target_tokens_per_second"]
+        sampled = []
+        if "reward" in last:
+            sampled.append(
+                f"reward std {last['reward_std']:.3f}  groups without spread {last['frac_reward_zero_std']:.0%}"
+            )
+        if "train_seconds" in last:
+            sampled += [
+                f"length {last['completions/mean_length']:.0f}  stopped {last['completions/stopped']:.0%}  "
+                f"entropy {last['entropy']:.2f}",
+                f"sampling {last.get('rollout_seconds', 0.0):.1f} s, training {last['train_seconds']:.1f} s",
+            ]
         lines = (
+            *sampled,
             f"lr {last['lr']:.2e}  grad_norm {last['grad_norm']:.2f}  memory {memory}",
             f"{rate:,.0f} tok/s ({target_rate:,.0f} target tok/s)",
         )
@@ -168,10 +187,10 @@ class ProgressDisplay(Logger):
 
     def _summary(self) -> str:
         text = f"{self._last['step']} steps in {format_duration(time.monotonic() - self._started_at)}"
-        if self._losses:
-            text += f": loss {self._losses[0]:.4f} → {self._losses[-1]:.4f}"
-        if self._val_losses:
-            text += f", val loss {self._val_losses[0][1]:.4f} → {self._val_losses[-1][1]:.4f}"
+        if self._values:
+            text += f": {self._metric} {self._values[0]:.4f} → {self._values[-1]:.4f}"
+        if self._val_values:
+            text += f", val {self._metric} {self._val_values[0][1]:.4f} → {self._val_values[-1][1]:.4f}"
         return f"finished  {text}"
 
 

@@ -3,12 +3,15 @@
 import ast
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xft.errors import ConfigError
+from xft.data.sources.shipped_files import resolve_file
+from xft.errors import ConfigError, DataError
+from xft.reporting.rollout_samples import is_rollout
 
 ENVIRONMENT = "environment.json"
 """Plan, machine and library versions of a run."""
@@ -23,6 +26,7 @@ class RunFolder:
         path: of the folder.
         metrics: records of ``metrics.jsonl``.
         generations: records of ``generations.jsonl``.
+        rollouts: records of ``rollouts.jsonl``.
         data_report: ``data_report.json``.
         environment: ``environment.json``.
         config_text: ``config.py``.
@@ -33,6 +37,7 @@ class RunFolder:
     path: Path
     metrics: list[dict[str, Any]] = field(default_factory=list)
     generations: list[dict[str, Any]] = field(default_factory=list)
+    rollouts: list[dict[str, Any]] = field(default_factory=list)
     data_report: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
@@ -57,7 +62,8 @@ class RunFolder:
     @property
     def num_steps(self) -> int | None:
         """Planned number of steps, if recorded."""
-        steps = self.environment.get("plan", {}).get("steps")
+        plan = self.environment.get("plan")
+        steps = plan.get("steps") if isinstance(plan, dict) else None
         return steps if isinstance(steps, int) else None
 
     def metric_names(self, split: str) -> list[str]:
@@ -69,7 +75,7 @@ class RunFolder:
         return list(names)
 
     def points(self, split: str, name: str) -> list[tuple[float, float | None]]:
-        """Return a metric of a split by step; ``None`` for values that are not numbers."""
+        """Return a metric of a split by step; ``None`` for values that are not finite numbers."""
         return [
             (record["step"], _number(record[name]))
             for record in self.metrics
@@ -79,6 +85,18 @@ class RunFolder:
     def config(self) -> dict[str, str]:
         """Return the values of ``config.py`` by dotted key as text, without executing it."""
         return dict(_flatten("", _literals(self.config_text)))
+
+    @property
+    def image_folder(self) -> Path:
+        """Folder of relative paths of images of the sample questions: that of their file, or the current one."""
+        source = _literals(self.config_text).get("eval_prompts")
+        try:
+            return resolve_file(source).parent if isinstance(source, str) else Path()
+        except (
+            ConfigError,
+            DataError,
+        ):  # questions of another version of xft, or of a package that is missing
+            return Path()
 
     def prompts(self) -> list[list[dict[str, Any]]]:
         """Return the records of each sample question, sorted by step."""
@@ -106,12 +124,18 @@ def read_run(path: str | Path) -> RunFolder:
         generations=[
             record for record in _json_lines(folder / "generations.jsonl") if _is_generation(record)
         ],
+        rollouts=[record for record in _json_lines(folder / "rollouts.jsonl") if is_rollout(record)],
         data_report=_json_object(folder / "data_report.json"),
         environment=_json_object(folder / ENVIRONMENT),
         config_text=_read(folder / "config.py"),
         warnings=_warnings(folder / "train.log"),
         model=next((model for model in models if model.is_dir()), None),
     )
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a folder has the records of a run."""
+    return (folder / ENVIRONMENT).is_file() and (folder / "config.py").is_file()
 
 
 def _read(path: Path) -> str:
@@ -149,11 +173,16 @@ def _is_generation(record: object) -> bool:
         and isinstance(record.get("step"), int)
         and isinstance(record.get("question"), str)
         and isinstance(record.get("answer"), str)
+        and isinstance(record.get("system"), str | None)
+        and isinstance(images := record.get("images", []), list)
+        and all(isinstance(path, str) for path in images)
     )
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _warnings(path: Path) -> list[str]:
@@ -169,11 +198,22 @@ def _literals(source: str) -> dict[str, Any]:
         return {}
     for node in body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                values[node.targets[0].id] = ast.literal_eval(node.value)
-            except (ValueError, TypeError, RecursionError):
-                values[node.targets[0].id] = ast.unparse(node.value)
+            values[node.targets[0].id] = _literal(node.value)
     return values
+
+
+def _literal(node: ast.expr) -> Any:
+    """Return the value of a literal or of a call of ``dict``; the text of any other expression."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        names = [keyword.arg for keyword in node.keywords]
+        if not node.args and None not in names:
+            return {
+                name: _literal(keyword.value) for name, keyword in zip(names, node.keywords, strict=True)
+            }
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError):
+        return ast.unparse(node)
 
 
 def _flatten(path: str, value: object) -> Iterator[tuple[str, str]]:

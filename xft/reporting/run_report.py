@@ -1,21 +1,27 @@
 """Write ``report.html``: metrics, sample questions, usage, data and config of a run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from xft.reporting.charts import Chart, Point, Series, format_number, layout_chart, smooth
 from xft.reporting.data_summary import summarize_report
 from xft.reporting.generations_table import prompt_history, score_table
 from xft.reporting.html import render, write_page
+from xft.reporting.outcome import outcome_of, verdict
+from xft.reporting.rollout_samples import select_rollouts
 from xft.reporting.run_folder import RunFolder, read_run
 from xft.reporting.usage_snippets import usage_snippets
-from xft.utils.console import format_bytes
+from xft.utils.console import format_bytes, format_duration
 
 REPORT = "report.html"
 GENERATOR = "xft report"
 _NAMED_CHARTS = frozenset(
     {
+        "reward",
         "loss",
         "lr",
         "grad_norm",
@@ -70,16 +76,44 @@ def render_report(run: RunFolder) -> str:
         generator=GENERATOR,
         title=run.name,
         state=_state(run),
+        verdict=verdict(outcome_of(run)).capitalize(),
+        about=_about(run),
         figures=list(key_figures(run)),
         warnings=run.warnings,
         charts=charts(run),
         scores=score_table(prompts),
-        prompts=[prompt_history(number, records) for number, records in enumerate(prompts, 1)],
+        prompts=[
+            prompt_history(number, records, run.image_folder) for number, records in enumerate(prompts, 1)
+        ],
+        rollouts=select_rollouts(run.rollouts),
         snippets=usage_snippets(run),
-        summary=summarize_report(run.data_report) if run.data_report else None,
+        data=_data_section(run.data_report),
         environment=environment,
         config_text=run.config_text,
     )
+
+
+def _about(run: RunFolder) -> str:
+    """Return model, data, date and duration of a run, as far as they are known."""
+    config, section = run.config(), run.environment.get("run")
+    started = str(section.get("started_at", "")) if isinstance(section, dict) else ""
+    seconds = outcome_of(run).seconds
+    parts = (
+        config.get("model.path", ""),
+        config.get("data.path", ""),
+        started[:16].replace("T", " "),
+        "" if seconds is None else format_duration(seconds),
+    )
+    return " · ".join(part for part in parts if part) or "No config"
+
+
+def _data_section(report: Mapping[str, Any]) -> Markup:
+    """Render ``data_report.json``, or a note if another version of xft has written it in another format."""
+    try:
+        summary = summarize_report(report) if report else None
+        return Markup(render("_run_data.html.j2", report=report, summary=summary))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Markup(render("_run_data.html.j2", report=report, summary=None))
 
 
 def _state(run: RunFolder) -> str:
@@ -93,8 +127,14 @@ def _state(run: RunFolder) -> str:
 
 def key_figures(run: RunFolder) -> Iterator[KeyFigure]:
     """Return the figures at the top of the page."""
+    reward = drop_missing(run.points("train", "reward"))
+    if reward:
+        yield KeyFigure(
+            "reward", format_number(reward[-1][1] or 0.0), f"from {format_number(reward[0][1] or 0.0)}"
+        )
     loss = drop_missing(run.points("train", "loss"))
-    if loss:
+    # The loss of reinforcement learning is near 0 by construction.
+    if loss and not reward:
         last = smooth(loss, smoothing_span(loss))[-1][1] or 0.0
         yield KeyFigure("training loss", format_number(last), f"from {format_number(loss[0][1] or 0.0)}")
     val = drop_missing(run.points("val", "loss"))
@@ -114,17 +154,13 @@ def key_figures(run: RunFolder) -> Iterator[KeyFigure]:
 
 
 def _resource_figures(run: RunFolder) -> Iterator[KeyFigure]:
-    train = [record for record in run.metrics if record["split"] == "train"]
     rates = drop_missing(run.points("train", "tokens_per_second"))
     if rates:
-        seconds = sum(
-            record["tokens"] / record["tokens_per_second"]
-            for record in train
-            if record.get("tokens") and record.get("tokens_per_second")
-        )
-        tokens = sum(record.get("tokens") or 0 for record in train)
+        counts = dict(run.points("train", "tokens"))
+        seconds = sum((counts.get(step) or 0.0) / rate for step, rate in rates if rate)
+        tokens = sum(count or 0.0 for count in counts.values())
         rate = tokens / seconds if seconds else rates[-1][1] or 0.0
-        yield KeyFigure("tokens/s", format_number(rate), f"{tokens:,} tokens in total")
+        yield KeyFigure("tokens/s", format_number(rate), f"{tokens:,.0f} tokens in total")
     memory = [value for _, value in run.points("train", "peak_memory_bytes") if value is not None]
     if memory:
         yield KeyFigure("peak memory", format_bytes(max(memory)), "")
@@ -165,6 +201,7 @@ def charts(run: RunFolder) -> list[Chart]:
     score = run.points("generation", "score")
     names = dict.fromkeys([*run.metric_names("train"), *run.metric_names("val")])
     laid_out = [
+        layout_chart("Reward", [*noisy("reward", "training", 0), validation("reward")]),
         layout_chart("Loss", [*noisy("loss", "training", 0), validation("loss")]),
         layout_chart("Validation perplexity", [validation("perplexity", "perplexity")]),
         *(

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from xft.data import PreparedData
 from xft.data.splits import AUTO_ROWS
-from xft.models import LoadedModel
+from xft.models import Int8, LoadedModel
 from xft.models.adapters.lora_init import num_frozen_elements
+from xft.models.experts import describe_experts, is_fused
+from xft.models.model_options import model_options
 from xft.models.param_shapes import num_params
+from xft.models.routing import describe_auxiliary_loss
+from xft.models.stored_formats import DEQUANTIZED
 from xft.reporting.data_summary import summarize_report
 from xft.reporting.inspect_samples import SampleDecoder
 from xft.run_config.config import RunConfig
@@ -24,6 +28,8 @@ LABEL = 10
 MIN_SAMPLE_LINES, MAX_SAMPLE_LINES = 2, 6
 """Lines of the example, which fills the rest of the screen."""
 _MIN_PIECE = 24
+_MAX_MOVED = 12
+"""Columns of the part of a word that is moved to the next line."""
 
 
 def format_run_summary(
@@ -38,6 +44,7 @@ def format_run_summary(
     above = [
         *labeled("model", f"{recipe.model.path}, {_model_variant(recipe, loaded)}"),
         f"trainable params: {_param_counts(loaded)}",
+        *_expert_lines(recipe, loaded),
         *_data_lines(recipe, loaded, prepared, plan),
         *_batching_lines(prepared, plan),
     ]
@@ -93,7 +100,7 @@ def _data_lines(
 def _batching_lines(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     batches = plan.batches
     global_size = batches.micro_batch_size * batches.gradient_accumulation_steps * batches.world_size
-    tokens = prepared.report.splits["train"]["tokens"] / batches.steps_per_epoch
+    tokens = prepared.report.splits["train"]["tokens"] * batches.num_iterations / batches.steps_per_epoch
     epochs = f"{plan.num_steps / batches.steps_per_epoch:.3g}"
     ranks = f"{batches.world_size:,} rank{'s' * (batches.world_size != 1)}"
     return [
@@ -129,8 +136,8 @@ def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
     summary = summarize_report(prepared.report.to_dict())
     for count in summary.anomalies:
         notes += labeled("note", f"{count.count:,} rows {count.text}")
-    if summary.ignored_columns:
-        notes += labeled("columns", summary.ignored_columns)
+    for columns in summary.columns:
+        notes += labeled("columns", columns)
     for note in plan.notes:
         notes += labeled("note", note)
     return notes
@@ -140,7 +147,21 @@ def _model_variant(recipe: RunConfig, loaded: LoadedModel) -> str:
     dtype = str(loaded.base.dtype).removeprefix("torch.")
     bits = f"base in {recipe.quantization.bits} bits, " if recipe.quantization is not None else ""
     checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing is True else ""
+    stored = model_options(loaded.base).stored_format
+    if stored is not None:
+        bits += f"dequantized from {stored}, " if stored in DEQUANTIZED else f"base stored in {stored}, "
     return f"{bits}{dtype} on {loaded.base.device}{checkpointing}"
+
+
+def _expert_lines(recipe: RunConfig, loaded: LoadedModel) -> list[str]:
+    experts = describe_experts(loaded.base)
+    if not experts:
+        return []
+    if isinstance(recipe.quantization, Int8):
+        modules = [module for module in loaded.base.modules() if is_fused(module)]
+        size = sum(param.nbytes for module in modules for param in module.parameters(recurse=False))
+        experts += f"; {console.format_bytes(size)} of them not quantized (quantization='nf4' does)"
+    return labeled("experts", f"{experts}; {describe_auxiliary_loss(loaded.base)}")
 
 
 def _param_counts(loaded: LoadedModel) -> str:
@@ -159,7 +180,8 @@ def format_example(prepared: PreparedData, loaded: LoadedModel, num_lines: int) 
         loaded: model whose tokenizer decodes the sample.
         num_lines: maximum number of lines.
     """
-    spans = SampleDecoder(loaded.tokenizer).spans(prepared.train[0])
+    image_ids = () if loaded.processor is None else loaded.processor.token_ids
+    spans = SampleDecoder(loaded.tokenizer, image_ids).spans(prepared.train[0])
     pieces = [
         (is_target, console.escape_line("".join(span.text for span in group)))
         for is_target, group in groupby(spans, key=lambda span: span.is_target)
@@ -167,7 +189,9 @@ def format_example(prepared: PreparedData, loaded: LoadedModel, num_lines: int) 
     width = WIDTH - LABEL
     begin, end = console.HIGHLIGHT
     # Highlight marks and wide characters at the end of a line take up some of the columns.
-    texts = _truncate_to_width([text for _, text in pieces], num_lines * (width - 4) - 4 * len(pieces))
+    texts = _truncate_to_width(
+        [text for _, text in pieces], num_lines * (width - 4 - _MAX_MOVED) - 4 * len(pieces)
+    )
     text = "".join(
         f"{begin}{text}{end}" if is_target else text
         for (is_target, _), text in zip(pieces, texts, strict=True)
@@ -204,15 +228,22 @@ def _char_width(char: str) -> int:
 
 
 def _wrap(text: str, width: int) -> Iterator[str]:
-    """Wrap a text, closing a highlight at the end of a line and reopening it on the next."""
+    """Wrap a text behind a space near the end of a line, closing a highlight there and reopening it on the next."""
     begin, end = console.HIGHLIGHT
-    line, used, highlighted = "", 0, False
+    line, highlighted = "", False
     for char in text:
-        size = _char_width(char)
         # An open highlight needs columns for its closing mark.
-        if used + size + 2 * (highlighted or char == begin) > width and char != end:
-            yield line + (end if highlighted else "")
-            line, used = (begin, 2) if highlighted else ("", 0)
-        line, used = line + char, used + size
+        needed = display_width(line) + _char_width(char) + 2 * (highlighted or char == begin)
+        if needed > width and char != end:
+            at = line.rfind(" ") + 1
+            if display_width(line[at:]) > min(_MAX_MOVED, width // 3):
+                at = len(line)
+            head, tail = line[:at], line[at:]
+            if head.rfind(begin) > head.rfind(end):
+                head, tail = head + end, begin + tail
+            # A highlight that was reopened before a space holds nothing.
+            yield head.replace(begin + end, "")
+            line = tail
+        line += char
         highlighted = (highlighted or char == begin) and char != end
     yield line

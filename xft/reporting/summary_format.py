@@ -23,8 +23,7 @@ def format_summary(summary: DataSummary) -> list[str]:
         lines.append(_count_line(count))
         if count.text == ANOMALIES["near_duplicates"]:
             lines += _near_duplicate_lines(summary)
-    if summary.ignored_columns:
-        lines.append(f"{'columns':>9} {summary.ignored_columns}")
+    lines += [f"{'columns':>9} {columns}" for columns in summary.columns]
     for split in summary.splits:
         lines += ["", *_split_lines(split)]
     if summary.packing is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xft.reporting.run_folder import RunFolder
 from xft.utils import paths
+from xft.utils.paths import METADATA_FILE
 
 _ADAPTER = """\
 from peft import AutoPeftModelForCausalLM
@@ -17,7 +18,7 @@ folder = {folder!r}
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto")
 """
-_BUNDLED_ADAPTER = """\
+_RESOLVED_ADAPTER = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from xft.models.hub import resolve_path
@@ -46,7 +47,6 @@ inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensor
 print(model(**inputs).logits)
 """
 _GENERATE = """\
-messages = [{"role": "user", "content": "Who are you?"}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=64)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
@@ -117,6 +117,15 @@ def python_code(model: Path) -> str:
     if is_adapter:
         config = json.loads((model / "adapter_config.json").read_text(encoding="utf-8"))
         base = str(config.get("base_model_name_or_path"))
-        form = _BUNDLED_ADAPTER if base.startswith(paths.SCHEME) else _ADAPTER
+        form = _RESOLVED_ADAPTER if "://" in base else _ADAPTER
         code = form.format(folder=folder, base=base)
-    return (code + (_GENERATE if has_template else "")).rstrip()
+    return (code + (_messages(model) + _GENERATE if has_template else "")).rstrip()
+
+
+def _messages(model: Path) -> str:
+    """Return code of a question, with the system message that the model was trained with."""
+    file = model / METADATA_FILE
+    system = json.loads(file.read_text(encoding="utf-8")).get("system") if file.is_file() else None
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": "Who are you?"})
+    return f"messages = {json.dumps(messages, ensure_ascii=False)}\n"

@@ -1,15 +1,16 @@
 """What a config may say at its top level."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xft.compat.mmengine import Hook
 from xft.data import DatasetConfig, Mixture
 from xft.errors import ConfigError
 from xft.models import CausalLMConfig, LoRA, Quantization, check_quantization
-from xft.objectives import as_objective, next_token
+from xft.objectives import OnlineObjective, as_objective, next_token
 from xft.optim import adamw, cosine
+from xft.rollouts import Reward, RewardSet, RolloutConfig
 from xft.strategies import SingleDeviceConfig, StrategyConfig
 from xft.templates import ChatTemplate
 from xft.types import LossFunction
@@ -63,6 +64,8 @@ class RunConfig:
         quantization: quantization of the frozen weights; ``None`` loads them as they are saved.
         template: the chat template; ``auto`` is the tokenizer's own.
         objective: the loss.
+        rewards: rewards of sampled completions by name, for objectives with ``data.type='prompt'``.
+        rollout: how completions are sampled.
         training: duration and batch sizes.
         optimizer: how weights are changed.
         lr_scheduler: learning rate as a function of the step.
@@ -80,6 +83,8 @@ class RunConfig:
     quantization: Quantization | None = None
     template: ChatTemplate = field(default_factory=ChatTemplate)
     objective: LossFunction = next_token
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     optimizer: Callable[..., Any] = adamw
     lr_scheduler: Callable[..., Any] = cosine
@@ -100,9 +105,11 @@ class RunConfig:
                 expected=f"{objective.data_kind}, which the objective needs",
                 fix="choose another data.type or another objective (`xft list objectives`)",
             )
+        self._check_rewards()
         kind = objective.model_kind
         given = self.model.kind
-        if given != kind:
+        # A vision-language model has the losses of a language model.
+        if given != kind and (given, kind) != ("vision_language", "causal_lm"):
             raise ConfigError(
                 key="model.type",
                 got=given,
@@ -114,3 +121,85 @@ class RunConfig:
                 "eval_prompts: a reward model scores answers and does not generate any; set eval_prompts=[], and use "
                 "`xft score RUN FILE` when it is trained"
             )
+
+    @property
+    def needs_full_weights(self) -> bool:
+        """Whether loading needs all weights of the model on every rank.
+
+        Merging an adapter, DoRA and PiSSA compute with full matrices; added tokens and ``modules_to_save`` copy them.
+        Reward models and vision-language models are always read in full. Of any other model, a rank may read its own
+        rows only.
+        """
+        adapter, model = self.adapter, self.model
+        if model.kind != "causal_lm":
+            return True
+        if adapter is None:
+            # A saved adapter as the model is merged into its base.
+            return model.resolve_source().adapter is not None
+        from_base = adapter.use_dora or adapter.has_frozen_half or bool(adapter.modules_to_save)
+        return from_base or bool(model.additional_special_tokens)
+
+    def reward_set(self) -> RewardSet:
+        """Return the rewards with their weights.
+
+        Raises:
+            ConfigError: a weight names no reward.
+        """
+        objective, rollout = self.objective, self.rollout
+        weights = objective.reward_weights if isinstance(objective, OnlineObjective) else {}
+        return RewardSet(self.rewards, weights, rollout.on_reward_error, rollout.reward_timeout)
+
+    def _check_rewards(self) -> None:
+        if isinstance(self.objective, OnlineObjective):
+            self.reward_set()
+            if self.objective.requires_rewards:
+                self._check_comparison()
+            self._check_answers(self.objective.on_policy_fraction)
+            if self.adapter is None and not self.rollout.engine.supports_full_models:
+                raise ConfigError(
+                    key="adapter",
+                    got=None,
+                    expected="an adapter, which the server of rollout.engine gets after each update",
+                    fix="train an adapter, or set rollout.engine.type='local'",
+                )
+            size = self.strategy.sequence_parallel_size
+            if size > 1:
+                raise ConfigError(
+                    key="strategy.sequence_parallel_size", got=size, expected="1 with sampled completions"
+                )
+        elif self.rewards:
+            raise ConfigError(
+                key="rewards",
+                got=sorted(self.rewards),
+                expected="none: the objective trains on answers of the data",
+                fix="set objective.type='grpo', or rewards={}",
+            )
+
+    def _check_answers(self, on_policy_fraction: float) -> None:
+        """Check that the data keeps the answers of rows if the objective trains on some of them."""
+        datasets = self.data.datasets.values() if isinstance(self.data, Mixture) else [self.data]
+        keep_answers = all(dataset.encoding_options().keep_answers for dataset in datasets)
+        if on_policy_fraction < 1 and not keep_answers:
+            raise ConfigError(
+                key="objective.lmbda",
+                got=on_policy_fraction,
+                expected="1 with data.keep_answers=False: the answers of the other prompts are those of the rows",
+                fix="set data.keep_answers=True",
+            )
+
+    def _check_comparison(self) -> None:
+        """Check that there is a reward, and several completions of a prompt to compare."""
+        if not self.rewards:
+            raise ConfigError(
+                key="rewards", got={}, expected="at least one reward", fix="`xft list rewards` lists them"
+            )
+        if self.rollout.num_generations < 2:
+            raise ConfigError(
+                key="rollout.num_generations",
+                got=self.rollout.num_generations,
+                expected="at least 2: completions of a prompt are compared with each other",
+            )
+
+
+SECTION_ORDER = tuple(section.name for section in fields(RunConfig))
+"""Order of the keys in configs that xft writes."""

@@ -64,6 +64,7 @@ def make_plan(
     world_size: int = 1,
     samples_per_example: int = 1,
     padded: bool = False,
+    num_iterations: int = 1,
 ) -> TrainingPlan:
     """Plan a run.
 
@@ -80,6 +81,7 @@ def make_plan(
         world_size: ranks that share an epoch.
         samples_per_example: as in :class:`~xft.data.Collator`; examples are what is planned.
         padded: whether the samples of a batch are padded to the longest.
+        num_iterations: number of consecutive steps with the same rows.
     """
     lengths = tuple(samples.lengths.reshape(-1, samples_per_example).sum(axis=1).tolist())
     requested = EpochBatchSampler(
@@ -90,6 +92,7 @@ def make_plan(
         seed=seed,
         world_size=world_size,
         group_by_length=padded,
+        num_iterations=num_iterations,
     )
     plan = _shrink(requested, training.min_steps_per_epoch)
     changes = {

@@ -30,7 +30,7 @@ class SafeNamespace(Namespace):
     A template is untrusted code, and such names give access to Python internals.
     """
 
-    def __init__(*args: Any, **kwargs: Any) -> None:
+    def __init__(*args: object, **kwargs: object) -> None:
         # ``self`` is part of ``args`` so that a template can use the name ``self``.
         values = dict(*args[1:], **kwargs)
         for name in values:
@@ -68,14 +68,14 @@ def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
-def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+def _dict(*args: object, **kwargs: object) -> dict[Any, Any]:
     return dict(*args, **kwargs)
 
 
 Env = TypeVar("Env", bound=ImmutableSandboxedEnvironment)
 
 
-def environment(kind: type[Env], **options: Any) -> Env:
+def environment(kind: type[Env], **options: object) -> Env:
     """Return a new environment; ``options`` are passed to Jinja."""
     env = kind(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, LoopControlExtension], **options

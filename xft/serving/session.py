@@ -2,15 +2,18 @@
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from xft.errors import ModelError
+from xft.data.formats.images import MARK, image_message
+from xft.data.images.reading import open_image
+from xft.errors import DataError, ModelError
 from xft.models import TextGenerator, load_saved_model
 from xft.templates import BoundTemplate
-from xft.types import Message
+from xft.types import IMAGE_PLACE, Image, Message
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Session:
         max_new_tokens: maximum number of tokens of an answer.
         temperature: sampling temperature; 0 is greedy decoding.
         history: user and assistant turns, without the system message.
+        images: images of the next message.
     """
 
     generator: TextGenerator
@@ -30,10 +34,24 @@ class Session:
     max_new_tokens: int = 512
     temperature: float = 0.0
     history: list[Message] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
 
     def reset(self) -> None:
-        """Clear the history; the system message stays."""
+        """Clear the history and the images of the next message; the system message stays."""
         self.history.clear()
+        self.images.clear()
+
+    def attach(self, path: str) -> Image:
+        """Show an image with the next message.
+
+        Raises:
+            DataError: the model sees no images, or the file is none.
+        """
+        image = open_image(path, Path(), "image")
+        if self.generator.processor is None:
+            raise DataError(key="image", got=path, expected="no image: the model sees none")
+        self.images.append(image)
+        return image
 
     def without_adapter(self) -> "Session":
         """Return a new session with the base model, that is with the adapter disabled.
@@ -43,16 +61,19 @@ class Session:
         """
         tuned = self.generator
         base = TextGenerator(tuned.model, tuned.tokenizer, tuned.template, base=True)
-        return Session(base, self.system, self.max_new_tokens, self.temperature)
+        return Session(base, self.system, self.max_new_tokens, self.temperature, images=[*self.images])
 
     def conversation(self, text: str) -> list[Message]:
         """Return the messages that the model reads if the user sends ``text``."""
-        return [*self._system_messages(), *self.history, Message("user", text)]
+        return [*self._system_messages(), *self.history, image_message(text, self.images)]
 
     def ask(self, text: str) -> Generator[str, None, None]:
         """Send a message and stream the answer.
 
         An interrupted answer (Ctrl-C) stays in the history as far as it was streamed.
+
+        Raises:
+            DataError: the text has another number of marks ``<image>`` than there are images.
         """
         conversation = self.conversation(text)
         pieces: list[str] = []
@@ -62,22 +83,24 @@ class Session:
                 yield piece
         finally:
             if pieces:
-                self.history += [
-                    Message("user", text),
-                    Message("assistant", "".join(pieces).strip()),
-                ]
+                self.history += [conversation[-1], Message("assistant", "".join(pieces).strip())]
+                self.images = []
 
     def pop_last_turn(self) -> str | None:
-        """Remove the last user message and its answer; return the message, or ``None`` without history."""
+        """Remove the last user message and its answer; return the message, or ``None`` without history.
+
+        The images of the message become those of the next one.
+        """
         if not self.history:
             return None
-        text = self.history[-2].content
+        message = self.history[-2]
+        self.images = list(message.images)
         del self.history[-2:]
-        return text
+        return message.content.replace(IMAGE_PLACE, MARK)
 
     def ask_once(self, text: str) -> str:
         """Answer a message without reading or changing the history."""
-        messages = [*self._system_messages(), Message("user", text)]
+        messages = [*self._system_messages(), image_message(text, self.images)]
         return self.generator.answer([messages], self.max_new_tokens, self.temperature)[0].text
 
     def _system_messages(self) -> list[Message]:
@@ -100,7 +123,8 @@ def open_session(
         path: folder or name of the model.
         adapter: adapter to load on the model at ``path``.
         bits: load the base model quantized to 4 or 8 bits; ``None`` for the precision of training.
-        system, max_new_tokens, temperature: as in :class:`Session`.
+        system: as in :class:`Session`; ``None`` for that of the training (``data.system``), empty for none.
+        max_new_tokens, temperature: as in :class:`Session`.
         trust_remote_code: run Python code that is stored with the weights.
         chat_template_kwargs: variables of the chat template, such as ``enable_thinking``.
 
@@ -127,4 +151,5 @@ def open_session(
         )
     template = BoundTemplate(loaded.tokenizer, source).with_kwargs(chat_template_kwargs)
     generator = TextGenerator(loaded.model, loaded.tokenizer, template)
-    return Session(generator, system, max_new_tokens, temperature)
+    system = loaded.system if system is None else system
+    return Session(generator, system or None, max_new_tokens, temperature)

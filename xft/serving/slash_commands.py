@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xft.errors import did_you_mean
+from xft.errors import DataError, did_you_mean
 from xft.serving.session import Session
+from xft.templates.message_fields import JinjaMessage, as_parts
+from xft.types import Message
 
 NextAction = Literal["read", "regenerate", "exit"]
 """Action of the chat after a command: read the next line, answer the last message again, or exit."""
@@ -77,6 +79,17 @@ def _regenerate(sessions: Sequence[Session], argument: str) -> tuple[str, NextAc
     return note, "regenerate"
 
 
+def _image(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
+    if not argument:
+        return "/image: expected the name of a file", "read"
+    try:
+        image = [session.attach(str(Path(argument).expanduser())) for session in sessions][-1]
+    except DataError as error:
+        return f"/image: {error}", "read"
+    count = len(sessions[-1].images)
+    return f"({image.width}x{image.height} pixels, shown with the next message; {count} so far)", "read"
+
+
 def _save(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
     session = sessions[-1]
     if not argument:
@@ -84,13 +97,21 @@ def _save(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
     if not session.history:
         return "/save: the conversation is empty", "read"
     system = [{"role": "system", "content": session.system}] if session.system else []
-    turns = [{"role": message.role, "content": message.content} for message in session.history]
+    turns = [{"role": message.role, "content": _content(message)} for message in session.history]
     try:
         with Path(argument).expanduser().open("a", encoding="utf-8") as file:
             file.write(json.dumps({"messages": [*system, *turns]}, ensure_ascii=False) + "\n")
     except OSError as error:
         return f"/save: cannot write {argument} ({error.strerror})", "read"
     return f"(appended the conversation to {argument} as one row)", "read"
+
+
+def _content(message: Message) -> str | list[JinjaMessage]:
+    """Return the content of a message as a training row has it: parts if there are images."""
+    if not message.images:
+        return message.content
+    parts, images = as_parts(message.content), iter(message.images)
+    return [{**part, "image": next(images).path} if part["type"] == "image" else part for part in parts]
 
 
 def _help(sessions: Sequence[Session], argument: str) -> tuple[str, NextAction]:
@@ -115,6 +136,7 @@ COMMANDS: dict[str, SlashCommand] = {
     ),
     "/regenerate": SlashCommand("", "answer the last message again", _regenerate),
     "/temperature": SlashCommand("T", "set the sampling temperature; 0 is greedy decoding", _temperature),
+    "/image": SlashCommand("FILE", "show an image with the next message", _image),
     "/save": SlashCommand("FILE", "append the conversation to FILE as a training row", _save),
     "/help": SlashCommand("", "list the commands", _help),
     "/exit": SlashCommand("", "exit", _exit),

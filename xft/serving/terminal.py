@@ -8,7 +8,7 @@ from xft.serving.line_input import ReadText, make_reader, read_multiline
 from xft.serving.session import Session
 from xft.serving.side_by_side import SideBySideView
 from xft.serving.slash_commands import COMMANDS, run_command
-from xft.utils.console import echo
+from xft.utils.console import echo, shorten
 
 INTERRUPTED_MARK = " (interrupted)"
 
@@ -27,6 +27,8 @@ def chat_loop(session: Session, read: ReadText | None = None, base: Session | No
         read = read_multiline(read)
     sessions = [session] if base is None else [base, session]
     echo("Type a message. /help lists the commands.")
+    if session.system:
+        echo(f"(system message: {shorten(session.system, 200)})")
     while True:
         try:
             text = read("you> ").strip()

@@ -134,9 +134,7 @@ class Strategy(StrategyBase, ABC):
         Raises:
             TrainingError: the norm is not finite; the parameters are unchanged.
         """
-        params = [param for group in self.optimizer.param_groups for param in group["params"]]
-        limit = max_grad_norm if max_grad_norm is not None else float("inf")
-        norm = float(nn.utils.clip_grad_norm_(params, limit))
+        norm = self._clip_grad_norm(math.inf if max_grad_norm is None else max_grad_norm)
         if not math.isfinite(norm):
             raise nonfinite_norm_error(norm)
         self.optimizer.step()
@@ -144,6 +142,11 @@ class Strategy(StrategyBase, ABC):
         self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _clip_grad_norm(self, limit: float) -> float:
+        """Scale the gradients to a global norm of at most ``limit``, and return the norm before."""
+        params = [param for group in self.optimizer.param_groups for param in group["params"]]
+        return float(nn.utils.clip_grad_norm_(params, limit))
 
     def zero_grad(self) -> None:
         """Discard the gradients of a step that is skipped."""
@@ -156,16 +159,17 @@ class Strategy(StrategyBase, ABC):
 
     def summon_full_params(
         self, parameters: Iterable[nn.Parameter], write: bool = False
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[Sequence[Tensor]]:
         """Return a context in which sharded parameters are full on every rank. Collective.
 
-        The counterpart of FSDP's ``summon_full_params``.
+        The counterpart of FSDP's ``summon_full_params``. The context returns the full tensors in the order of
+        ``parameters``; inside it, the modules have them too.
 
         Args:
             parameters: parameters to unshard.
             write: whether changes that rank 0 makes to them are kept.
         """
-        return nullcontext()
+        return nullcontext(list(parameters))
 
     def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Overwrite a possibly sharded parameter with a full value that all ranks have."""
@@ -204,10 +208,16 @@ class Strategy(StrategyBase, ABC):
         indices = {name: index for index, name in enumerate(names)}
         state_dict = self.optimizer.state_dict()
         state_dict["state"] = {
-            indices[name]: {key: materialize(value) for key, value in tensors.items() if key != "master"}
+            indices[name]: {
+                key: self._localize(name, value) for key, value in tensors.items() if key != "master"
+            }
             for name, tensors in tree["state"].items()
         }
         self.optimizer.load_state_dict(state_dict)
+
+    def _localize(self, name: str, value: object) -> Any:
+        """Return the part of a saved optimizer value that this rank's optimizer holds of parameter ``name``."""
+        return materialize(value)
 
     def _hyperparameters(self) -> list[dict[str, Any]]:
         groups = zip(self.optimizer.param_groups, self._groups, strict=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from torch import nn
 
 from xft.registry import register
 from xft.strategies.base import Strategy
@@ -60,12 +61,27 @@ class StrategyConfig(ABC):
             ConfigError: the strategy cannot be built, or cannot train with this optimizer.
         """
 
-    def model_init_context(self, dtype: torch.dtype, is_quantized: bool) -> AbstractContextManager[None]:
+    def check_model(self, model: nn.Module, sees_images: bool) -> None:  # noqa: B027
+        """Check that the strategy can train a loaded model.
+
+        Args:
+            model: model with its adapter.
+            sees_images: whether it is a vision-language model.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+
+    def model_init_context(
+        self, dtype: torch.dtype, is_quantized: bool, needs_full_weights: bool = False
+    ) -> AbstractContextManager[None]:
         """Return a context for loading the model, in which a sharding strategy shards parameters as they are read.
 
         Args:
             dtype: dtype of the weights.
             is_quantized: whether the weights are quantized while they are loaded.
+            needs_full_weights: whether loading needs all weights of the model on every rank, which rules out reading
+                only the rows of this rank.
         """
         return nullcontext()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.types import Message, Messages
+from xft.types import IMAGE_PLACE, Message, Messages
 
 
 def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any]) -> None:
@@ -53,6 +53,30 @@ def check_content_is_rendered(text: str, messages: Messages, tools: Sequence[Any
             )
 
 
+def check_call_names(text: str, message: Message, index: int) -> None:
+    """Raise an error if the name of a called function is missing in an answer.
+
+    Kimi K2 writes the id of a call in place of the name, and expects ids such as ``functions.weather:0``.
+
+    Args:
+        text: rendered answer.
+        message: the answer.
+        index: index of the message.
+
+    Raises:
+        TemplateError: A name is missing.
+    """
+    for call in message.tool_calls:
+        if _as_json(call.name) not in text:
+            raise TemplateError(
+                f"turn {index + 1}: the chat template writes the call without its name {call.name!r}, and with its id "
+                f"{call.id!r}; use another template, or ids that contain the name, such as 'functions.{call.name}:0'",
+                key="template",
+                got=call.id,
+                expected=f"functions.{call.name}:0",
+            )
+
+
 def _first_missing(text: str, messages: Messages) -> int | None:
     """Return the index of the first message that is not in the text.
 
@@ -80,6 +104,8 @@ def _first_missing(text: str, messages: Messages) -> int | None:
 def _find(text: str, message: Message, position: int) -> tuple[int, int]:
     """Return offset and length of the content of a message at or after ``position``; offset -1 if it is missing."""
     content = message.content
+    if message.images:
+        return _find_around_images(text, content, position)
     if message.role == "assistant" and content.lstrip().startswith("<think>"):
         content = content.rpartition("</think>")[2]
     variants = [content.strip(), _as_json(content)] if message.role == "tool" else [content.strip()]
@@ -87,6 +113,17 @@ def _find(text: str, message: Message, position: int) -> tuple[int, int]:
         ((start, len(variant)) for variant in variants if (start := text.find(variant, position)) >= 0),
         (-1, 0),
     )
+
+
+def _find_around_images(text: str, content: str, position: int) -> tuple[int, int]:
+    """Return offset and length of the texts around the images of a content. A template may write images first."""
+    begin = end = -1
+    for piece in filter(None, (piece.strip() for piece in content.split(IMAGE_PLACE))):
+        start = text.find(piece, max(position, end))
+        if start < 0:
+            return -1, 0
+        begin, end = (start if begin < 0 else begin), start + len(piece)
+    return (position, 0) if begin < 0 else (begin, end - begin)
 
 
 def _as_json(value: str) -> str:

@@ -21,17 +21,18 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from xft.errors import TemplateError
-from xft.sandbox.bounded import MAX_SOURCE, BoundedEnvironment, NeedsIsolation, is_supported
 from xft.sandbox.environment import environment
+from xft.sandbox.in_process import MAX_SOURCE, InProcessEnvironment, is_supported
 from xft.sandbox.isolation import render_isolated
-from xft.templates.message_fields import ArgumentForm, to_jinja_messages
-from xft.types import Message, Messages, Tokenizer, ToolCall
+from xft.sandbox.operation_limits import NeedsIsolation
+from xft.templates.message_fields import ArgumentForm, ContentForm, as_parts, to_jinja_messages
+from xft.types import IMAGE_PLACE, Message, Messages, Tokenizer, ToolCall
 from xft.utils.console import escape_line
 
 
 @lru_cache(maxsize=1)
-def _bounded_environment() -> BoundedEnvironment:
-    env = environment(BoundedEnvironment)
+def _in_process_environment() -> InProcessEnvironment:
+    env = environment(InProcessEnvironment)
     env.limit_filters()
     return env
 
@@ -44,7 +45,7 @@ def _parse(source: str) -> nodes.Template:
         TemplateError: The source is not valid Jinja.
     """
     try:
-        tree = _bounded_environment().parse(source)
+        tree = _in_process_environment().parse(source)
         list(tree.find_all(nodes.Node))  # recursive, like the compiler
         return tree
     except jinja2.TemplateSyntaxError as error:
@@ -68,12 +69,14 @@ def compile_source(source: str) -> jinja2.Template | None:
     tree = _parse(source)
     if len(source) > MAX_SOURCE or not is_supported(tree):
         return None
-    return _compile(_bounded_environment(), source)
+    return _compile(_in_process_environment(), source)
 
 
 def _compile(env: ImmutableSandboxedEnvironment, source: str) -> jinja2.Template:
     try:
-        return env.from_string(source)
+        template = env.from_string(source)
+        template.globals = dict(template.globals)  # each rendering copies them, and a ChainMap slowly
+        return template
     except jinja2.TemplateSyntaxError as error:
         raise _syntax_error(f"line {error.lineno}: {error.message}") from error
     except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
@@ -87,7 +90,7 @@ def _syntax_error(reason: str) -> TemplateError:
 
 
 @lru_cache(maxsize=64)
-def undeclared_names(source: str) -> frozenset[str]:
+def referenced_names(source: str) -> frozenset[str]:
     """Return all variables, attributes and string constants of a template: the names that it can read.
 
     Raises:
@@ -120,7 +123,7 @@ class TemplateRenderer:
         self.source = source
         self._special_tokens = dict(special_tokens)
         self._now = now
-        self.names = undeclared_names(source)
+        self.names = referenced_names(source)
         compile_source(source)
         self.uses_current_date = "strftime_now" in self.names
 
@@ -142,7 +145,9 @@ class TemplateRenderer:
         Raises:
             TemplateError: The template raises an error for these messages.
         """
-        return self._render(messages, self._argument_form, tools, generation, template_kwargs)
+        return self._render(
+            messages, self._argument_form, tools, generation, template_kwargs, self._content_form
+        )
 
     def _render(
         self,
@@ -151,8 +156,9 @@ class TemplateRenderer:
         tools: Sequence[Any] = (),
         generation: bool = False,
         template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+        content_form: ContentForm | None = None,
     ) -> str:
-        turns = to_jinja_messages(messages, self.names, argument_form)
+        turns = to_jinja_messages(messages, self.names, argument_form, content_form)
         variables = {
             **self._special_tokens,
             "documents": None,
@@ -163,12 +169,12 @@ class TemplateRenderer:
             "add_generation_prompt": generation,
         }
         try:
-            return self._render_bounded(variables)
+            return self._render_text(variables)
         except Exception as error:
             if any("content" not in turn for turn in turns):
                 # Some templates concatenate the content of a message with tool calls, which may be missing.
                 with suppress(Exception):
-                    return self._render_bounded(
+                    return self._render_text(
                         {**variables, "messages": [{"content": "", **turn} for turn in turns]}
                     )
             roles = ", ".join(message.role for message in messages[:8])
@@ -179,16 +185,40 @@ class TemplateRenderer:
                 got=roles,
             ) from error
 
-    def _render_bounded(self, variables: Mapping[str, Any]) -> str:
+    def _render_text(self, variables: Mapping[str, Any]) -> str:
         """Render in this process if time and memory can be bounded, otherwise in a worker process."""
         template = compile_source(self.source)
         if template is not None:
-            _bounded_environment().start()
+            _in_process_environment().start()
             with suppress(NeedsIsolation):
                 return template.render(variables)
         return render_isolated(self.source, variables)
 
-    def _argument_form(self, arguments: dict[str, Any], given: Any) -> Any:
+    @cached_property
+    def _content_form(self) -> ContentForm | None:
+        """Form of contents that the template reads; ``None`` for text.
+
+        Templates of vision-language models read parts, and some of them no texts: a text, which is a sequence of
+        characters, is lost or written one character at a time.
+        """
+        if not {"image", "content"} <= self.names:
+            return None
+
+        def shows(content_form: ContentForm | None, content: str) -> bool:
+            with suppress(TemplateError):
+                text = self._render(
+                    [Message("user", content)], lambda value, _: value, (), False, {}, content_form
+                )
+                return "question" in text and "'type'" not in text and IMAGE_PLACE not in text
+            return False
+
+        if not shows(as_parts, f"{IMAGE_PLACE}question"):
+            return None
+        if not shows(None, "question"):
+            return as_parts
+        return lambda content: as_parts(content) if IMAGE_PLACE in content else content
+
+    def _argument_form(self, arguments: dict[str, Any], given: object) -> Any:
         """Return the arguments of a call, in the form of the row if the template writes it as JSON."""
         forms = self._argument_forms
         if "text" in forms and isinstance(given, str):

@@ -2,8 +2,9 @@
 
 A message of a row in the OpenAI format is passed unchanged, because official templates read additional
 keys: ``tool_call_id``, ``channel``, ``tool_plan``, ``documents``. As in transformers, keys with a null
-value are omitted, and reasoning is passed under each of its names. Two values are adapted to the template:
+value are omitted, and reasoning is passed under each of its names. Three values are adapted to the template:
 
+- The content is passed as text or as a list of parts. Parts hold the places of images.
 - Arguments of tool calls are passed as an object or as JSON text, so that the template writes them as JSON.
 - The role ``developer`` becomes ``system`` for templates that do not mention ``developer``.
 """
@@ -13,12 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.types import Message, Messages, ToolCall, Tools
+from xft.types import IMAGE_PLACE, Message, Messages, ToolCall, Tools
 
 JinjaMessage = dict[str, Any]
 """A message in the format that chat templates read."""
 ArgumentForm = Callable[[dict[str, Any], Any], Any]
 """Maps the arguments of a call, as an object and as in the row, to the form that the template needs."""
+ContentForm = Callable[[str], str | list[JinjaMessage]]
+"""Maps a content to the form that the template reads: a text or a list of parts."""
 
 REASONING_NAMES = ("thinking", "reasoning_content")
 """Names under which templates read reasoning."""
@@ -38,7 +41,10 @@ _READ_KEYS = frozenset(
 
 
 def to_jinja_messages(
-    messages: Messages, names: Collection[str], argument_form: ArgumentForm
+    messages: Messages,
+    names: Collection[str],
+    argument_form: ArgumentForm,
+    content_form: ContentForm | None = None,
 ) -> list[JinjaMessage]:
     """Convert messages to dicts.
 
@@ -46,8 +52,24 @@ def to_jinja_messages(
         messages: messages checked by :func:`check_messages`.
         names: names that the template can read.
         argument_form: converts the arguments of tool calls.
+        content_form: converts contents; ``None`` passes them as text.
     """
-    return [_to_jinja(message, names, argument_form) for message in messages]
+    fields = [_to_jinja(message, names, argument_form) for message in messages]
+    if content_form is not None:
+        for turn in fields:
+            if isinstance(turn.get("content"), str):
+                turn["content"] = content_form(turn["content"])
+    return fields
+
+
+def as_parts(content: str) -> list[JinjaMessage]:
+    """Return a content as parts, ``{"type": "image"}`` for each place of an image, as transformers documents it."""
+    texts = content.split(IMAGE_PLACE)
+    parts: list[JinjaMessage] = []
+    for number, text in enumerate(texts):
+        parts += [{"type": "image"}] if number else []
+        parts += [{"type": "text", "text": text}] if text or len(texts) == 1 else []
+    return parts
 
 
 def _to_jinja(message: Message, names: Collection[str], argument_form: ArgumentForm) -> JinjaMessage:

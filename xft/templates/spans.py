@@ -1,8 +1,9 @@
 """Locate the answers in a rendered text, by rendering again with sentinels in their place.
 
 The two texts differ only in the answer; the text that the template adds around it is the same. If replacing
-all answers together changes nothing else, two renderings are enough. Otherwise, answers are replaced one at
-a time.
+all answers that are only text changes nothing else, one more rendering is enough for them, and none is needed
+if they stand between texts that the template wrote around answers before. Other answers are replaced one at a
+time.
 """
 
 import json
@@ -12,8 +13,9 @@ from itertools import islice
 from typing import Any
 
 from xft.errors import TemplateError
-from xft.templates.closings import Closings
-from xft.templates.openings import Openings, RenderTurns, common_prefix
+from xft.templates.answer_prefixes import AnswerPrefixes, RenderTurns, common_prefix
+from xft.templates.coverage_check import check_call_names
+from xft.templates.turn_ends import TurnEnds
 from xft.types import Messages, ToolCall
 
 Render = Callable[[Messages], str]
@@ -42,8 +44,8 @@ def find_spans(
     messages: Messages,
     tools: Sequence[Any],
     render: RenderTurns,
-    openings: Openings,
-    closings: Closings,
+    answer_prefixes: AnswerPrefixes,
+    turn_ends: TurnEnds,
 ) -> list[TargetSpan]:
     """Return the target spans of a text, one for each message with ``is_target``.
 
@@ -52,37 +54,38 @@ def find_spans(
         messages: the conversation.
         tools: tools of the conversation.
         render: renders messages as text.
-        openings: finds the text before an answer.
-        closings: texts that close the assistant's turn.
+        answer_prefixes: finds the text before an answer.
+        turn_ends: texts that end the assistant's turn.
 
     Raises:
-        TemplateError: An answer is missing in the text, or the template does not open or close its turn.
+        TemplateError: An answer is missing in the text, or the template does not open or end its turn.
     """
     targets = [index for index, message in enumerate(messages) if message.is_target]
-    first, last = _sentinels(messages)
-    sentinel = f"{first}answer{last}"
 
     def plain(marked: Messages) -> str:
         return render(marked, tools, False)
 
-    contents = _find_all_contents(text, messages, targets, plain, first, last)
+    texts = [index for index in targets if not messages[index].reasoning and not messages[index].tool_calls]
+    contents = _find_cached_contents(text, messages, texts, tools, answer_prefixes, turn_ends)
+    # Sentinels are needed for another rendering only.
+    first, last = _sentinels(messages) if len(contents) < len(targets) else ("", "")
+    sentinel = f"{first}answer{last}"
+    if len(contents) < len(texts):
+        contents = _find_text_contents(text, messages, texts, plain, first, last)
     spans: list[TargetSpan] = []
     position = 0
-    for number, index in enumerate(targets):
-        if contents is not None:
-            begin, end = contents[number]
-        else:
-            begin, end = _find_content(text, messages, index, plain, sentinel)
+    for index in targets:
+        begin, end = contents.get(index) or _find_content(text, messages, index, plain, sentinel)
         if begin < position:
             raise TemplateError(f"turn {index + 1}: the template merges two answers", key="template")
-        opening = openings.find(text, begin, messages, index, tools, sentinel)
-        offset = begin - len(opening.text)
-        start = max(position, offset + opening.prompt)
-        first_of_thought, last_of_thought = opening.thought
+        prefix = answer_prefixes.find(text, begin, messages, index, tools, sentinel)
+        offset = begin - len(prefix.text)
+        start = max(position, offset + prefix.num_prompt_chars)
+        first_of_thought, last_of_thought = prefix.thought
         thought = (offset + first_of_thought, offset + last_of_thought) if last_of_thought else None
-        # The closing text directly follows a plain answer. After a tool call, search for it up to the next
+        # The turn end directly follows a plain answer. After a tool call, search for it up to the next
         # message.
-        limit = end + max(len(closings.last), len(closings.earlier))
+        limit = end + max(len(turn_ends.last), len(turn_ends.earlier))
         if messages[index].tool_calls:
             limit = len(text)
             if index + 1 < len(messages):
@@ -93,7 +96,8 @@ def find_spans(
                     "turn; remove the content, or move it to a turn after the result",
                     key="template",
                 )
-        position = end + closings.end(text[end:limit], index, messages[index])
+        position = end + turn_ends.find_end(text[end:limit], index, messages[index])
+        check_call_names(text[start:position], messages[index], index)
         spans.append(TargetSpan(start, position, thought))
     return spans
 
@@ -109,45 +113,61 @@ def _sentinels(messages: Messages) -> tuple[str, str]:
     return first, last
 
 
-def _find_all_contents(
+def _find_cached_contents(
+    text: str,
+    messages: Messages,
+    targets: Sequence[int],
+    tools: Sequence[Any],
+    answer_prefixes: AnswerPrefixes,
+    turn_ends: TurnEnds,
+) -> dict[int, Span]:
+    """Find the answers between prefixes of earlier conversations and turn ends, without rendering again."""
+    ends = tuple({end for end in (turn_ends.last, turn_ends.earlier) if end})
+    spans: dict[int, Span] = {}
+    for index, begin in answer_prefixes.find_cached(text, messages, targets, tools).items():
+        for content in _variants(messages[index].content):
+            if text.startswith(content, begin) and text.startswith(ends, begin + len(content)):
+                spans[index] = (begin, begin + len(content))
+                break
+    return spans
+
+
+def _find_text_contents(
     text: str, messages: Messages, targets: Sequence[int], render: Render, first: str, last: str
-) -> list[Span] | None:
-    """Replace all answers with sentinels, and align the fixed text between them with ``text``.
+) -> dict[int, Span]:
+    """Replace answers that are only text with sentinels, and align the fixed text between them with ``text``.
 
     Returns:
-        The span of each answer's content. ``None`` if the fixed text changes, or if an answer has reasoning
-        or tool calls, which are separate from the content.
+        The span of the content of each answer, by its index. Empty if the fixed text changes.
     """
-    if any(messages[index].reasoning or messages[index].tool_calls for index in targets):
-        return None
     marked = list(messages)
     for index in targets:
         marked[index] = replace(marked[index], content=f"{first}{index}{last}")
     try:
         rest = render(marked)
     except TemplateError:
-        return None
+        return {}
     literals: list[str] = []
     for index in targets:
         before, sentinel, rest = rest.partition(f"{first}{index}{last}")
         if not sentinel:
-            return None
+            return {}
         literals.append(before)
     literals.append(rest)
     if any(first in literal for literal in literals) or not text.startswith(literals[0]):
-        return None
-    spans: list[Span] = []
+        return {}
+    spans: dict[int, Span] = {}
     position = len(literals[0])
     for index, literal in zip(targets, literals[1:], strict=True):
         for content in _variants(messages[index].content):
             end = position + len(content)
             if text.startswith(content, position) and text.startswith(literal, end):
-                spans.append((position, end))
+                spans[index] = (position, end)
                 position = end + len(literal)
                 break
         else:
-            return None
-    return spans if position == len(text) else None
+            return {}
+    return spans if position == len(text) else {}
 
 
 def _variants(content: str) -> Iterator[str]:

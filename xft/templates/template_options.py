@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from xft.errors import ConfigError
+from xft.errors import ConfigError, XftError
 from xft.templates.message_fields import check_json
 
 EmptyThought = Literal["mask", "train", "absent"]
@@ -46,6 +46,16 @@ class TemplateOptions:
             check_json(value, f"{key}.{name}")
 
 
+def absent_thought_error(kind: type[XftError]) -> XftError:
+    """Create the error for a thinking block that is removed in training, and part of the generation prompt."""
+    return kind(
+        key="template.empty_thought",
+        got="absent",
+        expected="'mask' or 'train' if the generation prompt contains the empty thinking block",
+        fix="with enable_thinking=False, the model would be trained without the block and prompted with it",
+    )
+
+
 def with_default_kwargs(source: str, chat_template_kwargs: Mapping[str, Any]) -> str:
     """Return a source with the given defaults for variables.
 
@@ -57,6 +67,20 @@ def with_default_kwargs(source: str, chat_template_kwargs: Mapping[str, Any]) ->
         condition = f"{name} if {name} is defined and {name} is not none else {_literal(value)}"
         source = f"{{% set {name} = {condition} %}}{{{{ '' }}}}{source}"
     return source
+
+
+def by_tools(sources: Mapping[str, str]) -> str:
+    """Return one source for a tokenizer with several, of which Command R and Hermes have one for tools.
+
+    As in ``apply_chat_template``, the source ``tool_use`` renders conversations with tools.
+    """
+    if "tool_use" not in sources:
+        return sources["default"]
+    # The empty expressions preserve line breaks next to the statements.
+    with_tools, plain = (
+        f"{{{{ '' }}}}{sources[name].removesuffix(chr(10))}{{{{ '' }}}}" for name in ("tool_use", "default")
+    )
+    return f"{{% if tools %}}{with_tools}{{% else %}}{plain}{{% endif %}}"
 
 
 def _literal(value: Any) -> str:

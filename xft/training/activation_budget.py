@@ -47,6 +47,7 @@ def choose_checkpointed_layers(
     samples: SampleView,
     plan: TrainingPlan,
     collator: Collator,
+    batch_tokens: int | None = None,
 ) -> str:
     """Enable activation checkpointing in just enough layers for the largest batch to fit into free memory.
 
@@ -59,11 +60,12 @@ def choose_checkpointed_layers(
         samples: training split.
         plan: plan of the run.
         collator: collator of the run.
+        batch_tokens: largest number of tokens of a batch; by default that of the batches of the plan.
 
     Returns:
         A line for the log; empty if no layer is checkpointed.
     """
-    base: Any = loaded.base
+    base = loaded.base
     num_layers = len(checkpointed_layers(base))
     if num_layers == 0:
         return ""
@@ -77,7 +79,7 @@ def choose_checkpointed_layers(
     set_activation_checkpointing(base, 0)
     kept = measure_activation_memory(loaded.model, base, collator.collate(samples, [probe]).to(device))
     ranks_per_batch = strategy.world_size // strategy.data_world_size
-    tokens = -(-largest_tokens(lengths, plan, collator.is_padded) // ranks_per_batch)
+    tokens = -(-(batch_tokens or largest_tokens(lengths, plan, collator.is_padded)) // ranks_per_batch)
     budget = _available_bytes(device) - _other_bytes(loaded, tokens)
     needed = [predict_step_bytes(kept, tokens, count) for count in range(num_layers + 1)]
     fitting = next((count for count, size in enumerate(needed) if size <= budget), num_layers)
@@ -139,7 +141,7 @@ def _available_bytes(device: torch.device) -> int:
 
 def _other_bytes(loaded: LoadedModel, tokens: int) -> int:
     """Return the memory of a step besides saved activations: gradients, optimizer state, logits."""
-    base: Any = loaded.base
+    base = loaded.base
     size, device = base.dtype.itemsize, base.device
     trainable = sum(param.nbytes for param in loaded.model.parameters() if param.requires_grad)
     if model_options(base).fused_kernels:

@@ -2,9 +2,11 @@
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from typing import Any
 import torch
 
 from xft.config import build, build_component, check, load_config
+from xft.data.config.auto_format import choose_format, is_auto
+from xft.data.formats.detect import bound_format
+from xft.data.formats.system_text import with_system
 from xft.data.sources import resolve_source
-from xft.errors import ConfigError
+from xft.errors import ConfigError, XftError
 from xft.evaluation import generate_answers, read_eval_prompts
 from xft.evaluation.heldout import GeneratedAnswer, answer_rows, metrics_of
 from xft.evaluation.prompts import score_mark, sum_scores
@@ -22,14 +27,17 @@ from xft.evaluation.text_metrics import check_installed
 from xft.models import LoadedModel, TextGenerator, load_saved_model
 from xft.models.generation_defaults import neutral_generation_config
 from xft.run_config.config import RunConfig
+from xft.templates import BoundTemplate
 from xft.training.hooks.sample_generation import SampleGenerationHook
-from xft.training.revalidate import format_metrics, rerun_validation
-from xft.utils import console
+from xft.training.revalidate import count_trained_rows, format_metrics, rerun_validation
+from xft.utils import console, paths
 from xft.utils.console import shorten
 
 TASK_FILES = (".yaml", ".yml")
 SHOWN = 3
 """Answers of a held-out file that are printed."""
+PROGRESS_SECONDS = 10.0
+"""Time between the lines that count answered rows."""
 SHOWN_CHARS = 100
 """Maximum length of a printed text."""
 
@@ -85,6 +93,20 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
             expected="a language model for --data and --tasks",
             fix="score rows with `xft score RUN FILE`",
         )
+    measured: dict[str, Any] = {}
+    try:
+        _measure(options, run_config, config, measured)
+    finally:
+        # Measurements take long: an error in one of them must not lose the others.
+        if options.out is not None and measured:
+            _write(Path(options.out), measured)
+    return measured
+
+
+def _measure(
+    options: EvalOptions, run_config: RunConfig, config: Mapping[str, Any], measured: dict[str, Any]
+) -> None:
+    """Load the model of a run, and add its results to ``measured`` one after the other."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_saved_model(
         options.run, device=device, trust_remote_code=options.trust_remote_code, kind=run_config.model.kind
@@ -94,15 +116,18 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         if run_config.data.uses_template or run_config.eval_prompts
         else None
     )
-    measured: dict[str, Any] = {}
     if validation := rerun_validation(run_config, loaded, template, device):
         measured["validation"] = validation
-    if template is not None and run_config.model.kind == "causal_lm":
+    if template is not None and run_config.model.kind != "reward_model":
         generator = TextGenerator(loaded.model, loaded.tokenizer, template)
         if questions := _ask(run_config, generator):
             measured["questions"] = questions
         if options.data is not None:
-            measured["data"] = _answer(options, config, generator)
+            system = run_config.data.system_text
+            measured["data"], rows = _answer(options, config, system, generator)
+            measured["data"]["trained_on"] = _count_overlap(
+                options.data, rows, run_config, loaded, template
+            )
     elif options.data is not None:
         raise ConfigError(
             key="--data",
@@ -111,13 +136,34 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
         )
     if options.tasks:
         measured["tasks"] = _harness(options, loaded)
-    if options.out is not None:
-        _write(Path(options.out), measured)
-    return measured
+
+
+def _count_overlap(
+    path: str,
+    rows: Sequence[GeneratedAnswer],
+    run_config: RunConfig,
+    loaded: LoadedModel,
+    template: BoundTemplate,
+) -> int | None:
+    """Count the answered rows that the run has trained on, and warn if there are any.
+
+    Returns:
+        The number of rows; ``None`` if they cannot be compared.
+    """
+    try:
+        count = count_trained_rows(run_config, [row.content for row in rows], loaded, template)
+    except XftError as error:
+        console.info(f"warning: rows of {path} are not compared with the training rows: {error}")
+        return None
+    if count:
+        console.info(
+            f"warning: {count} of {len(rows)} rows of {path} are training rows of this run: the metrics show recall"
+        )
+    return count
 
 
 def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]]:
-    questions = read_eval_prompts(run_config.eval_prompts)
+    questions = read_eval_prompts(run_config.eval_prompts, run_config.data.system_text)
     if not questions:
         return []
     hook = next(
@@ -135,18 +181,24 @@ def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]
     return [result.to_dict() for result in asked]
 
 
-def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGenerator) -> dict[str, Any]:
+def _answer(
+    options: EvalOptions, config: Mapping[str, Any], system: str, generator: TextGenerator
+) -> tuple[dict[str, Any], list[GeneratedAnswer]]:
+    """Answer the rows of ``--data``, print metrics and the first answers. Returns the results, and the rows."""
     assert options.data is not None
-    given: Any = options.format or (config.get("data") or {}).get("format")
-    if given is None:
-        raise ConfigError(
-            key="--format", got=None, expected="the format of the rows, since the run names none"
-        )
-    rows: list[GeneratedAnswer] = list(
-        answer_rows(
-            generator, options.data, build_component("format", given), options.max_new_tokens, options.limit
-        )
-    )
+    data = config.get("data") or {}
+    format = build_component("format", options.format or data.get("format", "auto"))
+    if is_auto(format):
+        format = bound_format(choose_format([resolve_source(options.data)], "instruction"))
+    if system:
+        format = partial(with_system, format, system)
+    rows: list[GeneratedAnswer] = []
+    printed = time.monotonic()
+    for row in answer_rows(generator, options.data, format, options.max_new_tokens, options.limit):
+        rows.append(row)
+        if time.monotonic() - printed > PROGRESS_SECONDS:
+            console.info(f"data        {len(rows):,} rows answered")
+            printed = time.monotonic()
     metrics = metrics_of(rows)
     console.info(f"data        {format_metrics(metrics)}")
     for row in rows[:SHOWN]:
@@ -154,7 +206,7 @@ def _answer(options: EvalOptions, config: Mapping[str, Any], generator: TextGene
         question, reference, answer = (shorten(text, SHOWN_CHARS) for text in texts)
         console.info(f"  {question}\n    reference:  {reference}\n    prediction: {answer}")
     answers = [{"question": row.question, "reference": row.reference, "answer": row.answer} for row in rows]
-    return {"file": Path(options.data).name, "metrics": metrics, "answers": answers}
+    return {"file": Path(options.data).name, "metrics": metrics, "answers": answers}, rows
 
 
 def _check_harness() -> None:
@@ -193,6 +245,7 @@ def _harness(options: EvalOptions, loaded: LoadedModel) -> dict[str, dict[str, A
 
 def _task_of(file: Path) -> str:
     """The name of the task in a file."""
+    paths.check_regular(file, "--tasks")
     try:
         named = re.search(r"^task: *[\"']?([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     except (OSError, UnicodeDecodeError) as error:

@@ -3,8 +3,9 @@
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from xft.models import unwrap
 from xft.objectives import Objective, as_objective
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import Strategy
-from xft.types import Batch, Sample
+from xft.types import Batch, LossOutput, Sample
 
 
 class TrainLoop(BaseLoop):
@@ -36,11 +37,14 @@ class TrainLoop(BaseLoop):
         collator: collates the micro-batches; the plan indexes its examples.
 
     Attributes:
+        validation_metric: metric of the validation that says how good the model is.
         step: number of optimizer steps so far.
         tokens_seen: number of training tokens so far, on all ranks.
         stop_reason: set by a hook to end the run after this step.
         skip_nonfinite: set by a hook in ``after_nonfinite`` to skip a step.
     """
+
+    validation_metric = "loss"
 
     def __init__(
         self,
@@ -83,23 +87,46 @@ class TrainLoop(BaseLoop):
         """Number of epochs of the whole run; the last one may be partial."""
         return math.ceil(self.plan.num_steps / self.plan.batches.steps_per_epoch)
 
+    def local_state(self) -> object:
+        """Return what this rank needs to resume besides weights, optimizer and step; ``None`` for nothing.
+
+        A checkpoint stores numbers, texts, tensors, and lists and dicts of them.
+        """
+        return None
+
+    def load_local_states(self, states: Sequence[object]) -> None:
+        """Load the results of :meth:`local_state` of all ranks of the run that saved them; ``step`` is set before.
+
+        Raises:
+            CheckpointError: a result that the next step needs is missing.
+        """
+
+    def close(self) -> None:
+        """Release what the loop holds outside of this process, at the end of the run and after an error."""
+
     def run(self) -> None:
         """Train until the last step, or until a hook sets ``stop_reason``."""
         self.runner.call_hook("before_train")
-        # A thread collates the batches of the next step while this one runs.
-        with ThreadPoolExecutor(1, "batches") as prefetcher:
-            pending = prefetcher.submit(self._collate_step, self.step)
+        with closing(self._iter_batches()) as steps:
             while self.step < self.plan.num_steps and self.stop_reason is None:
                 self._current = self._epoch_position(self.step)
-                batches = pending.result()
-                if self.step + 1 < self.plan.num_steps:
-                    pending = prefetcher.submit(self._collate_step, self.step + 1)
+                batches = next(steps)
                 record = self._run_step(batches)
                 self.step += 1
                 self.runner.call_hook(
                     "after_train_iter", batch_idx=self.step - 1, data_batch=batches, outputs=record
                 )
         self.runner.call_hook("after_train")
+
+    def _iter_batches(self) -> Generator[list[Batch]]:
+        """Yield the micro-batches of each step on this rank. A thread collates those of the next step meanwhile."""
+        with ThreadPoolExecutor(1, "batches") as prefetcher:
+            pending = prefetcher.submit(self._collate_step, self.step)
+            for step in range(self.step + 1, self.plan.num_steps):
+                batches = pending.result()
+                pending = prefetcher.submit(self._collate_step, step)
+                yield batches
+            yield pending.result()
 
     def sample_origins(self, micro_batches: Sequence[tuple[int, int]] | None = None) -> list[str]:
         """Return the origins of the samples of the current step, as ``file:line``.
@@ -155,6 +182,7 @@ class TrainLoop(BaseLoop):
             output = self.strategy.forward_backward(batch, 1 / max(targets, 1), number == len(batches))
             accumulator.add(output)
             losses.append(output.loss_sum.detach())
+            self._after_forward(output)
         metrics = accumulator.means(self.strategy.reduce_data_sum)
         metrics.pop("targets")
         grad_norm = self._optimizer_step(metrics.setdefault("loss", 0.0), losses)
@@ -173,6 +201,9 @@ class TrainLoop(BaseLoop):
         if grad_norm is None:
             record["skipped"] = 1
         return record
+
+    def _after_forward(self, output: LossOutput) -> None:
+        """Run after each micro-batch."""
 
     @property
     def _objective(self) -> Objective:

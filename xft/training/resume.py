@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xft.errors import ConfigError
+from xft.checkpoint.resume_state import ResumeState
+from xft.errors import CheckpointError, ConfigError
 from xft.run_config.config import TrainingConfig
 
 RESUMABLE_KEYS = ("hooks", "loggers", "eval_prompts", "work_dir", "strategy")
@@ -15,21 +16,61 @@ RESUMABLE_TRAINING_KEYS = ("epochs", "max_steps")
 """Keys of ``training`` that may change."""
 RESUMABLE_DATA_KEYS = ("path", "num_workers", "cache_dir")
 """Keys of a data set that may change: the fingerprint proves that the rows are the same."""
+RESUMABLE_ROLLOUT_KEYS = ("engine",)
+"""Keys of ``rollout`` that may change: a server may have moved."""
 RESUMABLE = ", ".join(
     [
         *RESUMABLE_KEYS,
         *(f"data.{key}" for key in RESUMABLE_DATA_KEYS),
         *(f"training.{key}" for key in RESUMABLE_TRAINING_KEYS),
+        *(f"rollout.{key}" for key in RESUMABLE_ROLLOUT_KEYS),
     ]
 )
 """All of them, for messages."""
 
 
+def check_resumable(state: ResumeState, config: Any, fingerprint: str) -> None:
+    """Check that a run is that of a checkpoint.
+
+    Args:
+        state: state of the checkpoint.
+        config: config of the run, plain or of MMEngine.
+        fingerprint: digest of its samples and batch shape.
+
+    Raises:
+        CheckpointError: the checkpoint belongs to another config or data.
+    """
+    same_data = state.data_fingerprint == fingerprint
+    # With another world size, the same step takes a different number of accumulated micro-batches.
+    if changes := [
+        change
+        for change in diff_configs(state.config, frozen_config(config))
+        if not (same_data and change.startswith("training.gradient_accumulation_steps "))
+    ]:
+        raise CheckpointError(
+            f"{state.folder}: the config differs from that of the checkpoint ({'; '.join(changes)}); only "
+            f"{RESUMABLE} may change",
+            key="--resume",
+            got=changes,
+            expected=RESUMABLE,
+        )
+    if not same_data:
+        raise CheckpointError(
+            f"{state.folder}: the data or the batch shape differs from that of the checkpoint, so the position in "
+            "the data is unknown; start a new run with model.path or an adapter, or restore data and training",
+            key="--resume",
+            got=fingerprint,
+            expected=state.data_fingerprint,
+        )
+
+
 def frozen_config(config: Any) -> dict[str, Any]:
-    """Return the part of a config that a resumed run must share, as JSON values."""
-    values = _without(config.to_dict(), RESUMABLE_KEYS)
+    """Return the part of a config, plain or of MMEngine, that a resumed run must share, as JSON values."""
+    values = _without(config if isinstance(config, Mapping) else config.to_dict(), RESUMABLE_KEYS)
     values["data"] = _frozen_data(values["data"])
     values["training"] = _without(values.get("training", {}), RESUMABLE_TRAINING_KEYS)
+    if rollout := _without(values.pop("rollout", {}), RESUMABLE_ROLLOUT_KEYS):
+        values["rollout"] = rollout
     frozen: dict[str, Any] = json.loads(json.dumps(values, default=_qualified_name))
     return frozen
 
@@ -41,7 +82,8 @@ def _without(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 def _frozen_data(data: Mapping[str, Any]) -> dict[str, Any]:
     frozen = _without(data, RESUMABLE_DATA_KEYS)
     if isinstance(frozen.get("datasets"), dict):
-        frozen["datasets"] = {name: _frozen_data(dataset) for name, dataset in frozen["datasets"].items()}
+        parts = frozen["datasets"].items()
+        frozen["datasets"] = {name: _frozen_data(part) for name, part in parts if part is not None}
     return frozen
 
 

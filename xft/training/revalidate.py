@@ -1,11 +1,12 @@
 """Validation of a saved model with the objective and batches of its run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from xft.data import Collator
@@ -15,7 +16,6 @@ from xft.evaluation import evaluate
 from xft.evaluation.validation import validation_batches
 from xft.models import LoadedModel, TrainingModel
 from xft.models.reference import FrozenReference, ReferenceContext
-from xft.models.starting_point import find_starting_point
 from xft.objectives import Objective, ObjectiveWithReference, ReferenceBasedObjective, as_objective
 from xft.run_config.config import RunConfig
 from xft.templates import BoundTemplate
@@ -49,7 +49,7 @@ class SingleProcessContext:
         with autocast(self.device, self.product):
             yield
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         """Return the value of the one process."""
         return [value]
 
@@ -63,7 +63,7 @@ def rerun_validation(
         The finite metrics (see :func:`xft.evaluation.evaluate`); empty if the run had no validation split.
     """
     run_config.data.check_sources()
-    prepared = run_config.data.prepare(loaded.tokenizer, template)
+    prepared = run_config.data.prepare(loaded.tokenizer, template, loaded.processor)
     if not prepared.val:
         console.info("validation: the run had no validation split")
         return {}
@@ -71,7 +71,9 @@ def rerun_validation(
     hook = next(
         (hook for hook in run_config.hooks.values() if isinstance(hook, ValidationHook)), ValidationHook()
     )
-    collator = Collator.for_model(loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example)
+    collator = Collator.for_model(
+        loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example, loaded.processor
+    )
 
     def batches() -> Iterator[Any]:
         return validation_batches(prepared.val, hook.batch_size, collator)
@@ -87,6 +89,30 @@ def rerun_validation(
     return figures
 
 
+def count_trained_rows(
+    run_config: RunConfig, contents: Sequence[int], loaded: LoadedModel, template: BoundTemplate
+) -> int | None:
+    """Count rows that the run has trained on, by their text.
+
+    Args:
+        run_config: config of the run.
+        contents: digests of the rows.
+        loaded: model and tokenizer of the run.
+        template: bound chat template of the run.
+
+    Returns:
+        The number of rows; ``None`` if rows of the run are of another kind, so that they cannot be compared.
+
+    Raises:
+        XftError: the rows of the run cannot be read any more.
+    """
+    data = run_config.data
+    if data.sample_kind != "samples" or not data.uses_template:
+        return None
+    train = data.prepare(loaded.tokenizer, template, loaded.processor).train
+    return int(np.isin(np.array(contents, dtype=np.uint64), train.row_field("content")).sum())
+
+
 def _objective(run_config: RunConfig, setup: ReferenceContext) -> Objective:
     """Bind the objective to the reference model of the run.
 
@@ -98,7 +124,7 @@ def _objective(run_config: RunConfig, setup: ReferenceContext) -> Objective:
     # Each log-probability is used once, so precomputing saves nothing.
     objective = replace(objective, precompute_ref_log_probs=False)
     model = run_config.model
-    is_new = run_config.adapter is not None and find_starting_point(model.path, model.kind).adapter is None
+    is_new = run_config.adapter is not None and model.resolve_source().adapter is None
     copied = ("frozen_copy",) if is_new else ("frozen_copy", "auto")
     if objective.reference not in copied:
         return objective.bind_reference(setup)

@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ RUN_FILES = (
     "config.py",
     "metrics.jsonl",
     "generations.jsonl",
+    "rollouts.jsonl",
     "data_report.json",
     "quarantine.jsonl",
     "train.log",
@@ -69,7 +69,7 @@ def choose_work_dir(
             raise ConfigError(
                 f"--work-dir: {requested} holds a run already; {way}, or choose another folder"
             )
-    _check_writable(folder.absolute())
+    paths.check_creatable(folder.absolute(), "--work-dir")
     return folder.absolute(), None
 
 
@@ -92,7 +92,7 @@ def _resume_or_create(folder: Path) -> tuple[Path, Path | None]:
         raise ConfigError(f"--resume auto: the run in {folder} is done, and kept no checkpoint")
     if is_in_use(folder):
         console.info(f"note: no checkpoint in {folder}; starting from scratch")
-    _check_writable(folder.absolute())
+    paths.check_creatable(folder.absolute(), "--work-dir")
     return folder.absolute(), None
 
 
@@ -179,13 +179,3 @@ def stop_logging() -> None:
         for old in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
             logger.removeHandler(old)
             old.close()
-
-
-def _check_writable(folder: Path) -> None:
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ConfigError(f"--work-dir: cannot make {folder}: {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"--work-dir: cannot make {folder}: {existing} may not be written to")

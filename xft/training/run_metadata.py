@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,34 @@ from xft.reporting.run_folder import ENVIRONMENT
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.strategies import Strategy
+from xft.training.run_clock import RunClock, now
 from xft.utils import console, paths, system
+from xft.utils.command_line import typed_command
 from xft.version import __version__
 
 
 def write_records(
-    work_dir: Path, config: Mapping[str, Any], prepared: PreparedData, plan: TrainingPlan
+    work_dir: Path,
+    config: Mapping[str, Any],
+    prepared: PreparedData,
+    plan: TrainingPlan,
+    resolved: Mapping[str, object],
 ) -> None:
-    """Write config and data report, and remove final model and report of an earlier end of this run."""
+    """Write config and data report, and remove final model and report of an earlier end of this run.
+
+    Args:
+        work_dir: the run folder.
+        config: config of the run; its file begins with ``resolved``, as comments.
+        prepared: data of the run.
+        plan: its batches.
+        resolved: dotted key to the value that the run has chosen for it.
+    """
     shutil.rmtree(work_dir / "final", ignore_errors=True)
     (work_dir / REPORT).unlink(missing_ok=True)
     portable = {key: value for key, value in config.items() if key != "work_dir"}
-    dump_config(portable, work_dir / "config.py", root=RunConfig)
+    chosen = "".join(f"# {key} = {value!r}\n" for key, value in resolved.items())
+    text = "# Values that are not in this config, or automatic, as the run has resolved them:\n" + chosen
+    paths.write_text(work_dir / "config.py", f"{text}\n{dump_config(portable, root=RunConfig)}")
     report = prepared.report.to_dict()
     capacity = plan.batches.pack_length
     if capacity is not None:
@@ -42,11 +58,20 @@ def write_records(
                 out.write(file.read_bytes())
 
 
-def write_environment(work_dir: Path, plan: TrainingPlan, strategy: Strategy) -> None:
-    """Write ``environment.json``: batch sizes, machine, and versions of libraries."""
+def write_environment(
+    work_dir: Path, plan: TrainingPlan, strategy: Strategy, prepared: PreparedData, clock: RunClock
+) -> None:
+    """Write ``environment.json``: command, commit, hash of the data, batch sizes, machine, versions of libraries."""
     batches, group = plan.batches, strategy.sequence
     total, _ = system.host_memory()
+    rows = f"{prepared.train.fingerprint()} {prepared.val.fingerprint()}"
     values = {
+        "run": {
+            "command": typed_command(),
+            "git_commit": system.git_commit(),
+            "data_hash": blake2b(rows.encode(), digest_size=16).hexdigest(),
+            "started_at": clock.started_at,
+        },
         "plan": {
             "steps": plan.num_steps,
             "steps_per_epoch": batches.steps_per_epoch,
@@ -61,12 +86,25 @@ def write_environment(work_dir: Path, plan: TrainingPlan, strategy: Strategy) ->
             "device": _device(strategy.device),
             "processor": system.cpu_name(),
             "memory": console.format_bytes(total),
-            "started_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         },
         "versions": {"xft": __version__, **system.versions()},
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     paths.write_text(work_dir / ENVIRONMENT, text)
+
+
+def write_end(work_dir: Path, final_step: int, clock: RunClock) -> None:
+    """Add the end of the run to ``environment.json``.
+
+    Args:
+        work_dir: the run folder.
+        final_step: step of the weights in ``final/``.
+        clock: duration of the run, without the pauses before it was resumed.
+    """
+    file = work_dir / ENVIRONMENT
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["run"] |= {"ended_at": now(), "seconds": round(clock.seconds), "final_step": final_step}
+    paths.write_text(file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def _device(device: torch.device) -> str:

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,8 @@ from xft.models import ModelMetadata, TrainingModel, save_model, unwrap
 from xft.strategies import Strategy
 from xft.templates import BoundTemplate
 from xft.training.loop import TrainLoop
-from xft.training.resume import RESUMABLE, diff_configs, frozen_config
+from xft.training.resume import check_resumable, frozen_config
+from xft.training.run_clock import CLOCK, RunClock
 from xft.types import Sample, Tokenizer
 from xft.utils import console
 from xft.utils.paths import fsync_path
@@ -44,9 +45,13 @@ class Runner(RunnerBase):
         loggers: receivers of every record.
         state: state of the hooks by name; stored in checkpoints as JSON.
         checkpointer: saves and loads checkpoints.
+        clock: start and duration of the run over all of its parts.
         cleanup: callbacks that hooks register for the end of the run, even after an error.
         resume_state: state of the checkpoint being resumed; ``None`` for a new run.
+        resume_command: command line that resumes the run after a signal.
     """
+
+    resume_command = "--resume"
 
     def __init__(
         self,
@@ -70,10 +75,15 @@ class Runner(RunnerBase):
         self.resume_state: ResumeState | None = None
         self.model_metadata = model_metadata
         self.cleanup = ExitStack()
+        self.clock = RunClock()
         self._cached_static_files: dict[str, bytes] | None = None
         super().__init__(model=model, strategy=strategy, hooks=list(hooks.values()), config=config)
         self.checkpointer = Checkpointer(
-            directory.checkpoints_dir(self.run_dir), strategy, self._static_files, self.flush_loggers
+            directory.checkpoints_dir(self.run_dir),
+            strategy,
+            self._static_files,
+            self.flush_loggers,
+            lambda: self.train_loop.local_state(),  # noqa: PLW0108  The loop is attached later.
         )
 
     @property
@@ -95,7 +105,7 @@ class Runner(RunnerBase):
         """Run a loop whose strategy is prepared from its current step to its end."""
         self.attach_loop(loop)
         try:
-            with ExitStack() as self.cleanup:
+            with closing(loop), ExitStack() as self.cleanup:
                 self.call_hook("before_run")
                 loop.run()
                 self.call_hook("after_run")
@@ -103,7 +113,7 @@ class Runner(RunnerBase):
             for logger in self.loggers:
                 logger.close()
 
-    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+    def call_hook(self, fn_name: str, **kwargs: object) -> None:
         """Call a method of all hooks; call ``after_step`` after ``after_train_iter``.
 
         A save in ``after_step`` contains everything that the hooks of this step have written and stored,
@@ -124,36 +134,16 @@ class Runner(RunnerBase):
         Raises:
             CheckpointError: the checkpoint is broken, or belongs to another model, config or data.
         """
-        same_data = state.data_fingerprint == loop.plan.fingerprint()
-        changes = diff_configs(state.config, frozen_config(self.cfg))
-        # With another world size, the same step takes a different number of accumulated micro-batches.
-        if changes := [
-            change
-            for change in changes
-            if not (same_data and change.startswith("training.gradient_accumulation_steps "))
-        ]:
-            raise CheckpointError(
-                f"{state.folder}: the config differs from that of the checkpoint ({'; '.join(changes)}); only "
-                f"{RESUMABLE} may change",
-                key="--resume",
-                got=changes,
-                expected=RESUMABLE,
-            )
-        if not same_data:
-            raise CheckpointError(
-                f"{state.folder}: the data or the batch shape differs from that of the checkpoint, so the position in "
-                "the data is unknown; start a new run with model.path or an adapter, or restore data and training",
-                key="--resume",
-                got=loop.plan.fingerprint(),
-                expected=state.data_fingerprint,
-            )
-        self.checkpointer.load(state)
+        check_resumable(state, self.cfg, loop.plan.fingerprint())
+        loop_states = self.checkpointer.load(state)
+        self.clock = RunClock.resumed(state.hooks.get(CLOCK))
         self.resume_state, self.state = state, deepcopy(state.hooks)
         loop.step = state.step
+        loop.load_local_states(loop_states)
         loop.tokens_seen = state.tokens_seen
         loop.stop_reason = stop_reason
 
-    def record(self, split: str, **metrics: Any) -> None:
+    def record(self, split: str, **metrics: object) -> None:
         """Send a record to every logger."""
         values = {"step": self.train_loop.step, "split": split, **metrics}
         for logger in self.loggers:
@@ -173,7 +163,7 @@ class Runner(RunnerBase):
             data_fingerprint=loop.plan.fingerprint(),
             batching=loop.plan.batching_state(),
             config=frozen_config(self.cfg),
-            hooks=self._hook_states(),
+            hooks={**self._hook_states(), CLOCK: self.clock.state()},
             loggers={type(logger).__name__: logger.checkpoint_position() for logger in self.loggers},
         )
 
@@ -211,7 +201,7 @@ class Runner(RunnerBase):
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 self.write_artifact(
-                    folder, state_dict=model_weights.shape_placeholders(self.unwrapped_model)
+                    folder, state_dict=model_weights.placeholder_weights(self.unwrapped_model)
                 )
                 self._cached_static_files = {
                     file.relative_to(folder).as_posix(): file.read_bytes()
@@ -232,7 +222,7 @@ class Runner(RunnerBase):
 
         Args:
             verify: compares a folder with the live model.
-            weights: result of ``Checkpointer.copy_weights`` if parameters are sharded.
+            weights: those of ``Checkpointer.full_weights`` if parameters are sharded.
 
         Returns:
             The folder and the result of ``verify``.
@@ -244,7 +234,7 @@ class Runner(RunnerBase):
             if weights is None:
                 self.write_artifact(temporary)
             else:
-                model_weights.weights_writer(self.unwrapped_model)(weights, temporary)
+                model_weights.make_weights_writer(self.unwrapped_model)(weights, temporary)
                 snapshot.write_static_files(self._static_files(), temporary)
             self._write_card(temporary)
             result = verify(temporary)
@@ -264,7 +254,19 @@ class Runner(RunnerBase):
         except CheckpointError as error:
             console.info(f"warning: no model card: {error}")
 
-    def write_artifact(self, folder: Path, **options: Any) -> None:
+    def write_weights(self, folder: Path) -> None:
+        """Write the current weights to a new folder, without the tokenizer. Collective."""
+        with self.checkpointer.full_weights() as weights:
+            if self.strategy.rank == 0:
+                folder.mkdir(parents=True, exist_ok=True)
+                model_weights.make_weights_writer(self.unwrapped_model)(weights, folder)
+        if self.strategy.rank == 0:
+            configs = {
+                name: data for name, data in self._static_files().items() if name.endswith("config.json")
+            }
+            snapshot.write_static_files(configs, folder)
+
+    def write_artifact(self, folder: Path, **options: object) -> None:
         """Write the model in the format of peft or transformers; options are for ``save_pretrained``."""
         save_model(
             cast(Any, self.unwrapped_model),

@@ -12,12 +12,21 @@ from xft.distributed import check_sequence_parallel, resolve_device, seed_everyt
 from xft.errors import ConfigError
 from xft.evaluation.prompts import EvalPrompt
 from xft.loggers import Logger
-from xft.models import NF4, LoadedModel, ModelMetadata, TrainingModel
+from xft.models import (
+    NF4,
+    LoadedModel,
+    ModelMetadata,
+    TextGenerator,
+    TrainingModel,
+    VisionLanguageConfig,
+)
 from xft.models.loading import choose_dtype
 from xft.models.reference import ReferenceContext
 from xft.models.reward_head import is_reward_model, set_pad_token
-from xft.objectives import as_objective
+from xft.models.rope import length_warning
+from xft.objectives import OnlineObjective, as_objective
 from xft.optim import build_optimizer, check_lr_scheduler
+from xft.rollouts import RolloutCollector
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan, make_plan
 from xft.strategies import Strategy, StrategyConfig
@@ -25,9 +34,10 @@ from xft.templates import BoundTemplate
 from xft.training.activation_budget import choose_checkpointed_layers
 from xft.training.loop import TrainLoop
 from xft.training.resume import adapt_to_world_size
+from xft.training.rollout_loop import RolloutLoop
 from xft.training.run_dir import add_file_handler
 from xft.training.runner import Runner
-from xft.types import Tokenizer
+from xft.types import ImageProcessor, Tokenizer
 from xft.utils.memory import tune_glibc_malloc
 
 
@@ -73,7 +83,7 @@ class TrainSetup:
         lr_scheduler = run_config.lr_scheduler(optimizer, plan.num_steps)
         check_lr_scheduler(optimizer, lr_scheduler, plan.num_steps)
         collator = Collator.for_model(
-            loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example
+            loaded.tokenizer, loaded.supports_packing, prepared.samples_per_example, loaded.processor
         )
         setup = ReferenceContext(
             loaded,
@@ -86,7 +96,14 @@ class TrainSetup:
             objective = objective.bind_reference(setup)
         memory_note = ""
         if run_config.model.gradient_checkpointing == "auto":
-            memory_note = choose_checkpointed_layers(loaded, strategy, prepared.train, plan, collator)
+            memory_note = choose_checkpointed_layers(
+                loaded,
+                strategy,
+                prepared.train,
+                plan,
+                collator,
+                self._rollout_tokens() if isinstance(run_config.objective, OnlineObjective) else None,
+            )
         model = TrainingModel(loaded.model, objective)
         strategy.prepare(model, optimizer=optimizer, lr_scheduler=lr_scheduler, batching=plan.batching)
         if strategy.params_are_sharded:
@@ -103,10 +120,30 @@ class TrainSetup:
             model_metadata=_model_metadata(run_config, loaded),
             model=model,
         )
-        loop = TrainLoop(
-            runner, strategy, prepared.train, plan, run_config.training.max_grad_norm, collator
+        return runner, self._create_loop(runner, strategy, collator), memory_note
+
+    def _rollout_tokens(self) -> int:
+        """Return the largest number of tokens of a batch of completions on a rank."""
+        batches, prompt = self.plan.batches, int(self.data.train.lengths.max())
+        prompts = batches.micro_batch_size * batches.gradient_accumulation_steps
+        return self.run_config.rollout.largest_batch(prompts, prompt)
+
+    def _create_loop(self, runner: Runner, strategy: Strategy, collator: Collator) -> TrainLoop:
+        """Create the loop of the objective; rewards are tried before."""
+        run_config, samples = self.run_config, self.data.train
+        arguments = (runner, strategy, samples, self.plan, run_config.training.max_grad_norm, collator)
+        if not isinstance(run_config.objective, OnlineObjective):
+            return TrainLoop(*arguments)
+        assert self.template is not None
+        run_config.rollout.check_environment(strategy.params_are_sharded)
+        loop = RolloutLoop(*arguments)
+        generator = TextGenerator(self.model.model, self.model.tokenizer, self.template)
+        rewards = run_config.reward_set()
+        rewards.check(samples.columns(0), samples.origin(0))
+        loop.attach(
+            RolloutCollector(run_config.rollout, rewards, run_config.objective, generator, run_config.seed)
         )
-        return runner, loop, memory_note
+        return loop
 
 
 def data_parallel_size(config: StrategyConfig, world_size: int) -> int:
@@ -138,13 +175,42 @@ def load_model(
         tune_glibc_malloc()
     seed_everything(run_config.seed)
     dtype = choose_dtype(run_config.model.dtype, device)
-    with strategy.model_init_context(dtype, run_config.quantization is not None):
+    is_quantized = run_config.quantization is not None
+    with strategy.model_init_context(dtype, is_quantized, run_config.needs_full_weights):
         loaded = run_config.model.load(tokenizer, device, run_config.adapter, run_config.quantization)
+    loaded.check_batches()
+    strategy.check_model(loaded.model, loaded.processor is not None)
+    if loaded.processor is not None:
+        _check_vision(run_config, loaded.processor, strategy)
     if (size := strategy.sequence_parallel_size) > 1:
-        check_sequence_parallel(loaded.base.config, loaded.supports_packing, size)
+        check_sequence_parallel(loaded.base.config, loaded.split_problem, size)
     if is_reward_model(loaded.model):
         set_pad_token(loaded.model, tokenizer, template)
     return loaded
+
+
+def _check_vision(run_config: RunConfig, processor: ImageProcessor, strategy: StrategyConfig) -> None:
+    """Check that a strategy can train a vision-language model.
+
+    Raises:
+        ConfigError: ranks split sequences, or could wait for gradients of parts that see no image.
+    """
+    if (size := strategy.sequence_parallel_size) > 1:
+        raise ConfigError(
+            key="strategy.sequence_parallel_size",
+            got=size,
+            expected="1 for a vision-language model: ranks hold parts of a sequence, and an image may be in several",
+        )
+    is_paired = run_config.data.samples_per_example > 1
+    if is_paired and processor.filler is not None and strategy.is_distributed:
+        raise ConfigError(
+            key="model.train",
+            got=dict(run_config.model.train)
+            if isinstance(run_config.model, VisionLanguageConfig)
+            else None,
+            expected="a frozen tower and projector for preference pairs on several ranks: a batch of pairs without "
+            "images would give them no gradient",
+        )
 
 
 def plan_run(
@@ -162,6 +228,7 @@ def plan_run(
             training, pack_length, resume_state.batching, world_size
         )
         lines = [f"resuming from {resume_state.folder}", *(f"note: {change}" for change in changed)]
+    lines += length_warning(loaded.base.config, int(prepared.train.lengths.max()))
     packing = _packing(run_config, loaded)
     plan = make_plan(
         prepared.train,
@@ -172,6 +239,9 @@ def plan_run(
         world_size,
         prepared.samples_per_example,
         padded=not loaded.supports_packing,
+        num_iterations=run_config.rollout.num_iterations
+        if isinstance(run_config.objective, OnlineObjective)
+        else 1,
     )
     return plan, lines
 
@@ -197,7 +267,15 @@ def _model_metadata(run_config: RunConfig, loaded: LoadedModel) -> ModelMetadata
     quantization = run_config.quantization
     bits = quantization.bits if quantization is not None else None
     double = quantization.double_quant if isinstance(quantization, NF4) else True
-    return ModelMetadata(str(loaded.base.name_or_path), weights, bits, double, model.attn_implementation)
+    return ModelMetadata(
+        str(loaded.base.name_or_path),
+        weights,
+        bits,
+        double,
+        model.attn_implementation,
+        rope_parameters=model.rope_parameters,
+        system=run_config.data.system_text,
+    )
 
 
 def open_loggers(setup: TrainSetup, work_dir: Path, resume_step: int) -> list[Logger]:

@@ -14,31 +14,31 @@ from typing import Any
 from xft.utils import console
 
 GRACE = 1.0
-"""Seconds within which a second Ctrl-C is taken for the first: torchrun hands on the one that the
-terminal has sent to its workers already."""
+"""Seconds within which a second Ctrl-C counts as the first: torchrun forwards the one that the terminal has
+already sent to its workers."""
 
 
 class Signals:
-    """Handlers that are installed under ``with`` and put back after it.
+    """Handlers that are installed under ``with``, and replaced by the previous ones after it.
 
-    Outside the main thread Python lets no one install handlers: then nothing is asked for.
+    Python installs handlers in the main thread only. In other threads, the attributes never change.
 
     Args:
-        shared: whether a launcher hands signals on to several processes.
-        quiet: whether another process says what is asked for.
+        shared: whether a launcher sends signals to several processes.
+        quiet: whether another process prints the notices.
 
     Attributes:
-        stop: the number of the signal that asks for an end; 0 where none does.
-        save: whether a checkpoint is asked for.
-        at_once: whether the end is not to be waited for.
+        stop_signal: the number of the signal that asks for an end; 0 if there is none.
+        save_requested: whether SIGUSR1 asks for a checkpoint.
+        abort: whether to end without waiting for a save in progress.
     """
 
     def __init__(self, shared: bool = False, quiet: bool = False) -> None:
         self.shared = shared
         self.quiet = quiet
-        self.stop = 0
-        self.save = False
-        self.at_once = False
+        self.stop_signal = 0
+        self.save_requested = False
+        self.abort = False
         self._interrupted = 0.0
         self._before: dict[int, Any] = {}
 
@@ -59,22 +59,22 @@ class Signals:
         self._before = {}
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        if not self.stop:
-            self.stop = number
+        if not self.stop_signal:
+            self.stop_signal = number
             self._say("asked to end: finishing this step, and saving")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._interrupted and not (self.shared and now - self._interrupted < GRACE):
-            self.at_once = True
+            self.abort = True
             raise KeyboardInterrupt
         if not self._interrupted:
             self._interrupted = now
-            self.stop = self.stop or number
+            self.stop_signal = self.stop_signal or number
             self._say("interrupted: finishing this step, and saving; Ctrl-C again ends immediately")
 
     def _warn(self, number: int, frame: FrameType | None) -> None:
-        self.save = True
+        self.save_requested = True
 
     def _say(self, line: str) -> None:
         if not self.quiet:

@@ -1,30 +1,33 @@
 """Composition root: build a run from a config and train."""
 
-import shlex
+import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xft.checkpoint.resume_state import ResumeState, read_resume_state
 from xft.config import build, check, load_config, parse_overrides
-from xft.config.overrides import IMPLICIT_DEFAULTS
 from xft.distributed import broadcast_object, read_launcher, resolve_device, start_process_group
 from xft.distributed.peer_failure import report_peer_failure
 from xft.errors import ConfigError
 from xft.evaluation import read_eval_prompts
-from xft.models.reward_head import is_reward_model
+from xft.evaluation.prompts import check_images
 from xft.reporting import REPORT
+from xft.reporting.data_warnings import data_warnings
 from xft.reporting.run_summary import format_run_summary, labeled
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
-from xft.strategies import Strategy, config_for_launcher, parse_cli_option
+from xft.run_config.strategy_options import StrategyOptions
+from xft.strategies import Strategy, config_for_launcher
 from xft.training.dry_run.run import DryRun, temporary_run_dir
 from xft.training.hooks.early_stopping import stop_reason
 from xft.training.hooks.verify import expect_live, verify_final
+from xft.training.resolved_values import resolved_values
+from xft.training.resume import check_resumable
 from xft.training.run_dir import choose_work_dir, lock_run_dir
-from xft.training.run_metadata import write_environment, write_records, write_run_report
+from xft.training.run_metadata import write_end, write_environment, write_records, write_run_report
 from xft.training.runner import Runner
 from xft.training.setup import (
     TrainSetup,
@@ -33,7 +36,9 @@ from xft.training.setup import (
     open_loggers,
     plan_run,
 )
+from xft.training.verdict import print_verdict
 from xft.utils import console
+from xft.utils.command_line import command, short_path
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,11 @@ class TrainOptions:
             any other value is a run folder or a checkpoint.
         seed: overrides that of the config.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
-        deepspeed: a name in ``xft.strategies.deepspeed.config.PRESETS``, or a JSON file.
+        fsdp: shard with FSDP2.
+        deepspeed: a name in ``xft.run_config.strategy_options.PRESETS``, or a JSON file.
         sequence_parallel_size: number of ranks that share each batch; ``None`` uses that of the config.
         dry_run: estimate memory, disk and time of the run, and write nothing.
+        is_temporary_config: whether the config was written for this command, and is removed after it.
     """
 
     config: str
@@ -62,9 +69,11 @@ class TrainOptions:
     resume: str | None = None
     seed: int | None = None
     launcher: str = "none"
+    fsdp: bool = False
     deepspeed: str | None = None
     sequence_parallel_size: int | None = None
     dry_run: bool = False
+    is_temporary_config: bool = False
 
 
 def train(options: TrainOptions) -> Path:
@@ -93,12 +102,14 @@ def _train(options: TrainOptions) -> Path:
         options.config, options.work_dir or run_config.work_dir, options.resume, rank
     )
     run_config.data.check_sources()
-    eval_prompts = read_eval_prompts(run_config.eval_prompts)
+    eval_prompts = read_eval_prompts(run_config.eval_prompts, run_config.data.system_text)
     tokenizer = run_config.model.load_tokenizer()
     template = (
         run_config.template.bind(tokenizer) if run_config.data.uses_template or eval_prompts else None
     )
-    prepared = run_config.data.prepare(tokenizer, template)
+    processor = run_config.model.load_processor(tokenizer)
+    check_images(eval_prompts, processor)
+    prepared = run_config.data.prepare(tokenizer, template, processor)
     if strategy_config.is_distributed:
         # Why not earlier: preparing the data may take longer than the timeout of the process group.
         start_process_group(options.launcher, strategy_config.timeout_minutes)
@@ -115,6 +126,7 @@ def _train(options: TrainOptions) -> Path:
         except ConfigError as done:
             if options.resume != "auto":
                 raise
+            check_resumable(resume_state, config, plan.fingerprint())
             # Why: a scheduler restarts the command until it succeeds.
             console.info(str(done))
             return work_dir
@@ -122,19 +134,22 @@ def _train(options: TrainOptions) -> Path:
         _dry_run(dry_run, setup, work_dir, rank)
         return work_dir
     with lock_run_dir(work_dir, rank, options.resume is not None, resume_state):
-        _run(setup, work_dir, resume_state, lines)
+        _run(setup, work_dir, resume_state, lines, resume_command(options, work_dir))
     return work_dir
 
 
-def _run(setup: TrainSetup, work_dir: Path, resume_state: ResumeState | None, lines: list[str]) -> None:
+def _run(
+    setup: TrainSetup, work_dir: Path, resume_state: ResumeState | None, lines: list[str], to_resume: str
+) -> None:
     """Build strategy, runner and loop, train, and write the final model."""
     strategy = setup.create_strategy(work_dir)
     runner, loop, memory = setup.build_runner(strategy)
+    runner.resume_command = to_resume
     if resume_state is not None:
         runner.resume_from(resume_state, loop, stop_reason(resume_state, runner.hooks))
     if strategy.rank == 0:
-        write_records(work_dir, setup.config, setup.data, setup.plan)
-        write_environment(work_dir, setup.plan, strategy)
+        write_records(work_dir, setup.config, setup.data, setup.plan, resolved_values(setup, strategy))
+        write_environment(work_dir, setup.plan, strategy, setup.data, runner.clock)
         runner.loggers = open_loggers(setup, work_dir, loop.step)
         if resume_state is not None and resume_state.folder.parent.parent.samefile(work_dir):
             runner.rewind_loggers()
@@ -144,6 +159,30 @@ def _run(setup: TrainSetup, work_dir: Path, resume_state: ResumeState | None, li
     strategy.close()
 
 
+def resume_command(options: TrainOptions, work_dir: Path) -> str:
+    """Return the command line that resumes a run from its newest checkpoint."""
+    # Why: a config that was made for the command is gone with it, and that of the run has the same values.
+    config = short_path(work_dir / "config.py") if options.is_temporary_config else options.config
+    overrides = [] if options.is_temporary_config else options.overrides
+    arguments = [config, "--work-dir", short_path(work_dir), "--resume"]
+    arguments += ["--safe-config"] if options.safe_config else []
+    arguments += ["--fsdp"] if options.fsdp else []
+    values = {
+        "--seed": options.seed,
+        "--deepspeed": options.deepspeed,
+        "--sequence-parallel-size": options.sequence_parallel_size,
+    }
+    for name, value in values.items():
+        arguments += [name, str(value)] if value is not None else []
+    if options.launcher == "pytorch":
+        arguments += ["--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1")]
+    elif options.launcher != "none":
+        arguments += ["--launcher", options.launcher]
+    if overrides:
+        arguments += ["--cfg-options", *overrides]
+    return command("train", *arguments)
+
+
 def _print_summary(
     setup: TrainSetup, work_dir: Path, strategy: Strategy, memory: str, lines: Sequence[str] = ()
 ) -> None:
@@ -151,6 +190,10 @@ def _print_summary(
         setup.run_config, setup.model, setup.data, setup.plan, setup.template, work_dir
     )
     note = labeled("memory", memory) if memory else []
+    warnings = data_warnings(
+        setup.run_config, setup.data, setup.template, setup.model.tokenizer, setup.eval_prompts
+    )
+    note += [line for warning in warnings for line in labeled("warning", warning)]
     for line in (*summary, *strategy.describe(), *note, *lines):
         console.info(line)
 
@@ -163,24 +206,9 @@ def _read_config(options: TrainOptions) -> dict[str, Any]:
     if options.seed is not None:
         overrides["seed"] = options.seed
     config = load_config(options.config, overrides, options.safe_config)
-    section = config.get("strategy", IMPLICIT_DEFAULTS["strategy"])
-    strategy = dict(section) if isinstance(section, dict) else {"type": section}
-    if options.deepspeed is not None:
-        kept = ("device", "mixed_precision", "timeout_minutes", "sequence_parallel_size")
-        before = {key: strategy[key] for key in kept if key in strategy}
-        config["strategy"] = strategy = {
-            "type": "deepspeed",
-            **before,
-            **parse_cli_option(options.deepspeed),
-        }
-    if options.sequence_parallel_size is not None:
-        # Why: sequence parallelism needs ranks, and a launcher selects ddp for them.
-        shared = {"type": "ddp"} if strategy.get("type") == "single_device" else {}
-        config["strategy"] = {
-            **strategy,
-            **shared,
-            "sequence_parallel_size": options.sequence_parallel_size,
-        }
+    StrategyOptions(
+        options.fsdp, options.deepspeed, options.sequence_parallel_size, options.launcher != "none"
+    ).apply(config, overrides)
     check(config, RunConfig, options.config)
     return config
 
@@ -194,7 +222,8 @@ def _dry_run(dry_run: DryRun, setup: TrainSetup, work_dir: Path, rank: int) -> N
         with dry_run.profiler.phase("setup", "reference of the objective, optimizer"):
             runner, loop, memory = setup.build_runner(strategy)
         _print_summary(setup, work_dir, strategy, memory)
-        dry_run.run(runner, loop, setup.data)
+        with closing(loop):
+            dry_run.run(runner, loop, setup.data)
     strategy.close()
 
 
@@ -203,27 +232,15 @@ def _finish(runner: Runner, strategy: Strategy) -> None:
     is_sharded = strategy.params_are_sharded
     if strategy.rank == 0 or is_sharded:
         expected = expect_live(runner)
-        copied = runner.checkpointer.copy_weights() if is_sharded else None
+    with runner.checkpointer.full_weights() if is_sharded else nullcontext() as weights:
+        if strategy.rank == 0:
+            final, comparison = runner.write_final(
+                lambda folder: verify_final(runner, folder, expected), weights
+            )
     if strategy.rank == 0:
-        final, comparison = runner.write_final(
-            lambda folder: verify_final(runner, folder, expected), copied
-        )
-        console.info("")
-        console.info(f"saved {_short(final)} (reloaded and compared with the live model: {comparison})")
-        if (page := write_run_report(runner.run_dir)) is not None:
-            console.info(f"report: {_short(page)}")
-        _print_next_steps(runner)
+        write_end(runner.run_dir, runner.model_metadata.step or runner.train_loop.step, runner.clock)
+        print_verdict(runner, final, comparison, write_run_report(runner.run_dir))
     strategy.barrier()
-
-
-def _print_next_steps(runner: Runner) -> None:
-    run, model = shlex.quote(_short(runner.run_dir)), runner.unwrapped_model
-    merge = " --merge" if hasattr(model, "peft_config") else ""
-    use = f"chat:   python tools/chat.py {run}"
-    if is_reward_model(model):
-        use = f"score:  python tools/score.py {run} ROWS.jsonl"
-    console.info(use)
-    console.info(f"export: python tools/convert.py {run} OUT{merge}")
 
 
 def _reject_finished_run(state: ResumeState, plan: TrainingPlan, run_config: RunConfig) -> None:
@@ -246,10 +263,3 @@ def _reject_finished_run(state: ResumeState, plan: TrainingPlan, run_config: Run
             f"--resume: the run is done: it ended at step {state.step} of {plan.num_steps}, as {reason}; raise "
             "hooks.early_stopping.patience, or take the hook out"
         )
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

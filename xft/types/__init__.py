@@ -1,6 +1,10 @@
-"""Data types that packages exchange: messages, samples, batches, losses."""
+"""Data types that packages exchange: messages, samples, batches, losses.
 
-from xft.types.batch import Batch, SequenceParallelGroup
+Those of tensors are imported when they are used: rows are read and checked without torch.
+"""
+
+from typing import TYPE_CHECKING
+
 from xft.types.chat import (
     ROLES,
     Conversation,
@@ -16,19 +20,38 @@ from xft.types.chat import (
     Tools,
     UnpairedExample,
 )
-from xft.types.loss import LossFunction, LossOutput
+from xft.types.image import IMAGE_PLACE, Image
 from xft.types.sample import IGNORE_INDEX, IntArray, Sample
+from xft.utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from xft.types.batch import Batch, ImageInputs, ImageProcessor, PolicyTargets, SequenceParallelGroup
+    from xft.types.loss import LossFunction, LossOutput
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            **dict.fromkeys(("Batch", "ImageInputs", "ImageProcessor"), "xft.types.batch"),
+            **dict.fromkeys(("PolicyTargets", "SequenceParallelGroup"), "xft.types.batch"),
+            **dict.fromkeys(("LossFunction", "LossOutput"), "xft.types.loss"),
+        },
+    )
 
 __all__ = [
     "IGNORE_INDEX",
+    "IMAGE_PLACE",
     "ROLES",
     "Batch",
     "Conversation",
+    "Image",
+    "ImageInputs",
+    "ImageProcessor",
     "IntArray",
     "LossFunction",
     "LossOutput",
     "Message",
     "Messages",
+    "PolicyTargets",
     "PreferencePair",
     "Role",
     "Row",

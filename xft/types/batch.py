@@ -1,13 +1,15 @@
 """Batches: samples as tensors for one forward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from xft.types.sample import IGNORE_INDEX
+from xft.types.sample import IGNORE_INDEX, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,35 @@ class SequenceParallelGroup:
     rank: int
     size: int
     process_group: ProcessGroup
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTargets:
+    """What reinforcement learning knows about the targets of a batch, which are sampled tokens.
+
+    Attributes:
+        advantages: ``(samples,)``, the same for all tokens of a completion.
+        sampling_log_probs: ``(targets,)`` log-probabilities that the sampler computed.
+        old_log_probs: ``(targets,)`` of the policy before the first update with these completions; ``None`` if there
+            is one update, in which the policy itself is the old one.
+        temperature: of the sampling.
+        max_new_tokens: limit of a completion.
+    """
+
+    advantages: Tensor
+    sampling_log_probs: Tensor
+    old_log_probs: Tensor | None = None
+    temperature: float = 1.0
+    max_new_tokens: int = 1
+
+    def apply(self, move: Callable[[Tensor], Tensor]) -> "PolicyTargets":
+        """Return a copy with ``move`` applied to every tensor."""
+        return replace(
+            self,
+            advantages=move(self.advantages),
+            sampling_log_probs=move(self.sampling_log_probs),
+            old_log_probs=None if self.old_log_probs is None else move(self.old_log_probs),
+        )
 
 
 @dataclass(slots=True)
@@ -41,7 +72,11 @@ class Batch:
         attention_mask: ``(batch, seq)`` of 0 and 1, or ``None`` in the padding-free layout.
         seq_lens: lengths of the samples in the padding-free layout.
         desirable: ``(samples,)`` of bool, labels of unpaired completions; ``None`` for samples without one.
-        sample_hashes: hash of ids and labels of each sample.
+        policy: advantages and log-probabilities of sampled completions; ``None`` for data that was not sampled.
+        sample_hashes: hash of ids, labels and images of each sample.
+        model_inputs: further inputs of the model by name, such as the pixels of images.
+        token_inputs: further inputs with a value for each token in their last dimension. ``position_ids`` among them
+            replace those of the batch.
         sequence: ranks that compute this batch together. Each rank holds the whole batch and passes its part of
             the tokens to the model.
         cached_target_positions: ``target_positions``, once computed. They are computed before the batch moves to a
@@ -55,7 +90,10 @@ class Batch:
     attention_mask: Tensor | None = None
     seq_lens: list[int] = field(default_factory=list)
     desirable: Tensor | None = None
+    policy: PolicyTargets | None = None
     sample_hashes: list[int] = field(default_factory=list)
+    model_inputs: dict[str, Tensor] = field(default_factory=dict)
+    token_inputs: dict[str, Tensor] = field(default_factory=dict)
     sequence: SequenceParallelGroup | None = None
     cached_target_positions: Tensor | None = None
     cached_targets_per_sample: list[int] | None = None
@@ -121,6 +159,64 @@ class Batch:
             position_ids=move(self.position_ids),
             attention_mask=None if self.attention_mask is None else move(self.attention_mask),
             desirable=None if self.desirable is None else move(self.desirable),
+            policy=None if self.policy is None else self.policy.apply(move),
+            model_inputs={name: move(value) for name, value in self.model_inputs.items()},
+            token_inputs={name: move(value) for name, value in self.token_inputs.items()},
             cached_target_positions=move(self.target_positions),
             cached_targets_per_sample=self.targets_per_sample,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInputs:
+    """Inputs of a model for the images of a batch.
+
+    Attributes:
+        model_inputs, token_inputs: as in :class:`Batch`.
+    """
+
+    model_inputs: dict[str, Tensor]
+    token_inputs: dict[str, Tensor]
+
+
+class ImageProcessor(Protocol):
+    """Converts images to tokens and to inputs of a model.
+
+    Attributes:
+        token: text that a chat template writes for an image, and that ``expand`` replaces.
+        place: text that a template without images writes for an image; it contains ``token``.
+        token_ids: ids of the tokens that the model replaces by features of an image.
+        fingerprint: hash of everything that decides the tokens of an image.
+        filler: sample with an image and without targets, for batches without images; ``None`` if the parts of the model
+            that see images are frozen. With it, each parameter gets a gradient in each batch, as DDP and ZeRO need.
+    """
+
+    token: str
+    place: str
+    token_ids: frozenset[int]
+    fingerprint: str
+    filler: Sample | None
+
+    def expand(self, sizes: Sequence[tuple[int, int]]) -> list[str]:
+        """Return the text that replaces ``token``, for each image of a sample by height and width."""
+
+    def count_tokens(self, size: tuple[int, int]) -> int:
+        """Return the number of tokens of an image by height and width, those that delimit it included."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files of the processor into the folder of a model."""
+
+    def generation_inputs(self, prompts: Sequence[Sample]) -> dict[str, Tensor]:
+        """Read the pixels of prompts, and return the further arguments of ``generate``.
+
+        Args:
+            prompts: padded on the left to rows of one length.
+        """
+
+    def model_inputs(self, samples: Sequence[Sample], length: int | None) -> ImageInputs:
+        """Read the pixels of some samples, and return the further inputs of the model for a batch of them.
+
+        Args:
+            samples: samples of the batch.
+            length: length of a padded row; ``None`` if the samples are concatenated.
+        """

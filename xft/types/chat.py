@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from xft.types.image import Image
+
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
@@ -32,13 +34,15 @@ class Message:
 
     Attributes:
         role: speaker. A ``tool`` message holds the result of a call.
-        content: text of the turn. May be empty if there are ``tool_calls``.
+        content: text of the turn, with an ``IMAGE_PLACE`` for each of its images. May be empty if there are
+            ``tool_calls``.
         is_target: whether the tokens of this turn are in the loss. Only an assistant turn can be a target.
         reasoning: reasoning of the assistant before ``content``, without the marks (``<think>``) that a
             template adds.
         tool_calls: function calls of the assistant, rendered after ``content``.
         name: name of the speaker, or function whose result a ``tool`` turn holds; empty if the data has none.
         tool_call_id: identifier of the call whose result a ``tool`` turn holds; empty if the data has none.
+        images: images of the turn, in the order of their places in ``content``.
         source: the turn as the row has it, for the template.
     """
 
@@ -49,6 +53,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     name: str = ""
     tool_call_id: str = ""
+    images: tuple[Image, ...] = ()
     source: "SourceTurn | None" = field(default=None, compare=False, repr=False)
 
 
@@ -147,21 +152,21 @@ class Tokenizer(Protocol):
     pad_token_id: int | None
     unk_token: str | None
     unk_token_id: int | None
-    chat_template: Any
+    chat_template: object
     all_special_tokens: list[str]
     special_tokens_map: Mapping[str, Any]
     added_tokens_decoder: Mapping[int, Any]
 
-    def __call__(self, text: Any, **kwargs: Any) -> Any:
+    def __call__(self, text: object, **kwargs: object) -> Any:
         """Tokenize ``text``."""
 
     def __len__(self) -> int: ...
 
-    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+    def decode(self, token_ids: object, **kwargs: object) -> Any:
         """Convert token ids to text."""
 
-    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+    def apply_chat_template(self, conversation: object, **kwargs: object) -> Any:
         """Render a conversation with the template of the tokenizer."""
 
-    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+    def convert_tokens_to_ids(self, tokens: object) -> Any:
         """Convert tokens to ids."""

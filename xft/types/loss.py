@@ -20,12 +20,15 @@ class LossOutput:
         metrics: sums of further metrics, detached. Their names are the same for every batch.
         metric_denominators: number of things that each metric was summed over, by its name; ``num_targets`` for
             a metric without an entry.
+        target_log_probs: ``(targets,)`` log-probabilities of the target tokens, detached, if the objective reuses them in
+            later steps; else ``None``.
     """
 
     loss_sum: Tensor
     num_targets: int
     metrics: dict[str, Tensor] = field(default_factory=dict)
     metric_denominators: dict[str, float] = field(default_factory=dict)
+    target_log_probs: Tensor | None = None
 
 
 LossFunction = Callable[[Any, Batch], LossOutput]

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,21 @@ def cpu_name() -> str:
     name = model_names[0] if model_names else platform.processor() or platform.machine()
     count = available_cpus()
     return f"{name}, {count} core{'s' if count != 1 else ''}"
+
+
+def git_commit() -> str | None:
+    """Return the commit of the current folder's repository, marked if files are modified; ``None`` outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=-modified", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def rank_from_env(launcher: str) -> int:

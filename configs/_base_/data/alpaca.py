@@ -1,8 +1,8 @@
-"""Your own rows of instruction, input and output. The leaf says where: data.update(path=...)."""
+"""Your own rows: columns and turns decide how they are read. The leaf says where: data.update(path=...)."""
 
 data = dict(
     type="instruction",
-    format="alpaca",
+    format="auto",
     max_length=2048,
     on_overlong="drop",
     packing="auto",

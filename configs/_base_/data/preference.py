@@ -2,7 +2,7 @@
 
 data = dict(
     type="preference",
-    format="preference",
+    format="auto",
     max_length=1024,
     on_overlong="drop",
     packing="auto",

@@ -8,14 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.strategies import tiny_strategy, train_steps
+from helpers.tiny import tiny_config
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from xft.checkpoint import writer
 from xft.checkpoint.checkpointer import Checkpointer
 from xft.checkpoint.directory import corruption_of
+from xft.checkpoint.model_weights import gather_cpu_state_dict
 from xft.checkpoint.resume_state import RunState, read_resume_state
 from xft.checkpoint.writer import AsyncCheckpointWriter, SaveResult
 from xft.errors import CheckpointError, ConfigError
-from xft.strategies import SingleDevice
+from xft.models import LoRA, TrainingModel
+from xft.objectives import next_token
+from xft.optim import adamw, build_optimizer
+from xft.strategies import FSDP2Config, SingleDevice
 
 
 def state(step: int) -> RunState:
@@ -142,3 +149,64 @@ def test_check_disk_space_too_little_raises(
     with pytest.raises(ConfigError) as error:
         checkpointer.check_disk_space(save_total_limit=2, save_optimizer_state=True)
     assert error.value.key == "hooks.checkpoint"
+
+
+def test_state_of_the_loop_is_saved_and_returned(tmp_path: Path, strategy: SingleDevice) -> None:
+    values = {"metrics": {"reward": 0.1 + 0.2}, "ids": torch.arange(3, dtype=torch.int32)}
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+    states: list[object] = [values, None]
+    checkpointer = Checkpointer(root, strategy, dict, lambda: None, lambda: states.pop(0))
+    for step in (1, 2):
+        checkpointer.save(state(step), save_total_limit=9, block=True)
+        assert checkpointer.poll() == SaveResult(step)
+    (saved,) = checkpointer.load(read_resume_state(root / "step_1"))
+    assert isinstance(saved, dict)
+    assert saved["metrics"] == values["metrics"]
+    assert saved["ids"].tolist() == [0, 1, 2]
+    assert checkpointer.load(read_resume_state(root / "step_2")) == []
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("adapted", [False, True])
+def test_weights_of_a_sharded_model_are_saved_as_those_of_one_device(adapted: bool, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_config(tiny_config("llama", 50))
+    saved = LoRA(r=2).apply(model, []) if adapted else model
+    expected = {name: tensor.clone() for name, tensor in gather_cpu_state_dict(saved).items()}
+    strategy = FSDP2Config(device="cpu").build(str(tmp_path), 0)
+    optimizer = build_optimizer(adamw, saved)
+    lr_scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    strategy.prepare(TrainingModel(saved, next_token), optimizer=optimizer, lr_scheduler=lr_scheduler)
+    checkpointer = make_checkpointer(strategy, tmp_path)
+    for save_optimizer_state in (True, False):
+        checkpointer.save(state(1), 1, save_optimizer_state=save_optimizer_state, block=True)
+        assert checkpointer.poll() == SaveResult(1)
+        folder = checkpointer.root / "step_1"
+        assert corruption_of(folder) is None
+        weights = load_file(folder / ("adapter_model.safetensors" if adapted else "model.safetensors"))
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
+        assert not list(checkpointer.root.glob(".*"))
+    with checkpointer.full_weights() as mapped:
+        assert list(mapped) == list(expected)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in mapped.items())
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_rank_that_cannot_write_its_weights_ends_the_export_on_all_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AutoModelForCausalLM.from_config(tiny_config("llama", 50))
+    strategy = FSDP2Config(device="cpu").build(str(tmp_path), 0)
+    optimizer = build_optimizer(adamw, model)
+    lr_scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    strategy.prepare(TrainingModel(model, next_token), optimizer=optimizer, lr_scheduler=lr_scheduler)
+    monkeypatch.setattr(
+        strategy, "gather", lambda value: [value, "rank 1 cannot write its weights: disk full"]
+    )
+    with (
+        pytest.raises(CheckpointError, match="rank 1"),
+        make_checkpointer(strategy, tmp_path).full_weights(),
+    ):
+        pass
+    assert not list(tmp_path.glob(".*"))

@@ -11,7 +11,7 @@ from xft.checkpoint.directory import (
     clean_up,
     corruption_of,
     find_checkpoint,
-    move_aside,
+    move_to_superseded,
     prune,
     saved_steps,
     update_symlink,
@@ -126,12 +126,12 @@ def test_atomic_replace_leaves_only_the_new_folder(tmp_path: Path) -> None:
     assert (names(tmp_path), names(tmp_path / "final")) == (["final"], ["new"])
 
 
-def test_move_aside_replaces_an_earlier_checkpoint_of_that_step(tmp_path: Path) -> None:
+def test_move_to_superseded_replaces_an_earlier_checkpoint_of_that_step(tmp_path: Path) -> None:
     for content in ("first", "second"):
         folder = tmp_path / "checkpoints" / "step_2"
         folder.mkdir(parents=True)
         (folder / content).touch()
-        target = move_aside(folder)
+        target = move_to_superseded(folder)
     assert target == tmp_path / "superseded" / "step_2"
     assert names(target) == ["second"]
 

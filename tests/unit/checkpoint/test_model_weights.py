@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers.tiny import tiny_config
 from peft import LoraConfig, get_peft_model
-from torch import nn
+from safetensors.torch import save_file
+from torch import distributed, nn
 from transformers import AutoModelForCausalLM
 
 from xft.checkpoint.manifest import write_manifest
@@ -15,10 +16,14 @@ from xft.checkpoint.model_weights import (
     estimate_checkpoint_bytes,
     gather_cpu_state_dict,
     load_model_weights,
-    shape_placeholders,
-    weights_writer,
+    make_weights_writer,
+    placeholder_weights,
 )
 from xft.errors import CheckpointError
+from xft.models import TrainingModel
+from xft.objectives import next_token
+from xft.optim import adamw, build_optimizer
+from xft.strategies import FSDP2Config, Strategy
 
 LORA = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
 
@@ -37,13 +42,13 @@ def _save_pretrained(model: Any, folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_weights_writer_files_equal_those_of_save_pretrained(tmp_path: Path, tied: bool) -> None:
+def test_make_weights_writer_files_equal_those_of_save_pretrained(tmp_path: Path, tied: bool) -> None:
     for name, model in (
         ("adapter", get_peft_model(llama(), LORA)),
         ("whole", llama(tie_word_embeddings=tied)),
     ):
         expected = _save_pretrained(model, tmp_path / name)
-        weights, writer = gather_cpu_state_dict(model), weights_writer(model)
+        weights, writer = gather_cpu_state_dict(model), make_weights_writer(model)
         with torch.no_grad():
             for each in model.parameters():
                 each.add_(1)  # training goes on before the thread writes
@@ -53,10 +58,10 @@ def test_weights_writer_files_equal_those_of_save_pretrained(tmp_path: Path, tie
         assert {each.name: each.read_bytes() for each in folder.glob("*.safetensors")} == expected
 
 
-def test_shape_placeholders_other_files_equal_those_of_save_pretrained(tmp_path: Path) -> None:
+def test_placeholder_weights_other_files_equal_those_of_save_pretrained(tmp_path: Path) -> None:
     for name, model in (("adapter", get_peft_model(llama(), LORA)), ("whole", llama())):
         model.save_pretrained(tmp_path / name)
-        model.save_pretrained(tmp_path / f"{name}-small", state_dict=shape_placeholders(model))
+        model.save_pretrained(tmp_path / f"{name}-small", state_dict=placeholder_weights(model))
         for each in (tmp_path / name).iterdir():
             if each.suffix != ".safetensors":
                 assert (tmp_path / f"{name}-small" / each.name).read_bytes() == each.read_bytes()
@@ -120,3 +125,60 @@ def test_load_model_weights_adapter_instead_of_full_model_raises(tmp_path: Path)
     with pytest.raises(CheckpointError) as error:
         load_model_weights(llama(), tmp_path)
     assert (error.value.key, error.value.expected) == (str(tmp_path), "model*.safetensors")
+
+
+def _sharded_by_fsdp2(model: nn.Module, folder: Path) -> Strategy:
+    """Shard a model on a group of this process only."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    strategy = FSDP2Config(device="cpu").build(str(folder), 0)
+    optimizer = build_optimizer(adamw, model)
+    strategy.prepare(
+        TrainingModel(model, next_token),
+        optimizer=optimizer,
+        lr_scheduler=torch.optim.lr_scheduler.ConstantLR(optimizer),
+    )
+    return strategy
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+def test_weights_sharded_by_fsdp2_are_copied_full_and_loaded(adapted: bool, tmp_path: Path) -> None:
+    model = get_peft_model(llama(), LORA) if adapted else llama()
+    expected = {name: tensor.clone() for name, tensor in gather_cpu_state_dict(model).items()}
+    strategy = _sharded_by_fsdp2(model, tmp_path)
+    for change in (0, 1):
+        changed = {name: tensor + change for name, tensor in expected.items()}
+        folder = tmp_path / str(change)
+        folder.mkdir()
+        make_weights_writer(model)(changed, folder)
+        write_manifest(folder, {})
+        load_model_weights(model, folder, strategy)
+        copied = gather_cpu_state_dict(model, {}, strategy.summon_full_params)
+        assert copied.keys() == changed.keys()
+        assert all(torch.equal(copied[name], tensor) for name, tensor in changed.items())
+    strategy.close()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("adapted", "name"), [(True, "layers.0.self_attn.q_proj.lora_A.weight"), (False, "model.norm.weight")]
+)
+def test_load_model_weights_of_another_shape_or_without_a_name_raises(
+    adapted: bool, name: str, sharded: bool, tmp_path: Path
+) -> None:
+    """The saved weight has one row, which a copy would broadcast."""
+    model = get_peft_model(llama(), LORA) if adapted else llama()
+    weights = dict(gather_cpu_state_dict(model))
+    strategy = _sharded_by_fsdp2(model, tmp_path) if sharded else None
+    (full_name,) = [key for key in weights if key.endswith(name)]
+    file = tmp_path / ("adapter_model.safetensors" if adapted else "model.safetensors")
+    for saved, error in (
+        ({**weights, full_name: weights[full_name][:1].clone()}, RuntimeError),
+        ({key: value for key, value in weights.items() if key != full_name}, CheckpointError),
+    ):
+        save_file({key: value.clone() for key, value in saved.items()}, file)
+        model.config.save_pretrained(tmp_path)
+        write_manifest(tmp_path, {})
+        with pytest.raises(error):
+            load_model_weights(model, tmp_path, strategy)
+    if strategy is not None:
+        strategy.close()

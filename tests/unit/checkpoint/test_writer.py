@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from xft.checkpoint import directory, manifest, writer
-from xft.checkpoint.model_weights import weights_writer
+from xft.checkpoint.model_weights import make_weights_writer
 from xft.checkpoint.resume_state import RunState
 from xft.checkpoint.snapshot import Snapshot
 from xft.checkpoint.writer import (
@@ -40,7 +40,7 @@ def request(
     """A request whose weights can be told from those of other steps."""
     root.mkdir(exist_ok=True)
     weights = {"w": torch.full((1000,), float(step))}
-    writer = weights_writer(get_peft_model(llama(), LORA))
+    writer = make_weights_writer(get_peft_model(llama(), LORA))
     run = RunState(step, 0, None, "", {}, {}, {}, {})
     files = {"metadata.json": b"{}"}
     snapshot = Snapshot(run, {}, [], {"t": torch.zeros(3)}, weights, files, writer)

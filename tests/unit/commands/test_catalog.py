@@ -11,6 +11,7 @@ from xft.commands.catalog import copy_config, format_listing, shipped_configs
 from xft.config import load_config
 from xft.errors import ConfigError
 from xft.registry import list_registered, resolve
+from xft.utils.presets import preset_models
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,7 +25,7 @@ def test_shipped_configs_are_the_files_of_the_config_folder() -> None:
 @pytest.mark.parametrize("what", ["config", "configs"])
 def test_format_listing_configs_has_the_docstring_of_each(what: str) -> None:
     lines = format_listing(what)
-    assert [line.split()[0] for line in lines] == list(shipped_configs())
+    assert [line.split()[0] for line in lines] == [*shipped_configs(), *preset_models()]
     line = next(line for line in lines if line.startswith("smollm2_lora "))
     assert line.endswith("SmolLM2-135M, LoRA on a hundred hand-made rows: minutes on a laptop CPU.")
 
@@ -139,3 +140,24 @@ def test_copy_config_unwritable_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError):
         copy_config("smollm2_lora", str(tmp_path / "file" / "below"))
+
+
+def test_copy_config_of_a_model_with_a_method_has_all_values_in_one_file(tmp_path: Path) -> None:
+    target = copy_config("qwen3_8b_orpo", str(tmp_path / "mine.py"))
+    text = target.read_text()
+    assert "read_base" not in text
+    assert text.startswith('"""Qwen3-8B. ')
+    assert load_config(target) == load_config("qwen3_8b_orpo")
+
+
+def test_format_listing_methods_describes_each() -> None:
+    assert [line.split()[0] for line in format_listing("methods")] == [
+        "dpo",
+        "full",
+        "grpo",
+        "kto",
+        "lora",
+        "orpo",
+        "pretrain",
+        "qlora",
+    ]

@@ -145,6 +145,6 @@ def test_every_argument_has_something_that_fits_it() -> None:
 
 
 def test_deepspeed_presets_are_those_of_the_strategy() -> None:
-    from xft.strategies.deepspeed.config import PRESETS
+    from xft.run_config.strategy_options import PRESETS
 
     assert tuple(PRESETS) == completion.DEEPSPEED_PRESETS

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from xft import cli
+from xft.utils.presets import preset_models
 
 ROOT = Path(__file__).resolve().parents[3]
 LORA = str(ROOT / "configs" / "smollm2_lora.py")
@@ -62,9 +63,8 @@ def test_check_accepts_a_new_hook_and_a_new_logger_by_name(capsys: pytest.Captur
 
 def test_list_without_kind_prints_the_configs(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        leaf.stem for leaf in LEAVES
-    ]
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [*(leaf.stem for leaf in LEAVES), *preset_models()]
 
 
 def test_list_prints_a_kind_of_component(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,6 +85,24 @@ def test_copy_writes_a_config_that_check_passes(
     assert cli.main(["check", "smollm2_lora.py"]) == 0
     assert cli.main(["copy", "smollm2_lora"]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["qwen3_8b", "--method", "orpo", "mine.py"],
+        ["--method", "orpo", "qwen3_8b", "mine.py"],
+        ["qwen3_8b", "mine.py", "--method", "orpo"],
+    ],
+)
+def test_copy_takes_its_arguments_in_any_order(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["copy", *words]) == 0
+    assert "'orpo'" in (tmp_path / "mine.py").read_text(encoding="utf-8").replace('"', "'")
+    with pytest.raises(SystemExit):
+        cli.main(["copy", *words, "two.py"])
 
 
 def test_schema_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:

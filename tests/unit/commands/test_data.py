@@ -35,11 +35,11 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     val = [sample([5, 6], [-100, 6])]
     calls: list[tuple[str, list[str]]] = []
 
-    def prepare(config: str, overrides: list[str], safe_config: bool) -> tuple[PreparedData, Letters, None]:
+    def prepare(config: str, overrides: list[str], safe_config: bool) -> inspect_samples.Inspection:
         calls.append((config, overrides))
         counts: Counter[str] = Counter()
         report = DataReport(rows_read=3, rows_train=2, rows_val=1, rows_dropped=counts)
-        return PreparedData(train, val, report), Letters(), None
+        return inspect_samples.Inspection(PreparedData(train, val, report), Letters(), None)
 
     monkeypatch.setattr(inspect_samples, "prepare", prepare)
     return calls

@@ -160,6 +160,7 @@ def test_convert_passes_its_options_and_reports_the_comparison(
         "max_shard_size": "5GB",
         "trust_remote_code": False,
         "gguf": None,
+        "layout": "original",
     }
     assert conversions == [("convert", ("run", "out", expected | changed))]
     line = capsys.readouterr().out

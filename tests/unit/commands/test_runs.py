@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.run_folders import write_run
 
 from xft import cli, reporting
 
@@ -37,3 +38,9 @@ def test_page_commands_pass_their_options_and_print_the_path(
     assert cli.main(argv) == 0
     assert pages == [call]
     assert capsys.readouterr().out == "wrote page.html: open it in a browser\n"
+
+
+def test_runs_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", [2.0], plan={"steps": 1})
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(str(tmp_path / "a"))

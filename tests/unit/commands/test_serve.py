@@ -46,11 +46,13 @@ def test_serve_passes_its_options(served: list[ServeOptions]) -> None:
         "3",
         "--max-new-tokens",
         "5",
+        "--system",
+        "Be brief.",
         "--temperature",
         "0.5",
     ]
     assert cli.main([*argv, "--trust-remote-code"]) == 0
-    assert served == [ServeOptions("run", "a", 4, "n", "::", 0, 2, 3, 5, 0.5, True)]
+    assert served == [ServeOptions("run", "a", 4, "n", "::", 0, 2, 3, 5, 0.5, "Be brief.", True)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 from xft.commands.shared import (
     Command,
     add_load_in_bits,
-    add_options,
     add_trust,
     importing,
     require_at_least,
@@ -61,11 +60,9 @@ def test_require_at_least_smaller_or_not_finite_raises(value: float) -> None:
 
 def test_added_options_are_off_by_default() -> None:
     parser = argparse.ArgumentParser()
-    for add in (add_options, add_trust, add_load_in_bits):
+    for add in (add_trust, add_load_in_bits):
         add(parser)
     assert vars(parser.parse_args([])) == {
-        "cfg_options": [],
-        "safe_config": False,
         "trust_remote_code": False,
         "load_in_bits": None,
     }

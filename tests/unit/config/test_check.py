@@ -11,6 +11,7 @@ import pytest
 
 from xft.config import check
 from xft.errors import ConfigError
+from xft.registry import FORMATS
 from xft.run_config.config import RunConfig
 
 GOOD: dict[str, Any] = {
@@ -210,6 +211,29 @@ def test_check_binds_a_component_by_dotted_path(tmp_path: Path, monkeypatch: pyt
     assert lines[2] == "hooks.mine.every: missing; expected int"
     assert lines[3].startswith("hooks.lost")
     assert "own_check.Hok" in lines[3]
+
+
+def test_check_knows_the_names_that_a_component_with_a_dotted_path_registers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FORMATS, "_module_dict", dict(FORMATS.module_dict))
+    own_module(
+        tmp_path,
+        monkeypatch,
+        "own_registered",
+        """
+        from xft.registry import register
+
+        @register("format", "registered_by_mine")
+        def rows(row):
+            return row
+
+        class Hook:
+            pass
+        """,
+    )
+    hooks = {"mine": {"type": "own_registered.Hook"}}
+    check({"name": "x", "format": "registered_by_mine", "hooks": hooks}, Root)
 
 
 def test_check_component_with_keyword_arguments_accepts_any_key(

@@ -1,5 +1,6 @@
 """Dumping configs as Python files."""
 
+import ast
 import math
 from dataclasses import dataclass, field
 from keyword import iskeyword
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from xft.config import dump_config, load_config
+from xft.config.dump import format_docstring
 
 
 @dataclass
@@ -158,3 +160,13 @@ def test_dump_config_and_load_config_are_inverse(tmp_path: Path, config: dict[st
     file = tmp_path / "dumped.py"
     dump_config(config, file)
     assert typed(load_config(file)) == typed(config)
+
+
+@given(st.text())
+@example('"""')
+@example("a\\")
+@example("\udc80\n")
+def test_any_text_is_a_docstring(text: str) -> None:
+    module = ast.parse(format_docstring(text))
+    assert ast.get_docstring(module, clean=False) == text
+    assert "\n" not in format_docstring(text)

@@ -44,12 +44,34 @@ def refusal_of(file: Path, *options: str) -> str:
         ("a=b", "a=b"),
         ("__import__('os')", "__import__('os')"),
         ("", ""),
+        ("[q_proj,v_proj]", ["q_proj", "v_proj"]),
+        ("(0.9,0.95)", (0.9, 0.95)),
+        ("[rows/a.jsonl, b-1.csv#5]", "[rows/a.jsonl, b-1.csv#5]"),
+        ("[rows/a.jsonl,b.csv]", ["rows/a.jsonl", "b.csv"]),
+        ("[none, true, 1e-4, 'None']", [None, True, 1e-4, "None"]),
+        ("{type: columns, user: q}", {"type": "columns", "user": "q"}),
+        ("dict(type='columns',user=q)", {"type": "columns", "user": "q"}),
+        ("dict(r=8, names=[a,b])", {"r": 8, "names": ["a", "b"]}),
+        ("dict(1, a=2)", "dict(1, a=2)"),
+        ("'{**a}'", "{**a}"),
+        ("[open('a')]", ["open('a')"]),
+        ("[a b]", "[a b]"),
     ],
 )
 def test_values_are_literals_words_or_text(text: str, value: object) -> None:
     parsed = parse_overrides([f"data.x={text}"])
     assert parsed == {"data.x": value}
     assert type(parsed["data.x"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["{**x}", "{'r': 8, **x}", "dict(**x)", "[*x]", "(1, *x)", "[{**x}]", "dict(a={**x})"]
+)
+def test_a_value_that_unpacks_a_variable_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides([f"adapter={text}", "seed=1"])
+    (cause,) = caught.value.causes
+    assert (cause.key, cause.got) == ("adapter", text)
 
 
 def test_parse_overrides_repeated_key_takes_the_last_value() -> None:
@@ -166,9 +188,9 @@ def test_paths_that_lead_through_nothing_are_all_reported_with_near_names(tmp_pa
     message = refusal_of(file, "dta.size=2", "data.iner.x=2", "zzz.y=1")
     lines = message.splitlines()
     assert len(lines) == 3
-    assert lines[0] == "--cfg-options dta.size: dta is not in the config; did you mean 'data'?"
-    assert lines[1] == "--cfg-options data.iner.x: data.iner is not in the config; did you mean 'inner'?"
-    assert lines[2] == "--cfg-options zzz.y: zzz is not in the config; known: 'data', 'seed'"
+    assert lines[0] == "dta.size: dta is not in the config; did you mean 'data'?"
+    assert lines[1] == "data.iner.x: data.iner is not in the config; did you mean 'inner'?"
+    assert lines[2] == "zzz.y: zzz is not in the config; known: 'data', 'seed'"
 
 
 def test_override_below_a_plain_value_raises_with_the_value(tmp_path: Path) -> None:
@@ -203,6 +225,12 @@ def test_override_of_the_strategy_without_one_in_the_config(tmp_path: Path) -> N
     config = load_config(file, parse_overrides(["strategy.device=cpu"]))
     assert config["strategy"] == {"type": "single_device", "device": "cpu"}
     assert "strategy" not in load_config(file)
+
+
+def test_override_of_a_key_of_a_strategy_that_is_named_only(tmp_path: Path) -> None:
+    file = write(tmp_path, "named.py", "strategy = 'ddp'\n")
+    config = load_config(file, parse_overrides(["strategy.timeout_minutes=3"]))
+    assert config["strategy"] == {"type": "ddp", "timeout_minutes": 3}
 
 
 def test_override_of_a_new_name_is_accepted_for_hooks_and_loggers_only(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_argument_docs_are_first_sentences_and_inherited() -> None:
 
 def test_named_parameters_leave_out_variadic_ones() -> None:
     assert list(named_parameters(Child)) == ["extra"]
+    assert list(named_parameters(lambda row, /, role: role)) == ["role"]
     assert accepts_any_key(Child)
     assert not accepts_any_key(Base)
 

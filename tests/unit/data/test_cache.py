@@ -1,15 +1,12 @@
 """Cache of token stores, and its keys."""
 
-import os
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.forked import fork_code
 from helpers.token_stores import write_store
 
 from xft.data.store.cache import cache_key, callable_fingerprint, get_or_build, tokenizer_fingerprint
@@ -65,13 +62,11 @@ get_or_build(Path(sys.argv[1]), "key", make)
 
 
 def test_killed_process_leaves_no_half_store_and_no_lock(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "half\n"
+    process = fork_code(tmp_path, KILLED, str(tmp_path))
+    while process.stdout != "half\n":
+        assert process.poll() is None, process.stderr
     process.kill()
-    process.wait()
+    process.wait(60)
     assert not (tmp_path / "key").exists()
     get_or_build(tmp_path, "key", lambda folder: write_store(folder, []) and None)
     assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == ["key"], "the half one is gone"
@@ -93,9 +88,8 @@ get_or_build(Path(sys.argv[1]) / "cache", "key", make)
 
 
 def test_get_or_build_in_two_processes_builds_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TWO, str(tmp_path)]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [each.wait() for each in both] == [0, 0]
+    both = [fork_code(tmp_path, TWO, str(tmp_path)) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
     assert len(list(tmp_path.glob("made-*"))) == 1
 
 
@@ -105,6 +99,23 @@ def test_get_or_build_unwritable_cache_raises(tmp_path: Path) -> None:
         get_or_build(tmp_path / "file" / "cache", "key", lambda folder: None)
     assert str(tmp_path / "file" / "cache") in str(error.value)
     assert "XFT_CACHE" in str(error.value)
+
+
+FINGERPRINT = """
+import importlib, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+from xft.data.store.cache import callable_fingerprint
+print(callable_fingerprint(importlib.import_module(sys.argv[2]).map))
+"""
+
+
+def fingerprint_of_map(folder: Path, module: str) -> str:
+    """The fingerprint of the function ``map`` of a module, in a process that has not imported it."""
+    process = fork_code(folder, FINGERPRINT, str(folder), module)
+    output, error = process.communicate(60)
+    assert process.returncode == 0, error
+    return output
 
 
 def mine(row: Row, column: str = "a") -> list[Message]:
@@ -126,19 +137,11 @@ def test_key_of_a_format_follows_its_file_its_name_and_what_it_is_bound_to(tmp_p
     assert len({cache_key([each]) for each in keys}) == len(keys)
     assert cache_key([callable_fingerprint(mine)]) == cache_key([callable_fingerprint(mine)])
     module = tmp_path / "formats_of_mine.py"
-    found = []
+    fingerprints = []
     for body in ("row['a']", "row['b']"):
         module.write_text(f"def helper(row): return {body}\ndef map(row): return helper(row)\n")
-        code = (
-            "import sys; sys.path.insert(0, sys.argv[1]); import formats_of_mine as f;"
-            "from xft.data.store.cache import callable_fingerprint; print(callable_fingerprint(f.map))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-B", "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-        )
-        found.append(done.stdout)
-        os.utime(module, (time.time() + 10, time.time() + 10))
-    assert found[0] != found[1], "the helper that the function calls has changed"
+        fingerprints.append(fingerprint_of_map(tmp_path, "formats_of_mine"))
+    assert fingerprints[0] != fingerprints[1], "the helper that the function calls has changed"
 
 
 def test_key_of_a_tokenizer_follows_its_tokens(make_byte_tokenizer: Any) -> None:
@@ -174,16 +177,11 @@ def test_key_of_a_tokenizer_follows_its_end_of_text(make_byte_tokenizer: Any) ->
 
 def test_key_of_a_format_follows_the_modules_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from beside import helper\ndef map(row): return helper(row)\n")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import mine;"
-        "from xft.data.store.cache import callable_fingerprint; print(callable_fingerprint(mine.map))"
-    )
-    found = set()
+    fingerprints = set()
     for body in ("1", "2"):
         (tmp_path / "beside.py").write_text(f"def helper(row): return {body}\n")
-        command = [sys.executable, "-B", "-c", code, str(tmp_path)]
-        found.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert len(found) == 2
+        fingerprints.add(fingerprint_of_map(tmp_path, "mine"))
+    assert len(fingerprints) == 2
 
 
 def test_object_that_can_be_called_and_built_in_functions_have_keys() -> None:

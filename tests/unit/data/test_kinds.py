@@ -25,6 +25,7 @@ from xft.data import (
     TextData,
     formats,
 )
+from xft.data.formats import alpaca
 from xft.errors import DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import IGNORE_INDEX, Message, Row, Sample
@@ -194,6 +195,7 @@ def test_any_rows_are_dropped_or_decode_to_their_text(
     with TemporaryDirectory() as folder:
         data = InstructionData(
             write_rows(Path(folder), rows),
+            format=alpaca,
             max_length=max_length,
             max_overlong_fraction=1.0,
             val_split=None,

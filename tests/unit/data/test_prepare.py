@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from helpers import jinja_sources
+from helpers.records import write_csv
 
 from xft.data import InstructionData, PreferenceData, UnpairedPreferenceData, formats
 from xft.data import prepare as preparing
@@ -335,3 +336,23 @@ def test_template_options_and_variables_of_rows_reach_the_labels(
             tokenizer.decode(sample.labels[sample.labels != IGNORE_INDEX]) for sample in samples
         }
     assert texts == {"mask": {"No.<|im_end|>"}, "train": {"\n</think>\n\nNo.<|im_end|>"}}
+
+
+def test_answer_in_json_that_looks_like_turns_is_trained_as_text(
+    tmp_path: Path, chatml: BoundTemplate, always_parallel: None
+) -> None:
+    """A column of texts, some of which look like turns; next to it, a column of turns."""
+    turns = json.dumps([{"role": "assistant", "content": "Yes"}])
+    prompt = json.dumps([{"role": "user", "content": "Write a turn."}])
+    rows = [{"prompt": prompt, "completion": turns}, {"prompt": prompt, "completion": "No"}]
+
+    def targets(path: str) -> tuple[list[str], list[str]]:
+        data = InstructionData(path, format=formats.prompt_completion, val_split=None, num_workers=2)
+        prepared = data.prepare(chatml.tokenizer, chatml)
+        labels = [sample.labels[sample.labels != IGNORE_INDEX] for sample in prepared.train]
+        return [chatml.tokenizer.decode(ids) for ids in labels], prepared.report.to_dict()["turn_columns"]
+
+    answers = [f"{turns}<|im_end|>", "No<|im_end|>"]
+    assert targets(write(tmp_path / "rows.jsonl", rows)) == (answers, [])
+    assert targets(write_csv(tmp_path, rows)) == (answers, ["prompt"])
+    assert targets(write_csv(tmp_path, rows[:1])) == (["Yes<|im_end|>"], ["completion", "prompt"])

@@ -159,3 +159,10 @@ def test_rows_of_like_length_are_padded_together() -> None:
     longest = [max(plan.lengths[each] for each in batch) for batch in group_by_length.epoch(0)]
     assert longest[:50] != sorted(longest[:50])
     assert dataclasses.replace(group_by_length).epoch(1) == group_by_length.epoch(1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(plan=PLANS, epoch=st.integers(0, 3), count=st.integers(1, 4))
+def test_iterations_repeat_each_step(plan: EpochBatchSampler, epoch: int, count: int) -> None:
+    repeated = windows(dataclasses.replace(plan, num_iterations=count), epoch)
+    assert repeated == [step for step in windows(plan, epoch) for _ in range(count)]

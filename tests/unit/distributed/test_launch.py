@@ -2,12 +2,15 @@
 
 import os
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from xft.distributed.launch import find_master_addr, read_launcher, spawn_local_ranks, start_process_group
 from xft.errors import ConfigError
+from xft.utils.command_line import typed_command
 
 SCONTROL = """#!/bin/sh
 test "$*" = "show hostnames node[3-4]" || exit 1
@@ -103,3 +106,24 @@ def test_start_process_group_without_a_connection_names_the_address(
         with pytest.raises(ConfigError) as error:
             start_process_group("pytorch", timeout_minutes=0.02)
     assert (error.value.got, error.value.expected) == (f"127.0.0.1:{port}", expected)
+
+
+def test_ranks_know_the_command_that_the_user_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    def launch(config: object, program: str) -> Callable[..., None]:
+        def run(*command: str) -> None:
+            monkeypatch.setattr(sys, "argv", ["/x/xft/__main__.py", *command[3:]])  # of the rank
+            seen.append((typed_command(), command))
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    typed = ["/env/bin/xft", "train", "c.py", "--nproc-per-node", "2"]
+    monkeypatch.setattr(sys, "argv", typed)
+    assert spawn_local_ranks(2, typed[1:]) == 0
+    ((recorded, spawned),) = seen
+    assert spawned[-2:] == ("--launcher", "pytorch")
+    assert recorded == "xft train c.py --nproc-per-node 2"
+    monkeypatch.setattr(sys, "argv", ["/env/bin/xft", "chat", "runs/a"])
+    assert typed_command() == "xft chat runs/a"  # a later command of the same process

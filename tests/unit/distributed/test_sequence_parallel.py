@@ -98,12 +98,13 @@ def test_all_reduce_sum_backward_is_identity(monkeypatch: pytest.MonkeyPatch) ->
     assert all_reduce_sum(part, None) is part
 
 
-def test_check_sequence_parallel_rejects_uneven_heads_and_padded_models() -> None:
-    check_sequence_parallel(config(14), True, 7)
+def test_check_sequence_parallel_rejects_uneven_heads_and_rows_that_cannot_be_split() -> None:
+    check_sequence_parallel(config(14), "", 7)
     with pytest.raises(ConfigError) as error:
-        check_sequence_parallel(config(14), True, 4)
+        check_sequence_parallel(config(14), "", 4)
     assert (error.value.key, error.value.got) == ("strategy.sequence_parallel_size", 4)
     assert error.value.expected.endswith("14 attention heads: 1, 2, 7, 14")
     with pytest.raises(ConfigError) as error:
-        check_sequence_parallel(config(14), False, 2)
+        check_sequence_parallel(config(14), "padded", 2)
     assert error.value.expected.startswith("1, because")
+    assert error.value.expected.endswith("padded")

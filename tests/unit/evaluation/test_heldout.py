@@ -9,6 +9,7 @@ import pytest
 from helpers import jinja_sources
 from helpers.generators import PromptEchoGenerator, ScriptedGenerator
 
+from xft.data import InstructionData
 from xft.data.formats import alpaca, openai
 from xft.errors import DataError
 from xft.evaluation.heldout import BATCH_SIZE, GeneratedAnswer, answer_rows, metrics_of
@@ -127,3 +128,11 @@ def test_metrics_of_no_answers_raises() -> None:
     with pytest.raises(DataError) as error:
         metrics_of([])
     assert error.value.key == "--data"
+
+
+def test_answered_rows_have_the_digest_of_a_data_set(tmp_path: Path, template: BoundTemplate) -> None:
+    path = write(tmp_path, *map(qa, range(3)))
+    answers = list(answer_rows(ScriptedGenerator(upper, template), path, alpaca, 8, limit=2))
+    data = InstructionData(path, format=alpaca, val_split=None)
+    contents = data.prepare(template.tokenizer, template).train.row_field("content").tolist()
+    assert [answer.content for answer in answers] == contents[:2]

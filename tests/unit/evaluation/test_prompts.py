@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from helpers import jinja_sources
+from helpers.fake_images import FakeProcessor
 from helpers.generators import PromptEchoGenerator, ScriptedGenerator
+from helpers.pictures import encoded, picture
 
 from xft.errors import ConfigError
 from xft.evaluation import EvalPrompt, PromptResult, generate_answers, read_eval_prompts
-from xft.evaluation.prompts import sum_scores
+from xft.evaluation.prompts import check_images, sum_scores
 from xft.evaluation.scorers import contains, exact, structured
 from xft.models import Completion
 from xft.templates import ChatTemplate
+from xft.types import IMAGE_PLACE
 from xft.utils import paths
 
 SHAPE = "at least 3 bullets, at most 40 words"
@@ -54,6 +57,15 @@ def test_generate_answers_batches_prompts_with_equal_template_variables(
     assert [result.question.question for result in results] == ["a", "b", "c", "d"]
     assert [result.answer.endswith("</think>\n\n") for result in results] == [False, True, False, True]
     assert [PromptResult.from_dict(result.to_dict()) for result in results] == results
+
+
+def test_questions_without_a_system_message_get_that_of_the_training() -> None:
+    items = ["a", {"question": "b"}, {"question": "c", "system": "Own."}, {"question": "d", "system": ""}]
+    items.append({"question": "e", "system": None})
+    systems = [prompt.system for prompt in read_eval_prompts(items, "Be brief.")]
+    assert systems == ["Be brief.", "Be brief.", "Own.", "", "Be brief."]
+    assert [message.role for message in read_eval_prompts(items, "Be brief.")[3].conversation()] == ["user"]
+    assert {prompt.system for prompt in read_eval_prompts(["a", {"question": "b"}])} == {None}
 
 
 def test_read_eval_prompts_invalid_template_variable_raises() -> None:
@@ -210,3 +222,64 @@ def test_read_eval_prompts_nested_too_deep_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_eval_prompts(str(file))
     assert caught.value.key == "eval_prompts"
+
+
+def write_picture(path: Path) -> str:
+    """Write a picture, and return its path."""
+    path.write_bytes(encoded(picture(20, 30)))
+    return str(path)
+
+
+def test_images_of_a_prompt_are_read_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    _, second = (write_picture(tmp_path / name) for name in ("a.png", "b.png"))
+    items = [
+        {"question": "what?", "image": "a.png", "reference": "a cat"},
+        {"question": "<image> or <image>?", "images": ["a.png", second]},
+        {"question": "who?"},
+    ]
+    (tmp_path / "q.json").write_text(json.dumps(items))
+    prompts = read_eval_prompts(str(tmp_path / "q.json"))
+    assert [prompt.images for prompt in prompts] == [("a.png",), ("a.png", second), ()]
+    assert [len(prompt.conversation()[0].images) for prompt in prompts] == [1, 2, 0]
+    assert prompts[1].conversation()[0].content == f"{IMAGE_PLACE} or {IMAGE_PLACE}?"
+    results = [PromptResult(prompt, "a", None, True) for prompt in prompts]
+    # Records have the paths of the config, which are the same on every machine.
+    assert [result.to_dict().get("images") for result in results] == [["a.png"], ["a.png", second], None]
+    assert [
+        PromptResult.from_dict(json.loads(json.dumps(result.to_dict()))) for result in results
+    ] == results
+
+
+@pytest.mark.parametrize(
+    ("item", "key"),
+    [
+        ({"question": "what?", "image": "absent.png"}, "eval_prompts[0].image"),
+        ({"question": "<image> <image>", "image": "a.png"}, "eval_prompts[0].image"),
+        ({"question": "what?", "images": [1]}, "eval_prompts[0].images"),
+        ({"question": "what?", "images": "a.png"}, "eval_prompts[0]"),
+        ({"question": "what?", "image": "http://a.example/a.png"}, "eval_prompts[0].image"),
+    ],
+)
+def test_unusable_image_of_a_prompt_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: dict[str, Any], key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "a.png")
+    item = {
+        name: value.replace("a.png", str(tmp_path / "a.png"))
+        if name == "image" and value == "a.png"
+        else value
+        for name, value in item.items()
+    }
+    with pytest.raises(ConfigError) as caught:
+        read_eval_prompts([item])
+    assert caught.value.key == key
+
+
+def test_image_for_a_text_model_raises(tmp_path: Path) -> None:
+    prompts = [EvalPrompt("who?"), EvalPrompt("what?", images=(write_picture(tmp_path / "a.png"),))]
+    with pytest.raises(ConfigError) as caught:
+        check_images(prompts, None)
+    assert caught.value.key == "eval_prompts[1].image"
+    check_images(prompts, FakeProcessor())
+    check_images(prompts[:1], None)

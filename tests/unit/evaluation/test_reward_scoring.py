@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from xft.evaluation import reward_scoring
 from xft.evaluation.reward_scoring import RewardScorer, ScoredRow, format_by_columns, score_rows
 from xft.models import LoadedModel
 from xft.templates import SOURCES
-from xft.types import Row, UnpairedExample
+from xft.types import Conversation, Message, Row, UnpairedExample
 
 PAIR = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No."}
 COMPLETION = {"prompt": "Hi", "completion": "Hello."}
@@ -53,6 +54,31 @@ def test_rate_gives_rows_of_any_form_the_score_of_transformers(loaded: LoadedMod
     assert [row.scores for row in rows[1:]] == [pytest.approx((chosen,), rel=1e-4)] * 4
     assert {row.margin for row in rows[1:]} == {None}
     assert [row.origin.line for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_conversations_have_the_scores_of_rows(loaded: LoadedModel) -> None:
+    answers = ("Hello.", "No.")
+    conversations = [
+        Conversation([Message("user", "Hi"), Message("assistant", answer, is_target=True)])
+        for answer in answers
+    ]
+    scores = RewardScorer(loaded).score_conversations(conversations)
+    assert scores == pytest.approx([plain_score(loaded, answer) for answer in answers], rel=1e-4)
+
+
+def test_rows_are_scored_with_the_system_text_of_the_training(loaded: LoadedModel, tmp_path: Path) -> None:
+    trained = replace(loaded, system="Be brief.")
+    system = {"role": "system", "content": "Be brief."}
+    explicit = {"messages": [system, *MESSAGES["messages"]]}
+    (expected,) = scored(loaded, tmp_path, explicit)
+    (without,) = scored(loaded, tmp_path, MESSAGES)
+    assert expected.scores != pytest.approx(without.scores, rel=1e-4)
+    rows = scored(trained, tmp_path, MESSAGES, explicit, COMPLETION)
+    assert [row.scores for row in rows] == [pytest.approx(expected.scores, rel=1e-4)] * 3
+    conversation = Conversation([Message("user", "Hi"), Message("assistant", "Hello.", True)])
+    assert RewardScorer(trained).score_conversations([conversation]) == pytest.approx(
+        expected.scores, rel=1e-4
+    )
 
 
 def test_rate_keeps_the_order_across_chunks(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from xft.export.ollama import find_affixes, modelfile
-from xft.templates import BoundTemplate, ChatTemplate
+from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.types import Message
 
 
@@ -48,6 +48,25 @@ def test_modelfile_contains_a_go_template(make_byte_tokenizer: Any) -> None:
         '{{ else if eq .Role "assistant" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n'
         '{{ end }}{{ end }}<|im_start|>assistant\n"""\nPARAMETER stop "<|im_end|>"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "line"),
+    [
+        ("", None),
+        ("Be brief.\nBe kind.", 'SYSTEM """Be brief.\nBe kind."""'),
+        ('Say """.', "# The system message"),
+    ],
+)
+def test_modelfile_has_the_system_message_of_the_training(
+    system: str, line: str | None, make_byte_tokenizer: Any
+) -> None:
+    template = BoundTemplate(make_byte_tokenizer(), SOURCES["chatml"])
+    before, _ = modelfile(template, "model.gguf", False)
+    text, _ = modelfile(template, "model.gguf", False, system)
+    assert text.startswith(before)
+    assert text.removeprefix(before).startswith(line or "")
+    assert (text == before) == (line is None)
 
 
 def test_bos_that_opens_each_turn_stays_in_the_turns(smollm2_tokenizer: Any) -> None:

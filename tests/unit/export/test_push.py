@@ -9,6 +9,7 @@ import pytest
 
 from xft.errors import CheckpointError, ConfigError
 from xft.export import push
+from xft.utils.hub_access import network_errors
 
 
 class Hub:
@@ -48,6 +49,16 @@ def test_push_to_unreachable_hub_is_an_error(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CheckpointError, match=r"owner/name \(no route to host\)") as error:
         push.push(tmp_path, "owner/name")
     assert (error.value.key, error.value.got) == ("--push", "owner/name")
+
+
+def test_push_names_an_error_of_the_http_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, *args: Any, **options: Any) -> None:
+        raise network_errors()[0]("connection reset")
+
+    monkeypatch.setattr(Hub, "create_repo", refuse)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    with pytest.raises(CheckpointError, match=r"connection reset"):
+        push.push(tmp_path, "owner/name")
 
 
 def test_check_push_refuses_an_adapter_of_a_local_base(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.mapped_models import internlm2_config, write_checkpoint
 
 from xft.export.vllm import vllm_note
 
@@ -51,3 +52,8 @@ def test_high_rank_needs_an_option(tmp_path: Path, rank: int, option: int) -> No
 )
 def test_adapter_that_vllm_refuses_is_to_be_merged(tmp_path: Path, fields: dict[str, Any]) -> None:
     assert "merge it for vLLM" in (_note(tmp_path, **fields) or "")
+
+
+def test_adapter_of_a_base_with_other_layer_names_is_to_be_merged(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", internlm2_config(8), {})
+    assert "merge it for vLLM" in (_note(tmp_path, base_model_name_or_path=str(base)) or "")

@@ -90,3 +90,12 @@ def test_lora_linear_for_input_without_gradient_calls_weight_once() -> None:
     lora_linear(**arguments).sum().backward()
     assert len(calls) == 1
     assert arguments["lora_a"].grad is not None
+
+
+def test_output_may_be_changed_in_place() -> None:
+    a, b = torch.randn(2, 4, requires_grad=True), torch.randn(3, 2, requires_grad=True)
+    weight = torch.randn(3, 4)
+    for shape in ((5, 4), (1, 5, 4)):
+        out = lora_linear(torch.randn(shape), lambda: weight, None, a, b, 1.0)
+        out.add_(1).sum().backward()
+        assert a.grad is not None

@@ -103,3 +103,12 @@ def test_lines_wait_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.M
     os.close(kept)
     os.close(full)
     assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_file_of_rollouts_is_kept_if_there_are_any(tmp_path: Path) -> None:
+    for rows in ([], [{"prompt": "?"}]):
+        logger = JsonLines(tmp_path, {})
+        logger.rollouts(1, rows)
+        logger.close()
+        logger.close()
+        assert (tmp_path / "rollouts.jsonl").is_file() == bool(rows)

@@ -13,11 +13,10 @@ from transformers import AutoModelForCausalLM
 from xft.data import collate_padded, collate_padding_free
 from xft.models import ATTN_IMPLEMENTATION, target_logits
 from xft.models.attention import (
-    Scores,
     _has_varlen,
     _varlen_attn,
-    attention_scores,
     packed_attention,
+    split_chunks,
     unused_mask,
 )
 from xft.types import IGNORE_INDEX, Sample
@@ -169,10 +168,5 @@ def test_this_torch_has_attention_over_lengths() -> None:
     assert _varlen_attn() is not None
 
 
-def test_query_of_left_padding_sees_no_key_and_is_finite() -> None:
-    """Values of padding that are NaN would reach all queries of the next layer: zero times NaN is NaN."""
-    states = torch.randn(1, 2, 3, 4)
-    mask = torch.tensor([[False, False, False], [False, True, False], [False, True, True]])
-    output = attention_scores(states, states, states, mask, Scores(0.5, 0.0, None, 30.0, None))
-    assert output.isfinite().all()
-    assert torch.equal(output[:, :, 1], states[:, :, 1])
+def test_split_chunks_restarts_with_each_sample() -> None:
+    assert split_chunks([9, 4, 1], 4) == [4, 4, 1, 4, 1]

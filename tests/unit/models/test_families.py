@@ -3,9 +3,7 @@
 from typing import Any
 
 import pytest
-from torch import nn
 from transformers import AutoConfig, GPT2Config, LlamaConfig, PretrainedConfig
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from xft.models.families import (
     FAMILIES,
@@ -13,7 +11,6 @@ from xft.models.families import (
     context_length,
     family_of,
     optional_field,
-    rms_norm_eps,
 )
 
 
@@ -40,9 +37,3 @@ def test_family_of_reads_table_and_text_config(
     model_type: str, options: dict[str, Any], expected: ModelFamily
 ) -> None:
     assert family_of(AutoConfig.for_model(model_type, **options)) == expected
-
-
-def test_rms_norm_eps_is_that_of_modules_named_rms_norm() -> None:
-    assert rms_norm_eps(LlamaRMSNorm(4, eps=1e-5)) == 1e-5
-    assert rms_norm_eps(nn.RMSNorm(4, eps=1e-3)) == 1e-3
-    assert rms_norm_eps(nn.LayerNorm(4)) is None

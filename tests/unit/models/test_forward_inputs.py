@@ -31,6 +31,7 @@ def test_flat_batch_is_padded_for_fused_kernels_in_a_segment_of_its_own() -> Non
     assert length < padded == -(-length // 16) * 16
     assert arguments["seq_lens"] == [*batch.seq_lens, padded - length]
     assert arguments["position_ids"].shape == (1, padded)
+    assert set(arguments["input_ids"][0, length:].tolist()) == {int(batch.input_ids[0, -1])} != {0}
     assert arguments["kernels"] is True
 
 

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from helpers.generators import tiny_generator
 from helpers.preferences import adapted_model, whole_model
 
 from xft.errors import ModelError
-from xft.models import TextGenerator
+from xft.models import TextGenerator, generation
+from xft.models.checks.measure import AttentionCheck
 from xft.models.generation import stop_ids
 from xft.types import Message
 
@@ -42,9 +44,9 @@ def test_answer_equals_greedy_decoding_in_any_batch(generator: TextGenerator, ba
 def test_completion_ends_before_the_first_stop_token(generator: TextGenerator) -> None:
     [stop, *_] = generator.stop_ids
     ids = list(generator.tokenizer(" ab ", add_special_tokens=False)["input_ids"])
-    stopped = generator._completion([*ids, stop, *ids])
+    stopped = generator.to_completion([*ids, stop, *ids])
     assert (stopped.text, stopped.finish_reason, stopped.num_tokens) == ("ab", "stop", len(ids) + 1)
-    cut = generator._completion(ids)
+    cut = generator.to_completion(ids)
     assert (cut.text, cut.finish_reason, cut.num_tokens) == ("ab", "length", len(ids))
 
 
@@ -105,3 +107,58 @@ def test_stop_ids_are_those_of_the_template_and_eos(generator: TextGenerator) ->
     tokenizer = generator.tokenizer
     expected = [tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.eos_token_id]
     assert stop_ids(tokenizer, generator.template) == expected
+
+
+def test_model_that_padding_on_the_left_changes_continues_one_prompt_at_a_time(
+    generator: TextGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert generator.max_batch_size is None
+    wrong = AttentionCheck(single_error=0.0, left_padded_error=0.2)
+    monkeypatch.setattr(generation, "check_loaded", lambda *_: wrong)
+    alone = TextGenerator(generator.model, generator.tokenizer, generator.template)
+    assert alone.max_batch_size == 1
+    calls: list[int] = []
+
+    def generate(prompts: list[list[int]], *options: Any) -> torch.Tensor:
+        calls.append(len(prompts))
+        return torch.zeros(1, 99, dtype=torch.long)
+
+    monkeypatch.setattr(alone, "generate", generate)
+    alone.answer([SHORT, LONG])
+    assert calls == [1, 1]
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", "gemma3"])
+def test_answers_about_images_equal_those_of_transformers(family: str, tmp_path: Path) -> None:
+    """In a batch with a text, and through the processor of transformers alone."""
+    from helpers.pictures import encoded, picture
+    from helpers.vision import vision_generator
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from xft.compat.processors import load_processor
+    from xft.data.formats.images import image_message
+    from xft.data.images.reading import open_image
+
+    folder = tmp_path / "model"
+    generator = vision_generator(folder, family)
+    images = [open_image(encoded(picture(20 + 9 * seed, 30, seed)), tmp_path, "image") for seed in range(3)]
+    chats = [
+        [image_message("what?", images[:1])],
+        [image_message("why not?", [])],
+        [image_message("<image>\nor <image>?", images[1:])],
+    ]
+    answers = generator.answer(chats, max_new_tokens=6)
+    assert [generator.answer([chat], max_new_tokens=6)[0] for chat in chats] == answers
+    assert "".join(generator.stream(chats[0], max_new_tokens=6)).strip() == answers[0].text
+
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor: Any = load_processor(str(folder), AutoConfig.from_pretrained(folder))
+    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]}]
+    text = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    inputs = processor(text=[text], images=[[picture(20, 30, 0)]], return_tensors="pt")
+    assert generator.processor is not None
+    output = model.generate(
+        **inputs, max_new_tokens=6, do_sample=False, suppress_tokens=sorted(generator.processor.token_ids),
+        eos_token_id=generator.stop_ids,
+    )  # fmt: skip
+    assert generator.to_completion(output[0, inputs["input_ids"].shape[1] :].tolist()) == answers[0]

@@ -4,10 +4,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import save_tiny, tiny_config
-from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, MambaConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, PretrainedConfig, RwkvConfig
+from transformers.models.lfm2.modeling_lfm2 import Lfm2ShortConv
 
 from xft.errors import ModelError
-from xft.models import ATTN_IMPLEMENTATION, LoadedModel
+from xft.models import ATTN_IMPLEMENTATION, LoadedModel, loading
+from xft.models.checks.attention_checks import choose_attention
+from xft.models.checks.measure import AttentionCheck
 from xft.models.loading import (
     choose_dtype,
     load_config,
@@ -96,8 +99,8 @@ def test_resize_embeddings_grows_and_never_shrinks(extra: int, make_byte_tokeniz
     assert torch.equal(after[:rows], before)
 
 
-def test_supports_packing_is_false_for_recurrent_layers() -> None:
-    recurrent = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, state_size=2)
+def test_layers_with_a_state_are_packed_by_samples_or_padded() -> None:
+    recurrent = RwkvConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2)
     options = {
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
@@ -108,13 +111,30 @@ def test_supports_packing_is_false_for_recurrent_layers() -> None:
     hybrid = AutoConfig.for_model(
         "lfm2", vocab_size=9, num_hidden_layers=2, layer_types=layer_types, **options
     )
-    for config, expected in ((tiny_config("llama", 9), True), (recurrent, False), (hybrid, False)):
-        loaded = LoadedModel(AutoModelForCausalLM.from_config(config), None)  # type: ignore[arg-type]
-        assert loaded.supports_packing is expected, config.model_type
+    for config, packs, splits in (
+        (tiny_config("llama", 9), True, True),
+        (recurrent, False, False),
+        (hybrid, True, False),
+    ):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=choose_attention(config))
+        loaded = LoadedModel(model, None)  # type: ignore[arg-type]
+        assert (loaded.supports_packing, not loaded.split_problem) == (packs, splits), config.model_type
+        loaded.check_batches()
+    assert "Lfm2ShortConv" in loaded.split_problem
+    assert type(model.model.layers[0].conv).forward is not Lfm2ShortConv.forward
+
+
+def test_model_whose_padded_batches_are_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = AttentionCheck(single_error=0.0, packed_error=0.3, padded_error=0.2)
+    monkeypatch.setattr(loading, "check_attention", lambda config, attention: wrong)
+    loaded = LoadedModel(AutoModelForCausalLM.from_config(tiny_config("llama", 9)), None)  # type: ignore[arg-type]
+    with pytest.raises(ModelError) as caught:
+        loaded.check_batches()
+    assert (caught.value.key, caught.value.got) == ("model.path", "llama")
 
 
 def test_packing_problem_says_whether_it_was_measured() -> None:
-    recurrent = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, state_size=2)
+    recurrent = RwkvConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2)
     loaded = LoadedModel(AutoModelForCausalLM.from_config(recurrent), None)  # type: ignore[arg-type]
     assert "as measured" in loaded.packing_problem
     loaded.base.config = PretrainedConfig()

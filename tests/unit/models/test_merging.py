@@ -9,8 +9,9 @@ from helpers.models import load_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from xft.errors import ConfigError
 from xft.models import LoRA
-from xft.models.adapters.merging import merge
+from xft.models.adapters.merging import check_mergeable, merge
 
 
 def _logits(model: Any) -> Tensor:
@@ -47,3 +48,15 @@ def test_adapter_on_tied_weights_is_merged(
     merged.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     torch.testing.assert_close(_logits(again), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adapter_on_packed_integers_is_not_merged(base: Path) -> None:
+    """Layers of GPTQ and AWQ have ``qweight`` in place of ``weight``."""
+    model = load_model(base, LoRA(r=2, target_modules=["q_proj"]))
+    check_mergeable(model)
+    model.get_base_model().model.layers[1].mlp.up_proj.qweight = torch.zeros(2, dtype=torch.int32)
+    for refuse in (check_mergeable, merge):
+        with pytest.raises(ConfigError) as error:
+            refuse(model)
+        assert error.value.key == "--merge"
+        assert "layers.1.mlp.up_proj" in str(error.value.got)

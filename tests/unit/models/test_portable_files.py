@@ -103,6 +103,17 @@ def test_rotary_parameters_have_names_of_both_versions(
     assert AutoConfig.from_pretrained(tmp_path).rope_parameters == config.rope_parameters
 
 
+@pytest.mark.parametrize("family", ["gemma4_text", "beam", "laguna", "olmo3", "mimo_v2_flash"])
+def test_config_of_a_family_with_several_rotary_embeddings_reads_the_same(
+    family: str, tmp_path: Path
+) -> None:
+    """Gemma 4 has a type that version 4 lacks, Beam layers without a rotary embedding."""
+    config = AutoConfig.for_model(family)
+    config.save_pretrained(tmp_path)
+    make_portable(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).rope_parameters == config.rope_parameters
+
+
 @pytest.mark.parametrize(("stop_ids", "expected"), [([7], 7), ([7, 8], [7, 8]), (None, 2)])
 def test_stop_ids_replace_those_of_the_base(
     stop_ids: list[int] | None, expected: object, tmp_path: Path

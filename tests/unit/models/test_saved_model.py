@@ -22,7 +22,7 @@ def adapter(base: Path, make_byte_tokenizer: Any, tmp_path_factory: pytest.TempP
     for name, param in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(param, std=0.1)
-    metadata = ModelMetadata(str(base), "float32")
+    metadata = ModelMetadata(str(base), "float32", system="Be brief.")
     save_model(model, tokenizer, BoundTemplate(tokenizer, CHATML), metadata, folder)
     return folder
 
@@ -78,6 +78,7 @@ def test_save_model_restores_template_and_cache_setting(
 
 def test_load_saved_model_of_adapter_loads_its_base_and_tokenizer(base: Path, adapter: Path) -> None:
     loaded = load_saved_model(str(adapter))
+    assert (loaded.system, load_saved_model(str(base)).system) == ("Be brief.", "")
     assert isinstance(loaded.model, PeftModel)
     assert loaded.tokenizer.chat_template == CHATML
     ids = torch.arange(5, 25)[None]

@@ -8,7 +8,7 @@ import torch
 from helpers.preferences import adapted_model, pair_samples, plain_log_probs, whole_model
 from helpers.tolerances import tolerance
 from torch import nn
-from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config
+from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config, ModernBertDecoderConfig
 
 from xft.data import collate_padded, collate_padding_free
 from xft.models import ATTN_IMPLEMENTATION, scoring
@@ -108,6 +108,19 @@ def test_sequence_log_probs_without_targets_are_zero_with_zero_gradient() -> Non
         assert float(param.grad.abs().sum()) == 0.0, name
 
 
+@pytest.mark.parametrize(
+    ("softcap", "ids", "linear"), [(30.0, [3, 4], False), (None, [3, 4], True), (30.0, [0], False)]
+)
+def test_cap_is_seen_in_small_logits_of_bf16_and_behind_an_embedding_of_zero(
+    softcap: float | None, ids: list[int], linear: bool
+) -> None:
+    torch.manual_seed(0)
+    config = Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=softcap, pad_token_id=0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").bfloat16()
+    assert not model.get_input_embeddings().weight[0].any()
+    assert scoring.has_linear_head(model, torch.tensor([ids])) is linear
+
+
 def test_eval_mode_restores_training_flags() -> None:
     model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
     model[1].eval()
@@ -117,3 +130,16 @@ def test_eval_mode_restores_training_flags() -> None:
         assert not torch.is_grad_enabled()
     assert [module.training for module in model.modules()] == before
     assert torch.is_grad_enabled()
+
+
+def test_model_that_calls_its_head_decoder_computes_all_logits() -> None:
+    config = ModernBertDecoderConfig(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    assert not scoring.has_linear_head(model, torch.tensor([[5, 6]]))

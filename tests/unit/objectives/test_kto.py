@@ -129,6 +129,21 @@ def test_kto_of_single_completion_has_zero_baseline() -> None:
     assert output.metric_denominators["rewards/chosen"] == 1
 
 
+def test_kto_calls_sharded_model_equally_often_with_one_and_with_more_completions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each call gathers parameters: a rank that makes fewer calls would leave the others waiting."""
+    monkeypatch.setattr("xft.objectives.kto.is_sharded", lambda param: True)
+    counts = []
+    for samples in (judged_samples(), judged_samples()[:1]):
+        model, calls = adapted_model(), []
+        model.get_input_embeddings().register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        output = KTO()(model, collate_padding_free(samples))
+        counts.append(len(calls))
+    assert counts[0] == counts[1] > 0
+    assert output.metric_denominators["kl"] == 0
+
+
 def test_kto_of_dummy_batch_has_zero_loss_and_all_metrics() -> None:
     model = adapted_model()
     batch = Collator().collate(judged_samples(), [])

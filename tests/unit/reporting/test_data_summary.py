@@ -10,6 +10,7 @@ import pytest
 from xft.data import DataReport, InstructionData, PreparedData, SampleView
 from xft.reporting import data_summary
 from xft.reporting.data_summary import (
+    AUTO_PACKING,
     Packing,
     QuarantinedRow,
     summarize_data,
@@ -72,11 +73,15 @@ def test_packing_matches_a_count_by_hand(counted: tuple[PreparedData, Instructio
     # Of 64 tokens, each sample of 45 fills a row alone; 35 + 25 share a row, twice.
     summary = summarize_data(prepared, recipe(data, min_steps=0))
     assert summary.packing == Packing(rows=4, capacity=64, fill=round(210 / (4 * 64), 4))
-    assert format_summary(summary)[-1] == "packed into 4 rows of 64 tokens, 82.0% filled"
+    packed = "packed into 4 rows of 64 tokens, 82.0% filled"
+    assert format_summary(summary)[-2:] == [packed, f"note: {AUTO_PACKING}"]
+    data.packing = True
+    assert format_summary(summarize_data(prepared, recipe(data, min_steps=0)))[-1] == packed
 
 
 def test_packing_is_that_of_training_with_min_steps(counted: tuple[PreparedData, InstructionData]) -> None:
     prepared, data = counted
+    data.packing = True
     # With at least five steps, training shortens rows until no two samples fit into one.
     lines = lines_of(prepared, recipe(data, min_steps=5))
     assert lines[-2] == "packed into 6 rows of 45 tokens, 77.8% filled"

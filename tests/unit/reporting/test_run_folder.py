@@ -16,3 +16,17 @@ def test_read_run_refuses_other_folders(tmp_path: Path, exists: bool) -> None:
     with pytest.raises(ConfigError) as error:
         read_run(folder)
     assert (error.value.key, error.value.got) == ("RUN", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [
+        ('eval_prompts = "data/questions.jsonl"', "data"),
+        ("eval_prompts = [dict(question='What?', image='a.png')]", "."),
+        ('eval_prompts = "xft://gone.jsonl"', "."),
+        ("seed = 0", "."),
+    ],
+)
+def test_images_of_questions_are_relative_to_their_file(tmp_path: Path, config: str, folder: str) -> None:
+    (tmp_path / "config.py").write_text(config, encoding="utf-8")
+    assert read_run(tmp_path).image_folder == Path(folder)

@@ -48,6 +48,15 @@ def test_report_contains_everything_of_a_run(tmp_path: Path) -> None:
     assert "peak memory1.0 GB" in facts
 
 
+def test_title_has_verdict_model_data_date_and_duration_and_answers_come_first(tmp_path: Path) -> None:
+    config = 'model = dict(path="org/model")\ndata = dict(path="rows.jsonl")\n'
+    environment = {"started_at": "2026-01-02T03:04:05+00:00", "seconds": 75}
+    page = page_of(write_run(tmp_path / "run", [2.0] * 9, ANSWERS, config=config, run=environment))
+    assert "Better: the validation loss went from 4 to 2" in page.text
+    assert "org/model · rows.jsonl · 2026-01-02 03:04 · 1m15s" in page.text
+    assert page.text.index("Sample questions") < page.text.index("Learning rate")
+
+
 def test_report_contains_every_answer(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", [2.0] * 9, ANSWERS))
     assert_no_active_content(page)
@@ -120,3 +129,42 @@ def test_browser_runs_no_script_of_a_hostile_answer(tmp_path: Path) -> None:
     assert re.search(r"<title>run · run</title>", done.stdout)
     assert not {tag for tag, _ in page.tags} & {"script", "img"}
     assert "document.title='pwned'" in page.by_id["questions"]
+
+
+OLD_LENGTH = {"p50": 3, "p95": 9, "max": 9, "histogram": [[0, 10, 9]]}
+"""Lengths as a previous version of xft wrote them."""
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"rows_read": 9, "splits": {"train": {"samples": 9, "tokens": 90, "length": OLD_LENGTH}}},
+        {"rows_read": "9"},
+        {"rows_dropped": 3},
+        {"packing": [1, 2]},
+        {"quarantined": [{"reason": "old"}]},
+    ],
+)
+def test_data_report_of_another_version_is_a_note(tmp_path: Path, report: object) -> None:
+    run = write_run(tmp_path / "run", [2.0], ANSWERS)
+    (run / "data_report.json").write_text(json.dumps(report))
+    page = page_of(run)
+    assert_no_active_content(page)
+    assert "data_report.json has the format of another version of xft" in page.by_id["data"]
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("metrics.jsonl", {"step": 1, "split": "train", "tokens": "90", "tokens_per_second": [1]}),
+        ("metrics.jsonl", {"step": 1, "split": "train", "loss": float("inf"), "lr": 10**400}),
+        ("generations.jsonl", {"step": 1, "question": "q", "answer": "a", "system": ["s"]}),
+        ("environment.json", {"plan": [1]}),
+    ],
+)
+def test_record_of_another_type_is_left_out(tmp_path: Path, name: str, record: object) -> None:
+    run = write_run(tmp_path / "run", [2.0, 1.0], ANSWERS)
+    with (run / name).open("w" if name.endswith(".json") else "a") as file:
+        file.write(json.dumps(record) + "\n")
+    page = page_of(run)
+    assert "training loss1from 2" in " ".join(page.by_class["fact"])

@@ -29,6 +29,12 @@ def test_wrap_keeps_text_and_highlights(pieces: list[tuple[str, bool]], columns:
     assert all(width(each) <= columns for each in lines)
 
 
+def test_wrap_breaks_behind_words() -> None:
+    text = f"say the {BEGIN}number seven and eight{END}, but not {'9' * 30}"
+    lines = [line.replace(BEGIN, "[[").replace(END, "]]") for line in run_summary._wrap(text, 24)]
+    assert lines == ["say the [[number ]]", "[[seven and eight]], ", f"but not {'9' * 16}", "9" * 14]
+
+
 def highlighted(line: str) -> str:
     """Return the highlighted text; each line closes the highlights that it opens."""
     out, opened = "", False

@@ -78,6 +78,15 @@ def test_is_reward_model_reads_the_config(
     assert is_reward_model(tmp_path) is expected
 
 
+def test_python_code_asks_with_the_system_message_of_the_training(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").touch()
+    assert '[{"role": "user", "content": "Who are you?"}]' in python_code(tmp_path)
+    (tmp_path / "xft_metadata.json").write_text(json.dumps({"base": "b", "system": "Be brief."}))
+    assert 'messages = [{"role": "system", "content": "Be brief."}, {"role": "user"' in python_code(
+        tmp_path
+    )
+
+
 @pytest.mark.parametrize("is_adapter", [True, False])
 @pytest.mark.parametrize("reward", [True, False])
 def test_python_code_parses_and_loads_with_the_class_of_the_model(

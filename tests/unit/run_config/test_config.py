@@ -3,6 +3,7 @@
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ SMALLEST: dict[str, Any] = {
     "model": {"type": "causal_lm", "path": "p"},
     "data": {"type": "instruction", "path": "rows.jsonl"},
 }
+PROMPTS: dict[str, Any] = {"type": "prompt", "path": "rows.jsonl"}
+ANSWERED: dict[str, Any] = {**PROMPTS, "keep_answers": True}
 
 
 def test_the_keys_of_a_config_are_these() -> None:
@@ -42,6 +45,8 @@ def test_the_keys_of_a_config_are_these() -> None:
         "data",
         "template",
         "objective",
+        "rewards",
+        "rollout",
         "training",
         "optimizer",
         "lr_scheduler",
@@ -70,6 +75,47 @@ def test_model_and_data_are_enough() -> None:
     )
     assert (run_config.hooks, run_config.loggers, run_config.eval_prompts) == ({}, {}, [])
     assert (run_config.seed, run_config.work_dir) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"adapter": {"type": "lora"}}, False),
+        ({"adapter": {"type": "lora", "use_dora": True}}, True),
+        ({"adapter": {"type": "lora", "init_lora_weights": "pissa"}}, True),
+        ({"adapter": {"type": "lora", "modules_to_save": ["lm_head"]}}, True),
+        (
+            {
+                "adapter": {"type": "lora"},
+                "model": {**SMALLEST["model"], "additional_special_tokens": ["<a>"]},
+            },
+            True,
+        ),
+        (
+            {
+                "adapter": {"type": "lora"},
+                "model": {**SMALLEST["model"], "type": "reward_model"},
+                "data": {**SMALLEST["data"], "type": "preference"},
+                "objective": {"type": "reward"},
+            },
+            True,
+        ),
+    ],
+)
+def test_adapters_and_heads_that_are_computed_from_weights_need_full_ones(
+    sections: dict[str, Any], expected: bool
+) -> None:
+    assert build({**SMALLEST, **sections}, RunConfig).needs_full_weights is expected
+
+
+def test_full_training_of_a_saved_adapter_needs_full_weights_to_merge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_config = build(SMALLEST, RunConfig)
+    for adapter in (None, "folder"):
+        source = SimpleNamespace(adapter=adapter)
+        monkeypatch.setattr(CausalLMConfig, "resolve_source", lambda self, source=source: source)
+        assert run_config.needs_full_weights is (adapter is not None)
 
 
 def test_two_recipes_share_nothing() -> None:
@@ -164,3 +210,27 @@ def test_small_trainings_are_accepted(right: dict[str, Any]) -> None:
     training = build({**SMALLEST, "training": right}, RunConfig).training
     ((name, value),) = right.items()
     assert getattr(training, name) == value
+
+
+def test_a_server_samples_with_adapters_only() -> None:
+    config = SMALLEST | {
+        "data": {"type": "prompt", "path": "rows.jsonl"},
+        "objective": {"type": "grpo"},
+        "rewards": {"length": {"type": "length", "max_tokens": 9}},
+        "rollout": {"engine": {"type": "openai_server", "url": "http://localhost:8000"}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        build(config, RunConfig)
+    assert caught.value.key == "adapter"
+    assert isinstance(build(config | {"adapter": {"type": "lora"}}, RunConfig), RunConfig)
+
+
+@pytest.mark.parametrize("data", [PROMPTS, {"type": "mixture", "datasets": {"a": ANSWERED, "b": PROMPTS}}])
+def test_distillation_from_answers_of_rows_needs_rows_that_keep_them(data: dict[str, Any]) -> None:
+    config = SMALLEST | {"data": data, "objective": {"type": "gkd", "teacher": "t", "lmbda": 0.7}}
+    with pytest.raises(ConfigError) as caught:
+        build(config, RunConfig)
+    assert (caught.value.key, caught.value.got) == ("objective.lmbda", 0.7)
+    on_policy = config | {"objective": {"type": "gkd", "teacher": "t"}}
+    for accepted in (config | {"data": ANSWERED}, on_policy):
+        assert isinstance(build(accepted, RunConfig), RunConfig)

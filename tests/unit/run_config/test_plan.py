@@ -28,7 +28,7 @@ def plan(tmp_path: Path) -> Any:
     return make
 
 
-_SPLIT = ("world_size", "samples_per_example", "padded")
+_SPLIT = ("world_size", "samples_per_example", "padded", "num_iterations")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,11 @@ _SPLIT = ("world_size", "samples_per_example", "padded")
         (16, {"epochs": 1, "micro_batch_size": 2, "gradient_accumulation_steps": 2}, 4),
         (17, {"epochs": 1, "micro_batch_size": 2, "gradient_accumulation_steps": 2}, 5),
         (16, {"epochs": 1, "world_size": 4}, 4),
+        (
+            17,
+            {"epochs": 1, "micro_batch_size": 2, "gradient_accumulation_steps": 2, "num_iterations": 3},
+            15,
+        ),
         (16, {"epochs": 1, "samples_per_example": 2}, 8),
         (16, {"max_steps": 3}, 3),
         (16, {"max_steps": 99}, 99),

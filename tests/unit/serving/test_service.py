@@ -11,7 +11,8 @@ from helpers.generators import ScriptedGenerator
 from xft.models import TextGenerator
 from xft.serving.server.app import create_app
 from xft.serving.server.batcher import Batcher
-from xft.serving.server.service import Limits, Service, _encode_chat
+from xft.serving.server.prompt_encoding import encode_chat
+from xft.serving.server.service import Limits, Service
 from xft.templates import ChatTemplate
 
 Post = Callable[..., httpx.Response]
@@ -140,12 +141,29 @@ def test_full_queue_is_an_error_that_can_be_retried(generator: TextGenerator) ->
     assert (response.status_code, response.json()["error"]["code"]) == (429, "rate_limit_exceeded")
 
 
+def test_conversations_without_a_system_message_get_that_of_the_service(generator: TextGenerator) -> None:
+    batcher = Batcher(1, 6)
+    app = create_app(Service({"m": generator}, batcher, Limits(256, 8, 3), system="Be brief."), None, None)
+
+    async def count(messages: list[dict[str, str]]) -> int:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            body = {**CHAT, "messages": messages, "max_tokens": 1}
+            response = await client.post("/v1/chat/completions", json=body)
+        return int(response.json()["usage"]["prompt_tokens"])
+
+    ask, system = {"role": "user", "content": "Hi"}, {"role": "system", "content": "Be brief."}
+    counts = [asyncio.run(count(messages)) for messages in ([ask], [system, ask])]
+    batcher.close()
+    assert counts[0] == counts[1] > len("Be brief.")
+
+
 def test_chat_template_kwargs_are_passed_to_the_template(make_byte_tokenizer: Callable[..., Any]) -> None:
     tokenizer = make_byte_tokenizer(specials=jinja_sources.SPECIALS)
     template = ChatTemplate(jinja_sources.OPENED_THOUGHT).bind(tokenizer)
     generator = ScriptedGenerator(lambda messages: "", template)
     for thinking, end in ((False, "<think>\n\n</think>\n\n"), (True, "assistant\n<think>\n")):
-        ids = _encode_chat(generator, CHAT["messages"], [], 999, {"enable_thinking": thinking})
+        ids = encode_chat(generator, CHAT["messages"], [], 999, {"enable_thinking": thinking}).ids
         assert tokenizer.decode(ids).endswith(end)
 
 

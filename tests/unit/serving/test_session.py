@@ -1,14 +1,18 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fake_images import FakeProcessor
 from helpers.generators import EchoGenerator, tiny_generator
+from helpers.pictures import encoded, picture
 from helpers.tiny import save_tiny
 
-from xft.errors import ModelError
-from xft.models import TextGenerator
+from xft.errors import DataError, ModelError
+from xft.models import ModelMetadata, TextGenerator
 from xft.serving import Session, open_session
-from xft.types import Message
+from xft.types import IMAGE_PLACE, Message
 
 
 def _turns(session: Session) -> list[tuple[str, str]]:
@@ -78,6 +82,19 @@ def test_open_session_loads_model_and_template_of_a_folder(
     assert session.generator.encode(conversation) == expected.encode(conversation)
 
 
+def test_open_session_has_the_system_message_of_the_training(
+    tmp_path: Path, make_byte_tokenizer: Any
+) -> None:
+    folder = tmp_path / "model"
+    tiny_generator(folder, make_byte_tokenizer)
+    metadata = ModelMetadata("base", "float32", system="Be brief.")
+    (folder / "xft_metadata.json").write_text(json.dumps(asdict(metadata)))
+    user = Message("user", "Hi")
+    assert open_session(str(folder)).conversation("Hi") == [Message("system", "Be brief."), user]
+    assert open_session(str(folder), system="").conversation("Hi") == [user]
+    assert open_session(str(folder), system="Own.").conversation("Hi") == [Message("system", "Own."), user]
+
+
 def test_open_session_of_model_without_chat_template_raises_model_error(
     tmp_path: Path, make_byte_tokenizer: Any
 ) -> None:
@@ -85,3 +102,38 @@ def test_open_session_of_model_without_chat_template_raises_model_error(
     with pytest.raises(ModelError) as error:
         open_session(str(folder))
     assert error.value.key == "chat_template"
+
+
+def seeing() -> EchoGenerator:
+    """A generator that accepts images."""
+    generator = EchoGenerator("saw: ")
+    generator.processor = FakeProcessor()
+    return generator
+
+
+def test_images_belong_to_the_next_message(tmp_path: Path) -> None:
+    session = Session(seeing())
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture(20, 30)))
+    image = session.attach(str(path))
+    assert image.size == (20, 30)
+    list(session.ask("what?"))
+    list(session.ask("why?"))
+    assert [message.images for message in session.history] == [(image,), (), (), ()]
+    assert session.history[0].content == f"{IMAGE_PLACE}what?"
+    assert session.pop_last_turn() == "why?"
+    assert session.images == []
+    assert session.pop_last_turn() == "<image>what?"
+    assert session.images == [image]
+    session.reset()
+    assert session.images == []
+
+
+def test_unusable_image_is_not_attached(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(picture(20, 30)))
+    for generator, name in ((seeing(), "absent.png"), (EchoGenerator(), "a.png")):
+        session = Session(generator)
+        with pytest.raises(DataError) as caught:
+            session.attach(str(tmp_path / name))
+        assert caught.value.key == "image"
+        assert session.images == []

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 from helpers.chats import run_chat
+from helpers.fake_images import FakeProcessor
+from helpers.generators import EchoGenerator
+from helpers.pictures import encoded, picture
 
 from xft.data.formats.chat import openai
-from xft.serving.slash_commands import COMMANDS
+from xft.serving import Session
+from xft.serving.slash_commands import COMMANDS, run_command
 
 
 def test_regenerate_replaces_the_last_answer() -> None:
@@ -56,3 +60,25 @@ def test_help_lists_every_command_within_eighty_columns(capsys: pytest.CaptureFi
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines if line.startswith("/")} == set(COMMANDS)
     assert max(map(len, lines)) <= 80
+
+
+def test_image_is_shown_with_the_next_message_and_saved(tmp_path: Path) -> None:
+    generator = EchoGenerator("saw ")
+    generator.processor = FakeProcessor()
+    session, file = Session(generator), tmp_path / "rows.jsonl"
+    (tmp_path / "a.png").write_bytes(encoded(picture(20, 30)))
+    output, action = run_command([session], f"/image {tmp_path / 'a.png'}")
+    assert ("30x20" in output, action) == (True, "read")
+    list(session.ask("what?"))
+    run_command([session], f"/save {file}")
+    question, answer = openai(json.loads(file.read_text(encoding="utf-8")))
+    assert question.images[0].path == str(tmp_path / "a.png")
+    assert question.content.endswith("what?")
+    assert answer.is_target
+
+
+@pytest.mark.parametrize("argument", ["", "absent.png"])
+def test_image_that_is_none_is_refused(argument: str) -> None:
+    output, action = run_command([Session(EchoGenerator())], f"/image {argument}")
+    assert output.startswith("/image: ")
+    assert action == "read"

@@ -21,12 +21,23 @@ STOPS = (
     "<eoa>",
     "<eom>",
     "<|EOT|>",
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_sentence|>",
+    "[|endofturn|]",
+    "<|end_of_turn|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<|user|>",
+    "<|observation|>",
+    "<seed:eos>",
 )
 HERMES = ToolCallFormat("<tool_call>", "</tool_call>")
 BARE = ToolCallFormat("", "")
 FORMATS = {
     "qwen2_5_chat": HERMES,
     "qwen3": HERMES,
+    "granite4": HERMES,
+    "phi4_mini": ToolCallFormat("<|tool_call|>", "<|/tool_call|>"),
     "llama3_1_chat": BARE,
     "internlm2_chat": ToolCallFormat("<|action_start|><|plugin|>", "<|action_end|>"),
 }

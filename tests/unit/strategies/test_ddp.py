@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,6 @@ from xft.strategies import SingleDeviceConfig
 from xft.strategies.ddp import DDP, DDPConfig, config_for_launcher
 from xft.strategies.deepspeed.strategy import DeepSpeedConfig
 from xft.types import Batch, LossOutput
-
-
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    """A gloo group of this process only."""
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _loss(model: Any, batch: Batch) -> LossOutput:

@@ -1,7 +1,7 @@
 import pytest
 
 from xft.errors import TemplateError
-from xft.templates.coverage_check import check_content_is_rendered
+from xft.templates.coverage_check import check_call_names, check_content_is_rendered
 from xft.types import Message, Messages, ToolCall
 
 USER = Message("user", "Hi")
@@ -58,3 +58,12 @@ def test_dropped_tool_raises_template_error_with_its_name(tool: dict[str, object
     with pytest.raises(TemplateError) as error:
         check_content_is_rendered("Hi", [USER], [tool])
     assert (error.value.key, error.value.got) == ("tools", "add")
+
+
+def test_call_without_its_name_raises_template_error_with_the_expected_id() -> None:
+    """Kimi K2 writes ids; a name in another place, such as the list of tools, does not count."""
+    call = Message("assistant", "", tool_calls=(ToolCall("weather", {"city": "Oslo"}, "call_1"),))
+    check_call_names('<call>functions.weather:0{"city": "Oslo"}</call>', call, 1)
+    with pytest.raises(TemplateError) as error:
+        check_call_names('<call>call_1{"city": "Oslo"}</call>', call, 1)
+    assert (error.value.got, error.value.expected) == ("call_1", "functions.weather:0")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from helpers import jinja_sources as jinja
 
 from xft.errors import TemplateError
 from xft.sandbox.environment import tojson
@@ -12,10 +13,10 @@ from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 from xft.templates.jinja_env import (
     TemplateRenderer,
     compile_source,
+    referenced_names,
     special_tokens_of,
-    undeclared_names,
 )
-from xft.types import Message
+from xft.types import IMAGE_PLACE, Image, Message
 
 NOW = datetime(2031, 5, 4)
 
@@ -131,7 +132,7 @@ def test_renderer_knows_what_the_source_reads() -> None:
     renderer = TemplateRenderer("{{ messages[0].content }}{{ messages[0]['x'] }}", {}, NOW)
     assert (renderer.names, renderer.uses_current_date) == ({"messages", "content", "x"}, False)
     assert TemplateRenderer("{{ strftime_now('%Y') }}", {}, NOW).uses_current_date
-    assert undeclared_names("{{ a.b['c'] }}") == {"a", "b", "c"}
+    assert referenced_names("{{ a.b['c'] }}") == {"a", "b", "c"}
 
 
 def test_tojson_keeps_html_and_unicode_characters() -> None:
@@ -141,3 +142,56 @@ def test_tojson_keeps_html_and_unicode_characters() -> None:
 def test_special_tokens_are_texts_by_name(byte_tokenizer: Any) -> None:
     tokens = special_tokens_of(byte_tokenizer)
     assert (tokens["bos_token"], tokens["eos_token"]) == ("<s>", "</s>")
+
+
+_READS_PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for p in m['content'] %}"
+    "{% if p['type'] == 'image' %}<img>{% else %}{{ p['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_READS_BOTH = _READS_PARTS.replace(
+    "{% for p in m['content'] %}",
+    "{% for p in ([{'type': 'text', 'text': m['content']}] if m['content'] is string else m['content']) %}",
+)
+_SHOWN = [
+    Message("user", f"See {IMAGE_PLACE}!", images=(Image("a.png"),)),
+    Message("assistant", "Yes", True),
+]
+
+
+@pytest.mark.parametrize("source", [_READS_PARTS, _READS_BOTH])
+def test_template_that_reads_parts_gets_the_places_of_images(byte_tokenizer: Any, source: str) -> None:
+    template = ChatTemplate(source).bind(byte_tokenizer)
+    assert [(segment.text, segment.is_target) for segment in template.segments(_SHOWN)] == [
+        ("<|im_start|>user\nSee <img>!<|im_end|>\n<|im_start|>assistant\n", False),
+        ("Yes<|im_end|>", True),
+        ("\n", False),
+    ]
+    plain = [Message("user", "Hi"), Message("assistant", "Yes", True)]
+    assert template.render(plain).startswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes")
+
+
+def test_template_that_reads_texts_keeps_the_places_of_images(byte_tokenizer: Any) -> None:
+    template = ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer)
+    assert f"See {IMAGE_PLACE}!" in template.render(_SHOWN)
+
+
+def test_template_that_drops_the_text_around_an_image_raises(byte_tokenizer: Any) -> None:
+    source = _READS_BOTH.replace("{% else %}", "{% elif p['text'] != '!' %}")
+    template = ChatTemplate(source).bind(byte_tokenizer)
+    with pytest.raises(TemplateError) as caught:
+        template.render(_SHOWN)
+    assert caught.value.got == f"See {IMAGE_PLACE}!"
+
+
+def test_template_that_reads_parts_gets_the_text_as_a_part(make_byte_tokenizer: Any) -> None:
+    """The text is that of ``apply_chat_template`` for messages with a list of parts."""
+    tokenizer = make_byte_tokenizer(jinja.PARTS, jinja.SPECIALS)
+    messages = [Message("system", "Be brief."), Message("user", "Rain?"), Message("assistant", "No.", True)]
+    turns = [
+        {"role": message.role, "content": [{"type": "text", "text": message.content}]}
+        for message in messages
+    ]
+    template = ChatTemplate().bind(tokenizer)
+    assert template.render(messages) == tokenizer.apply_chat_template(turns, tokenize=False)
+    assert [segment.text for segment in template.segments(messages) if segment.is_target] == ["No.<|end|>"]

@@ -1,12 +1,17 @@
 """Templates of the library against the tokenizers that bring the same template themselves."""
 
+from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
 from xft.templates import SOURCES
+
+_TRL = find_spec("trl")
+FOLDER = Path(_TRL.origin).parent / "chat_templates" if _TRL and _TRL.origin else None
 
 CONTENTS = (
     "Hi",
@@ -106,3 +111,27 @@ def test_chatml_is_the_template_of_smollm2_behind_a_system_turn(smollm2_tokenize
         assert ours == official
         ours, official = both(smollm2_tokenizer, "chatml", turns[:-1], add_generation_prompt=True)
         assert ours == official
+
+
+@pytest.mark.skipif(FOLDER is None, reason="needs the templates that TRL ships")
+@pytest.mark.parametrize(("name", "file"), [("gpt_oss", "gptoss"), ("lfm2", "lfm2"), ("lfm2", "lfm2_v2")])
+def test_template_is_that_of_trl(name: str, file: str, make_byte_tokenizer: Any) -> None:
+    assert FOLDER is not None
+    official = (FOLDER / f"{file}.jinja").read_text(encoding="utf-8")
+    tokenizer = make_byte_tokenizer()
+    random = Random(3)
+    for _ in range(50):
+        turns = conversation(random, with_calls=False, system=random.random() < 0.5)
+        if turns[0]["role"] == "system":
+            turns[0]["content"] = "Be brief."  # the official templates leave out an empty one
+        if name == "gpt_oss" and random.random() < 0.5:
+            turns[-1]["thinking"] = "Hm."
+        for options in (
+            {"conversation": turns},
+            {"conversation": turns[:-1], "add_generation_prompt": True},
+        ):
+            ours, theirs = (
+                tokenizer.apply_chat_template(chat_template=source, tokenize=False, **options)
+                for source in (SOURCES[name], official)
+            )
+            assert ours == theirs

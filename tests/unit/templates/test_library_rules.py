@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers.documented_texts import STOPS
 
 from xft.errors import TemplateError
 from xft.registry import resolve
@@ -17,29 +18,27 @@ TURNS = [
     for number in range(3)
     for turn in (Message("user", f"{number}?"), Message("assistant", f"{number}!", is_target=True))
 ]
-STOPS = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<end_of_turn>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<|end|>",
-    "<eoa>",
-    "<eom>",
-    "<|EOT|>",
-)
 NO_BOS = {
     "baichuan2_chat",
     "baichuan_chat",
     "chatglm2",
     "chatglm3",
     "chatml",
+    "ernie4_5",
+    "exaone",
+    "glm4",
+    "gpt_oss",
+    "granite4",
     "minicpm",
     "minicpm3",
     "moss_sft",
     "phi3_chat",
+    "phi4",
+    "phi4_mini",
     "qwen2_5_chat",
     "qwen3",
     "qwen_chat",
+    "seed_oss",
     "wizardcoder",
     "zephyr",
 }
@@ -69,6 +68,8 @@ ROUNDS_ONLY = {
     "llama2_chat_xtuner",
     "minicpm_xtuner",
     "mistral",
+    "mistral_v3",
+    "mistral_v3_tekken",
     "mistral_xtuner",
     "mixtral",
     "moss_sft",
@@ -77,7 +78,14 @@ ROUNDS_ONLY = {
     "wizardlm",
     "zephyr_xtuner",
 }
-WITH_TOOLS = {"internlm2_chat", "llama3_1_chat", "qwen2_5_chat", "qwen3"}
+SYSTEM_LAST = {"mistral_v3", "mistral_v3_tekken"}
+"""They write the system message before the last question."""
+EARLIER_ENDS = {"gpt_oss": "<|end|>"}
+"""Ends of earlier answers that differ from the end of the last."""
+WITH_TOOLS = {
+    *("granite4", "internlm2_chat", "llama3_1_chat", "mistral_v3", "mistral_v3_tekken", "phi4_mini"),
+    *("qwen2_5_chat", "qwen3"),
+}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"type": "function", "function": {"name": "add", "arguments": {}}}
 
@@ -111,7 +119,8 @@ def test_pieces_joined_are_the_text_and_trained_pieces_end_with_the_end_of_turn(
     trained = [each.text for each in segments if each.is_target]
     assert len(trained) == 3
     for number, text in enumerate(trained):
-        assert text.endswith(f"{number}!{template.end_of_turn}")
+        end = EARLIER_ENDS.get(name, template.end_of_turn) if number < 2 else template.end_of_turn
+        assert text.endswith(f"{number}!{end}")
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -150,7 +159,7 @@ def test_white_space_around_an_answer_hides_no_end_of_turn(
 def test_a_system_turn_is_shown_once_and_first(name: str, bind: Callable[[str], BoundTemplate]) -> None:
     text = bind(name).render([SYSTEM, *TURNS])
     assert text.count("Be brief.") == 1
-    assert text.index("Be brief.") < text.index("0?")
+    assert text.index("Be brief.") < text.index("2?" if name in SYSTEM_LAST else "0?")
 
 
 @pytest.mark.parametrize("name", sorted(NO_SYSTEM))
@@ -203,9 +212,11 @@ def test_reasoning_is_learned_before_the_answer(name: str, bind: Callable[[str],
 @pytest.mark.parametrize("name", sorted(WITH_TOOLS))
 def test_a_call_is_learned_with_its_end_of_turn(name: str, bind: Callable[[str], BoundTemplate]) -> None:
     template = bind(name)
-    call = Message("assistant", "", is_target=True, tool_calls=(ToolCall("add", {"first": 1}),))
+    call = Message(
+        "assistant", "", is_target=True, tool_calls=(ToolCall("add", {"first": 1}, "call00001"),)
+    )
     answer = Message("assistant", "It is 2.", is_target=True)
-    turns = [TURNS[0], call, Message("tool", "2", name="add"), answer]
+    turns = [TURNS[0], call, Message("tool", "2", name="add", tool_call_id="call00001"), answer]
     segments = template.segments(turns, tools=[TOOL])
     assert "".join(each.text for each in segments) == template.render(turns, tools=[TOOL])
     called, answered = (each.text for each in segments if each.is_target)

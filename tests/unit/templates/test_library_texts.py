@@ -1,10 +1,11 @@
 """Each template of the library against the text that the model's authors document."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
-from helpers.documented_texts import COHERE_END, LLAMA2, MISTRAL
+from helpers.documented_texts import LLAMA2, MISTRAL, STOPS
 from helpers.documented_texts import TEXTS as OFFICIAL
 from helpers.documented_xtuner import XTUNER
 
@@ -22,24 +23,14 @@ TURNS = [
 ]
 TEXTS = {**OFFICIAL, **XTUNER}
 WITH_SYSTEM = [name for name, text in TEXTS.items() if text.system is not None]
-STOPS = (
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<end_of_turn>",
-    COHERE_END,
-    "<|end|>",
-    "<eoa>",
-    "<eom>",
-    "<|EOT|>",
-)
+NOW = datetime(2031, 5, 4)
 
 
 @pytest.fixture(scope="module")
 def bind(make_byte_tokenizer: Callable[..., Any]) -> Callable[[str], BoundTemplate]:
     """Bind a template by name, as a config does, to a tokenizer that knows what ends an answer."""
     tokenizer = make_byte_tokenizer(specials=STOPS)
-    return lambda name: resolve("template", name)().bind(tokenizer)
+    return lambda name: resolve("template", name)().bind(tokenizer, NOW)
 
 
 def test_every_template_of_the_library_stands_here() -> None:

@@ -2,9 +2,11 @@
 is refused where a template cannot show them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers import jinja_sources as jinja
 
 from xft.errors import TemplateError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
@@ -239,3 +241,15 @@ def test_tool_calls_are_found_by_marks_as_by_traces(qwen3: BoundTemplate, messag
     """An unused macro keeps the source from being traced and changes nothing else."""
     untraced = ChatTemplate("{% macro f() %}{% endmacro %}" + qwen3.source).bind(qwen3.tokenizer)
     assert untraced.segments(messages, [WEATHER]) == qwen3.segments(messages, [WEATHER])
+
+
+def test_call_whose_name_is_only_in_the_list_of_tools_raises(
+    make_byte_tokenizer: Callable[..., Any],
+) -> None:
+    template = ChatTemplate(jinja.CALL_IDS).bind(make_byte_tokenizer(specials=jinja.SPECIALS))
+    named = replace(ASKS, tool_calls=(replace(CALL, id="functions.weather:0"),))
+    text = trained(template, [QUESTION, named, RESULT, ANSWER], [WEATHER])[0]
+    assert text == '<call>functions.weather:0{"city": "Köln", "days": 2}</call><|im_end|>'
+    with pytest.raises(TemplateError) as error:
+        template.segments([QUESTION, ASKS, RESULT, ANSWER], [WEATHER])
+    assert (error.value.got, error.value.expected) == ("call_1", "functions.weather:0")

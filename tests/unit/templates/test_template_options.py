@@ -83,3 +83,41 @@ def test_variable_that_is_not_json_raises() -> None:
     with pytest.raises(TemplateError) as error:
         ChatTemplate(chat_template_kwargs={"when": object()})
     assert error.value.key == "chat_template_kwargs.when"
+
+
+@pytest.mark.parametrize("tools", [None, [{"type": "function", "function": {"name": "rain"}}]])
+def test_tokenizer_with_a_template_for_tools_renders_as_transformers(
+    tools: Any, make_byte_tokenizer: Callable[..., Any]
+) -> None:
+    """Command R and Hermes have two templates; the line breaks around them must survive the combination."""
+    tokenizer = make_byte_tokenizer(specials=jinja.SPECIALS)
+    tokenizer.chat_template = {
+        "default": "\n" + jinja.TURNS + "\n",
+        "tool_use": "\n{% set x = 1 %}\n{% for tool in tools %}{{ tool.function.name }}\n{% endfor %}"
+        + jinja.TURNS
+        + "  ",
+        "rag": "{{ documents }}",
+    }
+    template = ChatTemplate().bind(tokenizer)
+    turns = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "No."}]
+    messages = [Message(turn["role"], turn["content"], turn["role"] == "assistant") for turn in turns]
+    expected = tokenizer.apply_chat_template(turns, tools=tools, tokenize=False)
+    assert template.render(messages, tools=tools or ()) == expected
+    tokenizer.chat_template = template.source
+    assert tokenizer.apply_chat_template(turns, tools=tools, tokenize=False) == expected
+
+
+def test_removed_thought_in_the_generation_prompt_is_refused(bind: Callable[..., BoundTemplate]) -> None:
+    """The model would be trained without the thinking block with which it is prompted."""
+    off = {"enable_thinking": False}
+    with pytest.raises(ConfigError) as caught:
+        bind(jinja.OPENED_THOUGHT, empty_thought="absent", chat_template_kwargs=off)
+    assert (caught.value.key, caught.value.got) == ("template.empty_thought", "absent")
+    template = bind(jinja.OPENED_THOUGHT, empty_thought="absent")
+    turns = [*QUESTION, Message("assistant", "No.", True)]
+    assert "".join(segment.text for segment in template.segments(turns)).count("think") == 0
+    row = template.with_kwargs(off)
+    assert row.render(QUESTION, generation=True).endswith(EMPTY)
+    with pytest.raises(TemplateError) as refused:
+        row.segments(turns)
+    assert refused.value.key == "template.empty_thought"

@@ -2,7 +2,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,11 +10,22 @@ from helpers.generators import EchoGenerator
 from helpers.preferences import whole_model
 
 from xft.data import InstructionData
-from xft.errors import ConfigError
+from xft.errors import ConfigError, DataError
+from xft.evaluation.heldout import GeneratedAnswer
 from xft.models import CausalLMConfig, LoadedModel
 from xft.run_config.config import RunConfig
+from xft.templates import BoundTemplate
 from xft.training import evaluate as module
-from xft.training.evaluate import EvalOptions, _ask, _harness, _task_of, _write, evaluate_run
+from xft.training.evaluate import (
+    EvalOptions,
+    _ask,
+    _count_overlap,
+    _harness,
+    _task_of,
+    _write,
+    evaluate_run,
+)
+from xft.utils import console
 
 
 def test_folder_without_config_raises_config_error(tmp_path: Path) -> None:
@@ -88,6 +99,10 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return options
 
 
+def fail_to_count(*_: object) -> int:
+    raise DataError("the rows are gone")
+
+
 LOADED = LoadedModel(whole_model(), None)  # type: ignore[arg-type]
 
 
@@ -116,6 +131,45 @@ def test_write_writes_json_and_reports_an_unwritable_file(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as error:
         _write(tmp_path / "none" / "out.json", {})
     assert (error.value.key, error.value.got) == ("--out", str(tmp_path / "none" / "out.json"))
+
+
+@pytest.mark.parametrize(
+    ("count", "expected", "words"),
+    [
+        (lambda *_: 2, 2, "2 of 3 rows of held.jsonl are training rows"),
+        (lambda *_: 0, 0, ""),
+        (fail_to_count, None, "not compared with the training rows: the rows are gone"),
+    ],
+)
+def test_rows_that_cannot_be_compared_do_not_lose_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch,
+    count: Any,
+    expected: int | None,
+    words: str,
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "info", lines.append)
+    monkeypatch.setattr(module, "count_trained_rows", count)
+    rows = [GeneratedAnswer("q", "a", "a", True, content) for content in range(3)]
+    data = InstructionData("rows.jsonl", format=len)  # type: ignore[arg-type]
+    run_config, template = RunConfig(CausalLMConfig("x"), data), cast(BoundTemplate, None)
+    assert _count_overlap("held.jsonl", rows, run_config, LOADED, template) == expected
+    assert [words in line for line in lines] == [True] * bool(words)
+
+
+def test_an_error_keeps_the_results_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(options: EvalOptions, run_config: object, config: object, measured: dict[str, Any]) -> None:
+        measured["validation"] = {"loss": 1.0}
+        raise DataError("a task fails")
+
+    monkeypatch.setattr(module, "_measure", measure)
+    (tmp_path / "config.py").write_text(
+        'model = dict(type="causal_lm", path="x")\ndata = dict(type="instruction", path="rows.jsonl")\n'
+    )
+    out = tmp_path / "out.json"
+    with pytest.raises(DataError):
+        evaluate_run(EvalOptions(str(tmp_path), out=str(out)))
+    assert json.loads(out.read_text()) == {"validation": {"loss": 1.0}}
 
 
 def test_ask_without_questions_generates_nothing() -> None:

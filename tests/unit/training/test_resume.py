@@ -1,13 +1,15 @@
 """A resumed run keeps its steps and its config."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mmengine.config import Config
 
-from xft.errors import ConfigError
+from xft.checkpoint.resume_state import ResumeState
+from xft.errors import CheckpointError, ConfigError
 from xft.run_config.config import TrainingConfig
-from xft.training.resume import adapt_to_world_size, diff_configs, frozen_config
+from xft.training.resume import adapt_to_world_size, check_resumable, diff_configs, frozen_config
 
 BATCHING = {"world_size": 4, "window": 24, "batch_size": 2, "capacity": 512}
 CONFIG: dict[str, Any] = {
@@ -15,6 +17,7 @@ CONFIG: dict[str, Any] = {
     "data": {"path": "a.jsonl", "num_workers": 2, "max_length": 64},
     "training": {"epochs": 1, "max_steps": 4, "max_grad_norm": 1.0},
     "optimizer": {"type": "adamw", "lr": 0.1},
+    "rollout": {"engine": {"type": "local"}, "max_new_tokens": 8},
     "hooks": {"checkpoint": {"type": "checkpoint"}},
     "strategy": {"type": "single_device"},
 }
@@ -52,17 +55,43 @@ def test_adapt_to_world_size_indivisible_raises_with_the_divisors() -> None:
     assert error.value.expected.endswith("(1, 2, 3, 4, 6, 8, 12, 24)")
 
 
+def resume_state(config: dict[str, Any]) -> ResumeState:
+    values = {
+        "step": 1,
+        "tokens_seen": 1,
+        "stop_reason": None,
+        "data_fingerprint": "rows",
+        "batching": BATCHING,
+    }
+    return ResumeState(
+        **values, config=frozen_config(config), hooks={}, loggers={}, folder=Path("step_1"), training={}, shards=[]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [dict, Config])
+def test_check_resumable_refuses_another_config_or_other_data(wrap: Any) -> None:
+    state = resume_state(CONFIG)
+    check_resumable(state, wrap({**CONFIG, "hooks": {}}), "rows")
+    with pytest.raises(CheckpointError) as caught:
+        check_resumable(state, wrap({**CONFIG, "optimizer": {"type": "adamw", "lr": 0.2}}), "rows")
+    assert caught.value.got == ["optimizer.lr was 0.1, is 0.2"]
+    with pytest.raises(CheckpointError) as caught:
+        check_resumable(state, wrap(CONFIG), "other rows")
+    assert (caught.value.got, caught.value.expected) == ("other rows", "rows")
+
+
 def test_frozen_config_leaves_out_the_keys_that_may_change() -> None:
     assert frozen_config(Config(CONFIG)) == {
         "model": {"path": "m"},
         "data": {"max_length": 64},
         "training": {"max_grad_norm": 1.0},
         "optimizer": {"type": "adamw", "lr": 0.1},
+        "rollout": {"max_new_tokens": 8},
     }
 
 
 def test_frozen_config_of_a_mixture_leaves_out_keys_of_each_data_set() -> None:
-    mixture = {"datasets": {"a": {"path": "a", "val_split": 0.1}}}
+    mixture = {"datasets": {"a": {"path": "a", "val_split": 0.1}, "removed": None}}
     assert frozen_config(Config({**CONFIG, "data": mixture}))["data"] == {
         "datasets": {"a": {"val_split": 0.1}}
     }

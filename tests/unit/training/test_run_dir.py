@@ -102,12 +102,12 @@ def test_a_folder_with_other_files_or_none_is_free(tmp_path: Path) -> None:
     assert choose_work_dir(CONFIG, str(tmp_path), None) == (tmp_path, None)
 
 
-def test_a_folder_below_a_file_is_refused_before_anything_slow(here: Path) -> None:
+def test_a_folder_that_cannot_hold_a_run_is_refused_before_anything_slow(here: Path) -> None:
     (here / "file").touch()
-    with pytest.raises(ConfigError, match="file is a file"):
-        choose_work_dir(CONFIG, "file/run", None)
-    with pytest.raises(ConfigError, match="file is a file"):
-        choose_work_dir(CONFIG, "file", None)
+    for folder in ("file/run", "file", os.fsdecode(b"caf\xe9/run")):
+        with pytest.raises(ConfigError) as error:
+            choose_work_dir(CONFIG, folder, None)
+        assert (error.value.key, error.value.got) == ("--work-dir", str(here / folder))
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(
@@ -115,8 +115,9 @@ def test_a_folder_that_may_not_be_written_to_is_refused(
 ) -> None:
     # Root may write everywhere, so the system's answer is given by hand.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != here)
-    with pytest.raises(ConfigError, match="may not be written to"):
+    with pytest.raises(ConfigError) as error:
         choose_work_dir(CONFIG, "a/b", None)
+    assert (error.value.key, error.value.got) == ("--work-dir", str(here / "a" / "b"))
 
 
 def test_resuming_goes_on_from_the_newest_checkpoint_by_number(here: Path) -> None:

@@ -111,7 +111,7 @@ def test_run_state_copies_hook_states_and_logger_positions(make_runner: Any) -> 
     runner.state = {"hook": {"best": 2.0}}
     state = runner.run_state()
     runner.state["hook"]["best"] = 1.0
-    assert state.hooks == {"hook": {"best": 2.0}}
+    assert state.hooks["hook"] == {"best": 2.0}
     assert state.loggers == {"PositionLogger": 1}
 
 
@@ -150,6 +150,18 @@ def test_resume_from_restores_position_and_hook_states(
     assert runner.loggers[0].rewound == 7
     runner.state["hook"]["best"] = 1.0
     assert state.hooks == {"hook": {"best": 2.0}}
+
+
+def test_a_resumed_run_continues_the_clock_of_its_checkpoint(
+    make_runner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_runner()
+    clock = {"started_at": "2026-01-02T03:04:05+00:00", "past_seconds": 75.0}
+    monkeypatch.setattr(runner.checkpointer, "load", lambda state: [])
+    runner.resume_from(_state(runner, hooks={"clock": clock}), runner.train_loop)
+    saved = runner.run_state().hooks["clock"]
+    assert saved["started_at"] == clock["started_at"]
+    assert 75 <= saved["past_seconds"] < 600
 
 
 def test_static_files_are_those_of_the_saved_model_without_its_weights(

@@ -14,9 +14,12 @@ from xft.training.setup import _model_metadata, _packing, data_parallel_size
 
 
 def _run_config(
-    path: str = "owner/name", packing: bool | Literal["auto"] = False, **options: Any
+    path: str = "owner/name",
+    packing: bool | Literal["auto"] = False,
+    system: str = "",
+    **options: Any,
 ) -> RunConfig:
-    data = InstructionData("rows.jsonl", format=len, packing=packing)  # type: ignore[arg-type]
+    data = InstructionData("rows.jsonl", format=len, packing=packing, system=system)  # type: ignore[arg-type]
     return RunConfig(CausalLMConfig(path, attn_implementation="sdpa"), data, **options)
 
 
@@ -54,4 +57,5 @@ def test_model_metadata_describes_how_the_model_was_loaded() -> None:
     assert (metadata.base, metadata.dtype, metadata.bits) == ("/models/base", "bfloat16", 4)
     assert (metadata.double_quant, metadata.attn_implementation) == (False, "sdpa")
     plain = _model_metadata(_run_config(), loaded)
-    assert (plain.bits, plain.double_quant) == (None, True)
+    assert (plain.bits, plain.double_quant, plain.system) == (None, True, "")
+    assert _model_metadata(_run_config(system="Be brief."), loaded).system == "Be brief."

@@ -16,22 +16,22 @@ def send(number: int) -> None:
 
 
 def test_terminate_is_remembered_and_said(capfd: pytest.CaptureFixture[str]) -> None:
-    with Signals() as heard:
-        assert (heard.stop, heard.save) == (0, False)
+    with Signals() as handlers:
+        assert (handlers.stop_signal, handlers.save_requested) == (0, False)
         send(signal.SIGTERM)
         send(signal.SIGTERM)
-        assert heard.stop == signal.SIGTERM
+        assert handlers.stop_signal == signal.SIGTERM
     assert capfd.readouterr().err.count("asked to end") == 1
 
 
-def test_the_first_interrupt_is_remembered_and_the_second_ends_at_once() -> None:
-    with Signals() as heard:
+def test_the_first_interrupt_is_remembered_and_the_second_aborts() -> None:
+    with Signals() as handlers:
         send(signal.SIGINT)
-        assert heard.stop == signal.SIGINT
-        assert not heard.at_once
+        assert handlers.stop_signal == signal.SIGINT
+        assert not handlers.abort
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
-        assert heard.at_once
+        assert handlers.abort
 
 
 def test_an_interrupt_that_a_launcher_hands_on_is_not_a_second_one(
@@ -39,20 +39,20 @@ def test_an_interrupt_that_a_launcher_hands_on_is_not_a_second_one(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(signals.time, "monotonic", lambda: now)
-    with Signals(shared=True, quiet=True) as heard:
+    with Signals(shared=True, quiet=True) as handlers:
         send(signal.SIGINT)
         now = 100.3
         send(signal.SIGINT)
-        assert not heard.at_once
+        assert not handlers.abort
         now = 105.0
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
 
 
 def test_a_warning_asks_for_a_checkpoint_only() -> None:
-    with Signals() as heard:
+    with Signals() as handlers:
         send(signal.SIGUSR1)
-        assert (heard.stop, heard.save) == (0, True)
+        assert (handlers.stop_signal, handlers.save_requested) == (0, True)
 
 
 def test_the_handlers_from_before_come_back() -> None:

@@ -1,6 +1,7 @@
 """Where things are."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,18 @@ def test_write_text_refuses_a_link_and_keeps_its_target(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "kept"
     paths.write_text(tmp_path / "new", "text")
     assert (tmp_path / "new").read_text() == "text"
+
+
+def test_a_new_folder_can_be_created_below_the_nearest_one_that_exists(tmp_path: Path) -> None:
+    assert paths.existing_parent(tmp_path) == paths.existing_parent(tmp_path / "a" / "b") == tmp_path
+    paths.check_creatable(tmp_path, "OUT")
+    paths.check_creatable(tmp_path / "a" / "café", "OUT")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file/new", os.fsdecode(b"caf\xe9")])
+def test_a_folder_in_which_no_model_can_be_saved_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as error:
+        paths.check_creatable(tmp_path / name, "OUT")
+    assert (error.value.key, error.value.got) == ("OUT", str(tmp_path / name))

@@ -1,5 +1,6 @@
 """Memory figures against psutil and against hand-made cgroup files."""
 
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -32,3 +33,18 @@ def test_peak_after_reset_forgets_a_freed_block() -> None:
     del block
     assert host.reset_peak_rss()
     assert host.peak_rss_bytes() < high - 100_000_000
+
+
+def test_commit_of_a_modified_repository_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert host.git_commit() is None
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("1")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "Add file"]):
+        subprocess.run(["git", *who, *words], check=True)
+    commit = host.git_commit()
+    assert commit is not None
+    assert len(commit) == 40
+    (tmp_path / "file").write_text("2")
+    assert host.git_commit() == f"{commit}-modified"

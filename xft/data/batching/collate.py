@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from xft.data.store.token_store import digest
-from xft.types import IGNORE_INDEX, Batch, Sample, Tokenizer
+from xft.types import IGNORE_INDEX, Batch, ImageProcessor, Sample, Tokenizer
 
 Layout = Literal["padding_free", "padded"]
 
@@ -26,28 +26,36 @@ class Collator:
         layout: ``padding_free`` concatenates samples in one row (see :func:`collate_padding_free`);
             ``padded`` gives each a row of its own (see :func:`collate_padded`).
         pad_token_id: id of padding; needed by ``padded`` only.
+        processor: image processor of the model; ``None`` for a text model.
     """
 
     samples_per_example: int = 1
     layout: Layout = "padding_free"
     pad_token_id: int | None = None
+    processor: ImageProcessor | None = None
 
     def __post_init__(self) -> None:
         if self.layout == "padded" and self.pad_token_id is None:
             raise ValueError("layout 'padded' needs a pad_token_id")
 
     @classmethod
-    def for_model(cls, tokenizer: Tokenizer, supports_packing: bool, samples_per_example: int = 1) -> Self:
+    def for_model(
+        cls,
+        tokenizer: Tokenizer,
+        supports_packing: bool,
+        samples_per_example: int = 1,
+        processor: ImageProcessor | None = None,
+    ) -> Self:
         """Choose the layout that a model can process.
 
         Args:
             tokenizer: of the model.
             supports_packing: whether the model keeps concatenated samples apart.
-            samples_per_example: as in the class.
+            samples_per_example, processor: as in the class.
         """
         if supports_packing:
-            return cls(samples_per_example)
-        return cls(samples_per_example, "padded", tokenizer.pad_token_id or 0)
+            return cls(samples_per_example, processor=processor)
+        return cls(samples_per_example, "padded", tokenizer.pad_token_id or 0, processor)
 
     @property
     def is_padded(self) -> bool:
@@ -64,13 +72,26 @@ class Collator:
         """
         size = self.samples_per_example
         chosen = [samples[size * example + offset] for example in examples or [0] for offset in range(size)]
+        chosen += self._filler(chosen)
         if self.pad_token_id is None or not self.is_padded:
             batch = collate_padding_free(chosen)
         else:
             batch = collate_padded(chosen, self.pad_token_id)
+        if self.processor is not None:
+            length = None if batch.seq_lens else batch.input_ids.shape[1]
+            inputs = self.processor.model_inputs(chosen, length)
+            batch.model_inputs, batch.token_inputs = inputs.model_inputs, inputs.token_inputs
         if not examples:
             batch.labels.fill_(IGNORE_INDEX)
         return batch
+
+    def _filler(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Return the filler of a batch that has no images, if the model needs one."""
+        filler = None if self.processor is None else self.processor.filler
+        is_plain = self.samples_per_example == 1 and all(sample.desirable is None for sample in samples)
+        if filler is None or not is_plain or any(sample.images for sample in samples):
+            return []
+        return [filler]
 
     def iter_batches(self, samples: Sequence[Sample], max_tokens: int = 4096) -> Iterator[Batch]:
         """Lay out every example of a split once, in order.
@@ -164,7 +185,11 @@ def _desirable(samples: Sequence[Sample]) -> torch.Tensor | None:
 
 def _sample_hashes(samples: Sequence[Sample]) -> list[int]:
     return [
-        digest(sample.input_ids.astype(np.int32).tobytes(), sample.labels.astype(np.int32).tobytes())
+        digest(
+            sample.input_ids.astype(np.int32).tobytes(),
+            sample.labels.astype(np.int32).tobytes(),
+            *[image.digest.to_bytes(8, "little") for image in sample.images],
+        )
         for sample in samples
     ]
 

@@ -38,6 +38,7 @@ class EpochBatchSampler:
         seed: of the shuffle.
         world_size: number of ranks that share an epoch.
         group_by_length: put rows of similar length into a micro-batch, for models that need padding.
+        num_iterations: number of consecutive optimizer steps with the same micro-batches.
     """
 
     lengths: tuple[int, ...]
@@ -47,6 +48,7 @@ class EpochBatchSampler:
     seed: int = 0
     world_size: int = 1
     group_by_length: bool = False
+    num_iterations: int = 1
     _epochs: dict[int, tuple[MicroBatch, ...]] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
@@ -101,7 +103,8 @@ class EpochBatchSampler:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch. The last may have fewer micro-batches."""
-        return -(-self.num_micro_batches // (self.gradient_accumulation_steps * self.world_size))
+        size = self.gradient_accumulation_steps * self.world_size
+        return self.num_iterations * -(-self.num_micro_batches // size)
 
     def micro_batches(self, epoch: int, step: int, rank: int = 0) -> list[MicroBatch]:
         """Return the micro-batches of one rank in one optimizer step of an epoch.
@@ -110,7 +113,8 @@ class EpochBatchSampler:
         empty ones, which are collated without targets.
         """
         size = self.gradient_accumulation_steps * self.world_size
-        batches = self.epoch(epoch)[step * size : (step + 1) * size]
+        begin = step // self.num_iterations * size
+        batches = self.epoch(epoch)[begin : begin + size]
         count = -(-len(batches) // self.world_size)
         local: list[MicroBatch] = list(batches[rank :: self.world_size])
         return local + [[] for _ in range(count - len(local))]

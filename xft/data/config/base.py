@@ -2,26 +2,29 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Interval
 
-from xft.data.encoding.encoded import OVERLONG_REASON, EncodingOptions, OnOverlong
+from xft.data.config.auto_format import choose_format, is_auto
+from xft.data.encoding.encoded import EncodingOptions
 from xft.data.encoding.row_encoder import RowEncoder
-from xft.data.formats import alpaca
+from xft.data.formats import auto
+from xft.data.formats.detect import bound_format, format_override
 from xft.data.prepare import PrepareSpec, prepare
 from xft.data.report import DataReport
 from xft.data.sources import resolve_source
-from xft.data.splits import first_occurrences, split
+from xft.data.splits import check_split_leakage, first_occurrences, split
 from xft.data.store.cache import default_root
-from xft.data.store.token_store import I64, SampleView, TokenStore
+from xft.data.store.sample_view import SampleView
+from xft.data.store.token_store import I64, TokenStore
 from xft.errors import ConfigError, DataError
 from xft.templates import BoundTemplate, ChatTemplate
-from xft.types import Tokenizer
-from xft.types.ranges import CountOrZero, Fraction, Probability, Seed
+from xft.types import ImageProcessor, Tokenizer
+from xft.types.ranges import CountOrZero, Probability, Seed
 
 ValSplit = CountOrZero | Probability | str | None
 AUTO: Literal["auto"] = "auto"
@@ -54,7 +57,8 @@ class DatasetConfig:
     Args:
         path: a file, a folder, a glob, ``xft://NAME``, a hub dataset ``owner/name``, or a list of
             these. The suffix ``#500`` selects 500 rows, by ``split_seed``.
-        format: function from a row to the value that this kind encodes.
+        format: function from a row to the value that this kind encodes; ``auto`` chooses it by the columns and turns of
+            the first rows.
         max_length: maximum number of tokens of a sample.
         packing: put whole samples next to each other into rows of ``max_length`` tokens. Attention
             stays within a sample, and no sample is split. ``auto`` packs if the model keeps packed samples apart,
@@ -73,7 +77,7 @@ class DatasetConfig:
     """
 
     path: str | list[str]
-    format: Callable[..., Any] = alpaca
+    format: Callable[..., Any] = auto
     max_length: Annotated[int, Interval(ge=8, le=10**9)] = 2048
     packing: bool | Literal["auto"] = "auto"
     val_split: ValSplit = AUTO
@@ -91,6 +95,7 @@ class DatasetConfig:
     uses_template: ClassVar[bool] = True
     samples_per_example: ClassVar[int] = 1
     sample_kind: ClassVar[str] = "samples"
+    row_kind: ClassVar[str]
 
     def __post_init__(self) -> None:
         if self.max_length < 8:
@@ -113,6 +118,11 @@ class DatasetConfig:
     def pack_length(self) -> int:
         """Tokens of a packed row, enough for the longest example."""
         return self.max_length * self.samples_per_example
+
+    @property
+    def system_text(self) -> str:
+        """System text of conversations without one; empty for none."""
+        return ""
 
     def check_sources(self) -> None:
         """Check that every source exists, before anything slow.
@@ -142,12 +152,18 @@ class DatasetConfig:
             self.format, self.max_length, on_invalid=self.on_invalid, group_by=self.group_by
         )
 
-    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> PreparedData:
+    def prepare(
+        self,
+        tokenizer: Tokenizer,
+        template: BoundTemplate | None,
+        processor: ImageProcessor | None = None,
+    ) -> PreparedData:
         """Read, map, encode and split the rows, or load them from the cache.
 
         Args:
             tokenizer: of the model.
             template: chat template of the run; ``None`` for raw text.
+            processor: image processor of the model; ``None`` for a text model.
 
         Raises:
             DataError: a row does not fit (unless quarantined), or too many rows are dropped.
@@ -155,8 +171,10 @@ class DatasetConfig:
         if self.template is not None:
             template = self.template.bind(tokenizer)
         self.check_sources()
-        encoder = self.encoder(self.encoding_options(), tokenizer, template)
         report = DataReport()
+        if is_auto(self.format):
+            report.formats.append(self.choose_format())
+        encoder = self.encoder(self.encoding_options(), tokenizer, template, processor)
         train = self._read(self.paths, encoder, report)
         val = self._read(self._val_paths, encoder, report) if self._val_paths else []
         self.check_dropped_rows(report, train)
@@ -171,9 +189,20 @@ class DatasetConfig:
         prepared = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
         report.rows_train = sum(len(rows) for _, rows in train)
         report.rows_val = sum(len(rows) for _, rows in val)
-        check_split_leakage(prepared)
+        check_split_leakage(prepared.train, prepared.val)
         report.check_balance(prepared.train, prepared.val)
         return prepared
+
+    def choose_format(self) -> str:
+        """Replace the format ``auto`` by the one that fits most of the first rows, and return its override.
+
+        Raises:
+            DataError: none fits, or several; or a row does not fit, unless it is quarantined.
+        """
+        sources = [resolve_source(path) for path in (*self.paths, *self._val_paths)]
+        spec = choose_format(sources, self.row_kind, self.split, self.streaming, self.on_invalid)
+        self.format = bound_format(spec)
+        return format_override(spec)
 
     def _read(
         self, paths: Sequence[str], encoder: RowEncoder[Any], report: DataReport
@@ -221,71 +250,6 @@ class DatasetConfig:
                 key="data.path",
                 got=self.path,
             )
-
-
-@dataclass
-class ChatData(DatasetConfig):
-    """Config of a dataset of conversations, which may be too long.
-
-    Args:
-        max_overlong_fraction: maximum fraction of rows that may be dropped or truncated for length.
-        on_overlong: what happens to a longer row: ``drop``, ``truncate`` or ``error``.
-    """
-
-    max_overlong_fraction: Fraction = field(default=0.1, kw_only=True)
-    on_overlong: OnOverlong = field(default="drop", kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.max_overlong_fraction <= 1:
-            raise ConfigError(
-                key="data.max_overlong_fraction",
-                got=self.max_overlong_fraction,
-                expected="a fraction from 0 to 1",
-            )
-
-    def encoding_options(self) -> EncodingOptions:
-        """Options of the row encoder."""
-        return EncodingOptions(
-            self.format, self.max_length, self.on_overlong, self.on_invalid, self.group_by
-        )
-
-    def check_dropped_rows(self, report: DataReport, train: Sequence[RowSelection]) -> None:
-        """Check that at most ``max_overlong_fraction`` of the rows are overlong, and that rows are left."""
-        overlong = report.rows_dropped[OVERLONG_REASON] + report.rows_truncated
-        if overlong > self.max_overlong_fraction * report.rows_read:
-            raise DataError(
-                f"data.max_length={self.max_length} truncates or drops {overlong} of {report.rows_read} rows "
-                f"({overlong / report.rows_read:.0%}, limit {self.max_overlong_fraction:.0%}); lengths in "
-                f"tokens: {report.length_summary()}. Raise data.max_length, or data.max_overlong_fraction",
-                key="data.max_length",
-                got=self.max_length,
-            )
-        super().check_dropped_rows(report, train)
-
-
-def check_split_leakage(prepared: PreparedData) -> None:
-    """Check that no row is in both splits, by its text, its tokens or its group.
-
-    Raises:
-        DataError: with the first such row.
-    """
-    for name in ("tokens", "content", "group"):
-        train, val = _column(prepared.train, name), _column(prepared.val, name)
-        leaked = np.flatnonzero(np.isin(val, train))
-        if len(leaked):
-            raise DataError(
-                f"{prepared.val.origin_of_row(int(leaked[0]))}: {len(leaked)} of {len(val)} validation rows are "
-                "in the training split too, this one first. Remove them from one of the two",
-                key="data.val_split",
-                got=len(leaked),
-            )
-
-
-def _column(samples: SampleView, name: str) -> Any:
-    return np.concatenate(
-        [np.empty(0, np.uint64), *(store.rows[name][rows] for store, rows in samples.parts)]
-    )
 
 
 def _select(selections: Sequence[RowSelection], chosen: I64) -> list[RowSelection]:

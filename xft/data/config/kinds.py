@@ -1,18 +1,20 @@
-"""The kinds of datasets that a config may declare: conversations, raw text, pairs, labeled answers."""
+"""The kinds of datasets that a config may declare: conversations, raw text, pairs, labeled answers, prompts."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
-from xft.data.config.base import ChatData, DatasetConfig
+from xft.data.config.base import DatasetConfig
+from xft.data.config.chat_data import ChatData
+from xft.data.encoding.encoded import EncodingOptions
 from xft.data.encoding.encoders import (
     ConversationEncoder,
     DocumentEncoder,
     PreferenceEncoder,
     UnpairedEncoder,
 )
+from xft.data.encoding.prompt_encoder import PromptEncoder
 from xft.data.encoding.row_encoder import RowEncoder
-from xft.data.formats import alpaca, kto, preference, text
+from xft.errors import ConfigError
 from xft.registry import register
 
 
@@ -23,10 +25,18 @@ class InstructionData(ChatData):
 
     ``on_overlong='truncate'`` removes whole exchanges of a chat, the oldest first, then cuts the
     content of the longest turn. Headers and end-of-turn tokens stay.
+
+    Args:
+        image_folder: folder of the relative paths of images; by default the folder of the data file.
     """
 
-    format: Callable[..., Any] = alpaca
+    image_folder: str | None = field(default=None, kw_only=True)
     encoder: ClassVar[type[RowEncoder[Any]]] = ConversationEncoder
+    row_kind: ClassVar[str] = "instruction"
+
+    def encoding_options(self) -> EncodingOptions:
+        """Options of the row encoder."""
+        return replace(super().encoding_options(), image_folder=self.image_folder)
 
 
 @register("data", "text")
@@ -38,8 +48,8 @@ class TextData(DatasetConfig):
     document is too long.
     """
 
-    format: Callable[..., Any] = text
     encoder: ClassVar[type[RowEncoder[Any]]] = DocumentEncoder
+    row_kind: ClassVar[str] = "text"
     uses_template: ClassVar[bool] = False
 
 
@@ -54,8 +64,8 @@ class PreferenceData(ChatData):
     is not the one that was preferred.
     """
 
-    format: Callable[..., Any] = preference
     encoder: ClassVar[type[RowEncoder[Any]]] = PreferenceEncoder
+    row_kind: ClassVar[str] = "preference"
     samples_per_example: ClassVar[int] = 2
     sample_kind: ClassVar[str] = "pairs"
 
@@ -69,6 +79,41 @@ class UnpairedPreferenceData(ChatData):
     rejected one is not. Both stay in the same split. ``on_overlong`` is as in :class:`PreferenceData`.
     """
 
-    format: Callable[..., Any] = kto
     encoder: ClassVar[type[RowEncoder[Any]]] = UnpairedEncoder
+    row_kind: ClassVar[str] = "unpaired_preference"
     sample_kind: ClassVar[str] = "labelled answers"
+
+
+@register("data", "prompt")
+@dataclass
+class PromptData(ChatData):
+    """Prompts that the model answers during the run (GRPO). Rewards get all columns of a row.
+
+    ``max_length`` limits the prompt, without the completion. A last answer, such as that of instruction data, is left
+    out of the prompt. Prompts are never truncated: ``on_overlong`` is ``drop`` or ``error``.
+
+    Args:
+        keep_answers: keep the last answer of each row, for ``objective='gkd'`` with ``lmbda`` below 1; ``max_length`` then
+            limits prompt and answer together.
+    """
+
+    packing: bool | Literal["auto"] = False
+    keep_answers: bool = field(default=False, kw_only=True)
+    encoder: ClassVar[type[RowEncoder[Any]]] = PromptEncoder
+    row_kind: ClassVar[str] = "prompt"
+    sample_kind: ClassVar[str] = "prompts"
+
+    def encoding_options(self) -> EncodingOptions:
+        """Options of the row encoder."""
+        return replace(super().encoding_options(), keep_answers=self.keep_answers)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packing:
+            raise ConfigError(
+                key="data.packing", got=self.packing, expected="False: prompts are answered, not packed"
+            )
+        if self.on_overlong == "truncate":
+            raise ConfigError(
+                key="data.on_overlong", got="truncate", expected="'drop' or 'error': a part of a prompt is another prompt"
+            )  # fmt: skip

@@ -7,14 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from xft.data.config.base import DatasetConfig, PreparedData, RowSelection, check_split_leakage
+from xft.data.config.base import DatasetConfig, PreparedData, RowSelection
 from xft.data.report import DataReport
-from xft.data.splits import stable_order
-from xft.data.store.token_store import SampleView
+from xft.data.splits import check_split_leakage, stable_order
+from xft.data.store.sample_view import SampleView
 from xft.errors import ConfigError, DataError, did_you_mean
 from xft.registry import register
 from xft.templates import BoundTemplate
-from xft.types import Tokenizer
+from xft.types import ImageProcessor, Tokenizer
 from xft.types.ranges import Positive, Seed
 
 UNUSED_REASON = "left out by the weights of the mixture"
@@ -105,6 +105,12 @@ class Mixture:
         """Whether any dataset has conversations."""
         return any(dataset.uses_template for dataset in self.datasets.values())
 
+    @property
+    def system_text(self) -> str:
+        """System text of conversations without one, if it is the same in all datasets with a template; else empty."""
+        texts = {dataset.system_text for dataset in self.datasets.values() if dataset.uses_template}
+        return texts.pop() if len(texts) == 1 else ""
+
     def check_sources(self) -> None:
         """Check that every source of every dataset exists.
 
@@ -114,7 +120,12 @@ class Mixture:
         for dataset in self.datasets.values():
             dataset.check_sources()
 
-    def prepare(self, tokenizer: Tokenizer, template: BoundTemplate | None) -> PreparedData:
+    def prepare(
+        self,
+        tokenizer: Tokenizer,
+        template: BoundTemplate | None,
+        processor: ImageProcessor | None = None,
+    ) -> PreparedData:
         """Prepare every dataset, and select the rows of an epoch of the mixture.
 
         Raises:
@@ -126,7 +137,7 @@ class Mixture:
         parts: dict[str, PreparedData] = {}
         for name, dataset in self.datasets.items():
             try:
-                parts[name] = dataset.prepare(tokenizer, template)
+                parts[name] = dataset.prepare(tokenizer, template, processor)
             except DataError as error:
                 raise error.prefixed(f"data.datasets.{name}") from error
         ratios = self._sampling_ratios({name: _count_rows(part) for name, part in parts.items()})
@@ -142,7 +153,7 @@ class Mixture:
             val += part.val.parts
         report.exact_duplicates += _count_shared_rows(parts.values())
         prepared = PreparedData(SampleView(train), SampleView(val), report, self.samples_per_example)
-        check_split_leakage(prepared)
+        check_split_leakage(prepared.train, prepared.val)
         report.check_balance(prepared.train, prepared.val)
         return prepared
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from xft.data.formats.getters import field_error, short_repr
-from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError
+from xft.data.formats.getters import field_error
+from xft.errors import DataError, EmptyAnswerError, IdenticalAnswersError, short_repr
 from xft.types import ROLES, Message, Messages, PreferencePair, Row, UnpairedExample
 
 _NO_LOSS = "'weight': 0 in the turn keeps it as context, without a loss"
@@ -36,6 +36,26 @@ def check_turns(messages: Messages, row: Row) -> None:
     Raises:
         DataError: a turn is wrong, or no answer is a target.
     """
+    check_messages(messages)
+    has_target = False
+    for index, turn in enumerate(messages):
+        if turn.is_target:
+            has_target = True
+            if not turn.content.strip() and not turn.tool_calls:
+                raise _turn_error(
+                    messages, index, row, "an answer is empty", "text or tool calls", EmptyAnswerError
+                )
+    if not has_target:
+        raise DataError("the row has no target answer (no assistant turn in the loss)")
+    check_roles(messages, row)
+
+
+def check_messages(messages: Messages) -> None:
+    """Check that a format returned messages.
+
+    Raises:
+        DataError: it returned something else.
+    """
     if messages is None or isinstance(messages, (str, dict, PreferencePair, UnpairedExample)):
         raise DataError(
             f"the format returned {messages!r:.60}; expected messages. Raw text needs data.type='text', pairs "
@@ -52,16 +72,14 @@ def check_turns(messages: Messages, row: Row) -> None:
             key="data.format",
             got=messages,
         )
-    has_target = False
-    for index, turn in enumerate(messages):
-        if turn.is_target:
-            has_target = True
-            if not turn.content.strip() and not turn.tool_calls:
-                raise _turn_error(
-                    messages, index, row, "an answer is empty", "text or tool calls", EmptyAnswerError
-                )
-    if not has_target:
-        raise DataError("the row has no target answer (no assistant turn in the loss)")
+
+
+def check_roles(messages: Messages, row: Row) -> None:
+    """Check the order of turns.
+
+    Raises:
+        DataError: an answer comes first, or two turns of one speaker follow each other.
+    """
     first = next((index for index, turn in enumerate(messages) if turn.role != "system"), 0)
     if messages[first].role != "user" and messages[first].is_target:
         problem, expected = "the first turn is the assistant's", "a turn of the user before it"

@@ -48,23 +48,27 @@ class EncodedChunk:
     """The result of some records.
 
     Attributes:
-        rows, samples, tokens, files: as in ``StoreWriter.append``.
+        rows, samples, tokens, files, images, image_data: as in ``StoreWriter.append``.
         counts: numbers of rows by their name in the data report, such as ``rows_read``.
         dropped: reason to number of rows.
         too_long: lengths in tokens of the rows dropped for length.
         quarantined: quarantined rows, each with its location and the reason.
         usage: columns that the format has read, and those that it has not.
+        columns: as in ``StoreWriter.append``.
     """
 
     rows: npt.NDArray[Any]
     samples: npt.NDArray[Any]
     tokens: bytes
     files: list[FileName]
+    images: npt.NDArray[Any]
+    image_data: bytes
     counts: Counter[str]
     dropped: Counter[str] = field(default_factory=Counter)
     too_long: list[int] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     usage: ColumnUsage = field(default_factory=ColumnUsage)
+    columns: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class EncodingOptions:
         on_overlong: what happens to a longer row.
         on_invalid: what happens to a row that does not fit.
         group_by: column whose value keeps rows in one split.
+        image_folder: folder of relative paths of images; the folder of the data file by default.
+        keep_answers: the last answer follows the prompt, as its targets.
     """
 
     format: Callable[[Row], Any]
@@ -84,3 +90,5 @@ class EncodingOptions:
     on_overlong: OnOverlong = "drop"
     on_invalid: Literal["error", "quarantine"] = "error"
     group_by: str | None = None
+    image_folder: str | None = None
+    keep_answers: bool = False

@@ -1,7 +1,9 @@
 """Row encoders: conversations, raw text, preference pairs, answers with a label."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from xft.data.encoding.tokenize import (
 )
 from xft.data.encoding.truncate import truncate, truncate_prompt
 from xft.data.formats.tracked_row import TrackedRow
+from xft.data.images.reading import read_headers
 from xft.errors import DataError, IdenticalAnswersError
-from xft.types import Conversation, Messages, PreferencePair, Row, Sample, UnpairedExample
+from xft.types import Conversation, Message, Messages, PreferencePair, Row, Sample, UnpairedExample
 
 Outcome = EncodedRow | DataError | TooLong
 
@@ -39,15 +42,26 @@ class ConversationEncoder(RowEncoder[Conversation]):
             )
         return conversation
 
+    def messages(self, value: Conversation) -> Iterable[Message]:
+        """Return the turns."""
+        return value.messages
+
+    def read_images(self, value: Conversation, folder: Path) -> tuple[Conversation, Counter[str]]:
+        """Read the headers of the images, if the model has an image processor."""
+        if self.processor is None or not any(message.images for message in value.messages):
+            return super().read_images(value, folder)
+        messages, changes = read_headers(value.messages, folder)
+        return replace(value, messages=messages), changes
+
     def dedup_text(self, value: Conversation) -> Iterable[str]:
-        """Yield roles, contents, and variables of the template."""
+        """Yield roles, contents, images, and variables of the template."""
         kwargs = [repr(value.template_kwargs)] if value.template_kwargs else []
-        return [*_visible_text(value.messages, value.tools), *kwargs]
+        return [*visible_text(value.messages, value.tools), *kwargs]
 
     def encode(self, values: Sequence[Conversation]) -> list[Outcome]:
         """Encode; truncate or drop conversations that are too long."""
         assert self.template is not None
-        results = encode_conversations(values, self.template, self.tokenizer)
+        results = encode_conversations(values, self.template, self.tokenizer, self.processor)
         return [self._truncate_to_fit(value, result) for value, result in zip(values, results, strict=True)]
 
     def _truncate_to_fit(self, conversation: Conversation, result: Sample | DataError) -> Outcome:
@@ -59,7 +73,8 @@ class ConversationEncoder(RowEncoder[Conversation]):
             has_unknown = self.has_unknown(result.text, [result.input_ids])
             return EncodedRow([result], length, has_unknown=has_unknown)
         if self.options.on_overlong == "truncate":
-            sample = truncate(conversation, self.template, self.tokenizer, self.options.max_length)
+            limit = self.options.max_length
+            sample = truncate(conversation, self.template, self.tokenizer, limit, self.processor)
             if sample is not None:
                 has_unknown = self.has_unknown(sample.text, [sample.input_ids])
                 return EncodedRow([sample], length, True, has_unknown)
@@ -78,6 +93,10 @@ class DocumentEncoder(RowEncoder[str]):
 
     def check_columns(self, row: TrackedRow) -> None:
         """Accept any columns: a text does not refer to the image of its row."""
+
+    def messages(self, value: str) -> Iterable[Message]:
+        """Return no turns."""
+        return ()
 
     def dedup_text(self, value: str) -> Iterable[str]:
         """Yield the text."""
@@ -109,6 +128,19 @@ class PreferenceEncoder(RowEncoder[PreferencePair]):
             )
         check_pair(value, row)
         return value
+
+    def messages(self, value: PreferencePair) -> Iterable[Message]:
+        """Return the turns of prompt and answers."""
+        return (*value.prompt, *value.chosen, *value.rejected)
+
+    def read_images(self, value: PreferencePair, folder: Path) -> tuple[PreferencePair, Counter[str]]:
+        """Read the headers of the images, if the model has an image processor."""
+        if self.processor is None or not any(message.images for message in self.messages(value)):
+            return super().read_images(value, folder)
+        prompt, changes = read_headers(value.prompt, folder)
+        chosen, more = read_headers(value.chosen, folder)
+        rejected, _ = read_headers(value.rejected, folder)
+        return replace(value, prompt=prompt, chosen=chosen, rejected=rejected), changes + more
 
     def dedup_text(self, value: PreferencePair) -> Iterable[str]:
         """Yield prompt and both answers."""
@@ -144,11 +176,15 @@ class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
             )
         return value
 
+    def messages(self, value: UnpairedExample | PreferencePair) -> Iterable[Message]:
+        """Return the turns of prompt and answers."""
+        return [*value.prompt, *[turn for answer in _answers(value) for turn in answer]]
+
     def dedup_text(self, value: UnpairedExample | PreferencePair) -> Iterable[str]:
         """Yield prompt, label and answer; of a pair, prompt and both answers."""
         if isinstance(value, PreferencePair):
             return _pair_text(value)
-        return (*_visible_text(value.prompt, value.tools), str(value.label), *_visible_text(value.answer))
+        return (*visible_text(value.prompt, value.tools), str(value.label), *visible_text(value.answer))
 
     def scores_contradict(self, value: UnpairedExample | PreferencePair) -> bool:
         """Whether a pair's rejected answer has the higher score."""
@@ -183,7 +219,10 @@ def _encode_completions(
     ]
     encoded = iter(
         encode_conversations(
-            [conversation for row in rows for conversation in row], encoder.template, encoder.tokenizer
+            [conversation for row in rows for conversation in row],
+            encoder.template,
+            encoder.tokenizer,
+            encoder.processor,
         )
     )
     outcomes: list[Outcome] = []
@@ -212,7 +251,12 @@ def _truncate_to_fit(
         if encoder.options.on_overlong != "truncate":
             return TooLong(length)
         shorter = truncate_prompt(
-            conversations, turns, encoder.template, encoder.tokenizer, encoder.options.max_length
+            conversations,
+            turns,
+            encoder.template,
+            encoder.tokenizer,
+            encoder.options.max_length,
+            encoder.processor,
         )
         if shorter is None:
             return TooLong(length)
@@ -226,12 +270,13 @@ def _reversed(pair: PreferencePair) -> bool:
 
 
 def _pair_text(pair: PreferencePair) -> Iterator[str]:
-    yield from _visible_text(pair.prompt, pair.tools)
-    yield from ("chosen", *_visible_text(pair.chosen))
-    yield from ("rejected", *_visible_text(pair.rejected))
+    yield from visible_text(pair.prompt, pair.tools)
+    yield from ("chosen", *visible_text(pair.chosen))
+    yield from ("rejected", *visible_text(pair.rejected))
 
 
-def _visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
+def visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
+    """Yield tools, roles, contents, reasoning and tool calls, for the digest of a row."""
     for tool in tools:
         yield repr(tool)
     for turn in messages:
@@ -239,3 +284,5 @@ def _visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str
         yield turn.content
         if turn.reasoning or turn.tool_calls:
             yield f"{turn.reasoning}{turn.tool_calls!r}"
+        if turn.images:
+            yield repr([image.digest for image in turn.images])

@@ -5,15 +5,13 @@ comes out, and no state is kept between two chunks.
 """
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from xft.data.encoding.encoded import (
     OVERLONG_REASON,
@@ -23,36 +21,45 @@ from xft.data.encoding.encoded import (
     FatalRowError,
     TooLong,
 )
-from xft.data.formats.content_parts import MEDIA_KEYS, media_error
+from xft.data.encoding.text_checks import TextChecks, lacks_reasoning
+from xft.data.formats.content_parts import check_media_columns, media_error
 from xft.data.formats.tracked_row import ColumnUsage, TrackedRow
+from xft.data.formats.trial import apply_format
 from xft.data.sources import Record, RowLocation, parse
-from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, to_tokens
-from xft.errors import DataError, XftError, list_names
-from xft.registry import callable_name
+from xft.data.sources.location import QUARANTINE_HINT
+from xft.data.store.column_store import to_json
+from xft.data.store.image_store import ImageTable
+from xft.data.store.token_store import ROW, SAMPLE, FileName, digest, text_digest, to_tokens
+from xft.errors import DataError
 from xft.templates import BoundTemplate
-from xft.types import Row, Tokenizer
+from xft.types import Image, ImageProcessor, Message, Row, Tokenizer
 
 Value = TypeVar("Value")
 
 
-class RowEncoder(ABC, Generic[Value]):
+class RowEncoder(TextChecks, ABC, Generic[Value]):
     """Encodes rows of one kind.
 
     Args:
         options: keys of the dataset config.
         tokenizer: of the model.
         template: chat template; ``None`` for raw text.
+        processor: image processor of the model; ``None`` for a text model.
     """
 
+    keeps_columns: ClassVar[bool] = False
+    """Whether the store keeps all columns of the rows, for the rewards."""
+
     def __init__(
-        self, options: EncodingOptions, tokenizer: Tokenizer, template: BoundTemplate | None
+        self,
+        options: EncodingOptions,
+        tokenizer: Tokenizer,
+        template: BoundTemplate | None,
+        processor: ImageProcessor | None = None,
     ) -> None:
+        super().__init__(tokenizer)
         self.options, self.tokenizer, self.template = options, tokenizer, template
-        words = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
-        self._specials = re.compile("|".join(map(re.escape, words))) if words else None
-        lost = "".join(character for character in _CONTROL_CHARS if not _roundtrips(character, tokenizer))
-        self._lost = re.compile(f"[{re.escape(lost)}]") if lost else None
-        self._unknown = (tokenizer.unk_token, tokenizer.unk_token_id)
+        self.processor = processor
 
     @abstractmethod
     def validate(self, value: object, row: Row) -> Value:
@@ -61,6 +68,29 @@ class RowEncoder(ABC, Generic[Value]):
         Raises:
             DataError: the value is not of this kind.
         """
+
+    @abstractmethod
+    def messages(self, value: Value) -> Iterable[Message]:
+        """Return all turns of a value."""
+
+    def read_images(self, value: Value, folder: Path) -> tuple[Value, Counter[str]]:
+        """Read the headers of the images of a value.
+
+        Args:
+            value: result of ``validate``.
+            folder: folder of relative paths.
+
+        Returns:
+            The value, whose images have sizes; and numbers of images by how their pixels are changed.
+
+        Raises:
+            DataError: an image cannot be read, or the model or this kind of data has no images.
+        """
+        for message in self.messages(value):
+            if message.images:
+                image = message.images[0]
+                raise media_error(image.field, image.path or image.data[:16])
+        return value, Counter()
 
     @abstractmethod
     def dedup_text(self, value: Value) -> Iterable[str]:
@@ -76,9 +106,7 @@ class RowEncoder(ABC, Generic[Value]):
         Raises:
             DataError: a column holds one, and the format has not read it.
         """
-        for name in MEDIA_KEYS:
-            if dict.get(row, name) and name not in row.read:
-                raise media_error(name, dict.get(row, name))
+        check_media_columns(row)
 
     def scores_contradict(self, value: Value) -> bool:
         """Whether the scores of a pair rank the rejected answer higher."""
@@ -91,7 +119,7 @@ class RowEncoder(ABC, Generic[Value]):
             DataError: a row does not fit, and ``on_invalid`` is ``error``.
         """
         builder = _ChunkBuilder(self, len(records))
-        rows: list[tuple[RowLocation, Row]] = []
+        rows: list[tuple[RowLocation, Row, Counter[str]]] = []
         values: list[Value] = []
         for origin, raw in records:
             try:
@@ -103,15 +131,18 @@ class RowEncoder(ABC, Generic[Value]):
             tracked = TrackedRow(row)
             try:
                 value = self.validate(self.apply_format(tracked), tracked)
+                folder = Path(self.options.image_folder or Path(origin.file).parent)
+                value, changes = self.read_images(value, folder)
             except DataError as error:
                 builder.reject(origin, row, error)
                 continue
             builder.usage.add(tracked)
             values.append(value)
-            rows.append((origin, row))
-        for (origin, row), value, result in zip(rows, values, self.encode(values), strict=True):
+            rows.append((origin, row, changes))
+        for (origin, row, changes), value, result in zip(rows, values, self.encode(values), strict=True):
             try:
                 builder.add(origin, row, value, result)
+                builder.counts.update(changes)
             except FatalRowError:
                 raise
             except DataError as error:
@@ -125,22 +156,9 @@ class RowEncoder(ABC, Generic[Value]):
             DataError: the row does not fit, holds an image that the format leaves out, or the format raises an error.
         """
         tracked = row if isinstance(row, TrackedRow) else TrackedRow(row)
-        try:
-            value = self.options.format(tracked)
-            self.check_columns(tracked)
-            return value
-        except XftError:
-            raise
-        except Exception as error:
-            # A user's format may raise anything: the row is at fault, not the program.
-            function = self.options.format
-            name = callable_name(function.func if isinstance(function, partial) else function).rpartition(
-                "."
-            )[2]
-            raise DataError(
-                f"the format {name!r} raises {type(error).__name__}: {error} (the row has "
-                f"{list_names(row) or 'no columns'})"
-            ) from error
+        value = apply_format(self.options.format, tracked)
+        self.check_columns(tracked)
+        return value
 
     def group(self, row: Row, content: int) -> int:
         """Digest of the group that stays in one split; by default of the row's own content.
@@ -158,33 +176,6 @@ class RowEncoder(ABC, Generic[Value]):
             )
         return digest(json.dumps(row[self.options.group_by], sort_keys=True, default=str).encode())
 
-    def has_specials(self, texts: Iterable[str]) -> bool:
-        """Whether a text spells a special token."""
-        return self._specials is not None and any(self._specials.search(text) for text in texts)
-
-    def has_unknown(self, text: str, ids: Iterable[npt.NDArray[Any]]) -> bool:
-        """Whether the tokenizer has no token for a character of a text.
-
-        Either it drops the character, or the unknown token is among the ids more often than the text
-        spells it (a template may write that token).
-        """
-        if self._lost is not None and self._lost.search(text):
-            return True
-        token, token_id = self._unknown
-        if not token:
-            return False
-        count = sum(int((piece == token_id).sum()) for piece in ids)
-        return count > 0 and count > text.count(token)
-
-
-_CONTROL_CHARS = [chr(code) for code in (*range(32), 127)]
-"""Control characters. Byte-level vocabularies may lack them: training text has none."""
-
-
-def _roundtrips(character: str, tokenizer: Tokenizer) -> bool:
-    ids = tokenizer(f"a{character}a", add_special_tokens=False)["input_ids"]
-    return character in str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
 
 class _ChunkBuilder:
     """Collects the results of the rows of one chunk."""
@@ -194,8 +185,10 @@ class _ChunkBuilder:
         self.counts = Counter(rows_read=read)
         self.files: dict[FileName, int] = {}
         self.rows: list[tuple[int, ...]] = []
-        self.samples: list[tuple[int, int, int]] = []
+        self.samples: list[tuple[int, int, int, int]] = []
+        self.images = ImageTable()
         self.tokens: list[bytes] = []
+        self.columns: list[bytes] = []
         self.dropped: Counter[str] = Counter()
         self.quarantined: list[dict[str, Any]] = []
         self.too_long: list[int] = []
@@ -208,7 +201,7 @@ class _ChunkBuilder:
         if self.options.on_invalid == "error":
             where = "" if located else f"{origin}: "
             raise DataError(
-                f"{where}{error} (data.on_invalid='quarantine' skips such rows and keeps a copy)",
+                f"{where}{error} {QUARANTINE_HINT}",
                 key=error.key,
                 got=error.got,
                 expected=error.expected,
@@ -243,19 +236,38 @@ class _ChunkBuilder:
             self.too_long.append(result.args[0])
             return
         texts = list(self.encoder.dedup_text(value))
-        content = digest(*[text.encode("utf-8", "surrogatepass") for text in texts])
+        content = text_digest(texts)
         group = self.encoder.group(row, content)
         pieces = [to_tokens(sample).tobytes() for sample in result.samples]
         file = self.files.setdefault((origin.file, origin.unit_name), len(self.files))
-        self.rows.append((file, origin.line, len(pieces), result.length, content, group, digest(*pieces)))
+        shown = [image for sample in result.samples for image in sample.images]
+        tokens = digest(*pieces, *[image.digest.to_bytes(8, "little") for image in shown])
+        self.rows.append((file, origin.line, len(pieces), result.length, content, group, tokens))
         for sample in result.samples:
             label = -1 if sample.desirable is None else int(sample.desirable)
-            self.samples.append((len(sample), sample.num_targets, label))
+            self.samples.append((len(sample), sample.num_targets, label, len(sample.images)))
+        if shown:
+            self._add_images(shown, result)
         self.tokens += pieces
+        if self.encoder.keeps_columns:
+            self.columns.append(to_json(row))
         self.counts["rows_truncated"] += result.truncated
         self.counts["rows_with_special_tokens"] += self.encoder.has_specials(texts)
         self.counts["rows_with_unknown_characters"] += result.has_unknown
+        rendered = [sample.text for sample in result.samples]
+        self.counts["rows_without_reasoning"] += lacks_reasoning(self.encoder.messages(value), rendered)
         self.counts["rows_chosen_scored_lower"] += self.encoder.scores_contradict(value)
+
+    def _add_images(self, images: Sequence[Image], result: EncodedRow) -> None:
+        processor = self.encoder.processor
+        assert processor is not None
+        ids = list(processor.token_ids)
+        for image in images:
+            self.images.add(image)
+        self.counts["images"] += len(images)
+        self.counts["image_tokens"] += sum(
+            int(np.isin(sample.input_ids, ids).sum()) for sample in result.samples
+        )
 
     def chunk(self) -> EncodedChunk:
         """Return the collected rows as arrays."""
@@ -264,9 +276,11 @@ class _ChunkBuilder:
             np.array(self.samples, dtype=SAMPLE),
             b"".join(self.tokens),
             list(self.files),
+            *self.images.arrays(),
             self.counts,
             self.dropped,
             self.too_long,
             self.quarantined,
             self.usage,
+            self.columns,
         )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xft.data.images.places import expand_places
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import BoundTemplate
-from xft.types import IGNORE_INDEX, Conversation, Sample, Segment, Tokenizer
+from xft.types import IGNORE_INDEX, Conversation, Image, ImageProcessor, Sample, Segment, Tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -21,7 +22,10 @@ _PENDING = DataError("not encoded yet")
 
 
 def encode_conversations(
-    conversations: Sequence[Conversation], template: BoundTemplate, tokenizer: Tokenizer
+    conversations: Sequence[Conversation],
+    template: BoundTemplate,
+    tokenizer: Tokenizer,
+    processor: ImageProcessor | None = None,
 ) -> list[Sample | DataError]:
     """Encode conversations in one batch.
 
@@ -29,27 +33,32 @@ def encode_conversations(
         conversations: each with at least one target turn.
         template: renders them.
         tokenizer: a fast tokenizer, which returns offsets.
+        processor: image processor of the model; ``None`` for a text model.
 
     Returns:
         For each conversation its sample, or the error it raised.
     """
     results: list[Sample | DataError] = []
-    rendered: list[tuple[int, list[Segment], str]] = []
+    rendered: list[tuple[int, list[Segment], str, tuple[Image, ...]]] = []
     for index, conversation in enumerate(conversations):
         try:
             bound = template.with_kwargs(conversation.template_kwargs)
             segments = bound.segments(conversation.messages, conversation.tools)
+            images: tuple[Image, ...] = ()
+            if processor is not None:
+                images = tuple([image for message in conversation.messages for image in message.images])
+                segments = expand_places(segments, images, processor)
             text = "".join([segment.text for segment in segments])
             check_text(text)
-            rendered.append((index, segments, text))
+            rendered.append((index, segments, text, images))
             results.append(_PENDING)
         except DataError as error:
             results.append(error)
-    encodings = tokenize(tokenizer, [text for _, _, text in rendered])
+    encodings = tokenize(tokenizer, [text for _, _, text, _ in rendered])
     bos = tokenizer.bos_token_id
-    for (index, segments, text), encoding in zip(rendered, encodings, strict=True):
+    for (index, segments, text, images), encoding in zip(rendered, encodings, strict=True):
         try:
-            results[index] = _build_labels(segments, text, encoding, bos)
+            results[index] = _build_labels(segments, text, encoding, bos, images)
         except DataError as error:
             results[index] = error
     return results
@@ -79,7 +88,9 @@ def tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[Any]:
     return list(backend.encode_batch(texts, add_special_tokens=False)) if texts else []
 
 
-def _build_labels(segments: Sequence[Segment], text: str, encoding: "Encoding", bos: int | None) -> Sample:
+def _build_labels(
+    segments: Sequence[Segment], text: str, encoding: "Encoding", bos: int | None, images: tuple[Image, ...]
+) -> Sample:
     ids = np.array(encoding.ids, dtype=np.int32)
     if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
         raise TemplateError(
@@ -93,7 +104,7 @@ def _build_labels(segments: Sequence[Segment], text: str, encoding: "Encoding", 
             first, last = _tokens_between(encoding, position, stop)
             labels[first : last + 1] = ids[first : last + 1]
         position = stop
-    return Sample(ids, labels, text)
+    return Sample(ids, labels, text, images=images)
 
 
 def _char_range(encoding: "Encoding", token: int) -> tuple[int, int]:

@@ -8,17 +8,21 @@ from dataclasses import replace
 from xft.data.encoding.tokenize import encode_conversations, tokenize
 from xft.errors import DataError
 from xft.templates import BoundTemplate
-from xft.types import Conversation, Sample, Tokenizer
+from xft.types import Conversation, ImageProcessor, Sample, Tokenizer
 
 
 def truncate(
-    conversation: Conversation, template: BoundTemplate, tokenizer: Tokenizer, max_length: int
+    conversation: Conversation,
+    template: BoundTemplate,
+    tokenizer: Tokenizer,
+    max_length: int,
+    processor: ImageProcessor | None = None,
 ) -> Sample | None:
     """Truncate a conversation until it fits.
 
     Whole exchanges are removed first, the oldest first; the system turn and the last exchange stay.
     If that is not enough, the ends of the longest contents are cut, repeatedly. Headers, end-of-turn
-    tokens, reasoning and tool calls are never cut.
+    tokens, reasoning and tool calls are never cut, nor are contents with an image.
 
     Returns:
         A sample of at most ``max_length`` tokens, or ``None`` if nothing is left to cut.
@@ -28,11 +32,13 @@ def truncate(
     enough = bisect_left(
         numbers,
         True,
-        key=lambda count: _length(_without(conversation, count), template, tokenizer) <= max_length,
+        key=lambda count: (
+            _length(_without(conversation, count), template, tokenizer, processor) <= max_length
+        ),
     )
     conversation = _without(conversation, min(enough, max(len(numbers) - 1, 0)))
     while True:
-        sample = encode_conversations([conversation], template, tokenizer)[0]
+        sample = encode_conversations([conversation], template, tokenizer, processor)[0]
         if isinstance(sample, DataError):
             return None
         if len(sample) <= max_length:
@@ -49,6 +55,7 @@ def truncate_prompt(
     template: BoundTemplate,
     tokenizer: Tokenizer,
     max_length: int,
+    processor: ImageProcessor | None = None,
 ) -> list[Sample] | None:
     """Truncate the common prompt of several conversations until all fit.
 
@@ -58,7 +65,7 @@ def truncate_prompt(
     Args:
         conversations: conversations that begin with the same turns.
         turns: number of turns of the prompt.
-        template, tokenizer: as in :func:`~xft.data.encoding.tokenize.encode_conversations`.
+        template, tokenizer, processor: as in :func:`~xft.data.encoding.tokenize.encode_conversations`.
         max_length: maximum number of tokens of each.
 
     Returns:
@@ -66,7 +73,7 @@ def truncate_prompt(
     """
 
     def longest(count: int) -> float:
-        return max(_length(_without(chat, count), template, tokenizer) for chat in conversations)
+        return max(_length(_without(chat, count), template, tokenizer, processor) for chat in conversations)
 
     most = sum(1 for turn in conversations[0].messages[:turns] if turn.role == "user") - 1
     numbers = range(1, most + 1)
@@ -76,12 +83,19 @@ def truncate_prompt(
     cut = [_without(chat, numbers[enough]) for chat in conversations]
     # All were encoded before, so none is an error.
     return [
-        sample for sample in encode_conversations(cut, template, tokenizer) if isinstance(sample, Sample)
+        sample
+        for sample in encode_conversations(cut, template, tokenizer, processor)
+        if isinstance(sample, Sample)
     ]
 
 
-def _length(conversation: Conversation, template: BoundTemplate, tokenizer: Tokenizer) -> float:
-    sample = encode_conversations([conversation], template, tokenizer)[0]
+def _length(
+    conversation: Conversation,
+    template: BoundTemplate,
+    tokenizer: Tokenizer,
+    processor: ImageProcessor | None = None,
+) -> float:
+    sample = encode_conversations([conversation], template, tokenizer, processor)[0]
     return math.inf if isinstance(sample, DataError) else len(sample)
 
 
@@ -108,7 +122,10 @@ def _cut_longest(conversation: Conversation, excess: int, tokenizer: Tokenizer) 
     Contents of 9, 5 and 2 tokens with an excess of 6 become 4, 4 and 2 tokens.
     """
     encodings = tokenize(tokenizer, [turn.content for turn in conversation.messages])
-    sizes = [len(encoding) for encoding in encodings]
+    sizes = [
+        0 if turn.images else len(encoding)
+        for turn, encoding in zip(conversation.messages, encodings, strict=True)
+    ]
     level = _equalize(sizes, excess)
     messages = [
         replace(message, content=_prefix_of(message.content, encoding.offsets, level))

@@ -9,6 +9,7 @@ path, ``format='my_package.my_function'``.
 """
 
 from xft.data.formats.alpaca import alpaca, alpaca_zh
+from xft.data.formats.auto import auto
 from xft.data.formats.chat import llava, msagent, oasst1, openai, sharegpt, wizardlm, xtuner
 from xft.data.formats.columns import columns
 from xft.data.formats.examples import EXAMPLES, Example
@@ -27,6 +28,7 @@ from xft.data.formats.presets import (
     stack_exchange,
     tiny_codes,
 )
+from xft.data.formats.prompt import prompt
 from xft.data.formats.single_turn import colors, medical, openorca, sql
 from xft.data.formats.text import text
 from xft.data.formats.unpaired import kto, prompt_completion
@@ -38,6 +40,7 @@ __all__ = [
     "alpaca_preference",
     "alpaca_zh",
     "arxiv",
+    "auto",
     "code_alpaca",
     "colors",
     "columns",
@@ -53,6 +56,7 @@ __all__ = [
     "openorca",
     "orpo_dpo_mix_40k",
     "preference",
+    "prompt",
     "prompt_completion",
     "sharegpt",
     "sharegpt_preference",

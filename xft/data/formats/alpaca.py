@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xft.data.formats.getters import field_error, get_list, get_text, type_error
+from xft.data.formats.images import get_images
 from xft.data.formats.messages import assistant_message
 from xft.data.formats.single_turn import join_lines, qa_messages
 from xft.errors import did_you_mean
@@ -31,7 +32,7 @@ def alpaca(
     ``input`` may be missing, empty or ``<noinput>``; otherwise it follows the instruction on a separate line. An
     output ``<nooutput>`` is an error: the question has no answer. ``history`` holds earlier turns,
     ``[["question", "answer"], ...]``; their answers are targets too, as in LLaMA-Factory. The first five arguments
-    are the names of the columns.
+    are the names of the columns. The columns ``images`` and ``image`` hold images of the question.
 
     Args:
         row: the row.
@@ -49,6 +50,7 @@ def alpaca(
         ``{"instruction": "Add.", "input": "1 2", "output": "3"}`` → user ``Add.\n1 2``,
         assistant ``3``.
     """
+    images = get_images(row, (instruction, input, output))
     if fill is not None:
         row = _fill_row(row, (instruction, input, output, system, history), fill)
     question = alpaca_question(row, instruction, input)
@@ -58,7 +60,7 @@ def alpaca(
             output, "got '<nooutput>', the mark of a question without an answer", "an answer", reply
         )
     rules = get_text(row, system, optional=True) or system_text
-    turns = qa_messages(question, reply, rules, split_think)
+    turns = qa_messages(question, reply, rules, split_think, images)
     if row.get(history):
         turns[-2:-2] = _history(row, history, split_think)
     return turns
@@ -108,7 +110,7 @@ def _fill_row(row: Row, fields: tuple[str, ...], fill: Mapping[str, str]) -> Row
     }
 
 
-def _fill_template(value: Any, path: str, fill: Mapping[str, str]) -> Any:
+def _fill_template(value: object, path: str, fill: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_fill_template(item, f"{path}[{number}]", fill) for number, item in enumerate(value, 1)]
     if not isinstance(value, str):

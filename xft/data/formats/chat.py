@@ -8,12 +8,13 @@ from xft.data.formats.getters import (
     get_list,
     get_object,
     get_text,
-    short_repr,
     type_error,
 )
+from xft.data.formats.images import MARK, get_images
 from xft.data.formats.loss_flags import loss_flag
 from xft.data.formats.messages import OPENAI, SHAREGPT, add_system, assistant_message, parse_messages
 from xft.data.formats.tool_calls import get_tools
+from xft.errors import short_repr
 from xft.registry import register
 from xft.templates.template_options import SET_BY_XFT
 from xft.types import Conversation, Message, Row
@@ -31,7 +32,8 @@ def openai(
 
     The role ``developer`` is read as ``system``, ``function`` as ``tool``. ``tools`` (or the older ``functions``)
     may be missing. So may ``system``, a column for data whose turns do not start with a system message. Keys of a
-    turn: see :mod:`xft.data.formats.messages`. The columns ``chat_template_kwargs`` (an object) and ``documents`` (a
+    turn: see :mod:`xft.data.formats.messages`. The columns ``images`` and ``image`` hold images, with a part or the
+    text ``<image>`` in a turn for each. The columns ``chat_template_kwargs`` (an object) and ``documents`` (a
     list) are variables of the chat template.
 
     Args:
@@ -44,7 +46,9 @@ def openai(
     Example:
         ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}``
     """
-    turns = parse_messages(get_list(row, messages), messages, OPENAI, split=split_think)
+    turns = parse_messages(
+        get_list(row, messages), messages, OPENAI, split=split_think, images=get_images(row)
+    )
     if system in row:
         add_system(turns, get_text(row, system, optional=True), system)
     described_tools = get_tools(row, tools) or get_tools(row, "functions")
@@ -76,7 +80,7 @@ def sharegpt(
     tools: str = "tools",
     split_think: bool = True,
 ) -> list[Message] | Conversation:
-    """ShareGPT: ``conversations`` of from and value, with tool calls; optionally ``system`` and ``tools``.
+    """ShareGPT: ``conversations`` of from and value, with tool calls; optionally ``system``, ``tools`` and ``images``.
 
     The keys may be role and content instead. The user is ``human``, ``user`` or
     ``prompter``; the assistant ``gpt``, ``assistant``, ``chatgpt``, ``bing``, ``bard``, ``bot`` or
@@ -93,7 +97,9 @@ def sharegpt(
     Example:
         ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
     """
-    turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT, split=split_think)
+    turns = parse_messages(
+        get_list(row, conversations), conversations, SHAREGPT, split=split_think, images=get_images(row)
+    )
     if system in row:
         add_system(turns, get_text(row, system, optional=True), system)
     described_tools = get_tools(row, tools)
@@ -141,32 +147,20 @@ def wizardlm(row: Row, conversations: str = "conversations") -> list[Message]:
     return parse_messages(get_list(row, conversations), conversations, SHAREGPT)
 
 
-_IMAGES = ("image", "images", "video", "videos")
-_PLACEHOLDER = "<image>"
-
-
 @register("format", "llava")
 def llava(row: Row, conversations: str = "conversations") -> list[Message]:
-    """LLaVA instruction mixes (``llava_v1_5_mix665k``): ShareGPT turns of human and gpt, text rows only.
+    """LLaVA (``llava_v1_5_mix665k``): ShareGPT turns of human and gpt, with ``image`` and ``<image>`` in a question.
 
-    A row with an image, or with ``<image>`` in a question, is an error. ``data.on_invalid='quarantine'`` skips and
-    counts such rows, and trains on the text rows of the mix.
+    ``image`` is a path or a list of paths; rows without one are texts. A question with ``<image>`` in a row without an
+    image is an error.
 
     Example:
         ``{"id": "1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}``
     """
-    for name in _IMAGES:
-        if row.get(name):
-            raise field_error(
-                name,
-                f"got {short_repr(row[name])}",
-                "a row without images",
-                row[name],
-                "data.on_invalid='quarantine' skips such rows",
-            )
-    turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT)
+    images = get_images(row)
+    turns = parse_messages(get_list(row, conversations), conversations, SHAREGPT, images=images)
     for number, turn in enumerate(turns, 1):
-        if turn.role == "user" and _PLACEHOLDER in turn.content:
+        if turn.role == "user" and MARK in turn.content:
             raise type_error(f"{conversations}[{number}]", turn.content, "text without images")
     return turns
 

@@ -1,9 +1,11 @@
 """Map columns of any table."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from string import Formatter
 
 from xft.data.formats.getters import get_text, missing_field_error, parse_bool
+from xft.data.formats.images import get_images
 from xft.data.formats.messages import assistant_message
 from xft.data.formats.single_turn import qa_messages
 from xft.errors import ConfigError, IdenticalAnswersError
@@ -32,7 +34,8 @@ def columns(
     Each argument is the name of a column, or a text with names in braces, ``user="{title}\n\n{body}"`` (write a
     literal brace twice). Accepted combinations: ``user`` and ``assistant`` for questions and answers; these with
     ``label`` (true or false) for KTO; ``user``, ``chosen`` and ``rejected`` for preference pairs; ``text`` for
-    continued pretraining. Every named column must exist and hold text; only ``system`` may be empty.
+    continued pretraining. Every named column must exist and hold text; only ``system`` may be empty. The columns
+    ``images`` and ``image`` hold images of the question.
 
     Args:
         row: the row.
@@ -63,11 +66,12 @@ def columns(
         got = ", ".join(used) or "nothing"
         raise ConfigError(key="format.columns", got=got, expected=_EXPECTED)
     system_text = (_system_text(system, row) if system is not None else "") or system_text
-    question = _fill_template(user, row)
+    question, images = _fill_template(user, row), get_images(row, _columns_of(named.values()))
     if not assistant:
         answers = _fill_template(chosen, row), _fill_template(rejected, row)
-        return _pair(question, answers, system_text, split_think, (chosen, rejected))
-    messages = qa_messages(question, _fill_template(assistant, row), system_text, split_think)
+        prompt = qa_messages(question, "", system_text, images=images)[:-1]
+        return _pair(prompt, answers, split_think, (chosen, rejected))
+    messages = qa_messages(question, _fill_template(assistant, row), system_text, split_think, images)
     if not label:
         return messages
     if row.get(label) is None:
@@ -83,7 +87,7 @@ _EXPECTED = (
 
 
 def _pair(
-    question: str, answers: tuple[str, str], system_text: str, split_think: bool, fields: tuple[str, str]
+    prompt: list[Message], answers: tuple[str, str], split_think: bool, fields: tuple[str, str]
 ) -> PreferencePair:
     chosen, rejected = answers
     if chosen == rejected:
@@ -93,7 +97,6 @@ def _pair(
             got=chosen,
             expected="two different answers",
         )
-    prompt = qa_messages(question, "", system_text)[:-1]
     return PreferencePair(
         prompt, [assistant_message(chosen, split_think)], [assistant_message(rejected, split_think)]
     )
@@ -115,6 +118,16 @@ def _fill_template(template: str, row: Row) -> str:
             for literal, column in _parse_template(template)
         ]
     )
+
+
+def _columns_of(templates: Iterable[str]) -> set[str | None]:
+    """Return the columns that text templates read."""
+    parts = [
+        part
+        for template in templates
+        for part in (_parse_template(template) if "{" in template else ((template, template),))
+    ]
+    return {column for _, column in parts}
 
 
 @lru_cache(maxsize=256)

@@ -102,6 +102,7 @@ EXAMPLES: dict[str, Example] = {
         {"abstract": "We count apples.", "title": "On Apples"},
         [Message("system", ARXIV), _user("We count apples."), _assistant("On Apples")],
     ),
+    "auto": Example({"question": "Hi", "answer": "Hello"}, _HELLO),
     "code_alpaca": Example(
         {"prompt": "Print 1 in Python.", "completion": "print(1)"},
         [_user("Print 1 in Python."), _assistant("print(1)")],
@@ -151,6 +152,7 @@ EXAMPLES: dict[str, Example] = {
     "orpo_dpo_mix_40k": Example(_ORPO_ROW, _PAIR),
     "preference": Example({"prompt": "Is the sky blue?", "chosen": "Yes.", "rejected": "No."}, _PAIR),
     "pretrain": Example({"text": "Once upon a time"}, "Once upon a time"),
+    "prompt": Example({"prompt": "Hi", "reference": "Hello"}, [_user("Hi")]),
     "prompt_completion": Example(
         {
             "prompt": [{"role": "user", "content": "Hi"}],

@@ -5,27 +5,14 @@ Paths look like ``messages[3].content``; turns are counted from 1.
 
 import ast
 import math
-import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from xft.data.formats.tracked_row import TrackedRow
 from xft.data.sources.parse import InvalidJSON, decode_json
-from xft.errors import DataError, list_names
+from xft.errors import DataError, list_names, short_repr
 from xft.types import Row
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-_SHORT.maxlevel = 4
-
-
-def short_repr(value: object) -> str:
-    """Return the repr of a value on one line, shortened."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:  # Python does not print integers of thousands of digits
-        return "a number that is too long to print"
 
 
 def field_error(
@@ -81,7 +68,7 @@ def get_text(row: Mapping[str, Any], field: str, parent: str = "", optional: boo
     """
     value = row.get(field)
     if isinstance(value, str):
-        return value
+        return str(value)  # of a column of TurnsAsText, too
     if value is None:
         if optional:
             return ""

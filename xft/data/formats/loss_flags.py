@@ -2,20 +2,9 @@
 
 from typing import Any
 
-from xft.data.formats.getters import field_error, parse_bool, short_repr
-
-LOSS_FLAG_KEYS = ("weight", "loss_weight", "loss", "train", "training", "trainable", "output_with_loss")
-"""1 or true: the turn is a target. 0 or false: it is context only."""
-INVERTED_FLAG_KEYS = ("masked",)
-"""The same with the opposite meaning (torchtune)."""
-REFUSED_KEYS = {
-    "train_detail": "targets within a turn are not supported: remove the key, and write 'weight': 0 into turns that are "
-    "context only",
-    "loss_mask": "its meaning differs between frameworks: write 'weight': 0 for context, 'weight': 1 for a target",
-    "loss_scale": "turns are not weighted: write 'weight': 0 for context, 'weight': 1 for a target",
-}
-"""Keys that change the loss and have no equivalent, with the fix."""
-
+from xft.data.formats.getters import field_error, parse_bool
+from xft.data.formats.turn_keys import INVERTED_FLAG_KEYS, LOSS_FLAG_KEYS, REFUSED_KEYS
+from xft.errors import short_repr
 
 _KEYS = frozenset((*LOSS_FLAG_KEYS, *INVERTED_FLAG_KEYS, *REFUSED_KEYS))
 

@@ -10,11 +10,12 @@ Optional keys of an assistant turn:
 - ``tool_calls``, or the older ``function_call``: tool calls. The content may then be null.
 - ``channel``: channel of harmony, see :mod:`xft.data.formats.channels`.
 
-The content of any turn may be a list of parts, see :mod:`xft.data.formats.content_parts`. Images, video and audio are
-errors. All other keys are passed to the chat template, and counted in the data report.
+The content of any turn may be a list of parts, see :mod:`xft.data.formats.content_parts`, images included. Video and
+audio are errors. All other keys are passed to the chat template, and counted in the data report.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -25,16 +26,18 @@ from xft.data.formats.getters import (
     get_object,
     get_text,
     missing_field_error,
-    short_repr,
     type_error,
 )
+from xft.data.formats.images import place_images
 from xft.data.formats.loss_flags import loss_flag
 from xft.data.formats.tool_calls import parse_call, parse_calls
-from xft.errors import did_you_mean
-from xft.types import Message, Role, SourceTurn, ToolCall
+from xft.data.formats.turn_keys import REASONING_KEYS
+from xft.errors import did_you_mean, short_repr
+from xft.types import Image, Message, Role, SourceTurn, ToolCall
 
-REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _OPEN, _CLOSE = "<think>", "</think>"
+_EMPTY_BLOCKS = re.compile(rf"(?:{_OPEN}\s*{_CLOSE}\s*)+(?={_OPEN})")
+"""Blank thoughts before another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,12 @@ SHAREGPT = MessageSchema(
 
 
 def parse_messages(
-    turns: list[Any], path: str, schema: MessageSchema, train_on: bool = True, split: bool = True
+    turns: list[Any],
+    path: str,
+    schema: MessageSchema,
+    train_on: bool = True,
+    split: bool = True,
+    images: Sequence[Image] = (),
 ) -> list[Message]:
     """Parse turns.
 
@@ -88,6 +96,7 @@ def parse_messages(
         schema: keys and role names of the turns.
         train_on: whether assistant turns are targets, unless a loss flag is false.
         split: split a content that starts with ``<think>``.
+        images: images of the columns, to which the turns refer.
 
     Returns:
         One message per turn.
@@ -97,6 +106,7 @@ def parse_messages(
     """
     messages: list[Message] = []
     pending: list[ToolCall] = []
+    parts: list[Sequence[Image | None]] = [()] * len(turns)
     (role_keys, role_key_2), (content_keys, content_key_2), roles = (
         schema.role_keys,
         schema.content_keys,
@@ -113,14 +123,16 @@ def parse_messages(
                 if role is not None and role != "call" and role_name != "developer":
                     messages.append(Message(role, content, train_on and role == "assistant"))
                     continue
-        message = _parse(turn, f"{path}[{number}]", schema, train_on, split)
+        message, parts[number - 1] = _parse(turn, f"{path}[{number}]", schema, train_on, split)
         if message.tool_calls:
             pending = list(message.tool_calls)
         if message.tool_call_id:
             _match_tool_result(message, pending, f"{path}[{number}]")
         if type(turn.get("role")) is str and roles.get(turn["role"]) != "call":
-            message = replace(message, source=SourceTurn(turn, message))
+            message = replace(message, source=_source(turn, message, bool(parts[number - 1])))
         messages.append(message)
+    if images or any(parts):
+        messages = place_images(messages, parts, images, path)
     if any("channel" in turn for turn in turns):
         return merge_channels(messages, turns, path)
     return messages
@@ -129,9 +141,9 @@ def parse_messages(
 def split_think(text: str, path: str = "content") -> tuple[str, str]:
     r"""Split a text into reasoning and content: ``<think>\n...\n</think>\n\n...``.
 
-    Only a non-blank block at the start is split. ``<think>`` may be missing, as in the answers of models whose prompt
-    ends with it. Line breaks next to the tags are removed, because the templates of reasoning models (Qwen3,
-    DeepSeek-R1) write them again.
+    Only a non-blank block at the start, or after blank ones, is split. ``<think>`` may be missing, as in the answers of
+    models whose prompt ends with it. Line breaks next to the tags are removed, because the templates of reasoning models
+    (Qwen3, DeepSeek-R1) write them again.
 
     Returns:
         Reasoning, or an empty text, and content.
@@ -141,11 +153,13 @@ def split_think(text: str, path: str = "content") -> tuple[str, str]:
     """
     if not _has_thought(text):
         return "", text
-    end = text.find(_CLOSE)
+    empty = _EMPTY_BLOCKS.match(text)
+    begin = empty.end() if empty else 0
+    end = text.find(_CLOSE, begin)
     if end < 0:
         problem, fix = "got <think> without </think>", "close the thought, or set split_think=False"
         raise field_error(path, problem, "a thought that is closed", text, fix)
-    reasoning = text[:end].removeprefix(_OPEN).strip("\n")
+    reasoning = text[begin:end].removeprefix(_OPEN).strip("\n")
     if not reasoning.strip():
         return "", text
     return reasoning, text[end + len(_CLOSE) :].lstrip("\n")
@@ -188,7 +202,16 @@ def add_system(messages: list[Message], system_text: str, path: str) -> None:
         )
 
 
-def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: bool) -> Message:
+def _source(turn: dict[str, Any], message: Message, has_images: bool) -> SourceTurn:
+    """Keep the fields of a turn, except for parts with images: a template gets their places."""
+    fields = {**turn, "content": message.content} if has_images else turn
+    return SourceTurn(fields, message)
+
+
+def _parse(
+    turn: object, path: str, schema: MessageSchema, train_on: bool, split: bool
+) -> tuple[Message, Sequence[Image | None]]:
+    """Return the message of a turn, without its images, and the images of its parts."""
     turn = get_object(turn, path)
     role = _role(turn, path, schema)
     is_target = loss_flag(turn, path) and train_on
@@ -198,7 +221,7 @@ def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: b
         if turn.get(key) is None:
             raise missing_field_error(turn, key, path, "a tool call")
         calls = parse_calls(turn[key], f"{path}.{key}")
-        return Message("assistant", "", is_target, _reasoning(turn, path), calls)
+        return Message("assistant", "", is_target, _reasoning(turn, path), calls), ()
     calls = _tool_calls(turn, path)
     parts = get_content(turn, _key(turn, schema.content_keys), path, optional=bool(calls))
     content, reasoning = parts.text, _reasoning(turn, path, parts)
@@ -211,14 +234,14 @@ def _parse(turn: Any, path: str, schema: MessageSchema, train_on: bool, split: b
             if block and reasoning:
                 raise field_error(path, "got a <think> block and a reasoning field", "one of them")
             reasoning = reasoning or block
-        return Message("assistant", content, is_target, reasoning, calls)
+        return Message("assistant", content, is_target, reasoning, calls), parts.images
     if reasoning or calls:
         problem = f"got {'reasoning' if reasoning else 'tool calls'} in a turn of the {role}"
         raise field_error(path, problem, "it in assistant turns only")
     if role != "tool":
-        return Message(cast(Role, role), content)
+        return Message(cast(Role, role), content), parts.images
     name, call_id = (get_text(turn, key, path, optional=True) for key in ("name", "tool_call_id"))
-    return Message("tool", content, name=name, tool_call_id=call_id)
+    return Message("tool", content, name=name, tool_call_id=call_id), parts.images
 
 
 def _key(turn: Mapping[str, Any], keys: tuple[str, str]) -> str:

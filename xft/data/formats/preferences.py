@@ -3,17 +3,19 @@
 Assistant turns after the prompt are targets; those within the prompt are not.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from xft.data.formats.alpaca import alpaca_question
 from xft.data.formats.completions import check_roles, read_turns, without_targets
 from xft.data.formats.getters import field_error, get_list, get_text, parse_float
+from xft.data.formats.images import get_images
 from xft.data.formats.messages import SHAREGPT, add_system, assistant_message, parse_messages
 from xft.data.formats.single_turn import qa_messages
 from xft.data.formats.tool_calls import get_tools
 from xft.errors import DataError, IdenticalAnswersError
 from xft.registry import register
-from xft.types import Message, Messages, PreferencePair, Row
+from xft.types import Image, Message, Messages, PreferencePair, Row
 
 _SCORES = (
     ("chosen_score", "rejected_score"),
@@ -44,6 +46,8 @@ def preference(
     conversations, and their common prefix becomes the prompt. The keys of messages are role and content, or from and
     value. If both answers have scores, rows whose chosen answer scores lower are counted.
 
+    The columns ``images`` and ``image`` hold the images of the prompt, with a part or the mark ``<image>`` for each.
+
     Rows of ms-swift are read too: a conversation in ``messages``, whose last answer is the chosen one, and the other
     answer in ``rejected_response``.
 
@@ -66,16 +70,21 @@ def preference(
     """
     if row.get(chosen) is None and row.get(rejected_response) is not None:
         return _ms_swift_pair(row, messages, rejected_response, system, tools, split_think)
-    chosen_turns = read_turns(row, chosen, split_think)
-    rejected_turns = read_turns(row, rejected, split_think)
+    images = get_images(row)
+    shown = images if row.get(prompt) is None else []
+    chosen_turns = read_turns(row, chosen, split_think, images=shown)
+    if not shown and images and chosen_turns[0].role != "assistant":
+        shown = images
+        chosen_turns = read_turns(row, chosen, split_think, images=shown)
+    rejected_turns = read_turns(row, rejected, split_think, images=shown)
     if row.get(prompt) is None or chosen_turns[0].role != "assistant":
         prompt_turns, chosen_turns, rejected_turns = _split_prompt(
             chosen_turns, rejected_turns, chosen, rejected
         )
         if row.get(prompt) is not None:
-            _check_common_prefix(row, prompt, prompt_turns, split_think)
+            _check_common_prefix(row, prompt, prompt_turns, split_think, images)
     else:
-        prompt_turns = read_turns(row, prompt, split_think, is_answer=False)
+        prompt_turns = read_turns(row, prompt, split_think, is_answer=False, images=images)
     add_system(prompt_turns, get_text(row, system, optional=True), system)
     scores = (chosen_score, rejected_score)
     return _pair(prompt_turns, chosen_turns, rejected_turns, row, tools, (chosen, rejected), scores)
@@ -96,7 +105,12 @@ def sharegpt_preference(
     This is LLaMA-Factory's form, with optional ``system`` and ``tools`` as in ``sharegpt``.
     """
     prompt_turns = parse_messages(
-        get_list(row, conversations), conversations, SHAREGPT, train_on=False, split=split_think
+        get_list(row, conversations),
+        conversations,
+        SHAREGPT,
+        train_on=False,
+        split=split_think,
+        images=get_images(row),
     )
     add_system(prompt_turns, get_text(row, system, optional=True), system)
     chosen_turns = read_turns(row, chosen, split_think)
@@ -116,13 +130,15 @@ def alpaca_preference(
 ) -> PreferencePair:
     """Alpaca preference pairs: ``instruction``, ``input``, ``chosen`` and ``rejected``; optionally ``system``.
 
-    This is LLaMA-Factory's form. The input follows the instruction on a separate line, as in ``alpaca``.
+    This is LLaMA-Factory's form. The input follows the instruction on a separate line, as in ``alpaca``. The columns
+    ``images`` and ``image`` hold images of the instruction.
 
     Example:
         ``{"instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "12"}``
     """
     rules = get_text(row, system, optional=True)
-    prompt_turns = qa_messages(alpaca_question(row, instruction, input), "", rules)[:-1]
+    images = get_images(row, (instruction, input))
+    prompt_turns = qa_messages(alpaca_question(row, instruction, input), "", rules, images=images)[:-1]
     chosen_turns, rejected_turns = (
         read_turns(row, chosen, split_think),
         read_turns(row, rejected, split_think),
@@ -171,7 +187,7 @@ def orpo_dpo_mix_40k(row: Row, chosen: str = "chosen", rejected: str = "rejected
 def _ms_swift_pair(
     row: Row, messages: str, rejected: str, system: str, tools: str, split: bool
 ) -> PreferencePair:
-    turns = parse_messages(get_list(row, messages), messages, SHAREGPT, split=split)
+    turns = parse_messages(get_list(row, messages), messages, SHAREGPT, split=split, images=get_images(row))
     # The chosen answer begins after the last turn of the user.
     begin = max((index for index, turn in enumerate(turns, 1) if turn.role == "user"), default=0)
     prompt_turns = without_targets(turns[:begin])
@@ -197,10 +213,12 @@ def _split_prompt(
     return without_targets(chosen_turns[:count]), chosen_turns[count:], rejected_turns[count:]
 
 
-def _check_common_prefix(row: Row, field: str, prefix: Messages, split: bool) -> None:
+def _check_common_prefix(
+    row: Row, field: str, prefix: Messages, split: bool, images: Sequence[Image]
+) -> None:
     """Check that the prompt of a row equals the common prefix of its two conversations."""
     value = row[field]
-    prompt = read_turns(row, field, split, is_answer=False)
+    prompt = read_turns(row, field, split, is_answer=False, images=images)
     if isinstance(value, str) and prompt == [Message("user", value)]:
         if any(turn.role == "user" and turn.content.strip() == value.strip() for turn in prefix):
             return

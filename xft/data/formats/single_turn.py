@@ -4,10 +4,13 @@
 (``SYSTEM_TEMPLATE``); xft sets one only if the row alone does not state the task.
 """
 
+from collections.abc import Sequence
+
 from xft.data.formats.getters import field_error, get_text
+from xft.data.formats.images import image_message
 from xft.data.formats.messages import assistant_message
 from xft.registry import register
-from xft.types import Message, Row
+from xft.types import Image, Message, Row
 
 COLORIST = (
     "You are a professional color designer. Please provide the corresponding colors based on the "
@@ -23,10 +26,19 @@ SQL = (
 
 
 def qa_messages(
-    question: str, answer: str, system_text: str = "", split_think: bool = True
+    question: str,
+    answer: str,
+    system_text: str = "",
+    split_think: bool = True,
+    images: Sequence[Image] = (),
 ) -> list[Message]:
-    """Return a question and its answer, after a system message if there is a system text."""
-    messages = [Message("user", question), assistant_message(answer, split_think)]
+    """Return a question and its answer, after a system message if there is a system text.
+
+    Raises:
+        DataError: the question has marks for another number of images.
+    """
+    asked = image_message(question, images) if images else Message("user", question)
+    messages = [asked, assistant_message(answer, split_think)]
     if system_text:
         messages.insert(0, Message("system", system_text))
     return messages

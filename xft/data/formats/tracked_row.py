@@ -11,26 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from xft.data.formats.turn_keys import TURN_KEYS
 from xft.types import Row
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 """Values of a column that holds nothing in a row."""
 MAX_COLUMNS = 1000
 """Names that are counted. Rows whose keys are values, such as dates, have more."""
-
-
-TURN_KEYS = frozenset(
-    (
-        *("role", "from", "content", "value", "name"),
-        *("weight", "loss_weight", "loss", "train", "training", "trainable", "output_with_loss", "masked"),
-        *("train_detail", "loss_mask", "loss_scale"),
-        *("reasoning_content", "reasoning", "thinking"),
-        *("tool_calls", "function_call", "tool_call_id"),
-        *("image", "images", "video", "videos", "audio", "audios"),
-    )
-)
-"""Keys that ``parse_messages`` reads in a turn. Turns without other keys are not tracked, because each recorded access
-takes time."""
 
 
 class TrackedFields(dict[str, Any]):
@@ -88,7 +75,7 @@ class TrackedRow(TrackedFields):
     Attributes:
         read: columns that were read.
         turns: column of a list of objects to the keys that were read in any of them. A list whose objects have no keys
-            but ``TURN_KEYS`` is not tracked.
+            but ``TURN_KEYS`` is not tracked, because each recorded access takes time.
     """
 
     __slots__ = ("turns",)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from xft.data.formats.completions import check_roles, read_turns, without_targets
 from xft.data.formats.getters import field_error, get_list, get_text, missing_field_error, parse_bool
+from xft.data.formats.images import get_images
 from xft.data.formats.messages import SHAREGPT, add_system, parse_messages
 from xft.data.formats.tool_calls import get_tools
 from xft.registry import register
@@ -22,7 +23,8 @@ def prompt_completion(
     """TRL's prompt and completion: ``prompt`` and ``completion``, each a text or a list of messages.
 
     Assistant turns of the completion are targets; those of the prompt are not. Texts become a turn of the user and one
-    of the assistant, while TRL trains them without a chat template.
+    of the assistant, while TRL trains them without a chat template. The columns ``images`` and ``image`` hold images of
+    the prompt, with a part or the mark ``<image>`` for each.
 
     Args:
         row: the row.
@@ -35,7 +37,8 @@ def prompt_completion(
     Example:
         ``{"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello"}]}``
     """
-    prompt_turns = without_targets(read_turns(row, prompt, split_think, is_answer=False))
+    images = get_images(row)
+    prompt_turns = without_targets(read_turns(row, prompt, split_think, is_answer=False, images=images))
     answer = read_turns(row, completion, split_think)
     add_system(prompt_turns, get_text(row, system, optional=True), system)
     check_roles(prompt_turns, answer, completion)

@@ -42,6 +42,7 @@ def read_parquet(file: Path, progress: Progress) -> Iterator[Record]:
     from pyarrow import ArrowException, parquet
 
     def batches() -> Iterator[Any]:
+        """Yield record batches, each small enough to be converted, and report the position in the file."""
         with parquet.ParquetFile(
             file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
         ) as table:
@@ -66,6 +67,7 @@ def read_arrow(file: Path, progress: Progress) -> Iterator[Record]:
     import pyarrow
 
     def batches() -> Iterator[Any]:
+        """Yield slices of the record batches, of at most ``_BATCH`` rows."""
         with file.open("rb") as opened:
             begin = opened.read(len(_MAGIC))
         # A file that is mapped into memory ends the process if it is cut off while it is read.

@@ -60,6 +60,8 @@ class _Lines:
     def __init__(self, name: str, text: io.TextIOWrapper) -> None:
         self._name = name
         self._text = text
+        self.header = text.readline(MAX_ROW_BYTES + 1)
+        self._pending = self.header
         self.number = 0
         self.ended = False
         self.begin()
@@ -74,7 +76,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(MAX_ROW_BYTES + 1)
+        line, self._pending = self._pending or self._text.readline(MAX_ROW_BYTES + 1), ""
         if not line:
             self.ended = True
             raise StopIteration
@@ -90,6 +92,9 @@ def _rows(
     name: str, text: io.TextIOWrapper, delimiter: str
 ) -> Iterator[tuple[RowLocation, list[str] | DataError]]:
     lines = _Lines(name, text)
+    if delimiter == "," and "," not in lines.header:
+        # Spreadsheets write semicolons where the comma is the decimal separator.
+        delimiter = next((other for other in ";\t" if other in lines.header), delimiter)
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
         lines.begin()

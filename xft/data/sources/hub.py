@@ -4,8 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from xft.data.sources.arrow import without_nulls
-from xft.data.sources.location import Record, RowLocation, abbreviate, source_error
+from xft.data.sources.location import (
+    MAX_ROW_BYTES,
+    Record,
+    RowLocation,
+    abbreviate,
+    num_bytes,
+    source_error,
+    too_large,
+)
 from xft.errors import DataError
+from xft.types import Row
 
 
 def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
@@ -19,16 +28,23 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
     Raises:
         DataError: there is no such data set, or it cannot be reached.
     """
+    for number, row in enumerate(_rows(name, split, streaming), 1):
+        location = RowLocation(name, number, "row")
+        if num_bytes(row) > MAX_ROW_BYTES:
+            yield location, too_large(location)
+        else:
+            yield location, {column: _unfilled(value) for column, value in row.items()}
+
+
+def _rows(name: str, split: str, streaming: bool) -> Iterator[Row]:
+    """Yield the rows as ``datasets`` reads them, whose errors have many types."""
     import datasets
 
     number = 0
     try:
         for row in datasets.load_dataset(*_parts(name), split=split, streaming=streaming):
             number += 1
-            yield (
-                RowLocation(name, number, "row"),
-                {column: _unfilled(value) for column, value in row.items()},
-            )
+            yield row
     except Exception as error:
         if number:
             where = RowLocation(name, number, "row")
@@ -37,7 +53,7 @@ def read_hub(name: str, split: str, streaming: bool) -> Iterator[Record]:
         raise _unreachable(name, error) from error
 
 
-def _unfilled(value: Any) -> Any:
+def _unfilled(value: object) -> Any:
     """A value of a column without the nulls that Arrow fills objects with, as parquet is read."""
     if isinstance(value, dict):
         return without_nulls({name: _unfilled(item) for name, item in value.items()})

@@ -1,14 +1,15 @@
 """The place of a row, and what a reader gives."""
 
-import reprlib
 from collections.abc import Collection
 from typing import NamedTuple
 
-from xft.errors import DataError, list_names
+from xft.errors import DataError, list_names, short_repr
 from xft.types import Row
 
 MAX_ROW_BYTES = 8 << 20
 """Bytes of the largest row. Encoding takes about 150 times the memory of a row."""
+QUARANTINE_HINT = "(data.on_invalid='quarantine' skips such rows and keeps a copy)"
+"""End of the message of a row that does not fit."""
 LONGEST_QUOTE = 60
 """How many characters of a user's data an error message quotes."""
 
@@ -42,16 +43,23 @@ case reading goes on behind it."""
 
 Record = tuple[RowLocation, Raw]
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 3
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 30
+
+def num_bytes(value: object) -> int:
+    """Return about the number of bytes that a value takes in Arrow."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(num_bytes, value.values()))
+    return sum(map(num_bytes, value)) if isinstance(value, list) else 8
 
 
 def abbreviate(value: object) -> str:
     """``value`` as an error message quotes it: one line, cut where it is long."""
     if isinstance(value, str):
         return repr(truncate(value))
-    return truncate(_SHORT.repr(value))
+    return truncate(short_repr(value, 30))
 
 
 def truncate(text: str, longest: int = LONGEST_QUOTE) -> str:
@@ -104,7 +112,7 @@ def damaged_text(where: object) -> DataError:
 
 def undecodable(location: RowLocation, error: UnicodeDecodeError) -> DataError:
     """The error of a row whose bytes are not UTF-8. Bytes are counted from 0 at its beginning."""
-    fix = "convert the file to UTF-8"
+    fix = "convert the file to UTF-8: iconv -f cp1252 -t UTF-8 (Western Europe), or -f gb18030 (Chinese)"
     if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return source_error(location, "looks like UTF-16", fix=fix)
     byte = error.object[error.start]

@@ -12,11 +12,13 @@ from xft.data.sources.decompress import CODECS
 from xft.data.sources.file_types import READERS, file_type
 from xft.data.sources.hub import revision
 from xft.data.sources.location import source_error
+from xft.data.sources.shipped_files import shipped_file
 from xft.errors import ConfigError, DataError
 from xft.utils import paths
 
 HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _KNOWN = f"{', '.join(READERS)}; text kinds also with {' or '.join(CODECS)} behind"
 _EXPECTED = (
     f"a file ({_KNOWN}), a folder or a glob of such files, xft://NAME, or owner/name of a hub data set"
@@ -93,7 +95,7 @@ def resolve_source(path: str) -> DataSource:
         match = _find(bare)
         if match is not None:
             return DataSource(path, *match, rows=int(number[:18]))
-    raise _path_error(bare or path, "does not exist")
+    raise _path_error(bare or path, "does not exist", fix=paths.similar_file(Path(bare or path)))
 
 
 def _path_error(path: object, problem: str, expected: str = _EXPECTED, fix: str = "") -> ConfigError:
@@ -106,7 +108,7 @@ def _find(path: str) -> tuple[tuple[Path, ...], str | None] | None:
     """Files and hub name; ``None`` if nothing is there."""
     if path.startswith(paths.SCHEME):
         name = path.removeprefix(paths.SCHEME)
-        return None if "#" in name else ((_checked(paths.asset(name)),), None)
+        return None if "#" in name else ((_checked(shipped_file(name)),), None)
     place = Path(path).expanduser()
     if os.path.isfile(place):
         return (_checked(place),), None
@@ -138,7 +140,8 @@ def _checked(file: Path) -> Path:
             what += f", and {inner} is compressed inside: unpack it"
     else:
         what = f"ends in {file.suffix!r}"
-    raise _path_error(file, what, f"one of {_KNOWN}")
+    fix = "save the sheet as CSV in UTF-8" if file.suffix.lower() in SPREADSHEETS else ""
+    raise _path_error(file, what, f"one of {_KNOWN}", fix)
 
 
 def _all(path: str, files: list[Path]) -> tuple[Path, ...]:

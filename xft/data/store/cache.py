@@ -50,10 +50,14 @@ def get_or_build(root: Path, key: str, build: Callable[[Path], None]) -> TokenSt
         with FileLock(root / f"{key}.lock"):
             if final.is_dir():
                 try:
-                    return TokenStore(final)
+                    store = TokenStore(final)
                 except CorruptStoreError as error:
                     console.info(f"the prepared data in {final} is corrupt ({error}); preparing it again")
-                    shutil.rmtree(final)
+                else:
+                    if (changed := store.images.changed_file()) is None:
+                        return store
+                    console.info(f"{changed} was changed since the data was prepared; preparing it again")
+                shutil.rmtree(final)
             _build(root, key, build)
     except OSError as error:
         raise DataError(
@@ -102,7 +106,8 @@ def callable_fingerprint(function: Callable[..., Any]) -> tuple[Any, ...]:
     modules in its folder (≈ ``datasets`` fingerprints).
     """
     if isinstance(function, partial):
-        return (callable_fingerprint(function.func), function.args, sorted(function.keywords.items()))
+        args = [callable_fingerprint(value) if callable(value) else value for value in function.args]
+        return (callable_fingerprint(function.func), args, sorted(function.keywords.items()))
     if inspect.ismethod(function):
         return callable_fingerprint(function.__func__)
     is_named = inspect.isclass(function) or inspect.isroutine(function)

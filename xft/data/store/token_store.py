@@ -6,18 +6,20 @@ disk, and almost no memory because the file is mapped.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xft.data.sources import RowLocation
+from xft.data.store.column_store import ColumnStore, ColumnStoreWriter
+from xft.data.store.image_store import ImageStore, ImageStoreWriter
 from xft.errors import DataError
-from xft.types import IGNORE_INDEX, Sample
+from xft.types import IGNORE_INDEX, Image, Sample
 
 TARGET_BIT = np.uint32(1 << 31)
 _ID = np.uint32((1 << 31) - 1)
@@ -38,7 +40,7 @@ ROW = np.dtype(
         ("tokens", "u8"),  # digest of ids and labels
     ]
 )
-SAMPLE = np.dtype([("length", "i4"), ("targets", "i4"), ("desirable", "i1")])
+SAMPLE = np.dtype([("length", "i4"), ("targets", "i4"), ("desirable", "i1"), ("images", "i4")])
 
 
 def digest(*parts: bytes) -> int:
@@ -50,17 +52,24 @@ def digest(*parts: bytes) -> int:
     return int.from_bytes(hasher.digest(), "little")
 
 
+def text_digest(texts: Iterable[str]) -> int:
+    """Return the digest of the texts of a row, by which rows of different data sets are compared."""
+    return digest(*[text.encode("utf-8", "surrogatepass") for text in texts])
+
+
 def to_tokens(sample: Sample) -> npt.NDArray[np.uint32]:
     """Return ids and target bits of a sample as stored, ``(length,)``."""
     is_target = sample.labels != IGNORE_INDEX
     return sample.input_ids.astype(np.uint32) | (is_target.astype(np.uint32) << np.uint32(31))
 
 
-def to_sample(tokens: npt.NDArray[np.uint32], desirable: bool | None = None) -> Sample:
+def to_sample(
+    tokens: npt.NDArray[np.uint32], desirable: bool | None = None, images: tuple[Image, ...] = ()
+) -> Sample:
     """Return the sample of stored tokens."""
     ids = (tokens & _ID).astype(np.int32)
     labels = np.where(tokens & TARGET_BIT, ids, np.int32(IGNORE_INDEX))
-    return Sample(ids, labels.astype(np.int32), desirable=desirable)
+    return Sample(ids, labels.astype(np.int32), desirable=desirable, images=images)
 
 
 @dataclass
@@ -79,9 +88,18 @@ class StoreWriter:
 
     def __post_init__(self) -> None:
         self._tokens = (self.folder / "tokens.bin").open("wb")
+        self._images = ImageStoreWriter(self.folder)
+        self._columns = ColumnStoreWriter(self.folder)
 
     def append(
-        self, rows: npt.NDArray[Any], samples: npt.NDArray[Any], tokens: bytes, files: Sequence[FileName]
+        self,
+        rows: npt.NDArray[Any],
+        samples: npt.NDArray[Any],
+        tokens: bytes,
+        files: Sequence[FileName],
+        images: npt.NDArray[Any] | None = None,
+        image_data: bytes = b"",
+        columns: Sequence[bytes] = (),
     ) -> None:
         """Add rows, their samples, and the tokens of these.
 
@@ -90,6 +108,9 @@ class StoreWriter:
             samples: ``(sum of rows["samples"],)`` of ``SAMPLE``.
             tokens: tokens of the samples, as stored.
             files: the files of these rows.
+            images: ``(sum of samples["images"],)`` of ``IMAGE``; ``None`` if the samples have no images.
+            image_data: paths or contents of the images.
+            columns: the columns of each row as JSON, if the encoder keeps them.
         """
         for file in files:
             if file not in self.files:
@@ -100,6 +121,9 @@ class StoreWriter:
         self._rows.append(rows)
         self._samples.append(samples)
         self._tokens.write(tokens)
+        if images is not None:
+            self._images.append(images, image_data)
+        self._columns.append(columns)
 
     def close(self, stats: dict[str, Any], too_long: Sequence[int] = ()) -> None:
         """Write the remaining files.
@@ -109,6 +133,8 @@ class StoreWriter:
             too_long: lengths in tokens of the rows dropped for length.
         """
         self._tokens.close()
+        self._images.close()
+        self._columns.close()
         np.save(self.folder / "too_long.npy", np.array(too_long, dtype=np.int32))
         self.write_stats(stats)
         np.save(self.folder / "rows.npy", np.concatenate([np.empty(0, ROW), *self._rows]))
@@ -138,6 +164,8 @@ class TokenStore:
         first: ``(rows + 1,)`` index of the first sample of each row.
         stats: counts of the preparation.
         too_long: lengths in tokens of the rows dropped for length.
+        images: images of the samples.
+        columns: columns of the rows, if the encoder keeps them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,6 +176,8 @@ class TokenStore:
             self.too_long = np.load(folder / "too_long.npy")
             self.stats: dict[str, Any] = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
             size = (folder / "tokens.bin").stat().st_size
+            self.images = ImageStore(folder, self.samples["images"])
+            self.columns = ColumnStore(folder, len(self.rows))
         except (OSError, ValueError, EOFError) as error:
             raise CorruptStoreError(str(error)) from error
         if self.rows["samples"].sum() != len(self.samples):
@@ -169,7 +199,8 @@ class TokenStore:
     def __getitem__(self, index: int) -> Sample:
         label = int(self.samples["desirable"][index])
         begin, end = self.begins[index : index + 2]
-        return to_sample(np.asarray(self.tokens[begin:end]), None if label < 0 else bool(label))
+        desirable = None if label < 0 else bool(label)
+        return to_sample(np.asarray(self.tokens[begin:end]), desirable, self.images.of_sample(index))
 
     def origin(self, row: int) -> str:
         """Return the location of a row, as file and line."""
@@ -184,81 +215,3 @@ class TokenStore:
         begins = np.repeat(self.first[rows], counts)
         steps = np.arange(len(begins)) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.asarray(begins + steps, dtype=np.int64)
-
-
-class SampleView(Sequence[Sample]):
-    """Samples of one or several stores, in a given order, read on access.
-
-    Attributes:
-        parts: stores with the indices of selected rows, concatenated.
-    """
-
-    def __init__(self, parts: Sequence[tuple[TokenStore, I64]]) -> None:
-        self.parts = [(store, np.asarray(rows, dtype=np.int64)) for store, rows in parts]
-        self._indices = [store.samples_of(rows) for store, rows in self.parts]
-        self._ends = np.cumsum([len(indices) for indices in self._indices], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        store, sample = self._find(index)
-        return store[sample]
-
-    def __iter__(self) -> Iterator[Sample]:
-        for index in range(len(self)):
-            yield self[index]
-
-    def _find(self, index: int) -> tuple[TokenStore, int]:
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        begin = int(self._ends[part - 1]) if part else 0
-        return self.parts[part][0], int(self._indices[part][index - begin])
-
-    def origin(self, index: int) -> str:
-        """Return the location of the row of a sample, as file and line."""
-        store, sample = self._find(index)
-        return store.origin(int(np.searchsorted(store.first, sample, side="right")) - 1)
-
-    def origin_of_row(self, number: int) -> str:
-        """Return the location of a row, by its index in the view."""
-        for store, rows in self.parts:
-            if number < len(rows):
-                return store.origin(int(rows[number]))
-            number -= len(rows)
-        raise IndexError(number)
-
-    def _gather(self, field: str) -> I32:
-        pieces = [
-            store.samples[field][index] for (store, _), index in zip(self.parts, self._indices, strict=True)
-        ]
-        return np.concatenate([np.empty(0, np.int32), *pieces]).astype(np.int32)
-
-    @property
-    def lengths(self) -> I32:
-        """Tokens of each sample, ``(samples,)``."""
-        return self._gather("length")
-
-    @property
-    def targets(self) -> I32:
-        """Target tokens of each sample, ``(samples,)``."""
-        return self._gather("targets")
-
-    @property
-    def digests(self) -> U64:
-        """Digest of the ids and labels of each row, ``(rows,)``."""
-        pieces = [store.rows["tokens"][rows] for store, rows in self.parts]
-        return np.concatenate([np.empty(0, np.uint64), *pieces])
-
-    def fingerprint(self) -> str:
-        """Return a hash of the samples and their order."""
-        return blake2b(self.digests.tobytes(), digest_size=32).hexdigest()

@@ -9,7 +9,7 @@ from torch import Tensor
 from xft.errors import ConfigError
 from xft.export.gguf.vocab import read_vocabulary
 from xft.models.families import GGUF_FAMILIES, family_of, optional_field
-from xft.models.model_options import transformers_config
+from xft.models.model_options import model_options, transformers_config
 from xft.models.reward_head import is_reward_model
 from xft.types import Tokenizer
 
@@ -44,6 +44,12 @@ def check_supported(model: "PreTrainedModel", tokenizer: Tokenizer, gguf_type: s
     if is_reward_model(model):
         raise ConfigError(
             key="--gguf", got="a reward model", expected="a language model, since GGUF has no score head"
+        )
+    if model_options(model).processor is not None:
+        raise ConfigError(
+            key="--gguf",
+            got="a vision-language model",
+            expected="a language model: the file would lack the vision tower",
         )
     config = transformers_config(model)
     architecture = family_of(config).gguf_architecture

@@ -6,8 +6,9 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from xft.compat.peft import LoraLayer, PeftModel
+from xft.compat.peft import LoraLayer, ParamWrapper, PeftModel
 from xft.errors import CheckpointError
+from xft.models.adapters.parameter_lora import expert_factors
 
 
 def adapter_norms(model: nn.Module) -> dict[str, float]:
@@ -30,19 +31,25 @@ def adapter_norms(model: nn.Module) -> dict[str, float]:
 
 
 def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor, float] | None:
-    """Return A, B and the scaling of a linear or embedding layer; ``None`` if the adapter leaves it unchanged."""
+    """Return A, B and the scaling of a layer; ``None`` if the adapter leaves it unchanged.
+
+    Fused experts have one A and one B for each expert, in ``(experts, r, in)`` and ``(experts, out, r)``.
+    """
     if adapter not in layer.scaling:
         return None
     scaling = float(layer.scaling[adapter])
     if adapter in layer.lora_embedding_A:
         return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], scaling
-    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, scaling
+    if isinstance(layer, ParamWrapper):
+        return *expert_factors(layer, adapter), scaling
+    a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    return a.flatten(1), b.flatten(1), scaling
 
 
 def _norm(a: Tensor, b: Tensor, scaling: float) -> float:
     # Double precision: terms of both signs may nearly cancel.
-    a, b = (factor.detach().flatten(1).double() for factor in (a, b))
-    square = ((b.T @ b) * (a @ a.T)).sum()
+    a, b = (factor.detach().double() for factor in (a, b))
+    square = ((b.mT @ b) * (a @ a.mT)).sum()
     return abs(scaling) * float(torch.sqrt(square.clamp(min=0)))
 
 

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
+from peft import PeftModel
 from torch import Tensor, nn
 
 from xft.export.verify.adapter_norms import adapter_norms
@@ -59,7 +60,9 @@ def reference_outputs(
     current = None if template is None else BoundTemplate(tokenizer, template.source, now)
     texts = probe_texts(current, scored)
     input_ids = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-    with summon_full_params([param for param in live.parameters() if param.requires_grad]):
+    # A full model has no adapter, and all of its parameters together would not fit on a rank.
+    adapted = isinstance(live, PeftModel)
+    with summon_full_params([param for param in live.parameters() if adapted and param.requires_grad]):
         norms = adapter_norms(live)
     return ReferenceOutputs(
         texts,

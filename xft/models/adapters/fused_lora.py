@@ -32,6 +32,8 @@ def fused_linear_class(
     target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: object
 ) -> nn.Module | None:
     """Build the adapter layer of ``target``; ``None`` lets peft build it."""
+    if kwargs.get("parameter_name") is not None:
+        return None
     base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
     if config.use_dora or config.lora_bias:
         return None

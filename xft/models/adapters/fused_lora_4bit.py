@@ -1,9 +1,9 @@
 """The layer of :mod:`xft.models.adapters.fused_lora` on a base in NF4. Importing it imports bitsandbytes."""
 
-from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor
 
+from xft.compat.bitsandbytes import bitsandbytes
 from xft.models.adapters.fused_lora_forward import fused_lora_forward, sole_active_adapter
 from xft.models.param_shapes import quant_state
 
@@ -19,5 +19,8 @@ class FusedLinear4bit(Linear4bit):
         if name is None or state is None or base.compute_dtype != x.dtype:
             return super().forward(x, *args, **kwargs)
         return fused_lora_forward(
-            self, name, x, lambda: dequantize_4bit(base.weight.data, state).to(x.dtype)
+            self,
+            name,
+            x,
+            lambda: bitsandbytes.functional.dequantize_4bit(base.weight.data, state).to(x.dtype),
         )

@@ -1,6 +1,7 @@
 """The fused training step of a LoRA layer, and the conditions for its use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -33,6 +34,23 @@ def fused_lora_forward(layer: LoraLayer, name: str, x: Tensor, weight: Callable[
         layer.scaling[name],
         None if isinstance(dropout, nn.Identity) else dropout(x),
     )
+
+
+@contextmanager
+def training_forward(model: nn.Module) -> Iterator[None]:
+    """Compute adapters in evaluation as in training, but without dropout.
+
+    peft computes an adapter in the type of its weights, the fused operation in the type of the activations. The sampler of
+    reinforcement learning must compute the function that is trained.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.training]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def sole_active_adapter(layer: LoraLayer, x: Tensor) -> str | None:

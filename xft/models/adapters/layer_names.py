@@ -11,8 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, did_you_mean
+from xft.models.experts import find_experts
 
 ALL_LINEAR = "all-linear"
+SHORTHANDS = (ALL_LINEAR, "attention", "experts", "all")
+"""Values of ``target_modules`` that are no names."""
 REGEX_LIMIT_S = 5.0
 """Seconds in which a regular expression must have matched all layer names. Usual ones take a millisecond."""
 
@@ -20,15 +23,17 @@ REGEX_LIMIT_S = 5.0
 def check_layer_names(
     model: PreTrainedModel, target_modules: str | Sequence[str], modules_to_save: Sequence[str]
 ) -> None:
-    """Check that each entry matches a layer, by the rules of peft.
+    """Check that each entry matches a layer, by the rules of peft, or a fused weight of experts.
 
     Raises:
         ConfigError: an entry matches no layer, or is a regular expression that is invalid or too slow.
     """
     layers = [name for name, _ in model.named_modules() if name]
+    experts = find_experts(model)
+    layers += [] if experts is None else experts.parameters
     for key, entries in (("target_modules", target_modules), ("modules_to_save", modules_to_save)):
         if isinstance(entries, str):
-            if entries.lower() != ALL_LINEAR:
+            if entries.lower() not in SHORTHANDS:
                 _check_regex(f"adapter.{key}", entries, layers)
             continue
         for entry in entries:
@@ -111,7 +116,7 @@ def trainable_tokens(
     def is_in(entries: str | Sequence[str], layer: nn.Module) -> bool:
         name = places[layer]
         if isinstance(entries, str):
-            return entries.lower() != ALL_LINEAR and re.fullmatch(entries, name) is not None
+            return entries.lower() not in SHORTHANDS and re.fullmatch(entries, name) is not None
         return any(is_match(entry, name) for entry in entries)
 
     if not new_tokens or is_in(modules_to_save, embedding):

@@ -11,10 +11,14 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from xft.compat.peft import without_name_conversion
 from xft.errors import ConfigError
 from xft.models.adapters.fused_lora import fused_linear_class
 from xft.models.adapters.layer_names import check_layer_names, trainable_tokens
 from xft.models.adapters.lora_init import init_lora_from_weights
+from xft.models.adapters.parameter_lora import make_config_portable, parameter_layer
+from xft.models.adapters.targets import Targets, find_targets
+from xft.models.expert_weights import plain_experts
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import is_reward_model, upcast_head
 from xft.registry import register
@@ -31,9 +35,13 @@ class LoRA:
     Args:
         r: rank of A and B.
         lora_alpha: numerator of the scaling factor ``lora_alpha / r`` of the update.
-        lora_dropout: dropout probability on the input of A, in training.
-        target_modules: names of the adapted layers, with or without the beginning of their path; or a regular
-            expression of full paths; ``all-linear`` means every linear layer except the head.
+        lora_dropout: dropout probability on the input of A, in training; fused experts have no dropout.
+        target_modules: names of the adapted layers, with or without the beginning of their path; a regular
+            expression of full paths; or one of ``all-linear``, ``attention``, ``experts``, ``all``. ``all-linear``
+            means every linear layer except the head, those of state-space modules whose kernels take the weight alone,
+            and in a mixture-of-experts model routers and routed experts; ``attention`` its layers in attention and its recurrent replacements; ``experts`` the routed
+            experts; ``all`` is ``all-linear`` and ``experts``. A router is trained if it is named here, or in
+            ``modules_to_save``.
         modules_to_save: layers that are fully trained and saved with the adapter. The head of a reward model
             is always included.
         use_rslora: scale by ``lora_alpha / sqrt(r)``, which keeps high ranks stable
@@ -131,6 +139,8 @@ class LoRA:
         """
         upcast_head(model)
         check_layer_names(model, self.target_modules, self.modules_to_save or [])
+        targets = find_targets(model, self.target_modules)
+        self._check_parameters(targets)
         # With twice the rank, the scaling alpha / r or alpha / sqrt(r) must stay the same.
         rank, alpha = (
             (2 * self.r, self._doubled_alpha) if self.has_frozen_half else (self.r, self.lora_alpha)
@@ -141,25 +151,45 @@ class LoRA:
             r=rank,
             lora_alpha=alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=self.target_modules,
+            target_modules=targets.modules,
+            target_parameters=targets.parameters or None,
             modules_to_save=None if self.modules_to_save is None else list(self.modules_to_save),
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
             trainable_token_indices=trainable_tokens(
-                model, new_tokens, self.target_modules, self.modules_to_save or []
+                model, new_tokens, targets.modules, self.modules_to_save or []
             ),
         )
         check(config)
         if fused:
             config._register_custom_module({nn.Linear: fused_linear_class})
+        if targets.parameters:
+            config._register_custom_module({nn.Module: parameter_layer})
         try:
-            with peft_without_bnb_import():
+            with peft_without_bnb_import(), without_name_conversion(), plain_experts(model):
                 adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(f"adapter: {error}", key="adapter") from error
         if self.has_frozen_half:
             init_lora_from_weights(adapted, self.init_lora_weights, self.r)
+        make_config_portable(adapted)
         return adapted
+
+    def _check_parameters(self, targets: Targets) -> None:
+        """Check that the options can be combined with LoRA on parameters that are not layers.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if not targets.parameters or not (self.use_dora or self.has_frozen_half):
+            return
+        name = "use_dora" if self.use_dora else "init_lora_weights"
+        raise ConfigError(
+            key=f"adapter.{name}",
+            got=f"{getattr(self, name)!r} with LoRA on {targets.parameters[0]}",
+            expected="plain LoRA on fused experts and routers",
+            fix=f"set adapter.target_modules='all-linear', or remove adapter.{name}",
+        )
 
 
 def is_identity_adapter(model: object) -> bool:

@@ -7,8 +7,10 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from xft.errors import ConfigError
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import is_reward_model
+from xft.models.stored_formats import packed_layers
 
 
 def merge(model: PeftModel) -> PreTrainedModel:
@@ -16,13 +18,33 @@ def merge(model: PeftModel) -> PreTrainedModel:
 
     A head and an embedding that share one weight are separated if one of them has an adapter: the sum belongs to that
     one only. The head of a reward model is cast to the dtype of the other weights.
+
+    Raises:
+        ConfigError: the weights of the base are packed integers.
     """
+    check_mergeable(model)
     _untie(model)
     with peft_without_bnb_import():
         merged = model.merge_and_unload(safe_merge=True)
     if is_reward_model(merged):
         merged.score.to(merged.dtype)
     return cast(PreTrainedModel, merged)
+
+
+def check_mergeable(model: PeftModel) -> None:
+    """Check that the base has weights that an adapter can be added to.
+
+    Raises:
+        ConfigError: its weights are packed integers (GPTQ, AWQ).
+    """
+    if layers := packed_layers(model.get_base_model()):
+        raise ConfigError(
+            key="--merge",
+            got=f"an adapter on a base of packed integers, such as {layers[0]}",
+            expected="a base in 16 or 32 bits, in NF4 or in int8, to which the update can be added",
+            fix="leave out --merge and load the adapter on its base; or dequantize the base to 16 bits, name it as "
+            "base_model_name_or_path in adapter_config.json, and merge there",
+        )
 
 
 def _untie(model: PeftModel) -> None:

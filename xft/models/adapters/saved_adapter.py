@@ -1,13 +1,18 @@
 """Load saved adapters, and read what they were trained on."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel
 
+from xft.compat.peft import without_name_conversion
 from xft.errors import ModelError
+from xft.models.adapters.parameter_lora import parameter_layer, restore_layers
+from xft.models.expert_weights import plain_experts
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import ModelKind, upcast_head
 from xft.models.weight_checks import check_finite
@@ -67,9 +72,14 @@ def load_adapter(model: PreTrainedModel, path: Path) -> PeftModel:
     """
     _check_safetensors(path)
     upcast_head(model)
+    config = read_adapter_config(path)
+    is_current = isinstance(config, LoraConfig) and restore_layers(config, model)
+    if isinstance(config, LoraConfig) and config.target_parameters:
+        config._register_custom_module({nn.Module: parameter_layer})
+    keep_names = without_name_conversion() if is_current else nullcontext()
     try:
-        with peft_without_bnb_import():
-            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+        with peft_without_bnb_import(), keep_names, plain_experts(model):
+            loaded = PeftModel.from_pretrained(model, str(path), is_trainable=False, config=config)
     except _LOAD_ERRORS as error:
         raise _misfit(path, model, error) from error
     _check_weights(loaded, path)

@@ -81,6 +81,18 @@ function drawSpan([flags, text, ids]) {
   return span;
 }
 
+function drawImage([source, label]) {
+  const figure = element("figure");
+  if (source) {
+    const image = element("img");
+    image.src = source;
+    image.alt = label;
+    figure.append(image);
+  }
+  figure.append(element("figcaption", "quiet", label));
+  return figure;
+}
+
 function drawSide(side) {
   const box = element("div", "side");
   const name = side.name ? `${side.name}: ` : "";
@@ -96,7 +108,7 @@ function drawSide(side) {
     for (const [flags, , numbers] of side.spans) ids.append(element("span", flags & 1 ? "span target" : "span", numbers.join(" ")), " ");
     details.append(ids);
   });
-  box.append(text, details);
+  box.append(...(side.images ?? []).map(drawImage), text, details);
   return box;
 }
 

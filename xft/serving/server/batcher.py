@@ -105,7 +105,7 @@ class Batcher:
                 self._changed.wait(BATCH_WINDOW_S)
             generator = self._queue[0].generator
             batch = [request for request in self._queue if request.generator is generator]
-            self._batch = batch[: self.max_batch_size]
+            self._batch = batch[: self._capacity(generator)]
             self._queue = [request for request in self._queue if request not in self._batch]
             return self._batch
 
@@ -128,6 +128,7 @@ class Batcher:
         generator.generate(
             prompts,
             max(request.sampling.max_tokens - len(request.generated) for request in batch),
+            images=[request.images for request in batch],
             logits_processor=LogitsProcessorList([RowSampler(batch)]),
             stopping_criteria=StoppingCriteriaList([stop]),
         )
@@ -135,5 +136,8 @@ class Batcher:
     def _should_preempt(self, generator: TextGenerator, batch: Sequence[GenerationRequest]) -> bool:
         """Return whether the next call would include a queued request."""
         with self._changed:
-            has_space = sum(not request.done for request in batch) < self.max_batch_size
+            has_space = sum(not request.done for request in batch) < self._capacity(generator)
             return any(has_space or request.generator is not generator for request in self._queue)
+
+    def _capacity(self, generator: TextGenerator) -> int:
+        return min(self.max_batch_size, generator.max_batch_size or self.max_batch_size)

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from xft.utils import console
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 API_KEY_VARIABLE = "XFT_API_KEY"
 """Environment variable with the key that clients must send."""
+MAX_BODY_BYTES_WITH_IMAGES = 32 << 20
+"""Maximum size of a request to a model that sees images."""
 BACKLOG = 128
 """Number of connections that wait to be accepted."""
 DEFAULT_CONTEXT_LENGTH = 4096
@@ -41,6 +43,7 @@ class ServeOptions:
         max_queue_size: maximum number of queued requests.
         max_new_tokens: maximum, and default, number of tokens of an answer.
         temperature: temperature of requests without one.
+        system: system message of requests without one; ``None`` for that of the training, empty for none.
         trust_remote_code: run Python code that is stored with the weights.
     """
 
@@ -54,6 +57,7 @@ class ServeOptions:
     max_queue_size: int = 64
     max_new_tokens: int = 1024
     temperature: float = 0.0
+    system: str | None = None
     trust_remote_code: bool = False
 
 
@@ -71,6 +75,7 @@ def serve(options: ServeOptions) -> None:
         options.path,
         adapter=options.adapter,
         bits=options.load_in_bits,
+        system=options.system,
         trust_remote_code=options.trust_remote_code,
     )
     models = served_models(session, options.name or model_name(options.path))
@@ -78,7 +83,9 @@ def serve(options: ServeOptions) -> None:
     config = transformers_config(session.generator.model)
     num_positions = context_length(config) or DEFAULT_CONTEXT_LENGTH
     limits = Limits(num_positions, min(options.max_new_tokens, num_positions), options.max_batch_size)
-    service = Service(models, batcher, limits, options.temperature)
+    if session.generator.processor is not None:
+        limits = replace(limits, max_body_bytes=MAX_BODY_BYTES_WITH_IMAGES)
+    service = Service(models, batcher, limits, options.temperature, session.system or "")
     local = is_loopback(options.host)
     api_key = os.environ.get(API_KEY_VARIABLE) or None
     app = create_app(service, api_key, LOOPBACK_HOSTS if local else None)
@@ -88,6 +95,8 @@ def serve(options: ServeOptions) -> None:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{listener.getsockname()[1]}"
     lines = [f"serving {', '.join(models)} at {address}/v1 (chat page: {address}/); press Ctrl-C to stop"]
+    if session.system:
+        lines.append(f"system message of requests without one: {console.shorten(session.system, 200)!r}")
     if not local and api_key is None:
         lines.append(
             f"warning: {options.host} is open to everyone on the network; set {API_KEY_VARIABLE} to require a key"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 from collections.abc import Sequence
-from reprlib import Repr
 from typing import TypeVar
 
 from fastapi import Request
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect
 
+from xft.errors import short_repr
 from xft.serving.server.protocol import ApiError
 from xft.utils.console import escape_line
 
@@ -22,8 +22,6 @@ READ_TIMEOUT_S = 30.0
 
 Body = TypeVar("Body", bound=BaseModel)
 
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
 _EXPECTATIONS = {
     "Input should be": "expected",
     "String should have": "expected a text with",
@@ -42,7 +40,7 @@ async def read_body(request: Request, model: type[Body], max_bytes: int) -> Body
     """
     header = request.headers.get("content-type", "")
     if header.partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(415, f"content-type: got {_SHORT.repr(header)}; expected 'application/json'")
+        raise ApiError(415, f"content-type: got {short_repr(header)}; expected 'application/json'")
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             content = await _read_bytes(request, max_bytes)
@@ -78,7 +76,7 @@ def parse_body(content: bytes, model: type[Body]) -> Body:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise ApiError(400, f"body: not valid JSON ({reason})") from error
     if not isinstance(value, dict):
-        raise ApiError(400, f"body: got {_SHORT.repr(value)}; expected a JSON object")
+        raise ApiError(400, f"body: got {short_repr(value)}; expected a JSON object")
     _check_values(value)
     try:
         return model.model_validate(value)
@@ -136,7 +134,7 @@ def _api_error(error: ErrorDetails) -> ApiError:
 
 
 def _mistake(path: Sequence[int | str], got: object, expectation: str) -> ApiError:
-    message = f"{_format_path(path) or 'body'}: got {_SHORT.repr(got)}; {expectation}"
+    message = f"{_format_path(path) or 'body'}: got {short_repr(got)}; {expectation}"
     return ApiError(400, message, param=_format_path(path[:1]) or None)
 
 

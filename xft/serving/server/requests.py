@@ -10,6 +10,7 @@ import torch
 from xft.models import TextGenerator
 from xft.models.generation import FinishReason
 from xft.serving.server.text_stream import StopMatcher, TextStream
+from xft.types import Image
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessor
@@ -38,6 +39,19 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text before an answer.
+
+    Attributes:
+        ids: token ids.
+        images: images, in the order of their tokens.
+    """
+
+    ids: list[int]
+    images: tuple[Image, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationEvent:
     """Progress of an answer.
 
@@ -62,6 +76,7 @@ class GenerationRequest:
         sampling: sampling parameters.
         on_event: callback for new text and the end, called in the thread that generates.
         kept_special_ids: ids of special tokens that are part of the text, such as those around a tool call.
+        images: images of the prompt.
         generated: token ids of the answer so far.
         done: whether the answer is finished, failed or canceled.
     """
@@ -71,6 +86,7 @@ class GenerationRequest:
     sampling: Sampling
     on_event: Callable[[GenerationEvent], None]
     kept_special_ids: Collection[int] = ()
+    images: Sequence[Image] = ()
     generated: list[int] = field(default_factory=list)
     done: bool = False
 

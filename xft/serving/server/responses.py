@@ -16,7 +16,7 @@ from xft.serving.server.tool_calls import ParsedCall, ToolCallParser
 class AsciiResponse(JSONResponse):
     """JSON response that can also hold lone surrogates, such as those of file names and of quoted input."""
 
-    def render(self, content: Any) -> bytes:
+    def render(self, content: object) -> bytes:
         """Serialize with ``\\u`` escapes."""
         return json.dumps(content).encode()
 

@@ -10,25 +10,19 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.background import BackgroundTask
 
-from xft.data.formats.chat import openai
-from xft.errors import ConfigError, DataError
 from xft.models import TextGenerator
 from xft.serving.server.batcher import Batcher, QueueFull
 from xft.serving.server.delivery import EventQueue, cancel_all, collect_all, emit, stream_events
+from xft.serving.server.prompt_encoding import encode_chat, encode_text
 from xft.serving.server.protocol import (
     ApiError,
     ChatCompletionRequest,
     CompletionRequest,
     TextCompletionRequest,
 )
-from xft.serving.server.requests import GenerationEvent, GenerationRequest, Sampling
+from xft.serving.server.requests import GenerationEvent, GenerationRequest, Prompt, Sampling
 from xft.serving.server.responses import AsciiResponse, Choice, ResponseBuilder, Usage
 from xft.serving.server.tool_calls import ToolCallFormat, ToolCallParser
-from xft.types import Conversation, Messages
-
-_CHARS_PER_TOKEN = 8
-_CUT_TOKENS = 64
-"""Upper bound of the number of tokens by which the cut at the end can increase the number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,7 @@ class Service:
         batcher: generates the answers.
         limits: limits of every request.
         temperature: temperature of requests without one.
+        system: system message of conversations without one; empty for none.
     """
 
     def __init__(
@@ -64,8 +59,10 @@ class Service:
         batcher: Batcher,
         limits: Limits,
         temperature: float = 0.0,
+        system: str = "",
     ) -> None:
         self.models = models
+        self.system = system
         self.batcher = batcher
         self.limits = limits
         self.temperature = temperature
@@ -77,8 +74,14 @@ class Service:
     def list_models(self) -> dict[str, Any]:
         """Answer ``GET /v1/models``."""
         data = [
-            {"id": name, "object": "model", "created": self.created, "owned_by": "xft"}
-            for name in self.models
+            {
+                "id": name,
+                "object": "model",
+                "created": self.created,
+                "owned_by": "xft",
+                "input_modalities": ["text"] if generator.processor is None else ["text", "image"],
+            }
+            for name, generator in self.models.items()
         ]
         return {"object": "list", "data": data}
 
@@ -100,8 +103,9 @@ class Service:
             )
             raise ApiError(400, f"{message}; remove them", param="tools")
         kwargs = body.chat_template_kwargs or {}
+        limit, system = self.limits.context_length, self.system
         prompt = await asyncio.to_thread(
-            _encode_chat, generator, body.messages, tools, self.limits.context_length, kwargs
+            encode_chat, generator, body.messages, tools, limit, kwargs, system
         )
 
         def make_parser() -> ToolCallParser | None:
@@ -119,7 +123,9 @@ class Service:
         generator = self._generator(body.model)
         self._check_limits(body, len(body.prompt))
         limit = self.limits.context_length
-        prompts = [await asyncio.to_thread(_encode_text, generator, text, limit) for text in body.prompt]
+        prompts = [
+            Prompt(await asyncio.to_thread(encode_text, generator, text, limit)) for text in body.prompt
+        ]
         return await self._respond(body, prompts, generator, request)
 
     def _generator(self, name: str) -> TextGenerator:
@@ -131,7 +137,7 @@ class Service:
     async def _respond(
         self,
         body: CompletionRequest,
-        prompts: Sequence[list[int]],
+        prompts: Sequence[Prompt],
         generator: TextGenerator,
         request: Request,
         make_parser: Callable[[], ToolCallParser | None] = lambda: None,
@@ -148,7 +154,12 @@ class Service:
         pairs = [(prompt, number) for prompt in prompts for number in range(body.n or 1)]
         requests = [
             GenerationRequest(
-                generator, prompt, _choice_sampling(sampling, number), callback(index), kept_special_ids
+                generator,
+                prompt.ids,
+                _choice_sampling(sampling, number),
+                callback(index),
+                kept_special_ids,
+                prompt.images,
             )
             for index, (prompt, number) in enumerate(pairs)
         ]
@@ -158,7 +169,7 @@ class Service:
             raise ApiError(429, f"{error}; try again later", "rate_limit_exceeded") from error
         choices = [Choice(generation, make_parser()) for generation in requests]
         builder = ResponseBuilder(body.model, chat)
-        prompt_tokens = sum(map(len, prompts))
+        prompt_tokens = sum(len(prompt.ids) for prompt in prompts)
         if body.stream:
             include_usage = body.stream_options is not None and body.stream_options.include_usage
             stream = stream_events(choices, queue, builder, prompt_tokens if include_usage else None)
@@ -189,7 +200,7 @@ class Service:
             message = f"max_tokens: got {body.max_tokens}; expected at most {self.limits.max_new_tokens}"
             raise ApiError(400, message, param="max_tokens")
 
-    def _max_new_tokens(self, body: CompletionRequest, prompts: Sequence[list[int]]) -> int:
+    def _max_new_tokens(self, body: CompletionRequest, prompts: Sequence[Prompt]) -> int:
         """Return the default of ``max_tokens``.
 
         Raises:
@@ -197,8 +208,9 @@ class Service:
         """
         limits = self.limits
         param = "messages" if isinstance(body, ChatCompletionRequest) else "prompt"
-        longest = max(map(len, prompts))
-        if not min(map(len, prompts)):
+        lengths = [len(prompt.ids) for prompt in prompts]
+        longest = max(lengths)
+        if not min(lengths):
             raise ApiError(400, f"{param}: got no tokens; expected at least 1", param=param)
         if longest + (body.max_tokens or 1) > limits.context_length:
             got = (
@@ -212,60 +224,6 @@ class Service:
             )
             raise ApiError(400, message, "context_length_exceeded", param)
         return min(limits.max_new_tokens, limits.context_length - longest)
-
-
-def _encode_chat(
-    generator: TextGenerator,
-    messages: Sequence[dict[str, Any]],
-    tools: Sequence[dict[str, Any]],
-    max_tokens: int,
-    chat_template_kwargs: Mapping[str, Any],
-) -> list[int]:
-    """Return the tokens of a prompt. Runs in a thread: the template may be slow, the conversation long.
-
-    Raises:
-        ApiError: the messages or the variables of the template are invalid, or the template refuses them.
-    """
-    try:
-        template = generator.template.with_kwargs(chat_template_kwargs)
-    except (ConfigError, DataError) as error:
-        param = "chat_template_kwargs"
-        message = str(error) if str(error).startswith(param) else f"{param}: {error}"
-        raise ApiError(400, message, param=param) from error
-    try:
-        conversation = openai({"messages": list(messages)})
-        turns: Messages = conversation.messages if isinstance(conversation, Conversation) else conversation
-        if turns[-1].role not in ("user", "tool"):
-            raise ApiError(400, "messages: expected a user or tool message at the end", param="messages")
-        text = template.render(turns, generation=True, tools=tools)
-    except DataError as error:
-        message, param = str(error), "tools" if error.key == "tools" else "messages"
-        raise ApiError(
-            400, message if message.startswith(param) else f"{param}: {message}", param=param
-        ) from error
-    except RecursionError as error:
-        raise ApiError(400, "messages: JSON in a text is nested too deeply", param="messages") from error
-    return _tokenize(generator, text, max_tokens, add_special_tokens=False)
-
-
-def _encode_text(generator: TextGenerator, text: str, max_tokens: int) -> list[int]:
-    """Tokenize a text; special tokens are added unless the text already starts with the BOS token."""
-    bos = generator.tokenizer.bos_token
-    return _tokenize(generator, text, max_tokens, add_special_tokens=not (bos and text.startswith(bos)))
-
-
-def _tokenize(generator: TextGenerator, text: str, max_tokens: int, add_special_tokens: bool) -> list[int]:
-    """Return the tokens of a text, or more than ``max_tokens`` tokens of its beginning.
-
-    Measured: the tokenizers of Qwen3 and Llama 3 take 2 to 8 seconds per megabyte. A text that is too long is detected
-    from a beginning of some characters per token of the limit.
-    """
-    length = max(_CHARS_PER_TOKEN * max_tokens, 1)
-    while True:
-        ids = list(generator.tokenizer(text[:length], add_special_tokens=add_special_tokens)["input_ids"])
-        if length >= len(text) or len(ids) > max_tokens + _CUT_TOKENS:
-            return ids
-        length *= 4
 
 
 def _choice_sampling(sampling: Sampling, choice: int) -> Sampling:

@@ -1,38 +1,16 @@
 """DeepSpeed's JSON config: made from a ZeRO stage, or read from a file."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from xft.errors import ConfigError
+from xft.utils.paths import check_regular
 
 AUTO = "auto"
 """Value in the JSON that xft replaces; see ``resolve``."""
 Offload = Literal["none", "optimizer", "all"]
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "zero1": {"zero_stage": 1},
-    "zero2": {"zero_stage": 2},
-    "zero3": {"zero_stage": 3},
-    "zero2_offload": {"zero_stage": 2, "offload": "optimizer"},
-    "zero3_offload": {"zero_stage": 3, "offload": "all"},
-}
-"""Values of ``--deepspeed`` other than a file, as keys of the section ``strategy``."""
-
-
-def parse_cli_option(value: str) -> dict[str, Any]:
-    """Translate ``--deepspeed NAME|FILE`` into keys of the section ``strategy``.
-
-    Raises:
-        ConfigError: the value is neither a name in ``PRESETS`` nor a JSON file.
-    """
-    if value in PRESETS:
-        return PRESETS[value]
-    if not value.endswith(".json"):
-        raise ConfigError(key="--deepspeed", got=value, expected=f"{', '.join(PRESETS)} or FILE.json")
-    return {"config_file": os.path.abspath(value)}
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -42,6 +20,7 @@ def read_json(path: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, or holds no JSON object.
     """
     key = "strategy.config_file"
+    check_regular(Path(path), key)
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -73,5 +73,5 @@ class DeepSpeedModule(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, LossOutput]:
         """Return the summed loss, and the full output of the objective."""
-        output = self.module.objective(self.model, batch)
+        output = self.module.compute_loss(self.model, batch)
         return output.loss_sum, output

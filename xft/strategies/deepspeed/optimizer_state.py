@@ -1,30 +1,30 @@
 """Read and write this rank's shards of parameters and optimizer state under ZeRO, by parameter name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from xft.distributed.sharded import ShardedTensorReader, TensorShard
+from xft.distributed.sharded import ShardedTensorReader, TensorShard, read_range
 from xft.models.param_shapes import full_shape
-from xft.optim import is_schedule_free
+from xft.optim import build_optimizer, elementwise_problem, is_schedule_free
 
 FP32_PARAM = "master"
 """Key of the fp32 master copy of a 16-bit parameter."""
 
 
-def unshardable_reason(optimizer: torch.optim.Optimizer) -> str | None:
-    """Return why ZeRO cannot shard an optimizer, or ``None`` if it can."""
-    kind = type(optimizer)
-    if kind.__module__.startswith("bitsandbytes"):
-        return f"the state of {kind.__name__} is quantized in blocks, which ZeRO cannot shard"
+def shard_problem(create: Callable[..., torch.optim.Optimizer]) -> str:
+    """Return why ZeRO cannot shard an optimizer; empty if it can.
+
+    Args:
+        create: optimizer class or function, with everything except the parameters bound.
+    """
+    optimizer = build_optimizer(create, nn.ParameterList([torch.zeros(1, 1)]))
     if is_schedule_free(optimizer):
-        return f"{kind.__name__} moves the weights between two points, and ZeRO's copies of them would not follow"
-    if kind.__name__ == "Muon":
-        return "muon needs matrices, and ZeRO passes flat shards to the optimizer"
-    return None
+        return f"{type(optimizer).__name__} moves the weights between two points, and ZeRO's copies of them would not follow"
+    return elementwise_problem(create) or elementwise_problem(create, flat=True)
 
 
 class _LocalShard(Tensor):
@@ -151,11 +151,7 @@ class ZeroOptimizerState:
         begin, end = self._fragment_range(weight)
         if begin == end:
             return
-        part = (
-            value.read_range(begin, end)
-            if isinstance(value, ShardedTensorReader)
-            else value.flatten()[begin:end]
-        )
+        part = read_range(value, begin, end)
         if self._stage < 3:
             self._fragment_tensor(weight, key).copy_(part)
             return

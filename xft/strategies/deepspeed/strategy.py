@@ -4,7 +4,7 @@ DeepSpeed is imported only if a config names it. It reduces gradients, clips the
 rank's shard. Gradient accumulation, the weighting by target tokens, the optimizer and its scheduler stay xft's own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from xft.errors import ConfigError, TrainingError
 from xft.models import TrainingModel
+from xft.models.experts import expert_blocks
 from xft.models.param_shapes import is_sharded, local_shard
-from xft.optim import build_optimizer
 from xft.registry import register
 from xft.strategies.base import nonfinite_norm_error
 from xft.strategies.batching import Batching
 from xft.strategies.ddp import DistributedConfig, DistributedStrategy
 from xft.strategies.deepspeed.config import Offload, load_config, stage_of
 from xft.strategies.deepspeed.engine import DeepSpeedModule, import_deepspeed, init_comm
-from xft.strategies.deepspeed.optimizer_state import ZeroOptimizerState, unshardable_reason
+from xft.strategies.deepspeed.optimizer_state import ZeroOptimizerState, shard_problem
 from xft.strategies.deepspeed.resolve import ResolvedConfig, auto_values, resolve
 from xft.types import Batch, LossOutput
 
@@ -60,6 +60,10 @@ class DeepSpeed(DistributedStrategy):
         for param in model.parameters():
             if not is_sharded(param):
                 param.data = param.data.to(self.device)
+        if self.stage == 3:
+            # Ranks choose different experts: gathered one by one, they would wait for each other forever.
+            for block in expert_blocks(model.model):
+                deepspeed.utils.set_z3_leaf_module(block, True)
         values = dict(self.resolved.values)
         if self.stage == 0:
             values["gradient_clipping"] = 0.0
@@ -149,15 +153,18 @@ class DeepSpeed(DistributedStrategy):
         self.model._running_engine_step = False
 
     @contextmanager
-    def summon_full_params(self, parameters: Iterable[nn.Parameter], write: bool = False) -> Iterator[None]:
+    def summon_full_params(
+        self, parameters: Iterable[nn.Parameter], write: bool = False
+    ) -> Iterator[Sequence[Tensor]]:
         """Unshard parameters inside the context; see the base class. Collective."""
+        params = list(parameters)
         if self.stage < 3:
-            yield
+            yield params
             return
         import deepspeed
 
-        with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if write else None):
-            yield
+        with deepspeed.zero.GatheredParameters(params, modifier_rank=0 if write else None):
+            yield params
 
     def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Overwrite a possibly sharded parameter; see the base class."""
@@ -213,17 +220,15 @@ class DeepSpeedConfig(DistributedConfig):
         """Check that DeepSpeed is installed, that its config can be read, and that it can shard the optimizer."""
         import_deepspeed()
         self.load_json()
-        # An instance is needed, because the class of an optimizer function is not known before.
-        instance = build_optimizer(optimizer, nn.ParameterList([torch.zeros(1, 1)]))
-        if (reason := unshardable_reason(instance)) is not None:
+        if problem := shard_problem(optimizer):
             raise ConfigError(
-                f"optimizer: {reason}; use 'adamw' with DeepSpeed",
-                key="optimizer.type",
-                got=type(instance).__name__,
+                f"optimizer: {problem}; use 'adamw' with DeepSpeed", key="optimizer.type", got=problem
             )
 
     @contextmanager
-    def model_init_context(self, dtype: torch.dtype, is_quantized: bool) -> Iterator[None]:
+    def model_init_context(
+        self, dtype: torch.dtype, is_quantized: bool, needs_full_weights: bool = False
+    ) -> Iterator[None]:
         """Shard parameters as they are read, under stage 3.
 
         Every rank reads quantized weights completely, and shards them later: bitsandbytes quantizes full weights only.

@@ -9,12 +9,14 @@ Templates decide by roles only, never by content, unless the official template d
 not support is refused, never dropped. Reasoning is the exception: a template that does not read
 ``reasoning_content`` gets the reasoning inside the content.
 
-Sources: ``chat_template`` in ``tokenizer_config.json`` of Qwen 1.5 to 3, InternLM 2, MiniCPM 2B and 3, Llama 2 to
-3.1, Code Llama, Mistral 7B Instruct 0.2, Mixtral 8x7B Instruct 0.1, Zephyr 7B beta, Gemma 7B and 3 4B, Command R,
-Phi 3 mini, ChatGLM 3, DeepSeek Coder, MoE and V2; ``chat_format.md`` of InternLM 2 and its agent Lagent for tools;
-``build_inputs`` of InternLM 1, ``build_prompt`` of ChatGLM 2, ``build_chat_input`` of Baichuan 1 and 2; ``vicuna_v1.1``
-of FastChat; the model cards of Vicuna, WizardLM, WizardCoder and MOSS. ChatGLM, Baichuan 2 and MiniCPM do not end
-earlier answers but are trained to stop with EOS; here EOS ends every answer.
+Sources: ``chat_template`` in ``tokenizer_config.json`` of Qwen 1.5 to 3, InternLM 2, MiniCPM 2B and 3,
+Llama 2 to 3.1, Code Llama, Mistral 7B Instruct 0.2, Mixtral 8x7B Instruct 0.1, Zephyr 7B beta, Gemma 7B and
+3 4B, Command R, Phi 3 mini, Phi 4 and 4 mini, ChatGLM 3, GLM 4, DeepSeek Coder, MoE, V2 and V3, Mistral 7B
+Instruct 0.3, Nemo and Small 3, Granite 4.0, gpt-oss, ERNIE 4.5, EXAONE 3.5, LFM 2, Seed-OSS, OpenChat 3.5,
+OLMo 2; ``chat_format.md`` of InternLM 2 and its agent Lagent for tools; ``build_inputs`` of InternLM 1,
+``build_prompt`` of ChatGLM 2, ``build_chat_input`` of Baichuan 1 and 2; ``vicuna_v1.1`` of FastChat; the
+model cards of Vicuna, WizardLM, WizardCoder and MOSS. ChatGLM, Baichuan 2 and MiniCPM do not end earlier
+answers but are trained to stop with EOS; here EOS ends every answer.
 """
 
 import re

@@ -22,8 +22,10 @@ _LABELS = {
     "forward": "forward",
     "backward": "backward",
     "optimizer": "optimizer step",
+    "rollout": "sample completions",
     "validation": "validation batch",
     "generation": "sample questions",
+    "general": "general questions",
     "checkpoint": "checkpoint",
 }
 _HIDDEN = {"throughput"}
@@ -43,6 +45,7 @@ class ResourceEstimate:
         memory_bytes: memory that the run may use in total.
         param_bytes, grad_bytes, optimizer_bytes: sizes of parameters, gradients and optimizer state.
         searched_epochs: number of epochs that were searched for the largest batch.
+        tokens_per_step: training tokens of a step on all ranks; ``None`` derives them from the data.
         seconds_per_token: forward and backward time of a typical batch, per token and rank.
         hook_costs: estimated time of hooks in the whole run.
     """
@@ -57,6 +60,7 @@ class ResourceEstimate:
     grad_bytes: int = 0
     optimizer_bytes: int = 0
     searched_epochs: int = 0
+    tokens_per_step: float | None = None
     seconds_per_token: float = 0.0
     hook_costs: list[HookCost] = field(default_factory=list)
 
@@ -71,6 +75,8 @@ class ResourceEstimate:
     @property
     def num_tokens(self) -> float:
         """Number of training tokens of the whole run, on all ranks."""
+        if self.tokens_per_step is not None:
+            return self.tokens_per_step * self.plan.num_steps
         epochs = self.plan.num_steps / self.plan.batches.steps_per_epoch
         return float(self.prepared.report.splits["train"]["tokens"] * epochs)
 
@@ -125,7 +131,8 @@ def _speed(estimate: ResourceEstimate) -> str:
     fraction = estimate.prepared.report.splits["train"]["target_share"]
     rate = estimate.world_size / estimate.seconds_per_token
     ranks = f" on {estimate.world_size} ranks" if estimate.world_size > 1 else ""
-    return f"speed     {rate:,.0f} tok/s{ranks} ({rate * fraction:,.0f} target tok/s)"
+    targets = "" if estimate.tokens_per_step else f" ({rate * fraction:,.0f} target tok/s)"
+    return f"speed     {rate:,.0f} tok/s{ranks}{targets}"
 
 
 def _time(estimate: ResourceEstimate) -> str:

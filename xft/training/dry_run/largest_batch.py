@@ -57,6 +57,21 @@ def find_largest_batches(samples: SampleView, plan: TrainingPlan, collator: Coll
     )
 
 
+def describe_costliest_image(samples: SampleView, collator: Collator) -> list[str]:
+    """Return a line about the image with most tokens; nothing for data without images."""
+    processor = collator.processor
+    costliest = None if processor is None else samples.costliest_image(processor.count_tokens)
+    if processor is None or costliest is None:
+        return []
+    index, image = costliest
+    name = image.path or f"an image of {len(image.data):,} bytes"
+    count = processor.count_tokens(image.size)
+    return [
+        f"dry run: most expensive image: {name} ({samples.origin(index)}): {image.width}x{image.height} pixels, "
+        f"{count:,} tokens of the {len(samples[index]):,} of its sample"
+    ]
+
+
 def _count_tokens(lengths: npt.NDArray[np.int32], padded: bool) -> int:
     return int(lengths.max()) * lengths.size if padded else int(lengths.sum())
 

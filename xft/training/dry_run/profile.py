@@ -22,7 +22,7 @@ class PhaseStats:
 
     Attributes:
         phase: ``model``, ``setup``, ``forward``, ``backward``, ``optimizer``, ``throughput``,
-            ``validation``, ``generation``, ``checkpoint``, or a name that a hook gives.
+            ``validation``, ``generation``, ``general``, ``checkpoint``, or a name that a hook gives.
         description: what the phase processed, such as ``512 tokens``.
         seconds: duration.
         peak_bytes: peak memory during the phase, of the GPU or of this process.

@@ -16,14 +16,20 @@ from xft.objectives import as_objective
 from xft.run_config.config import RunConfig
 from xft.run_config.plan import TrainingPlan
 from xft.training.dry_run.estimate import ResourceEstimate, format_estimate
-from xft.training.dry_run.largest_batch import evenly_spaced, find_largest_batches
+from xft.training.dry_run.largest_batch import (
+    describe_costliest_image,
+    evenly_spaced,
+    find_largest_batches,
+)
 from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.dry_run.suggestions import suggest_less_memory
-from xft.training.hooks.base import Hook
+from xft.training.hooks.base import Hook, HookCost
 from xft.training.loop import TrainLoop
+from xft.training.rollout_loop import RolloutLoop
 from xft.training.runner import Runner
-from xft.utils import console
-from xft.utils.drafts import draft_folder
+from xft.types import Batch
+from xft.utils import console, paths
+from xft.utils.temporary_folder import temporary_folder
 
 NAME = "dry-run"
 NUM_TIMED_BATCHES = 4
@@ -45,11 +51,11 @@ def temporary_run_dir(work_dir: Path, rank: int) -> Iterator[Path]:
     if rank != 0:
         yield work_dir
         return
-    parent = next(folder for folder in work_dir.parents if folder.is_dir())
+    parent = paths.existing_parent(work_dir.parent)
     in_main_thread = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
     try:
-        with draft_folder(parent / NAME) as folder:
+        with temporary_folder(parent / NAME) as folder:
             yield folder
     finally:
         if in_main_thread:
@@ -104,6 +110,8 @@ class DryRun:
             self._memory_bytes,
         )
         console.info("")
+        for line in describe_costliest_image(prepared.train, loop.collator):
+            console.info(line)
         console.info("dry run: largest batch (forward, backward, optimizer step)")
         estimate.measure_state(
             runner.unwrapped_model, lambda: self._run_steps(loop, prepared, estimate), strategy
@@ -121,12 +129,17 @@ class DryRun:
         Why two steps: only the second one holds parameters, gradients, activations and optimizer
         state at the same time.
         """
+        if isinstance(loop, RolloutLoop):
+            self._run_rollout_step(loop, prepared, estimate)
+            return
         strategy = loop.strategy
         largest = find_largest_batches(prepared.train, loop.plan, loop.collator)
         estimate.searched_epochs = largest.num_epochs
         repeats = 2 if loop.plan.batches.gradient_accumulation_steps > 1 else 1
         for micro_batches in ([largest.by_targets] * repeats, [largest.by_tokens] * repeats):
-            self._run_step(loop, micro_batches)
+            self._run_step(
+                loop, [loop.collator.collate(loop.samples, examples) for examples in micro_batches]
+            )
         seconds = self.profiler.seconds("forward") + self.profiler.seconds("backward")
         # All ranks must time the same number of batches.
         mean = strategy.reduce_sum([seconds])[0] / strategy.world_size
@@ -140,9 +153,30 @@ class DryRun:
         strategy.optimizer.zero_grad(set_to_none=True)
         estimate.seconds_per_token = self.profiler.seconds("throughput") / tokens
 
-    def _run_step(self, loop: TrainLoop, micro_batches: Sequence[list[int]]) -> None:
+    def _run_rollout_step(
+        self, loop: RolloutLoop, prepared: PreparedData, estimate: ResourceEstimate
+    ) -> None:
+        """Sample completions of the largest length for the longest prompts, and run two steps with them."""
+        plan, config = loop.plan.batches, loop.collector.config
+        estimate.searched_epochs = -(-loop.plan.num_steps // plan.steps_per_epoch)
+        count = plan.micro_batch_size * plan.gradient_accumulation_steps
+        examples = prepared.train.lengths.argsort()[::-1][:count].tolist()
+        length = config.num_turns * config.max_new_tokens
+        text = f"{len(examples) * config.num_generations:,} completions of {length:,} tokens"
+        with self.profiler.phase("rollout", text):
+            batches, larger = loop.largest_batches(examples)
+        for _ in range(2):
+            self._run_step(loop, [*batches, *larger])
+        tokens = sum(batch.num_tokens for batch in batches)
+        seconds = self.profiler.seconds("forward") + self.profiler.seconds("backward")
+        estimate.seconds_per_token = seconds / [*batches, *larger][-1].num_tokens
+        estimate.tokens_per_step = float(tokens * estimate.world_size)
+        rollouts = -(-loop.plan.num_steps // plan.num_iterations)
+        label = f"sampling {rollouts:,} times, if all completions have the largest length,"
+        estimate.hook_costs.append(HookCost(label, rollouts * self.profiler.seconds("rollout")))
+
+    def _run_step(self, loop: TrainLoop, batches: Sequence[Batch]) -> None:
         strategy, profiler = loop.strategy, self.profiler
-        batches = [loop.collator.collate(loop.samples, examples) for examples in micro_batches]
         objective = as_objective(unwrap(strategy.model).objective)
         targets = sum(objective.count_targets(batch) for batch in batches)
         for number, batch in enumerate(batches, 1):

@@ -10,6 +10,7 @@ from xft.training.hooks.early_stopping import EarlyStoppingHook
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.hooks.progress import ProgressHook
 from xft.training.hooks.sample_generation import SampleGenerationHook
+from xft.training.hooks.stop_at_reward import StopAtRewardHook
 from xft.training.hooks.training_health import TrainingHealthHook
 from xft.training.hooks.validation import ValidationHook
 from xft.training.hooks.verify import VerifyHook, expect_live, verify_final
@@ -22,6 +23,7 @@ __all__ = [
     "PeriodicHook",
     "ProgressHook",
     "SampleGenerationHook",
+    "StopAtRewardHook",
     "TrainingHealthHook",
     "ValidationHook",
     "VerifyHook",

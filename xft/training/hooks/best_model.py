@@ -8,6 +8,8 @@ from xft.errors import ConfigError
 
 SCORE = "score"
 """Metric of the sample questions; all others belong to the validation split."""
+AUTO = "auto"
+"""Metric that depends on the objective."""
 LOWER_IS_BETTER = ("loss", "perplexity")
 FRESH: Mapping[str, Any] = {
     "initial_value": None,

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xft.checkpoint.directory import corruption_of
 from xft.checkpoint.resume_state import STATE_FILE
 from xft.checkpoint.writer import SaveResult, check_disk_space_for_run
 from xft.errors import CheckpointError, ConfigError, RunInterrupted
 from xft.registry import register
 from xft.training.dry_run.profile import DiskUsage, ResourceProfiler
 from xft.training.hooks.base import HookCost
-from xft.training.hooks.best_model import FRESH, SCORE, BestModel
+from xft.training.hooks.best_model import AUTO, FRESH, SCORE, BestModel
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.runner import Runner
 from xft.training.signals import Signals
@@ -33,8 +34,8 @@ class CheckpointHook(PeriodicHook):
     Args:
         interval: optimizer steps between two checkpoints; ``None`` saves about five times in a run.
         save_total_limit: number of newest checkpoints to keep, in addition to the best one.
-        metric_for_best_model: metric that selects the best checkpoint: ``loss``, another metric of the validation, or
-            ``score``, of the sample questions; ``None`` selects none.
+        metric_for_best_model: metric that selects the best checkpoint: a metric of the validation, or ``score``, of the
+            sample questions; ``auto`` is ``loss``, and ``reward`` with sampled completions; ``None`` selects none.
         greater_is_better: direction of the metric; by default, a loss and the perplexity are better if lower.
         load_best_model_at_end: whether ``final/`` has the weights of the best checkpoint instead of the last.
         async_save: whether training continues while a checkpoint is written.
@@ -49,7 +50,7 @@ class CheckpointHook(PeriodicHook):
         self,
         interval: Count | None = None,
         save_total_limit: Count = 2,
-        metric_for_best_model: str | None = "loss",
+        metric_for_best_model: str | None = "auto",
         greater_is_better: bool | None = None,
         load_best_model_at_end: bool = False,
         async_save: bool = True,
@@ -57,11 +58,8 @@ class CheckpointHook(PeriodicHook):
     ) -> None:
         super().__init__(interval, times=5)
         if load_best_model_at_end and metric_for_best_model is None:
-            raise ConfigError(
-                key="hooks.checkpoint.load_best_model_at_end",
-                got=True,
-                expected="False without metric_for_best_model",
-            )
+            key, expected = "hooks.checkpoint.load_best_model_at_end", "False without metric_for_best_model"
+            raise ConfigError(key=key, got=True, expected=expected)
         self.save_total_limit = save_total_limit
         self.metric_for_best_model = metric_for_best_model
         self.greater_is_better = greater_is_better
@@ -78,6 +76,8 @@ class CheckpointHook(PeriodicHook):
         self._state: dict[str, Any] = runner.state.setdefault("checkpoint", {})
         self._state |= {**FRESH, **self._state}
         metric = self.metric_for_best_model
+        if metric == AUTO:
+            metric = runner.train_loop.validation_metric
         self._best = BestModel(metric, self.greater_is_better, self._state) if metric is not None else None
         if metric == SCORE and all(prompt.reference is None for prompt in runner.eval_prompts):
             raise ConfigError(
@@ -147,31 +147,50 @@ class CheckpointHook(PeriodicHook):
             )
 
     def after_run(self, runner: Runner) -> None:
-        """Report a decline of the model, and load the best checkpoint if it is wanted. Collective.
+        """Report a decline of the model, and load the best checkpoint if the config asks for it. Collective.
+
+        A best checkpoint that is missing or corrupt is a warning: the last weights are better than no model.
 
         Raises:
             CheckpointError: the best checkpoint cannot be loaded.
         """
-        note = self._best.describe_decline() if self._best is not None else ""
+        # The verdict compares the scores.
+        best = self._best if self._best is not None and self._best.metric != SCORE else None
+        note = best.describe_decline() if best is not None else ""
         step = runner.train_loop.step
-        folder = self._checkpointer.root / f"step_{self._best_step}"
-        is_loaded = self.load_best_model_at_end and self._best_step not in (0, step) and folder.is_dir()
-        if is_loaded:
-            self._checkpointer.load_weights(folder)
-            runner.set_weights_step(self._best_step)
+        if self.load_best_model_at_end and self._best_step != step:
+            problem = self._best_checkpoint_problem() if runner.strategy.rank == 0 else ""
+            if sum(runner.strategy.reduce_sum((bool(problem),))):
+                console.info(
+                    f"warning: hooks.checkpoint.load_best_model_at_end: {problem}; final/ has the weights of step_{step}"
+                )
+            else:
+                step = self._best_step
+                self._checkpointer.load_weights(self._checkpointer.root / f"step_{step}")
+                runner.set_weights_step(step)
         if note:
-            model = f"the weights of {folder.name if is_loaded else f'step_{step}'}"
-            console.info(f"warning: {note}; final/ has {model}")
+            console.info(f"warning: {note}; final/ has the weights of step_{step}")
+
+    def _best_checkpoint_problem(self) -> str:
+        """Return why the weights of the best checkpoint cannot be used; empty if they can."""
+        assert self._best is not None
+        if not self._best_step:
+            return f"no checkpoint has a finite {self._best.metric}"
+        problem = corruption_of(self._checkpointer.root / f"step_{self._best_step}")
+        return f"the best checkpoint, step_{self._best_step}, is corrupt ({problem})" if problem else ""
 
     def _save_and_stop(self, runner: Runner) -> None:
         """Save everything that resuming needs, and end the run."""
         step = runner.train_loop.step
         self._save(runner, block=True, save_optimizer_state=True)
         if self._saved_step == step:
-            raise RunInterrupted(self._end_signal, f"saved step_{step}; continue with --resume")
+            raise RunInterrupted(
+                self._end_signal, f"saved step_{step}; continue with\n  {runner.resume_command}"
+            )
         raise RunInterrupted(
             self._end_signal,
-            f"failed to save step_{step} ({self._failure}); --resume continues from the previous checkpoint",
+            f"failed to save step_{step} ({self._failure}); continue from the previous checkpoint with\n  "
+            f"{runner.resume_command}",
         )
 
     def _save(self, runner: Runner, block: bool, save_optimizer_state: bool | None = None) -> None:
@@ -200,8 +219,9 @@ class CheckpointHook(PeriodicHook):
         """Share the result of rank 0's last save and the signals of all ranks. Collective."""
         result, signals = self._checkpointer.poll(), self._signals
         outcome = (0, False) if result is None else (result.step + 1, result.error is None)
-        local = (*(signals.stop == number for number in END_SIGNALS), signals.save, *outcome)
-        signals.save = False
+        end_requested = [signals.stop_signal == number for number in END_SIGNALS]
+        local = (*end_requested, signals.save_requested, *outcome)
+        signals.save_requested = False
         # Only rank 0 asks the sample questions, and knows their score.
         best = int(self._state["best_step"] or 0) if runner.strategy.rank == 0 else 0
         *ends, save, step_plus_one, succeeded, improved, best_step = runner.strategy.reduce_sum(
@@ -219,7 +239,9 @@ class CheckpointHook(PeriodicHook):
     def _on_saved(self, runner: Runner, step: int) -> None:
         self._saved_step, self._confirmed = step, self._attempted
         if self._attempted["best_step"] == step:
-            console.info(f"  saved step_{step} (best validation so far)")
+            metric = self._best.metric if self._best is not None else ""
+            label = "score" if metric == SCORE else f"validation {metric}"
+            console.info(f"  saved step_{step} (best {label} so far)")
         runner.call_hook("after_save", folder=self._checkpointer.root / f"step_{step}")
 
     def _on_save_failed(self, step: int, result: SaveResult | None) -> None:
@@ -233,7 +255,7 @@ class CheckpointHook(PeriodicHook):
 
     def _shutdown(self) -> None:
         """Finish the save in progress, or cancel it if the run must end immediately."""
-        self._checkpointer.close(cancel=self._signals.at_once)
+        self._checkpointer.close(cancel=self._signals.abort)
 
     def profile(self, runner: Runner, profiler: ResourceProfiler) -> HookCost | None:
         """Write one checkpoint into the folder of the dry run, and measure its size.
@@ -247,12 +269,8 @@ class CheckpointHook(PeriodicHook):
             if runner.strategy.rank == 0:
                 checkpointer.root.mkdir(parents=True, exist_ok=True)
                 checkpointer.check_disk_space(self.save_total_limit, self.save_optimizer_state)
-            checkpointer.save(
-                runner.run_state(),
-                self.save_total_limit,
-                save_optimizer_state=self.save_optimizer_state,
-                block=True,
-            )
+            options = {"save_optimizer_state": self.save_optimizer_state, "block": True}
+            checkpointer.save(runner.run_state(), self.save_total_limit, **options)
             result = checkpointer.poll()
             if result is not None and result.error is not None:
                 raise result.error

@@ -21,7 +21,7 @@ class EarlyStoppingHook(Hook):
     Args:
         patience: number of consecutive validations without improvement that end the run.
         min_delta: minimum decrease of the metric that counts as an improvement.
-        monitor: validation metric; lower is better.
+        monitor: validation metric; lower is better, except for a reward.
     """
 
     priority = "VERY_LOW"
@@ -30,7 +30,7 @@ class EarlyStoppingHook(Hook):
         self,
         patience: Count = 3,
         min_delta: NonNegative = 0.0,
-        monitor: Literal["loss", "perplexity"] = "loss",
+        monitor: Literal["loss", "perplexity", "reward"] = "loss",
     ) -> None:
         if patience < 1:
             raise ConfigError(key="hooks.early_stopping.patience", got=patience, expected="at least 1")
@@ -44,15 +44,26 @@ class EarlyStoppingHook(Hook):
         self._state: dict[str, Any] = state
 
     def after_validation(self, runner: Runner, metrics: Mapping[str, float]) -> None:
-        """Count validations without improvement, and stop the run after ``patience`` of them."""
-        value = metrics[self.monitor]
+        """Count validations without improvement, and stop the run after ``patience`` of them.
+
+        Raises:
+            ConfigError: the validation has no metric of this name.
+        """
+        if self.monitor not in metrics:
+            raise ConfigError(
+                key="hooks.early_stopping.monitor", got=self.monitor, expected=f"one of {', '.join(sorted(metrics))}"
+            )  # fmt: skip
+        # A reward improves by rising: its negative falls.
+        sign = -1 if self.monitor == "reward" else 1
+        value = sign * metrics[self.monitor]
         lowest = self._state["lowest"]
         if math.isfinite(value) and (lowest is None or value < lowest - self.min_delta):
             self._state |= {"lowest": value, "waited": 0}
             return
         self._state["waited"] += 1
         if self.is_over(self._state):
-            below = "is not finite" if lowest is None else f"has not fallen below {lowest:.4f}"
+            verb = "fallen below" if sign == 1 else "risen above"
+            below = "is not finite" if lowest is None else f"has not {verb} {sign * lowest:.4f}"
             reason = f"validation {self.monitor} {below} in {self.patience} validations"
             runner.train_loop.stop_reason = self._state["reason"] = reason
             console.info(f"  stopping early: {reason}")

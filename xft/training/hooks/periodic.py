@@ -18,10 +18,19 @@ class PeriodicHook(Hook):
         self.interval = interval
         self.times = times
 
+    def steps_between(self, num_steps: int) -> int:
+        """Return the interval in a run of ``num_steps``."""
+        return self.interval or max(1, round(num_steps / self.times))
+
     def is_due(self, step: int, num_steps: int) -> bool:
-        """Return whether the hook acts after ``step`` of ``num_steps``."""
-        interval = self.interval or max(1, round(num_steps / self.times))
-        return step == num_steps or step % interval == 0
+        """Return whether the hook acts after ``step`` of ``num_steps``.
+
+        An interval that is chosen for the run leaves out a step shortly before the last one.
+        """
+        if step == num_steps:
+            return True
+        interval = self.steps_between(num_steps)
+        return step % interval == 0 and (self.interval is not None or num_steps - step > interval / 2)
 
     def count_calls(self, num_steps: int) -> int:
         """Return how often the hook acts after a step of a run of ``num_steps``."""

@@ -73,8 +73,16 @@ class ProgressHook(PeriodicHook):
         loss = sum(step["loss"] * step["target_tokens"] for step in steps) / max(targets, 1)
         rate = sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps)
         width = len(str(loop.plan.num_steps))
+        result = f"loss {loss:.4f}"
+        if "reward" in last:
+            # The loss of GRPO is near 0 by construction.
+            reward = sum(step["reward"] for step in steps) / len(steps)
+            result = (
+                f"reward {reward:.3f} ± {last['reward_std']:.3f}  stopped {last['completions/stopped']:.0%}  "
+                f"length {last['completions/mean_length']:.0f}"
+            )
         return (
-            f"step {loop.step:>{width}}/{loop.plan.num_steps}  epoch {_epoch(loop):.2f}  loss {loss:.4f}  "
+            f"step {loop.step:>{width}}/{loop.plan.num_steps}  epoch {_epoch(loop):.2f}  {result}  "
             f"lr {last['lr']:.2e}  grad_norm {last['grad_norm']:.2f}  {rate:,.0f} tok/s  ETA {format_duration(eta)}"
         )
 

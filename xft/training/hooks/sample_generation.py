@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from xft.evaluation import PromptResult, generate_answers
+from xft.evaluation import EvalPrompt, PromptResult, generate_answers
 from xft.evaluation.prompts import score_mark, sum_scores
 from xft.evaluation.scorers import Scorer, contains
 from xft.models import TextGenerator, is_identity_adapter
+from xft.models.reward_head import is_reward_model
 from xft.registry import register
 from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.hooks.base import HookCost
+from xft.training.hooks.general_questions import MAX_NEW_TOKENS, SPLIT, read_general_questions
 from xft.training.hooks.periodic import PeriodicHook
 from xft.training.runner import Runner
 from xft.types import Batch
@@ -24,24 +26,39 @@ class SampleGenerationHook(PeriodicHook):
         interval: steps between two generations; ``None`` generates once in the middle of the run.
         max_new_tokens: maximum length of an answer in tokens.
         scorer: compares an answer with its reference, unless the question names another scorer.
+        general_questions: whether a few general questions are asked before and after training too. A lower score
+            after training shows that the model loses what it knew.
     """
 
     priority = "BELOW_NORMAL"
 
     def __init__(
-        self, interval: Count | None = None, max_new_tokens: Count = 48, scorer: Scorer = contains
+        self,
+        interval: Count | None = None,
+        max_new_tokens: Count = 48,
+        scorer: Scorer = contains,
+        general_questions: bool = True,
     ) -> None:
         super().__init__(interval, times=2)
         self.max_new_tokens = max_new_tokens
         self.scorer = scorer
+        self.general_questions = general_questions
         self.first: list[PromptResult] = []
         self.last: list[PromptResult] = []
+
+    def is_due(self, step: int, num_steps: int) -> bool:
+        """Return whether the questions are asked after a step.
+
+        An interval that is chosen for the run leaves out the step before the last; a set one holds.
+        """
+        return super().is_due(step, num_steps) and (self.interval is not None or num_steps - step != 1)
 
     def before_train(self, runner: Runner) -> None:
         """Generate with the untrained model, or restore its answers in a resumed run."""
         if runner.train_loop.step == 0:
             self.first = self._generate(runner)
             runner.state["sample_generation"] = [result.to_dict() for result in self.first]
+            runner.state["general_score"] = self._ask_general(runner)
         else:
             kept = [PromptResult.from_dict(values) for values in runner.state.get("sample_generation", [])]
             self.first = kept if [result.question for result in kept] == runner.eval_prompts else []
@@ -51,8 +68,11 @@ class SampleGenerationHook(PeriodicHook):
     ) -> None:
         """Generate if it is due."""
         loop = runner.train_loop
-        if self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None:
+        ends = loop.step == loop.plan.num_steps or loop.stop_reason is not None
+        if ends or self.is_due(loop.step, loop.plan.num_steps):
             self.last = self._generate(runner)
+        if ends and runner.state.get("general_score"):
+            self._ask_general(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Print each question with the answers before and after training."""
@@ -61,8 +81,12 @@ class SampleGenerationHook(PeriodicHook):
                 console.info(line)
 
     def _takes_part(self, runner: Runner) -> bool:
+        """Return whether this rank answers sample questions."""
+        return bool(runner.eval_prompts) and self._generates(runner)
+
+    def _generates(self, runner: Runner) -> bool:
         """Return whether this rank generates: rank 0, and all ranks if parameters are sharded."""
-        if not runner.eval_prompts or runner.template is None:
+        if runner.template is None or is_reward_model(runner.unwrapped_model):
             return False
         return runner.strategy.rank == 0 or runner.strategy.params_are_sharded
 
@@ -80,8 +104,32 @@ class SampleGenerationHook(PeriodicHook):
             runner.call_hook("after_generation", score=score)
         return results
 
+    def _ask_general(self, runner: Runner) -> float:
+        """Ask the general questions, and return their score; 0 if they are not asked."""
+        if not self._asks_general(runner):
+            return 0.0
+        score, num_scored = sum_scores(self._answer_general(runner))
+        runner.record(SPLIT, score=score, num_scored=num_scored)
+        console.info(
+            f"  general questions at step {runner.train_loop.step}: score {score:g} of {num_scored}"
+        )
+        return score
+
+    def _asks_general(self, runner: Runner) -> bool:
+        """Return whether this rank answers general questions."""
+        return self.general_questions and self._generates(runner)
+
+    def _answer_general(self, runner: Runner) -> list[PromptResult]:
+        assert runner.template is not None
+        return self._answer(runner, read_general_questions(runner.template), MAX_NEW_TOKENS)
+
     def samples(self, runner: Runner) -> list[PromptResult]:
         """Answer all sample questions, without recording the answers."""
+        return self._answer(runner, runner.eval_prompts, self.max_new_tokens)
+
+    def _answer(
+        self, runner: Runner, prompts: Sequence[EvalPrompt], max_new_tokens: int
+    ) -> list[PromptResult]:
         if runner.template is None:
             return []
         sharded, model = runner.strategy.params_are_sharded, runner.unwrapped_model
@@ -89,21 +137,33 @@ class SampleGenerationHook(PeriodicHook):
         base_only = runner.train_loop.step == 0 and not sharded and is_identity_adapter(model)
         generator = TextGenerator(model, runner.tokenizer, runner.template, sharded, base_only)
         with runner.strategy.autocast():
-            return generate_answers(generator, runner.eval_prompts, self.scorer, self.max_new_tokens)
+            return generate_answers(generator, prompts, self.scorer, max_new_tokens)
 
     def profile(self, runner: Runner, profiler: ResourceProfiler) -> HookCost | None:
-        """Answer all sample questions once."""
-        if not self._takes_part(runner):
-            return None
-        console.info("dry run: sample questions")
-        count = len(runner.eval_prompts)
-        with profiler.phase("generation", f"{count} questions, at most {self.max_new_tokens} new tokens"):
-            self.samples(runner)
-        calls = self.count_calls(runner.train_loop.plan.num_steps) + 1  # one before the first step
-        return HookCost(f"sample questions {calls} times", calls * profiler.seconds("generation"))
+        """Answer all sample questions and all general questions once."""
+        labels, seconds = [], 0.0
+        if self._takes_part(runner):
+            console.info("dry run: sample questions")
+            count = len(runner.eval_prompts)
+            text = f"{count} questions, at most {self.max_new_tokens} new tokens"
+            with profiler.phase("generation", text):
+                self.samples(runner)
+            calls = self.count_calls(runner.train_loop.plan.num_steps) + 1  # one before the first step
+            labels.append(f"sample questions {calls} times")
+            seconds += calls * profiler.seconds("generation")
+        if self._asks_general(runner):
+            console.info("dry run: general questions")
+            with profiler.phase(SPLIT, f"at most {MAX_NEW_TOKENS} new tokens"):
+                score, _ = sum_scores(self._answer_general(runner))
+            calls = 2 if score else 1  # a model that answers none is not asked again
+            labels.append(f"general questions {calls} times")
+            seconds += calls * profiler.seconds(SPLIT)
+        return HookCost(", ".join(labels), seconds) if labels else None
 
     def suggest_less_memory(self, phase: str) -> str | None:
-        """Suggest shorter answers."""
+        """Suggest shorter answers, or no general questions."""
+        if phase == SPLIT:
+            return "general_questions=False  (forgetting is not measured)"
         if phase != "generation":
             return None
         return (

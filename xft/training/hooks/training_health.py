@@ -8,11 +8,13 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from xft.errors import ConfigError, TrainingError
+from xft.errors import TrainingError
 from xft.models.param_shapes import full_shape
 from xft.registry import register
+from xft.training.finite_checks import check_trained_weights, check_validation_loss
 from xft.training.hooks.base import Hook
 from xft.training.loop import abbreviate
+from xft.training.rollout_health import check_rollouts, new_rollout_health
 from xft.training.runner import Runner
 from xft.types import Batch
 from xft.types.ranges import CountOrZero
@@ -33,7 +35,8 @@ MAX_ZERO_GRAD_STEPS = 3
 class TrainingHealthHook(Hook):
     """Detect non-finite losses, loss spikes and runs that do not learn; report the rows involved.
 
-    Checked in every step: a non-finite loss or gradient norm, and a loss far above the median.
+    Checked in every step: a non-finite loss or gradient norm, and a loss far above the median; in reinforcement
+    learning, signs of a hacked reward, a collapsed entropy, and rewards without spread.
     Checked in the first steps: a learning rate of zero, zero gradients, and trainable parameters that
     do not change.
 
@@ -56,21 +59,6 @@ class TrainingHealthHook(Hook):
         loss_spike_window: Annotated[int, Interval(ge=MIN_LOSSES, le=10**9)] = 50,
         num_sanity_steps: Annotated[int, Interval(ge=MAX_ZERO_GRAD_STEPS, le=10**9)] = 10,
     ) -> None:
-        for name, value, least in (
-            ("max_skipped_steps", max_skipped_steps, 0),
-            ("loss_spike_window", loss_spike_window, MIN_LOSSES),
-            ("num_sanity_steps", num_sanity_steps, MAX_ZERO_GRAD_STEPS),
-        ):
-            if value < least:
-                raise ConfigError(
-                    key=f"hooks.training_health.{name}", got=value, expected=f"at least {least}"
-                )
-        if loss_spike_factor is not None and loss_spike_factor <= 1:
-            raise ConfigError(
-                key="hooks.training_health.loss_spike_factor",
-                got=loss_spike_factor,
-                expected="more than 1, or None",
-            )
         self.on_nonfinite = on_nonfinite
         self.max_skipped_steps = max_skipped_steps
         self.loss_spike_factor = loss_spike_factor
@@ -81,6 +69,7 @@ class TrainingHealthHook(Hook):
         """Restore the state of a resumed run."""
         fresh: dict[str, Any] = {"skipped": 0, "in_a_row": 0, "spikes": 0, "losses": []}
         self._state: dict[str, Any] = runner.state.setdefault("training_health", fresh)
+        self._rollouts = self._state.setdefault("rollouts", new_rollout_health())
         self._zero_lr_steps = self._zero_grad_steps = 0
         self._updates: ParameterUpdateMonitor | None = None
 
@@ -139,12 +128,41 @@ class TrainingHealthHook(Hook):
         if outputs.get("skipped"):
             return
         self._state["in_a_row"] = 0
-        self._check_spike(runner, outputs["loss"])
+        # The loss of reinforcement learning is near 0, and its gradient is 0 if the rewards of each group are equal.
+        if "reward" not in outputs:
+            self._check_spike(runner, outputs["loss"])
+        if "rollout_seconds" in outputs:
+            for warning in check_rollouts(self._rollouts, outputs):
+                console.info(f"warning: {warning}")
         if runner.train_loop.step <= self.num_sanity_steps:
             self._check_learning_rate(runner, outputs["lr"])
-            self._check_gradient(runner, outputs["grad_norm"])
+            if outputs.get("frac_reward_zero_std", 0) < 1:
+                self._check_gradient(runner, outputs["grad_norm"])
         if self._updates is not None and self._updates.is_due(outputs["lr"]):
             self._warn_frozen()
+
+    def after_validation(self, runner: Runner, metrics: Mapping[str, float]) -> None:
+        """Check the loss on the validation split; with ``skip``, a warning replaces the error.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        if "loss" not in metrics:
+            return
+        try:
+            check_validation_loss(metrics["loss"], runner.train_loop.step)
+        except TrainingError as error:
+            if self.on_nonfinite == "stop":
+                raise
+            console.info(f"warning: {error}")
+
+    def before_save(self, runner: Runner, step: int) -> None:
+        """Check the trained weights: a checkpoint with NaN is of no use. Collective.
+
+        Raises:
+            TrainingError: a weight is not finite.
+        """
+        check_trained_weights(runner.unwrapped_model, runner.strategy, step)
 
     def after_train(self, runner: Runner) -> None:
         """Report at the end of a short run what its steps gave no time for."""

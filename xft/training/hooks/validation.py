@@ -11,6 +11,7 @@ from xft.registry import register
 from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.hooks.base import HookCost
 from xft.training.hooks.periodic import PeriodicHook
+from xft.training.rollout_loop import RolloutLoop
 from xft.training.runner import Runner
 from xft.types import Batch, Sample
 from xft.types.ranges import Count
@@ -61,6 +62,9 @@ class ValidationHook(PeriodicHook):
             Metrics, the same on all ranks (see :func:`xft.evaluation.evaluate`).
         """
         strategy, loop = runner.strategy, runner.train_loop
+        if isinstance(loop, RolloutLoop):
+            assert isinstance(samples, SampleView)
+            return loop.validate(samples)
         batches = validation_batches(
             samples,
             self.batch_size,
@@ -81,6 +85,12 @@ class ValidationHook(PeriodicHook):
         samples, loop = runner.val_samples, runner.train_loop
         if not isinstance(samples, SampleView) or not len(samples):
             return None
+        calls = self.count_calls(loop.plan.num_steps) + 1  # one before the first step
+        if isinstance(loop, RolloutLoop):
+            console.info("dry run: validation prompts")
+            with profiler.phase("validation", f"{len(samples):,} prompts"):
+                self.measure(runner, samples)
+            return HookCost(f"{calls} validations", calls * profiler.seconds("validation"))
         console.info("dry run: largest validation batch")
         size = loop.collator.samples_per_example
         sizes = samples.lengths.reshape(-1, size).sum(axis=1)
@@ -89,7 +99,6 @@ class ValidationHook(PeriodicHook):
         tokens = int(sizes[longest].sum())
         with profiler.phase("validation", f"{len(longest):,} of {len(sizes):,} rows, {tokens:,} tokens"):
             self.measure(runner, batch)
-        calls = self.count_calls(loop.plan.num_steps) + 1  # one before the first step
         seconds = profiler.seconds("validation") * int(sizes.sum()) / tokens
         return HookCost(f"{calls} validations", calls * seconds)
 
@@ -102,6 +111,8 @@ class ValidationHook(PeriodicHook):
 
 def _format_metrics(metrics: Mapping[str, float]) -> str:
     """Format the most important metrics in one line."""
+    if "reward" in metrics:
+        return f"reward {metrics['reward']:.3f}  stopped {metrics['completions/stopped']:.0%}"
     parts = [f"loss {metrics['loss']:.4f}"]
     if "perplexity" in metrics:
         parts.append(f"perplexity {metrics['perplexity']:.2f}")

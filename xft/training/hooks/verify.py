@@ -154,7 +154,9 @@ class VerifyHook(Hook):
         self._verified, self._reference = True, None
         console.info(f"  verified {self._name}/: reloaded model matches the live model ({comparison})")
         if comparison.adapter_norms and not any(comparison.adapter_norms.values()):
-            console.info(f"warning: adapter in {self._name} is still all zeros (no update so far)")
+            console.info(
+                f"warning: the adapter in {self._name} is still zero; the learning rate of the first warm-up step is 0"
+            )
         elif 0 in comparison.adapter_norms.values():
             console.info(f"warning: {summarize_norms(comparison.adapter_norms)}")
 

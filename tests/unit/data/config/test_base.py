@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xft.data import InstructionData
+from xft.data.formats import alpaca
 from xft.errors import ConfigError, DataError
 from xft.templates import SOURCES, BoundTemplate, ChatTemplate
 
@@ -176,7 +177,7 @@ def test_check_sources_missing_file_raises(tmp_path: Path) -> None:
 def test_prepare_without_a_valid_row_raises_with_the_reasons(tmp_path: Path, chatml: BoundTemplate) -> None:
     path = write_rows(tmp_path, [{"x": 1}, {"y": 2}])
     with pytest.raises(DataError) as caught:
-        prepare(InstructionData(path, on_invalid="quarantine"), chatml)
+        prepare(InstructionData(path, format=alpaca, on_invalid="quarantine"), chatml)
     assert caught.value.key == "data.path"
     assert f"2 {DataError.reason}" in str(caught.value)
 
@@ -249,7 +250,7 @@ def test_val_split_file_without_a_valid_row_raises(tmp_path: Path, chatml: Bound
     path = write_rows(tmp_path, [qa(0)])
     val = write_rows(tmp_path, [{"x": 1}], "val.jsonl")
     with pytest.raises(DataError) as caught:
-        prepare(InstructionData(path, val_split=val, on_invalid="quarantine"), chatml)
+        prepare(InstructionData(path, format=alpaca, val_split=val, on_invalid="quarantine"), chatml)
     assert (caught.value.key, caught.value.got) == ("data.val_split", val)
 
 

@@ -141,6 +141,18 @@ def test_mixture_lengths_are_the_largest_of_its_datasets() -> None:
     assert (pairs.samples_per_example, pairs.pack_length) == (2, 128)
 
 
+def test_mixture_has_the_system_text_that_all_its_datasets_have() -> None:
+    def mixture(*systems: str) -> Mixture:
+        chats: dict[str, Any] = {
+            str(number): InstructionData(path="a", system=system) for number, system in enumerate(systems)
+        }
+        return Mixture({**chats, "text": TextData(path="a")})
+
+    assert mixture("Be brief.", "Be brief.").system_text == "Be brief."
+    assert mixture("Be brief.", "").system_text == ""
+    assert Mixture({"text": TextData(path="a")}).system_text == ""
+
+
 def test_mixture_small_share_selects_at_least_one_row(mix: Callable[..., Any]) -> None:
     counts, _ = mix({"a": 3, "b": 40}, weights={"a": 1, "b": 1000})
     assert counts == {"a": 1, "b": 40}

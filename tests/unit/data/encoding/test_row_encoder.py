@@ -1,11 +1,13 @@
 """Rows that do not fit, groups, special tokens and unknown characters."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.jinja_sources import OPENED_THOUGHT, STRIPS_THOUGHT
 from helpers.rows import (
     assert_balanced,
     chatml_text,
@@ -133,6 +135,22 @@ def test_special_tokens_in_the_content_are_counted(tmp_path: Path, chatml: Bound
     assert report.rows_with_special_tokens == 1
 
 
+@pytest.mark.parametrize(
+    ("template", "count"), [(STRIPS_THOUGHT, 1), (OPENED_THOUGHT, 0), (SOURCES["chatml"], 0)]
+)
+def test_reasoning_that_the_template_leaves_out_is_counted(
+    tmp_path: Path, make_byte_tokenizer: Callable[..., Any], template: str, count: int
+) -> None:
+    """That of earlier answers is not."""
+    specials = ("<|Assistant|>", "<|User|>", "<|eos|>", "<|im_start|>", "<|im_end|>")
+    bound = ChatTemplate(template).bind(make_byte_tokenizer(specials=specials))
+    ask, thought = {"role": "user", "content": "a"}, "<think>\nSo.\n</think>\n\nYes"
+    plain, reasoned = ({"role": "assistant", "content": text} for text in ("No", thought))
+    rows = [{"messages": turns} for turns in ([ask, reasoned], [ask, reasoned, ask, plain], [ask, plain])]
+    report = prepare(InstructionData(write_rows(tmp_path, rows), val_split=None), bound).report
+    assert (report.rows_without_reasoning, report.to_dict()["rows_without_reasoning"]) == (count, count)
+
+
 def test_unknown_characters_are_counted(tmp_path: Path, smollm2_tokenizer: Any) -> None:
     """SmolLM2 has no token for the byte 4, and drops it; its unknown token is one that texts end with."""
     template = ChatTemplate().bind(smollm2_tokenizer)
@@ -202,18 +220,21 @@ def test_columns_that_no_format_reads_are_reported(tmp_path: Path, chatml: Bound
         InstructionData(write_rows(tmp_path, rows), val_split=None, group_by="topic"), chatml
     )
     assert prepared.report.to_dict()["ignored_columns"] == {"note": 2}
-    assert "'note' (2 rows)" in summarize_data(prepared).ignored_columns
+    assert "'note' (2 rows)" in "\n".join(summarize_data(prepared).columns)
 
 
-@pytest.mark.parametrize("column", ["image", "images", "videos", "audios"])
-def test_row_with_an_image_that_the_format_leaves_out_raises(
-    tmp_path: Path, chatml: BoundTemplate, column: str
+@pytest.mark.parametrize(
+    ("column", "key"),
+    [("image", "image[1]"), ("images", "images[1]"), ("videos", "videos"), ("audios", "audios")],
+)
+def test_row_with_an_image_that_the_model_does_not_see_raises(
+    tmp_path: Path, chatml: BoundTemplate, column: str, key: str
 ) -> None:
     row = {"instruction": "<image> What is this?", "output": "A cat."}
     path = write_rows(tmp_path, [row | {column: ["cat.png"]}, row | {column: []}, row | {column: None}])
     with pytest.raises(DataError) as caught:
         prepare(InstructionData(path), chatml)
-    assert caught.value.key == column
+    assert caught.value.key == key
     assert "data.on_invalid='quarantine'" in caught.value.fix
     report = prepare(InstructionData(path, val_split=None, on_invalid="quarantine"), chatml).report
     assert report.rows_train == 2

@@ -1,11 +1,12 @@
-"""Content of a turn: text, lists of parts of several frameworks, and images."""
+"""Content of a turn: text, lists of parts of several frameworks, and media."""
 
 from typing import Any
 
 import pytest
 
 from xft.data import formats
-from xft.data.formats.content_parts import MEDIA_KEYS, Content, get_content
+from xft.data.formats.content_parts import Content, get_content
+from xft.data.formats.turn_keys import MEDIA_KEYS
 from xft.errors import DataError
 from xft.types import Message, Row, ToolCall
 
@@ -49,8 +50,10 @@ def test_row_of_llamafactory_v1_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "key"),
     [
-        ([{"type": "image_url", "image_url": {"url": "x"}}], "messages[2].content[1].type"),
-        ([{"type": "image_url", "value": "x"}], "messages[2].content[1].type"),
+        ([{"type": "image_url", "image_url": {"url": 3}}], "messages[2].content[1].image_url.url"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "messages[2]"),
+        ([{"type": "image", "image": "x", "path": "y"}], "messages[2].content[1]"),
+        ([{"type": "video", "video": "x"}], "messages[2].content[1].type"),
         ([{"type": "input_audio", "input_audio": {}}], "messages[2].content[1].type"),
         ([{"type": "text", "text": 3}], "messages[2].content[1].text"),
         ([{"type": "text"}], "messages[2].content[1].text"),

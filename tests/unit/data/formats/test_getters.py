@@ -14,7 +14,6 @@ from xft.data.formats.getters import (
     parse_bool,
     parse_float,
     parse_json,
-    short_repr,
 )
 from xft.errors import DataError, EmptyAnswerError
 
@@ -27,23 +26,6 @@ def parts_of(action: Callable[[], object]) -> Parts:
         action()
     assert "\n" not in str(caught.value)
     return caught.value.key, caught.value.got
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "x" * 10_000,
-        "a\nb",
-        pytest.param(10**5000, id="long"),
-        [["deep"] * 50] * 50,
-        {"a": {"b": {"c": {"d": {"e": 1}}}}},
-        b"\0",
-    ],
-)
-def test_short_repr_of_any_value_is_one_short_line(value: Any) -> None:
-    text = short_repr(value)
-    assert "\n" not in text
-    assert len(text) < 2500
 
 
 def test_field_error_has_class_and_parts() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from xft.data import formats
-from xft.data.formats.loss_flags import LOSS_FLAG_KEYS, loss_flag
+from xft.data.formats.loss_flags import loss_flag
+from xft.data.formats.turn_keys import LOSS_FLAG_KEYS, REFUSED_KEYS
 from xft.errors import DataError
 from xft.types import Row
 
@@ -76,6 +77,6 @@ def test_loss_flag_not_supported_raises(turn: Row, key: str) -> None:
     assert caught.value.key == key
 
 
-@pytest.mark.parametrize("key", ["train_detail", "loss_mask", "loss_scale"])
+@pytest.mark.parametrize("key", REFUSED_KEYS)
 def test_refused_key_without_value_is_ignored(key: str) -> None:
     assert loss_flag({key: None}, "messages[2]")

@@ -70,6 +70,8 @@ def test_reasoning_is_a_field(key: str) -> None:
         ("<think>\nSo.\n\nThen.\n</think>\n\nYes", "So.\n\nThen.", "Yes"),
         ("<think>So.</think>Yes", "So.", "Yes"),
         ("<think>\n\n</think>\n\nYes", "", "<think>\n\n</think>\n\nYes"),
+        ("<think>\n\n</think>\n\n<think>So.</think>Yes", "So.", "Yes"),
+        ("<think></think>" * 2 + "Yes", "", "<think></think>" * 2 + "Yes"),
         ("So.</think>Yes", "So.", "Yes"),
         ("\nSo.\n</think>\n\nYes", "So.", "Yes"),
         ("</think>\n\nYes", "", "</think>\n\nYes"),
@@ -87,7 +89,9 @@ def test_a_closed_block_at_the_beginning_is_reasoning(content: str, reasoning: s
 
 
 def test_a_thought_that_never_closes_raises() -> None:
-    for turn in ({"content": "<think>So. Yes"}, {"content": [{"type": "text", "text": "<think>So. Yes"}]}):
+    after_empty = {"content": "<think>\n\n</think>\n\n<think>So. Yes"}
+    parts = {"content": [{"type": "text", "text": "<think>So. Yes"}]}
+    for turn in ({"content": "<think>So. Yes"}, parts, after_empty):
         with pytest.raises(DataError) as error:
             openai_turn(**turn)
         assert error.value.key == "messages[2].content"

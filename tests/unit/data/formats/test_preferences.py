@@ -5,8 +5,9 @@ import json
 import pytest
 
 from xft.data import formats
+from xft.data.formats.turns_as_text import TurnsAsText
 from xft.errors import DataError
-from xft.types import Message, PreferencePair, Row
+from xft.types import IMAGE_PLACE, Message, PreferencePair, Row
 
 ASK = Message("user", "What color is the sky?")
 BLUE = Message("assistant", "It is blue.", True)
@@ -18,6 +19,10 @@ def said(message: Message) -> Row:
     return {"role": message.role, "content": message.content}
 
 
+def cell(value: object) -> TurnsAsText:
+    return TurnsAsText(json.dumps(value))
+
+
 TRL = [
     # The rows of TRL's page "Dataset formats and types", preference, with explicit and implicit prompt.
     {"prompt": ASK.content, "chosen": BLUE.content, "rejected": GREEN.content},
@@ -27,9 +32,9 @@ TRL = [
     {"prompt": ASK.content, "chosen": said(BLUE), "rejected": GREEN.content},
     {"prompt": ASK.content, "chosen": [said(ASK), said(BLUE)], "rejected": [said(ASK), said(GREEN)]},
     {"prompt": [said(ASK)], "chosen": [said(ASK), said(BLUE)], "rejected": [said(ASK), said(GREEN)]},
-    # Rows of a table: turns as JSON, or as pandas prints them.
-    {"prompt": ASK.content, "chosen": json.dumps([said(BLUE)]), "rejected": str([said(GREEN)])},
-    {"prompt": str([said(ASK)]), "chosen": BLUE.content, "rejected": json.dumps(said(GREEN))},
+    # Columns of a table that hold turns: as JSON, or as pandas prints them.
+    {"prompt": ASK.content, "chosen": cell([said(BLUE)]), "rejected": TurnsAsText([said(GREEN)])},
+    {"prompt": TurnsAsText([said(ASK)]), "chosen": BLUE.content, "rejected": cell(said(GREEN))},
     # ms-swift.
     {"messages": [said(ASK), said(BLUE)], "rejected_response": GREEN.content},
     {"messages": [said(ASK), said(BLUE)], "rejected_response": [said(GREEN)]},
@@ -182,3 +187,55 @@ def test_alpaca_preference_keeps_the_input() -> None:
     assert formats.alpaca_preference(row) == PreferencePair(prompt, *answers)
     for nothing in ("", None, "<noinput>"):
         assert formats.alpaca_preference(row | {"input": nothing}).prompt[1].content == "Add."
+
+
+IMAGE_TURN = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "<image>\nWhat?", "chosen": "A cat.", "rejected": "A dog."},
+        {"prompt": [IMAGE_TURN], "chosen": [{"role": "assistant", "content": "A cat."}], "rejected": "A dog."},
+        {
+            "chosen": [IMAGE_TURN, {"role": "assistant", "content": "A cat."}],
+            "rejected": [IMAGE_TURN, {"role": "assistant", "content": "A dog."}],
+        },
+        {
+            "prompt": [IMAGE_TURN],
+            "chosen": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cat."}],
+            "rejected": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A dog."}],
+        },
+        {
+            "messages": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cat."}],
+            "rejected_response": "A dog.",
+        },
+    ],
+)  # fmt: skip
+def test_images_belong_to_the_prompt(row: Row) -> None:
+    pair = formats.preference({**row, "images": ["a.png"]})
+    (question,) = pair.prompt
+    assert [image.path for image in question.images] == ["a.png"]
+    assert question.content == f"{IMAGE_PLACE}What?"
+    assert [turn.content for turn in (*pair.chosen, *pair.rejected)] == ["A cat.", "A dog."]
+
+
+@pytest.mark.parametrize("prompt", ["What?", "<image> <image>"])
+def test_number_of_images_of_a_pair_must_fit(prompt: str) -> None:
+    with pytest.raises(DataError) as caught:
+        formats.preference(
+            {"prompt": prompt, "chosen": "A cat.", "rejected": "A dog.", "images": ["a.png"]}
+        )
+    assert caught.value.key == "images[1]"
+
+
+def test_sharegpt_pair_has_images() -> None:
+    row = {"conversations": [{"from": "human", "value": "<image>What?"}], "image": "a.png"}
+    pair = formats.sharegpt_preference(
+        {
+            **row,
+            "chosen": {"from": "gpt", "value": "A cat."},
+            "rejected": {"from": "gpt", "value": "A dog."},
+        }
+    )
+    assert [image.path for image in pair.prompt[0].images] == ["a.png"]

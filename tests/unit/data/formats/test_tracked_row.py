@@ -7,12 +7,9 @@ from typing import Any
 import pytest
 
 from xft.data import formats
-from xft.data.formats.messages import SHAREGPT, parse_messages
 from xft.data.formats.tracked_row import (
     MAX_COLUMNS,
-    TURN_KEYS,
     ColumnUsage,
-    TrackedFields,
     TrackedRow,
 )
 from xft.types import Row
@@ -100,15 +97,6 @@ def test_names_are_limited() -> None:
     for number in range(MAX_COLUMNS + 10):
         usage.add(TrackedRow({f"{number}": 1}))
     assert len(usage.unread()) == MAX_COLUMNS
-
-
-def test_turn_keys_are_those_that_the_parser_reads() -> None:
-    read: set[str] = set()
-    for role in ("assistant", "tool"):
-        for key in TURN_KEYS - {"role", "from", "content", "value"}:
-            turn = TrackedFields({"from": role, "content": "x", "value": None, key: None}, read)
-            parse_messages([turn], "turns", SHAREGPT)
-    assert read == TURN_KEYS
 
 
 def test_turns_with_known_keys_stay_as_they_are() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from xft.data import formats
+from xft.data.formats.turns_as_text import TurnsAsText
 from xft.errors import DataError
 from xft.types import Conversation, Message, Row, UnpairedExample
 
@@ -69,7 +70,10 @@ def test_kto_invalid_row_raises(change: Row, key: str) -> None:
         {"prompt": ASK.content, "completion": BLUE.content},
         {"prompt": [said(ASK)], "completion": [said(BLUE)]},
         {"prompt": [said(ASK)], "completion": said(BLUE)},
-        {"prompt": json.dumps([said(ASK)]), "completion": json.dumps([said(BLUE)])},
+        {
+            "prompt": TurnsAsText(json.dumps([said(ASK)])),
+            "completion": TurnsAsText(json.dumps([said(BLUE)])),
+        },
         {"prompt": [{"from": "human", "value": ASK.content}], "completion": BLUE.content},
     ],
 )

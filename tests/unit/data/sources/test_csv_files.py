@@ -54,6 +54,19 @@ def test_read_tsv_separates_at_tabs(tmp_path: Path) -> None:
     assert read_rows(write_csv(tmp_path, rows, "a.tsv", dialect="excel-tab")) == rows
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_read_csv_separates_at_another_character_if_the_header_has_no_comma(
+    tmp_path: Path, separator: str
+) -> None:
+    path = write_file(tmp_path, "a.csv", f'a{separator}b\n1,5{separator}"x{separator}y"\n')
+    assert read_rows(path) == [{"a": "1,5", "b": f"x{separator}y"}]
+
+
+def test_read_csv_keeps_semicolons_in_a_header_with_commas_and_a_single_column(tmp_path: Path) -> None:
+    assert read_rows(write_file(tmp_path, "a.csv", "a;b,c\n1,2\n")) == [{"a;b": "1", "c": "2"}]
+    assert read_rows(write_file(tmp_path, "b.csv", "a\n1\n")) == [{"a": "1"}]
+
+
 def test_read_csv_accepts_a_long_field(tmp_path: Path) -> None:
     """The csv module stops at 131,072 characters unless told otherwise: a document may be longer."""
     rows: list[Row] = [{"text": "x" * 200_000}, {"text": "y"}]

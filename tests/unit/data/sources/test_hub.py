@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from xft.data.sources import DataSource, RecordReader, fingerprint, resolve_source
+from xft.data.sources import DataSource, RecordReader, fingerprint, hub, resolve_source
+from xft.data.sources.location import RowLocation, too_large
 from xft.errors import DataError
 
 
@@ -37,6 +38,18 @@ def test_read_hub_passes_name_config_split_and_streaming(
         ("owner/name:one, row 1", {"n": 1}),
         ("owner/name:one, row 2", {"n": 2}),
     ]
+
+
+def test_read_hub_does_not_hide_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def fail(value: object) -> int:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: iter([{"n": 1}]))
+    monkeypatch.setattr(hub, "num_bytes", fail)
+    with pytest.raises(AttributeError):
+        list(RecordReader(resolve_source("owner/name")))
 
 
 def test_read_hub_errors_of_datasets_are_data_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +103,14 @@ def test_read_hub_objects_have_no_nulls_as_in_parquet(monkeypatch: pytest.Monkey
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [row])
     [(_, result)] = RecordReader(resolve_source("owner/name"))
     assert result == {"a": None, "b": {"d": 0}, "e": [{}, None, {"g": [{}]}]}
+
+
+def test_row_that_is_too_large_is_an_error_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(hub, "MAX_ROW_BYTES", 1000)
+    turns = [{"role": "user", "content": "é" * 251, "more": None}]
+    rows = [{"turns": [turns[0] | {"content": "short"}]}, {"turns": turns * 2}, {"turns": turns}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
+    results = [raw for _, raw in RecordReader(resolve_source("owner/name"))]
+    assert [isinstance(raw, DataError) for raw in results] == [False, True, False]
+    assert results[1].args == too_large(RowLocation("owner/name", 2, "row")).args

@@ -31,7 +31,8 @@ def test_read_json_invalid_object_is_one_invalid_record(tmp_path: Path) -> None:
         f"{path}, row 2: got ['b']; expected an object such as {{\"instruction\": ...}}",
         f"{path}, row 3: the key 'a' stands twice in one object; take one out",
         f"{path}, row 4: NaN is not JSON; write null, or leave the key out",
-        f"{path}, row 5: byte 10 is not UTF-8 (0xe9); convert the file to UTF-8",
+        f"{path}, row 5: byte 10 is not UTF-8 (0xe9); convert the file to UTF-8: iconv -f cp1252 -t UTF-8 (Western Europe), or "
+        "-f gb18030 (Chinese)",
         f"{path}, row 6: a number has too many digits; write it as text",
         f"{path}, row 7: the number '1e999' is too large; write it as text",
         f'{path}, row 8: got 7; expected an object such as {{"instruction": ...}}',

@@ -131,6 +131,17 @@ def test_missing_file_is_refused(tmp_path: Path, name: str) -> None:
     assert ".jsonl" in message
 
 
+def test_missing_file_names_a_close_one(tmp_path: Path) -> None:
+    (tmp_path / "support.csv").touch()
+    assert "did you mean 'support.csv'?" in not_located(str(tmp_path / "suport.csv"))
+    assert "did you mean" not in not_located(str(tmp_path / "zz.json"))
+
+
+def test_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").touch()
+    assert "save the sheet as CSV in UTF-8" in not_located(str(tmp_path / "a.xlsx"))
+
+
 def test_relative_folder_is_no_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data" / "rows").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

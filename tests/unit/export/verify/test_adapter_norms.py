@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.mixtures import mixture, train_adapter
 from helpers.tiny import tiny_config
 from peft import LoraConfig, get_peft_model
 from torch import nn
@@ -16,6 +17,7 @@ from xft.export.verify.adapter_norms import (
     summarize_norms,
     trains_other_params,
 )
+from xft.models import LoRA
 
 
 def _model(std: float = 0.1, **options: Any) -> Any:
@@ -49,6 +51,19 @@ def test_adapter_norms_equal_the_change_by_merging() -> None:
     for layer, norm in norms.items():
         change = merged[f"{layer}.weight"] - before[f"{layer}.base_layer.weight"]
         assert norm == pytest.approx(float(change.norm()), rel=1e-4)
+
+
+def test_adapter_norms_of_fused_experts_equal_the_change_by_merging() -> None:
+    model = train_adapter(LoRA(r=2, lora_alpha=8, target_modules="experts").apply(mixture("qwen3_moe"), []))
+    norms = adapter_norms(model)
+    before = {name: weight.clone() for name, weight in mixture("qwen3_moe").state_dict().items()}
+    merged = model.merge_and_unload().state_dict()
+    changes = [
+        float((merged[name] - before[name]).norm())
+        for name in before
+        if "_proj" in name and ".experts" in name
+    ]
+    assert sorted(norms.values()) == pytest.approx(sorted(changes), rel=1e-4)
 
 
 def test_adapter_norms_include_embeddings() -> None:

@@ -1,31 +1,12 @@
 """Making and reading DeepSpeed's JSON config."""
 
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from xft.errors import ConfigError
-from xft.strategies.deepspeed.config import load_config, parse_cli_option, stage_of
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("zero1", {"zero_stage": 1}),
-        ("zero2_offload", {"zero_stage": 2, "offload": "optimizer"}),
-        ("zero3_offload", {"zero_stage": 3, "offload": "all"}),
-    ],
-)
-def test_parse_cli_option_preset_returns_stage_and_offload(option: str, said: dict[str, Any]) -> None:
-    assert parse_cli_option(option) == said
-
-
-def test_parse_cli_option_unknown_name_raises() -> None:
-    with pytest.raises(ConfigError) as error:
-        parse_cli_option("zero4")
-    assert (error.value.key, error.value.got) == ("--deepspeed", "zero4")
-    assert error.value.expected.startswith("zero1, zero2, zero3")
+from xft.strategies.deepspeed.config import load_config, stage_of
 
 
 def test_load_config_unusable_file_raises(tmp_path: Path) -> None:
@@ -36,6 +17,16 @@ def test_load_config_unusable_file_raises(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as error:
             load_config(None, "none", path)
         assert (error.value.key, error.value.got) == ("strategy.config_file", got)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_load_config_irregular_file_raises(tmp_path: Path, kind: str) -> None:
+    """Reading a pipe would never end."""
+    path = tmp_path / "ds.json"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(ConfigError) as error:
+        load_config(None, "none", str(path))
+    assert (error.value.key, error.value.got) == ("strategy.config_file", str(path))
 
 
 def test_load_config_file_and_stage_raises(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from xft.strategies.deepspeed.optimizer_state import (
     ZeroOptimizerState,
     ZeroParameter,
     _LocalShard,
-    unshardable_reason,
+    shard_problem,
 )
 
 
@@ -55,15 +55,26 @@ def test_load_full_param_writes_the_padded_shard_of_each_rank(numel: int, world_
     assert not bool(joined[numel:].any())
 
 
-def test_unshardable_reason_of_elementwise_optimizers_is_none() -> None:
-    param = nn.Parameter(torch.ones(2, 2))
-    assert unshardable_reason(adamw([param], lr=0.1)) is None
-    assert unshardable_reason(torch.optim.SGD([param], lr=0.1)) is None
+@pytest.mark.parametrize("create", [adamw, torch.optim.SGD])
+def test_shard_problem_of_an_optimizer_that_works_element_by_element_is_empty(create: Any) -> None:
+    assert shard_problem(create) == ""
 
 
-def test_unshardable_reason_of_blockwise_quantized_state_names_the_optimizer() -> None:
+def test_shard_problem_of_quantized_state_names_the_optimizer() -> None:
     from bitsandbytes.optim import AdamW8bit
 
-    reason = unshardable_reason(AdamW8bit([nn.Parameter(torch.ones(2, 2))]))
-    assert reason is not None
-    assert "AdamW8bit" in reason
+    assert "AdamW8bit" in shard_problem(AdamW8bit)
+
+
+class RowNormalized(torch.optim.SGD):
+    """Steps each row of a matrix in the direction of its gradient, with the same length."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.grad = param.grad / param.grad.norm(dim=-1, keepdim=True)
+        super().step()
+
+
+def test_shard_problem_of_an_optimizer_of_full_rows_is_that_zero_cuts_rows() -> None:
+    assert "element by element" in shard_problem(RowNormalized)

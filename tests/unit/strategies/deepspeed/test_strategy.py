@@ -17,12 +17,15 @@ pytest.importorskip("deepspeed")
 @pytest.mark.parametrize(
     ("optimizer", "reason"),
     [
-        (muon, "ZeRO passes flat shards to the optimizer; use 'adamw'"),
-        (AdamW8bit, "is quantized in blocks, which ZeRO cannot shard"),
+        (muon, "Muon does not work element by element"),
+        (torch.optim.Adafactor, "the state of Adafactor does not have the shape of the parameters"),
+        (AdamW8bit, "the state of AdamW8bit does not have the shape of the parameters"),
         (schedule_free_adamw, "ZeRO's copies of them would not follow"),
     ],
 )
-def test_validate_unshardable_optimizer_raises(optimizer: Callable[..., Any], reason: str) -> None:
+def test_validate_optimizer_that_cannot_be_sharded_raises(
+    optimizer: Callable[..., Any], reason: str
+) -> None:
     if optimizer is schedule_free_adamw:
         pytest.importorskip("schedulefree")
     with pytest.raises(ConfigError, match=reason) as error:

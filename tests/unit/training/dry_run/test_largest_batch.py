@@ -1,13 +1,21 @@
 """Largest batches: searched among all micro-batches of a run."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fake_images import FakeProcessor
 from helpers.plans import plan_of
+from helpers.vision import FAMILIES, byte_tokenizer, write_image_rows
 
-from xft.data import Collator
-from xft.training.dry_run.largest_batch import evenly_spaced, find_largest_batches
+from xft.data import Collator, InstructionData, formats
+from xft.templates import SOURCES, ChatTemplate
+from xft.training.dry_run.largest_batch import (
+    describe_costliest_image,
+    evenly_spaced,
+    find_largest_batches,
+)
 
 
 class Sizes:
@@ -68,3 +76,20 @@ def test_evenly_spaced_includes_first_and_last() -> None:
     assert chosen[-1] == list(plan.batches.epoch(0)[-1])
     assert len(chosen) == 4
     assert len(list(evenly_spaced(plan_of([5], 1), 4))) == 1
+
+
+def test_most_expensive_image_is_named(tmp_path: Path) -> None:
+    rows = write_image_rows(tmp_path)
+    data = InstructionData(str(rows), format=formats.openai, val_split=None, max_length=30_000)
+    template = ChatTemplate(SOURCES["chatml"]).bind(tokenizer := byte_tokenizer(FAMILIES["llava"]))
+    processor = FakeProcessor()
+    samples = data.prepare(tokenizer, template, processor).train
+    (line,) = describe_costliest_image(samples, Collator(processor=processor))
+    image = max(
+        (image for sample in samples for image in sample.images),
+        key=lambda image: image.height * image.width,
+    )
+    assert image.path in line
+    assert f"{image.height * image.width:,} tokens" in line
+    assert f"{rows}:" in line
+    assert describe_costliest_image(samples, Collator()) == []

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 from pathlib import Path
@@ -176,6 +177,28 @@ def test_stopped_run_saves_its_last_step_once(tmp_path: Path, lines: list[str]) 
         training.hook.after_train(training.runner)
     assert training.saved_folders == ["step_1"]
     assert len(training.checkpointer.saves) == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "problem"),
+    [
+        ((2.0, 3.0), "the best checkpoint, step_1, is corrupt (the folder does not exist)"),
+        ((math.nan, math.nan), "no checkpoint has a finite loss"),
+    ],
+)
+def test_best_checkpoint_that_cannot_be_loaded_is_a_warning(
+    tmp_path: Path, lines: list[str], losses: tuple[float, ...], problem: str
+) -> None:
+    training = Training(CheckpointHook(load_best_model_at_end=True), tmp_path, num_steps=2)
+    with training.runner.cleanup:
+        for loss in losses:
+            training.step(loss)
+        training.hook.after_train(training.runner)
+        training.hook.after_run(training.runner)
+    [line] = [line for line in lines if "load_best_model_at_end" in line]
+    assert line.startswith("warning: ")
+    assert problem in line
+    assert line.endswith("final/ has the weights of step_2")
 
 
 def test_suggest_less_memory_omits_the_optimizer_state() -> None:

@@ -16,6 +16,9 @@ def _due_steps(hook: PeriodicHook, num_steps: int) -> list[int]:
         (None, 5, 20, [4, 8, 12, 16, 20]),
         (None, 5, 3, [1, 2, 3]),
         (None, 2, 7, [4, 7]),
+        (None, 2, 91, [46, 91]),
+        (None, 5, 91, [18, 36, 54, 72, 91]),
+        (18, 5, 91, [18, 36, 54, 72, 90, 91]),
     ],
 )
 def test_is_due_at_intervals_and_at_the_last_step(

@@ -1,7 +1,9 @@
 import pytest
+import torch
 from helpers.runner import FakeRunner
 
 from xft.evaluation import EvalPrompt, PromptResult
+from xft.training.dry_run.profile import ResourceProfiler
 from xft.training.hooks.sample_generation import SampleGenerationHook, side_by_side
 from xft.utils import console
 
@@ -11,8 +13,8 @@ SCORED, PLAIN = EvalPrompt("2 + 2?", "4"), EvalPrompt("Who are you?")
 class _FixedAnswers(SampleGenerationHook):
     """Answer with the number of the step; there is no model."""
 
-    def _takes_part(self, runner: object) -> bool:
-        return True
+    def _takes_part(self, runner: FakeRunner) -> bool:  # type: ignore[override]
+        return bool(runner.eval_prompts)
 
     def samples(self, runner: FakeRunner) -> list[PromptResult]:  # type: ignore[override]
         step = runner.train_loop.step
@@ -76,6 +78,17 @@ def test_resumed_run_restores_first_answers_to_unchanged_questions(
     assert resumed.recorder.answers == []
 
 
+@pytest.mark.parametrize(
+    ("interval", "num_steps", "due"),
+    [(None, 2, [2]), (4, 9, [4, 8, 9]), (4, 10, [4, 8, 10]), (2, 3, [2, 3]), (1, 3, [1, 2, 3])],
+)
+def test_a_chosen_interval_leaves_out_the_step_before_the_last_and_a_set_one_holds(
+    interval: int | None, num_steps: int, due: list[int]
+) -> None:
+    hook = SampleGenerationHook(interval)
+    assert [step for step in range(1, num_steps + 1) if hook.is_due(step, num_steps)] == due
+
+
 def test_run_without_template_generates_nothing() -> None:
     hook, runner = SampleGenerationHook(), _runner()
     hook.before_train(runner)
@@ -98,3 +111,40 @@ def test_suggest_less_memory_halves_the_answers_of_its_own_phase() -> None:
     hook = SampleGenerationHook(max_new_tokens=48)
     assert str(hook.suggest_less_memory("generation")).startswith("max_new_tokens=24 ")
     assert hook.suggest_less_memory("validation") is None
+    assert str(hook.suggest_less_memory("general")).startswith("general_questions=False ")
+
+
+class _GeneralAnswers(_FixedAnswers):
+    """Answer the general questions too; ``score`` of them are right."""
+
+    score = 1.0
+
+    def _asks_general(self, runner: object) -> bool:
+        return self.general_questions
+
+    def _answer_general(self, runner: object) -> list[PromptResult]:
+        return [PromptResult(SCORED, "4", self.score, True)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "general", "score", "labels"),
+    [
+        ([SCORED], True, 1.0, ["sample questions 3 times", "general questions 2 times"]),
+        ([SCORED], True, 0.0, ["sample questions 3 times", "general questions 1 times"]),
+        ([SCORED], False, 1.0, ["sample questions 3 times"]),
+        ([], True, 1.0, ["general questions 2 times"]),
+        ([], False, 1.0, []),
+    ],
+)
+def test_dry_run_measures_the_general_questions_too(
+    prompts: list[EvalPrompt], general: bool, score: float, labels: list[str]
+) -> None:
+    hook, runner = _GeneralAnswers(general_questions=general), _runner()
+    hook.score, runner.eval_prompts = score, prompts
+    profiler = ResourceProfiler(torch.device("cpu"), lambda phase: [])
+    cost = hook.profile(runner, profiler)
+    assert ("" if cost is None else cost.label) == ", ".join(labels)
+    phases = {stats.phase: stats.seconds for stats in profiler.phases}
+    assert set(phases) == {name for name, used in (("generation", prompts), ("general", general)) if used}
+    expected = 3 * phases.get("generation", 0.0) + (2 if score else 1) * phases.get("general", 0.0)
+    assert (0.0 if cost is None else cost.seconds) == pytest.approx(expected)

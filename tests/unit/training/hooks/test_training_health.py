@@ -7,6 +7,7 @@ import torch
 from helpers.runner import FakeRunner
 from torch import nn
 
+from xft.config.check import check
 from xft.errors import ConfigError, TrainingError
 from xft.training.hooks.training_health import ParameterUpdateMonitor, TrainingHealthHook, subsample
 from xft.utils import console
@@ -42,6 +43,25 @@ def test_loss_above_four_times_median_is_reported_with_rows(logged: list[str]) -
     assert logged == [
         "warning: loss spike at step 10: 8.1 (4.0× the median 2; rows: rows.jsonl:7)",
     ]
+
+
+def test_signs_of_a_hacked_reward_are_reported_once_and_also_after_a_resume(logged: list[str]) -> None:
+    runner = FakeRunner(num_steps=5)
+    start = {
+        "rollout_seconds": 1.0,
+        "reward": 0.3,
+        "reward_std": 0.2,
+        "frac_reward_zero_std": 0.2,
+        "completions/mean_length": 40.0,
+        "completions/repetition": 0.0,
+        "entropy": 1.2,
+    }
+    for changes in ({}, {"completions/mean_length": 90.0}, {"completions/mean_length": 90.0}):
+        hook = _begin(runner)
+        for _ in range(6):
+            _step(hook, runner, **{**start, **changes})
+    (line,) = logged
+    assert line.startswith("warning: completions grow")
 
 
 def test_loss_is_compared_with_median_of_window(logged: list[str]) -> None:
@@ -218,6 +238,5 @@ def test_default_does_not_skip_nonfinite_steps() -> None:
 )
 def test_option_out_of_range_is_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
-        TrainingHealthHook(**options)
-    ((name, value),) = options.items()
-    assert (error.value.key, error.value.got) == (f"hooks.training_health.{name}", value)
+        check(options, TrainingHealthHook)
+    assert (error.value.key, error.value.got) == next(iter(options.items()))

@@ -1,0 +1,1 @@
+"""Images: their headers, and their pixels."""

@@ -1,0 +1,242 @@
+"""Read images: the header when a row is encoded, the pixels when its batch is built.
+
+Rules:
+
+- JPEG, PNG, WebP, BMP, GIF and TIFF are read. Anything else is an error, as are an empty and a truncated file: a JPEG,
+  PNG or GIF without its end mark, or a WebP shorter than its header states.
+- Sides of less than ``MIN_SIDE`` pixels are errors: processors take them for color channels. So are sides of which one
+  is more than ``MAX_RATIO`` times the other, and more than ``MAX_PIXELS`` pixels (decompression bombs).
+- The orientation in EXIF data is applied. Of an animation, the first frame is used. Transparent pixels become white,
+  16-bit values are divided by 256, and every color mode (CMYK, palette, gray) becomes RGB.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections import Counter
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xft.data.formats.getters import field_error
+from xft.data.formats.images import parse_image
+from xft.data.store.token_store import digest
+from xft.errors import DataError
+from xft.types import Image, Message, Messages
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+MIN_SIDE = 4
+MAX_RATIO = 200
+MAX_PIXELS = 100_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")
+_ORIENTATION = 0x0112
+_TRANSPOSITIONS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""Value of the EXIF orientation to the operation that turns the picture upright. From 5 on, the sides are swapped."""
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_SLACK = 4096
+"""Bytes after the end mark: cameras and editors append some."""
+_MODES = ("RGB", "L")
+_FOLDER_FIX = "relative paths start at data.image_folder, by default the folder of the data file"
+
+
+def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
+    """Read size and digest of an image, without decoding its pixels.
+
+    Args:
+        image: as the format returned it.
+        folder: folder of relative paths.
+
+    Returns:
+        The image with an absolute path, size and digest; and how its pixels are changed: ``turned``, ``animated`` or
+        ``converted``.
+
+    Raises:
+        DataError: the image cannot be used, by the rules of this module.
+    """
+    modified = 0
+    data = image.data
+    if image.path:
+        path = folder / image.path
+        is_relative = not Path(image.path).is_absolute()
+        data, modified = _read_file(path, image.field, _FOLDER_FIX if is_relative else "")
+        image = replace(image, path=str(path.absolute()))
+    picture = _open(data, image.field)
+    _check_end(data, picture.format or "", image.field)
+    try:
+        orientation = _orientation(picture)
+        frames = getattr(picture, "n_frames", 1)
+    except Exception as error:  # Parsers of headers raise errors of many types.
+        raise field_error(image.field, f"has a corrupt header ({error})", "an image") from error
+    width, height = picture.size[::-1] if orientation >= 5 else picture.size
+    _check_size(height, width, image.field)
+    changes = ["turned"] if orientation > 1 else []
+    changes += ["animated"] if frames > 1 and picture.format != "MPO" else []
+    changes += ["converted"] if picture.mode not in _MODES or "transparency" in picture.info else []
+    read = replace(image, height=height, width=width, digest=digest(data), modified=modified)
+    return read, changes
+
+
+def read_headers(messages: Messages, folder: Path) -> tuple[list[Message], Counter[str]]:
+    """Read the headers of the images of some turns.
+
+    Returns:
+        The turns; and the numbers of images by how their pixels are changed, as names in the data report.
+
+    Raises:
+        DataError: an image cannot be used.
+    """
+    changes: Counter[str] = Counter()
+    turns = []
+    for message in messages:
+        read = [read_header(image, folder) for image in message.images]
+        turns.append(replace(message, images=tuple([image for image, _ in read])))
+        changes.update([f"images_{change}" for _, names in read for change in names])
+    return turns, changes
+
+
+def open_image(value: object, folder: Path, field: str) -> Image:
+    """Parse an image outside of a data set, and read its header.
+
+    Args:
+        value: as in :func:`~xft.data.formats.images.parse_image`.
+        folder: folder of relative paths.
+        field: name of the value, for errors.
+
+    Raises:
+        DataError: the value is no image, or the image cannot be used.
+    """
+    image = parse_image(value, field)
+    return read_header(replace(image, path=image.path and str(folder.absolute() / image.path)), Path())[0]
+
+
+def decode_pixels(image: Image) -> Image:
+    """Return an image with its pixels in place of the bytes of its file.
+
+    Raises:
+        DataError: as :func:`read_pixels`.
+    """
+    return replace(image, path="", data=b"", pixels=np.asarray(read_pixels(image)))
+
+
+def read_pixels(image: Image) -> Picture:
+    """Decode the pixels of an image as RGB, or return those that are decoded already.
+
+    Args:
+        image: as ``read_header`` returned it.
+
+    Raises:
+        DataError: the image cannot be decoded, or its file was changed since the data was prepared.
+    """
+    from PIL import Image as Pillow
+
+    if image.pixels is not None:
+        return Pillow.fromarray(image.pixels)
+    where = image.field or image.path
+    data = _read_file(Path(image.path), where)[0] if image.path else image.data
+    if digest(data) != image.digest:
+        raise field_error(
+            where, "was changed since the data was prepared", "the same file", image.path, "start again"
+        )
+    picture = _open(data, where)
+    try:
+        orientation = _orientation(picture)
+        picture.load()
+        if orientation > 1:
+            picture = picture.transpose(Pillow.Transpose[_TRANSPOSITIONS[orientation]])
+        picture = _to_rgb(picture)
+    except Exception as error:
+        raise field_error(where, f"cannot be decoded ({error})", "an image", image.path) from error
+    if (picture.height, picture.width) != image.size:
+        raise field_error(
+            where, f"decodes to {picture.height}x{picture.width}", f"{image.height}x{image.width}"
+        )
+    return picture
+
+
+def _read_file(path: Path, field: str, fix: str = "") -> tuple[bytes, int]:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")  # reading a pipe or a device may never end
+        return path.read_bytes(), status.st_mtime_ns
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise field_error(
+            field, f"got {str(path)!r} ({reason})", "an image file", str(path), fix
+        ) from error
+
+
+def _open(data: bytes, field: str) -> Picture:
+    from PIL import Image as Pillow
+
+    expected = "an image in JPEG, PNG, WebP, BMP, GIF or TIFF"
+    if not data:
+        raise field_error(field, "is empty", expected)
+    try:
+        return Pillow.open(BytesIO(data), formats=_FORMATS)
+    except Pillow.DecompressionBombError as error:
+        raise _too_large(field) from error
+    except Exception as error:
+        raise field_error(field, f"is no image ({type(error).__name__})", expected, data[:16]) from error
+
+
+def _orientation(picture: Picture) -> int:
+    """Return the EXIF orientation of an image, 1 to 8."""
+    from PIL import Image as Pillow
+
+    # The method of PNG would decode the pixels, to find EXIF data after them.
+    value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
+    return value if value in _TRANSPOSITIONS else 1
+
+
+def _too_large(field: str) -> DataError:
+    return field_error(field, "has too many pixels", f"at most {MAX_PIXELS:,}", fix="make it smaller")
+
+
+def _check_size(height: int, width: int, field: str) -> None:
+    if height * width > MAX_PIXELS:
+        raise _too_large(field)
+    if min(height, width) < MIN_SIDE or max(height, width) > MAX_RATIO * min(height, width):
+        expected = f"sides of at least {MIN_SIDE} pixels, the longer at most {MAX_RATIO} times the shorter"
+        raise field_error(field, f"has {height}x{width} pixels", expected, (height, width))
+
+
+def _check_end(data: bytes, kind: str, field: str) -> None:
+    """Check the end mark of a file: decoders fill the missing part of a truncated one with gray."""
+    mark = _ENDS.get(kind)
+    complete = mark is None or mark in data[-_SLACK:]
+    if kind == "GIF":
+        complete = data.rstrip(b"\0\r\n ").endswith(b";")
+    if kind == "WEBP":
+        complete = len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    if not complete:
+        raise field_error(field, f"is a truncated {kind} file of {len(data):,} bytes", "a complete file")
+
+
+def _to_rgb(picture: Picture) -> Picture:
+    """Convert any color mode to RGB: transparent pixels become white, values of 16 bits lose the lower eight."""
+    from PIL import Image as Pillow
+
+    if picture.mode.startswith("I"):
+        picture = Pillow.fromarray((np.asarray(picture, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if picture.mode == "F":
+        picture = Pillow.fromarray(np.asarray(picture).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        background = Pillow.new("RGBA", layer.size, "white")
+        return Pillow.alpha_composite(background, layer).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,1 @@
+"""Measurements of a model class on a tiny model, before the model is loaded."""

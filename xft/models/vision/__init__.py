@@ -1,0 +1,1 @@
+"""Vision-language models: processor, parts, and the isolation of packed samples."""

@@ -1,0 +1,224 @@
+"""Collect the rollouts of a step: sample completions and score them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+
+from xft.data import SampleView
+from xft.models import TextGenerator
+from xft.models.generation import Completion
+from xft.models.sampling import SampledTokens, SamplingOptions, stream_key
+from xft.objectives import OnlineObjective
+from xft.objectives.grpo import MIN_SPREAD
+from xft.rollouts.config import RolloutConfig
+from xft.rollouts.engines import PolicyModel
+from xft.rollouts.episodes import Episode, EpisodeRunner
+from xft.rollouts.scoring import RewardSet
+from xft.types import IGNORE_INDEX, Message, Sample
+
+ANSWER_STREAM = 2**63
+"""Number of the random stream that decides whether the model answers a prompt; completions have those from 0."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A prompt, its completions and their rewards.
+
+    Attributes:
+        origin: location of the row.
+        prompt: ids of the prompt.
+        tokens: sampled ids of each completion, with their log-probabilities.
+        completions: the same as text; of several turns, the last turn of the model.
+        rewards: weighted sum of the rewards of each completion; NaN for one that is left out.
+        parts: rewards by name, not weighted.
+        advantages: of each completion.
+        turns: the turns of each completion; empty without an environment.
+    """
+
+    origin: str
+    prompt: list[int]
+    tokens: list[SampledTokens]
+    completions: list[Completion]
+    rewards: list[float] = field(default_factory=list)
+    parts: dict[str, list[float]] = field(default_factory=dict)
+    advantages: tuple[float, ...] = ()
+    turns: list[list[Message]] = field(default_factory=list)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the rewards differ within the group, which is all that it learns from."""
+        present = [reward for reward in self.rewards if not math.isnan(reward)]
+        return bool(present) and max(present) - min(present) > MIN_SPREAD
+
+
+@dataclass(frozen=True)
+class RolloutCollector:
+    """Sample and score completions.
+
+    Attributes:
+        config: settings of the sampling.
+        rewards: the rewards.
+        objective: decides about advantages and which completions are trained on.
+        generator: template, tokenizer and stop tokens.
+        seed: of the run.
+    """
+
+    config: RolloutConfig
+    rewards: RewardSet
+    objective: OnlineObjective
+    generator: TextGenerator
+    seed: int
+
+    def sample(
+        self,
+        policy: PolicyModel,
+        samples: SampleView,
+        examples: Sequence[int],
+        step: int,
+        count: int | None = None,
+    ) -> list[Rollout]:
+        """Sample and score the completions of some prompts.
+
+        The tokens are a function of the weights, the seed, the step, the row and the number of the completion.
+
+        Args:
+            policy: the trained model.
+            samples: prompts.
+            examples: indices of the prompts.
+            step: number of updates so far.
+            count: completions per prompt; by default those of the config.
+
+        Raises:
+            TrainingError: the engine or a reward fails.
+        """
+        count = count or self.config.num_generations
+        rollouts = self.generate(policy, samples, examples, step, count)
+        if not rollouts:
+            return []
+        columns = [samples.columns(example) for example in examples]
+        scored = self.rewards.score(
+            [completion for rollout in rollouts for completion in rollout.completions],
+            [row for row in columns for _ in range(count)],
+            [rollout.origin for rollout in rollouts for _ in range(count)],
+        )
+        return [
+            replace(
+                rollout,
+                rewards=scored.totals[index * count : (index + 1) * count],
+                parts={
+                    name: values[index * count : (index + 1) * count]
+                    for name, values in scored.parts.items()
+                },
+            )
+            for index, rollout in enumerate(rollouts)
+        ]
+
+    def generate(
+        self, policy: PolicyModel, samples: SampleView, examples: Sequence[int], step: int, count: int
+    ) -> list[Rollout]:
+        """Sample the completions of some prompts, without rewards; arguments as in :meth:`sample`."""
+        generate = partial(self.config.engine.generate, policy, options=self.options)
+        prompts = [_prompt_ids(samples[example]) for example in examples]
+        keys = [(example, number) for example in examples for number in range(count)]
+        streams = [stream_key(self.seed, step, *key) for key in keys]
+        groups = generate(
+            prompts, [streams[start : start + count] for start in range(0, len(streams), count)]
+        )
+        episodes = [
+            Episode(
+                prompt,
+                samples.columns(example) if self.config.environment is not None else {},
+                samples.origin(example),
+                tokens,
+                self.generator.to_completion(tokens.ids),
+            )
+            for example, prompt, group in zip(examples, prompts, groups, strict=True)
+            for tokens in group
+        ]
+        if (environment := self.config.environment) is not None:
+            runner = EpisodeRunner(
+                environment, self.config.max_turns, self.generator, self.config.environment_timeout
+            )
+            runner.run(
+                episodes, lambda index, turn: stream_key(self.seed, step, *keys[index], turn), generate
+            )
+        return [
+            _to_rollout(episodes[start : start + count], self.config.environment is not None)
+            for start in range(0, len(episodes), count)
+        ]
+
+    @property
+    def options(self) -> SamplingOptions:
+        """How tokens are drawn."""
+        pad = self.generator.tokenizer.pad_token_id or 0
+        return SamplingOptions(
+            self.config.max_new_tokens, self.config.temperature, self.generator.stop_ids, pad
+        )
+
+    def with_advantages(
+        self, rollouts: Sequence[Rollout], rewards: Sequence[Sequence[float]], rank: int
+    ) -> list[Rollout]:
+        """Compute the advantages of the completions of this rank.
+
+        Args:
+            rollouts: rollouts of this rank.
+            rewards: rewards of the completions of every rank.
+            rank: this rank.
+        """
+        count = self.config.num_generations
+        values = torch.tensor([value for local in rewards for value in local], dtype=torch.float64)
+        advantages = self.objective.advantages(values, count).tolist() if len(values) else []
+        begin = sum(len(local) for local in rewards[:rank])
+        results = []
+        for index, rollout in enumerate(rollouts):
+            start = begin + index * count
+            local = tuple(advantages[start : start + count])
+            if self.objective.mask_truncated_completions:
+                local = tuple(
+                    value if tokens.stopped else math.nan
+                    for value, tokens in zip(local, rollout.tokens, strict=True)
+                )
+            results.append(replace(rollout, advantages=local))
+        return results
+
+    def split_examples(
+        self, examples: Sequence[int], samples: SampleView, step: int
+    ) -> tuple[list[int], list[Sample]]:
+        """Divide the prompts of a step into those that the model answers, and those whose row gives the answer.
+
+        Args:
+            examples: indices of prompts.
+            samples: prompts.
+            step: number of updates so far.
+
+        Returns:
+            Indices of the former, and the latter.
+        """
+        fraction = self.objective.on_policy_fraction
+        is_sampled = [
+            stream_key(self.seed, step, example, ANSWER_STREAM) < fraction * 2**64 for example in examples
+        ]
+        answers = [
+            samples[example] for example, sampled in zip(examples, is_sampled, strict=True) if not sampled
+        ]
+        return [example for example, sampled in zip(examples, is_sampled, strict=True) if sampled], answers
+
+
+def _to_rollout(episodes: Sequence[Episode], has_turns: bool) -> Rollout:
+    return Rollout(
+        episodes[0].origin,
+        episodes[0].prompt,
+        [episode.tokens for episode in episodes],
+        [episode.completion for episode in episodes],
+        turns=[episode.messages for episode in episodes] if has_turns else [],
+    )
+
+
+def _prompt_ids(sample: Sample) -> list[int]:
+    """Return the ids before the answer of the row, if the data keeps answers."""
+    is_answer = sample.labels != IGNORE_INDEX
+    ids: list[int] = sample.input_ids[: int(is_answer.argmax()) if is_answer.any() else None].tolist()
+    return ids

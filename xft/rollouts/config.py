@@ -1,0 +1,77 @@
+"""Settings of the sampling in reinforcement learning."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+
+from xft.errors import ConfigError
+from xft.rollouts.engines import Engine, LocalEngine
+from xft.rollouts.environments import Environment
+from xft.types.ranges import Count, Positive
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How completions are sampled and scored in each step.
+
+    The temperature is the only setting of the distribution. What the checkpoint recommends (top-p, penalties) does not
+    apply: the loss needs the probabilities that the tokens were drawn with.
+
+    Args:
+        num_generations: completions of each prompt, which form a group; rewards compare at least two.
+        num_iterations: number of optimizer steps with the completions of a rollout. From the second step on, the
+            probability ratio of ``grpo`` compares the policy with that before the first, and is clipped.
+        max_new_tokens: largest number of tokens of a completion, or of a turn in an environment.
+        temperature: divisor of the logits, in sampling and in the loss.
+        pack_length: largest number of tokens of a forward pass of the loss; a longer completion has its own.
+        environment: answers the model between its turns, such as a tool; ``None`` for completions of one turn.
+        max_turns: largest number of turns of the model in an environment.
+        environment_timeout: seconds after which a call of the environment has failed, which ends the run.
+        engine: generates the completions; ``local`` uses the trained model itself.
+        on_reward_error: end the run with an ``error`` if a reward fails on a completion, or ``skip`` the completion.
+        reward_timeout: seconds after which a reward has failed.
+    """
+
+    num_generations: Annotated[int, Interval(ge=1, le=4096)] = 8
+    num_iterations: Annotated[int, Interval(ge=1, le=1024)] = 1
+    max_new_tokens: Count = 256
+    temperature: Positive = 1.0
+    pack_length: Count = 8192
+    environment: Environment | None = None
+    max_turns: Count = 4
+    environment_timeout: Positive = 60.0
+    engine: Engine = field(default_factory=LocalEngine)
+    on_reward_error: Literal["error", "skip"] = "error"
+    reward_timeout: Positive = 60.0
+
+    def check_environment(self, params_are_sharded: bool) -> None:
+        """Check that ranks may sample different numbers of turns.
+
+        Raises:
+            ConfigError: there is an environment, and each forward pass needs all ranks.
+        """
+        if params_are_sharded and self.environment is not None:
+            raise ConfigError(
+                key="rollout.environment",
+                got=self.environment,
+                expected="None under ZeRO-3 and FSDP2, whose ranks sample equally many turns",
+                fix="use --deepspeed zero2, or ddp",
+            )
+
+    @property
+    def num_turns(self) -> int:
+        """Largest number of turns of the model in a completion."""
+        return 1 if self.environment is None else self.max_turns
+
+    def largest_batch(self, prompts: int, prompt_length: int) -> int:
+        """Return the largest number of tokens of a forward pass of the loss, without those of an environment.
+
+        Completions fill a batch up to ``pack_length``; a longer completion has a batch of its own.
+
+        Args:
+            prompts: number of prompts of a step.
+            prompt_length: tokens of the longest one.
+        """
+        length = prompt_length + self.num_turns * self.max_new_tokens
+        return max(length, min(self.pack_length, prompts * self.num_generations * length))

@@ -27,6 +27,7 @@ class FakeLoop(TrainLoop):
         self.step = 0
         self.stop_reason = None
         self.skip_nonfinite = False
+        self.has_updated = True
         self.tokens_seen = 0
 
     def sample_origins(self, micro_batches: Any = None) -> list[str]:

@@ -45,6 +45,12 @@ class FakeStrategy(Strategy):
         self.optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
 
+    def step(self, max_grad_norm: float | None) -> float:
+        """Step optimizer and scheduler, and return a gradient norm."""
+        self.optimizer.step()
+        self.lr_scheduler.step()
+        return 1.0
+
     def reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Return the values: the peers contribute nothing."""
         return list(values)

@@ -140,7 +140,7 @@ def test_an_error_of_torch_itself_is_printed_on_every_rank(
     monkeypatch.setitem(sys.modules, "xft.distributed.error_report", None)
     monkeypatch.setenv("RANK", "1")
     fake_error(monkeypatch, ImportError("libtorch.so: cannot open"), "train")
-    assert cli.main(["train", "a.py", "--launcher", "pytorch"]) == 1
+    assert cli.main(["train", LORA, "--launcher", "pytorch"]) == 1
     assert "error: rank 1: ImportError: libtorch.so" in capsys.readouterr().err
 
 
@@ -171,14 +171,14 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "COMMAND"),
         (["trian"], "no command 'trian'; did you mean 'train'?"),
         (["convert", "run"], "OUT"),
-        (["train", "c.py", "--seed", "x"], "invalid int value: 'x'"),
-        (["train", "c.py", "--launcher", "horse"], "invalid choice: 'horse'"),
+        (["train", LORA, "--seed", "x"], "invalid int value: 'x'"),
+        (["train", LORA, "--launcher", "horse"], "invalid choice: 'horse'"),
         (["score", "run"], "FILE"),
         (["chat", "run", "--load-in-bits", "3"], "invalid choice: 3"),
         (["convert", "run", "out", "--dtype", "int8"], "invalid choice: 'int8'"),
         (["inspect-data", "c.py", "--split", "test"], "invalid choice: 'test'"),
-        (["check", "c.py", "--cfg-options"], "expected at least one argument"),
-        (["check", "c.py", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["check", LORA, "--cfg-options"], "expected at least one argument"),
+        (["check", LORA, "--nonsense"], "unrecognized arguments: --nonsense"),
         (["sweep", "c.py", "lr=1,2", "--dry-run"], "unrecognized arguments: --dry-run\n"),
         (
             ["sweep", "c.py", "lr=1,2", "--date=r.csv"],
@@ -209,15 +209,15 @@ def test_options_of_the_config_add_up_and_leave_nothing_behind(
     options: list[str], expected: list[str]
 ) -> None:
     parser = cli.build_parser()
-    assert parser.parse_args(["train", "c.py", *options]).cfg_options == expected
-    assert parser.parse_args(["train", "c.py"]).cfg_options == []
+    assert parser.parse_args(["train", LORA, *options]).cfg_options == expected
+    assert parser.parse_args(["train", LORA]).cfg_options == []
 
 
 @pytest.mark.parametrize(
     ("options", "expected"), [([], None), (["--resume"], ""), (["--resume", "runs/a"], "runs/a")]
 )
 def test_resume_is_off_or_the_newest_or_a_path(options: list[str], expected: str | None) -> None:
-    assert cli.build_parser().parse_args(["train", "c.py", *options]).resume == expected
+    assert cli.build_parser().parse_args(["train", LORA, *options]).resume == expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_mistake_is_one_line_on_stderr_and_its_exit_code(
     error: XftError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_error(monkeypatch, error)
-    assert cli.main(["check", "c.py"]) == code
+    assert cli.main(["check", LORA]) == code
     captured = capsys.readouterr()
     assert captured.err == "error: what, where, fix\n"
     assert captured.out == ""
@@ -259,7 +259,7 @@ def test_a_mistake_of_a_later_rank_says_whose_it_is(
 ) -> None:
     fake_error(monkeypatch, error, "train")
     monkeypatch.setenv("SLURM_PROCID", rank)
-    assert cli.main(["train", "c.py", "--launcher", "slurm"]) == error.exit_code
+    assert cli.main(["train", LORA, "--launcher", "slurm"]) == error.exit_code
     assert capsys.readouterr().err == said
 
 
@@ -267,24 +267,24 @@ def test_a_mistake_of_a_later_rank_says_whose_it_is(
 def test_debug_shows_the_traceback(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_error(monkeypatch, error)
     with pytest.raises(type(error)):
-        cli.main(["check", "c.py", "--debug"])
+        cli.main(["check", LORA, "--debug"])
 
 
 def test_a_fault_of_ours_is_one_line_and_keeps_its_traceback_for_debug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_error(monkeypatch, ZeroDivisionError("ours"))
-    assert cli.main(["check", "c.py"]) == 1
+    assert cli.main(["check", LORA]) == 1
     assert capsys.readouterr().err == "error: ZeroDivisionError: ours (--debug shows the traceback)\n"
     with pytest.raises(ZeroDivisionError, match="ours"):
-        cli.main(["check", "c.py", "--debug"])
+        cli.main(["check", LORA, "--debug"])
 
 
 def test_ctrl_c_ends_with_130_and_a_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_error(monkeypatch, KeyboardInterrupt())
-    assert cli.main(["check", "c.py"]) == 130
+    assert cli.main(["check", LORA]) == 130
     assert capsys.readouterr().err.split() == ["interrupted"]
 
 

@@ -33,7 +33,7 @@ print(json.dumps([code, [each for each in sys.argv[1].split() if each in sys.mod
 """
 
 
-def _imported(names: tuple[str, ...], *arguments: str) -> list[str]:
+def _imported(names: tuple[str, ...], *arguments: str, expected_code: int = 0) -> list[str]:
     """Which of these modules a process has imported when a command is through."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, " ".join(names), *arguments],
@@ -44,8 +44,14 @@ def _imported(names: tuple[str, ...], *arguments: str) -> list[str]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     code, found = json.loads(done.stdout.splitlines()[-1])
-    assert code == 0, done.stdout + done.stderr
+    assert code == expected_code, done.stdout + done.stderr
     return list(found)
+
+
+def test_config_that_is_missing_is_named_before_libraries_are_imported() -> None:
+    """The import of these libraries takes longer than half a second."""
+    for command in ("check", "train", "inspect-data"):
+        assert _imported(("torch", "mmengine", "numpy"), command, "missing.py", expected_code=2) == []
 
 
 def test_a_lora_run_imports_no_more_than_it_uses(tmp_path: Path, byte_tokenizer: Any) -> None:

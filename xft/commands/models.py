@@ -176,7 +176,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         layout=arguments.layout,
     )
     kind = "GGUF file" if arguments.gguf else "merged model" if arguments.merge else "model"
-    echo(f"wrote the {kind} to {arguments.out}; reloaded and compared with what was trained: {comparison}")
+    echo(f"wrote the {kind} to {arguments.out}; {comparison.explain()}")
     if arguments.push is not None:
         echo(f"pushed to {push.push(Path(arguments.out), arguments.push, arguments.public)}")
 

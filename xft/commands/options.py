@@ -109,11 +109,13 @@ def resolve_options(arguments: argparse.Namespace) -> None:
     if arguments.model is not None:
         arguments.config = arguments.temporary_config or _make_config(arguments)
         return
-    from xft.utils.presets import name_with_method
+    from xft.utils.presets import find_config, name_with_method
 
     arguments.config = configs[0]
     if arguments.method is not None:
         arguments.config = name_with_method(arguments.config, arguments.method)
+    # Why here: the libraries that read a config take most of a second to import.
+    find_config(Path(arguments.config))
     if arguments.data is not None:
         # The validation split of a shipped config fits its own rows.
         split = ["data.val_split=auto"] if _is_shipped(configs[0]) else []

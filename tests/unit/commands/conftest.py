@@ -1,6 +1,7 @@
 """Fixtures of the tests of commands."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,3 +16,10 @@ def _restored_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.LOGGER, "propagate", console.LOGGER.propagate)
     monkeypatch.setattr(console.LOGGER, "level", console.LOGGER.level)
     monkeypatch.setattr(console, "silence_libraries", lambda: None)
+
+
+@pytest.fixture
+def empty_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty ``c.py`` in the current folder."""
+    (tmp_path / "c.py").touch()
+    monkeypatch.chdir(tmp_path)

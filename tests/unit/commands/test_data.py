@@ -14,6 +14,8 @@ from xft.data import DataReport, PreparedData
 from xft.reporting import data_page, inspect_samples
 from xft.types import Sample
 
+pytestmark = pytest.mark.usefixtures("empty_config")
+
 
 class Letters:
     """A tokenizer of one letter a token: 0 is a, 1 is b."""
@@ -99,6 +101,8 @@ def test_inspect_data_html_writes_the_page_and_prints_no_samples(
     text: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "c.py").touch()
     calls: list[tuple[Any, ...]] = []
 
     def write_data_page(*arguments: Any) -> list[Path]:

@@ -8,6 +8,7 @@ import pytest
 from xft import cli, export, serving
 from xft.evaluation import reward_scoring
 from xft.export import push
+from xft.export.verify import Comparison
 from xft.serving import Session
 
 
@@ -116,9 +117,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """The calls of convert and of the functions of push, in order."""
     calls: list[tuple[str, Any]] = []
 
-    def convert(source: str, out: str, **options: Any) -> float:
+    def convert(source: str, out: str, **options: Any) -> Comparison:
         calls.append(("convert", (source, out, options)))
-        return 0.5
+        return Comparison(max_difference=0.5, max_logit=9.0, agreement=1.0, kl=0.0)
 
     def upload(folder: Path, name: str, public: bool) -> str:
         calls.append(("push", (folder, name, public)))
@@ -165,7 +166,7 @@ def test_convert_passes_its_options_and_reports_the_comparison(
     assert conversions == [("convert", ("run", "out", expected | changed))]
     line = capsys.readouterr().out
     assert line.startswith(f"wrote the {kind} to out; ")
-    assert line.endswith("0.5\n")
+    assert "it predicts the same next token at 100% of positions" in line
 
 
 @pytest.mark.parametrize(("option", "merged"), [(None, False), ("--merge", True), ("--gguf", True)])

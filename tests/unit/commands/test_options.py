@@ -10,6 +10,8 @@ from xft.commands.options import explain_option, resolve_options
 from xft.errors import ConfigError
 from xft.utils import paths
 
+pytestmark = pytest.mark.usefixtures("empty_config")
+
 
 def resolved(*words: str) -> Namespace:
     arguments: Namespace = cli.build_parser().parse_args(["check", *words])

@@ -7,6 +7,8 @@ from xft.commands import precheck, train
 from xft.distributed import launch
 from xft.training import train as training
 
+pytestmark = pytest.mark.usefixtures("empty_config")
+
 
 def test_train_passes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[training.TrainOptions] = []

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import pytest
+import torch
 from helpers.runner import FakeRunner
 
 from xft.training.loop import abbreviate
@@ -30,3 +31,14 @@ def test_skipped_first_step_advances_the_scheduler_without_a_warning_of_torch(
         warnings.simplefilter("error")
         assert loop._optimizer_step(float("nan"), []) is None
     assert loop.strategy.lr_scheduler.last_epoch == 1
+
+
+def test_first_step_of_a_warm_up_is_no_update() -> None:
+    loop = FakeRunner().train_loop
+    strategy, loop.max_grad_norm, loop.has_updated = loop.strategy, 1.0, False
+    strategy.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(strategy.optimizer, float)
+    updated = []
+    for _ in range(3):
+        loop._optimizer_step(1.0, [])
+        updated.append(loop.has_updated)
+    assert updated == [False, True, True]

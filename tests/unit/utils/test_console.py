@@ -2,6 +2,9 @@
 
 import ast
 import logging
+import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -48,6 +51,27 @@ def test_use_color_needs_a_terminal_and_no_no_color(
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
     assert console.use_color() is expected
+
+
+@pytest.mark.parametrize(("is_terminal", "expected"), [(True, None), (False, "1")])
+def test_progress_bars_are_for_terminals_only(
+    is_terminal: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    console.silence_libraries()
+    assert os.environ.get("TQDM_DISABLE") == expected
+
+
+def test_progress_bars_of_tqdm_write_nothing_to_a_pipe() -> None:
+    code = (
+        "from xft.utils import console; console.silence_libraries(); import tqdm; list(tqdm.tqdm(range(3)))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stderr == ""
 
 
 UNSAFE = "\033[2J\r\x07\x7f\x9b31m\u202etxt\u2066\u200f\u061c\u2028\ud800"

@@ -10,6 +10,7 @@ from xft.config import check, load_config, parse_overrides
 from xft.errors import ConfigError
 from xft.run_config.config import RunConfig
 from xft.utils.presets import (
+    find_config,
     find_preset,
     name_with_method,
     preset_methods,
@@ -121,3 +122,36 @@ def test_runtime_text_assigns_the_runtime_values(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(runtime_text(), encoding="utf-8")
     assert load_config(tmp_path / "config.py") == runtime_values()
     assert set(runtime_values()) == {"hooks", "loggers", "eval_prompts", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("missing.py", "`xft copy smollm2_lora missing.py` writes one to begin with"),
+        ("my-config", "`xft copy smollm2_lora my-config.py`"),
+        ("smolm2_lora.py", "did you mean 'smollm2_lora'"),
+        ("configs/qwen3_8b_qlroa.py", "did you mean 'qwen3_8b_qlora'"),
+        ("a/qwen3_8b_qlora.py", "`xft copy qwen3_8b_qlora` writes it here"),
+        ("suport_bot.py", "did you mean 'support_bot.py'?"),
+        ("rows.csv", "`xft list configs` shows the shipped ones"),
+    ],
+)
+def test_config_that_is_missing_is_named_with_the_nearest_one(
+    name: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "support_bot.py").touch()
+    with pytest.raises(ConfigError) as error:
+        find_config(Path(name))
+    assert (error.value.key, error.value.got) == ("config", name)
+    assert fix in error.value.fix
+
+
+def test_config_is_a_file_or_the_name_of_a_shipped_one(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.touch()
+    assert find_config(file) == file
+    shipped = find_config(Path("smollm2_lora"))
+    assert isinstance(shipped, Path)
+    assert shipped.is_file()
+    assert find_config(Path("qwen3_8b")) == find_preset("qwen3_8b")

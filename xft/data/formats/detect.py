@@ -25,6 +25,33 @@ ANSWER = (
     *("answer", "response", "completion", "output", "assistant", "reply", "solution", "target"),
     *("回答", "答案", "回复", "输出"),
 )
+OTHER_QUESTION = (
+    *(
+        "user_message",
+        "user_input",
+        "user_query",
+        "user_prompt",
+        "question_text",
+        "message",
+        "text",
+        "content",
+    ),
+    *("task", "ticket", "email", "comment", "customer", "source", "sentence", "utterance", "q"),
+    *("消息", "用户", "客户", "原文"),
+)
+OTHER_ANSWER = (
+    *("assistant_message", "assistant_response", "model_response", "model_output", "bot", "bot_response"),
+    *("chatbot", "agent", "ai", "gpt", "answer_text", "final_answer", "best_answer", "correct_answer", "a"),
+    *("expected", "expected_output", "expected_answer", "ground_truth", "gold", "reference", "result"),
+    *("summary", "translation", "答复", "助手", "客服", "译文", "摘要"),
+)
+"""Names that count where no column has one of those above: next to a known name, they mean a question or an answer."""
+TASKS = (
+    *(("text", "summary"), ("article", "summary"), ("document", "summary"), ("dialogue", "summary")),
+    *(("article", "highlights"), ("source", "translation"), ("customer", "agent"), ("q", "a")),
+    *(("原文", "译文"), ("原文", "摘要"), ("用户", "助手"), ("客户", "客服")),
+)
+"""Pairs of such names that mean a question and its answer without a known name."""
 CONTEXT = ("input", "context", "passage", "document", "article", "背景", "上下文")
 SYSTEM = ("system", "system_prompt", "system_message", "系统")
 TEXT = ("text", "content", "body", "document", "article", "markdown", "code", "raw_content", "文本", "正文")
@@ -176,17 +203,30 @@ def _turns(shape: RowShape) -> list[Spec]:
     return specs
 
 
+def _named_columns(shape: RowShape) -> tuple[list[str], list[str]]:
+    """Return the columns of questions and those of answers, by their names."""
+    questions, answers = shape.named(QUESTION), shape.named(ANSWER)
+    if questions or answers:
+        return questions or shape.named(OTHER_QUESTION), answers or shape.named(OTHER_ANSWER)
+    for question, answer in TASKS:
+        pair = shape.named((question,)), shape.named((answer,))
+        if all(pair):
+            return pair
+    return [], []
+
+
 def _questions(shape: RowShape, questions: Sequence[str] = (), answers: Sequence[str] = ()) -> list[Spec]:
     """Return formats that read a column of questions and one of answers.
 
     Args:
         shape: columns of the rows.
-        questions: columns of questions; by default those with a known name.
-        answers: columns of answers; by default those with a known name.
+        questions: columns of questions; by default those with a known name, and the answers too.
+        answers: columns of answers.
     """
     if not questions and {"instruction", "output"} <= {*shape.columns}:
         return [{"type": "alpaca"}]
-    questions, answers = questions or shape.named(QUESTION), answers or shape.named(ANSWER)
+    if not questions:
+        questions, answers = _named_columns(shape)
     if len(questions) > 1:
         # Next to another question, it is the text that the question is about.
         questions = [name for name in questions if name.strip().lower() != "input"]
@@ -274,7 +314,7 @@ def _unpaired(shape: RowShape, rows: Sequence[Row]) -> list[Spec]:
         return []
     if shape.has("prompt", "completion") or shape.has("messages") or shape.has("conversations"):
         return [{"type": "kto"}]
-    questions, answers = shape.named(QUESTION), shape.named(ANSWER)
+    questions, answers = _named_columns(shape)
     return [
         {"type": "columns", "user": question, "assistant": answer, "label": labels[0]}
         for question in questions

@@ -1,5 +1,6 @@
 """What the columns of some rows hold: texts, turns, flags, images."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -78,7 +79,7 @@ class RowShape:
         """Return the columns with one of these names that hold one of these kinds.
 
         Args:
-            names: names in lower case with underscores; columns may have any case, and spaces.
+            names: names in lower case with underscores; columns may have any case, and spaces or hyphens.
             kinds: what the columns hold.
             rare: whether rare columns count.
         """
@@ -86,7 +87,7 @@ class RowShape:
         return [
             column
             for column in self.of_kind(*kinds, rare=rare)
-            if column.strip().lower().replace(" ", "_") in accepted
+            if re.sub("[ -]+", "_", column.strip().lower()) in accepted
         ]
 
     def of_kind(self, *kinds: str, rare: bool = False) -> list[str]:

@@ -34,6 +34,21 @@ class Comparison:
         """``logits`` or ``scores``."""
         return "scores" if self.scored else "logits"
 
+    def explain(self) -> str:
+        """Return what the comparison of an exported model with the trained one means, as a sentence for newcomers."""
+        start = "the exported model was loaded and compared with the trained one: it"
+        if self.max_difference == 0:
+            return f"{start} gives exactly the same outputs"
+        result = (
+            f"prefers the same answer in {self.agreement:.0%} of pairs"
+            if self.scored
+            else f"predicts the same next token at {self.agreement:.0%} of positions"
+        )
+        return (
+            f"{start} {result} (largest difference of the {self.noun}: {self.max_difference:.2g}, with values up to "
+            f"{self.max_logit:.3g}; KL divergence {self.kl:.2g} nats)"
+        )
+
     def describe_agreement(self, digits: int = 0) -> str:
         """Return the agreement as a phrase, in percent with ``digits`` decimals."""
         percent = f"{self.agreement:.{digits}%}"

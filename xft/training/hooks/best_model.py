@@ -18,7 +18,7 @@ FRESH: Mapping[str, Any] = {
     "last_step": None,
     "last_value": None,
 }
-"""State of a new run. The model before the first step has a value but no checkpoint."""
+"""State of a new run. The model before the first update has a value but no checkpoint."""
 
 
 class BestModel:
@@ -36,8 +36,13 @@ class BestModel:
         self._sign = 1 if greater_is_better or (greater_is_better is None and not lower) else -1
         self.state = state
 
-    def add(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def add(self, step: int, metrics: Mapping[str, float], has_updated: bool) -> bool:
         """Record the metrics of a step; return whether its model is the best so far and needs a checkpoint.
+
+        Args:
+            step: number of steps so far.
+            metrics: by name.
+            has_updated: whether a step has changed the weights.
 
         Raises:
             ConfigError: the validation split has no such metric.
@@ -50,12 +55,17 @@ class BestModel:
             )
         value = metrics[self.metric]
         self.state |= {"last_step": step, "last_value": value}
-        if step == 0:
-            self.state["initial_value"] = value
+        if not has_updated:
+            self.state["initial_value"] = value if step == 0 else self.state["initial_value"]
         elif self._is_better(value, self.state["best_value"]):
             self.state |= {"best_step": step, "best_value": value}
             return True
         return False
+
+    @property
+    def beats_initial(self) -> bool:
+        """Whether the best checkpoint is not worse than the model before training."""
+        return not self._is_better(self.state["initial_value"], self.state["best_value"])
 
     def describe_decline(self) -> str:
         """Return a note if the last value is worse than an earlier one; empty otherwise."""

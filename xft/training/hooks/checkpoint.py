@@ -107,12 +107,14 @@ class CheckpointHook(PeriodicHook):
             ConfigError: the validation has no metric of this name.
         """
         if self._best is not None and self._best.metric != SCORE:
-            self._improved |= self._best.add(runner.train_loop.step, metrics)
+            loop = runner.train_loop
+            self._improved |= self._best.add(loop.step, metrics, loop.has_updated)
 
     def after_generation(self, runner: Runner, score: float) -> None:
         """Record whether the model is the best so far, if sample questions decide it."""
         if self._best is not None and self._best.metric == SCORE:
-            self._improved |= self._best.add(runner.train_loop.step, {SCORE: score})
+            loop = runner.train_loop
+            self._improved |= self._best.add(loop.step, {SCORE: score}, loop.has_updated)
 
     def after_step(self, runner: Runner) -> None:
         """Report the result of the last save; save if the interval or a signal requires it.
@@ -238,10 +240,10 @@ class CheckpointHook(PeriodicHook):
 
     def _on_saved(self, runner: Runner, step: int) -> None:
         self._saved_step, self._confirmed = step, self._attempted
-        if self._attempted["best_step"] == step:
-            metric = self._best.metric if self._best is not None else ""
-            label = "score" if metric == SCORE else f"validation {metric}"
-            console.info(f"  saved step_{step} (best {label} so far)")
+        if self._best is not None and self._attempted["best_step"] == step:
+            label = "score" if self._best.metric == SCORE else f"validation {self._best.metric}"
+            limit = "" if self._best.beats_initial else "; it was better before training"
+            console.info(f"  saved step_{step} (best {label} so far{limit})")
         runner.call_hook("after_save", folder=self._checkpointer.root / f"step_{step}")
 
     def _on_save_failed(self, step: int, result: SaveResult | None) -> None:

@@ -1,5 +1,7 @@
 """Base class of hooks that act at intervals."""
 
+import math
+
 from xft.errors import ConfigError
 from xft.training.hooks.base import Hook
 
@@ -8,9 +10,15 @@ class PeriodicHook(Hook):
     """Act every ``interval`` steps, and at the last step.
 
     Args:
-        interval: number of optimizer steps; ``None`` chooses it to act ``times`` times per run.
+        interval: number of optimizer steps; ``None`` chooses it to act ``times`` times per run, or less often in a run of
+            few steps.
         times: see ``interval``.
+
+    Attributes:
+        min_interval: shortest interval that is chosen, unless it is longer than half of the run.
     """
+
+    min_interval = 4
 
     def __init__(self, interval: int | None, times: int) -> None:
         if interval is not None and interval < 1:
@@ -20,7 +28,8 @@ class PeriodicHook(Hook):
 
     def steps_between(self, num_steps: int) -> int:
         """Return the interval in a run of ``num_steps``."""
-        return self.interval or max(1, round(num_steps / self.times))
+        shortest = min(self.min_interval, max(2, math.ceil(num_steps / 2)), num_steps)
+        return self.interval or max(shortest, round(num_steps / self.times))
 
     def is_due(self, step: int, num_steps: int) -> bool:
         """Return whether the hook acts after ``step`` of ``num_steps``.

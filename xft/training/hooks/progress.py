@@ -26,6 +26,7 @@ class ProgressHook(PeriodicHook):
     """
 
     priority = "ABOVE_NORMAL"
+    min_interval = 1
 
     def __init__(self, interval: Count | None = None, live: bool = True) -> None:
         super().__init__(interval, times=20)

@@ -17,6 +17,10 @@ from xft.types import Batch
 from xft.types.ranges import Count
 from xft.utils import console
 
+ASKED_AGAIN = "facts that your rows do not teach; asked again at the end, to notice forgetting"
+NOT_ASKED_AGAIN = "facts that your rows do not teach; none is known, so they are not asked again"
+"""Lines below the first score of the general questions."""
+
 
 @register("hooks", "sample_generation")
 class SampleGenerationHook(PeriodicHook):
@@ -110,9 +114,10 @@ class SampleGenerationHook(PeriodicHook):
             return 0.0
         score, num_scored = sum_scores(self._answer_general(runner))
         runner.record(SPLIT, score=score, num_scored=num_scored)
-        console.info(
-            f"  general questions at step {runner.train_loop.step}: score {score:g} of {num_scored}"
-        )
+        step = runner.train_loop.step
+        console.info(f"  general questions at step {step}: score {score:g} of {num_scored}")
+        if step == 0:
+            console.info(f"    {ASKED_AGAIN if score else NOT_ASKED_AGAIN}")
         return score
 
     def _asks_general(self, runner: Runner) -> bool:

@@ -22,6 +22,22 @@ def test_compare_kl_and_agreement_match_torch() -> None:
     assert comparison.agreement == pytest.approx(same / 9)
 
 
+def test_explain_states_what_was_compared_and_how_often_they_agree() -> None:
+    logits = torch.tensor([[[1.0, 2.0], [4.0, 3.0], [1.0, 2.0], [1.0, 2.0]]])
+    start = "the exported model was loaded and compared with the trained one: it"
+    assert compare(logits, logits).explain() == f"{start} gives exactly the same outputs"
+    other = logits.clone()
+    other[0, 0, 0] = 3.0
+    assert (
+        compare(logits, other)
+        .explain()
+        .startswith(
+            f"{start} predicts the same next token at 75% of positions (largest difference of the logits: 2, with values up to 4;"
+        )
+    )
+    assert "prefers the same answer in 75% of pairs" in compare(logits, other, scored=True).explain()
+
+
 def test_compare_scores_as_bradley_terry_preferences() -> None:
     """Scores 0, ln 3 and ln 9: the better of two neighbours wins with 3/4, the third over the first
     with 9/10. A fourth of the difference between the last two is lost: 9 becomes 3^1.75."""

@@ -34,8 +34,19 @@ def test_add_returns_whether_the_model_is_the_best_so_far(
 ) -> None:
     """Step 0 has no checkpoint, so it is never the best."""
     best = tracker(metric, greater_is_better)
-    assert [best.add(step, {metric: value}) for step, value in enumerate(values)] == improved
+    assert [best.add(step, {metric: value}, step > 0) for step, value in enumerate(values)] == improved
     assert best.state["best_step"] == best_step
+
+
+def test_model_before_the_first_update_is_never_the_best() -> None:
+    best = tracker()
+    assert not best.add(0, {"loss": 3.0}, has_updated=False)
+    assert not best.add(1, {"loss": 2.9}, has_updated=False)
+    assert best.add(2, {"loss": 4.0}, has_updated=True)
+    assert (best.state["best_step"], best.state["initial_value"]) == (2, 3.0)
+    assert not best.beats_initial
+    assert best.add(3, {"loss": 2.0}, has_updated=True)
+    assert best.beats_initial
 
 
 @pytest.mark.parametrize(
@@ -55,12 +66,12 @@ def test_add_returns_whether_the_model_is_the_best_so_far(
 def test_describe_decline_names_both_steps(values: list[float], note: str) -> None:
     best = tracker()
     for step, value in enumerate(values):
-        best.add(step, {"loss": value})
+        best.add(step, {"loss": value}, step > 0)
     assert best.describe_decline().partition(": ")[2] == note
 
 
 def test_unknown_metric_is_an_error_at_the_first_validation() -> None:
     with pytest.raises(ConfigError) as error:
-        tracker("los").add(0, {"loss": 1.0, "perplexity": 2.0})
+        tracker("los").add(0, {"loss": 1.0, "perplexity": 2.0}, has_updated=False)
     assert error.value.key == "hooks.checkpoint.metric_for_best_model"
     assert error.value.expected == "one of loss, perplexity, score"

@@ -105,12 +105,20 @@ def test_save_at_intervals_and_at_the_end(tmp_path: Path, lines: list[str]) -> N
 
 def test_better_validation_saves_the_best_checkpoint(tmp_path: Path, lines: list[str]) -> None:
     training = Training(CheckpointHook(interval=99), tmp_path)
-    training.hook.after_validation(training.runner, {"loss": 0.0})  # step 0: the untrained model
+    loop = training.runner.train_loop
+    loop.has_updated = False
+    training.hook.after_validation(training.runner, {"loss": 2.5})  # step 0: the untrained model
     with training.runner.cleanup:
-        for loss in (3.0, None, 4.0, 2.0):
+        training.step(2.4)  # the first step of a warm-up
+        loop.has_updated = True
+        for loss in (3.0, None, 4.0, 2.0, None):
             training.step(loss)
-    assert training.checkpointer.saves == [(1, True, True), (4, True, True)]
-    assert training.best == (4, 2.0)
+    assert training.checkpointer.saves == [(2, True, True), (5, True, True)]
+    assert training.best == (5, 2.0)
+    assert [line.strip() for line in lines] == [
+        "saved step_2 (best validation loss so far; it was better before training)",
+        "saved step_5 (best validation loss so far)",
+    ]
 
 
 def test_without_metric_no_checkpoint_is_the_best(tmp_path: Path, lines: list[str]) -> None:

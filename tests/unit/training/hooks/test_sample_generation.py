@@ -4,7 +4,12 @@ from helpers.runner import FakeRunner
 
 from xft.evaluation import EvalPrompt, PromptResult
 from xft.training.dry_run.profile import ResourceProfiler
-from xft.training.hooks.sample_generation import SampleGenerationHook, side_by_side
+from xft.training.hooks.sample_generation import (
+    ASKED_AGAIN,
+    NOT_ASKED_AGAIN,
+    SampleGenerationHook,
+    side_by_side,
+)
 from xft.utils import console
 
 SCORED, PLAIN = EvalPrompt("2 + 2?", "4"), EvalPrompt("Who are you?")
@@ -148,3 +153,18 @@ def test_dry_run_measures_the_general_questions_too(
     assert set(phases) == {name for name, used in (("generation", prompts), ("general", general)) if used}
     expected = 3 * phases.get("generation", 0.0) + (2 if score else 1) * phases.get("general", 0.0)
     assert (0.0 if cost is None else cost.seconds) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("score", "explanation"), [(1.0, ASKED_AGAIN), (0.0, NOT_ASKED_AGAIN)])
+def test_general_questions_are_explained_before_the_first_step(
+    score: float, explanation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "info", lines.append)
+    hook, runner = _GeneralAnswers(), _runner()
+    hook.score = score
+    hook.before_train(runner)
+    assert lines[-2:] == [f"  general questions at step 0: score {score:g} of 1", f"    {explanation}"]
+    runner.train_loop.step = 8
+    hook.after_train_iter(runner, 7, [], {})
+    assert lines.count(f"    {explanation}") == 1

@@ -91,8 +91,8 @@ def nonfinite_names(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Return the names of weights with NaN or infinity. One pass over the memory, one synchronization with the device."""
     names, flags = [], []
     for name, weight in weights:
-        for values in _floats(weight.detach()):
-            low, high = torch.aminmax(values)  # many times as fast as isfinite() of all values
+        for values in _floats(weight):
+            low, high = torch.aminmax(values.detach())  # many times as fast as isfinite() of all values
             names.append(name)
             flags.append(low.isfinite() & high.isfinite())
     finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
@@ -155,8 +155,8 @@ def _floats(weight: Tensor) -> Iterator[Tensor]:
     """Yield the tensors of floats that a weight consists of; the scales of a quantized one."""
     state = quant_state(weight)
     parts = [weight, getattr(weight, "SCB", None)]
-    if state is not None:
-        parts += [state.absmax, state.offset]
+    if state is not None:  # packed numbers may be stored as bf16
+        parts = [state.absmax, state.offset]
     for part in parts:
         if isinstance(part, Tensor) and part.dtype in _FLOATS and part.numel():
             yield part

@@ -14,7 +14,8 @@ from transformers import AutoModelForSequenceClassification
 
 from xft.errors import ModelError
 from xft.models import NF4, Int8, LoRA, load_saved_model
-from xft.models.weight_checks import check_finite
+from xft.models.param_shapes import quant_state
+from xft.models.weight_checks import check_finite, nonfinite_names
 
 Change = Callable[[dict[str, Tensor]], object]
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
@@ -59,6 +60,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 LOADS: dict[str, Callable[[Path], Any]] = {
     "full": load_model,
     "nf4": lambda path: load_model(path, LoRA(r=2), NF4()),
+    "nf4 in bf16": lambda path: load_model(path, LoRA(r=2), NF4(quant_storage="bfloat16")),
     "int8": lambda path: load_model(path, LoRA(r=2), Int8()),
     "reward": lambda path: load_model(path, reward=True),
     "saved": lambda path: load_saved_model(str(path)),
@@ -80,6 +82,14 @@ def test_incomplete_or_broken_weights_are_refused_for_every_kind(
 @pytest.mark.parametrize("load", LOADS)
 def test_complete_weights_are_loaded(base: Path, load: str) -> None:
     LOADS[load](base)
+
+
+def test_scale_of_a_quantized_weight_is_checked(base: Path) -> None:
+    model = load_model(base, LoRA(r=2), NF4(double_quant=False))
+    assert nonfinite_names(model.named_parameters()) == []
+    name, weight = next(item for item in model.named_parameters() if quant_state(item[1]) is not None)
+    quant_state(weight).absmax[0] = float("nan")
+    assert nonfinite_names(model.named_parameters()) == [name]
 
 
 def test_superfluous_tied_head_and_rotary_buffers_are_loaded(base: Path, tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
-"""LLaVA 1.5, stage 1: train the projector on captions (blip_laion_cc_sbu_558k.json of LLaVA-Pretrain): one 48 GB GPU."""
+"""LLaVA 1.5, stage 1: train the projector on captions (blip_laion_cc_sbu_558k.json of LLaVA-Pretrain): one 24 GB GPU."""
 
 from mmengine.config import read_base
 
 with read_base():
     from ._base_.runtime import *
     from ._base_.models.llava_vicuna_7b import *
-    from ._base_.adapters.full import *
     from ._base_.data.images import *
     from ._base_.schedules.cosine import *
 
-model.update(dtype="float32", train=dict(projector="full", language="frozen"))
+adapter = None
+model.update(train=dict(projector="full", language="frozen"))
 data.update(path="blip_laion_cc_sbu_558k.json", format="llava", image_folder="images")
 training.update(epochs=1, micro_batch_size=4)
 optimizer.update(lr=1e-3)

@@ -76,6 +76,27 @@ def test_an_adapter_is_loaded_by_plain_peft_without_a_word_of_ours(trained: Path
     torch.testing.assert_close(_logits(plain), _logits(load_saved_model(str(trained)).model))
 
 
+def test_fully_trained_modules_keep_their_precision(tiny_run: Path, tmp_path: Path) -> None:
+    """On a base in bf16 they are saved in fp32; the merged model has one dtype."""
+    run, plain, merged = (tmp_path / name for name in ("run", "plain", "merged"))
+    options = [
+        "model.dtype=bfloat16",
+        "adapter.modules_to_save=[lm_head,model.norm]",
+        "training.max_steps=2",
+    ]
+    assert main(["train", str(tiny_run), "--work-dir", str(run), *options]) == 0
+    _convert(run, plain)
+    _convert(run, merged, merged=True)
+    before, after = (load_file(each / "adapter_model.safetensors") for each in (run / "final", plain))
+    assert {each.dtype for each in before.values()} == {torch.float32}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    weights = load_file(merged / "model.safetensors")
+    assert {each.dtype for each in weights.values()} == {torch.bfloat16}
+    for name in ("lm_head.weight", "model.norm.weight"):
+        assert torch.equal(weights[name], before[f"base_model.model.{name}"].to(torch.bfloat16))
+
+
 def test_dtype_and_shard_size_are_what_was_asked_for(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     _convert(trained, out, merged=True, dtype="bfloat16", max_shard_size="100KB")

@@ -22,6 +22,7 @@ STAGES: dict[str, tuple[Stage, ...]] = {
     "full": (1, 2, 3, FSDP2),
     "qlora": (2, 3, FSDP2),
     "int8": (3,),
+    "modules": (2, 3, FSDP2),
 }
 NO_NUMBERS: list[tuple[str, Stage]] = [
     ("blown", 3),
@@ -52,6 +53,9 @@ EXTRA = {
     "full": "adapter = None\noptimizer.update(lr=1e-3, weight_decay=0.1)\n",
     "qlora": 'quantization = dict(type="nf4")\n',
     "int8": 'quantization = dict(type="int8")\n',
+    # Fully trained modules next to LoRA, in fp32 on a base in bf16; updates that bf16 would lose.
+    "modules": 'model.update(dtype="bfloat16")\noptimizer.update(lr=1e-5)\n'
+    'adapter.update(modules_to_save=["embed_tokens", "lm_head", "model.norm"])\n',
     "hooks": """
 hooks.update(
     sample_generation=dict(type="sample_generation", max_new_tokens=4),
@@ -203,11 +207,14 @@ def figures(runs: Runs, name: str, key: str, after: int = 0) -> list[float]:
 def test_every_stage_gives_the_losses_of_one_process(runs: Runs, kind: str, stage: Stage) -> None:
     """12 rows in windows of 4 with 3 steps an epoch, clipped by the global norm; fp32."""
     name = f"{kind}-{stage}"
+    # A weight may be rounded to the next number of bf16.
+    wide = 10 if kind == "modules" else 1
     assert runs.errors[name] == ""
     assert figures(runs, name, "target_tokens") == figures(runs, kind, "target_tokens")
-    assert figures(runs, name, "loss") == pytest.approx(figures(runs, kind, "loss"), rel=1e-5)
+    assert figures(runs, name, "loss") == pytest.approx(figures(runs, kind, "loss"), rel=wide * 1e-5)
     # Sums of squares in fp32, taken in another order.
-    assert figures(runs, name, "grad_norm") == pytest.approx(figures(runs, kind, "grad_norm"), rel=2e-4)
+    norms = figures(runs, kind, "grad_norm")
+    assert figures(runs, name, "grad_norm") == pytest.approx(norms, rel=wide * 2e-4)
 
 
 @pytest.mark.parametrize(("kind", "stage"), NO_NUMBERS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -120,7 +121,7 @@ def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None
         if mismatched:
             # Saving renames, splits or merges the parameters of some models. from_pretrained reverts this.
             cls: Any = type(model)
-            dtype = next(model.parameters()).dtype
+            dtype = reduce(torch.promote_types, {param.dtype for param in model.parameters()})
             converted, info = cls.from_pretrained(folder, dtype=dtype, output_loading_info=True)
             # from_pretrained initializes missing weights, and drops unexpected ones.
             mismatched = sorted([*info["missing_keys"], *info["unexpected_keys"]])

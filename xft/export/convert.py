@@ -38,8 +38,8 @@ from xft.models import (
     read_metadata,
     save_model,
 )
+from xft.models.adapters import saved_adapter
 from xft.models.adapters.merging import check_mergeable, merge
-from xft.models.adapters.saved_adapter import adapter_model_kind, is_adapter, load_adapter
 from xft.models.loading import FLOAT_DTYPES, choose_dtype, load_weights, resize_embeddings
 from xft.models.mapped_families import as_llama, is_mapped
 from xft.models.quantization import NF4, Int8
@@ -103,7 +103,7 @@ def convert(
                 comparison = _write_merged(export, folder, dtype)
             else:
                 comparison = _write_plain(export, folder)
-            kind = "gguf" if gguf is not None else "adapter" if is_adapter(folder) else "model"
+            kind = "gguf" if gguf else "adapter" if saved_adapter.is_adapter(folder) else "model"
             base = export.metadata.base if export.metadata is not None else _name(export.loaded)
             step = export.metadata.step if export.metadata is not None else None
             write_card(folder, Path(source), base, kind, run_name(source), step)
@@ -158,7 +158,7 @@ def _open(
     """Load the source and refuse options that do not apply to it."""
     folder = find_saved_model(Path(source))
     metadata = read_metadata(folder)
-    if gguf is not None and not is_adapter(folder):
+    if gguf is not None and not saved_adapter.is_adapter(folder):
         dtype = _dtype_name(DTYPES.get(gguf, torch.float32))
     # The dtype is passed to loading, never cast to: casting a model would round its buffers too, such
     # as the frequencies of the rotary embedding.
@@ -193,7 +193,9 @@ def _open(
 def _write_plain(export: _Export, folder: Path) -> Comparison:
     dtype = _dtype_name(export.loaded.base.dtype)
     metadata = replace(export.metadata or ModelMetadata(_name(export.loaded), dtype), dtype=dtype)
-    return export.write(export.loaded.model, metadata, folder)
+    if isinstance(model := export.loaded.model, PeftModel):
+        saved_adapter.restore_precision(model, find_saved_model(Path(export.source)))
+    return export.write(model, metadata, folder)
 
 
 def _write_gguf(export: _Export, folder: Path, gguf_type: str, name: str) -> Comparison:
@@ -271,12 +273,12 @@ def _on_unquantized_base(export: _Export, dtype: torch.dtype) -> Any:
         trust_remote_code=trusts,
         kind="vision_language"
         if loaded.processor is not None
-        else adapter_model_kind(find_saved_model(Path(source))),
+        else saved_adapter.adapter_model_kind(find_saved_model(Path(source))),
         rope_parameters=metadata.rope_parameters,
     )
     base = base.dequantize(dtype)
     resize_embeddings(base, loaded.tokenizer)
-    return load_adapter(base, find_saved_model(Path(source)))
+    return saved_adapter.load_adapter(base, find_saved_model(Path(source)))
 
 
 def _name(loaded: LoadedModel) -> str:

@@ -10,6 +10,7 @@ import transformers
 from helpers.pictures import picture
 from helpers.tiny import save_tiny
 from helpers.vision import write_image_rows
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
@@ -188,6 +189,31 @@ def test_two_stages_merge_and_open_in_transformers(
     with torch.no_grad():
         assert_close(second.eval()(**inputs).logits, live(**inputs).logits, rtol=1e-4, atol=1e-4)
     assert second.generate(**inputs, max_new_tokens=3).shape[1] == inputs["input_ids"].shape[1] + 3
+
+
+def test_projector_on_a_base_in_bf16_keeps_small_updates_and_resumes(
+    language: Path, encoder: Path, tmp_path: Path
+) -> None:
+    rows, config = write_image_rows(tmp_path), tmp_path / "stage_1.py"
+    text = _CONFIG.format(language=str(language), encoder=str(encoder), rows=str(rows))
+    text = text.replace('dtype="float32"', 'dtype="bfloat16"').replace("lr=1e-2", "lr=1e-7")
+    text = text.replace("hooks = {}", "hooks = dict(checkpoint=dict(type='checkpoint', interval=1))")
+    config.write_text(text, encoding="utf-8")
+    whole = train(TrainOptions(str(config), str(tmp_path / "whole")))
+    resume = str(whole / "checkpoints" / "step_2")
+    resumed = train(TrainOptions(str(config), str(tmp_path / "resumed"), resume=resume))
+    weights, again = (load_file(run / "final" / "model.safetensors") for run in (whole, resumed))
+    start = load_file(joined(language, encoder) / "model.safetensors")
+    for name, weight in weights.items():
+        assert torch.equal(weight, again[name])
+        is_projector = "multi_modal_projector" in name
+        assert weight.dtype == (torch.float32 if is_projector else torch.bfloat16)
+        rounded = start[name].to(torch.bfloat16)
+        assert torch.equal(weight.float(), rounded.float()) is not is_projector
+    from xft.models import load_saved_model
+
+    loaded = load_saved_model(str(whole))
+    assert {param.dtype for param in loaded.model.parameters()} == {torch.bfloat16}
 
 
 def changed(before: Any, after: Any) -> set[str]:

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.vision import save_vision_model
+from helpers.vision import FAMILIES, save_vision_model
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText
 
+from xft.checkpoint.manifest import write_manifest
+from xft.checkpoint.model_weights import load_model_weights
 from xft.data import Collator
 from xft.errors import ConfigError, ModelError
 from xft.models import NF4, CausalLMConfig, LoRA, VisionLanguageConfig, target_loss
+from xft.models.adapters.full_modules import upcast_full_modules
 from xft.models.vision.parts import PartNames
 from xft.models.vision.processor import VisionProcessor
 from xft.optim.param_groups import param_groups
@@ -24,7 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(folder: Path, adapter: LoRA | None = None, **options: Any) -> Any:
     """A model as a config declares it."""
-    spec = VisionLanguageConfig(str(folder), dtype="float32", **options)
+    torch.manual_seed(0)
+    spec = VisionLanguageConfig(str(folder), **{"dtype": "float32", **options})
     return spec.load(spec.load_tokenizer(), torch.device("cpu"), adapter)
 
 
@@ -157,3 +164,67 @@ def test_quantization_leaves_tower_and_projector_out(folder: Path) -> None:
 
 def test_frozen_parts_need_no_filler(folder: Path) -> None:
     assert load(folder).processor.filler is None
+
+
+TOWER_FULL = {"vision": "full", "projector": "full"}
+
+
+def trained_dtypes(loaded: Any) -> set[torch.dtype]:
+    """The dtypes of the trainable parameters."""
+    return {param.dtype for param in loaded.model.parameters() if param.requires_grad}
+
+
+def vision_loss(loaded: Any) -> Tensor:
+    """The loss of two samples with an image each."""
+    samples = []
+    for size in ((30, 40), (50, 20)):
+        sample = loaded.processor.sample("what is this? ", [Image.linear_gradient("L").resize(size)])
+        labels = sample.input_ids.copy()
+        labels[:-5] = IGNORE_INDEX
+        samples.append(Sample(sample.input_ids, labels, images=sample.images))
+    collator = Collator.for_model(loaded.tokenizer, loaded.supports_packing, processor=loaded.processor)
+    loss, _, _ = target_loss(loaded.model.train(), collator.collate(samples, range(2)))
+    return loss
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tower_and_projector_compute_in_bf16(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_vision_model(tmp_path / family, family)
+    for adapter, train in ((LoRA(r=2), TOWER_FULL), (None, {**TOWER_FULL, "language": "frozen"})):
+        losses = []
+        for upcast in (lambda _: None, upcast_full_modules):
+            for place in ("adapters.lora", "vision.vision_config"):
+                monkeypatch.setattr(f"xft.models.{place}.upcast_full_modules", upcast)
+            loaded = load(folder, adapter, train=train, dtype="bfloat16")
+            losses.append(vision_loss(loaded))
+            assert loaded.base.dtype == torch.bfloat16
+        assert trained_dtypes(loaded) == {torch.float32}
+        assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_parts_without_an_adapter_are_saved_and_resumed_in_fp32(tmp_path: Path, family: str) -> None:
+    folder = save_vision_model(tmp_path / family, family)
+    train = {**TOWER_FULL, "language": "frozen"}
+    loaded, again = (load(folder, train=train, dtype="bfloat16") for _ in range(2))
+    assert trained_dtypes(loaded) == {torch.float32}
+    for param in loaded.model.parameters():
+        if param.requires_grad:
+            param.data += torch.rand_like(param) * 1e-4
+    saved = tmp_path / "saved"
+    loaded.model.save_pretrained(saved)
+    write_manifest(saved)
+    load_model_weights(again.model, saved)
+    for one, two in zip(loaded.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    opened = AutoModelForImageTextToText.from_pretrained(saved, dtype="auto")
+    assert {param.dtype for param in opened.parameters()} == {torch.bfloat16}
+
+
+def test_full_training_in_bf16_is_as_requested(tmp_path: Path) -> None:
+    """All weights of a model in ``model.dtype='bfloat16'`` are trained in it, on one device."""
+    folder = save_vision_model(tmp_path / "llava", "llava")
+    loaded = load(folder, train={**TOWER_FULL, "language": "full"}, dtype="bfloat16")
+    assert trained_dtypes(loaded) == {torch.bfloat16}

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from xft.errors import ConfigError, did_you_mean
 from xft.models.experts import find_experts
+from xft.models.param_shapes import quant_state
 
 ALL_LINEAR = "all-linear"
 SHORTHANDS = (ALL_LINEAR, "attention", "experts", "all")
@@ -26,7 +27,8 @@ def check_layer_names(
     """Check that each entry matches a layer, by the rules of peft, or a fused weight of experts.
 
     Raises:
-        ConfigError: an entry matches no layer, or is a regular expression that is invalid or too slow.
+        ConfigError: an entry matches no layer, is a regular expression that is invalid or too slow, or asks for full
+            training of a quantized layer.
     """
     layers = [name for name, _ in model.named_modules() if name]
     experts = find_experts(model)
@@ -45,6 +47,21 @@ def check_layer_names(
                     expected="the name of a layer of the model, or the end of its path",
                     fix=did_you_mean(entry, known),
                 )
+    _check_not_quantized(model, modules_to_save)
+
+
+def _check_not_quantized(model: PreTrainedModel, modules_to_save: Sequence[str]) -> None:
+    for name, module in model.named_modules():
+        matched = any(is_match(entry, name) for entry in modules_to_save)
+        if matched and any(
+            quant_state(param) or not param.is_floating_point() for param in module.parameters()
+        ):
+            raise ConfigError(
+                key="adapter.modules_to_save",
+                got=name,
+                expected="modules without quantized weights, which cannot be trained",
+                fix="name it in adapter.target_modules, or set quantization=None",
+            )
 
 
 def is_match(entry: str, layer: str) -> bool:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from xft.compat.peft import without_name_conversion
 from xft.errors import ConfigError
+from xft.models.adapters.full_modules import upcast_full_modules
 from xft.models.adapters.fused_lora import fused_linear_class
 from xft.models.adapters.layer_names import check_layer_names, trainable_tokens
 from xft.models.adapters.lora_init import init_lora_from_weights
@@ -30,7 +31,7 @@ class LoRA:
     """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685): ``W + alpha / r · B A``.
 
     On a base in NF4 this is QLoRA (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). The
-    base keeps the dtype that it was loaded in; A and B are fp32. The keys are those of ``peft.LoraConfig``.
+    base keeps the dtype that it was loaded in; all trainable weights are fp32. The keys are those of ``peft.LoraConfig``.
 
     Args:
         r: rank of A and B.
@@ -173,6 +174,7 @@ class LoRA:
         if self.has_frozen_half:
             init_lora_from_weights(adapted, self.init_lora_weights, self.r)
         make_config_portable(adapted)
+        upcast_full_modules(adapted)
         return adapted
 
     def _check_parameters(self, targets: Targets) -> None:

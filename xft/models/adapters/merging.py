@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError
+from xft.models.adapters.full_modules import downcast_full_modules
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import is_reward_model
 from xft.models.stored_formats import packed_layers
@@ -17,7 +18,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
     """Merge the adapter into the base: ``W + lora_alpha / r · B A``, in the dtype of ``W``.
 
     A head and an embedding that share one weight are separated if one of them has an adapter: the sum belongs to that
-    one only. The head of a reward model is cast to the dtype of the other weights.
+    one only. Fully trained modules, and the head of a reward model, are cast to the dtype of the other weights.
 
     Raises:
         ConfigError: the weights of the base are packed integers.
@@ -26,6 +27,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
     _untie(model)
     with peft_without_bnb_import():
         merged = model.merge_and_unload(safe_merge=True)
+    downcast_full_modules(merged)
     if is_reward_model(merged):
         merged.score.to(merged.dtype)
     return cast(PreTrainedModel, merged)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from xft.compat.peft import without_name_conversion
 from xft.errors import ModelError
+from xft.models.adapters.full_modules import upcast_full_modules
 from xft.models.adapters.parameter_lora import parameter_layer, restore_layers
 from xft.models.expert_weights import plain_experts
 from xft.models.quantization import peft_without_bnb_import
@@ -98,6 +99,19 @@ def continue_adapter(model: PeftModel, path: Path) -> None:
     except _LOAD_ERRORS as error:
         raise _misfit(path, model.get_base_model(), error) from error
     _check_weights(model, path)
+
+
+def restore_precision(model: PeftModel, path: Path) -> None:
+    """Hold a loaded adapter in the dtype of its file: loading rounds fully trained modules to the dtype of the base."""
+    saved, live = load_file(path / _WEIGHTS), get_peft_model_state_dict(model, save_embedding_layers=False)
+    rounded = {
+        tensor.data_ptr()
+        for name, tensor in live.items()
+        if name in saved and saved[name].dtype != tensor.dtype
+    }
+    if rounded:
+        upcast_full_modules(model, [param for param in model.parameters() if param.data_ptr() in rounded])
+        set_peft_model_state_dict(model, saved)
 
 
 def _check_safetensors(path: Path) -> None:

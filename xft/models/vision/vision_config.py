@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from xft.errors import ConfigError
+from xft.models.adapters.full_modules import upcast_full_modules
 from xft.models.adapters.lora import LoRA
 from xft.models.fused_norm_mlp import fuse_modules
 from xft.models.loading import LoadedModel, load_config
@@ -113,6 +114,8 @@ class VisionLanguageConfig(CausalLMConfig):
         names = vision_parts(model)
         for name, param in model.named_parameters():
             param.requires_grad_(self._modes.get(names.part_of(name)) == "full")
+        if self._modes["language"] == "frozen":
+            upcast_full_modules(model)
 
     def _select_targets(self, adapter: LoRA, model: PreTrainedModel) -> LoRA:
         """Restrict an adapter to the parts that are trained with it; save with it the parts that are trained fully."""

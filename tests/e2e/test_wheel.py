@@ -32,14 +32,15 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def run(package: Path, folder: Path, *arguments: str) -> str:
-    """Run a command of the package in a folder, and return what it prints."""
+def run(package: Path, folder: Path, *commands: list[str]) -> str:
+    """Run commands of the package in a folder, in one process, and return what they print."""
     environment = os.environ | {"PYTHONPATH": str(package)}
     program = (
-        f"import sys, xft.cli; assert xft.__file__.startswith({str(package)!r}); sys.exit(xft.cli.main())"
+        f"import sys, xft.cli; assert xft.__file__.startswith({str(package)!r}); "
+        f"sys.exit(any([xft.cli.main(command) for command in {commands!r}]))"
     )
     process = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", program],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -51,10 +52,16 @@ def run(package: Path, folder: Path, *arguments: str) -> str:
 
 
 def test_configs_and_documentation_are_read_from_the_wheel(package: Path, tmp_path: Path) -> None:
-    assert "smollm2_lora" in run(package, tmp_path, "list", "configs")
-    assert run(package, tmp_path, "docs", "tips").startswith("# Ten tips")
-    run(package, tmp_path, "copy", "smollm2_lora", "mine.py")
-    run(package, tmp_path, "check", "mine.py")
+    commands = (
+        ["docs", "tips"],
+        ["list", "configs"],
+        ["copy", "smollm2_lora", "mine.py"],
+        ["check", "mine.py"],
+    )
+    printed = run(package, tmp_path, *commands)
+    assert printed.startswith("# Ten tips")
+    assert "smollm2_lora" in printed
+    assert (tmp_path / "mine.py").is_file()
 
 
 def test_csv_is_trained_on_without_a_config_file(package: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -63,17 +70,10 @@ def test_csv_is_trained_on_without_a_config_file(package: Path, tiny_model: Path
     run(
         package,
         tmp_path,
-        *(
-            "train",
-            "--model",
-            str(tiny_model),
-            "--data",
-            "rows.csv",
-            "--method",
-            "lora",
-            "--work-dir",
-            "run",
-        ),
-        *("training.max_steps=2", "hooks.sample_generation.max_new_tokens=2", "hooks.verify=none"),
+        [
+            *("train", "--model", str(tiny_model), "--data", "rows.csv", "--method", "lora"),
+            *("--work-dir", "run", "training.max_steps=2"),
+            *("hooks.sample_generation.max_new_tokens=2", "hooks.verify=none"),
+        ],
     )
     assert (tmp_path / "run" / "final" / "adapter_model.safetensors").is_file()

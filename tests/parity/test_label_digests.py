@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xft.data import InstructionData, formats
+from xft.data import InstructionData, formats, prepare
 from xft.errors import TemplateError
 from xft.templates import SOURCES, ChatTemplate
 
@@ -50,8 +50,14 @@ def encode(data: InstructionData, tokenizer: Any, template: ChatTemplate) -> str
 
 @pytest.mark.parametrize("name", ["smollm2", "qwen3", "llama3"])
 def test_ids_and_labels_equal_recorded_digests(
-    name: str, shared: Path, request: pytest.FixtureRequest, tmp_path: Path
+    name: str,
+    shared: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The tokenizer stays the same, and its JSON of 11 MB would be written for each entry.
+    monkeypatch.setattr(prepare, "tokenizer_fingerprint", cache(prepare.tokenizer_fingerprint))
     tokenizer = request.getfixturevalue(f"{name}_tokenizer")
     expected = {
         entry: text

@@ -122,7 +122,8 @@ def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None
             # Saving renames, splits or merges the parameters of some models. from_pretrained reverts this.
             cls: Any = type(model)
             dtype = reduce(torch.promote_types, {param.dtype for param in model.parameters()})
-            converted, info = cls.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+            with nullcontext() if strategy is None else strategy.reading_context():
+                converted, info = cls.from_pretrained(folder, dtype=dtype, output_loading_info=True)
             # from_pretrained initializes missing weights, and drops unexpected ones.
             mismatched = sorted([*info["missing_keys"], *info["unexpected_keys"]])
             mismatched = mismatched or _load_full(model, converted.state_dict(), strategy)

@@ -10,6 +10,12 @@ from safetensors import safe_open
 from torch import Tensor, cat
 
 
+def rows_of_rank(rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the first row of a rank and the row after its last one, as ``torch.chunk`` splits them."""
+    size = -(-rows // world_size)
+    return min(rank * size, rows), min((rank + 1) * size, rows)
+
+
 @dataclass(frozen=True)
 class TensorShard:
     """This rank's contiguous range of a tensor that is split over ranks.

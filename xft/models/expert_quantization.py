@@ -7,13 +7,16 @@ Here they become parametrized weights, which are dequantized when they are used.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import register_parametrization
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import Bnb4bitQuantize
+from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name, should_convert_module
@@ -21,7 +24,9 @@ from transformers.quantizers.quantizers_utils import get_module_from_name, shoul
 from xft.compat.bitsandbytes import bitsandbytes
 from xft.models.expert_weights import dequantize_experts, recompute_expert_weights
 from xft.models.experts import fused_weights, is_fused
+from xft.models.nf4_packing import pack, pack_rows
 from xft.models.param_shapes import quant_state
+from xft.models.sharded_reading import full_tensor, shard_rows
 
 _METHOD = "bitsandbytes_4bit"
 
@@ -77,10 +82,11 @@ class ExpertQuantizer(Bnb4BitHfQuantizer):
     ) -> PreTrainedModel:
         recompute_expert_weights(model)
         for module in list(model.modules()):
-            packed = [name for name, param in module.named_parameters(recurse=False) if _is_packed(param)]
-            for name in packed:
-                state = quant_state(module.get_parameter(name))
-                register_parametrization(module, name, Dequantize(state), unsafe=True)
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                continue
+            for name, param in list(module.named_parameters(recurse=False)):
+                if (state := quant_state(param)) is not None:
+                    register_parametrization(module, name, Dequantize(state), unsafe=True)
         loaded: PreTrainedModel = super()._process_model_after_weight_loading(model, **kwargs)
         return loaded
 
@@ -93,18 +99,20 @@ class ExpertQuantizer(Bnb4BitHfQuantizer):
 class _Quantize(Bnb4bitQuantize):
     def convert(self, input_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Quantize the weight of a linear layer, or of fused experts."""
-        experts, others = {}, {}
+        config = self.hf_quantizer.quantization_config
+        packed: dict[str, Any] = {}
         for name, value in input_dict.items():
-            module, _ = get_module_from_name(kwargs["model"], name)
-            if isinstance(module, bitsandbytes.nn.Linear4bit):
-                others[name] = value
+            module, key = get_module_from_name(kwargs["model"], name)
+            param, weight = module._parameters[key], value[0] if isinstance(value, list) else value
+            if isinstance(param, DTensor):
+                packed[name] = pack_rows(weight, param, config)
+            elif isinstance(module, bitsandbytes.nn.Linear4bit):
+                stored = weight.T if issubclass(module.source_cls, Conv1D) else weight
+                packed[name] = _linear_parameter(pack(stored, config), module)
             else:
-                experts[name] = _pack(
-                    value[0] if isinstance(value, list) else value, self.hf_quantizer.quantization_config
-                )
-                module._is_hf_initialized = True
-        linear: dict[str, Any] = super().convert(others, *args, **kwargs) if others else {}
-        return experts | linear
+                packed[name] = pack(weight, config)
+            module._is_hf_initialized = True
+        return packed
 
 
 def quantize_loaded(model: PreTrainedModel, config: BitsAndBytesConfig, device: torch.device) -> None:
@@ -124,8 +132,11 @@ def quantize_loaded(model: PreTrainedModel, config: BitsAndBytesConfig, device: 
             model.set_submodule(name, _quantized_linear(module, config, device))
         elif is_fused(module):
             for key, _ in list(fused_weights(module)):
-                module.register_parameter(key, _pack(module.get_parameter(key).data.to(device), config))
-    nn.Module.to(model, device)
+                module.register_parameter(key, _packed_parameter(module.get_parameter(key), config, device))
+    for tensor in chain(model.parameters(), model.buffers()):
+        # Not Module.to, which makes other objects of sharded parameters.
+        if quant_state(tensor) is None:
+            tensor.data = tensor.data.to(device)
     quantizer.postprocess_model(model)
     loaded: Any = model
     loaded.hf_quantizer, loaded.quantization_method = quantizer, config.quant_method
@@ -147,8 +158,8 @@ def _quantized_linear(
             config.bnb_4bit_compute_dtype,
             **options,
         )
-    weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, module=quantized, **options)
-    quantized.weight = weight.to(device)
+    weight = _packed_parameter(layer.weight, config, device)
+    quantized.weight = weight if isinstance(weight, DTensor) else _linear_parameter(weight, quantized)
     quantized.bias = (
         None if layer.bias is None else nn.Parameter(layer.bias.data.to(device), requires_grad=False)
     )
@@ -156,18 +167,19 @@ def _quantized_linear(
     return quantized
 
 
-def _pack(weight: Tensor, config: BitsAndBytesConfig) -> nn.Parameter:
-    packed, state = bitsandbytes.functional.quantize_4bit(
-        weight.flatten(),
-        compress_statistics=config.bnb_4bit_use_double_quant,
-        quant_type=config.bnb_4bit_quant_type,
-        quant_storage=config.bnb_4bit_quant_storage,
+def _linear_parameter(
+    packed: nn.Parameter, layer: bitsandbytes.nn.Linear4bit
+) -> bitsandbytes.nn.Params4bit:
+    """Return packed numbers as the parameter class of a layer, which follows it to another device and into files."""
+    weight = bitsandbytes.nn.Params4bit(
+        packed.data, requires_grad=False, module=layer, bnb_quantized=True, **vars(packed)
     )
-    param = nn.Parameter(packed, requires_grad=False)
-    state.shape = weight.shape
-    param.quant_state = state  # type: ignore[attr-defined]
-    return param
+    layer.quant_state = weight.quant_state
+    return weight
 
 
-def _is_packed(param: Tensor) -> bool:
-    return quant_state(param) is not None and not isinstance(param, bitsandbytes.nn.Params4bit)
+def _packed_parameter(weight: Tensor, config: BitsAndBytesConfig, device: torch.device) -> nn.Parameter:
+    """Quantize a weight on a device. Collective if it is sharded, as the result is then."""
+    if not isinstance(weight, DTensor):
+        return pack(weight.to(device), config)
+    return shard_rows(pack(full_tensor(weight), config), weight.device_mesh)

@@ -32,7 +32,7 @@ from xft.models.segments import (
     segment_modules,
     separate_rotary_embeddings,
 )
-from xft.models.sharded_reading import gather_parameters
+from xft.models.sharded_reading import gather_parameters, reading_ranks
 from xft.models.stored_formats import (
     DEQUANTIZED,
     check_stored_format,
@@ -237,7 +237,7 @@ def load_weights(
         _move(model, device, sharded)
     check_finite(path, named_weights(model))
     if quantization is not None:
-        check_files_finite(path, source)
+        check_files_finite(path, source, *reading_ranks(model))
     return cast(PreTrainedModel, model)
 
 

@@ -15,6 +15,9 @@ from torch.distributed.tensor import DTensor
 SummonFullParams = Callable[[list[nn.Parameter]], AbstractContextManager[Sequence[Tensor]]]
 """Returns a context in which sharded parameters are full on every rank: ``Strategy.summon_full_params``."""
 
+_QUANTIZATION = ("quant_state", "compress_statistics", "quant_type", "quant_storage", "blocksize")
+"""Attributes of 4-bit weights that bitsandbytes and peft read."""
+
 
 def is_sharded(weight: Tensor) -> bool:
     """Return whether a rank holds only a part of a weight (ZeRO-3, or a DTensor of FSDP2)."""
@@ -36,6 +39,16 @@ def local_shard(weight: Tensor) -> Tensor:
 def quant_state(weight: object) -> Any:
     """Return the quantization state of a 4-bit weight of bitsandbytes, ``None`` for another weight."""
     return getattr(weight, "quant_state", None)
+
+
+def keep_quantization(source: Tensor, target: Tensor) -> None:
+    """Copy what a 4-bit weight of bitsandbytes carries besides its values to another tensor.
+
+    Args:
+        source: any weight.
+        target: receives the attributes of ``source``, if it is quantized.
+    """
+    target.__dict__ |= {name: value for name, value in vars(source).items() if name in _QUANTIZATION}
 
 
 def full_nbytes(weight: nn.Parameter) -> int:

@@ -120,19 +120,22 @@ def check_finite(path: str, weights: Iterable[tuple[str, Tensor]], key: str = "m
         )
 
 
-def check_files_finite(path: str, source: str) -> None:
+def check_files_finite(path: str, source: str, rank: int = 0, world_size: int = 1) -> None:
     """Check the weights in safetensors files, which quantization may turn into finite numbers.
 
     Args:
         path: path of the model, for the message.
         source: folder or hub name of a model that was loaded before.
+        rank: rank of this process, of those that share the work.
+        world_size: number of ranks, each of which checks a part of the weights.
 
     Raises:
         ModelError: some weights are not finite.
     """
     for file in _weight_files(source):
         with safe_open(file, framework="pt") as tensors:
-            check_finite(path, ((name, tensors.get_tensor(name)) for name in tensors.keys()))  # noqa: SIM118
+            names = sorted(tensors.keys())[rank::world_size]
+            check_finite(path, ((name, tensors.get_tensor(name)) for name in names))
 
 
 def _weight_files(source: str) -> list[Path]:
@@ -146,9 +149,9 @@ def _weight_files(source: str) -> list[Path]:
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield the parameters of a model by name, under ZeRO-3 the shard of this rank."""
+    """Yield the parameters of a model by name; of sharded ones, the shard of this rank."""
     for name, param in model.named_parameters():
-        yield name, local_shard(param)
+        yield name, param if quant_state(param) is not None else local_shard(param)
 
 
 def _floats(weight: Tensor) -> Iterator[Tensor]:

@@ -171,8 +171,17 @@ class Strategy(StrategyBase, ABC):
         """
         return nullcontext(list(parameters))
 
+    def reading_context(self) -> AbstractContextManager[None]:
+        """Return a context in which ``from_pretrained`` keeps only what this rank stores of each weight."""
+        return nullcontext()
+
     def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Overwrite a possibly sharded parameter with a full value that all ranks have."""
+        """Overwrite a possibly sharded parameter with a full value that all ranks have.
+
+        Args:
+            parameter: of the model.
+            value: of the full shape; its own shard is enough if it was read in ``reading_context``.
+        """
         parameter.data.copy_(value)
 
     def local_view(self, parameter: nn.Parameter) -> Tensor:

@@ -7,7 +7,7 @@ ordinary tensors: each of its operations is that of a single device.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 
 from xft.distributed.devices import resolve_device
-from xft.distributed.sharded import ShardedTensorReader, TensorShard, read_range
+from xft.distributed.sharded import ShardedTensorReader, TensorShard, read_range, rows_of_rank
 from xft.errors import ConfigError
 from xft.models.param_shapes import full_shape, local_shard
 from xft.models.sharded_reading import sharded_reading
@@ -25,7 +26,7 @@ from xft.optim import elementwise_problem
 from xft.registry import register
 from xft.strategies.batching import Batching
 from xft.strategies.ddp import DistributedConfig, DistributedStrategy
-from xft.strategies.sharded_model import ShardedModel, check_shardable, rows_of_rank
+from xft.strategies.sharded_model import ShardedModel, check_shardable
 
 
 def world_mesh(device: torch.device) -> DeviceMesh:
@@ -134,8 +135,15 @@ class FSDP2(DistributedStrategy):
                 distributed.broadcast(value, src=0)
                 self.load_full_param(param, value)
 
+    def reading_context(self) -> AbstractContextManager[None]:
+        """Return a context in which a rank reads its rows only; see the base class."""
+        return sharded_reading(lambda: world_mesh(self.device))
+
     def load_full_param(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Overwrite this rank's rows of a parameter; see the base class."""
+        if isinstance(value, DTensor):
+            local_shard(parameter).detach().copy_(value.to_local())
+            return
         start, stop = rows_of_rank(len(value), self.rank, self.world_size)
         local_shard(parameter).detach().copy_(value[start:stop])
 
@@ -211,8 +219,8 @@ class FSDP2Config(DistributedConfig):
     def model_init_context(
         self, dtype: torch.dtype, is_quantized: bool, needs_full_weights: bool = False
     ) -> Iterator[None]:
-        """Read the rows of this rank only, except of weights that bitsandbytes or an adapter needs in full."""
-        if is_quantized or needs_full_weights:
+        """Read the rows of this rank only, except of weights that an adapter needs in full."""
+        if needs_full_weights:
             yield
             return
         with sharded_reading(lambda: world_mesh(resolve_device(self.device))):

@@ -21,12 +21,6 @@ from xft.models.activation_checkpointing import checkpointed_layers
 from xft.models.param_shapes import quant_state
 
 
-def rows_of_rank(rows: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Return the first row of a rank and the row after its last one, as ``torch.chunk`` splits them."""
-    size = -(-rows // world_size)
-    return min(rank * size, rows), min((rank + 1) * size, rows)
-
-
 @dataclass(frozen=True)
 class _Attributes:
     """What a parameter object carries besides its values; ``fully_shard`` replaces the object.

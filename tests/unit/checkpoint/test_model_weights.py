@@ -1,5 +1,6 @@
 """Weights are copied, written and loaded as transformers and peft do."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from helpers.tiny import tiny_config
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import distributed, nn
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from xft.checkpoint.manifest import write_manifest
@@ -19,6 +21,7 @@ from xft.checkpoint.model_weights import (
     make_weights_writer,
     placeholder_weights,
 )
+from xft.checkpoint.snapshot import write_static_files
 from xft.errors import CheckpointError
 from xft.models import TrainingModel
 from xft.objectives import next_token
@@ -140,21 +143,41 @@ def _sharded_by_fsdp2(model: nn.Module, folder: Path) -> Strategy:
     return strategy
 
 
-@pytest.mark.parametrize("adapted", [True, False])
-def test_weights_sharded_by_fsdp2_are_copied_full_and_loaded(adapted: bool, tmp_path: Path) -> None:
-    model = get_peft_model(llama(), LORA) if adapted else llama()
+MODELS: dict[str, Callable[[], Any]] = {
+    "adapter": lambda: get_peft_model(llama(), LORA),
+    "full": llama,
+    "mixture": _mixture,
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_weights_sharded_by_fsdp2_are_copied_full_and_loaded(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mixture of experts is saved under other names, and read by rows."""
+    model = MODELS[kind]()
     expected = {name: tensor.clone() for name, tensor in gather_cpu_state_dict(model).items()}
     strategy = _sharded_by_fsdp2(model, tmp_path)
+    read, load_full_param = [], strategy.load_full_param
+
+    def watch(parameter: nn.Parameter, value: torch.Tensor) -> None:
+        read.append(isinstance(value, DTensor))
+        load_full_param(parameter, value)
+
+    monkeypatch.setattr(strategy, "load_full_param", watch)
     for change in (0, 1):
         changed = {name: tensor + change for name, tensor in expected.items()}
         folder = tmp_path / str(change)
         folder.mkdir()
         make_weights_writer(model)(changed, folder)
+        write_static_files({"config.json": model.config.to_json_string().encode()}, folder)
         write_manifest(folder, {})
         load_model_weights(model, folder, strategy)
         copied = gather_cpu_state_dict(model, {}, strategy.summon_full_params)
         assert copied.keys() == changed.keys()
         assert all(torch.equal(copied[name], tensor) for name, tensor in changed.items())
+    # What is saved as it is, is read one tensor at a time.
+    assert read.count(True) == (2 * len(expected) if kind == "mixture" else 0)
     strategy.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from xft.distributed.sharded import ShardedTensorReader, ShardLocation, materialize
+from xft.distributed.sharded import ShardedTensorReader, ShardLocation, materialize, rows_of_rank
 
 
 @pytest.mark.parametrize("cuts", [(0, 12), (0, 5, 12), (0, 1, 1, 7, 12)])
@@ -37,3 +37,12 @@ def test_reader_gap_or_overlap_raises(spans: list[tuple[int, int]]) -> None:
 def test_materialize_other_value_is_unchanged() -> None:
     value = torch.zeros(2)
     assert materialize(value) is value
+
+
+@pytest.mark.parametrize(("rows", "world_size"), [(8, 2), (7, 2), (1, 3), (5, 4), (0, 2)])
+def test_rows_of_rank_are_those_of_chunk(rows: int, world_size: int) -> None:
+    chunks = torch.arange(rows).chunk(world_size)
+    for rank in range(world_size):
+        start, stop = rows_of_rank(rows, rank, world_size)
+        expected = chunks[rank].tolist() if rank < len(chunks) else []
+        assert list(range(start, stop)) == expected

@@ -1,6 +1,8 @@
 """Reading weights by rows, on a gloo group of this process only; tests of two ranks are in ``tests/e2e``."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,14 +11,16 @@ from helpers.tiny import tiny_config
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.core_model_loading import Chunk, Concatenate, MergeModulelist, WeightConverter
+from transformers import AutoModelForCausalLM, PreTrainedModel, core_model_loading, modeling_utils
+from transformers.core_model_loading import Chunk, Concatenate, MergeModulelist, Transpose, WeightConverter
 
 from xft.models.sharded_reading import (
-    _is_stored_by_rows,
+    _names_read_in_full,
     full_copy,
     gather_parameters,
+    reading_ranks,
     shard_meta_parameters,
+    shard_rows,
     sharded_reading,
 )
 
@@ -27,6 +31,15 @@ def _mesh() -> DeviceMesh:
     return init_device_mesh("cpu", (1,))
 
 
+def _settings() -> tuple[object, object, str | None]:
+    """What reading by rows replaces in this process."""
+    return (
+        PreTrainedModel._load_pretrained_model,
+        core_model_loading.set_param_for_module,
+        os.environ.get("HF_DEACTIVATE_ASYNC_LOAD"),
+    )
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Any:
     model = AutoModelForCausalLM.from_config(tiny_config("llama", 50))
@@ -35,7 +48,7 @@ def saved(tmp_path: Path) -> Any:
 
 
 def test_parameters_are_read_as_rows_with_the_values_of_the_file(saved: Any, tmp_path: Path) -> None:
-    original = PreTrainedModel._load_pretrained_model
+    before = _settings()
     with sharded_reading(_mesh):
         model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(info.values())
@@ -43,24 +56,97 @@ def test_parameters_are_read_as_rows_with_the_values_of_the_file(saved: Any, tmp
         assert isinstance(param, DTensor), name
         assert torch.equal(param.full_tensor(), expected), name
     assert model.lm_head.weight is model.get_input_embeddings().weight
-    assert PreTrainedModel._load_pretrained_model is original
+    assert _settings() == before
 
 
 def test_an_error_while_reading_restores_the_loader(tmp_path: Path) -> None:
-    original = PreTrainedModel._load_pretrained_model
+    before = _settings()
     with pytest.raises(OSError, match="absent"), sharded_reading(_mesh):
         AutoModelForCausalLM.from_pretrained(str(tmp_path / "absent"))
-    assert PreTrainedModel._load_pretrained_model is original
+    assert _settings() == before
 
 
-def test_stacked_experts_are_stored_by_rows_and_split_weights_are_not() -> None:
-    stacked = WeightConverter(["gate", "up"], "gate_up", [MergeModulelist(dim=0), Concatenate(dim=1)])
+class _Quantizer:
+    """Quantizes every matrix while it is read."""
+
+    pre_quantized = False
+
+    def param_needs_quantization(self, model: nn.Module, name: str) -> bool:
+        return model.get_parameter(name).ndim == 2
+
+
+def _read_in_full(
+    shapes: dict[str, tuple[int, ...]],
+    converters: tuple[WeightConverter, ...] = (),
+    ranks: int = 2,
+    quantizer: _Quantizer | None = None,
+) -> set[str]:
+    model: Any = nn.Module()
+    for name, shape in shapes.items():
+        model.register_parameter(name, nn.Parameter(torch.empty(shape, device="meta")))
+    config = SimpleNamespace(weight_mapping=[*converters], hf_quantizer=quantizer)
+    return _names_read_in_full(model, config, ranks)
+
+
+def test_names_read_in_full_are_those_of_other_converters_than_stacked_experts() -> None:
+    stacked = WeightConverter(["gate.*", "up.*"], "gate_up", [MergeModulelist(dim=0), Concatenate(dim=1)])
     split = WeightConverter("qkv", ["q", "k", "v"], [Chunk(dim=0)])
-    joined = WeightConverter(["q", "k"], "qk", [Concatenate(dim=0)])
-    assert _is_stored_by_rows([])
-    assert _is_stored_by_rows([stacked])
-    assert not _is_stored_by_rows([stacked, split])
-    assert not _is_stored_by_rows([joined])
+    joined = WeightConverter(["c", "d"], "cd", [Concatenate(dim=0)])
+    inner = WeightConverter("down.*", "down", [MergeModulelist(dim=1)])
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+        ["gate_up", "q", "k", "v", "cd", "o", "down"], (4, 2, 2)
+    )
+    assert _read_in_full(shapes) == set()
+    assert _read_in_full(shapes, (stacked,)) == set()
+    assert _read_in_full(shapes, (stacked, split, joined, inner)) == {"q", "k", "v", "cd", "down"}
+
+
+@pytest.mark.parametrize(("ranks", "expected"), [(2, set()), (3, set()), (4, {"w"}), (6, {"w"})])
+def test_stacked_experts_of_which_a_rank_would_get_none_are_read_in_full(
+    ranks: int, expected: set[str]
+) -> None:
+    stacked = WeightConverter("expert.*", "w", [MergeModulelist(dim=0)])
+    assert _read_in_full({"w": (5, 2, 2), "x": (5, 2)}, (stacked,), ranks) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "ranks", "expected"),
+    [
+        ((4, 64), 2, set()),
+        ((4, 32), 2, set()),
+        ((4, 48), 2, {"w"}),  # half of it is one block and a half
+        ((5, 64), 2, {"w"}),
+        ((6, 64), 3, set()),
+    ],
+)
+def test_quantized_rows_are_read_alone_if_they_are_whole_blocks(
+    shape: tuple[int, ...], ranks: int, expected: set[str]
+) -> None:
+    assert _read_in_full({"w": shape, "bias": (5,)}, (), ranks, _Quantizer()) == expected
+
+
+def test_converted_weights_are_read_one_at_a_time_and_cut(
+    saved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, modes = _settings(), []
+    convert = WeightConverter.convert
+
+    def watch(*args: Any, **kwargs: Any) -> Any:
+        modes.append(_settings()[2])
+        return convert(*args, **kwargs)
+
+    monkeypatch.setattr(WeightConverter, "convert", watch)
+    transposed = [WeightConverter("o_proj.weight", "o_proj.weight", [Transpose(dim0=0, dim1=1)])]
+    monkeypatch.setattr(modeling_utils, "get_model_conversion_mapping", lambda *_, **__: transposed)
+    with sharded_reading(_mesh):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    for name, param in model.named_parameters():
+        expected = saved.get_parameter(name)
+        assert isinstance(param, DTensor), name
+        assert param.requires_grad
+        assert torch.equal(param.full_tensor(), expected.T if "o_proj" in name else expected), name
+    assert modes == ["1", "1"]
+    assert _settings() == before
 
 
 def test_only_parameters_without_values_are_split() -> None:
@@ -86,3 +172,26 @@ def test_copies_are_full_and_the_module_is_gathered_on_demand() -> None:
     gather_parameters(layer)
     assert not isinstance(layer.weight, DTensor)
     assert full_copy(layer) is layer
+
+
+def test_rows_and_copies_of_quantized_weights_keep_their_states() -> None:
+    from bitsandbytes.nn import Params4bit
+
+    layer = nn.Linear(64, 4, bias=False)
+    packed = Params4bit(layer.weight.data).to("cpu")
+    layer.weight = shard_rows(packed, _mesh())
+    copied = full_copy(layer)
+    for weight in (layer.weight, copied.weight):
+        assert weight.quant_state is packed.quant_state
+        assert weight.quant_type == packed.quant_type
+        assert not weight.requires_grad
+    assert isinstance(layer.weight, DTensor)
+    assert torch.equal(copied.get_parameter("weight"), packed.data)
+
+
+def test_reading_ranks_are_those_of_the_mesh() -> None:
+    layer = nn.Linear(2, 3)
+    assert reading_ranks(layer) == (0, 1)
+    layer.weight = shard_rows(layer.weight, _mesh())
+    assert reading_ranks(layer) == (0, 1)
+    assert layer.weight.requires_grad

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from xft.errors import ModelError
 from xft.models import NF4, Int8, LoRA, load_saved_model
 from xft.models.param_shapes import quant_state
-from xft.models.weight_checks import check_finite, nonfinite_names
+from xft.models.weight_checks import check_files_finite, check_finite, nonfinite_names
 
 Change = Callable[[dict[str, Tensor]], object]
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
@@ -136,3 +136,15 @@ def test_check_finite_names_the_tensor(dtype: torch.dtype, value: float) -> None
     with pytest.raises(ModelError) as error:
         check_finite("model", [("good", good), *others, ("bad", bad)])
     assert "'bad'" in str(error.value.got)
+
+
+def test_ranks_share_the_check_of_files(base: Path, tmp_path: Path) -> None:
+    broken = str(_changed(base, tmp_path / "broken", _set(Q_PROJ, torch.full((64, 64), float("nan")))))
+    results = []
+    for rank in range(3):
+        try:
+            check_files_finite("model", broken, rank, 3)
+            results.append("")
+        except ModelError as error:
+            results.append(str(error.got))
+    assert sorted(Q_PROJ in text for text in results) == [False, False, True]

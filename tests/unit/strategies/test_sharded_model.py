@@ -10,7 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xft.errors import ConfigError
 from xft.models.sharded_reading import shard_meta_parameters
-from xft.strategies.sharded_model import ShardedModel, check_shardable, rows_of_rank
+from xft.strategies.sharded_model import ShardedModel, check_shardable
 
 pytestmark = pytest.mark.usefixtures("process_group")
 
@@ -55,15 +55,6 @@ class Model(nn.Module):
 def _shard(model: nn.Module, reshard_after_forward: bool = True) -> ShardedModel:
     mesh = init_device_mesh("cpu", (1,))
     return ShardedModel(model, mesh, MixedPrecisionPolicy(), False, reshard_after_forward)
-
-
-@pytest.mark.parametrize(("rows", "world_size"), [(8, 2), (7, 2), (1, 3), (5, 4), (0, 2)])
-def test_rows_of_rank_are_those_of_chunk(rows: int, world_size: int) -> None:
-    chunks = torch.arange(rows).chunk(world_size)
-    for rank in range(world_size):
-        start, stop = rows_of_rank(rows, rank, world_size)
-        expected = chunks[rank].tolist() if rank < len(chunks) else []
-        assert list(range(start, stop)) == expected
 
 
 @pytest.mark.parametrize("reshard_after_forward", [True, False])

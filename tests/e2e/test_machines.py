@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -48,19 +47,12 @@ with open(f"/run/netns/{sys.argv.pop(0)}") as namespace:
         raise OSError(ctypes.get_errno(), "setns")
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def start(config: Path, run: Path, *options: str) -> subprocess.Popen[str]:
-    """Train on two devices of this machine, with the shorthand."""
+def start(config: Path, run: Path, *options: str) -> ForkedProcess:
+    """Train on two devices of this machine, with the shorthand: its launcher starts new interpreters."""
     arguments = [str(config), "--work-dir", str(run), "--nproc-per-node", "2", *options]
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "train.py"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
+    return ForkedProcess(ROOT / "tools" / "train.py", *arguments)
 
 
 def start_ranks(config: Path, run: Path, *options: str) -> ForkedProcess:
@@ -69,7 +61,7 @@ def start_ranks(config: Path, run: Path, *options: str) -> ForkedProcess:
     return ForkedProcess(ROOT / "tools" / "train.py", *arguments, ranks=2)
 
 
-def rank_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
+def rank_of(process: ForkedProcess, rank: int) -> psutil.Process:
     """The process of a rank."""
     for child in psutil.Process(process.pid).children(recursive=True):
         if child.environ().get("RANK") == str(rank):
@@ -77,7 +69,7 @@ def rank_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
     raise AssertionError(f"no rank {rank}")
 
 
-def wait_for(run: Path, process: subprocess.Popen[str] | ForkedProcess, steps: int) -> None:
+def wait_for(run: Path, process: ForkedProcess, steps: int) -> None:
     """Wait until a run has saved a checkpoint of at least so many steps, and goes on from there."""
     until = time.monotonic() + 200
     while time.monotonic() < until and process.poll() is None:
@@ -163,19 +155,20 @@ def test_a_rank_that_is_killed_while_ranks_write_their_shares_costs_nothing(
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("moment", ["before_save", "after_run"])
 def test_a_rank_that_dies_in_a_save_or_before_the_last_barrier_is_named(
-    tiny_model: Path, tmp_path: Path, moment: str
+    tiny_model: Path, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rank 0 waits for the random state of rank 1, or for rank 1 at the end of the run."""
     (tmp_path / "dying.py").write_text(DYING)
     extra = EXTRA.replace('"deepspeed", zero_stage=2', '"ddp"').replace("steps=600", "steps=12")
     extra += f"hooks.update(die=dict(type='dying.Die', moment={moment!r}))\n"
     config = write_config(tmp_path / "c.py", tiny_model, write_rows(tmp_path / "rows.jsonl", 24), extra)
-    run, command = tmp_path / "run", ["train", "c.py", "--work-dir", "run", "--nproc-per-node", "2"]
-    options = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 150}
-    done = subprocess.run([sys.executable, "-m", "xft", *command], check=False, **options)
-    assert done.returncode != 0
-    assert "error: rank 1 was ended by SIGKILL" in done.stderr
-    assert "Traceback" not in done.stderr
+    run = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    process = start(Path("c.py"), Path("run"))
+    _, error = process.communicate(timeout=150)
+    assert process.returncode != 0
+    assert "error: rank 1 was ended by SIGKILL" in error
+    assert "Traceback" not in error
     process = start_ranks(config, run, "--resume", "auto", "--cfg-options", "hooks.die=none")
     _, error = process.communicate(timeout=200)
     assert process.returncode == 0, error[-3000:]

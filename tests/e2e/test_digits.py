@@ -22,10 +22,10 @@ _CONFIG = """
 model = dict(type="llava", path={language!r}, vision={encoder!r}, dtype="float32", vision_feature_layer=-1,
              train=dict(vision="full", projector="full", language="full"))
 data = dict(type="instruction", path={train!r}, format="openai", max_length=64, val_split={val!r}, num_workers=1)
-training = dict(max_steps=300, micro_batch_size=8, max_grad_norm=1.0)
+training = dict(max_steps=200, micro_batch_size=8, max_grad_norm=1.0)
 optimizer = dict(type="adamw", lr=2e-3)
 lr_scheduler = dict(type="cosine")
-hooks = dict(validation=dict(type="validation", interval=300))
+hooks = dict(validation=dict(type="validation", interval=200))
 loggers = dict(jsonl=dict(type="jsonl"))
 """
 

@@ -105,14 +105,14 @@ def test_continued_pretraining_lowers_the_perplexity_of_held_out_real_text(
         pytest.skip("wiki_demo.txt is absent: no real data stand beside this checkout")
     few = tmp_path / "few.txt"
     few.write_text(
-        "\n".join(line[:1500] for line in text.read_text(encoding="utf-8").splitlines()), encoding="utf-8"
+        "\n".join(line[:700] for line in text.read_text(encoding="utf-8").splitlines()), encoding="utf-8"
     )
     options = [
         f"data.path={few}",
-        "training.max_steps=10",
+        "training.max_steps=6",
         "data.val_split=0.2",
         "hooks.checkpoint.interval=100",
-        "hooks.validation.interval=10",
+        "hooks.validation.interval=6",
     ]
     run = tmp_path / "run"
     config = CONFIGS / "smollm2_pretrain.py"

@@ -1,12 +1,13 @@
 """Rewards and prompts that go wrong: each ends the command with one clear line."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.forked import ForkedProcess
-from helpers.tiny import ROOT
 
 from xft.cli import main
 
@@ -148,8 +149,16 @@ def test_an_environment_that_hangs_ends_the_process(tiny_model: Path, tmp_path: 
         "rollout.num_generations=16",
         "rollout.max_new_tokens=64",
     ]
-    arguments = [str(config), "--work-dir", str(tmp_path / "run"), "--cfg-options", *changes]
-    process = ForkedProcess(ROOT / "tools" / "train.py", *arguments)
-    _, error = process.communicate(timeout=600)
-    assert process.returncode != 0
-    assert f"{BAD}.hanging_step: takes more than 0.5 s (rollout.environment_timeout)" in error
+    command = [sys.executable, "-m", "xft", "train", str(config), "--work-dir", str(tmp_path / "run")]
+    tests = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+    ended = subprocess.run(
+        [*command, "--cfg-options", *changes],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert f"{BAD}.hanging_step: takes more than 0.5 s (rollout.environment_timeout)" in ended.stderr

@@ -7,6 +7,8 @@
 # make fuzz   read 200 damaged data files of each kind
 # make families  measure attention and merged adapters of all model families of transformers, and write the table of docs/models.md
 # make model-table  compute the memory of the shipped models, and write it to their files and to docs/models.md
+# make notebook  run docs/first_run.ipynb as a newcomer would, in .notebook/
+# make pictures  make the pictures of the README from a run of the demo; needs chromium
 # make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ BIN := $(VENV)/bin
 CONFIG ?= smollm2_lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs soak compat fuzz families model-table seeds clean
+.PHONY: demo test lint docs soak compat fuzz families model-table notebook pictures seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
@@ -66,6 +68,15 @@ $(VENV)/.installed-test: $(VENV)/.installed $(wildcard requirements/*.txt)
 $(VENV)/.installed-docs: $(VENV)/.installed requirements/docs.txt
 	$(PIP) install -q -r requirements/docs.txt
 	touch $@
+
+notebook: $(VENV)/.installed
+	$(PIP) install -q nbclient ipykernel
+	rm -rf .notebook && mkdir .notebook && cp docs/first_run.ipynb .notebook/
+	$(BIN)/jupyter execute --timeout=-1 --inplace .notebook/first_run.ipynb
+
+pictures: $(VENV)/.installed
+	$(PIP) install -q pyte
+	$(BIN)/python benchmarks/readme_pictures.py $(ARGS)
 
 seeds: $(VENV)/.installed
 	for seed in 0 1 2; do \

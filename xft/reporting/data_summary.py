@@ -209,7 +209,7 @@ def _anomalies(report: Mapping[str, Any]) -> Iterator[Count]:
 
 def _columns(report: Mapping[str, Any]) -> Iterator[str]:
     for override in report.get("formats", ()):
-        yield f"chosen by their columns: {override}"
+        yield f"read as {override}, by their names and contents"
     counts: Mapping[str, int] = report.get("ignored_columns", {})
     ignored = [f"{name!r:.60} ({count:,} rows)" for name, count in counts.items()]
     turns = [f"{name!r:.60}" for name in report.get("turn_columns", ())]

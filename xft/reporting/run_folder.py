@@ -15,7 +15,10 @@ from xft.reporting.rollout_samples import is_rollout
 
 ENVIRONMENT = "environment.json"
 """Plan, machine and library versions of a run."""
-_WARNING = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?:warning: |warning   )(.*)$")
+_TIME = r"^\d{4}-\d\d-\d\d [\d:,]+ "
+_WARNING = re.compile(rf"{_TIME}(?:warning: |(?P<label>warning   ))(?P<text>.*)$")
+_NEXT_LINE = re.compile(rf"{_TIME} {{10}}(?P<text>\S.*)$")
+"""The next line of a text that is wrapped after a label."""
 
 
 @dataclass
@@ -186,8 +189,17 @@ def _number(value: object) -> float | None:
 
 
 def _warnings(path: Path) -> list[str]:
-    matches = (_WARNING.match(line) for line in _read(path).split("\n"))
-    return list(dict.fromkeys(match[1] for match in matches if match is not None))
+    texts: list[str] = []
+    is_wrapped = False
+    for line in _read(path).split("\n"):
+        if is_wrapped and (match := _NEXT_LINE.match(line)):
+            texts[-1] += f" {match['text']}"
+        elif match := _WARNING.match(line):
+            texts.append(match["text"])
+            is_wrapped = match["label"] is not None
+        else:
+            is_wrapped = False
+    return list(dict.fromkeys(texts))
 
 
 def _literals(source: str) -> dict[str, Any]:

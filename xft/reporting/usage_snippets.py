@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +63,14 @@ class Snippet:
 
 
 def command(name: str) -> str:
-    """Return the command line of a command: ``xft NAME``, or its script in a checkout without ``xft``."""
+    """Return the words that start a command from any folder: ``xft NAME``, or the path of ``xft`` or of a script."""
+    if shutil.which("xft") is not None:
+        return f"xft {name}"
+    program = Path(sys.executable).parent / "xft"
+    if program.is_file():
+        return f"{shlex.quote(str(program))} {name}"
     script = paths.PACKAGE.parent / "tools" / f"{name.replace('-', '_')}.py"
-    if shutil.which("xft") is None and script.is_file():
-        return f"python {shlex.quote(str(script))}"
-    return f"xft {name}"
+    return f"python {shlex.quote(str(script))}" if script.is_file() else f"xft {name}"
 
 
 def usage_snippets(run: RunFolder) -> list[Snippet]:

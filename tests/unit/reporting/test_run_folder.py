@@ -30,3 +30,21 @@ def test_read_run_refuses_other_folders(tmp_path: Path, exists: bool) -> None:
 def test_images_of_questions_are_relative_to_their_file(tmp_path: Path, config: str, folder: str) -> None:
     (tmp_path / "config.py").write_text(config, encoding="utf-8")
     assert read_run(tmp_path).image_folder == Path(folder)
+
+
+def test_warnings_are_read_with_the_lines_that_they_are_wrapped_into(tmp_path: Path) -> None:
+    lines = [
+        "warning   all answers of the 2 validation rows occur in training rows too: the",
+        "          validation loss shows recall",
+        "  validation at step 0: loss 4.4710",
+        "warning: loss spike at step 5",
+        "          adapter norms",
+        "warning: loss spike at step 5",
+    ]
+    log = "".join(f"2026-11-30 00:07:42,636 {line}\n" for line in lines)
+    (tmp_path / "train.log").write_text(log, encoding="utf-8")
+    (tmp_path / "config.py").touch()
+    assert read_run(tmp_path).warnings == [
+        "all answers of the 2 validation rows occur in training rows too: the validation loss shows recall",
+        "loss spike at step 5",
+    ]

@@ -2,6 +2,7 @@ import ast
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,15 @@ def test_run_without_model_shows_only_how_to_resume(tmp_path: Path) -> None:
     assert shlex.split(code) == expected
 
 
-def test_command_without_xft_on_the_path_is_the_script_of_the_checkout(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_command_without_xft_on_the_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("inspect-data") == "xft inspect-data"
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     program, script = shlex.split(command("inspect-data"))
     assert (program, Path(script)) == ("python", paths.PACKAGE.parent / "tools" / "inspect_data.py")
+    (tmp_path / "xft").touch()
+    for name in ("inspect-data", "serve"):
+        assert shlex.split(command(name)) == [str(tmp_path / "xft"), name]
 
 
 @pytest.mark.parametrize(

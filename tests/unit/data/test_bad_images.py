@@ -27,6 +27,18 @@ GIF = encoded(RGB, "GIF")
 WEBP = encoded(RGB, "WEBP")
 
 
+BMP = encoded(RGB, "BMP")
+TIFF = encoded(RGB, "TIFF")
+TIFF_JPEG = encoded(RGB, "TIFF", compression="jpeg")
+MPO = encoded(RGB, "MPO", save_all=True, append_images=[RGB])
+
+
+def damaged(data: bytes) -> bytes:
+    """A PNG with one wrong byte in its pixels."""
+    place = data.index(b"IDAT") + 20
+    return data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
+
+
 def png_of(height: int, width: int) -> bytes:
     """A PNG whose header claims a size."""
     chunk = struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)
@@ -63,6 +75,12 @@ FILES: dict[str, bytes] = {
     "GIF header alone": GIF[:13],
     "half a WebP": WEBP[: len(WEBP) // 2],
     "WebP header alone": WEBP[:16],
+    "half a BMP": BMP[: len(BMP) // 2],
+    "half a TIFF": TIFF[: len(TIFF) // 2],
+    "half a compressed TIFF": TIFF_JPEG[: len(TIFF_JPEG) // 2],
+    "TIFF without its last bytes": TIFF[:-8],
+    "MPO without the end of its first picture": MPO[: MPO.index(b"\xff\xd9", 1) - 1],
+    "PNG with a damaged chunk": damaged(PNG),
     "1 x 30 pixels": encoded(picture(1, 30)),
     "30 x 1 pixels": encoded(picture(30, 1)),
     "3 x 3 pixels": encoded(picture(3, 3)),
@@ -162,7 +180,7 @@ def prepare(folder: Path) -> Callable[..., Any]:
 
 
 def test_there_are_many_kinds() -> None:
-    assert len(bad_rows()) >= 60
+    assert len(bad_rows()) >= 65
 
 
 @pytest.mark.parametrize("name", bad_rows())

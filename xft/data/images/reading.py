@@ -3,7 +3,7 @@
 Rules:
 
 - JPEG, PNG, WebP, BMP, GIF and TIFF are read. Anything else is an error, as are an empty and a truncated file: a JPEG,
-  PNG or GIF without its end mark, or a WebP shorter than its header states.
+  PNG or GIF without its end mark, or a WebP, BMP or TIFF shorter than its header states. So is a PNG with a wrong checksum.
 - Sides of less than ``MIN_SIDE`` pixels are errors: processors take them for color channels. So are sides of which one
   is more than ``MAX_RATIO`` times the other, and more than ``MAX_PIXELS`` pixels (decompression bombs).
 - The orientation in EXIF data is applied. Of an animation, the first frame is used. Transparent pixels become white,
@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections import Counter
 from dataclasses import replace
@@ -46,7 +47,11 @@ _TRANSPOSITIONS = {
     8: "ROTATE_90",
 }
 """Value of the EXIF orientation to the operation that turns the picture upright. From 5 on, the sides are swapped."""
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_STRIPS = ((273, 279), (324, 325))
+"""Tags of TIFF: places and sizes of the strips, or of the tiles."""
+_UNCOMPRESSED = (bytes(4), b"\3\0\0\0")
+"""Bytes of the compression in the header of a BMP: none, or masks of colors."""
 _SLACK = 4096
 """Bytes after the end mark: cameras and editors append some."""
 _MODES = ("RGB", "L")
@@ -68,26 +73,27 @@ def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
         DataError: the image cannot be used, by the rules of this module.
     """
     modified = 0
-    data = image.data
-    if image.path:
-        path = folder / image.path
-        is_relative = not Path(image.path).is_absolute()
-        data, modified = _read_file(path, image.field, _FOLDER_FIX if is_relative else "")
-        image = replace(image, path=str(path.absolute()))
+    data, path = image.data, image.path
+    if path:
+        fix = "" if os.path.isabs(path) else _FOLDER_FIX
+        path = os.path.join(os.getcwd(), folder, path)
+        data, modified = _read_file(path, image.field, fix)
     picture = _open(data, image.field)
     _check_end(data, picture.format or "", image.field)
     try:
         orientation = _orientation(picture)
         frames = getattr(picture, "n_frames", 1)
+        needed = _needed_bytes(data, picture)
     except Exception as error:  # Parsers of headers raise errors of many types.
         raise field_error(image.field, f"has a corrupt header ({error})", "an image") from error
+    if len(data) < needed:
+        raise _truncated(data, picture.format or "", image.field)
     width, height = picture.size[::-1] if orientation >= 5 else picture.size
     _check_size(height, width, image.field)
     changes = ["turned"] if orientation > 1 else []
     changes += ["animated"] if frames > 1 and picture.format != "MPO" else []
     changes += ["converted"] if picture.mode not in _MODES or "transparency" in picture.info else []
-    read = replace(image, height=height, width=width, digest=digest(data), modified=modified)
-    return read, changes
+    return Image(path, image.data, image.field, height, width, digest(data), modified), changes
 
 
 def read_headers(messages: Messages, folder: Path) -> tuple[list[Message], Counter[str]]:
@@ -102,6 +108,9 @@ def read_headers(messages: Messages, folder: Path) -> tuple[list[Message], Count
     changes: Counter[str] = Counter()
     turns = []
     for message in messages:
+        if not message.images:
+            turns.append(message)
+            continue
         read = [read_header(image, folder) for image in message.images]
         turns.append(replace(message, images=tuple([image for image, _ in read])))
         changes.update([f"images_{change}" for _, names in read for change in names])
@@ -146,7 +155,7 @@ def read_pixels(image: Image) -> Picture:
     if image.pixels is not None:
         return Pillow.fromarray(image.pixels)
     where = image.field or image.path
-    data = _read_file(Path(image.path), where)[0] if image.path else image.data
+    data = _read_file(image.path, where)[0] if image.path else image.data
     if digest(data) != image.digest:
         raise field_error(
             where, "was changed since the data was prepared", "the same file", image.path, "start again"
@@ -167,17 +176,16 @@ def read_pixels(image: Image) -> Picture:
     return picture
 
 
-def _read_file(path: Path, field: str, fix: str = "") -> tuple[bytes, int]:
+def _read_file(path: str, field: str, fix: str = "") -> tuple[bytes, int]:
     try:
-        status = path.stat()
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")  # reading a pipe or a device may never end
-        return path.read_bytes(), status.st_mtime_ns
+        with open(path, "rb", buffering=0) as file:
+            return file.read(), status.st_mtime_ns
     except OSError as error:
         reason = error.strerror or str(error)
-        raise field_error(
-            field, f"got {str(path)!r} ({reason})", "an image file", str(path), fix
-        ) from error
+        raise field_error(field, f"got {path!r} ({reason})", "an image file", path, fix) from error
 
 
 def _open(data: bytes, field: str) -> Picture:
@@ -216,7 +224,7 @@ def _check_size(height: int, width: int, field: str) -> None:
 
 
 def _check_end(data: bytes, kind: str, field: str) -> None:
-    """Check the end mark of a file: decoders fill the missing part of a truncated one with gray."""
+    """Check the end of a file: decoders fill the missing part of a truncated one with gray, or fail in training."""
     mark = _ENDS.get(kind)
     complete = mark is None or mark in data[-_SLACK:]
     if kind == "GIF":
@@ -224,7 +232,35 @@ def _check_end(data: bytes, kind: str, field: str) -> None:
     if kind == "WEBP":
         complete = len(data) >= 8 + int.from_bytes(data[4:8], "little")
     if not complete:
-        raise field_error(field, f"is a truncated {kind} file of {len(data):,} bytes", "a complete file")
+        raise _truncated(data, kind, field)
+    if kind == "PNG":
+        picture = _open(data, field)
+        try:
+            picture.verify()  # the checksums
+        except Exception as error:
+            raise field_error(field, f"is a damaged PNG file ({error})", "an intact file") from error
+
+
+def _needed_bytes(data: bytes, picture: Picture) -> int:
+    """Return the size that the header of a BMP without compression, or of a TIFF, demands; 0 for any other file."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    if isinstance(picture, TiffImageFile):
+        tags = picture.tag_v2
+        places = [(tags[begin], tags[size]) for begin, size in _STRIPS if begin in tags]
+        return max((sum(place) for pair in places for place in zip(*pair, strict=True)), default=0)
+    has_fields = picture.format == "BMP" and int.from_bytes(data[14:18], "little") >= 40
+    if not has_fields or data[30:34] not in _UNCOMPRESSED:
+        return 0
+    begin, bits = (
+        int.from_bytes(data[place : place + size], "little") for place, size in ((10, 4), (28, 2))
+    )
+    # Rows are padded to four bytes; some writers leave out the padding of the last row.
+    return begin + (picture.width * bits + 31) // 32 * 4 * picture.height - 3
+
+
+def _truncated(data: bytes, kind: str, field: str) -> DataError:
+    return field_error(field, f"is a truncated {kind} file of {len(data):,} bytes", "a complete file")
 
 
 def _to_rgb(picture: Picture) -> Picture:

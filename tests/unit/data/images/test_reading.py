@@ -146,6 +146,19 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("width", [32, 33, 34, 35])
+def test_end_of_an_uncompressed_file_is_checked(mode: str, width: int) -> None:
+    """A BMP may lack the padding of its last row."""
+    for kind, spare in (("BMP", 3), ("TIFF", 0)):
+        data = encoded(picture(20, width).convert(mode), kind)
+        picture_size = header(data)[0].size
+        assert picture_size == (20, width)
+        with pytest.raises(DataError):
+            header(data[: len(data) - spare - 1])
+        read_pixels(header(data)[0])
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_unusable_image_raises_with_its_field(name: str) -> None:
     with pytest.raises(DataError) as caught:
@@ -190,8 +203,8 @@ def test_decoded_pixels_replace_the_bytes() -> None:
 
 
 def test_corrupt_pixels_raise() -> None:
-    data = bytearray(encoded(picture(40, 40)))
-    data[60:80] = b"\xff" * 20
+    data = bytearray(encoded(picture(40, 40), "GIF"))
+    data[-400:-380] = b"\xff" * 20
     image, _ = header(bytes(data))
     with pytest.raises(DataError) as caught:
         read_pixels(image)

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from xft.data.duplicates import near_duplicates
@@ -32,6 +33,8 @@ _CHUNK_ROWS = 1000
 _CHUNK_BYTES = 1 << 20
 _SMALL = 4 << 20
 """Bytes below which a source is prepared in this process: starting workers would take longer."""
+_SMALL_WITH_IMAGES = _SMALL // 16
+"""The same for a vision-language model, whose rows name files."""
 _EXAMPLES = 20
 _COUNTED = (
     "rows_read",
@@ -183,7 +186,8 @@ def _encode(
     size = spec.source.size
     num_workers = spec.num_workers or available_cpus()
     chunks = _chunk_records(mark_turn_columns(reading, spec.source, turn_columns))
-    if num_workers < 2 or (size is not None and size < _SMALL):
+    small = _SMALL if encoder.processor is None else _SMALL_WITH_IMAGES
+    if num_workers < 2 or (size is not None and size < small):
         for chunk in chunks:  # map would take a StopIteration of the encoder for the end of the chunks
             yield encoder(chunk)
         return
@@ -223,6 +227,8 @@ class _WorkerState:
 def _init_worker(encoder: RowEncoder[Any]) -> None:
     # Keep the garbage collector from scanning the objects of the parent again and again.
     gc.freeze()
+    # There is a process for every core. In a fork, threads of torch could wait for those of the parent.
+    torch.set_num_threads(1)
     _WorkerState.encoder = encoder
     parent = os.getppid()
 

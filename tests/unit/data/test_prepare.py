@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from helpers import jinja_sources
+from helpers.fake_images import FakeProcessor
 from helpers.records import write_csv
 
 from xft.data import InstructionData, PreferenceData, UnpairedPreferenceData, formats
@@ -41,6 +42,25 @@ def always_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare small files in several processes and many chunks too."""
     monkeypatch.setattr(preparing, "_SMALL", 0)
     monkeypatch.setattr(preparing, "_CHUNK_ROWS", 7)
+
+
+def test_rows_of_a_vision_language_model_are_prepared_by_workers(
+    tmp_path: Path, chatml: BoundTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that names an image takes longer than its bytes tell."""
+    path = write(tmp_path / "rows.jsonl", [qa(number) for number in range(50)])
+    monkeypatch.setattr(preparing, "_SMALL_WITH_IMAGES", 0)
+    encode, workers = preparing._encode_in_processes, []
+
+    def record(*arguments: Any) -> Any:
+        workers.append(arguments[2])
+        return encode(*arguments)
+
+    monkeypatch.setattr(preparing, "_encode_in_processes", record)
+    for number, processor in enumerate((None, FakeProcessor())):
+        data = InstructionData(path, num_workers=2, cache_dir=str(tmp_path / str(number)))
+        assert len(data.prepare(chatml.tokenizer, chatml, processor).train) > 0
+        assert workers == [2] * number
 
 
 @pytest.mark.usefixtures("always_parallel")
@@ -297,6 +317,8 @@ def test_conversation_with_hundreds_of_tool_results_is_truncated(
 
 class _Stopping:
     """An encoder with a bug: it exhausts an iterator."""
+
+    processor = None
 
     def __call__(self, records: Any) -> Any:
         return next(iter(()))

@@ -261,12 +261,14 @@ class _ChunkBuilder:
     def _add_images(self, images: Sequence[Image], result: EncodedRow) -> None:
         processor = self.encoder.processor
         assert processor is not None
-        ids = list(processor.token_ids)
         for image in images:
             self.images.add(image)
         self.counts["images"] += len(images)
+        # Faster than np.isin for a few ids.
         self.counts["image_tokens"] += sum(
-            int(np.isin(sample.input_ids, ids).sum()) for sample in result.samples
+            int((sample.input_ids == number).sum())
+            for sample in result.samples
+            for number in processor.token_ids
         )
 
     def chunk(self) -> EncodedChunk:

@@ -6,19 +6,49 @@ begins before an answer is not a target even if it reaches into it: generation s
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xft.data.images.places import expand_places
+from xft.data.images.runs import TokenRuns
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import BoundTemplate
-from xft.types import IGNORE_INDEX, Conversation, Image, ImageProcessor, Sample, Segment, Tokenizer
+from xft.types import (
+    IGNORE_INDEX,
+    Conversation,
+    Image,
+    ImageProcessor,
+    IntArray,
+    Sample,
+    Segment,
+    Tokenizer,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
 _PENDING = DataError("not encoded yet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A rendered conversation.
+
+    Attributes:
+        index: position among the conversations.
+        segments: with one token for each run of image tokens.
+        text: of the segments, with all tokens.
+        images: of its turns.
+        sizes: number of tokens of each run.
+    """
+
+    index: int
+    segments: list[Segment]
+    text: str
+    images: tuple[Image, ...]
+    sizes: list[int]
 
 
 def encode_conversations(
@@ -39,7 +69,8 @@ def encode_conversations(
         For each conversation its sample, or the error it raised.
     """
     results: list[Sample | DataError] = []
-    rendered: list[tuple[int, list[Segment], str, tuple[Image, ...]]] = []
+    rendered: list[_Rendered] = []
+    runs = None if processor is None else TokenRuns(tokenizer, processor.token_ids)
     for index, conversation in enumerate(conversations):
         try:
             bound = template.with_kwargs(conversation.template_kwargs)
@@ -50,17 +81,24 @@ def encode_conversations(
                 segments = expand_places(segments, images, processor)
             text = "".join([segment.text for segment in segments])
             check_text(text)
-            rendered.append((index, segments, text, images))
+            segments, sizes = runs.shorten(segments) if runs is not None and images else (segments, [])
+            rendered.append(_Rendered(index, segments, text, images, sizes))
             results.append(_PENDING)
         except DataError as error:
             results.append(error)
-    encodings = tokenize(tokenizer, [text for _, _, text, _ in rendered])
+    encodings = tokenize(
+        tokenizer, ["".join([segment.text for segment in item.segments]) for item in rendered]
+    )
     bos = tokenizer.bos_token_id
-    for (index, segments, text, images), encoding in zip(rendered, encodings, strict=True):
+    for item, encoding in zip(rendered, encodings, strict=True):
         try:
-            results[index] = _build_labels(segments, text, encoding, bos, images)
+            ids, labels = _build_labels(item.segments, encoding, bos)
+            if runs is not None and item.sizes:
+                repeats = runs.repeats(ids, item.sizes)
+                ids, labels = ids.repeat(repeats), labels.repeat(repeats)
+            results[item.index] = Sample(ids, labels, item.text, images=item.images)
         except DataError as error:
-            results[index] = error
+            results[item.index] = error
     return results
 
 
@@ -89,8 +127,9 @@ def tokenize(tokenizer: Tokenizer, texts: list[str]) -> list[Any]:
 
 
 def _build_labels(
-    segments: Sequence[Segment], text: str, encoding: "Encoding", bos: int | None, images: tuple[Image, ...]
-) -> Sample:
+    segments: Sequence[Segment], encoding: "Encoding", bos: int | None
+) -> tuple[IntArray, IntArray]:
+    """Return the ids and the labels of tokenized segments."""
     ids = np.array(encoding.ids, dtype=np.int32)
     if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
         raise TemplateError(
@@ -104,7 +143,7 @@ def _build_labels(
             first, last = _tokens_between(encoding, position, stop)
             labels[first : last + 1] = ids[first : last + 1]
         position = stop
-    return Sample(ids, labels, text, images=images)
+    return ids, labels
 
 
 def _char_range(encoding: "Encoding", token: int) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Expand the places of images in rendered text to the tokens of their sizes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from xft.errors import DataError
 from xft.types import IMAGE_PLACE, Image, ImageProcessor, Segment
@@ -53,5 +52,5 @@ def expand_places(
         pieces = [first]
         for piece in others:
             pieces += [next(replacements), piece]
-        expanded.append(replace(segment, text="".join(pieces)))
+        expanded.append(Segment("".join(pieces), segment.is_target))
     return expanded

@@ -9,5 +9,5 @@ hooks = dict(
     verify=dict(type="verify"),
 )
 loggers = dict(jsonl=dict(type="jsonl"))  # or: tensorboard, wandb, swanlab, mlflow
-eval_prompts = []  # asked before and after: "A question", dict(question="...", reference="...")
+eval_prompts = []  # asked before and after: "val_rows", or a list: "A question", dict(question="...", reference="...")
 seed = 0

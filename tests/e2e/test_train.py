@@ -83,6 +83,21 @@ def test_a_run_asks_and_saves_the_system_message_of_its_rows(
     assert "seed was" in capsys.readouterr().err
 
 
+def test_a_run_asks_its_validation_rows(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    options = ["eval_prompts=val_rows", "training.max_steps=1"]
+    assert main(["train", str(tiny_run), "--work-dir", str(run), "--cfg-options", *options]) == 0
+    records = [json.loads(line) for line in (run / "generations.jsonl").read_text().splitlines()]
+    assert {each["step"] for each in records} == {0, 1}
+    assert all(each["question"].startswith("Say number ") for each in records)
+    assert all(each["reference"].startswith("Number ") for each in records)
+    capsys.readouterr()
+    assert main(["eval", str(run)]) == 0
+    assert f"of {len(records) // 2}, {len(records) // 2} asked" in capsys.readouterr().out
+
+
 def accumulated(folder: Path, model: Path, accumulation: int) -> list[tuple[float, float]]:
     """Loss and norm of the gradient of two steps of 16 rows, in so many micro-batches."""
     rows = write_rows(folder / "rows.jsonl", 16)

@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="the rows: data.path=FILE, and data.val_split=auto if the config is shipped",
+        help="the rows: data.path=FILE, and, if the config is shipped, data.val_split=auto eval_prompts=val_rows",
     )
     parser.add_argument("--memory", type=float, metavar="GB", help=argparse.SUPPRESS)
     parser.add_argument("--temporary-config", metavar="FILE", help=argparse.SUPPRESS)
@@ -117,9 +117,11 @@ def resolve_options(arguments: argparse.Namespace) -> None:
     # Why here: the libraries that read a config take most of a second to import.
     find_config(Path(arguments.config))
     if arguments.data is not None:
-        # The validation split of a shipped config fits its own rows.
-        split = ["data.val_split=auto"] if _is_shipped(configs[0]) else []
-        arguments.cfg_options[:0] = [f"data.path={arguments.data!r}", *split]
+        # The validation split and the sample questions of a shipped config fit its own rows.
+        others = (
+            ["data.val_split=auto", f"eval_prompts={paths.VAL_ROWS}"] if _is_shipped(configs[0]) else []
+        )
+        arguments.cfg_options[:0] = [f"data.path={arguments.data!r}", *others]
 
 
 def _is_shipped(config: str) -> bool:

@@ -69,7 +69,11 @@ def check_files(config: Section) -> Counter[str]:
     for data in _datasets(config["data"]):
         unread.update(_check_rows(data))
     questions = config.get("eval_prompts")
-    if isinstance(questions, str) and not questions.startswith(paths.SCHEME):
+    if (
+        isinstance(questions, str)
+        and questions != paths.VAL_ROWS
+        and not questions.startswith(paths.SCHEME)
+    ):
         file = Path(questions).expanduser()
         if not file.is_file():
             problem = f"{questions}, which is no file"

@@ -123,13 +123,15 @@ def read_eval_prompts(
     Args:
         source: a list of questions, each a text or a dict of ``question``, ``reference``, ``system``, ``scorer`` (a
             name) and ``image`` or ``images`` (paths, relative to the file); or a ``.jsonl`` or ``.json`` file of them,
-            or ``xft://NAME``.
+            or ``xft://NAME``. ``val_rows`` has none before the data is prepared (:mod:`xft.evaluation.val_questions`).
         system: system text of questions that have no key ``system``; empty for none.
 
     Raises:
         ConfigError: The file does not exist, an entry is malformed, an image cannot be read, or the scorer is unknown
             or cannot parse the reference.
     """
+    if source == paths.VAL_ROWS:
+        return []
     items: Sequence[Any] = _read_file(source) if isinstance(source, str) else source
     folder = str(resolve_file(source).parent) if isinstance(source, str) else ""
     return [_parse(f"eval_prompts[{index}]", item, folder, system) for index, item in enumerate(items)]

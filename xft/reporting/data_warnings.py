@@ -32,7 +32,7 @@ def data_warnings(
     if isinstance(source, str) and source.startswith(SCHEME) and not shipped_rows:
         yield (
             f"eval_prompts={source} asks about rows that are shipped with xft, and not about these rows: write "
-            'questions about them, one {"question": ..., "reference": ...} per line'
+            'questions about them, one {"question": ..., "reference": ...} per line, or set eval_prompts=val_rows'
         )
     if count := prepared.report.rows_without_reasoning:
         yield (

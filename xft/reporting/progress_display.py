@@ -22,13 +22,24 @@ from xft.utils.console import format_duration
 MIN_COLUMNS, MIN_LINES = 50, 16
 """Smaller terminals get plain log lines."""
 REFRESH_HZ = 2
+FRAME = 7
+"""Columns that the frame of the panel takes, and those to its right."""
+NOTEBOOK = "JPY_PARENT_PID"
+"""Environment variable of processes that a notebook starts."""
 _SPARKLINE = "▁▂▃▄▅▆▇█"
 _MAX_VALUES = 4000
 
 
 def is_supported() -> bool:
-    """Whether stdout is a terminal that supports the display."""
-    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+    """Whether stdout is a terminal that supports the display.
+
+    A notebook gives its ``!`` commands a terminal, but cannot move the cursor up: every frame would stay.
+    """
+    if (
+        os.environ.get(NOTEBOOK)
+        or not sys.stdout.isatty()
+        or os.environ.get("TERM", "dumb") in ("dumb", "unknown")
+    ):
         return False
     size = os.get_terminal_size(sys.stdout.fileno())
     return size.columns >= MIN_COLUMNS and size.lines >= MIN_LINES
@@ -128,23 +139,22 @@ class ProgressDisplay(Logger):
         self._progress.update(self._task, completed=step, description=text, eta=eta)
 
     def _metric_line(self) -> list[RenderableType]:
-        cells = []
+        cells: list[Text] = []
+        best = Text()
         if self._values:
             trend, last = sparkline(self._values, 16), f"{self._values[-1]:.4f} "
             cells.append(Text.assemble(f"{self._metric} ", (last, "bold"), (trend, "cyan")))
         if self._val_values:
             choose = max if self._metric == "reward" else min
-            step, best = choose(self._val_values, key=lambda point: point[1])
-            trend = sparkline([value for _, value in self._val_values], 8)
-            last, detail = f"{self._val_values[-1][1]:.4f} ", f"  best {best:.4f} at step {step}"
-            cells.append(
-                Text.assemble(f"val {self._metric} ", (last, "bold"), (trend, "magenta"), (detail, "dim"))
-            )
-        if not cells:
-            return []
-        row = Table.grid(padding=(0, 2))
-        row.add_row(*cells)
-        return [row]
+            step, value = choose(self._val_values, key=lambda point: point[1])
+            trend = sparkline([loss for _, loss in self._val_values], 8)
+            best = Text(f"best {value:.4f} at step {step}", "dim")
+            last = f"{self._val_values[-1][1]:.4f} "
+            cells.append(Text.assemble(f"val {self._metric} ", (last, "bold"), (trend, "magenta")))
+        together = Text("  ").join([*cells, best] if best else cells)
+        if together.cell_len <= self._screen.width - FRAME:
+            return [together] if cells else []
+        return [Text("  ", no_wrap=True, overflow="ellipsis").join(cells), *([best] if best else [])]
 
     def _metrics_lines(self) -> list[RenderableType]:
         if not self._last:

@@ -15,6 +15,7 @@ from xft.strategies import SingleDeviceConfig, StrategyConfig
 from xft.templates import ChatTemplate
 from xft.types import LossFunction
 from xft.types.ranges import Count, CountOrZero, Positive, Seed
+from xft.utils.paths import VAL_ROWS
 
 
 @dataclass
@@ -72,7 +73,7 @@ class RunConfig:
         strategy: device, precision and distribution; a launcher makes ``ddp`` of a single device.
         hooks: callbacks by name; ``None`` under a name removes it.
         loggers: destinations of metrics, by name.
-        eval_prompts: the sample questions, or a file of them.
+        eval_prompts: the sample questions, or a file of them; ``val_rows`` asks up to five validation rows.
         seed: of everything that is random but the choice of the validation rows.
         work_dir: the run folder; ``runs/NAME_OF_THE_CONFIG`` by default.
     """
@@ -116,7 +117,7 @@ class RunConfig:
                 expected=f"{kind}, which the objective trains",
                 fix=f"set model.type={kind!r}, or choose another objective (`xft list objectives`)",
             )
-        if self.eval_prompts and kind == "reward_model":
+        if self.eval_prompts and self.eval_prompts != VAL_ROWS and kind == "reward_model":
             raise ConfigError(
                 "eval_prompts: a reward model scores answers and does not generate any; set eval_prompts=[], and use "
                 "`xft score RUN FILE` when it is trained"

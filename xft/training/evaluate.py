@@ -24,6 +24,7 @@ from xft.evaluation.heldout import GeneratedAnswer, answer_rows, metrics_of
 from xft.evaluation.prompts import score_mark, sum_scores
 from xft.evaluation.scorers import contains
 from xft.evaluation.text_metrics import check_installed
+from xft.evaluation.val_questions import val_questions
 from xft.models import LoadedModel, TextGenerator, load_saved_model
 from xft.models.generation_defaults import neutral_generation_config
 from xft.run_config.config import RunConfig
@@ -32,6 +33,7 @@ from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import count_trained_rows, format_metrics, rerun_validation
 from xft.utils import console, paths
 from xft.utils.console import shorten
+from xft.utils.paths import VAL_ROWS
 
 TASK_FILES = (".yaml", ".yml")
 SHOWN = 3
@@ -113,14 +115,14 @@ def _measure(
     )
     template = (
         run_config.template.bind(loaded.tokenizer)
-        if run_config.data.uses_template or run_config.eval_prompts
+        if run_config.data.uses_template or run_config.eval_prompts not in ([], VAL_ROWS)
         else None
     )
     if validation := rerun_validation(run_config, loaded, template, device):
         measured["validation"] = validation
     if template is not None and run_config.model.kind != "reward_model":
         generator = TextGenerator(loaded.model, loaded.tokenizer, template)
-        if questions := _ask(run_config, generator):
+        if questions := _ask(run_config, generator, loaded, template):
             measured["questions"] = questions
         if options.data is not None:
             system = run_config.data.system_text
@@ -162,8 +164,13 @@ def _count_overlap(
     return count
 
 
-def _ask(run_config: RunConfig, generator: TextGenerator) -> list[dict[str, Any]]:
+def _ask(
+    run_config: RunConfig, generator: TextGenerator, loaded: LoadedModel, template: BoundTemplate
+) -> list[dict[str, Any]]:
     questions = read_eval_prompts(run_config.eval_prompts, run_config.data.system_text)
+    if run_config.eval_prompts == VAL_ROWS:
+        prepared = run_config.data.prepare(loaded.tokenizer, template, loaded.processor)
+        questions = val_questions(run_config.data, prepared.val)
     if not questions:
         return []
     hook = next(

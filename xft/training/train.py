@@ -14,6 +14,7 @@ from xft.distributed.peer_failure import report_peer_failure
 from xft.errors import ConfigError
 from xft.evaluation import read_eval_prompts
 from xft.evaluation.prompts import check_images
+from xft.evaluation.val_questions import val_questions
 from xft.reporting import REPORT
 from xft.reporting.data_warnings import data_warnings
 from xft.reporting.run_summary import format_run_summary, labeled
@@ -39,6 +40,7 @@ from xft.training.setup import (
 from xft.training.verdict import print_verdict
 from xft.utils import console
 from xft.utils.command_line import command, short_path
+from xft.utils.paths import VAL_ROWS
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def _train(options: TrainOptions) -> Path:
     processor = run_config.model.load_processor(tokenizer)
     check_images(eval_prompts, processor)
     prepared = run_config.data.prepare(tokenizer, template, processor)
+    if run_config.eval_prompts == VAL_ROWS:
+        eval_prompts = val_questions(run_config.data, prepared.val)
     if strategy_config.is_distributed:
         # Why not earlier: preparing the data may take longer than the timeout of the process group.
         start_process_group(options.launcher, strategy_config.timeout_minutes)

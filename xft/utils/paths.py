@@ -10,6 +10,8 @@ from xft.errors import ConfigError, ModelError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SCHEME = "xft://"
+VAL_ROWS = "val_rows"
+"""Value of ``eval_prompts`` for questions from the validation rows."""
 METADATA_FILE = "xft_metadata.json"
 """File of a saved model that says how it was trained."""
 

@@ -46,11 +46,14 @@ def test_a_file_with_an_equals_sign_is_a_config(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("config", ["smollm2_lora", "qwen3_8b", str(paths.configs() / "smollm2_dpo.py")])
-def test_rows_in_place_of_shipped_ones_have_an_automatic_split(config: str) -> None:
-    """The split of a shipped config fits its own rows."""
+def test_rows_in_place_of_shipped_ones_have_a_split_and_questions_of_their_own(config: str) -> None:
+    """Those of a shipped config fit its own rows."""
     arguments = cli.build_parser().parse_args(["train", config, "--data", "r.csv", "data.val_split=7"])
     resolve_options(arguments)
-    assert arguments.cfg_options == ["data.path='r.csv'", "data.val_split=auto", "data.val_split=7"]
+    assert arguments.cfg_options == [
+        *("data.path='r.csv'", "data.val_split=auto", "eval_prompts=val_rows"),
+        "data.val_split=7",
+    ]
 
 
 def test_rows_in_place_of_those_of_an_own_config_keep_its_split(tmp_path: Path) -> None:

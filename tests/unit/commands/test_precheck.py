@@ -87,6 +87,7 @@ def test_every_sampled_row_must_fit_the_format(config: dict[str, Any]) -> None:
 
 def test_a_file_of_questions_must_exist(config: dict[str, Any]) -> None:
     check_files({**config, "eval_prompts": "xft://facts_questions.jsonl"})
+    check_files({**config, "eval_prompts": "val_rows"})
     with pytest.raises(ConfigError) as caught:
         check_files({**config, "eval_prompts": "absent.jsonl"})
     assert (caught.value.key, caught.value.got) == ("eval_prompts", "absent.jsonl, which is no file")

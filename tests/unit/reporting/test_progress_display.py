@@ -66,6 +66,28 @@ def test_display_fits_the_terminal(width: int) -> None:
             assert wanted in text, wanted
 
 
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_best_value_is_not_split_over_lines(width: int) -> None:
+    on = screen(width)
+    view = ProgressDisplay("run", 200, 3.0, on)
+    for step in range(1, 40):
+        view.record({**STEP, "step": step, "loss": 3.0 / step})
+        view.record({"step": step, "split": "val", "loss": 4.0 / step})
+    lines = shown(view, on).splitlines()
+    assert [line for line in lines if "best 0.1026 at step 39" in line]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_notebook_gets_lines_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-color")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.fileno", lambda: 1)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
+    assert progress_display.is_supported()
+    monkeypatch.setenv("JPY_PARENT_PID", "7")
+    assert not progress_display.is_supported()
+
+
 def test_hostile_answer_stays_text() -> None:
     on = screen(120)
     view = ProgressDisplay("run", 10, 1.0, on)

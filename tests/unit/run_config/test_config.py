@@ -234,3 +234,16 @@ def test_distillation_from_answers_of_rows_needs_rows_that_keep_them(data: dict[
     on_policy = config | {"objective": {"type": "gkd", "teacher": "t"}}
     for accepted in (config | {"data": ANSWERED}, on_policy):
         assert isinstance(build(accepted, RunConfig), RunConfig)
+
+
+def test_reward_model_has_no_sample_questions_and_ignores_validation_rows() -> None:
+    sections = {
+        **SMALLEST,
+        "model": {**SMALLEST["model"], "type": "reward_model"},
+        "data": {**SMALLEST["data"], "type": "preference"},
+        "objective": {"type": "reward"},
+    }
+    assert build({**sections, "eval_prompts": "val_rows"}, RunConfig).eval_prompts == "val_rows"
+    with pytest.raises(ConfigError) as error:
+        build({**sections, "eval_prompts": ["Who are you?"]}, RunConfig)
+    assert "score" in str(error.value)

@@ -130,7 +130,7 @@ class DatasetConfig:
         Raises:
             ConfigError: a source does not exist, or a split of a file is asked for.
         """
-        for path in self._val_paths:
+        for path in self.val_paths:
             resolve_source(path)
         for path in self.paths:
             if resolve_source(path).hub is None and self.split != "train":
@@ -142,7 +142,7 @@ class DatasetConfig:
                 )
 
     @property
-    def _val_paths(self) -> list[str]:
+    def val_paths(self) -> list[str]:
         """Sources of validation rows; empty if they are selected from ``path``."""
         return [self.val_split] if isinstance(self.val_split, str) and self.val_split != AUTO else []
 
@@ -176,9 +176,9 @@ class DatasetConfig:
             report.formats.append(self.choose_format())
         encoder = self.encoder(self.encoding_options(), tokenizer, template, processor)
         train = self._read(self.paths, encoder, report)
-        val = self._read(self._val_paths, encoder, report) if self._val_paths else []
+        val = self._read(self.val_paths, encoder, report) if self.val_paths else []
         self.check_dropped_rows(report, train)
-        if self._val_paths and not any(len(rows) for _, rows in val):
+        if self.val_paths and not any(len(rows) for _, rows in val):
             raise DataError(
                 f"{self.val_split}: no validation row is left; data.val_split=None trains without validation",
                 key="data.val_split",
@@ -199,7 +199,7 @@ class DatasetConfig:
         Raises:
             DataError: none fits, or several; or a row does not fit, unless it is quarantined.
         """
-        sources = [resolve_source(path) for path in (*self.paths, *self._val_paths)]
+        sources = [resolve_source(path) for path in (*self.paths, *self.val_paths)]
         spec = choose_format(sources, self.row_kind, self.split, self.streaming, self.on_invalid)
         self.format = bound_format(spec)
         return format_override(spec)

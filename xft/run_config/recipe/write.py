@@ -30,6 +30,7 @@ from xft.run_config.recipe.row_facts import RowFacts, inspect_rows
 from xft.templates import BoundTemplate, ChatTemplate
 from xft.types import Tokenizer
 from xft.utils.console import shorten
+from xft.utils.paths import VAL_ROWS
 from xft.utils.presets import preset_methods, runtime_text
 from xft.utils.system import host_memory
 
@@ -107,7 +108,16 @@ def write_recipe(
     title = f"{facts.section['path']}, {choice.name} on {data}. Written by xft."
     lines = [format_docstring(shorten(title, 100)), ""]
     lines += [line for key in SECTION_ORDER for line in sections.get(key, [])]
-    return Recipe(f"{facts.name}_{choice.name}", "\n".join(lines) + "\n" + runtime_text(), tuple(notes))
+    return Recipe(f"{facts.name}_{choice.name}", "\n".join(lines) + "\n" + _runtime_text(), tuple(notes))
+
+
+def _runtime_text() -> str:
+    """Return the keys that every config has, with validation rows as sample questions."""
+    return (
+        runtime_text()
+        .replace("eval_prompts = []", f'eval_prompts = "{VAL_ROWS}"')
+        .replace('"val_rows", or', "a file, or")
+    )
 
 
 def choose_length(rows: RowFacts, max_positions: int | None) -> int:

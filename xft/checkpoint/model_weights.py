@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xft.checkpoint.manifest import read_manifest
+from xft.checkpoint.model_files import write_model_files
 from xft.checkpoint.state_tree import copy_to_cpu
 from xft.compat.peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from xft.errors import CheckpointError
@@ -81,7 +82,7 @@ def make_weights_writer(model: nn.Module) -> Callable[[Mapping[str, Tensor], Pat
     if isinstance(model, PeftModel):
         return lambda weights, folder: save_file(dict(weights), folder / _ADAPTER, {"format": "pt"})
     full: Any = model
-    return lambda weights, folder: full.save_pretrained(folder, state_dict=dict(weights))
+    return lambda weights, folder: write_model_files(full, weights, folder)
 
 
 def placeholder_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from xft.models.experts import fused_weights, is_fused
 from xft.models.nf4_packing import pack, pack_rows
 from xft.models.param_shapes import quant_state
 from xft.models.sharded_reading import full_tensor, shard_rows
+from xft.utils.memory import release_freed_memory
 
 _METHOD = "bitsandbytes_4bit"
 
@@ -112,6 +113,7 @@ class _Quantize(Bnb4bitQuantize):
             else:
                 packed[name] = pack(weight, config)
             module._is_hf_initialized = True
+            release_freed_memory()
         return packed
 
 

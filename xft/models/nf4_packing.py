@@ -14,7 +14,7 @@ from transformers import BitsAndBytesConfig
 from xft.compat.bitsandbytes import bitsandbytes
 from xft.models.sharded_reading import make_sharded
 
-PIECE = 2**22
+PIECE = 2**20
 """Elements quantized in one call: bitsandbytes needs some 20 bytes per element on a CPU. A multiple of any block."""
 _NESTED_BLOCK = 256
 

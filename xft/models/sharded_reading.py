@@ -23,6 +23,7 @@ from transformers.utils.quantization_config import QuantizationMethod
 
 from xft.distributed.sharded import rows_of_rank
 from xft.models.param_shapes import keep_quantization, quant_state
+from xft.utils.memory import release_freed_memory
 
 BLOCK = 64
 """Elements that NF4 quantizes together."""
@@ -54,7 +55,9 @@ def sharded_reading(make_mesh: Callable[[], DeviceMesh]) -> Iterator[None]:
         mesh = make_mesh()
         read_in_full = _names_read_in_full(model, load_config, mesh.size())
         shard_meta_parameters(model, mesh, read_in_full)
-        with _rows_kept(mesh, reads_ahead=not read_in_full):
+        # Rows that stay pages of a file keep all pages of it that were read.
+        copies = load_config.hf_quantizer is not None or bool(_converters(load_config))
+        with _rows_kept(mesh, copies, reads_ahead=not read_in_full):
             return original(model, state_dict, checkpoint_files, load_config)
 
     with _replaced(PreTrainedModel, "_load_pretrained_model", staticmethod(load), staticmethod(original)):
@@ -79,11 +82,15 @@ def _can_shard(quantizer: HfQuantizer | None) -> bool:
     return bool(vars(config).get("dequantize")) and config.quant_method != QuantizationMethod.GGUF
 
 
+def _converters(load_config: LoadStateDictConfig) -> list[WeightConverter]:
+    return [entry for entry in load_config.weight_mapping or [] if isinstance(entry, WeightConverter)]
+
+
 def _names_read_in_full(
     model: PreTrainedModel, load_config: LoadStateDictConfig, world_size: int
 ) -> set[str]:
     """Return the parameters of which a rank cannot read its rows alone."""
-    converters = [entry for entry in load_config.weight_mapping or [] if isinstance(entry, WeightConverter)]
+    converters = _converters(load_config)
     stacked = [_targets(entry) for entry in converters if _stacks_experts(entry)]
     computed = [_targets(entry) for entry in converters if not _stacks_experts(entry)]
     quantizer = load_config.hf_quantizer
@@ -138,8 +145,14 @@ def _splits_at_blocks(model: nn.Module, name: str, param: Tensor, world_size: in
 
 
 @contextmanager
-def _rows_kept(mesh: DeviceMesh, reads_ahead: bool) -> Iterator[None]:
-    """Cut parameters that were read in full when transformers sets them, and read no other tensors before."""
+def _rows_kept(mesh: DeviceMesh, copies: bool, reads_ahead: bool) -> Iterator[None]:
+    """Cut parameters that were read in full when transformers sets them.
+
+    Args:
+        mesh: all ranks.
+        copies: copy rows that were read alone, which are pages of a file.
+        reads_ahead: read tensors before they are needed.
+    """
     original: Callable[..., None] = core_model_loading.set_param_for_module
 
     def set_rows(model: nn.Module, target_name: str, value: Tensor, *rest: object) -> None:
@@ -151,6 +164,9 @@ def _rows_kept(mesh: DeviceMesh, reads_ahead: bool) -> Iterator[None]:
             module._parameters[name] = nn.Parameter(torch.empty(param.shape, device="meta"))
         elif param is not None and param.ndim and not isinstance(param, DTensor):
             value = shard_rows(value, mesh)
+            release_freed_memory()
+        elif copies and param is not None:
+            value = value.clone()
         original(model, target_name, value, *rest)
 
     with (

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from xft.errors import ConfigError
 from xft.models.activation_checkpointing import checkpointed_layers
 from xft.models.param_shapes import quant_state
+from xft.utils.memory import release_freed_memory
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ def _restore_attributes(attributes: Sequence[_Attributes], modules: Sequence[Any
         module.unshard()
         pending = [attribute for attribute in pending if not attribute.restore()]
         module.reshard()
+        release_freed_memory()
     for attribute in attributes:
         attribute.set_state()
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 
 import torch
 
@@ -30,6 +31,17 @@ def tune_glibc_malloc() -> bool:
         return False
     # 32 MiB is glibc's maximum for the size at which allocations are mapped separately.
     return bool(mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+def release_freed_memory() -> None:
+    """Return the memory that was freed between other allocations to the system; nothing with another C library.
+
+    Weights that are kept lie between the buffers that computed them, and glibc returns its upper end only.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def available_bytes(device: torch.device) -> int:

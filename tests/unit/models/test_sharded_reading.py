@@ -1,5 +1,6 @@
 """Reading weights by rows, on a gloo group of this process only; tests of two ranks are in ``tests/e2e``."""
 
+import gc
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,13 @@ def _settings() -> tuple[object, object, str | None]:
         core_model_loading.set_param_for_module,
         os.environ.get("HF_DEACTIVATE_ASYNC_LOAD"),
     )
+
+
+def _is_mapped(folder: Path) -> bool:
+    """Return whether pages of the weights' file belong to the memory of this process."""
+    gc.collect()
+    maps = Path("/proc/self/maps")
+    return maps.exists() and str(folder / "model.safetensors") in maps.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -147,6 +155,7 @@ def test_converted_weights_are_read_one_at_a_time_and_cut(
         assert torch.equal(param.full_tensor(), expected.T if "o_proj" in name else expected), name
     assert modes == ["1", "1"]
     assert _settings() == before
+    assert not _is_mapped(tmp_path / "model")
 
 
 def test_only_parameters_without_values_are_split() -> None:

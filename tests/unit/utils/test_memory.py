@@ -39,3 +39,33 @@ def test_tune_glibc_malloc_keeps_freed_memory_for_the_next_step() -> None:
 def test_tune_glibc_malloc_respects_user_settings(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     assert not memory.tune_glibc_malloc()
+
+
+HOLES = """
+import ctypes, os, runpy, sys
+release = runpy.run_path(sys.argv[1])["release_freed_memory"]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+before = resident()
+blocks = [libc.malloc(2**16) for _ in range(1024)]
+for block in blocks:
+    ctypes.memset(block, 1, 2**16)
+for block in blocks[::2] + blocks[1:-1:2]:
+    libc.free(block)
+freed = resident() - before
+release()
+print(freed, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_release_freed_memory_returns_what_is_below_a_block_in_use() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOLES, str(memory.__file__)], capture_output=True, text=True, check=True
+    )
+    freed, released = map(int, done.stdout.split())
+    assert freed > 2**25
+    assert released < freed / 4

@@ -149,7 +149,7 @@ def test_dry_run_samples_completions_of_the_largest_length(
         ("data.packing=True", "data.packing"),
         ("data.on_overlong='truncate'", "data.on_overlong"),
         ("objective.type='sft'", "data.type"),
-        ("data.type='instruction'", "data.format"),
+        ("data.type='instruction'", "data.type"),
         ("rewards.early.pattern=3", "rewards.early.pattern"),
         ("rewards.early.type='nothing'", "rewards.early.type"),
         ("objective.loss_type='ppo'", "objective.loss_type"),

@@ -1,6 +1,7 @@
 """Prompts of requests: images as data URLs, and never as files of the server."""
 
 import base64
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,14 @@ def test_broken_images_are_refused(seeing: TextGenerator, url: str) -> None:
 
 
 def corrupt_data_url() -> str:
-    """A picture with a valid header and end, whose pixels cannot be decoded."""
-    data = bytearray(encoded(picture(40, 40)))
-    data[60:80] = b"\xff" * 20
+    """A picture with intact chunks, whose pixels cannot be decoded."""
+    data = encoded(picture(40, 40))
+    # The length, name, content and checksum of the only chunk of pixels.
+    begin = data.index(b"IDAT") - 4
+    content = b"\xff" * 20
+    chunk = len(content).to_bytes(4, "big") + b"IDAT" + content
+    checksum = zlib.crc32(chunk[4:]).to_bytes(4, "big")
+    data = data[:begin] + chunk + checksum + data[data.index(b"IEND") - 4 :]
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 

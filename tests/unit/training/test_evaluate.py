@@ -175,5 +175,7 @@ def test_an_error_keeps_the_results_before_it(tmp_path: Path, monkeypatch: pytes
 def test_ask_without_questions_generates_nothing() -> None:
     data = InstructionData("rows.jsonl", format=len)  # type: ignore[arg-type]
     generator = EchoGenerator()
-    assert _ask(RunConfig(CausalLMConfig("x"), data), generator) == []
+    # Neither is used without questions.
+    loaded, template = cast(LoadedModel, None), cast(BoundTemplate, None)
+    assert _ask(RunConfig(CausalLMConfig("x"), data), generator, loaded, template) == []
     assert generator.conversations == []

@@ -26,6 +26,7 @@ from xft.objectives import next_token  # noqa: E402
 from xft.optim import adamw, build_optimizer  # noqa: E402
 from xft.strategies import DDPConfig, FSDP2Config, Strategy, StrategyConfig  # noqa: E402
 from xft.types import Batch  # noqa: E402
+from xft.utils.memory import tune_glibc_malloc  # noqa: E402
 
 CONFIGS: dict[str, StrategyConfig] = {
     "DDP": DDPConfig(),
@@ -37,6 +38,7 @@ WARM_UP = 2
 
 def main(tokens: int, rounds: int, out: str | None) -> None:
     """Run all strategies in turn; rank 0 prints a line for each and optionally writes JSON."""
+    tune_glibc_malloc()
     rank, ranks = read_launcher("pytorch")
     start_process_group("pytorch")
     with tempfile.TemporaryDirectory() as folder:

@@ -37,6 +37,42 @@ def test_ddp_reduces_gradients_with_the_last_micro_batch_only(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("process_group")
+def test_ddp_reduces_the_gradients_of_late_layers_while_early_ones_are_computed(tmp_path: Path) -> None:
+    strategy = DDPConfig(device="cpu").build(str(tmp_path), 0)
+    layers = nn.Sequential(
+        *(nn.Linear(600, 600) for _ in range(3))
+    )  # 1.4 MB each: more than the first bucket
+    events: list[str] = []
+    layers[0].get_parameter("weight").register_hook(lambda _: events.append("gradient of the first layer"))
+    model = TrainingModel(layers, lambda model, _: LossOutput(model(torch.ones(1, 600)).sum(), 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    strategy.prepare(
+        model, optimizer=optimizer, lr_scheduler=torch.optim.lr_scheduler.ConstantLR(optimizer)
+    )
+    assert isinstance(strategy.model, DistributedDataParallel)
+
+    def reduce(_: object, bucket: distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        events.append("reduction")
+        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    strategy.model.register_comm_hook(None, reduce)
+    batch = Batch(
+        torch.zeros(1, 1, dtype=torch.long),
+        torch.zeros(1, 1, dtype=torch.long),
+        torch.zeros(1, 1, dtype=torch.long),
+    )
+    strategy.forward_backward(
+        batch, 1.0, last=True
+    )  # DDP groups gradients by their order in the first step
+    events.clear()
+    strategy.forward_backward(batch, 1.0, last=True)
+    assert events[0] == "reduction"
+    assert "gradient of the first layer" in events
+
+
+@pytest.mark.usefixtures("process_group")
 def test_collectives_return_the_values_of_all_ranks(tmp_path: Path) -> None:
     strategy = _prepared(tmp_path)
     assert (strategy.rank, strategy.world_size, strategy.data_rank, strategy.data_world_size) == (

@@ -48,7 +48,8 @@ def test_a_merged_model_is_the_adapter_on_its_base(
     said = capsys.readouterr().out
     assert "adapter norms ‖ΔW‖ of 14 layers: min " in said
     assert "merged vs. adapter over 2 sample questions: KL " in said
-    assert "(limit 1e-06; adapter vs. base " in said
+    assert "(limit 1e-06),\n" in said
+    assert "; adapter vs. base: KL " in said
     merged = AutoModelForCausalLM.from_pretrained(out)
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     untouched = _logits(base)

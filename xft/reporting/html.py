@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from xft.errors import ConfigError
-from xft.utils.console import CONTROL_PICTURES
+from xft.utils.console import CONTROL_PICTURES, format_score
 from xft.utils.temporary_folder import temporary_folder
 from xft.version import __version__
 
@@ -43,6 +43,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.globals.update(asset=_asset, POLICY=POLICY, VERSION=__version__)
+    env.filters["score"] = format_score
     return env
 
 

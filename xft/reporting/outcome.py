@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xft.reporting.run_folder import RunFolder
-from xft.utils.console import shorten
+from xft.utils.console import format_score, shorten
 
 LOWER_IS_BETTER = ("loss",)
 FORGOTTEN = 2
@@ -118,8 +118,8 @@ def warnings(outcome: Outcome, run: RunFolder) -> Iterator[str]:
         )
     elif score is not None and score.lost > 0:
         yield (
-            f"the final model answers worse than at step {score.best_step}: score {score.after:g}, not "
-            f"{score.best:g}. To keep the better one: hooks.checkpoint.metric_for_best_model=score "
+            f"the final model answers worse than at step {score.best_step}: score {format_score(score.after)}, not "
+            f"{format_score(score.best)}. To keep the better one: hooks.checkpoint.metric_for_best_model=score "
             "hooks.checkpoint.load_best_model_at_end=True"
         )
     if (
@@ -128,8 +128,8 @@ def warnings(outcome: Outcome, run: RunFolder) -> Iterator[str]:
         and -general.gain >= max(FORGOTTEN, general.before / 3)
     ):
         yield (
-            f"the model forgets: of {general.total} general questions it answered {general.before:g} before, and "
-            f"{general.after:g} after training; lower optimizer.lr or training.epochs, or add general rows"
+            f"the model forgets: of {general.total} general questions it answered {format_score(general.before)} before, and "
+            f"{format_score(general.after)} after training; lower optimizer.lr or training.epochs, or add general rows"
         )
     yield from _repeated_answers(run)
 
@@ -156,7 +156,7 @@ def describe(change: Change) -> str:
 
 
 def _number(change: Change, value: float) -> str:
-    return f"{value:g}" if change.total else f"{value:.4g}"
+    return format_score(value) if change.total else f"{value:.4g}"
 
 
 def _change(run: RunFolder, split: str, name: str, final_step: int) -> Change | None:

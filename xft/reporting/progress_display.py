@@ -17,7 +17,7 @@ from rich.text import Text
 
 from xft.loggers import Logger
 from xft.utils import console
-from xft.utils.console import format_duration
+from xft.utils.console import format_duration, format_score
 
 MIN_COLUMNS, MIN_LINES = 50, 16
 """Smaller terminals get plain log lines."""
@@ -97,7 +97,7 @@ class ProgressDisplay(Logger):
         elif values["split"] == "val" and (metric := "reward" if "reward" in values else "loss") in values:
             self._val_values.append((values["step"], values[metric]))
         elif values["split"] == "generation":
-            self._score = f": {values['score']:g} of {values['num_scored']:g}"
+            self._score = f": {format_score(values['score'])} of {values['num_scored']:g}"
 
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the latest answers; their score is recorded later."""

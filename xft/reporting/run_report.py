@@ -15,7 +15,7 @@ from xft.reporting.outcome import outcome_of, verdict
 from xft.reporting.rollout_samples import select_rollouts
 from xft.reporting.run_folder import RunFolder, read_run
 from xft.reporting.usage_snippets import usage_snippets
-from xft.utils.console import format_bytes, format_duration
+from xft.utils.console import format_bytes, format_duration, format_score
 
 REPORT = "report.html"
 GENERATOR = "xft report"
@@ -148,8 +148,8 @@ def key_figures(run: RunFolder) -> Iterator[KeyFigure]:
     score = drop_missing(run.points("generation", "score"))
     total = drop_missing(run.points("generation", "num_scored"))
     if score and total:
-        value = f"{score[-1][1]:g} of {total[-1][1]:g}"
-        yield KeyFigure("sample questions", value, f"{score[0][1]:g} before")
+        value = f"{format_score(score[-1][1])} of {total[-1][1]:g}"
+        yield KeyFigure("sample questions", value, f"{format_score(score[0][1])} before")
     yield from _resource_figures(run)
 
 

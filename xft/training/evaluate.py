@@ -32,7 +32,7 @@ from xft.templates import BoundTemplate
 from xft.training.hooks.sample_generation import SampleGenerationHook
 from xft.training.revalidate import count_trained_rows, format_metrics, rerun_validation
 from xft.utils import console, paths
-from xft.utils.console import shorten
+from xft.utils.console import format_score, shorten
 from xft.utils.paths import VAL_ROWS
 
 TASK_FILES = (".yaml", ".yml")
@@ -179,7 +179,7 @@ def _ask(
     scorer, most = (contains, 48) if hook is None else (hook.scorer, hook.max_new_tokens)
     asked = generate_answers(generator, questions, scorer, most)
     score, scored = sum_scores(asked)
-    console.info(f"questions   score {score:g} of {scored}, {len(asked)} asked")
+    console.info(f"questions   score {format_score(score)} of {scored}, {len(asked)} asked")
     for result in asked:
         question, answer = (
             shorten(text, SHOWN_CHARS) for text in (result.question.question, result.answer)

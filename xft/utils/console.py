@@ -207,6 +207,11 @@ def format_bytes(size: float) -> str:
     return f"{size:.1f} GB"
 
 
+def format_score(score: float) -> str:
+    """Format a score, or a sum of scores, with up to two decimals: ``8``, ``3.47``."""
+    return f"{score:.2f}".rstrip("0").rstrip(".")
+
+
 def format_duration(seconds: float) -> str:
     """Format seconds as ``2h05m``, ``3m20s`` or ``12s``."""
     minutes, seconds = divmod(round(seconds), 60)

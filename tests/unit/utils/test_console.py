@@ -130,6 +130,13 @@ def test_only_the_console_module_prints() -> None:
     assert {file for file, _ in printing} == {"utils/console.py"}, sorted(printing)
 
 
+@pytest.mark.parametrize(
+    ("score", "text"), [(8.0, "8"), (3.46667, "3.47"), (0.5, "0.5"), (0, "0"), (10, "10")]
+)
+def test_scores_have_up_to_two_decimals(score: float, text: str) -> None:
+    assert console.format_score(score) == text
+
+
 def test_shorten_is_one_line_without_control_characters() -> None:
     assert console.shorten("a\n b\x1b[2J", 100) == console.shorten("a b\x1b[2J", 100)
     assert "\x1b" not in console.shorten("\x1b[2J", 100)

@@ -179,8 +179,8 @@ def merge_lines(comparison: Comparison, effect: float, tolerance: Tolerance, des
     """Format the distance of a merged model from the adapter, and the adapter's own effect."""
     limit = "" if comparison.scored else f" (limit {tolerance.agreement:.0%})"
     lines = [
-        f"merged vs. adapter over {description}: KL {comparison.kl:.2g} nats (limit {tolerance.kl:g}; adapter "
-        f"vs. base {effect:.2g}), {comparison.describe_agreement(1)}{limit}"
+        f"merged vs. adapter over {description}: KL {comparison.kl:.2g} nats (limit {tolerance.kl:g}),",
+        f"  {comparison.describe_agreement(1)}{limit}; adapter vs. base: KL {effect:.2g} nats",
     ]
     if comparison.kl > NOTICEABLE_FRACTION * effect:
         lines.append(

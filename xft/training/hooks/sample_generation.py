@@ -16,6 +16,7 @@ from xft.training.runner import Runner
 from xft.types import Batch
 from xft.types.ranges import Count
 from xft.utils import console
+from xft.utils.console import format_score
 
 ASKED_AGAIN = "facts that your rows do not teach; asked again at the end, to notice forgetting"
 NOT_ASKED_AGAIN = "facts that your rows do not teach; none is known, so they are not asked again"
@@ -104,7 +105,7 @@ class SampleGenerationHook(PeriodicHook):
         score, num_scored = sum_scores(results)
         if num_scored:
             runner.record("generation", score=score, num_scored=num_scored)
-            console.info(f"  sample questions at step {step}: score {score:g} of {num_scored}")
+            console.info(f"  sample questions at step {step}: score {format_score(score)} of {num_scored}")
             runner.call_hook("after_generation", score=score)
         return results
 
@@ -115,7 +116,7 @@ class SampleGenerationHook(PeriodicHook):
         score, num_scored = sum_scores(self._answer_general(runner))
         runner.record(SPLIT, score=score, num_scored=num_scored)
         step = runner.train_loop.step
-        console.info(f"  general questions at step {step}: score {score:g} of {num_scored}")
+        console.info(f"  general questions at step {step}: score {format_score(score)} of {num_scored}")
         if step == 0:
             console.info(f"    {ASKED_AGAIN if score else NOT_ASKED_AGAIN}")
         return score
@@ -187,7 +188,10 @@ def side_by_side(before: Sequence[PromptResult], after: Sequence[PromptResult]) 
         lines.append(f"    after      {score_mark(new.score)}{_abbreviate(new)}")
     (first, scored), (last, _) = sum_scores(before), sum_scores(after)
     if scored:
-        lines += ["", f"score before {first:g} of {scored}, after {last:g} of {scored}"]
+        lines += [
+            "",
+            f"score before {format_score(first)} of {scored}, after {format_score(last)} of {scored}",
+        ]
     return lines
 
 

@@ -213,8 +213,7 @@ def verify_final(runner: Runner, folder: Path, reference: ReferenceOutputs) -> C
             f"{error}; or set hooks.verify.mode='in_process'", key="hooks.verify.mode"
         ) from error
     if comparison.adapter_norms:
-        console.info("")
-        console.info(summarize_norms(comparison.adapter_norms))
+        console.info(summarize_norms(comparison.adapter_norms), terminal=False)
     return comparison
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ from xft.export.verify.launcher import VerificationSkipped, VerifySubprocess
 from xft.export.verify.worker import EXIT_OUT_OF_MEMORY, VerifyRequest
 
 REQUEST = VerifyRequest("somewhere/final", [[1, 2, 3]], None)
+
+
+@pytest.fixture(autouse=True)
+def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End-to-end tests of the same session verify in forks."""
+    monkeypatch.setattr(launcher, "subprocess", subprocess)
 
 
 def _start(monkeypatch: pytest.MonkeyPatch, code: str) -> VerifySubprocess:

@@ -84,6 +84,7 @@ def test_the_validation_of_a_reward_model_is_that_of_the_run(
     assert main(["eval", str(reward_run), "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     last = records(reward_run, "val")[-1]
+    assert found.pop("complete") is True
     assert found == {"validation": pytest.approx({key: last[key] for key in found["validation"]}, rel=1e-4)}
     assert {"loss", "rewards/margins", "rewards/accuracies"} <= found["validation"].keys()
     assert main(["eval", str(reward_run), "--data", str(reward_run.parent / "rows.jsonl")]) == 2

@@ -86,7 +86,7 @@ class ShardedModel:
                 mesh=mesh,
                 mp_policy=policy,
                 offload_policy=offload,
-                # Backward starts with the last layer: it would be freed and gathered again at once.
+                # Backward starts with the last layer: it would be freed, and gathered again immediately.
                 reshard_after_forward=reshard_after_forward and layer is not layers[-1],
             )
         root: Any = fully_shard(model, mesh=mesh, mp_policy=policy, offload_policy=offload)

@@ -34,6 +34,7 @@ from xft.training.revalidate import count_trained_rows, format_metrics, rerun_va
 from xft.utils import console, paths
 from xft.utils.console import format_score, shorten
 from xft.utils.paths import VAL_ROWS
+from xft.utils.temporary_folder import temporary_folder
 
 TASK_FILES = (".yaml", ".yml")
 SHOWN = 3
@@ -96,12 +97,14 @@ def evaluate_run(options: EvalOptions) -> dict[str, Any]:
             fix="score rows with `xft score RUN FILE`",
         )
     measured: dict[str, Any] = {}
+    complete = False
     try:
         _measure(options, run_config, config, measured)
+        complete = True
     finally:
         # Measurements take long: an error in one of them must not lose the others.
         if options.out is not None and measured:
-            _write(Path(options.out), measured)
+            _write(Path(options.out), {"complete": complete, **measured})
     return measured
 
 
@@ -263,10 +266,12 @@ def _task_of(file: Path) -> str:
 
 
 def _write(file: Path, measured: Mapping[str, Any]) -> None:
+    text = json.dumps(measured, indent=2, ensure_ascii=False, default=str) + "\n"
     try:
-        file.write_text(
-            json.dumps(measured, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
-        )
+        with temporary_folder(file) as folder:
+            draft = folder / "results"
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(file)
     except OSError as error:
         raise ConfigError(
             f"--out: cannot write {file} ({error.strerror})", key="--out", got=str(file)

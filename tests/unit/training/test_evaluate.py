@@ -169,7 +169,7 @@ def test_an_error_keeps_the_results_before_it(tmp_path: Path, monkeypatch: pytes
     out = tmp_path / "out.json"
     with pytest.raises(DataError):
         evaluate_run(EvalOptions(str(tmp_path), out=str(out)))
-    assert json.loads(out.read_text()) == {"validation": {"loss": 1.0}}
+    assert json.loads(out.read_text()) == {"complete": False, "validation": {"loss": 1.0}}
 
 
 def test_ask_without_questions_generates_nothing() -> None:

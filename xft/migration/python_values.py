@@ -12,11 +12,29 @@ MAX_SIZE = 2_000_000
 """Items, and characters of texts, that all values of a config together may have."""
 MAX_BITS = 256
 """Bits of a whole number."""
+_MAX_EXPONENT = 16
+
+
+def _power(base: float, exponent: float) -> float:
+    """Return a power; the limit keeps whole numbers short.
+
+    Raises:
+        ValueError: the exponent is too large or negative.
+    """
+    if not 0 <= exponent <= _MAX_EXPONENT:
+        raise ValueError(exponent)
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ValueError(base)
+    return float(result) if isinstance(base, float) else result
+
+
 _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
+    ast.Pow: _power,
     ast.FloorDiv: operator.floordiv,
     ast.Gt: operator.gt,
     ast.Lt: operator.lt,
@@ -190,6 +208,10 @@ class _Evaluator:
                     else {}
                 )
             return out
+        if isinstance(node.func, ast.Name) and node.func.id == "int" and len(node.args) == 1:
+            number = self.value(node.args[0])
+            is_small = isinstance(number, (int, float)) and abs(number) < 2**MAX_BITS
+            return int(number) if is_small else self._unknown(node)
         arguments = {keyword.arg: self.value(keyword.value) for keyword in node.keywords if keyword.arg}
         called = self.value(node.func)
         return (

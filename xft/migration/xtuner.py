@@ -7,8 +7,10 @@ from xft.migration.arguments import Arguments
 from xft.migration.common import REMOTE_CODE
 from xft.migration.draft import Draft
 from xft.migration.python_values import Name, evaluate_config
-from xft.migration.values import count, label, names, number, switch, text, whole
+from xft.migration.values import count, label, number, switch, text, whole
+from xft.migration.xtuner_adapter import import_lora, import_quantization
 from xft.migration.xtuner_data import component, import_data
+from xft.migration.xtuner_images import LLAVA, import_parts
 from xft.migration.xtuner_training import import_training
 
 TOOL = "XTuner"
@@ -17,8 +19,9 @@ METHODS: Mapping[str, str] = {
     "DPO": "dpo",
     "ORPO": "orpo",
     "RewardModel": "reward",
+    LLAVA: "sft",
 }
-_IMAGE_MODELS = ("LLaVAModel", "InternVL_V1_5")
+_REMOTE_IMAGE_MODEL = "InternVL_V1_5"
 _REWARD_LOSSES = {"ranking": "bradley_terry", "focal": "focal"}
 _CONFIG_KEYS = frozenset(
     (
@@ -66,19 +69,16 @@ def import_xtuner(source: str, where: str) -> Draft:
     draft = Draft(TOOL)
     model = config.values.get("model")
     kind = component(model.get("type")) if isinstance(model, dict) else ""
-    if kind in _IMAGE_MODELS:
-        draft.refuse(
-            "model.type",
-            kind,
-            "one of SupervisedFinetune, DPO, ORPO, RewardModel; for images, a model that transformers loads (docs/images.md)",
-        )
+    if kind == _REMOTE_IMAGE_MODEL:
+        expected = "a model of transformers: the InternVL models whose names end in -hf (docs/images.md)"
+        draft.refuse("model.type", kind, expected)
     if kind not in METHODS:
         draft.refuse("model.type", kind or None, f"one of {', '.join(METHODS)}")
     # A name that another one is computed from is explained by what is computed.
     helpers = config.used - _CONFIG_KEYS
     values = Arguments(draft, {key: value for key, value in config.values.items() if key not in helpers})
     method = METHODS[kind]
-    _model(values, method)
+    _model(values, kind)
     import_data(values, method, config.values)
     import_training(values, config.values)
     _hooks(values)
@@ -87,8 +87,8 @@ def import_xtuner(source: str, where: str) -> Draft:
     return draft
 
 
-def _model(values: Arguments, method: str) -> None:
-    draft, model = values.draft, values.section("model")
+def _model(values: Arguments, kind: str) -> None:
+    draft, model, method = values.draft, values.section("model"), METHODS[kind]
     llm = model.peek("llm")
     if not isinstance(llm, dict):
         expected = "a model given as dict(type=..., pretrained_model_name_or_path=...)"
@@ -99,15 +99,18 @@ def _model(values: Arguments, method: str) -> None:
     path = options.peek("pretrained_model_name_or_path")
     if not isinstance(path, str):
         draft.refuse(key, path.path if isinstance(path, Name) else path, "the name of a model")
-    options.take("model.path", text, "pretrained_model_name_or_path")
+    if kind == LLAVA:
+        import_parts(model, options)
+    else:
+        options.take("model.path", text, "pretrained_model_name_or_path")
+        import_lora(model)
     options.note("the hardware decides (model.dtype)", "torch_dtype")
     options.note(
         "xft selects the fastest exact attention (model.attn_implementation)", "attn_implementation"
     )
     if options.is_on("trust_remote_code"):
         draft.change(options.full_name("trust_remote_code"), REMOTE_CODE)
-    _quantization(options)
-    _lora(model)
+    import_quantization(options)
     _objective(model, method)
     model.note("the reference is the model without the adapter (objective.reference)", "ref_llm")
     model.change("model.rope_parameters scales the rotary embedding", "max_position_embeddings")
@@ -115,54 +118,6 @@ def _model(values: Arguments, method: str) -> None:
     model.miss(
         "a checkpoint of XTuner is not read: model.path takes a folder of Hugging Face", "pretrained_pth"
     )
-
-
-def _quantization(llm: Arguments) -> None:
-    draft, options = llm.draft, llm.section("quantization_config")
-    if not options.unread:
-        return
-    bits8, key4 = options.is_on("load_in_8bit"), options.full_name("load_in_4bit")
-    bits4 = options.is_on("load_in_4bit")
-    if bits8:
-        draft.take(options.full_name("load_in_8bit"), "quantization.type", "int8")
-    elif bits4:
-        draft.take(key4, "quantization.type", "nf4")
-        key = options.full_name("bnb_4bit_use_double_quant")
-        if options.take("quantization.double_quant", switch, "bnb_4bit_use_double_quant") is None:
-            draft.default(key, "quantization.double_quant", False)
-    kind = options.read(label, "bnb_4bit_quant_type")
-    if kind is not None:
-        record = draft.change if kind == "fp4" and bits4 else draft.note
-        record(options.full_name("bnb_4bit_quant_type"), "nf4, which is used for 4 bits")
-
-
-def _lora(model: Arguments) -> None:
-    draft = model.draft
-    if "lora" not in model:
-        draft.note("model.lora", "adapter = None: all weights are trained")
-        draft.set("adapter", None)
-        return
-    lora = model.section("lora")
-    draft.set("adapter", {"type": "lora"})
-    lora.take("adapter.r", count, "r")
-    lora.take("adapter.lora_alpha", count, "lora_alpha")
-    lora.take("adapter.lora_dropout", number, "lora_dropout")
-    for key, value in (("r", 8), ("lora_alpha", 8), ("lora_dropout", 0.0)):
-        draft.default(lora.full_name(key), f"adapter.{key}", value)
-    lora.take("adapter.target_modules", _layers, "target_modules")
-    draft.default(lora.full_name("target_modules"), "adapter.target_modules", "all-linear")
-    lora.take("adapter.modules_to_save", names, "modules_to_save")
-    lora.take("adapter.use_rslora", switch, "use_rslora")
-    lora.take("adapter.use_dora", switch, "use_dora")
-    bias = lora.read(label, "bias")
-    if bias not in (None, "none"):
-        draft.miss(lora.full_name("bias"), "biases are not trained")
-    elif bias is not None:
-        draft.note(lora.full_name("bias"), "biases are not trained")
-
-
-def _layers(value: object) -> str | list[str]:
-    return value if isinstance(value, str) else names(value)
 
 
 def _objective(model: Arguments, method: str) -> None:
@@ -241,7 +196,8 @@ def _questions(hook: Arguments) -> None:
         why = f"{system.last}: write the text as system of each question in eval_prompts"
         draft.miss(hook.full_name("system"), why)
     hook.note("system of each question in eval_prompts", "system")
-    hook.miss("a text model answers questions without images", "evaluation_images", "image_processor")
+    hook.note("that of the encoder", "image_processor")
+    hook.miss("give each question its image: dict(question=..., image=FILE)", "evaluation_images")
 
 
 def names_of_lines(value: object) -> list[str]:
@@ -265,7 +221,8 @@ def _rest(values: Arguments) -> None:
     values.take("work_dir", text, "work_dir")
     tokenizer = values.section("tokenizer")
     path = tokenizer.read(label, "pretrained_model_name_or_path")
-    if path is not None and path != draft.get("model.path"):
+    is_llava = draft.get("model.train") is not None
+    if path is not None and path != draft.get("model.path") and not is_llava:
         draft.take(tokenizer.full_name("pretrained_model_name_or_path"), "model.tokenizer", path)
     elif path is not None:
         draft.note(tokenizer.full_name("pretrained_model_name_or_path"), "that of the model")

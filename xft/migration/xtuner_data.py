@@ -6,6 +6,7 @@ from typing import Any
 from xft.migration.arguments import COMPUTED, Arguments
 from xft.migration.python_values import Name
 from xft.migration.values import count, label, switch
+from xft.migration.xtuner_images import read_images
 from xft.registry import list_registered
 
 _FORMATS = {"crime_kg_assitant": "crime_kg_assistant", "msagent_react": "msagent", "default": "xtuner"}
@@ -114,18 +115,23 @@ def _section(part: Arguments, kind: str) -> dict[str, Any]:
         draft.miss(key, "all rows of the files are read")
     section: dict[str, Any] = {"type": kind, "path": path, "format": format}
     section |= {} if split == "train" else {"split": split}
-    section |= _length(part, kind)
+    images, image_tokens = read_images(part) if builder == "LLaVADataset" else ({}, 0)
+    section |= images | _length(part, kind, image_tokens)
     part.note("data is prepared before the run", "do_dataset_tokenization")
     part.note("the score is that of the last token of the template", "reward_token_id")
     part.note("prompt and answer are tokenized as one text", "with_image_token", "input_ids_with_output")
     return section
 
 
-def _length(part: Arguments, kind: str) -> dict[str, Any]:
+def _length(part: Arguments, kind: str, image_tokens: int) -> dict[str, Any]:
     """Return length, packing, and what happens to longer rows."""
     draft, key = part.draft, part.full_name("max_length")
     length = part.read(count, "max_length")
-    draft.note(key, f"data.max_length = {length or 2048}" + ("" if length else f" ({draft.by_default})"))
+    why = "" if length else f" ({draft.by_default})"
+    if image_tokens and length:
+        length += image_tokens
+        why = f" (with the {image_tokens} tokens of an image)"
+    draft.note(key, f"data.max_length = {length or 2048}{why}")
     found_keys = ("pack_to_max_length", "use_varlen_attn", "max_packed_length")
     flags = {name: part.read(switch if name != "max_packed_length" else count, name) for name in found_keys}
     packs = flags["pack_to_max_length"] or (kind == "preference" and flags["use_varlen_attn"])

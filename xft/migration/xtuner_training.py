@@ -110,8 +110,8 @@ def _precision(wrapper: Arguments) -> None:
     draft, key = wrapper.draft, wrapper.full_name("type")
     kind = component(wrapper.pop("type"))
     wrapper.note("bf16 where the hardware has it", "dtype")
-    if draft.get("adapter") is not None:
-        draft.note(key, "an adapter needs no autocast")
+    if draft.get("adapter") is not None or draft.get("model.train.language") == "frozen":
+        draft.note(key, "trained modules are in fp32 beside frozen weights, and need no autocast")
         return
     draft.take(key, "model.dtype", "float32", "weights and optimizer state")
     if kind in ("", "AmpOptimWrapper", "DeepSpeedOptimWrapper"):

@@ -31,6 +31,11 @@ from xft.migration.python_values import Name, evaluate_config
         ("y = dict(a=1)\nx = y['a']", 1),
         ("y = dict(a=1)\nx = y['b']", Name("y['b']")),
         ("x = range(10**12)", Name("range(10 ** 12)")),
+        ("x = int(2048 - (336 / 14) ** 2)", 1472),
+        ("x = 10 ** 10 ** 10", Name("10 ** 10 ** 10")),
+        ("x = (-8) ** 0.5", Name("(-8) ** 0.5")),
+        ("x = int(1e300)", Name("int(1e+300)")),
+        ("x = int(n)", Name("int(n)")),
         ("x = 3\n" + "x = x * x\n" * 40, Name("x * x")),
     ],
 )

@@ -85,7 +85,7 @@ def test_the_system_text_goes_with_each_question() -> None:
 @pytest.mark.parametrize(
     ("end", "key", "got"),
     [
-        ("model = dict(type=LLaVAModel, llm=llm)", "model.type", "LLaVAModel"),
+        ("model = dict(type=InternVL_V1_5, model_path='org/model')", "model.type", "InternVL_V1_5"),
         ("model = 5", "model.type", None),
         ("model = dict(type=SupervisedFinetune, llm=make())", "model.llm", None),
         ("model = dict(type=RewardModel, llm=llm, loss_type='other')", "model.loss_type", "other"),

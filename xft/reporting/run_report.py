@@ -148,8 +148,8 @@ def key_figures(run: RunFolder) -> Iterator[KeyFigure]:
     score = drop_missing(run.points("generation", "score"))
     total = drop_missing(run.points("generation", "num_scored"))
     if score and total:
-        value = f"{format_score(score[-1][1])} of {total[-1][1]:g}"
-        yield KeyFigure("sample questions", value, f"{format_score(score[0][1])} before")
+        value = f"{format_score(score[-1][1] or 0.0)} of {total[-1][1]:g}"
+        yield KeyFigure("sample questions", value, f"{format_score(score[0][1] or 0.0)} before")
     yield from _resource_figures(run)
 
 

@@ -41,18 +41,21 @@ def import_parts(model: Arguments, llm: Arguments) -> None:
         draft.default(layer, "model.vision_feature_layer", -2)
         model.change("the projector has two layers", "projector_depth")
     draft.set("model.train.projector", "full")
-    has_lora = [name for name in _ADAPTERS if name in model]
+    modes = {}
     for part, name, key in (("language", "llm", "freeze_llm"), ("vision", "visual_encoder", "freeze_visual_encoder")):  # fmt: skip
         is_frozen = model.read(switch, key)
-        mode = "lora" if f"{name}_lora" in has_lora else "frozen" if is_frozen else "full"
-        draft.take(model.full_name(key), f"model.train.{part}", mode)
-    import_lora(model, *has_lora[:1])
-    if not has_lora:
+        modes[part] = "lora" if f"{name}_lora" in model else "frozen" if is_frozen else "full"
+        if part == "vision" and modes == {"language": "full", "vision": "lora"}:
+            modes[part] = "full"  # A full model has no adapter.
+        draft.take(model.full_name(key), f"model.train.{part}", modes[part])
+    has_lora = modes["language"] == "lora"
+    import_lora(model, _ADAPTERS[0] if has_lora or modes["vision"] != "lora" else _ADAPTERS[1])
+    adapter = model.section(_ADAPTERS[1])
+    how = "the adapter of the language model" if has_lora else "no adapter: all of its weights are trained"
+    adapter.change(f"the vision tower has {how}", *adapter.unread)
+    if "lora" not in modes.values():
         options = llm.section("quantization_config")
         options.change("not quantized: only an adapter is trained on quantized weights", *options.unread)
-    for name in has_lora[1:]:
-        adapter = model.section(name)
-        adapter.change("the vision tower has the adapter of the language model", *adapter.unread)
     encoder.note("as its files say", *encoder.unread)
 
 

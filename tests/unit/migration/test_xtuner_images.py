@@ -74,7 +74,8 @@ def test_stage_2_starts_from_a_run_with_its_tokenizer() -> None:
     ("model", "language", "vision"),
     [
         ("freeze_llm=False, freeze_visual_encoder=True", "full", "frozen"),
-        (f"freeze_visual_encoder=True, visual_encoder_lora={LORA}", "full", "lora"),
+        (f"freeze_visual_encoder=True, visual_encoder_lora={LORA}", "full", "full"),
+        (f"freeze_llm=True, freeze_visual_encoder=True, visual_encoder_lora={LORA}", "frozen", "lora"),
         (
             f"freeze_llm=True, llm_lora={LORA}, visual_encoder_lora=dict(type=LoraConfig, r=64)",
             "lora",

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pyte
 from rich.console import Console
-from rich.terminal_theme import MONOKAI
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +112,7 @@ def draw(text: Text, file: Path) -> None:
         record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
     console.print(text, end="")
-    file.write_text(console.export_svg(theme=MONOKAI, code_format=SVG, unique_id="xft"), encoding="utf-8")
+    file.write_text(console.export_svg(theme=SVG_EXPORT_THEME, code_format=SVG, unique_id="xft"), encoding="utf-8")
 
 
 def photograph(page: Path, file: Path) -> None:

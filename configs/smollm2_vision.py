@@ -14,7 +14,7 @@ model.update(
     vision="xft://efficientnet-lite0",
     dtype="float32",
     train=dict(vision="full", projector="full"),
-    lr=dict(vision=3e-4),
+    lr=dict(vision=2e-5),
 )
-training.update(epochs=1, micro_batch_size=4, gradient_accumulation_steps=1)
+training.update(epochs=2, micro_batch_size=4, gradient_accumulation_steps=1)
 optimizer.update(lr=1e-3)

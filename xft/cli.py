@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from xft.commands import COMMANDS, completion
 from xft.commands.options import explain_option, resolve_options
-from xft.errors import RunInterrupted, TrainingError, XftError, did_you_mean
+from xft.errors import RunInterrupted, TrainingError, XftError, did_you_mean, is_out_of_memory
 from xft.utils.console import (
     discard_output,
     echo,
@@ -159,9 +159,6 @@ def _main(argv: Sequence[str] | None) -> int:
             raise
         _print_error(arguments, str(error), names_rank=not isinstance(error, TrainingError))
         return error.exit_code
-    except MemoryError:
-        _print_error(arguments, "out of memory; lower training.micro_batch_size or data.max_length")
-        return 1
     except RunInterrupted as interrupt:
         echo(f"\n{interrupt}", error=True)
         return interrupt.exit_code
@@ -178,6 +175,10 @@ def _main(argv: Sequence[str] | None) -> int:
         # A bug in xft or in a component of the user's, or a fault of the machine.
         if arguments.debug:
             raise
+        if is_out_of_memory(error):
+            fix = "free memory, raise the memory limit of the process, or lower training.micro_batch_size"
+            _print_error(arguments, f"out of memory; {fix} or data.max_length")
+            return 1
         first = escape_line((str(error).strip() or "no message").partition("\n")[0])
         _print_error(arguments, f"{type(error).__name__}: {first} (--debug shows the traceback)")
         return 1

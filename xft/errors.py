@@ -11,6 +11,21 @@ from reprlib import Repr
 from typing import Self
 
 _ABSENT = object()
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory", "failed to map segment")
+"""Texts of torch, CUDA, the operating system and its loader of libraries."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one of its causes, reports that memory is exhausted."""
+    while error is not None:
+        text = str(error)
+        is_system_error = isinstance(error, (RuntimeError, OSError, ImportError))
+        if isinstance(error, MemoryError) or (
+            is_system_error and any(part in text for part in _OUT_OF_MEMORY)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class XftError(Exception):

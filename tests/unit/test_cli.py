@@ -243,6 +243,19 @@ def test_a_mistake_is_one_line_on_stderr_and_its_exit_code(
 
 
 @pytest.mark.parametrize(
+    "error", [MemoryError(), ImportError("libtorch_cpu.so: failed to map segment from shared object")]
+)
+def test_exhausted_memory_is_one_line_with_what_helps(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_error(monkeypatch, error)
+    assert cli.main(["check", LORA]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: out of memory; ")
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("rank", "error", "said"),
     [
         ("0", DataError("row 7"), "error: row 7\n"),

@@ -6,7 +6,30 @@ from typing import Any
 import pytest
 
 from xft import errors
-from xft.errors import ConfigError, XftError, did_you_mean, short_repr
+from xft.errors import ConfigError, XftError, did_you_mean, is_out_of_memory, short_repr
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("unable to mmap 269060552 bytes from file <x>: Cannot allocate memory (12)"), True),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), True),
+        (OSError(28, "No space left on device"), False),
+        (ConfigError("data.path: out of memory.jsonl does not exist"), False),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_exhausted_memory_is_known_by_type_or_text_also_as_a_cause(
+    error: Exception, expected: bool
+) -> None:
+    assert is_out_of_memory(error) is expected
+    outer = XftError("model: cannot be loaded")
+    outer.__cause__ = error
+    assert is_out_of_memory(outer) is expected
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from xft.errors import ModelError
+from xft.errors import ModelError, is_out_of_memory
 from xft.models import bundled_encoder, bundled_model, modelscope
 from xft.utils import paths
 
@@ -47,4 +47,6 @@ def load_error(what: str, path: str, error: Exception) -> str:
     """Format the message for a model or tokenizer that transformers cannot load."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     fix = "" if Path(path).expanduser().is_dir() else "; check the name and the network, or give a folder"
+    if is_out_of_memory(error):
+        fix = "; free memory, raise the memory limit of the process, or take a smaller model"
     return f"{what}: cannot load {path!r} ({reason[:300]}){fix}"

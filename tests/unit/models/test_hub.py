@@ -54,3 +54,11 @@ def test_load_error_is_one_line_and_mentions_the_network_for_hub_names_only(tmp_
         assert len(line) < 500
     assert ("network" in hub, "network" in folder) == (True, False)
     assert "KeyError" in load_error("model", "owner/name", KeyError())
+
+
+def test_load_error_without_memory_does_not_blame_the_network() -> None:
+    line = load_error(
+        "model", "owner/name", RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)")
+    )
+    assert "network" not in line
+    assert "memory limit" in line

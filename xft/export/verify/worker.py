@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from xft.errors import XftError
+from xft.errors import XftError, is_out_of_memory
 from xft.export.verify.adapter_norms import adapter_norms, trains_other_params
 from xft.models import load_saved_model
 from xft.models.reward_head import is_reward_model
@@ -193,13 +193,5 @@ def main(folder: Path) -> int:
         write_result(inspect_saved_model(request), folder)
     except (XftError, MemoryError, torch.OutOfMemoryError) as error:
         console.echo(str(error) or type(error).__name__, error=True)
-        return EXIT_OUT_OF_MEMORY if _is_out_of_memory(error) else 1
+        return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else 1
     return 0
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            return True
-        error = error.__cause__
-    return False

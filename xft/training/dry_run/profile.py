@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xft.errors import TrainingError
+from xft.errors import TrainingError, is_out_of_memory
 from xft.utils import system
 from xft.utils.memory import available_bytes
 
@@ -106,7 +106,7 @@ class ResourceProfiler:
             yield
             self.end_phase(description)
         except Exception as error:
-            if not is_oom(error):
+            if not is_out_of_memory(error):
                 raise
             # The error of the allocator references the frames, and they reference the tensors.
             raise self._oom_error(description) from None
@@ -149,18 +149,6 @@ class ResourceProfiler:
         lines = [f"out of memory in phase {self._phase!r} ({description}; {where}); suggestions:"]
         lines += self._suggest(self._phase)
         return TrainingError("\n  ".join(lines), key=self._phase, got=description)
-
-
-def is_oom(error: BaseException | None) -> bool:
-    """Return whether an error, or one of its causes, reports that memory is exhausted."""
-    while error is not None:
-        text = str(error)
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            return True
-        if isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or "out of memory" in text):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def total_bytes(tensors: Iterable[Tensor]) -> int:

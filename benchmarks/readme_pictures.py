@@ -112,7 +112,9 @@ def draw(text: Text, file: Path) -> None:
         record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
     console.print(text, end="")
-    file.write_text(console.export_svg(theme=SVG_EXPORT_THEME, code_format=SVG, unique_id="xft"), encoding="utf-8")
+    file.write_text(
+        console.export_svg(theme=SVG_EXPORT_THEME, code_format=SVG, unique_id="xft"), encoding="utf-8"
+    )
 
 
 def photograph(page: Path, file: Path) -> None:

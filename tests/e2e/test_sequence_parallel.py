@@ -81,7 +81,11 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     for kind in EXTRA:
         assert main(["train", str(made.config(kind, 1)), "--work-dir", str(folder / kind)]) == 0
     jobs = [made.job(kind, size) for kind, size in RUNS]
-    jobs += [made.job(kind, size, "fsdp2", fsdp=True) for kind, size in FSDP2]
+    # Layers that stay gathered, while the adapter is off too.
+    gathered = {"dpo": ["strategy.reshard_after_forward=False"]}
+    jobs += [
+        made.job(kind, size, "fsdp2", fsdp=True, overrides=gathered.get(kind, [])) for kind, size in FSDP2
+    ]
     if find_spec("deepspeed") is not None:
         jobs += [made.job(kind, size, "zero3", deepspeed="zero3") for kind, size in SHARDED]
     found = run_jobs(folder, jobs, ranks=4)

@@ -6,7 +6,7 @@ saved model. Its log-probabilities can be computed once, before training.
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -27,6 +27,22 @@ from xft.utils import console
 T = TypeVar("T")
 Reference = Callable[[nn.Module, Batch], Tensor]
 """Maps the trained model and a batch to ``(samples,)`` log-probabilities, without gradients."""
+
+
+@contextmanager
+def _adapter_disabled(model: PeftModel) -> Iterator[None]:
+    """Return a context in which a model computes without its adapter, in evaluation mode.
+
+    peft clears ``requires_grad`` at the beginning, and sets it at the end on the parameters that are registered then.
+    FSDP2 may have registered other ones in the meantime, the sharded in place of the gathered.
+    """
+    flags = [(param, param.requires_grad) for param in model.parameters()]
+    try:
+        with eval_mode(model), model.disable_adapter():
+            yield
+    finally:
+        for param, flag in flags:
+            param.requires_grad_(flag)
 
 
 class TokenReference(Protocol):
@@ -100,7 +116,7 @@ class DisabledAdapterReference:
         """
         if not isinstance(model, PeftModel):
             raise _reference_error("disable_adapter", "a model with an adapter", "use 'frozen_copy'")
-        with eval_mode(model), model.disable_adapter():
+        with _adapter_disabled(model):
             return sequence_log_probs(model, batch).log_probs
 
     def target_log_probs(self, model: nn.Module, batch: Batch, temperature: float) -> Tensor:
@@ -111,7 +127,7 @@ class DisabledAdapterReference:
         """
         if not isinstance(model, PeftModel):
             raise _reference_error("disable_adapter", "a model with an adapter", "use 'frozen_copy'")
-        with eval_mode(model), model.disable_adapter():
+        with _adapter_disabled(model):
             return target_log_probs(model, batch, temperature)
 
 

@@ -65,6 +65,22 @@ def test_disabled_adapter_reference_equals_base_and_restores_adapter(extra: dict
         assert not torch.allclose(FrozenReference(model)(model, batch), expected)
 
 
+def test_disabled_adapter_reference_keeps_parameters_trainable_that_are_replaced_meanwhile() -> None:
+    """FSDP2 registers gathered parameters in place of the sharded ones while a layer computes."""
+    model = adapted_model()
+    name = next(name for name in _trainable(model) if "lora_A" in name)
+    module, _, key = name.rpartition(".")
+    owner, sharded = model.get_submodule(module), model.get_parameter(name)
+
+    def gather(*_: object) -> None:
+        owner.register_parameter(key, torch.nn.Parameter(sharded.detach(), requires_grad=False))
+
+    model.get_submodule(module.partition(".lora_A")[0]).register_forward_pre_hook(gather)
+    DisabledAdapterReference()(model, collate_padding_free(pair_samples()))
+    assert model.get_parameter(name) is not sharded
+    assert sharded.requires_grad
+
+
 def test_frozen_copy_is_unchanged_by_training() -> None:
     model = whole_model()
     reference = build_reference("frozen_copy", False, _setup(model))

@@ -193,7 +193,8 @@ class FSDP2Config(DistributedConfig):
     Args:
         cpu_offload: keep sharded parameters, gradients and optimizer state in host memory, where the optimizer steps.
         reshard_after_forward: free the gathered parameters of a layer after its forward pass, and gather them again for
-            backward; ``False`` needs the memory of all parameters on each rank, and half of the communication.
+            backward; the last layer, with which backward starts, stays gathered. ``False`` needs the memory of all
+            parameters on each rank, and half of the communication.
     """
 
     cpu_offload: bool = False

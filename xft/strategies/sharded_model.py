@@ -62,7 +62,7 @@ class ShardedModel:
         mesh: all ranks, in one dimension.
         policy: dtypes of computation and reduction.
         cpu_offload: keep shards in host memory.
-        reshard_after_forward: free gathered parameters of a layer after its forward pass.
+        reshard_after_forward: free gathered parameters of a layer, except the last, after its forward pass.
 
     Attributes:
         root: the model.
@@ -86,7 +86,8 @@ class ShardedModel:
                 mesh=mesh,
                 mp_policy=policy,
                 offload_policy=offload,
-                reshard_after_forward=reshard_after_forward,
+                # Backward starts with the last layer: it would be freed, and gathered again immediately.
+                reshard_after_forward=reshard_after_forward and layer is not layers[-1],
             )
         root: Any = fully_shard(model, mesh=mesh, mp_policy=policy, offload_policy=offload)
         self.root: FSDPModule = root

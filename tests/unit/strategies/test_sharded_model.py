@@ -72,6 +72,17 @@ def test_parts_of_the_model_compute_alone_and_are_sharded_again(reshard_after_fo
     assert model.head.weight is model.decoder.embed.weight
 
 
+def test_the_last_layer_stays_gathered_for_backward() -> None:
+    model, ids = Model(), torch.tensor([[1, 2]])
+    _shard(model)
+    loss = model(ids).sum()
+    first, last = (layer.get_parameter("linear.weight") for layer in model.decoder.layers)
+    assert isinstance(first, DTensor)
+    assert not isinstance(last, DTensor)
+    loss.backward()
+    assert isinstance(model.decoder.layers[1].get_parameter("linear.weight"), DTensor)
+
+
 def test_gradients_are_those_of_the_plain_model_through_hooks_of_parameters() -> None:
     torch.manual_seed(0)
     plain, model, ids = Model(), Model(), torch.tensor([[1, 2]])

@@ -8,7 +8,8 @@ from typing import Any
 
 from xft.config.snapshot import quick_check
 from xft.data.config.auto_format import check_fit, choose_format, is_auto, sample_rows
-from xft.data.formats.detect import RULES, format_override
+from xft.data.formats.detect import format_override
+from xft.data.formats.detect_rules import RULES
 from xft.data.formats.tracked_row import ColumnUsage
 from xft.data.sources import resolve_source
 from xft.errors import ConfigError

@@ -74,10 +74,9 @@ class _Writer:
         section = dataclass_of(hint)
         return self.documented_dict(value, section, {}, indent)
 
-    def component(self, key: str, spec: Any, indent: str) -> str:
+    def component(self, key: str, spec: object, indent: str) -> str:
         """Format the dict of one component of the registry at ``key``."""
-        name = spec.get("type") if isinstance(spec, dict) else None
-        if not isinstance(name, str):
+        if not isinstance(spec, dict) or not isinstance(name := spec.get("type"), str):
             return self.plain(spec, indent, len(indent))
         target = None if "." in name else _find(key, name)
         # In a collection such as hooks, a component of another type is another key, not an alternative.

@@ -83,7 +83,7 @@ def by_tools(sources: Mapping[str, str]) -> str:
     return f"{{% if tools %}}{with_tools}{{% else %}}{plain}{{% endif %}}"
 
 
-def _literal(value: Any) -> str:
+def _literal(value: object) -> str:
     """Return a JSON value as a Jinja literal."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_text(key)}: {_literal(item)}" for key, item in value.items()) + "}"
@@ -92,6 +92,6 @@ def _literal(value: Any) -> str:
     return "none" if value is None else _text(value)
 
 
-def _text(value: str | float) -> str:
+def _text(value: object) -> str:
     # Not in ASCII: Jinja reads the two escapes of a character beyond U+FFFF as two surrogates.
     return json.dumps(value, ensure_ascii=False)

@@ -87,10 +87,11 @@ def _frozen_data(data: Mapping[str, Any]) -> dict[str, Any]:
     return frozen
 
 
-def _qualified_name(value: Any) -> str:
+def _qualified_name(value: object) -> str:
     """Name an object of a config. ``str`` of a function would differ in every process."""
-    named = inspect.isclass(value) or inspect.isroutine(value)
-    return f"{value.__module__}.{value.__qualname__}" if named else str(value)
+    if inspect.isclass(value) or inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)
 
 
 def adapt_to_world_size(

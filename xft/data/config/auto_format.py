@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from xft.data.formats.auto import auto
-from xft.data.formats.detect import Spec, bound_format, detect_format, format_override
+from xft.data.formats.detect import bound_format, detect_format, format_override
+from xft.data.formats.detect_rules import Spec
 from xft.data.formats.tracked_row import ColumnUsage
 from xft.data.formats.trial import misfit_error, try_format
 from xft.data.formats.turns_as_text import find_turn_columns, mark_turn_columns

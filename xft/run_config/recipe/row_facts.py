@@ -17,7 +17,8 @@ from xft.data.config.kinds import (
     UnpairedPreferenceData,
 )
 from xft.data.encoding.encoded import EncodingOptions
-from xft.data.formats.detect import Spec, bound_format, format_override
+from xft.data.formats.detect import bound_format, format_override
+from xft.data.formats.detect_rules import Spec
 from xft.data.formats.trial import apply_format
 from xft.data.formats.turns_as_text import find_turn_columns, mark_turn_columns
 from xft.data.sources import DataSource, RecordReader, parse, resolve_source

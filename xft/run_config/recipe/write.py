@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 
 from xft.config.build import build_component
 from xft.config.dump import dump_config, format_docstring, format_scalar
-from xft.data.formats.detect import Spec
+from xft.data.formats.detect_rules import Spec
 from xft.errors import ConfigError, ModelError, XftError, did_you_mean
 from xft.models.families import optional_field
 from xft.models.loading import load_tokenizer

@@ -184,7 +184,7 @@ class CheckpointHook(PeriodicHook):
     def _save_and_stop(self, runner: Runner) -> None:
         """Save everything that resuming needs, and end the run."""
         step = runner.train_loop.step
-        self._save(runner, block=True, save_optimizer_state=True)
+        self._save(runner, block=True, resumable=True)
         if self._saved_step == step:
             raise RunInterrupted(
                 self._end_signal, f"saved step_{step}; continue with\n  {runner.resume_command}"
@@ -195,7 +195,7 @@ class CheckpointHook(PeriodicHook):
             f"{runner.resume_command}",
         )
 
-    def _save(self, runner: Runner, block: bool, save_optimizer_state: bool | None = None) -> None:
+    def _save(self, runner: Runner, block: bool, resumable: bool = False) -> None:
         self._wait(runner)
         step = runner.train_loop.step
         runner.call_hook("before_save", step=step)
@@ -204,9 +204,7 @@ class CheckpointHook(PeriodicHook):
             runner.run_state(),
             save_total_limit=self.save_total_limit,
             is_best=self._state["best_step"] == step,
-            save_optimizer_state=self.save_optimizer_state
-            if save_optimizer_state is None
-            else save_optimizer_state,
+            save_optimizer_state=self.save_optimizer_state or resumable,
         )
         self._improved = self._save_requested = False
         if block:

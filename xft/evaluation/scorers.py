@@ -14,7 +14,7 @@ Scorer = Callable[[Completion, str], float]
 """Function ``(answer, reference) → score``. It raises for a reference that it cannot parse, for any answer."""
 
 _SHAPE = re.compile(r"at least (\d+) bullets, at most (\d+) words")
-BULLET = re.compile(r"\s*(?:(?:[-*•–]|\d+[.)])\s+|\d+、\s*)(?=\S)")
+_BULLET = re.compile(r"\s*(?:(?:[-*•–]|\d+[.)])\s+|\d+、\s*)(?=\S)")
 _FULL_STOPS = ".。"
 
 
@@ -59,8 +59,8 @@ def structured(answer: Completion, reference: str) -> float:
     """Return 1 if the answer has the shape that the reference states, and the model ended it.
 
     The reference reads ``at least 3 bullets, at most 40 words``. A bullet is a non-empty line that starts with ``-``,
-    ``*``, ``•``, ``–``, ``1.``, ``1)`` or ``1、``; the mark is not a word. Each Chinese or Japanese character is a word.
-    The content is not compared.
+    ``*``, ``•``, ``–``, ``1.``, ``1)`` or ``1、``; the mark is not a word, and a text that is repeated counts once. Each
+    Chinese or Japanese character is a word. The content is not compared.
 
     Raises:
         ConfigError: The reference has another form.
@@ -72,8 +72,15 @@ def structured(answer: Completion, reference: str) -> float:
             got=reference,
             expected="'at least 3 bullets, at most 40 words', or other numbers (scorer 'structured')",
         )
-    lines = answer.text.splitlines()
-    num_bullets = sum(BULLET.match(line) is not None for line in lines)
-    num_words = sum(count_words(BULLET.sub("", line, count=1)) for line in lines)
+    num_bullets, num_words = measure_list(answer.text)
     fits = num_bullets >= int(shape[1]) and num_words <= int(shape[2])
     return float(answer.finish_reason == "stop" and fits)
+
+
+def measure_list(text: str) -> tuple[int, int]:
+    """Return the number of distinct bullets of a text, and that of its words without the marks of bullets."""
+    lines = text.splitlines()
+    items = {
+        " ".join(line[match.end() :].casefold().split()) for line in lines if (match := _BULLET.match(line))
+    }
+    return len(items), sum(count_words(_BULLET.sub("", line, count=1)) for line in lines)

@@ -16,7 +16,6 @@ import jsonschema
 
 from xft.errors import ConfigError, DataError
 from xft.evaluation import scorers
-from xft.evaluation.text_normalization import count_words
 from xft.models.generation import Completion
 from xft.registry import register
 from xft.types import Row
@@ -144,14 +143,8 @@ def structured(completion: Completion, row: Row, bullets: Count = 3, max_words: 
         bullets: number of bullets.
         max_words: largest number of words.
     """
-    items = [
-        line[match.end() :]
-        for line in completion.text.splitlines()
-        if (match := scorers.BULLET.match(line))
-    ]
-    distinct = len({" ".join(item.casefold().split()) for item in items})
+    distinct, words = scorers.measure_list(completion.text)
     share = min(distinct, bullets) / bullets
-    words = sum(count_words(scorers.BULLET.sub("", line, count=1)) for line in completion.text.splitlines())
     brevity = min(1.0, max_words / max(words, 1))
     stopped = completion.finish_reason == "stop"
     perfect = distinct >= bullets and words <= max_words and stopped

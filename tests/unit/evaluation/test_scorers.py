@@ -62,6 +62,7 @@ SHAPE = "at least 2 bullets, at most 5 words"
         ("* one\n  • two three\n\n1. four\n2) five", 1.0),
         ("- one two\n- three four five six", 0.0),  # six words
         ("one\n- two\nthree", 0.0),  # one bullet
+        ("1. One\n2.  one", 0.0),  # one bullet, twice
         ("-one\n-two", 0.0),  # a hyphen, not a bullet
         ("- one\n- \n-", 0.0),  # two that say nothing
         ("1.5 metres\n2.5 metres", 0.0),  # numbers

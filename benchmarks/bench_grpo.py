@@ -12,20 +12,26 @@ is sampling, rewards, forward, backward and optimizer, without the first steps.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from step_clock import CLOCKS, StepClock
+from trl_comparison import (
+    ALPHA,
+    RANK,
+    SIDES,
+    read_lines,
+    run_side,
+    train_xft,
+    trl_lora,
+    trl_watch,
+    write_figures,
+)
 
-SIDES = ("xft", "trl")
 WARM_UP = 1
-RANK, ALPHA = 16, 32
+OPTIONS = ("model", "dtype", "prompts", "generations", "tokens", "steps", "lr", "clock")
 CONFIG = """\
 model = dict(type="causal_lm", path={model!r}, dtype={dtype!r})
 adapter = dict(type="lora", r={rank}, lora_alpha={alpha}, lora_dropout=0.0)
@@ -61,8 +67,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        figures = {"xft": _xft, "trl": _trl}[arguments.part](arguments.folder, arguments)
-        (arguments.folder / "figures.json").write_text(json.dumps(figures))
+        part = {"xft": _xft, "trl": _trl}[arguments.part]
+        write_figures(arguments.folder, part(arguments.folder, arguments))
         return
     with tempfile.TemporaryDirectory() as folder:
         _compare(Path(folder), arguments)
@@ -83,7 +89,9 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
     results: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for number in range(arguments.rounds):
         for side in SIDES:
-            figures = _run(side, folder, arguments, arguments.seed + number)
+            seed = arguments.seed + number
+            options = {name: getattr(arguments, name) for name in OPTIONS}
+            figures = run_side(__file__, side, folder / f"{side}_{seed}", {**options, "seed": seed})
             results[side].append(figures)
             print(
                 f"round {number + 1}   {side}   {_seconds(figures):6.2f} s per step   {_length(figures):5.1f} tokens per "
@@ -117,20 +125,6 @@ def _length(figures: dict[str, Any]) -> float:
     return statistics.mean(figures["lengths"][WARM_UP:])
 
 
-def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Run one framework in its own process, so that the two share no threads and no memory."""
-    run = folder / f"{side}_{seed}"
-    run.mkdir()
-    command = [sys.executable, __file__, "--part", side, "--folder", str(run), "--seed", str(seed)]
-    for name in ("model", "dtype", "prompts", "generations", "tokens", "steps", "lr", "clock"):
-        command += [f"--{name}", str(getattr(arguments, name))]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return dict(json.loads((run / "figures.json").read_text()))
-
-
 def _write_prompts(folder: Path, count: int) -> None:
     from xft.data.sources import RecordReader, parse, resolve_source
 
@@ -144,21 +138,14 @@ def _write_prompts(folder: Path, count: int) -> None:
 
 def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run `xft train`."""
-    from xft.cli import main as xft
-
-    names = ("model", "dtype", "prompts", "generations", "tokens", "steps", "lr", "seed", "clock")
     text = CONFIG.format(
-        **{name: getattr(arguments, name) for name in names},
+        **{name: getattr(arguments, name) for name in (*OPTIONS, "seed")},
         rows=str(run.parent / "prompts.jsonl"),
         rank=RANK,
         alpha=ALPHA,
         cache=str(run / "cache"),
     )
-    (run / "config.py").write_text(text)
-    if (code := xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])) != 0:
-        sys.exit(code)
-    lines = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
-    train = [line for line in lines if line["split"] == "train"]
+    train = [line for line in train_xft(run, text) if line["split"] == "train"]
     return {
         "seconds": StepClock.seconds(),
         "lengths": [line["completions/mean_length"] for line in train],
@@ -171,45 +158,31 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run TRL's trainer, with generation by transformers."""
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     from xft.models.hub import resolve_path
     from xft.models.loading import load_tokenizer
 
     tokenizer: Any = load_tokenizer(arguments.model)
-    lines = (run.parent / "prompts.jsonl").read_text().splitlines()
-    rows = [{"prompt": [{"role": "user", "content": json.loads(line)["prompt"]}]} for line in lines]
+    prompts = [line["prompt"] for line in read_lines(run.parent / "prompts.jsonl")]
+    rows = [{"prompt": [{"role": "user", "content": prompt}]} for prompt in prompts]
     figures: dict[str, Any] = {"seconds": [], "lengths": []}
-    read = CLOCKS[arguments.clock]
 
-    class Watch(TrainerCallback):
-        begun = 0.0
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begun = read()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            figures["seconds"].append(read() - self.begun)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if "completions/mean_length" in logs:
-                figures["lengths"].append(float(logs["completions/mean_length"]))
+    def on_log(logs: Any) -> None:
+        if "completions/mean_length" in logs:
+            figures["lengths"].append(float(logs["completions/mean_length"]))
 
     def reward(completions: Any, **columns: Any) -> list[float | None]:
         return [letters(completion[0]["content"]) for completion in completions]
 
-    trl: Any = import_module("trl")
-    adapter = trl.ModelConfig(use_peft=True, lora_r=RANK, lora_alpha=ALPHA, lora_dropout=0.0)
-    adapter.lora_target_modules = "all-linear"
     trainer: Any = GRPOTrainer(
         model=resolve_path(arguments.model),
         reward_funcs=reward,
         args=_grpo_config(run, arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=trl.get_peft_config(adapter),
-        callbacks=[Watch()],
+        peft_config=trl_lora("all-linear"),
+        callbacks=[trl_watch(arguments.clock, figures, on_log)],
     )
     trainer.train()
     return figures

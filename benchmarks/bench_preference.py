@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_preference.py --clock cpu     # on a machine with other load
     python benchmarks/bench_preference.py --data ../shared/data/dpo_en_demo.json --format sharegpt_preference
 
-Both train the same LoRA (r 16, all linear layers) on the same bf16 model, with the same pairs in the same order and
+Both train the same LoRA (r 16, all linear layers) on the same model, in fp32 or bf16, with the same pairs in the same order and
 the same number of pairs per step: AdamW at a constant learning rate, A and B in fp32, no gradient checkpointing, no
 autocast (which slows TRL down on a CPU). Both compute the reference (the model without its adapter) in every step.
 Each run has its own process, and the two frameworks alternate.
@@ -16,24 +16,32 @@ Memory is the peak of the process, with Python and libraries.
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from step_clock import CLOCKS, StepClock
+from trl_comparison import (
+    ALPHA,
+    RANK,
+    SIDES,
+    count_tokens,
+    read_lines,
+    run_side,
+    train_xft,
+    trl_lora,
+    trl_watch,
+    write_figures,
+)
 
-SIDES = ("xft", "trl")
 WARM_UP = 2
-RANK, ALPHA, BETA = 16, 32, 0.1
+BETA = 0.1
+OPTIONS = ("model", "dtype", "max_length", "pairs", "steps", "lr", "clock")
 CONFIG = """\
-model = dict(type="causal_lm", path={model!r}, dtype="bfloat16")
+model = dict(type="causal_lm", path={model!r}, dtype={dtype!r})
 adapter = dict(type="lora", r={rank}, lora_alpha={alpha})
 data = dict(
     type="preference", path={train!r}, val_split={val!r}, max_length={max_length}, packing=False, cache_dir={cache!r}
@@ -62,6 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--format", default="preference", help="format of the rows, for pairs")
     parser.add_argument("--model", default="xft://smollm2-135m-instruct")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument(
         "--max-length", type=int, default=1024, help="maximum tokens; longer pairs are dropped for both"
     )
@@ -69,7 +78,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of one run of xft and one of TRL")
     parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first round, incremented in each round"
     )
@@ -77,9 +86,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        part = {"xft": _xft, "trl": _trl}[arguments.part](arguments.folder, arguments)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        (arguments.folder / "figures.json").write_text(json.dumps({**part, "memory": memory}))
+        part = {"xft": _xft, "trl": _trl}[arguments.part]
+        write_figures(arguments.folder, part(arguments.folder, arguments))
         return
     with tempfile.TemporaryDirectory() as folder:
         _compare(Path(folder), arguments)
@@ -91,22 +99,24 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
         needed = arguments.pairs * arguments.steps
         sys.exit(f"{kept} pairs fit; expected {needed}: reduce --steps or --pairs")
     print(f"pairs     {read} read, {read - kept - held} too long; {kept} train, {held} validation")
-    found: dict[str, list[dict[str, Any]]] = {each: [] for each in SIDES}
+    results: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for number in range(arguments.rounds):
         for side in SIDES:
-            figures = _run(side, folder, arguments, arguments.seed + number)
-            found[side].append(figures)
+            seed = arguments.seed + number
+            options = {name: getattr(arguments, name) for name in OPTIONS}
+            figures = run_side(__file__, side, folder / f"{side}_{seed}", {**options, "seed": seed})
+            results[side].append(figures)
             memory = figures["memory"] / 2**20
             print(f"round {number + 1}   {side}  {_rate(figures):7.1f} tokens/s  {memory:,.0f} MiB")
-        seen = [found[side][-1]["tokens"] for side in SIDES]
+        seen = [results[side][-1]["tokens"] for side in SIDES]
         if seen[0] != seen[1]:
             sys.exit(f"tokens per step differ between xft and TRL: {seen}")
-    tokens = found["xft"][0]["tokens"][WARM_UP:]
+    tokens = results["xft"][0]["tokens"][WARM_UP:]
     print(f"tokens    {min(tokens):,} to {max(tokens):,} per step\n")
     print(f"{'min / median / max over rounds':<34}{'xft':>26}{'TRL':>26}")
-    for title, values in _table(found).items():
-        print(f"{title:<34}" + "".join(f"{each:>26}" for each in values))
-    ratio = statistics.median(map(_rate, found["xft"])) / statistics.median(map(_rate, found["trl"]))
+    for title, values in _table(results).items():
+        print(f"{title:<34}" + "".join(f"{value:>26}" for value in values))
+    ratio = statistics.median(map(_rate, results["xft"])) / statistics.median(map(_rate, results["trl"]))
     print(f"\nxft / TRL, medians: {ratio:.2f} in tokens per second")
 
 
@@ -115,38 +125,24 @@ def _rate(figures: dict[str, Any]) -> float:
     return float(sum(figures["tokens"][WARM_UP:]) / sum(figures["seconds"][WARM_UP:]))
 
 
-def _table(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+def _table(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
     """Return the printed table: by title, one text per framework."""
     rows = {
         "tokens per second": (_rate, "{:,.0f}"),
-        "peak memory, MiB": (lambda each: each["memory"] / 2**20, "{:,.0f}"),
-        "loss, step 1": (lambda each: each["loss"][0], "{:.4f}"),
-        "loss, last four steps": (lambda each: statistics.mean(each["loss"][-4:]), "{:.4f}"),
-        "final validation loss": (lambda each: each["val"], "{:.4f}"),
-        "final validation accuracy": (lambda each: each["accuracy"], "{:.3f}"),
+        "peak memory, MiB": (lambda figures: figures["memory"] / 2**20, "{:,.0f}"),
+        "loss, step 1": (lambda figures: figures["loss"][0], "{:.4f}"),
+        "loss, last four steps": (lambda figures: statistics.mean(figures["loss"][-4:]), "{:.4f}"),
+        "final validation loss": (lambda figures: figures["val"], "{:.4f}"),
+        "final validation accuracy": (lambda figures: figures["accuracy"], "{:.3f}"),
     }
 
     def spread(values: list[float], text: str) -> str:
         return " / ".join(map(text.format, (min(values), statistics.median(values), max(values))))
 
     return {
-        title: [spread([value(each) for each in found[side]], text) for side in SIDES]
+        title: [spread([value(figures) for figures in results[side]], text) for side in SIDES]
         for title, (value, text) in rows.items()
     }
-
-
-def _run(side: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Run one framework in its own process, so that the two share no threads and no memory."""
-    run = folder / f"{side}_{seed}"
-    run.mkdir()
-    command = [sys.executable, __file__, "--part", side, "--folder", str(run), "--seed", str(seed)]
-    for name in ("model", "max_length", "pairs", "steps", "lr", "clock"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return dict(json.loads((run / "figures.json").read_text()))
 
 
 def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int, int]:
@@ -170,40 +166,32 @@ def _write_pairs(folder: Path, arguments: argparse.Namespace) -> tuple[int, int,
     rows, read = [], 0
     for origin, raw in RecordReader(resolve_source(arguments.data), "train", 0, False):
         pair, read = form(parse(origin, raw)), read + 1
-        longest = max(length([*pair.prompt, *each]) for each in (pair.chosen, pair.rejected))
+        longest = max(length([*pair.prompt, *answer]) for answer in (pair.chosen, pair.rejected))
         if longest <= arguments.max_length:
             sides = {side: getattr(pair, side) for side in ("prompt", "chosen", "rejected")}
             rows.append(
                 {
-                    side: [{"role": x.role, "content": x.content} for x in each]
-                    for side, each in sides.items()
+                    side: [{"role": turn.role, "content": turn.content} for turn in messages]
+                    for side, messages in sides.items()
                 }
             )
     split = len(rows) - 8
     for name, part in (("train", rows[:split]), ("val", rows[split:])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in part))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     return read, split, 8
 
 
 def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run `xft train`."""
-    from xft.cli import main as xft
-
-    files = {each: str(run.parent / f"{each}.jsonl") for each in ("train", "val")}
-    names = {
-        name: getattr(arguments, name)
-        for name in ("model", "max_length", "pairs", "steps", "lr", "seed", "clock")
-    }
-    text = CONFIG.format(**names, **files, rank=RANK, alpha=ALPHA, beta=BETA, cache=str(run / "cache"))
-    (run / "config.py").write_text(text)
-    if (code := xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])) != 0:
-        sys.exit(code)
-    lines = _lines(run / "run" / "metrics.jsonl")
-    train = [each for each in lines if each["split"] == "train"]
-    val = [each for each in lines if each["split"] == "val"][-1]
+    files = {name: str(run.parent / f"{name}.jsonl") for name in ("train", "val")}
+    options = {name: getattr(arguments, name) for name in (*OPTIONS, "seed")}
+    text = CONFIG.format(**options, **files, rank=RANK, alpha=ALPHA, beta=BETA, cache=str(run / "cache"))
+    lines = train_xft(run, text)
+    train = [line for line in lines if line["split"] == "train"]
+    val = [line for line in lines if line["split"] == "val"][-1]
     return {
-        "loss": [each["loss"] for each in train],
-        "tokens": [each["tokens"] for each in train],
+        "loss": [line["loss"] for line in train],
+        "tokens": [line["tokens"] for line in train],
         "seconds": StepClock.seconds(),
         "val": val["loss"],
         "accuracy": val["rewards/accuracies"],
@@ -213,7 +201,6 @@ def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run TRL's trainer with its own tokenization, collator and padding."""
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl.trainer.dpo_trainer import DPOTrainer
 
     from xft.data import EpochBatchSampler
@@ -221,67 +208,40 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from xft.models.loading import load_tokenizer
 
     tokenizer: Any = load_tokenizer(arguments.model)
-    train, val = (_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))
+    train, val = (read_lines(run.parent / f"{name}.jsonl") for name in ("train", "val"))
     # In the order of xft.
     plan = EpochBatchSampler(
         (1,) * len(train), micro_batch_size=arguments.pairs, seed=arguments.seed
     ).epoch(0)
     figures: dict[str, Any] = {"loss": [], "tokens": [], "seconds": []}
-    read = CLOCKS[arguments.clock]
 
-    class Watch(TrainerCallback):
-        begun = 0.0
+    def on_log(logs: Any) -> None:
+        if "loss" in logs:
+            figures["loss"].append(float(logs["loss"]))
 
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begun = read()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            figures["seconds"].append(read() - self.begun)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if "loss" in logs:
-                figures["loss"].append(float(logs["loss"]))
-
-    trl: Any = import_module("trl")
-    adapter = trl.ModelConfig(use_peft=True, lora_r=RANK, lora_alpha=ALPHA, lora_dropout=0.0)
-    adapter.lora_target_modules = "all-linear"
     trainer: Any = DPOTrainer(
         model=resolve_path(arguments.model),
         args=_dpo_config(run, arguments),
-        train_dataset=Dataset.from_list(
-            [train[each] for batch in plan[: arguments.steps] for each in batch]
-        ),
+        train_dataset=Dataset.from_list([train[row] for batch in plan[: arguments.steps] for row in batch]),
         eval_dataset=Dataset.from_list(val),
         processing_class=tokenizer,
-        peft_config=trl.get_peft_config(adapter),
-        callbacks=[Watch()],
+        peft_config=trl_lora("all-linear"),
+        callbacks=[trl_watch(arguments.clock, figures, on_log)],
     )
-    collate = trainer.data_collator
-
-    def counted(rows: Any) -> Any:
-        batch = collate(rows)
-        if trainer.model.training:
-            figures["tokens"].append(int(batch["attention_mask"].sum()))
-        return batch
-
-    trainer.data_collator = counted
+    count_tokens(trainer, figures)
     trainer.train()
     figures["tokens"] = figures["tokens"][: arguments.steps]
     held = trainer.evaluate()
     return {**figures, "val": held["eval_loss"], "accuracy": held["eval_rewards/accuracies"]}
 
 
-def _lines(path: Path) -> list[Any]:
-    return [json.loads(each) for each in path.read_text().splitlines()]
-
-
 def _dpo_config(run: Path, arguments: argparse.Namespace) -> Any:
     """Return arguments of TRL's trainer that match the run of xft."""
     from trl.trainer.dpo_config import DPOConfig
 
-    # The weights are already bf16; bf16=True would add autocast, which only takes time.
+    # Weights have their dtype already; bf16=True would add autocast, which only takes time.
     return DPOConfig(
-        output_dir=str(run / "trl"), model_init_kwargs={"dtype": "bfloat16"}, max_steps=arguments.steps,
+        output_dir=str(run / "trl"), model_init_kwargs={"dtype": arguments.dtype}, max_steps=arguments.steps,
         per_device_train_batch_size=arguments.pairs, per_device_eval_batch_size=arguments.pairs,
         learning_rate=arguments.lr, lr_scheduler_type="constant", beta=BETA, max_length=arguments.max_length,
         max_grad_norm=1.0, gradient_checkpointing=False, train_sampling_strategy="sequential", use_cpu=True,

@@ -13,10 +13,7 @@ two frameworks alternate.
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from importlib import import_module
@@ -24,10 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from step_clock import CLOCKS, StepClock
+from trl_comparison import (
+    ALPHA,
+    RANK,
+    SIDES,
+    count_tokens,
+    read_lines,
+    run_side,
+    train_xft,
+    trl_lora,
+    trl_watch,
+    write_figures,
+)
 
-SIDES = ("xft", "trl")
 WARM_UP = 2
-RANK, ALPHA = 16, 32
 LENGTH = 1024
 LANGUAGE, VISION = "xft://smollm2-135m-instruct", "xft://efficientnet-lite0"
 CONFIG = """\
@@ -56,9 +63,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        part = {"xft": _xft, "trl": _trl}[arguments.part](arguments.folder, arguments)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        (arguments.folder / "figures.json").write_text(json.dumps({**part, "memory": memory}))
+        part = {"xft": _xft, "trl": _trl}[arguments.part]
+        write_figures(arguments.folder, part(arguments.folder, arguments))
         return
     with tempfile.TemporaryDirectory() as folder:
         _compare(Path(folder), arguments)
@@ -70,7 +76,8 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
     for number in range(1, arguments.rounds + 1):
         totals = []
         for side in SIDES:
-            figures = _run(side, folder / f"{side}_{number}", arguments)
+            options = {name: getattr(arguments, name) for name in ("rows", "batch", "clock")}
+            figures = run_side(__file__, side, folder / f"{side}_{number}", options)
             totals.append(sum(figures["tokens"]))
             rates[side].append(sum(figures["tokens"][WARM_UP:]) / sum(figures["seconds"][WARM_UP:]))
             memory = figures["memory"] / 2**20
@@ -105,38 +112,11 @@ def _write_rows(folder: Path, arguments: argparse.Namespace) -> None:
             file.write(json.dumps({"messages": turns, "images": [str(pictures / name)]}) + "\n")
 
 
-def _run(side: str, run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run one framework in its own process, so that the two share no threads and no memory."""
-    run.mkdir()
-    command = [
-        sys.executable,
-        __file__,
-        "--part",
-        side,
-        "--folder",
-        str(run),
-        "--rows",
-        str(arguments.rows),
-    ]
-    command += ["--batch", str(arguments.batch), "--clock", arguments.clock]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return dict(json.loads((run / "figures.json").read_text()))
-
-
 def _xft(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run `xft train`."""
-    from xft.cli import main as xft
-
     values = {"rows": str(run.parent / "rows.jsonl"), "cache": str(run / "cache"), "clock": arguments.clock}
-    (run / "config.py").write_text(
-        CONFIG.format(rank=RANK, alpha=ALPHA, length=LENGTH, language=LANGUAGE, vision=VISION, **values)
-    )
-    if (code := xft(["train", str(run / "config.py"), "--work-dir", str(run / "run")])) != 0:
-        sys.exit(code)
-    lines = map(json.loads, (run / "run" / "metrics.jsonl").read_text().splitlines())
+    text = CONFIG.format(rank=RANK, alpha=ALPHA, length=LENGTH, language=LANGUAGE, vision=VISION, **values)
+    lines = train_xft(run, text)
     tokens = [line["tokens"] for line in lines if line["split"] == "train"]
     return {"tokens": tokens, "seconds": StepClock.seconds()}
 
@@ -145,51 +125,28 @@ def _trl(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run TRL's trainer with its own collator, which applies the chat template and the processor to each batch."""
     from datasets import Dataset, Sequence
     from datasets import Image as ImageFeature
-    from transformers import AutoProcessor, TrainerCallback
+    from transformers import AutoProcessor
 
     from xft.data.images.reading import open_image, read_pixels
     from xft.models.vision.llava import LlavaPartsConfig
 
     folder = LlavaPartsConfig(LANGUAGE, vision=VISION).resolve_source().base
     figures: dict[str, Any] = {"tokens": [], "seconds": []}
-    read = CLOCKS[arguments.clock]
-
-    class Watch(TrainerCallback):
-        begun = 0.0
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begun = read()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # The batch of the next step is built between two steps: it is a part of its time, as in xft.
-            now = read()
-            figures["seconds"].append(now - self.begun)
-            self.begun = now
-
-    rows = [json.loads(line) for line in (run.parent / "rows.jsonl").read_text().splitlines()]
+    rows = read_lines(run.parent / "rows.jsonl")
     for row in rows:
         # TRL puts the images in front of the first question by itself.
         row["messages"][0]["content"] = row["messages"][0]["content"].removeprefix("<image>\n")
         row["images"] = [read_pixels(open_image(path, Path(), "image")) for path in row["images"]]
     trl: Any = import_module("trl")
-    adapter = trl.ModelConfig(use_peft=True, lora_r=RANK, lora_alpha=ALPHA, lora_dropout=0.0)
-    adapter.lora_target_modules = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     trainer: Any = trl.SFTTrainer(
         model=str(folder),
         args=_sft_config(run, arguments, trl),
         train_dataset=Dataset.from_list(rows).cast_column("images", Sequence(ImageFeature())),
         processing_class=AutoProcessor.from_pretrained(folder),
-        peft_config=trl.get_peft_config(adapter),
-        callbacks=[Watch()],
+        peft_config=trl_lora(r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"),
+        callbacks=[trl_watch(arguments.clock, figures)],
     )
-    collate = trainer.data_collator
-
-    def counted(rows: Any) -> Any:
-        batch = collate(rows)
-        figures["tokens"].append(int(batch["attention_mask"].sum()))
-        return batch
-
-    trainer.data_collator = counted
+    count_tokens(trainer, figures)
     trainer.train()
     return figures
 

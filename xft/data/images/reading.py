@@ -2,8 +2,8 @@
 
 Rules:
 
-- JPEG, PNG, WebP, BMP, GIF and TIFF are read. Anything else is an error, as are an empty and a truncated file: a JPEG,
-  PNG or GIF without its end mark, or a WebP, BMP or TIFF shorter than its header states. So is a PNG with a wrong checksum.
+- JPEG, PNG, WebP, BMP, GIF and TIFF are read. Anything else is an error, as are an empty, a truncated and a damaged file
+  (:mod:`xft.data.images.integrity`).
 - Sides of less than ``MIN_SIDE`` pixels are errors: processors take them for color channels. So are sides of which one
   is more than ``MAX_RATIO`` times the other, and more than ``MAX_PIXELS`` pixels (decompression bombs).
 - The orientation in EXIF data is applied. Of an animation, the first frame is used. Transparent pixels become white,
@@ -25,6 +25,7 @@ import numpy as np
 
 from xft.data.formats.getters import field_error
 from xft.data.formats.images import parse_image
+from xft.data.images.integrity import check_complete, check_intact
 from xft.data.store.token_store import digest
 from xft.errors import DataError
 from xft.types import Image, Message, Messages
@@ -47,19 +48,12 @@ _TRANSPOSITIONS = {
     8: "ROTATE_90",
 }
 """Value of the EXIF orientation to the operation that turns the picture upright. From 5 on, the sides are swapped."""
-_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_STRIPS = ((273, 279), (324, 325))
-"""Tags of TIFF: places and sizes of the strips, or of the tiles."""
-_UNCOMPRESSED = (bytes(4), b"\3\0\0\0")
-"""Bytes of the compression in the header of a BMP: none, or masks of colors."""
-_SLACK = 4096
-"""Bytes after the end mark: cameras and editors append some."""
 _MODES = ("RGB", "L")
 _FOLDER_FIX = "relative paths start at data.image_folder, by default the folder of the data file"
 
 
 def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
-    """Read size and digest of an image, without decoding its pixels.
+    """Read size and digest of an image, and check that its pixels can be decoded.
 
     Args:
         image: as the format returned it.
@@ -79,17 +73,15 @@ def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
         path = os.path.join(os.getcwd(), folder, path)
         data, modified = _read_file(path, image.field, fix)
     picture = _open(data, image.field)
-    _check_end(data, picture.format or "", image.field)
+    check_complete(data, picture.format or "", image.field)
     try:
         orientation = _orientation(picture)
         frames = getattr(picture, "n_frames", 1)
-        needed = _needed_bytes(data, picture)
     except Exception as error:  # Parsers of headers raise errors of many types.
         raise field_error(image.field, f"has a corrupt header ({error})", "an image") from error
-    if len(data) < needed:
-        raise _truncated(data, picture.format or "", image.field)
     width, height = picture.size[::-1] if orientation >= 5 else picture.size
     _check_size(height, width, image.field)
+    check_intact(data, picture, image.field)
     changes = ["turned"] if orientation > 1 else []
     changes += ["animated"] if frames > 1 and picture.format != "MPO" else []
     changes += ["converted"] if picture.mode not in _MODES or "transparency" in picture.info else []
@@ -221,46 +213,6 @@ def _check_size(height: int, width: int, field: str) -> None:
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_RATIO * min(height, width):
         expected = f"sides of at least {MIN_SIDE} pixels, the longer at most {MAX_RATIO} times the shorter"
         raise field_error(field, f"has {height}x{width} pixels", expected, (height, width))
-
-
-def _check_end(data: bytes, kind: str, field: str) -> None:
-    """Check the end of a file: decoders fill the missing part of a truncated one with gray, or fail in training."""
-    mark = _ENDS.get(kind)
-    complete = mark is None or mark in data[-_SLACK:]
-    if kind == "GIF":
-        complete = data.rstrip(b"\0\r\n ").endswith(b";")
-    if kind == "WEBP":
-        complete = len(data) >= 8 + int.from_bytes(data[4:8], "little")
-    if not complete:
-        raise _truncated(data, kind, field)
-    if kind == "PNG":
-        picture = _open(data, field)
-        try:
-            picture.verify()  # the checksums
-        except Exception as error:
-            raise field_error(field, f"is a damaged PNG file ({error})", "an intact file") from error
-
-
-def _needed_bytes(data: bytes, picture: Picture) -> int:
-    """Return the size that the header of a BMP without compression, or of a TIFF, demands; 0 for any other file."""
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    if isinstance(picture, TiffImageFile):
-        tags = picture.tag_v2
-        places = [(tags[begin], tags[size]) for begin, size in _STRIPS if begin in tags]
-        return max((sum(place) for pair in places for place in zip(*pair, strict=True)), default=0)
-    has_fields = picture.format == "BMP" and int.from_bytes(data[14:18], "little") >= 40
-    if not has_fields or data[30:34] not in _UNCOMPRESSED:
-        return 0
-    begin, bits = (
-        int.from_bytes(data[place : place + size], "little") for place, size in ((10, 4), (28, 2))
-    )
-    # Rows are padded to four bytes; some writers leave out the padding of the last row.
-    return begin + (picture.width * bits + 31) // 32 * 4 * picture.height - 3
-
-
-def _truncated(data: bytes, kind: str, field: str) -> DataError:
-    return field_error(field, f"is a truncated {kind} file of {len(data):,} bytes", "a complete file")
 
 
 def _to_rgb(picture: Picture) -> Picture:

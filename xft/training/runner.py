@@ -240,7 +240,7 @@ class Runner(RunnerBase):
             result = verify(temporary)
             for path in (*temporary.rglob("*"), temporary):
                 fsync_path(path)
-            directory.atomic_replace(temporary, final)
+            directory.replace_folder(temporary, final)
             return final, result
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from xft.checkpoint.directory import (
-    atomic_replace,
     clean_up,
     corruption_of,
     find_checkpoint,
     move_to_superseded,
     prune,
+    replace_folder,
     saved_steps,
     update_symlink,
 )
@@ -118,11 +118,11 @@ def test_prune_keeps_the_newest_and_the_targets_of_symlinks(tmp_path: Path) -> N
     assert names(root) == ["best", "last", "step_10", "step_4", "step_8"]
 
 
-def test_atomic_replace_leaves_only_the_new_folder(tmp_path: Path) -> None:
+def test_replace_folder_leaves_only_the_new_folder(tmp_path: Path) -> None:
     for name in ("final", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    atomic_replace(tmp_path / "new", tmp_path / "final")
+    replace_folder(tmp_path / "new", tmp_path / "final")
     assert (names(tmp_path), names(tmp_path / "final")) == (["final"], ["new"])
 
 
@@ -164,6 +164,46 @@ def test_clean_up_best_checkpoint_is_gone_removes_its_symlink(tmp_path: Path) ->
     assert not (run / "checkpoints" / "best").is_symlink()
 
 
+def test_clean_up_restores_a_folder_whose_replacement_was_killed_between_the_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, renames = make_run(tmp_path, 2), []
+    for name in ("final", ".final-new"):
+        (run / name).mkdir()
+        (run / name / name).touch()
+    rename = os.rename
+
+    def killed(source: Path, target: Path) -> None:
+        if renames:
+            raise SystemExit
+        renames.append(target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(SystemExit):
+        replace_folder(run / ".final-new", run / "final")
+    monkeypatch.undo()
+    assert names(run) == [".final-new", ".final.trash", "checkpoints"]
+    clean_up(run, None)
+    assert names(run) == ["checkpoints", "final"]
+    assert names(run / "final") == ["final"]
+
+
+def test_replace_folder_keeps_a_replaced_folder_until_the_new_one_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".final.trash", "new"):
+        (tmp_path / name).mkdir()
+
+    def killed(source: Path, target: Path) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(SystemExit):
+        replace_folder(tmp_path / "new", tmp_path / "final")
+    assert names(tmp_path) == [".final.trash", "new"]
+
+
 def test_clean_up_removes_stale_temporary_folders_and_nothing_else(tmp_path: Path) -> None:
     run = make_run(tmp_path, 2)
     stale = [
@@ -177,9 +217,10 @@ def test_clean_up_removes_stale_temporary_folders_and_nothing_else(tmp_path: Pat
         (run / name).mkdir()
         (run / name / "partial").touch()
     (run / "checkpoints" / ".last.tmp").symlink_to("step_2")
+    (run / "final").mkdir()
     others = [".lock", "notes.txt", "checkpoints/.hidden"]
     for name in others:
         (run / name).touch()
     clean_up(run, None)
     assert not any(os.path.lexists(run / name) for name in [*stale, "checkpoints/.last.tmp"])
-    assert all((run / name).exists() for name in [*others, "checkpoints/step_2"])
+    assert all((run / name).exists() for name in [*others, "checkpoints/step_2", "final"])

@@ -75,10 +75,11 @@ def check_messages(messages: Messages) -> None:
 
 
 def check_roles(messages: Messages, row: Row) -> None:
-    """Check the order of turns.
+    """Check the order of the roles in a conversation of at least one message.
 
     Raises:
-        DataError: an answer comes first, or two turns of one speaker follow each other.
+        DataError: the first message after the system message is an answer in the loss, or two consecutive messages have
+            the same role (except ``tool``).
     """
     first = next((index for index, turn in enumerate(messages) if turn.role != "system"), 0)
     if messages[first].role != "user" and messages[first].is_target:

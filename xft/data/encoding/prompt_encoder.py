@@ -29,19 +29,19 @@ class PromptEncoder(RowEncoder[Conversation]):
         conversation = value if isinstance(value, Conversation) else Conversation(value)
         messages, answer = _split_answer(as_list(conversation.messages))
         check_messages(messages)
+        if not messages or messages[-1].role not in ("user", "tool"):
+            role = messages[-1].role if messages else "no message"
+            raise DataError(
+                f"the prompt ends with {role}; expected a last message of the user or a tool, which the model answers",
+                key="prompt",
+                got=role,
+            )
         check_roles(messages, row)
         for turn in messages:
             if turn.role == "user" and not turn.content.strip():
                 raise DataError(
                     "a turn of the user is empty; expected text", key="prompt", got=turn.content
                 )
-        if not messages or messages[-1].role not in ("user", "tool"):
-            role = messages[-1].role if messages else "no message"
-            raise DataError(
-                f"the prompt ends with {role}; expected a last message of the user, which the model answers",
-                key="prompt",
-                got=role,
-            )
         if self.options.keep_answers:
             if answer is None:
                 raise DataError(

@@ -9,7 +9,7 @@ import pytest
 from xft.data import PromptData, formats
 from xft.errors import ConfigError, DataError
 from xft.templates import BoundTemplate
-from xft.types import IGNORE_INDEX, Row
+from xft.types import IGNORE_INDEX, Message, Row
 
 
 def prepare(folder: Path, rows: list[Row], chatml: BoundTemplate, **options: Any) -> Any:
@@ -76,6 +76,15 @@ def test_prompts_that_nobody_can_answer_are_refused(
     with pytest.raises(DataError) as caught:
         prepare(tmp_path, [{"prompt": prompt}], chatml, format="prompt")
     assert "rows.jsonl:1" in str(caught.value)
+
+
+@pytest.mark.parametrize("messages", [[], [Message("assistant", "Hi", True)]])
+def test_prompt_without_messages_raises(
+    messages: list[Message], tmp_path: Path, chatml: BoundTemplate
+) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path, [{"prompt": "Hi"}], chatml, format=lambda row: messages)
+    assert (caught.value.key, caught.value.got) == ("prompt", "no message")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ class RolloutConfig:
         max_turns: largest number of turns of the model in an environment.
         environment_timeout: seconds after which a call of the environment has failed, which ends the run.
         engine: generates the completions; ``local`` uses the trained model itself.
-        on_reward_error: end the run with an ``error`` if a reward fails on a completion, or ``skip`` the completion.
+        on_reward_error: ``error`` ends the run if a reward fails; ``skip`` excludes the completions on which it fails. If
+            the call of a :class:`~xft.rollouts.BatchReward` fails, these are all completions of the step on this rank. A
+            step in which no completion has a reward ends the run.
         reward_timeout: seconds after which a reward has failed.
     """
 

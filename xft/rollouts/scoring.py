@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -59,14 +59,15 @@ class RewardSet:
                 )  # fmt: skip
 
     def check(self, row: Row, origin: str) -> None:
-        """Score a made-up completion of a row, so that a wrong reward fails before the training.
+        """Score a made-up completion of a row, so that a failing reward ends the run before training.
 
         Raises:
-            TrainingError: a reward fails.
+            TrainingError: a reward fails, with any ``on_error``.
         """
         probe = Completion("An answer to test the rewards: 1.", "stop", 10)
+        failures = _Failures([probe], [origin], skip=False)
         for name, reward in self.rewards.items():
-            self._apply(name, reward, [probe], [row], [origin])
+            self._apply(name, reward, [probe], [row], failures)
 
     def score(
         self, completions: Sequence[Completion], rows: Sequence[Row], origins: Sequence[str]
@@ -75,17 +76,20 @@ class RewardSet:
 
         Args:
             completions: sampled completions.
-            rows: the row of each.
+            rows: row of each completion.
             origins: location of each row, for messages.
 
         Raises:
             TrainingError: a reward fails, and ``on_error`` is ``error``.
         """
-        failed: set[int] = set()
+        failures = _Failures(
+            completions,
+            origins,
+            self.on_error == "skip",
+            "; set rollout.on_reward_error='skip' to skip such completions",
+        )
         parts = {
-            name: self._apply(
-                name, reward, completions, rows, origins, failed if self.on_error == "skip" else None
-            )
+            name: self._apply(name, reward, completions, rows, failures)
             for name, reward in self.rewards.items()
         }
         totals = []
@@ -95,8 +99,8 @@ class RewardSet:
                 for name, values in parts.items()
                 if not math.isnan(values[index])
             ]
-            totals.append(sum(present) if present and index not in failed else math.nan)
-        return ScoredCompletions(totals, parts, len(failed))
+            totals.append(sum(present) if present and index not in failures.indices else math.nan)
+        return ScoredCompletions(totals, parts, len(failures.indices))
 
     def _apply(
         self,
@@ -104,22 +108,17 @@ class RewardSet:
         reward: Reward,
         completions: Sequence[Completion],
         rows: Sequence[Row],
-        origins: Sequence[str],
-        failed: set[int] | None = None,
+        failures: "_Failures",
     ) -> list[float]:
-        """Return the values of one reward, NaN for ``None``; add completions on which it fails to ``failed``."""
+        """Return the values of one reward, NaN for ``None`` and for completions on which it fails."""
         if isinstance(reward, BatchReward):
-            return self._apply_batch(name, reward, completions, rows, origins)
+            return self._apply_batch(name, reward, completions, rows, failures)
         values: list[float] = []
         for index, (completion, row) in enumerate(zip(completions, rows, strict=True)):
             try:
                 value = check_finite(self._call(partial(reward, completion, dict(row))))
-            except Exception as error:
-                failure = _failure(name, origins[index], error, completion)
-                if failed is None:
-                    raise failure from error
-                console.info(f"warning: {failure}")
-                failed.add(index)
+            except Exception as error:  # noqa: BLE001  Code of the user may raise anything.
+                failures.add(name, [index], error)
                 value = None
             values.append(math.nan if value is None else value)
         return values
@@ -130,21 +129,23 @@ class RewardSet:
         reward: BatchReward,
         completions: Sequence[Completion],
         rows: Sequence[Row],
-        origins: Sequence[str],
+        failures: "_Failures",
     ) -> list[float]:
+        """Return the values of a batch reward. If its call fails, it fails on all completions."""
         try:
             values = list(self._call(partial(reward.score, completions, rows)))
-        except Exception as error:
-            raise _failure(name, origins[0], error, completions[0]) from error
-        if len(values) != len(completions):
-            problem = ValueError(f"returned {len(values)} values for {len(completions)} completions")
-            raise _failure(name, origins[0], problem, completions[0])
+            if len(values) != len(completions):
+                raise ValueError(f"returned {len(values)} values for {len(completions)} completions")
+        except Exception as error:  # noqa: BLE001  Code of the user may raise anything.
+            failures.add(name, range(len(completions)), error)
+            return [math.nan] * len(completions)
         results = []
-        for value, origin, completion in zip(values, origins, completions, strict=True):
+        for index, value in enumerate(values):
             try:
                 number = check_finite(value)
-            except ValueError as error:
-                raise _failure(name, origin, error, completion) from error
+            except Exception as error:  # noqa: BLE001  Code of the user may raise anything.
+                failures.add(name, [index], error)
+                number = None
             results.append(math.nan if number is None else number)
         return results
 
@@ -152,11 +153,43 @@ class RewardSet:
         return call_with_timeout(function, self.timeout, "rollout.reward_timeout")
 
 
-def _failure(name: str, origin: str, error: Exception, completion: Completion) -> TrainingError:
-    reason, text = describe_error(error), console.shorten(completion.text, 80)
-    return TrainingError(
-        f"rewards.{name}: {reason} (row {origin}, completion {text!r}); rollout.on_reward_error='skip' leaves such "
-        "completions out",
-        key=f"rewards.{name}",
-        got=reason,
-    )
+@dataclass
+class _Failures:
+    """Completions on which a reward fails.
+
+    Attributes:
+        completions: sampled completions.
+        origins: location of the row of each completion.
+        skip: log a warning and collect the completions; otherwise, raise the error.
+        hint: end of the message of the error.
+        indices: indices of the completions on which a reward has failed.
+    """
+
+    completions: Sequence[Completion]
+    origins: Sequence[str]
+    skip: bool
+    hint: str = ""
+    indices: set[int] = field(default_factory=set)
+
+    def add(self, name: str, indices: Sequence[int], error: Exception) -> None:
+        """Add the completions of one failure.
+
+        Args:
+            name: name of the reward.
+            indices: indices of the completions.
+            error: error that the reward raised, or that describes its value.
+
+        Raises:
+            TrainingError: failures are not skipped.
+        """
+        reason, first = describe_error(error), indices[0]
+        text = console.shorten(self.completions[first].text, 80)
+        place = f"row {self.origins[first]}, completion {text!r}"
+        if len(indices) > 1:
+            place = f"batch of {len(indices)} completions; the first: {place}"
+        message = f"rewards.{name}: {reason} ({place})"
+        if not self.skip:
+            raise TrainingError(f"{message}{self.hint}", key=f"rewards.{name}", got=reason) from error
+        count = f"{len(indices)} completion{'s' if len(indices) > 1 else ''}"
+        console.info(f"warning: {message}; skipped {count}")
+        self.indices.update(indices)

@@ -14,6 +14,7 @@ from xft.models.generation import Completion
 from xft.rollouts import BatchReward, RewardSet
 from xft.rollouts.scoring import Reward
 from xft.types import Row
+from xft.utils import console
 
 COMPLETIONS = [Completion("a", "stop", 1), Completion("bb", "stop", 2), Completion("ccc", "length", 3)]
 ROWS: list[Row] = [{"n": 1}, {"n": 2}, {"n": 3}]
@@ -134,6 +135,56 @@ def test_a_batch_reward_returns_a_number_for_each_completion(values: Any) -> Non
     with pytest.raises(TrainingError) as caught:
         score(Batch(values))
     assert caught.value.key == "rewards.mine"
+
+
+class RaisingBatch(BatchReward):
+    def score(self, completions: Sequence[Completion], rows: Sequence[Row]) -> Any:
+        raise ConnectionError("no answer")
+
+
+class SlowBatch(BatchReward):
+    def score(self, completions: Sequence[Completion], rows: Sequence[Row]) -> Any:
+        time.sleep(2.0)
+        return [1.0] * len(completions)
+
+
+@pytest.mark.parametrize("reward", [RaisingBatch(), SlowBatch(), Batch([1.0]), Batch(None), Batch(3.0)])
+def test_skip_excludes_all_completions_of_a_failing_batch(
+    reward: BatchReward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "info", lines.append)
+    rewards = RewardSet({"length": length, "mine": reward}, {}, "skip", timeout=0.5)
+    scored = rewards.score(COMPLETIONS, ROWS, ORIGINS)
+    assert scored.failures == 3
+    assert all(map(math.isnan, scored.totals))
+    assert scored.parts["length"] == [1.0, 2.0, 3.0]
+    assert all(map(math.isnan, scored.parts["mine"]))
+    (line,) = lines
+    assert "warning: rewards.mine: " in line
+    assert "skipped 3 completions" in line
+
+
+@pytest.mark.parametrize("value", [float("nan"), "1.0", [1.0], 1j, pytest.param(10**400, id="huge")])
+def test_skip_excludes_a_completion_whose_value_in_a_batch_is_invalid(value: Any) -> None:
+    scored = score(Batch([1.0, value, 2.0]), on_error="skip")
+    assert scored.failures == 1
+    assert math.isnan(scored.totals[1])
+    assert [scored.totals[0], scored.totals[2]] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("reward", [BAD["key_error"], RaisingBatch(), Batch([1.0, float("nan"), 1.0])])
+def test_only_an_error_that_skip_would_prevent_recommends_skip(
+    reward: Reward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "info", lines.append)
+    with pytest.raises(TrainingError, match=r"set rollout\.on_reward_error='skip'"):
+        score(reward, on_error="error")
+    score(reward, on_error="skip")
+    with pytest.raises(TrainingError) as caught:
+        RewardSet({"mine": reward}, {}, "skip").check({"n": 2}, "rows.jsonl:1")
+    assert "on_reward_error" not in f"{lines} {caught.value}"
 
 
 def test_a_batch_reward_may_return_a_tensor() -> None:

@@ -54,7 +54,7 @@ def as_url(data: bytes, kind: str = "png") -> str:
 FILES: dict[str, bytes] = {
     "empty": b"",
     "one byte": b"\x89",
-    "text": b"this is no image",
+    "text": b"this is not an image",
     "html": b"<!doctype html><title>404</title>",
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
     "pdf": b"%PDF-1.4\n%%EOF",

@@ -10,7 +10,7 @@ import torch
 from helpers.pictures import encoded, picture
 from helpers.vision import vision_generator
 
-from xft.data.images.reading import read_header
+from xft.data.images.reading import inspect_image
 from xft.models import TextGenerator
 from xft.serving.server import prompt_encoding
 from xft.serving.server.prompt_encoding import encode_chat
@@ -90,7 +90,7 @@ def test_images_are_decoded_once_and_change_no_answer(
     prompt = encode_chat(seeing, messages, (), 4096, {})
     (image,) = prompt.images
     assert image.data == b""
-    original = read_header(Image(data=encoded(picture(20, 30, 3))), Path())[0]
+    original = inspect_image(Image(data=encoded(picture(20, 30, 3))), Path())[0]
     expected = seeing.generate([prompt.ids], 4, images=[[original]])
     monkeypatch.setattr("PIL.Image.open", None)  # the batch decodes nothing
     assert torch.equal(seeing.generate([prompt.ids], 4, images=[prompt.images]), expected)

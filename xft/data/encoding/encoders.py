@@ -18,7 +18,7 @@ from xft.data.encoding.tokenize import (
 )
 from xft.data.encoding.truncate import truncate, truncate_prompt
 from xft.data.formats.tracked_row import TrackedRow
-from xft.data.images.reading import read_headers
+from xft.data.images.reading import inspect_images
 from xft.errors import DataError, IdenticalAnswersError
 from xft.types import Conversation, Message, Messages, PreferencePair, Row, Sample, UnpairedExample
 
@@ -46,11 +46,11 @@ class ConversationEncoder(RowEncoder[Conversation]):
         """Return the turns."""
         return value.messages
 
-    def read_images(self, value: Conversation, folder: Path) -> tuple[Conversation, Counter[str]]:
-        """Read the headers of the images, if the model has an image processor."""
+    def inspect_images(self, value: Conversation, folder: Path) -> tuple[Conversation, Counter[str]]:
+        """Inspect the images, if the model has an image processor."""
         if self.processor is None or not any(message.images for message in value.messages):
-            return super().read_images(value, folder)
-        messages, changes = read_headers(value.messages, folder)
+            return super().inspect_images(value, folder)
+        messages, changes = inspect_images(value.messages, folder)
         return replace(value, messages=messages), changes
 
     def dedup_text(self, value: Conversation) -> Iterable[str]:
@@ -133,13 +133,13 @@ class PreferenceEncoder(RowEncoder[PreferencePair]):
         """Return the turns of prompt and answers."""
         return (*value.prompt, *value.chosen, *value.rejected)
 
-    def read_images(self, value: PreferencePair, folder: Path) -> tuple[PreferencePair, Counter[str]]:
-        """Read the headers of the images, if the model has an image processor."""
+    def inspect_images(self, value: PreferencePair, folder: Path) -> tuple[PreferencePair, Counter[str]]:
+        """Inspect the images, if the model has an image processor."""
         if self.processor is None or not any(message.images for message in self.messages(value)):
-            return super().read_images(value, folder)
-        prompt, changes = read_headers(value.prompt, folder)
-        chosen, more = read_headers(value.chosen, folder)
-        rejected, _ = read_headers(value.rejected, folder)
+            return super().inspect_images(value, folder)
+        prompt, changes = inspect_images(value.prompt, folder)
+        chosen, more = inspect_images(value.chosen, folder)
+        rejected, _ = inspect_images(value.rejected, folder)
         return replace(value, prompt=prompt, chosen=chosen, rejected=rejected), changes + more
 
     def dedup_text(self, value: PreferencePair) -> Iterable[str]:

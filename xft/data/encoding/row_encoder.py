@@ -73,7 +73,7 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
     def messages(self, value: Value) -> Iterable[Message]:
         """Return all turns of a value."""
 
-    def read_images(self, value: Value, folder: Path) -> tuple[Value, Counter[str]]:
+    def inspect_images(self, value: Value, folder: Path) -> tuple[Value, Counter[str]]:
         """Read the headers of the images of a value.
 
         Args:
@@ -132,7 +132,7 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
             try:
                 value = self.validate(self.apply_format(tracked), tracked)
                 folder = Path(self.options.image_folder or Path(origin.file).parent)
-                value, changes = self.read_images(value, folder)
+                value, changes = self.inspect_images(value, folder)
             except DataError as error:
                 builder.reject(origin, row, error)
                 continue

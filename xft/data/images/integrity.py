@@ -1,10 +1,10 @@
-"""Integrity of image files: damage is an error of the row, not of the batch that decodes its pixels later.
+"""Detect damaged image files during data preparation, so that they do not fail in a training batch.
 
-- A truncated file is found by its end mark (JPEG, PNG, GIF) or the size that its header states (WebP, BMP, TIFF).
-- PNG files have checksums.
-- Of a JPEG, all segments are read. The tables of the decoder are tried on a picture of a few pixels. Damage of the compressed
-  pixels themselves changes the picture, and is no error for decoders.
-- GIF, WebP, and BMP and TIFF with compression are decoded.
+- Truncated files: a JPEG, PNG or GIF has no end, a WebP, BMP or TIFF is shorter than its header states.
+- PNG: the checksums are verified.
+- JPEG: all segments are parsed, and a small image is decoded with the tables of the file. Damaged compressed pixels pass:
+  they change the picture, but decoders report no error. A file with other bytes between segments is decoded.
+- GIF, WebP, and compressed BMP and TIFF are decoded.
 """
 
 from __future__ import annotations
@@ -22,47 +22,55 @@ from xft.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_SLACK = 4096
-"""Bytes after the end mark: cameras and editors append some."""
-_STRIPS = ((273, 279), (324, 325))
-"""Tags of TIFF: places and sizes of the strips, or of the tiles."""
-_COMPRESSION = 259
-"""Tag of TIFF; 1 is none."""
-_UNCOMPRESSED = (bytes(4), b"\3\0\0\0")
-"""Bytes of the compression in the header of a BMP: none, or masks of colors."""
-_START, _END, _SCAN = b"\xff\xd8", 0xD9, 0xDA
-_RESTARTS = range(0xD0, 0xD8)
-_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-"""Marks of the segment of a JPEG that has the size of the picture."""
-_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-"""Marks of segments that no decoder needs, such as EXIF data."""
-_SAMPLE_SIZE = 16
-"""Sides of the picture on which the tables of a JPEG are tried, in pixels."""
+_FILE_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+"""EOI marker or IEND chunk, by format."""
+_MAX_TRAILING_BYTES = 4096
+"""Bytes in which the end of a file is searched: cameras and editors append some after it."""
+_TIFF_STRIPS = ((273, 279), (324, 325))
+"""TIFF tags: offsets and byte counts of the strips, or of the tiles."""
+_TIFF_COMPRESSION = 259
+"""TIFF tag; its value 1 means no compression."""
+_BMP_UNCOMPRESSED = (bytes(4), b"\3\0\0\0")
+"""Compression field of a BMP header without compression: BI_RGB, or BI_BITFIELDS (with color masks)."""
+_SOI, _EOI, _SOS = b"\xff\xd8", 0xD9, 0xDA
+"""JPEG: start of image, as bytes; markers of end of image and start of scan."""
+_RST_MARKERS = range(0xD0, 0xD8)
+"""Restart markers of a JPEG."""
+_SOF_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Start-of-frame markers of a JPEG, whose segment states the image size."""
+_METADATA_MARKERS = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+"""Markers of JPEG segments that no decoder needs, such as EXIF data."""
+_TEST_IMAGE_SIDE = 16
+"""Height and width of the image that is decoded with the tables of a JPEG, in pixels."""
 
 
-def check_complete(data: bytes, kind: str, field: str) -> None:
+def check_not_truncated(data: bytes, format_name: str, field: str) -> None:
     """Check that a file has its end. Decoders fill the missing part of a truncated one with gray, or fail.
+
+    Args:
+        data: the file.
+        format_name: Pillow's name of the format. Formats other than JPEG, MPO, PNG, GIF and WebP pass.
+        field: name of the image, for errors.
 
     Raises:
         DataError: the file is truncated.
     """
-    mark = _ENDS.get(kind)
-    complete = mark is None or mark in data[-_SLACK:]
-    if kind == "GIF":
+    end = _FILE_ENDS.get(format_name)
+    complete = end is None or end in data[-_MAX_TRAILING_BYTES:]
+    if format_name == "GIF":
         complete = data.rstrip(b"\0\r\n ").endswith(b";")
-    if kind == "WEBP":
+    if format_name == "WEBP":
         complete = len(data) >= 8 + int.from_bytes(data[4:8], "little")
     if not complete:
-        raise _truncated(data, kind, field)
+        raise _truncated(data, format_name, field)
 
 
 def check_intact(data: bytes, picture: Picture, field: str) -> None:
-    """Check that the pixels of a file can be decoded.
+    """Check that a file is neither damaged nor truncated, as far as this is possible without decoding a JPEG or a PNG.
 
     Args:
         data: the file.
-        picture: the file, opened, of a checked size.
+        picture: the file, opened with Pillow; its size has been checked.
         field: name of the image, for errors.
 
     Raises:
@@ -70,59 +78,64 @@ def check_intact(data: bytes, picture: Picture, field: str) -> None:
     """
     from PIL import Image as Pillow
 
-    kind = picture.format or ""
+    format_name = picture.format or ""
     try:
         if len(data) < _needed_bytes(data, picture):
-            raise _truncated(data, kind, field)
-        if kind in ("JPEG", "MPO") and _is_intact_jpeg(data):
+            raise _truncated(data, format_name, field)
+        if format_name in ("JPEG", "MPO") and _is_intact_jpeg(data):
             return
-        if kind == "PNG":
-            # Its method reads the checksums, and leaves the picture unusable.
-            Pillow.open(BytesIO(data), formats=(kind,)).verify()
-        elif not _is_plain(data, picture):
+        if format_name == "PNG":
+            # The method verifies the checksums, and leaves the image object unusable.
+            Pillow.open(BytesIO(data), formats=(format_name,)).verify()
+        elif not _is_uncompressed(data, picture):
             Pillow.open(BytesIO(data)).load()
     except DataError:
         raise
     except Exception as error:  # Decoders raise errors of many types.
-        raise field_error(field, f"is a damaged {kind} file ({error})", "an intact file") from error
+        raise field_error(field, f"is a damaged {format_name} file ({error})", "an intact file") from error
 
 
-def _is_plain(data: bytes, picture: Picture) -> bool:
-    """Return whether a BMP or TIFF has no compression, so that its size says that all pixels are there."""
+def _is_uncompressed(data: bytes, picture: Picture) -> bool:
+    """Return whether the file is a BMP or TIFF without compression: its size then shows that no pixel is missing."""
     from PIL.TiffImagePlugin import TiffImageFile
 
     if isinstance(picture, TiffImageFile):
-        return picture.tag_v2.get(_COMPRESSION, 1) == 1
-    return picture.format == "BMP" and data[30:34] in _UNCOMPRESSED
+        return picture.tag_v2.get(_TIFF_COMPRESSION, 1) == 1
+    return picture.format == "BMP" and data[30:34] in _BMP_UNCOMPRESSED
 
 
 def _needed_bytes(data: bytes, picture: Picture) -> int:
-    """Return the size that the header of a BMP without compression, or of a TIFF, demands; 0 for any other file."""
+    """Return the minimum file size by the header of an uncompressed BMP or of a TIFF; 0 for any other file."""
     from PIL.TiffImagePlugin import TiffImageFile
 
     if isinstance(picture, TiffImageFile):
         tags = picture.tag_v2
-        places = [(tags[begin], tags[size]) for begin, size in _STRIPS if begin in tags]
-        return max((sum(place) for pair in places for place in zip(*pair, strict=True)), default=0)
-    has_fields = picture.format == "BMP" and int.from_bytes(data[14:18], "little") >= 40
-    if not has_fields or data[30:34] not in _UNCOMPRESSED:
+        ranges = [
+            (begin, size)
+            for offsets_tag, sizes_tag in _TIFF_STRIPS
+            if offsets_tag in tags
+            for begin, size in zip(tags[offsets_tag], tags[sizes_tag], strict=True)
+        ]
+        return max((begin + size for begin, size in ranges), default=0)
+    has_info_header = picture.format == "BMP" and int.from_bytes(data[14:18], "little") >= 40
+    if not has_info_header or data[30:34] not in _BMP_UNCOMPRESSED:
         return 0
     begin, bits = (
-        int.from_bytes(data[place : place + size], "little") for place, size in ((10, 4), (28, 2))
+        int.from_bytes(data[offset : offset + size], "little") for offset, size in ((10, 4), (28, 2))
     )
     # Rows are padded to four bytes; some writers leave out the padding of the last row.
     return begin + (picture.width * bits + 31) // 32 * 4 * picture.height - 3
 
 
 def _is_intact_jpeg(data: bytes) -> bool:
-    """Return whether all segments are intact. Of other files, some can be decoded, such as those with bytes between segments."""
+    """Return whether all segments are intact. Decoders accept some other files, such as those with bytes between segments."""
     try:
         return _can_decode(_reduced_jpeg(data))
     except ValueError:
         return False
 
 
-@lru_cache(4096)  # Files of one encoder have the same tables.
+@lru_cache(4096)  # Files written by the same encoder have the same tables.
 def _can_decode(reduced: bytes) -> bool:
     from PIL import Image as Pillow
 
@@ -134,42 +147,44 @@ def _can_decode(reduced: bytes) -> bool:
 
 
 def _reduced_jpeg(data: bytes) -> bytes:
-    """Return a JPEG of a few pixels with the tables of the given one, and without its compressed pixels and metadata.
+    """Return a small JPEG with the tables of the given one, without its compressed pixels and metadata.
 
     Raises:
-        ValueError: the segments do not follow one another to the end of the picture.
+        ValueError: a segment is invalid, or the EOI marker is missing.
     """
     values = np.frombuffer(data, dtype=np.uint8)
-    # In compressed pixels, 0xff is followed by 0 or a restart mark.
-    marks = np.flatnonzero(values[:-1] == 0xFF)
-    following = values[marks + 1]
-    is_mark = (following != 0) & (following != 0xFF) & ~np.isin(following, _RESTARTS)
-    marks = marks[is_mark]
-    parts, place = [_START], len(_START)
+    # In compressed pixels, 0xff is followed by 0 or a restart marker.
+    markers = np.flatnonzero(values[:-1] == 0xFF)
+    following = values[markers + 1]
+    is_marker = (following != 0) & (following != 0xFF) & ~np.isin(following, _RST_MARKERS)
+    markers = markers[is_marker]
+    parts, offset = [_SOI], len(_SOI)
     while True:
-        begin = place
-        while data[place : place + 1] == b"\xff":
-            place += 1
-        mark = data[place] if begin < place < len(data) else 0
-        if mark == _END:
-            return b"".join([*parts, bytes((0xFF, _END))])
-        size = int.from_bytes(data[place + 1 : place + 3], "big")
-        end = place + 1 + size
-        if mark < 0xC0 or mark in _RESTARTS or size < 2 or end > len(data):
+        begin = offset
+        while data[offset : offset + 1] == b"\xff":
+            offset += 1
+        marker = data[offset] if begin < offset < len(data) else 0
+        if marker == _EOI:
+            return b"".join([*parts, bytes((0xFF, _EOI))])
+        size = int.from_bytes(data[offset + 1 : offset + 3], "big")
+        end = offset + 1 + size
+        if marker < 0xC0 or marker in _RST_MARKERS or size < 2 or end > len(data):
             raise ValueError(f"no segment at byte {begin:,}")
-        if mark in _FRAMES:
-            start = place + 4  # after the size of the segment and the precision
-            size_of_sample = struct.pack(">HH", _SAMPLE_SIZE, _SAMPLE_SIZE)
-            parts += [data[begin:start], size_of_sample, data[start + 4 : end]]
-        elif mark not in _METADATA:
+        if marker in _SOF_MARKERS:
+            start = offset + 4  # after the size of the segment and the precision
+            test_size = struct.pack(">HH", _TEST_IMAGE_SIDE, _TEST_IMAGE_SIDE)
+            parts += [data[begin:start], test_size, data[start + 4 : end]]
+        elif marker not in _METADATA_MARKERS:
             parts.append(data[begin:end])
-        place = end
-        if mark == _SCAN:
-            later = marks[np.searchsorted(marks, end) :]
+        offset = end
+        if marker == _SOS:
+            later = markers[np.searchsorted(markers, end) :]
             if not len(later):
                 raise ValueError("the compressed pixels have no end")
-            place = int(later[0])
+            offset = int(later[0])
 
 
-def _truncated(data: bytes, kind: str, field: str) -> DataError:
-    return field_error(field, f"is a truncated {kind} file of {len(data):,} bytes", "a complete file")
+def _truncated(data: bytes, format_name: str, field: str) -> DataError:
+    return field_error(
+        field, f"is a truncated {format_name} file of {len(data):,} bytes", "a complete file"
+    )

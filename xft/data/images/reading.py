@@ -1,12 +1,12 @@
-"""Read images: the header when a row is encoded, the pixels when its batch is built.
+"""Inspect image files when a row is encoded, and decode their pixels when a batch is built.
 
 Rules:
 
-- JPEG, PNG, WebP, BMP, GIF and TIFF are read. Anything else is an error, as are an empty, a truncated and a damaged file
+- JPEG, PNG, WebP, BMP, GIF and TIFF are supported. Any other file is an error, as is an empty, truncated or damaged one
   (:mod:`xft.data.images.integrity`).
-- Sides of less than ``MIN_SIDE`` pixels are errors: processors take them for color channels. So are sides of which one
-  is more than ``MAX_RATIO`` times the other, and more than ``MAX_PIXELS`` pixels (decompression bombs).
-- The orientation in EXIF data is applied. Of an animation, the first frame is used. Transparent pixels become white,
+- It is an error if a side has less than ``MIN_SIDE`` pixels (processors mistake it for color channels), if one side is
+  more than ``MAX_RATIO`` times the other, or if there are more than ``MAX_PIXELS`` pixels (decompression bombs).
+- The EXIF orientation is applied. Of an animation, the first frame is used. Transparent pixels become white,
   16-bit values are divided by 256, and every color mode (CMYK, palette, gray) becomes RGB.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from xft.data.formats.getters import field_error
 from xft.data.formats.images import parse_image
-from xft.data.images.integrity import check_complete, check_intact
+from xft.data.images.integrity import check_intact, check_not_truncated
 from xft.data.store.token_store import digest
 from xft.errors import DataError
 from xft.types import Image, Message, Messages
@@ -52,19 +52,21 @@ _MODES = ("RGB", "L")
 _FOLDER_FIX = "relative paths start at data.image_folder, by default the folder of the data file"
 
 
-def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
-    """Read size and digest of an image, and check that its pixels can be decoded.
+def inspect_image(image: Image, folder: Path) -> tuple[Image, list[str]]:
+    """Read an image file; return its size, its digest and the planned conversions.
+
+    The whole file is read. A truncated or structurally damaged one is an error; damaged compressed pixels of a JPEG pass.
 
     Args:
         image: as the format returned it.
         folder: folder of relative paths.
 
     Returns:
-        The image with an absolute path, size and digest; and how its pixels are changed: ``turned``, ``animated`` or
+        The image with an absolute path, size and digest; and the conversions of its pixels: ``turned``, ``animated``,
         ``converted``.
 
     Raises:
-        DataError: the image cannot be used, by the rules of this module.
+        DataError: the image violates a rule of this module.
     """
     modified = 0
     data, path = image.data, image.path
@@ -73,7 +75,7 @@ def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
         path = os.path.join(os.getcwd(), folder, path)
         data, modified = _read_file(path, image.field, fix)
     picture = _open(data, image.field)
-    check_complete(data, picture.format or "", image.field)
+    check_not_truncated(data, picture.format or "", image.field)
     try:
         orientation = _orientation(picture)
         frames = getattr(picture, "n_frames", 1)
@@ -88,29 +90,30 @@ def read_header(image: Image, folder: Path) -> tuple[Image, list[str]]:
     return Image(path, image.data, image.field, height, width, digest(data), modified), changes
 
 
-def read_headers(messages: Messages, folder: Path) -> tuple[list[Message], Counter[str]]:
-    """Read the headers of the images of some turns.
+def inspect_images(messages: Messages, folder: Path) -> tuple[list[Message], Counter[str]]:
+    """Inspect the images of messages with :func:`inspect_image`.
 
     Returns:
-        The turns; and the numbers of images by how their pixels are changed, as names in the data report.
+        The messages, whose images have a size and a digest; and the number of images for each conversion, by its name
+        in the data report.
 
     Raises:
         DataError: an image cannot be used.
     """
     changes: Counter[str] = Counter()
-    turns = []
+    inspected = []
     for message in messages:
         if not message.images:
-            turns.append(message)
+            inspected.append(message)
             continue
-        read = [read_header(image, folder) for image in message.images]
-        turns.append(replace(message, images=tuple([image for image, _ in read])))
-        changes.update([f"images_{change}" for _, names in read for change in names])
-    return turns, changes
+        results = [inspect_image(image, folder) for image in message.images]
+        inspected.append(replace(message, images=tuple([image for image, _ in results])))
+        changes.update([f"images_{change}" for _, names in results for change in names])
+    return inspected, changes
 
 
 def open_image(value: object, folder: Path, field: str) -> Image:
-    """Parse an image outside of a data set, and read its header.
+    """Parse an image outside of a data set, and inspect it.
 
     Args:
         value: as in :func:`~xft.data.formats.images.parse_image`.
@@ -118,17 +121,17 @@ def open_image(value: object, folder: Path, field: str) -> Image:
         field: name of the value, for errors.
 
     Raises:
-        DataError: the value is no image, or the image cannot be used.
+        DataError: the value is not an image, or the image cannot be used.
     """
     image = parse_image(value, field)
-    return read_header(replace(image, path=image.path and str(folder.absolute() / image.path)), Path())[0]
+    return inspect_image(replace(image, path=image.path and str(folder.absolute() / image.path)), Path())[0]
 
 
 def decode_pixels(image: Image) -> Image:
     """Return an image with its pixels in place of the bytes of its file.
 
     Raises:
-        DataError: as :func:`read_pixels`.
+        DataError: as in :func:`read_pixels`.
     """
     return replace(image, path="", data=b"", pixels=np.asarray(read_pixels(image)))
 
@@ -137,7 +140,7 @@ def read_pixels(image: Image) -> Picture:
     """Decode the pixels of an image as RGB, or return those that are decoded already.
 
     Args:
-        image: as ``read_header`` returned it.
+        image: as ``inspect_image`` returned it.
 
     Raises:
         DataError: the image cannot be decoded, or its file was changed since the data was prepared.
@@ -191,14 +194,16 @@ def _open(data: bytes, field: str) -> Picture:
     except Pillow.DecompressionBombError as error:
         raise _too_large(field) from error
     except Exception as error:
-        raise field_error(field, f"is no image ({type(error).__name__})", expected, data[:16]) from error
+        raise field_error(
+            field, f"is not an image ({type(error).__name__})", expected, data[:16]
+        ) from error
 
 
 def _orientation(picture: Picture) -> int:
     """Return the EXIF orientation of an image, 1 to 8."""
     from PIL import Image as Pillow
 
-    # The method of PNG would decode the pixels, to find EXIF data after them.
+    # PngImageFile.getexif would decode the pixels, to find EXIF data after them.
     value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
     return value if value in _TRANSPOSITIONS else 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.data.formats.chat import openai
-from xft.data.images.reading import MAX_PIXELS, decode_pixels, read_header
+from xft.data.images.reading import MAX_PIXELS, decode_pixels, inspect_image
 from xft.errors import ConfigError, DataError
 from xft.models import TextGenerator
 from xft.models.generation import images_of
@@ -53,7 +53,7 @@ def encode_chat(
         turns: Messages = conversation.messages if isinstance(conversation, Conversation) else conversation
         if turns[-1].role not in ("user", "tool"):
             raise ApiError(400, "messages: expected a user or tool message at the end", param="messages")
-        images = _read_images(turns)
+        images = _inspect_images(turns)
         text = generator.with_images(template.render(turns, generation=True, tools=tools), images)
     except DataError as error:
         message, param = str(error), "tools" if error.key == "tools" else "messages"
@@ -67,18 +67,18 @@ def encode_chat(
     return Prompt(ids, images if len(ids) > max_tokens else _decode_images(images))
 
 
-def _read_images(turns: Messages) -> tuple[Image, ...]:
-    """Read the headers of all images.
+def _inspect_images(turns: Messages) -> tuple[Image, ...]:
+    """Inspect all images.
 
     Raises:
-        DataError: an image is no image.
+        DataError: an image cannot be used.
         ApiError: an image is a file of the server, or all images have too many pixels.
     """
     images = []
     for image in images_of(turns):
         if image.path:
             raise ApiError(400, f"{image.field}: expected a data URL of an image", param="messages")
-        images.append(read_header(image, Path())[0])
+        images.append(inspect_image(image, Path())[0])
     if sum(image.height * image.width for image in images) > MAX_PIXELS:
         raise ApiError(400, f"messages: expected images of at most {MAX_PIXELS:,} pixels", param="messages")
     return tuple(images)

@@ -1,4 +1,4 @@
-"""Damaged image files: found when their headers are read, not when a batch is built."""
+"""Damaged image files: detected during data preparation, not when a batch is built."""
 
 import random
 from io import BytesIO
@@ -9,7 +9,7 @@ import pytest
 from helpers.pictures import encoded, picture
 from PIL import Image as Pillow
 
-from xft.data.images.reading import read_header, read_pixels
+from xft.data.images.reading import inspect_image, read_pixels
 from xft.errors import DataError
 from xft.types import Image
 
@@ -38,20 +38,20 @@ FILES = {
 
 
 def read(data: bytes) -> Image:
-    return read_header(Image(data=data, field="image"), Path())[0]
+    return inspect_image(Image(data=data, field="image"), Path())[0]
 
 
 def damage(data: bytes, number: int) -> bytes:
     """Change one bit, a byte near the start, or a stretch of bytes; the seed is the number."""
     generator, changed = random.Random(number), bytearray(data)
-    place = generator.randrange(len(changed))
+    offset = generator.randrange(len(changed))
     if number % 4 == 0:
-        changed[place] ^= 1 << generator.randrange(8)
+        changed[offset] ^= 1 << generator.randrange(8)
     elif number % 4 == 1:
         changed[generator.randrange(min(700, len(changed)))] = generator.randrange(256)
     else:
-        end = min(place + generator.choice((4, 64, 512)), len(changed) - 2)
-        changed[place:end] = bytes(end - place) if number % 4 == 2 else generator.randbytes(end - place)
+        end = min(offset + generator.choice((4, 64, 512)), len(changed) - 2)
+        changed[offset:end] = bytes(end - offset) if number % 4 == 2 else generator.randbytes(end - offset)
     return bytes(changed)
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.pictures import encoded, picture
 from PIL import Image as Pillow
 
-from xft.data.images.reading import decode_pixels, read_header, read_pixels
+from xft.data.images.reading import decode_pixels, inspect_image, read_pixels
 from xft.errors import DataError
 from xft.types import Image
 
@@ -20,14 +20,14 @@ RGB = picture(20, 30)
 FIELD = "images[1]"
 
 
-def header(data: bytes) -> tuple[Image, list[str]]:
-    """The header of an image in bytes."""
-    return read_header(Image(data=data, field=FIELD), HERE)
+def inspected(data: bytes) -> tuple[Image, list[str]]:
+    """An image in bytes, inspected."""
+    return inspect_image(Image(data=data, field=FIELD), HERE)
 
 
 def pixels(data: bytes) -> np.ndarray[Any, Any]:
     """The pixels of an image in bytes, ``(height, width, 3)``."""
-    image = read_pixels(header(data)[0])
+    image = read_pixels(inspected(data)[0])
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -35,7 +35,7 @@ def pixels(data: bytes) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "JPEG", "WEBP"])
 def test_file_of_each_format_is_read(kind: str) -> None:
     data = encoded(RGB, kind)
-    image, _ = header(data)
+    image, _ = inspected(data)
     assert image.size == (20, 30)
     assert image.digest != 0
     difference = np.abs(pixels(data).astype(int) - np.asarray(RGB))
@@ -47,7 +47,7 @@ def test_orientation_is_applied(orientation: int) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = orientation
     data = encoded(RGB, "PNG", exif=exif.tobytes())
-    image, changes = header(data)
+    image, changes = inspected(data)
     assert image.size == ((20, 30) if orientation < 5 else (30, 20))
     assert changes == ([] if orientation == 1 else ["turned"])
     turned = pixels(data)
@@ -62,7 +62,7 @@ def test_animation_gives_its_first_frame() -> None:
     buffer = BytesIO()
     red, blue = Pillow.new("RGB", (8, 8), "red"), Pillow.new("RGB", (8, 8), "blue")
     red.save(buffer, "GIF", save_all=True, append_images=[blue])
-    assert "animated" in header(buffer.getvalue())[1]
+    assert "animated" in inspected(buffer.getvalue())[1]
     assert pixels(buffer.getvalue())[0, 0].tolist() == [255, 0, 0]
 
 
@@ -70,7 +70,7 @@ def test_transparent_pixels_become_white() -> None:
     layer = Pillow.new("RGBA", (8, 8), (0, 0, 0, 0))
     layer.putpixel((0, 0), (10, 20, 30, 255))
     data = encoded(layer)
-    assert header(data)[1] == ["converted"]
+    assert inspected(data)[1] == ["converted"]
     assert pixels(data)[0, 0].tolist() == [10, 20, 30]
     assert pixels(data)[1, 1].tolist() == [255, 255, 255]
 
@@ -87,13 +87,13 @@ def test_transparent_color_of_a_palette_becomes_white() -> None:
 def test_sixteen_bits_lose_the_lower_eight() -> None:
     values = np.full((8, 8), 0x8000, dtype=np.uint16)
     data = encoded(Pillow.fromarray(values))
-    assert header(data)[1] == ["converted"]
+    assert inspected(data)[1] == ["converted"]
     assert pixels(data)[0, 0].tolist() == [128, 128, 128]
 
 
 def test_cmyk_becomes_rgb() -> None:
     data = encoded(Pillow.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")
-    assert header(data)[1] == ["converted"]
+    assert inspected(data)[1] == ["converted"]
     assert pixels(data)[0, 0].tolist() == [255, 0, 0]
 
 
@@ -142,31 +142,31 @@ def test_end_of_an_uncompressed_file_is_checked(mode: str, width: int) -> None:
     """A BMP may lack the padding of its last row."""
     for kind, spare in (("BMP", 3), ("TIFF", 0)):
         data = encoded(picture(20, width).convert(mode), kind)
-        picture_size = header(data)[0].size
+        picture_size = inspected(data)[0].size
         assert picture_size == (20, width)
         with pytest.raises(DataError):
-            header(data[: len(data) - spare - 1])
-        read_pixels(header(data)[0])
+            inspected(data[: len(data) - spare - 1])
+        read_pixels(inspected(data)[0])
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_unusable_image_raises_with_its_field(name: str) -> None:
     with pytest.raises(DataError) as caught:
-        header(BAD[name])
+        inspected(BAD[name])
     assert caught.value.key == FIELD
 
 
 @pytest.mark.parametrize("name", ["missing.png", ".", "a/../missing.png"])
 def test_missing_file_raises(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
-        read_header(Image(name, field=FIELD), tmp_path)
+        inspect_image(Image(name, field=FIELD), tmp_path)
     assert caught.value.key == FIELD
     assert "data.image_folder" in caught.value.fix
 
 
 def test_relative_path_starts_at_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(RGB))
-    image, _ = read_header(Image("a.png", field=FIELD), tmp_path)
+    image, _ = inspect_image(Image("a.png", field=FIELD), tmp_path)
     assert image.path == str(tmp_path / "a.png")
     assert image.modified == (tmp_path / "a.png").stat().st_mtime_ns
 
@@ -174,7 +174,7 @@ def test_relative_path_starts_at_the_folder(tmp_path: Path) -> None:
 def test_file_that_was_changed_after_the_preparation_raises(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(encoded(RGB))
-    image, _ = read_header(Image("a.png", field=FIELD), tmp_path)
+    image, _ = inspect_image(Image("a.png", field=FIELD), tmp_path)
     assert read_pixels(image).size == (30, 20)
     file.write_bytes(encoded(picture(20, 30, seed=1)))
     with pytest.raises(DataError) as caught:
@@ -186,7 +186,7 @@ def test_file_that_was_changed_after_the_preparation_raises(tmp_path: Path) -> N
 
 
 def test_decoded_pixels_replace_the_bytes() -> None:
-    image, _ = header(encoded(RGB))
+    image, _ = inspected(encoded(RGB))
     decoded = decode_pixels(image)
     assert (decoded.data, decoded.size, decoded.digest) == (b"", image.size, image.digest)
     assert np.array_equal(np.asarray(read_pixels(decoded)), np.asarray(RGB))

@@ -14,7 +14,7 @@ class FakeProcessor:
     """Image processor of a model that sees the mean color of each image."""
 
     token = "<img>"
-    place = "[<img>]"
+    placeholder = "[<img>]"
     token_ids: frozenset[int] = frozenset()
     fingerprint = "fake"
     filler: Sample | None = None

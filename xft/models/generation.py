@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from xft.data.images.places import expand_text
+from xft.data.images.placeholders import expand_text
 from xft.errors import DataError, ModelError
 from xft.models.checks.attention_checks import check_loaded
 from xft.models.generation_defaults import neutral_generation_config
@@ -225,7 +225,7 @@ class TextGenerator:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def with_images(self, text: str, images: Sequence[Image]) -> str:
-        """Replace the places of images in a rendered prompt by their tokens.
+        """Replace the image placeholders in a rendered prompt with image tokens.
 
         Raises:
             DataError: there are images, and the model sees none or the template drops one.

@@ -123,7 +123,7 @@ def save_model(
             saved.chat_template = template.source
             if processor is not None:
                 specials = special_tokens_of(tokenizer)
-                saved.chat_template = with_image_parts(template.source, processor.place, specials)
+                saved.chat_template = with_image_parts(template.source, processor.placeholder, specials)
         saved.save_pretrained(folder)
     finally:
         saved.chat_template = before

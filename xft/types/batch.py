@@ -184,7 +184,7 @@ class ImageProcessor(Protocol):
 
     Attributes:
         token: text that a chat template writes for an image, and that ``expand`` replaces.
-        place: text that a template without images writes for an image; it contains ``token``.
+        placeholder: text that a template without images writes for an image; it contains ``token``.
         token_ids: ids of the tokens that the model replaces by features of an image.
         fingerprint: hash of everything that decides the tokens of an image.
         filler: sample with an image and without targets, for batches without images; ``None`` if the parts of the model
@@ -192,7 +192,7 @@ class ImageProcessor(Protocol):
     """
 
     token: str
-    place: str
+    placeholder: str
     token_ids: frozenset[int]
     fingerprint: str
     filler: Sample | None

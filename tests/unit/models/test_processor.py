@@ -53,7 +53,7 @@ def test_place_of_an_image_is_that_of_the_chat_template(processor: VisionProcess
         "Qwen2_5_VLProcessor": "<|vision_start|><|image_pad|><|vision_end|>",
         "InternVLProcessor": "<IMG_CONTEXT>\\n",
     }
-    assert processor.place == expected.get(name, processor.token)
+    assert processor.placeholder == expected.get(name, processor.token)
 
 
 def test_saved_processor_has_the_same_fingerprint(processor: VisionProcessor, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xft.data.images.places import expand_places
-from xft.data.images.runs import TokenRuns
+from xft.data.images.image_tokens import ImageTokenCollapser
+from xft.data.images.placeholders import expand_placeholders
 from xft.errors import DataError, ModelError, TemplateError
 from xft.templates import BoundTemplate
 from xft.types import (
@@ -37,18 +37,18 @@ class _Rendered:
     """A rendered conversation.
 
     Attributes:
-        index: position among the conversations.
-        segments: with one token for each run of image tokens.
-        text: of the segments, with all tokens.
-        images: of its turns.
-        sizes: number of tokens of each run.
+        index: index among the conversations.
+        segments: rendered segments, in which sequences of identical image tokens are collapsed.
+        text: rendered text with all image tokens.
+        images: images of the messages.
+        counts: number of tokens of each collapsed sequence.
     """
 
     index: int
     segments: list[Segment]
     text: str
     images: tuple[Image, ...]
-    sizes: list[int]
+    counts: list[int]
 
 
 def encode_conversations(
@@ -70,7 +70,7 @@ def encode_conversations(
     """
     results: list[Sample | DataError] = []
     rendered: list[_Rendered] = []
-    runs = None if processor is None else TokenRuns(tokenizer, processor.token_ids)
+    collapser = None if processor is None else ImageTokenCollapser(tokenizer, processor.token_ids)
     for index, conversation in enumerate(conversations):
         try:
             bound = template.with_kwargs(conversation.template_kwargs)
@@ -78,11 +78,13 @@ def encode_conversations(
             images: tuple[Image, ...] = ()
             if processor is not None:
                 images = tuple([image for message in conversation.messages for image in message.images])
-                segments = expand_places(segments, images, processor)
+                segments = expand_placeholders(segments, images, processor)
             text = "".join([segment.text for segment in segments])
             check_text(text)
-            segments, sizes = runs.shorten(segments) if runs is not None and images else (segments, [])
-            rendered.append(_Rendered(index, segments, text, images, sizes))
+            counts: list[int] = []
+            if collapser is not None and images:
+                segments, counts = collapser.collapse(segments)
+            rendered.append(_Rendered(index, segments, text, images, counts))
             results.append(_PENDING)
         except DataError as error:
             results.append(error)
@@ -93,8 +95,8 @@ def encode_conversations(
     for item, encoding in zip(rendered, encodings, strict=True):
         try:
             ids, labels = _build_labels(item.segments, encoding, bos)
-            if runs is not None and item.sizes:
-                repeats = runs.repeats(ids, item.sizes)
+            if collapser is not None and item.counts:
+                repeats = collapser.repeats(ids, item.counts)
                 ids, labels = ids.repeat(repeats), labels.repeat(repeats)
             results[item.index] = Sample(ids, labels, item.text, images=item.images)
         except DataError as error:

@@ -76,7 +76,7 @@ class VisionProcessor:
         self.token_ids: frozenset[int] = frozenset(
             number for number in self.processor.image_token_ids if number is not None
         )
-        self.place = self._find_place(tokenizer)
+        self.placeholder = self._find_placeholder(tokenizer)
         self.fingerprint = self._hash()
         self._texts: dict[tuple[tuple[int, int], ...], list[str]] = {}
         self._counts: dict[tuple[int, int], int] = {}
@@ -113,7 +113,7 @@ class VisionProcessor:
     def count_tokens(self, size: tuple[int, int]) -> int:
         """Return the number of tokens of an image by height and width, those that delimit it included."""
         if size not in self._counts:
-            text = self.place.replace(self.token, self._cached((size,))[0])
+            text = self.placeholder.replace(self.token, self._cached((size,))[0])
             self._counts[size] = len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
         return self._counts[size]
 
@@ -157,7 +157,7 @@ class VisionProcessor:
         ids = self.processor.tokenizer(self._write([(64, 64)])[0], add_special_tokens=False)["input_ids"]
         return {max(set(ids), key=ids.count)}
 
-    def _find_place(self, tokenizer: Tokenizer) -> str:
+    def _find_placeholder(self, tokenizer: Tokenizer) -> str:
         """Return the text that the model's own chat template writes for an image.
 
         Of a model without one, it is a line of its own, as in LLaVA.
@@ -248,7 +248,7 @@ class VisionProcessor:
             data = buffer.getvalue()
             images.append(Image(data=data, height=picture.height, width=picture.width, digest=digest(data)))
         for expanded in self.expand([image.size for image in images]):
-            text += self.place.replace(self.token, expanded)
+            text += self.placeholder.replace(self.token, expanded)
         ids = np.array(
             self.processor.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32
         )

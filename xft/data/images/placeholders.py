@@ -1,4 +1,4 @@
-"""Expand the places of images in rendered text to the tokens of their sizes."""
+"""Replace each image placeholder in rendered text with the number of image tokens that an image of its size needs."""
 
 from collections.abc import Sequence
 
@@ -7,29 +7,34 @@ from xft.types import IMAGE_PLACE, Image, ImageProcessor, Segment
 
 
 def expand_text(text: str, images: Sequence[Image], processor: ImageProcessor) -> str:
-    """Replace the place of each image in a rendered prompt by the tokens of its size.
+    """Replace the image placeholders in a rendered prompt, as in :func:`expand_placeholders`.
 
     Raises:
-        DataError: as in :func:`expand_places`.
+        DataError: the number of placeholders differs from the number of images.
     """
-    return expand_places([Segment(text, is_target=False)], images, processor)[0].text
+    return expand_placeholders([Segment(text, is_target=False)], images, processor)[0].text
 
 
-def expand_places(
+def expand_placeholders(
     segments: Sequence[Segment], images: Sequence[Image], processor: ImageProcessor
 ) -> list[Segment]:
-    """Replace the place of each image by the tokens of its size.
+    """Replace each image placeholder with the number of image tokens that an image of its height and width needs.
 
     Args:
-        segments: rendered conversation, in which the template has written ``processor.token`` for each image.
-        images: images in their order.
-        processor: of the model.
+        segments: rendered conversation. Its placeholders are ``IMAGE_PLACE``, or ``processor.token`` if the template
+            writes images itself.
+        images: images in the order of their placeholders.
+        processor: image processor of the model.
+
+    Returns:
+        The segments. Without images, they are unchanged.
 
     Raises:
-        DataError: the text spells the token of an image elsewhere, or the template drops an image.
+        DataError: the number of placeholders differs from the number of images (the text spells the image token, or the
+            template drops an image), or a target segment has a placeholder.
     """
     token = processor.token
-    texts = [segment.text.replace(IMAGE_PLACE, processor.place) for segment in segments]
+    texts = [segment.text.replace(IMAGE_PLACE, processor.placeholder) for segment in segments]
     count = sum(text.count(token) for text in texts)
     if count != len(images):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Tokens of a text with runs of image tokens, from one token for each run."""
+"""Token ids of a text with image tokens, from a text in which they are collapsed."""
 
 import random
 from pathlib import Path
@@ -11,7 +11,7 @@ from helpers.vision import FAMILIES, byte_tokenizer
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from xft.data.images.runs import TokenRuns
+from xft.data.images.image_tokens import ImageTokenCollapser
 from xft.types import Segment
 
 PIECES = ("a cat", " ", "\n", "Ünï\n\n", "<b>", "  two  spaces ", ".", "<imag", "e>")
@@ -45,7 +45,7 @@ def tokens_of(tokenizer: Any, text: str) -> list[int]:
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_tokens_are_those_of_the_whole_text(name: str) -> None:
     tokenizer, image_ids = open_tokenizer(name)
-    runs, choose = TokenRuns(tokenizer, image_ids), random.Random(0)
+    collapser, choose = ImageTokenCollapser(tokenizer, image_ids), random.Random(0)
     tokens = tokenizer.convert_ids_to_tokens(image_ids)
     for _ in range(50):
         pieces = [
@@ -58,13 +58,15 @@ def test_tokens_are_those_of_the_whole_text(name: str) -> None:
             Segment("".join(pieces[:3]), is_target=False),
             Segment("".join(pieces[3:]), is_target=True),
         ]
-        short, sizes = runs.shorten(segments)
-        assert [segment.is_target for segment in short] == [False, True]
-        ids = np.array(tokens_of(tokenizer, "".join([segment.text for segment in short])), dtype=np.int32)
+        collapsed, counts = collapser.collapse(segments)
+        assert [segment.is_target for segment in collapsed] == [False, True]
+        ids = np.array(
+            tokens_of(tokenizer, "".join([segment.text for segment in collapsed])), dtype=np.int32
+        )
         expected = tokens_of(tokenizer, "".join(pieces))
-        assert ids.repeat(runs.repeats(ids, sizes)).tolist() == expected
-        assert len(sizes) == sum(number in image_ids for number in ids.tolist())
-        if max(sizes, default=0) > 1:
+        assert ids.repeat(collapser.repeats(ids, counts)).tolist() == expected
+        assert len(counts) == sum(number in image_ids for number in ids.tolist())
+        if max(counts, default=0) > 1:
             assert len(ids) < len(expected)
 
 
@@ -79,13 +81,13 @@ def test_token_that_is_merged_with_its_neighbors_is_left_alone(
         tokenizer.add_special_tokens({"additional_special_tokens": [token]})
     number = tokenizer.convert_tokens_to_ids(str(token)) if isinstance(token, AddedToken) else 5
     segments = [Segment(f"some {str(token) * 9}e text", is_target=False)]
-    runs = TokenRuns(tokenizer, [number])
-    short, sizes = runs.shorten(segments)
-    ids = np.array(tokens_of(tokenizer, short[0].text), dtype=np.int32)
-    repeated = ids.repeat(runs.repeats(ids, sizes)) if sizes else ids
+    collapser = ImageTokenCollapser(tokenizer, [number])
+    collapsed, counts = collapser.collapse(segments)
+    ids = np.array(tokens_of(tokenizer, collapsed[0].text), dtype=np.int32)
+    repeated = ids.repeat(collapser.repeats(ids, counts)) if counts else ids
     assert repeated.tolist() == tokens_of(tokenizer, segments[0].text)
 
 
 def test_model_without_image_tokens_changes_nothing(make_byte_tokenizer: Any, tmp_path: Path) -> None:
     segments = [Segment("a" * 9, is_target=False)]
-    assert TokenRuns(make_byte_tokenizer(), []).shorten(segments) == (segments, [])
+    assert ImageTokenCollapser(make_byte_tokenizer(), []).collapse(segments) == (segments, [])

@@ -1,9 +1,9 @@
-"""Places of images in rendered text."""
+"""Image placeholders in rendered text."""
 
 import pytest
 from helpers.fake_images import FakeProcessor
 
-from xft.data.images.places import expand_places
+from xft.data.images.placeholders import expand_placeholders
 from xft.errors import DataError
 from xft.types import IMAGE_PLACE, Image, Segment
 
@@ -17,29 +17,29 @@ def images(*sizes: tuple[int, int]) -> list[Image]:
 
 def test_token_of_the_template_is_repeated_by_size() -> None:
     segments = [Segment("a <img>b<img>", False), Segment("c", True)]
-    expanded = expand_places(segments, images((1, 2), (1, 1)), PROCESSOR)
+    expanded = expand_placeholders(segments, images((1, 2), (1, 1)), PROCESSOR)
     assert expanded == [Segment("a <img><img>b<img>", False), Segment("c", True)]
 
 
-def test_place_of_a_template_without_images_is_replaced() -> None:
-    expanded = expand_places([Segment(f"a{IMAGE_PLACE}b", False)], images((1, 3)), PROCESSOR)
+def test_placeholder_of_a_template_without_images_is_replaced() -> None:
+    expanded = expand_placeholders([Segment(f"a{IMAGE_PLACE}b", False)], images((1, 3)), PROCESSOR)
     assert expanded == [Segment("a[<img><img><img>]b", False)]
 
 
 @pytest.mark.parametrize(("text", "count"), [("a", 0), ("<img><img>", 2)])
 def test_number_of_tokens_that_differs_from_that_of_images_raises(text: str, count: int) -> None:
     with pytest.raises(DataError) as caught:
-        expand_places([Segment(text, False)], images((1, 1)), PROCESSOR)
+        expand_placeholders([Segment(text, False)], images((1, 1)), PROCESSOR)
     assert (caught.value.key, caught.value.got) == ("images", count)
 
 
 def test_text_that_spells_the_token_raises() -> None:
     with pytest.raises(DataError) as caught:
-        expand_places([Segment("what is <img>?", False)], [], PROCESSOR)
+        expand_placeholders([Segment("what is <img>?", False)], [], PROCESSOR)
     assert caught.value.got == 1
 
 
 def test_answer_that_spells_the_token_raises() -> None:
     with pytest.raises(DataError) as caught:
-        expand_places([Segment("a", False), Segment("<img>", True)], images((1, 1)), PROCESSOR)
+        expand_placeholders([Segment("a", False), Segment("<img>", True)], images((1, 1)), PROCESSOR)
     assert caught.value.key == "images"

@@ -85,13 +85,13 @@ def corruption_of(folder: Path, skip: Iterable[str] = ()) -> str | None:
 def replace_folder(temporary: Path, final: Path) -> None:
     """Rename a finished, fsynced folder to its final name, replacing the folder of that name.
 
-    The replacement takes two renames. If the process is killed between them, no folder has the final name, and the
-    replaced one is ``.NAME.trash``. For ``final/``, :func:`clean_up` restores it.
+    Not atomic: the replacement takes two renames, and between them no folder has the final name. A run that is killed
+    there writes ``final/`` again when it is resumed.
     """
-    trash = _trash(final)
+    trash = final.with_name(f".{final.name}.trash")
+    if trash.exists():
+        shutil.rmtree(trash)
     if final.exists():
-        if trash.exists():
-            shutil.rmtree(trash)
         os.rename(final, trash)
     os.rename(temporary, final)
     fsync_path(final.parent)
@@ -114,25 +114,20 @@ def prune(root: Path, save_total_limit: int) -> None:
         name = f"step_{step}"
         if name not in linked:
             # Rename first: a partly removed folder must not have the name of a complete checkpoint.
-            trash = _trash(root / name)
+            trash = root / f".{name}.trash"
             os.rename(root / name, trash)
             shutil.rmtree(trash)
 
 
 def clean_up(run_dir: Path, resume_state: ResumeState | None) -> None:
-    """Prepare a run folder for a run: restore a ``final/`` whose replacement was interrupted, remove stale temporary
-    files, move checkpoints that are newer than the resumed one to ``superseded/``, and update the symlinks.
+    """Prepare a run folder for a run: remove stale temporary files, move checkpoints that are newer than the resumed one
+    to ``superseded/``, and update the symlinks.
 
     Args:
         run_dir: the run folder.
         resume_state: state of the checkpoint being resumed, which may be in another run folder.
     """
     root = checkpoints_dir(run_dir)
-    final = run_dir / "final"
-    trash = _trash(final)
-    if not os.path.lexists(final) and trash.is_dir() and not trash.is_symlink():
-        os.rename(trash, final)
-        fsync_path(run_dir)
     for path in sorted([*run_dir.iterdir(), *root.iterdir()]):
         if _STALE_TEMP.match(path.name):
             _remove(path)
@@ -162,11 +157,6 @@ def move_to_superseded(folder: Path) -> Path:
         shutil.rmtree(target)
     os.rename(folder, target)
     return target
-
-
-def _trash(folder: Path) -> Path:
-    """Return the name of a replaced or pruned folder until it is removed."""
-    return folder.with_name(f".{folder.name}.trash")
 
 
 def _steps(root: Path) -> list[int]:

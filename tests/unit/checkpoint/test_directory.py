@@ -164,46 +164,6 @@ def test_clean_up_best_checkpoint_is_gone_removes_its_symlink(tmp_path: Path) ->
     assert not (run / "checkpoints" / "best").is_symlink()
 
 
-def test_clean_up_restores_a_folder_whose_replacement_was_killed_between_the_renames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, renames = make_run(tmp_path, 2), []
-    for name in ("final", ".final-new"):
-        (run / name).mkdir()
-        (run / name / name).touch()
-    rename = os.rename
-
-    def killed(source: Path, target: Path) -> None:
-        if renames:
-            raise SystemExit
-        renames.append(target)
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", killed)
-    with pytest.raises(SystemExit):
-        replace_folder(run / ".final-new", run / "final")
-    monkeypatch.undo()
-    assert names(run) == [".final-new", ".final.trash", "checkpoints"]
-    clean_up(run, None)
-    assert names(run) == ["checkpoints", "final"]
-    assert names(run / "final") == ["final"]
-
-
-def test_replace_folder_keeps_a_replaced_folder_until_the_new_one_is_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (".final.trash", "new"):
-        (tmp_path / name).mkdir()
-
-    def killed(source: Path, target: Path) -> None:
-        raise SystemExit
-
-    monkeypatch.setattr(os, "rename", killed)
-    with pytest.raises(SystemExit):
-        replace_folder(tmp_path / "new", tmp_path / "final")
-    assert names(tmp_path) == [".final.trash", "new"]
-
-
 def test_clean_up_removes_stale_temporary_folders_and_nothing_else(tmp_path: Path) -> None:
     run = make_run(tmp_path, 2)
     stale = [
@@ -217,10 +177,9 @@ def test_clean_up_removes_stale_temporary_folders_and_nothing_else(tmp_path: Pat
         (run / name).mkdir()
         (run / name / "partial").touch()
     (run / "checkpoints" / ".last.tmp").symlink_to("step_2")
-    (run / "final").mkdir()
     others = [".lock", "notes.txt", "checkpoints/.hidden"]
     for name in others:
         (run / name).touch()
     clean_up(run, None)
     assert not any(os.path.lexists(run / name) for name in [*stale, "checkpoints/.last.tmp"])
-    assert all((run / name).exists() for name in [*others, "checkpoints/step_2", "final"])
+    assert all((run / name).exists() for name in [*others, "checkpoints/step_2"])

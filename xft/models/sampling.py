@@ -1,8 +1,8 @@
 """Sample completions for reinforcement learning: token ids and their log-probabilities.
 
 Why not ``generate`` of transformers: the prompt is computed once for all completions of its group, finished
-completions leave the batch, each token comes with its log-probability, and each completion has a random stream of its
-own, so that it depends neither on the other completions of the batch nor on the number of ranks.
+completions leave the batch, each token comes with its log-probability, and each completion is drawn with its own seed,
+so that it depends neither on the other completions of the batch nor on the number of ranks.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ class SamplingOptions:
 def sample_completions(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
-    streams: Sequence[Sequence[int]],
+    seeds: Sequence[Sequence[int]],
     options: SamplingOptions,
     any_rank: Callable[[bool], bool] = bool,
 ) -> list[list[SampledTokens]]:
@@ -71,23 +71,23 @@ def sample_completions(
     Args:
         model: a causal language model of transformers, with or without an adapter.
         prompts: token ids of each prompt; of equal length if padding on the left changes logits of the model.
-        streams: for each prompt, the key of the random stream of each completion; all prompts have equally many.
+        seeds: for each prompt, the 64-bit seed of each completion; the same number of seeds for all prompts.
         options: how tokens are drawn.
         any_rank: whether a value is true on any rank. With sharded parameters all ranks compute equally many tokens.
 
     Returns:
         The completions of each prompt.
     """
-    completions = [[SampledTokens() for _ in keys] for keys in streams]
+    completions = [[SampledTokens() for _ in group] for group in seeds]
     uniforms = torch.tensor(
-        np.stack([_uniforms(key, options.max_new_tokens) for keys in streams for key in keys])
+        np.stack([_uniforms(seed, options.max_new_tokens) for group in seeds for seed in group])
     )
     with eval_mode(model), training_forward(model):
         decoder = TokenDecoder(
             model,
             _last_logits(model, torch.tensor(prompts[:1], device=next(model.parameters()).device)),
             prompts,
-            len(streams[0]),
+            len(seeds[0]),
             options.pad_token_id,
             check_loaded(model).caches,
         )
@@ -137,14 +137,14 @@ def completion_log_probs(
         return target_log_probs(model, batch, temperature).float().cpu()
 
 
-def stream_key(*parts: int) -> int:
-    """Combine integers of up to 64 bits to the key of a random stream."""
+def derive_seed(*parts: int) -> int:
+    """Combine integers of up to 64 bits into a 64-bit seed, such as that of a completion."""
     return int(np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1, np.uint64)[0])
 
 
-def _uniforms(key: int, count: int) -> np.ndarray:
-    """Return ``(count,)`` random numbers in [0, 1): the stream of a key, by the counter-based generator Philox."""
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
+def _uniforms(seed: int, count: int) -> np.ndarray:
+    """Return ``(count,)`` random numbers in [0, 1) of the counter-based generator Philox, with the seed as its key."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
 def _draw(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:

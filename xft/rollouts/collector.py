@@ -10,7 +10,7 @@ import torch
 from xft.data import SampleView
 from xft.models import TextGenerator
 from xft.models.generation import Completion
-from xft.models.sampling import SampledTokens, SamplingOptions, stream_key
+from xft.models.sampling import SampledTokens, SamplingOptions, derive_seed
 from xft.objectives import OnlineObjective
 from xft.objectives.grpo import MIN_SPREAD
 from xft.rollouts.config import RolloutConfig
@@ -19,8 +19,8 @@ from xft.rollouts.episodes import Episode, EpisodeRunner
 from xft.rollouts.scoring import RewardSet
 from xft.types import IGNORE_INDEX, Message, Sample
 
-ANSWER_STREAM = 2**63
-"""Number of the random stream that decides whether the model answers a prompt; completions have those from 0."""
+ON_POLICY_DRAW_INDEX = 2**63
+"""Index reserved for the seed that decides whether a prompt is answered by the model; completions count from 0."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,9 @@ class RolloutCollector:
         """Sample the completions of some prompts, without rewards; arguments as in :meth:`sample`."""
         generate = partial(self.config.engine.generate, policy, options=self.options)
         prompts = [_prompt_ids(samples[example]) for example in examples]
-        keys = [(example, number) for example in examples for number in range(count)]
-        streams = [stream_key(self.seed, step, *key) for key in keys]
-        groups = generate(
-            prompts, [streams[start : start + count] for start in range(0, len(streams), count)]
-        )
+        pairs = [(example, number) for example in examples for number in range(count)]
+        seeds = [derive_seed(self.seed, step, *pair) for pair in pairs]
+        groups = generate(prompts, [seeds[start : start + count] for start in range(0, len(seeds), count)])
         episodes = [
             Episode(
                 prompt,
@@ -143,7 +141,7 @@ class RolloutCollector:
                 environment, self.config.max_turns, self.generator, self.config.environment_timeout
             )
             runner.run(
-                episodes, lambda index, turn: stream_key(self.seed, step, *keys[index], turn), generate
+                episodes, lambda index, turn: derive_seed(self.seed, step, *pairs[index], turn), generate
             )
         return [
             _to_rollout(episodes[start : start + count], self.config.environment is not None)
@@ -199,7 +197,8 @@ class RolloutCollector:
         """
         fraction = self.objective.on_policy_fraction
         is_sampled = [
-            stream_key(self.seed, step, example, ANSWER_STREAM) < fraction * 2**64 for example in examples
+            derive_seed(self.seed, step, example, ON_POLICY_DRAW_INDEX) < fraction * 2**64
+            for example in examples
         ]
         answers = [
             samples[example] for example, sampled in zip(examples, is_sampled, strict=True) if not sampled

@@ -55,7 +55,7 @@ class Engine(ABC):
         self,
         policy: PolicyModel,
         prompts: Sequence[Sequence[int]],
-        streams: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
         options: SamplingOptions,
     ) -> list[list[SampledTokens]]:
         """Generate the completions of some prompts.
@@ -63,7 +63,7 @@ class Engine(ABC):
         Args:
             policy: the trained model.
             prompts: token ids of each prompt.
-            streams: for each prompt, the seed of each completion.
+            seeds: for each prompt, the 64-bit seed of each completion.
             options: how tokens are drawn.
 
         Returns:
@@ -92,14 +92,14 @@ class LocalEngine(Engine):
         self,
         policy: PolicyModel,
         prompts: Sequence[Sequence[int]],
-        streams: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
         options: SamplingOptions,
     ) -> list[list[SampledTokens]]:
         """Sample the completions, prompts of similar length together.
 
         The lengths of a batch are equal unless padding on the left changes no logit of the model, as measured.
         """
-        size = max(1, self.batch_size // len(streams[0])) if streams else 1
+        size = max(1, self.batch_size // len(seeds[0])) if seeds else 1
         check = check_loaded(policy.model)
         batches = _batches(prompts, size, check.pads_left and not check.problem)
         completions: dict[int, list[SampledTokens]] = {}
@@ -110,7 +110,7 @@ class LocalEngine(Engine):
             groups = sample_completions(
                 policy.model,
                 [prompts[index] for index in indices],
-                [streams[index] for index in indices],
+                [seeds[index] for index in indices],
                 options,
                 policy.any_rank,
             )

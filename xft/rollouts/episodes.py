@@ -18,7 +18,7 @@ from xft.types import Message, Row
 
 _PROBE = [Message("user", "question"), Message("assistant", "answer", is_target=True)]
 Generate = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], list[list[SampledTokens]]]
-"""Maps prompts and the keys of their random streams to completions of each prompt."""
+"""Maps prompts, and for each prompt the seeds of its completions, to the completions of each prompt."""
 
 
 @dataclass
@@ -59,13 +59,13 @@ class EpisodeRunner:
     timeout: float = 60.0
 
     def run(
-        self, episodes: Sequence[Episode], stream_of: Callable[[int, int], int], generate: Generate
+        self, episodes: Sequence[Episode], seed_of: Callable[[int, int], int], generate: Generate
     ) -> None:
         """Run episodes to their end, in place.
 
         Args:
             episodes: after the first turn of the model.
-            stream_of: key of the random stream of an episode, by its index, in a turn.
+            seed_of: maps the index of an episode and the number of a turn to the seed of this turn.
             generate: samples turns.
 
         Raises:
@@ -85,7 +85,7 @@ class EpisodeRunner:
             for index in running:
                 self._append_reply(episodes[index], replies[index] or [])
             prompts = [[*episodes[index].prompt, *episodes[index].tokens.ids] for index in running]
-            groups = generate(prompts, [[stream_of(index, turn)] for index in running])
+            groups = generate(prompts, [[seed_of(index, turn)] for index in running])
             for index, (tokens,) in zip(running, groups, strict=True):
                 self._append_turn(episodes[index], tokens)
 

@@ -84,7 +84,7 @@ class ServerEngine(Engine):
         self,
         policy: PolicyModel,
         prompts: Sequence[Sequence[int]],
-        streams: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
         options: SamplingOptions,
     ) -> list[list[SampledTokens]]:
         """Hand over the adapter if it has changed, then request the completions.
@@ -98,7 +98,7 @@ class ServerEngine(Engine):
             self._update(client, policy)
             complete = partial(self._complete, client, options)
             requests = [
-                (prompt, key) for prompt, keys in zip(prompts, streams, strict=True) for key in keys
+                (prompt, seed) for prompt, group in zip(prompts, seeds, strict=True) for seed in group
             ]
             with ThreadPoolExecutor(self.max_concurrency, "requests") as pool:
                 tokens = list(pool.map(complete, *zip(*requests, strict=True)) if requests else [])
@@ -107,7 +107,7 @@ class ServerEngine(Engine):
                 self._check(client, policy, requests[index][0], tokens[index], options.temperature)
                 self._loaded.is_checked = True
         remaining = iter(tokens)
-        return [[next(remaining) for _ in keys] for keys in streams]
+        return [[next(remaining) for _ in group] for group in seeds]
 
     def close(self) -> None:
         """Unload the adapter from the server, and remove its folder; a server that fails is a warning."""
@@ -186,7 +186,7 @@ class ServerEngine(Engine):
             raise client.error(f"{str(response)[:200]} as its models", "a list with a model") from None
 
     def _complete(
-        self, client: ServerClient, options: SamplingOptions, prompt: Sequence[int], key: int
+        self, client: ServerClient, options: SamplingOptions, prompt: Sequence[int], seed: int
     ) -> SampledTokens:
         loaded = self._loaded
         response = client.request(
@@ -201,7 +201,7 @@ class ServerEngine(Engine):
                 # completions of the dry run have none.
                 "ignore_eos": self.server == "vllm" or not options.stop_ids,
                 "n": 1,
-                "seed": key % 2**31,
+                "seed": seed % 2**31,
                 "temperature": options.temperature,
                 "top_p": 1.0,
                 "top_k": -1,

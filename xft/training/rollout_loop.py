@@ -33,7 +33,7 @@ from xft.types import Batch, LossOutput, Message
 T = TypeVar("T")
 
 VALIDATION_STEP = 2**63
-"""Step number of the random streams of validation: the same in every validation, and that of no step."""
+"""Step number in the seeds of validation: the same in every validation, and different from that of any step."""
 
 
 class RolloutLoop(TrainLoop):

@@ -17,8 +17,8 @@ from xft.models.sampling import (
     SampledTokens,
     SamplingOptions,
     completion_log_probs,
+    derive_seed,
     sample_completions,
-    stream_key,
 )
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12], [20, 21, 22]]
@@ -49,8 +49,8 @@ def tiny_model(family: str, **extra: Any) -> nn.Module:
     return result
 
 
-def streams(count: int, prompts: int = len(PROMPTS)) -> list[list[int]]:
-    return [[stream_key(0, 1, prompt, number) for number in range(count)] for prompt in range(prompts)]
+def seeds(count: int, prompts: int = len(PROMPTS)) -> list[list[int]]:
+    return [[derive_seed(0, 1, prompt, number) for number in range(count)] for prompt in range(prompts)]
 
 
 def log_probs_of(model: nn.Module, prompt: list[int], completion: SampledTokens, temperature: float) -> Any:
@@ -64,7 +64,7 @@ def log_probs_of(model: nn.Module, prompt: list[int], completion: SampledTokens,
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
 def test_log_probs_and_entropies_are_those_of_a_forward_pass(family: str) -> None:
     model = tiny_model(family)
-    groups = sample_completions(model, PROMPTS, streams(4), OPTIONS)
+    groups = sample_completions(model, PROMPTS, seeds(4), OPTIONS)
     assert [len(group) for group in groups] == [4, 4, 4]
     for prompt, group in zip(PROMPTS, groups, strict=True):
         for completion in group:
@@ -78,7 +78,7 @@ def test_log_probs_and_entropies_are_those_of_a_forward_pass(family: str) -> Non
 
 def test_a_completion_ends_with_its_stop_token_or_at_the_limit(model: nn.Module) -> None:
     completions = [
-        item for group in sample_completions(model, PROMPTS, streams(8), OPTIONS) for item in group
+        item for group in sample_completions(model, PROMPTS, seeds(8), OPTIONS) for item in group
     ]
     assert {item.stopped for item in completions} == {True, False}
     for item in completions:
@@ -92,16 +92,16 @@ def test_a_completion_ends_with_its_stop_token_or_at_the_limit(model: nn.Module)
 
 
 def test_a_completion_does_not_depend_on_its_batch(model: nn.Module) -> None:
-    together = sample_completions(model, PROMPTS, streams(4), OPTIONS)
+    together = sample_completions(model, PROMPTS, seeds(4), OPTIONS)
     for index, prompt in enumerate(PROMPTS):
-        alone = sample_completions(model, [prompt], [streams(4)[index][1:3]], OPTIONS)
+        alone = sample_completions(model, [prompt], [seeds(4)[index][1:3]], OPTIONS)
         assert [item.ids for item in alone[0]] == [item.ids for item in together[index][1:3]]
 
 
 def test_completions_of_a_group_and_of_another_step_differ(model: nn.Module) -> None:
-    (group,) = sample_completions(model, PROMPTS[:1], streams(8, 1), OPTIONS)
+    (group,) = sample_completions(model, PROMPTS[:1], seeds(8, 1), OPTIONS)
     assert len({tuple(item.ids) for item in group}) > 1
-    other = [[stream_key(0, 2, 0, number) for number in range(8)]]
+    other = [[derive_seed(0, 2, 0, number) for number in range(8)]]
     (later,) = sample_completions(model, PROMPTS[:1], other, OPTIONS)
     assert [item.ids for item in later] != [item.ids for item in group]
 
@@ -109,7 +109,7 @@ def test_completions_of_a_group_and_of_another_step_differ(model: nn.Module) -> 
 def test_tokens_follow_the_distribution_of_the_model(model: nn.Module) -> None:
     count = 4000
     options = SamplingOptions(1, 1.0, [], 0)
-    (group,) = sample_completions(model, PROMPTS[:1], streams(count, 1), options)
+    (group,) = sample_completions(model, PROMPTS[:1], seeds(count, 1), options)
     with torch.no_grad():
         expected = model(input_ids=torch.tensor(PROMPTS[:1])).logits[0, -1].softmax(dim=-1)
     counts = torch.bincount(torch.tensor([item.ids[0] for item in group]), minlength=48) / count
@@ -119,7 +119,7 @@ def test_tokens_follow_the_distribution_of_the_model(model: nn.Module) -> None:
 
 def test_sampling_restores_the_mode_of_the_model(model: nn.Module) -> None:
     model.train()
-    sample_completions(model, PROMPTS[:1], streams(2, 1), OPTIONS)
+    sample_completions(model, PROMPTS[:1], seeds(2, 1), OPTIONS)
     assert model.training
 
 
@@ -133,7 +133,7 @@ def test_adapters_are_computed_as_in_training(base: Path) -> None:
     layer: Any = next(module for module in model.modules() if isinstance(module, LoraLayer))
     calls: list[tuple[torch.Tensor, torch.Tensor]] = []
     handle = layer.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
-    sample_completions(model, PROMPTS[:1], streams(2, 1), OPTIONS)
+    sample_completions(model, PROMPTS[:1], seeds(2, 1), OPTIONS)
     handle.remove()
     assert not layer.training
     assert not torch.equal(layer(calls[0][0]), calls[0][1])
@@ -143,8 +143,7 @@ def test_adapters_are_computed_as_in_training(base: Path) -> None:
 
 
 def test_log_probs_of_a_completion_are_those_of_its_sampling(model: nn.Module) -> None:
-    keys = streams(1)
-    groups = sample_completions(model, PROMPTS, keys, OPTIONS)
+    groups = sample_completions(model, PROMPTS, seeds(1), OPTIONS)
     for prompt, (completion,) in zip(PROMPTS, groups, strict=True):
         log_probs = completion_log_probs(model, prompt, completion.ids, OPTIONS.temperature)
         bound = tolerance(torch.float32, 48 * 14, scale=20)

@@ -10,12 +10,12 @@ from helpers.models import tiny_family
 from torch import Tensor, nn
 
 from xft.models.checks.attention_checks import check_loaded
-from xft.models.sampling import SampledTokens, SamplingOptions, stream_key
+from xft.models.sampling import SampledTokens, SamplingOptions, derive_seed
 from xft.rollouts import LocalEngine, PolicyModel, engines
 
 OPTIONS = SamplingOptions(6, 1.0, [3], 0)
 PROMPTS = [[number] * length for number, length in enumerate((5, 1, 4, 2, 3, 4))]
-STREAMS = [[stream_key(prompt, number) for number in range(2)] for prompt in range(len(PROMPTS))]
+SEEDS = [[derive_seed(prompt, number) for number in range(2)] for prompt in range(len(PROMPTS))]
 
 
 def policy_of(model: nn.Module, rounds: int = 0) -> PolicyModel:
@@ -35,12 +35,12 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     lengths: list[list[int]] = []
 
     def sample(
-        model: Any, prompts: Sequence[Sequence[int]], streams: Sequence[Sequence[int]], *_: Any
+        model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], *_: Any
     ) -> list[list[SampledTokens]]:
         lengths.append([len(prompt) for prompt in prompts])
         return [
-            [SampledTokens([prompt[0], key]) for key in keys]
-            for prompt, keys in zip(prompts, streams, strict=True)
+            [SampledTokens([prompt[0], seed]) for seed in group]
+            for prompt, group in zip(prompts, seeds, strict=True)
         ]
 
     monkeypatch.setattr(engines, "sample_completions", sample)
@@ -49,23 +49,23 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 def test_prompts_of_similar_length_are_sampled_together(batches: list[list[int]]) -> None:
     policy = policy_of(tiny_family("llama"))
-    groups = LocalEngine(batch_size=4).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    groups = LocalEngine(batch_size=4).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert batches == [[1, 2], [3, 4], [4, 5]]
     assert [[item.ids for item in group] for group in groups] == [
-        [[number, key] for key in keys] for number, keys in enumerate(STREAMS)
+        [[number, seed] for seed in seeds] for number, seeds in enumerate(SEEDS)
     ]
     assert LocalEngine().generate(policy, [], [], OPTIONS) == []
 
 
 def test_prompts_of_a_model_that_cannot_be_padded_have_equal_lengths(batches: list[list[int]]) -> None:
-    LocalEngine(batch_size=4).generate(policy_of(tiny_family("llama4_text")), PROMPTS, STREAMS, OPTIONS)
+    LocalEngine(batch_size=4).generate(policy_of(tiny_family("llama4_text")), PROMPTS, SEEDS, OPTIONS)
     assert batches == [[1], [2], [3], [4, 4], [5]]
 
 
 def test_rank_with_fewer_batches_computes_along(batches: list[list[int]]) -> None:
     """With sharded parameters, forward passes are collective."""
     policy = policy_of(tiny_family("llama"), rounds=5)
-    groups = LocalEngine(batch_size=4).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    groups = LocalEngine(batch_size=4).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert batches == [[1, 2], [3, 4], [4, 5], [4, 5], [4, 5]]
     assert len(groups) == len(PROMPTS)
 
@@ -74,9 +74,9 @@ def test_rank_with_fewer_batches_computes_along(batches: list[list[int]]) -> Non
 def test_completions_are_those_of_each_prompt_alone(family: str) -> None:
     """Also in models that cannot be padded, and with states that no cache of transformers holds."""
     model = tiny_family(family)
-    together = LocalEngine().generate(policy_of(model), PROMPTS, STREAMS, OPTIONS)
-    for prompt, streams, group in zip(PROMPTS, STREAMS, together, strict=True):
-        (alone,) = LocalEngine().generate(policy_of(model), [prompt], [streams], OPTIONS)
+    together = LocalEngine().generate(policy_of(model), PROMPTS, SEEDS, OPTIONS)
+    for prompt, seeds, group in zip(PROMPTS, SEEDS, together, strict=True):
+        (alone,) = LocalEngine().generate(policy_of(model), [prompt], [seeds], OPTIONS)
         assert [item.ids for item in group] == [item.ids for item in alone]
         for item in group:
             expected = _log_probs(model, prompt, item)

@@ -19,7 +19,7 @@ from xft.rollouts.server_engine import FOLDER
 from xft.utils import console
 
 PROMPTS = [[5, 6, 7], [11, 12]]
-STREAMS = [[1, 2**63 + 5], [3, 4]]
+SEEDS = [[1, 2**63 + 5], [3, 4]]
 OPTIONS = SamplingOptions(max_new_tokens=6, temperature=0.8, stop_ids=[3], pad_token_id=0)
 
 
@@ -80,7 +80,7 @@ def test_ids_and_log_probs_are_those_of_the_current_adapter(
     samples, current = [], policy
     for update in (lambda policy: policy, updated):
         current = update(current)
-        groups = engine.generate(current, PROMPTS, STREAMS, OPTIONS)
+        groups = engine.generate(current, PROMPTS, SEEDS, OPTIONS)
         samples.append([item for group in groups for item in group])
         for prompt, group in zip(PROMPTS, groups, strict=True):
             assert len(group) == 2
@@ -90,14 +90,14 @@ def test_ids_and_log_probs_are_those_of_the_current_adapter(
                 torch.testing.assert_close(torch.tensor(item.log_probs), expected, rtol=0, atol=bound)
                 assert item.stopped == (item.ids[-1] == 3)
                 assert item.entropies == [-value for value in item.log_probs]
-    again = ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    again = ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert [item for group in again for item in group] == samples[1]
     assert [item.log_probs for item in samples[0]] != [item.log_probs for item in samples[1]]
 
 
 def test_every_setting_of_the_sampling_is_sent(server: tuple[str, StandIn], policy: PolicyModel) -> None:
     url, state = server
-    ServerEngine(url, max_concurrency=1).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    ServerEngine(url, max_concurrency=1).generate(policy, PROMPTS, SEEDS, OPTIONS)
     bodies = [body for path, body in state.requests if path == "/v1/completions"]
     assert [(body["prompt"], body["seed"]) for body in bodies] == [
         (PROMPTS[0], 1), (PROMPTS[0], 5), (PROMPTS[1], 3), (PROMPTS[1], 4)
@@ -122,7 +122,7 @@ def test_the_adapter_is_handed_over_once_per_update_and_the_old_one_unloaded(
     engine = ServerEngine(url)
     names = []
     for current in (policy, policy, updated(policy)):
-        engine.generate(current, PROMPTS, STREAMS, OPTIONS)
+        engine.generate(current, PROMPTS, SEEDS, OPTIONS)
         (name,) = state.loaded
         names.append(name)
     assert names[0] == names[1] != names[2]
@@ -135,7 +135,7 @@ def test_the_adapter_is_handed_over_once_per_update_and_the_old_one_unloaded(
 def test_sglang_has_its_own_paths_and_names(base: Path, policy: PolicyModel) -> None:
     with stand_in_server(base, prefix="") as (url, state):
         engine = ServerEngine(url, server="sglang", model="base")
-        engine.generate(policy, PROMPTS, STREAMS, OPTIONS)
+        engine.generate(policy, PROMPTS, SEEDS, OPTIONS)
         (name,) = state.loaded
         models = {body["model"] for path, body in state.requests if path == "/v1/completions"}
         assert models == {f"base:{name}"}
@@ -148,7 +148,7 @@ def test_completions_of_the_dry_run_have_the_largest_length(
     url, state = server
     state.eos_token_id = 3
     options = dataclasses.replace(OPTIONS, stop_ids=[])
-    groups = ServerEngine(url).generate(policy, PROMPTS, STREAMS, options)
+    groups = ServerEngine(url).generate(policy, PROMPTS, SEEDS, options)
     assert {len(item.ids) for group in groups for item in group} == {6}
 
 
@@ -156,17 +156,17 @@ def test_only_the_stop_tokens_of_the_run_end_a_completion(
     server: tuple[str, StandIn], policy: PolicyModel
 ) -> None:
     url, state = server
-    expected = ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    expected = ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS)
     (eos, *_) = (item.ids[0] for group in expected for item in group if len(item.ids) > 1)
     state.eos_token_id = eos
-    assert ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS) == expected
+    assert ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS) == expected
 
 
 def test_a_stop_token_at_the_limit_of_tokens_counts_as_stopped(
     server: tuple[str, StandIn], policy: PolicyModel
 ) -> None:
     server[1].changes = {"finish_reason": "length"}
-    groups = ServerEngine(server[0]).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    groups = ServerEngine(server[0]).generate(policy, PROMPTS, SEEDS, OPTIONS)
     stopped = [item.stopped for group in groups for item in group]
     assert any(stopped)
     assert stopped == [item.ids[-1] == 3 for group in groups for item in group]
@@ -174,12 +174,12 @@ def test_a_stop_token_at_the_limit_of_tokens_counts_as_stopped(
 
 def test_an_overloaded_server_is_asked_again(server: tuple[str, StandIn], policy: PolicyModel) -> None:
     url, state = server
-    expected = ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS)
+    expected = ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS)
     state.failures = [503, 429]
-    assert ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS) == expected
+    assert ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS) == expected
     state.failures = [503] * 9
     with pytest.raises(TrainingError) as caught:
-        ServerEngine(url, retries=1).generate(policy, PROMPTS, STREAMS, OPTIONS)
+        ServerEngine(url, retries=1).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert caught.value.key == "rollout.engine.url"
     assert "503" in caught.value.got
     assert len(state.failures) == 7
@@ -189,7 +189,7 @@ def test_a_refusal_of_the_server_is_passed_on(server: tuple[str, StandIn], polic
     url, state = server
     state.failures = [400, 400]
     with pytest.raises(TrainingError) as caught:
-        ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS)
+        ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert "not now" in caught.value.got
     assert len(state.failures) == 1
 
@@ -198,13 +198,13 @@ def test_a_server_that_does_not_answer_in_time_is_named(base: Path, policy: Poli
     with stand_in_server(base) as (url, state):
         state.failures, state.delay = [0], 0.5
         with pytest.raises(TrainingError) as caught:
-            ServerEngine(url, timeout=0.05, retries=0).generate(policy, PROMPTS, STREAMS, OPTIONS)
+            ServerEngine(url, timeout=0.05, retries=0).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert "ReadTimeout" in caught.value.got
 
 
 def test_no_server(policy: PolicyModel) -> None:
     with pytest.raises(TrainingError) as caught:
-        ServerEngine("http://127.0.0.1:9", retries=0).generate(policy, PROMPTS, STREAMS, OPTIONS)
+        ServerEngine("http://127.0.0.1:9", retries=0).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert "ConnectError" in caught.value.got
     # The command that the message shows must start a server that the check of log-probabilities accepts.
     assert "--logprobs-mode processed_logprobs" in str(caught.value)
@@ -217,12 +217,12 @@ def test_log_probs_of_another_temperature_end_the_run_at_its_start(
     with stand_in_server(base, prefix="/v1" if server_name == "vllm" else "") as (url, state):
         state.ignores_temperature = True
         with pytest.raises(TrainingError) as caught:
-            ServerEngine(url, server=server_name).generate(policy, PROMPTS, STREAMS, OPTIONS)
+            ServerEngine(url, server=server_name).generate(policy, PROMPTS, SEEDS, OPTIONS)
         assert caught.value.key == "rollout.engine.url"
         assert fix in str(caught.value)
         # At temperature 1 both are the same.
         plain = dataclasses.replace(OPTIONS, temperature=1.0)
-        ServerEngine(url, server=server_name).generate(policy, PROMPTS, STREAMS, plain)
+        ServerEngine(url, server=server_name).generate(policy, PROMPTS, SEEDS, plain)
 
 
 def test_log_probs_of_another_model_end_the_run_at_its_start(
@@ -239,9 +239,9 @@ def test_log_probs_of_another_model_end_the_run_at_its_start(
 
     other = dataclasses.replace(policy, save=save_other)
     with pytest.raises(TrainingError) as caught:
-        ServerEngine(server[0]).generate(other, PROMPTS, STREAMS, OPTIONS)
+        ServerEngine(server[0]).generate(other, PROMPTS, SEEDS, OPTIONS)
     assert "rollout.engine.max_log_prob_gap" in str(caught.value)
-    assert ServerEngine(server[0], max_log_prob_gap=1e3).generate(other, PROMPTS, STREAMS, OPTIONS)
+    assert ServerEngine(server[0], max_log_prob_gap=1e3).generate(other, PROMPTS, SEEDS, OPTIONS)
 
 
 def test_close_unloads_the_last_adapter_and_removes_its_folder(
@@ -251,7 +251,7 @@ def test_close_unloads_the_last_adapter_and_removes_its_folder(
     engine = ServerEngine(url)
     engine.close()
     assert state.requests == []
-    engine.generate(policy, PROMPTS, STREAMS, OPTIONS)
+    engine.generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert len(state.loaded) == 1
     engine.close()
     assert state.loaded == {}
@@ -259,7 +259,7 @@ def test_close_unloads_the_last_adapter_and_removes_its_folder(
     count = len(state.requests)
     engine.close()
     assert len(state.requests) == count
-    assert len(engine.generate(policy, PROMPTS, STREAMS, OPTIONS)) == 2
+    assert len(engine.generate(policy, PROMPTS, SEEDS, OPTIONS)) == 2
     assert len(state.loaded) == 1
 
 
@@ -270,7 +270,7 @@ def test_close_of_a_server_that_fails_is_a_warning(
     monkeypatch.setattr(console, "info", lines.append)
     url, state = server
     engine = ServerEngine(url)
-    engine.generate(policy, PROMPTS, STREAMS, OPTIONS)
+    engine.generate(policy, PROMPTS, SEEDS, OPTIONS)
     state.failures = [500]
     engine.close()
     (line,) = lines
@@ -293,9 +293,9 @@ def test_a_response_without_usable_ids_ends_the_run(
 ) -> None:
     url, state = server
     state.changes = changes
-    # The first stream has more than one token.
+    # The first completion has more than one token.
     with pytest.raises(TrainingError) as caught:
-        ServerEngine(url).generate(policy, PROMPTS, STREAMS, OPTIONS)
+        ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert caught.value.key == "rollout.engine.url"
 
 
@@ -304,8 +304,8 @@ def test_the_key_of_the_server_comes_from_the_environment(
 ) -> None:
     engine = ServerEngine(server[0], api_key_env="XFT_TEST_KEY")
     with pytest.raises(ConfigError) as caught:
-        engine.generate(policy, PROMPTS, STREAMS, OPTIONS)
+        engine.generate(policy, PROMPTS, SEEDS, OPTIONS)
     assert caught.value.key == "rollout.engine.api_key_env"
     monkeypatch.setenv("XFT_TEST_KEY", "secret")
-    assert len(engine.generate(policy, PROMPTS, STREAMS, OPTIONS)) == 2
+    assert len(engine.generate(policy, PROMPTS, SEEDS, OPTIONS)) == 2
     assert "secret" not in repr(engine)

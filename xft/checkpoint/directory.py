@@ -19,7 +19,8 @@ from xft.utils.paths import fsync_path
 
 LAST, BEST = "last", "best"
 SUPERSEDED = "superseded"
-"""Subfolder for replaced checkpoints: those newer than the checkpoint being resumed, corrupt ones included, and those saved again."""
+"""Subfolder for replaced checkpoints: those newer than the checkpoint being resumed (corrupt ones included), and those
+that were saved again."""
 _STEP = re.compile(r"^step_(\d+)$")
 _STALE_TEMP = re.compile(
     r"^\.step_\d+\.(tmp|trash|\d+\.shards)$|^\.(last|best)\.tmp$|^\.final(-.*|\.trash)$"

@@ -182,7 +182,7 @@ def summarize_packing(prepared: PreparedData, recipe: RunConfig) -> tuple[Packin
     )
     batches = plan.batches
     assert batches.pack_length is not None
-    stats = packing_stats(batches.lengths, batches.epoch_rows(0), batches.pack_length)
+    stats = packing_stats(batches.lengths, batches.epoch_sequences(0), batches.pack_length)
     notes = plan.notes
     if recipe.data.packing == "auto":
         notes = (*notes, AUTO_PACKING)

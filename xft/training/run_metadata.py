@@ -49,7 +49,7 @@ def write_records(
     report = prepared.report.to_dict()
     capacity = plan.batches.pack_length
     if capacity is not None:
-        report["packing"] = packing_stats(plan.batches.lengths, plan.batches.epoch_rows(0), capacity)
+        report["packing"] = packing_stats(plan.batches.lengths, plan.batches.epoch_sequences(0), capacity)
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     paths.write_text(work_dir / "data_report.json", text)
     if prepared.report.quarantine_files:

@@ -1,4 +1,4 @@
-"""Packing: no sample lost, split or doubled, and rows that are full."""
+"""Packing: no sample lost, split or doubled, and full sequences."""
 
 import json
 from collections import Counter
@@ -15,38 +15,42 @@ LENGTHS = st.lists(st.integers(1, 64), max_size=80)
 
 
 @settings(deadline=None)
-@given(lengths=LENGTHS, capacity=st.integers(64, 160))
-def test_pack_puts_each_sample_into_one_row_without_overflow(lengths: list[int], capacity: int) -> None:
-    rows = pack(lengths, capacity)
+@given(lengths=LENGTHS, pack_length=st.integers(64, 160))
+def test_pack_puts_each_sample_into_one_sequence_without_overflow(
+    lengths: list[int], pack_length: int
+) -> None:
+    rows = pack(lengths, pack_length)
     assert Counter(index for row in rows for index in row) == Counter(range(len(lengths)))
-    assert all(sum(lengths[index] for index in row) <= capacity for row in rows)
-    assert all(rows), "no row is empty"
+    assert all(sum(lengths[index] for index in row) <= pack_length for row in rows)
+    assert all(rows), "no sequence is empty"
 
 
 @settings(deadline=None)
-@given(lengths=LENGTHS, capacity=st.integers(64, 160))
-def test_pack_leaves_no_two_rows_that_fit_into_one(lengths: list[int], capacity: int) -> None:
-    sums = sorted(sum(lengths[index] for index in row) for row in pack(lengths, capacity))
-    assert len(sums) < 2 or sums[0] + sums[1] > capacity
+@given(lengths=LENGTHS, pack_length=st.integers(64, 160))
+def test_pack_leaves_no_two_sequences_that_fit_into_one(lengths: list[int], pack_length: int) -> None:
+    sums = sorted(sum(lengths[index] for index in row) for row in pack(lengths, pack_length))
+    assert len(sums) < 2 or sums[0] + sums[1] > pack_length
 
 
 @settings(deadline=None)
-@given(lengths=LENGTHS, capacity=st.integers(64, 160), random=st.randoms())
-def test_order_changes_no_number_of_rows(lengths: list[int], capacity: int, random: Any) -> None:
+@given(lengths=LENGTHS, pack_length=st.integers(64, 160), random=st.randoms())
+def test_order_does_not_change_the_number_of_sequences(
+    lengths: list[int], pack_length: int, random: Any
+) -> None:
     order = list(range(len(lengths)))
     random.shuffle(order)
-    shuffled = pack(lengths, capacity, order)
-    plain = pack(lengths, capacity)
+    shuffled = pack(lengths, pack_length, order)
+    plain = pack(lengths, pack_length)
     assert len(shuffled) == len(plain)
     assert sorted(index for row in shuffled for index in row) == list(range(len(lengths)))
 
 
 def test_best_fit_decreasing_by_hand() -> None:
-    # 7 and 6 open rows; 4 fits best beside 6 (rooms 3 and 4); 3 beside 7; 2 opens the tail.
+    # 7 and 6 open sequences; 4 fits best next to 6 (3 and 4 tokens are free); 3 next to 7; 2 opens the last one.
     assert pack([2, 3, 4, 6, 7], 10) == [[4, 1], [3, 2], [0]]
 
 
-def test_sample_as_long_as_a_row_fills_it() -> None:
+def test_sample_of_the_pack_length_fills_a_sequence() -> None:
     assert sorted(pack([10, 1, 10], 10)) == [[0], [1], [2]]
 
 
@@ -58,7 +62,7 @@ def test_order_decides_between_samples_of_equal_length() -> None:
     assert pack([5, 5, 5, 5], 10, [3, 1, 0, 2]) == [[3, 1], [0, 2]]
 
 
-def test_pack_of_no_samples_has_no_rows() -> None:
+def test_pack_of_no_samples_is_empty() -> None:
     assert pack([], 10) == []
 
 

@@ -203,7 +203,7 @@ def test_packing_keeps_pairs_whole() -> None:
     generator = np.random.default_rng(0)
     pairs = generator.integers(10, 200, (100, 2))
     plan = EpochBatchSampler(tuple(pairs.sum(axis=1).tolist()), pack_length=512)
-    rows = plan.epoch_rows(0)
+    rows = plan.epoch_sequences(0)
     assert sorted(each for row in rows for each in row) == list(range(100))
     assert all(pairs[row].sum() <= 512 for row in rows)
 

@@ -53,7 +53,9 @@ def test_ranks_get_equally_many_micro_batches(plan: EpochBatchSampler, epoch: in
 
 @settings(deadline=None, max_examples=60)
 @given(plan=PLANS, epoch=st.integers(0, 3))
-def test_micro_batches_hold_batch_size_rows_of_the_capacity(plan: EpochBatchSampler, epoch: int) -> None:
+def test_micro_batches_hold_batch_size_sequences_of_the_pack_length(
+    plan: EpochBatchSampler, epoch: int
+) -> None:
     room = plan.micro_batch_size * (plan.pack_length or max(plan.lengths))
     for batch in plan.epoch(epoch):
         assert sum(plan.lengths[index] for index in batch) <= room
@@ -66,7 +68,7 @@ def test_micro_batches_hold_batch_size_rows_of_the_capacity(plan: EpochBatchSamp
 @given(plan=PLANS)
 def test_every_epoch_and_seed_has_as_many_rows_and_steps(plan: EpochBatchSampler) -> None:
     other = dataclasses.replace(plan, seed=plan.seed + 17)
-    counts = {len(each.epoch_rows(epoch)) for each in (plan, other) for epoch in range(5)}
+    counts = {len(each.epoch_sequences(epoch)) for each in (plan, other) for epoch in range(5)}
     assert len(counts) == 1
     [rows] = counts
     assert plan.num_micro_batches == -(-rows // plan.micro_batch_size)
@@ -111,7 +113,7 @@ def test_epochs_and_seeds_differ_in_order(pack_length: int | None) -> None:
 
 def test_epochs_differ_in_who_shares_a_row() -> None:
     plan = EpochBatchSampler(tuple([4] * 40), pack_length=16)
-    shared = [{frozenset(row) for row in plan.epoch_rows(epoch)} for epoch in (0, 1)]
+    shared = [{frozenset(row) for row in plan.epoch_sequences(epoch)} for epoch in (0, 1)]
     assert shared[0] != shared[1]
 
 
@@ -119,7 +121,7 @@ def test_epochs_differ_in_who_shares_a_row() -> None:
 def test_rows_stand_in_no_order_of_length(pack_length: int | None) -> None:
     """Packing sorts by length; the epoch must not: the first steps would see long answers only."""
     plan = EpochBatchSampler(LENGTHS * 4, pack_length=pack_length)
-    longest = [max(plan.lengths[index] for index in row) for row in plan.epoch_rows(0)]
+    longest = [max(plan.lengths[index] for index in row) for row in plan.epoch_sequences(0)]
     assert longest != sorted(longest)
     assert longest != sorted(longest, reverse=True)
 

@@ -23,9 +23,9 @@ class Collator:
 
     Attributes:
         samples_per_example: 2 for preference pairs, else 1.
-        layout: ``padding_free`` concatenates samples in one row (see :func:`collate_padding_free`);
-            ``padded`` gives each a row of its own (see :func:`collate_padded`).
-        pad_token_id: id of padding; needed by ``padded`` only.
+        layout: ``padding_free`` concatenates samples to one sequence (see :func:`collate_padding_free`);
+            ``padded`` pads each to the longest (see :func:`collate_padded`).
+        pad_token_id: id of the padding token; needed by ``padded`` only.
         processor: image processor of the model; ``None`` for a text model.
     """
 
@@ -49,7 +49,7 @@ class Collator:
         """Choose the layout that a model can process.
 
         Args:
-            tokenizer: of the model.
+            tokenizer: tokenizer of the model.
             supports_packing: whether the model keeps concatenated samples apart.
             samples_per_example, processor: as in the class.
         """
@@ -98,7 +98,7 @@ class Collator:
 
         Args:
             samples: the split.
-            max_tokens: limit for a batch, padding included; a single longer example exceeds it.
+            max_tokens: maximum number of tokens of a batch, including padding; a single longer example exceeds it.
         """
         size = self.samples_per_example
         pending: list[int] = []
@@ -115,7 +115,7 @@ class Collator:
 
 
 def collate_padding_free(samples: Sequence[Sample]) -> Batch:
-    """Concatenate samples in one row, without padding.
+    """Concatenate samples to one sequence, without padding.
 
     Positions restart with each sample. The first label of each is masked: no token of the same
     sample predicts it. Two samples ``[5, 6, 7]`` and ``[8, 9]``, all targets, become::
@@ -144,7 +144,7 @@ def collate_padding_free(samples: Sequence[Sample]) -> Batch:
 
 
 def collate_padded(samples: Sequence[Sample], pad_token_id: int) -> Batch:
-    """Give each sample a row, padded on the right.
+    """Put each sample into a row of the batch, padded on the right.
 
     Padding is masked by position, never by id: the padding token may also end an answer. Two
     samples ``[5, 6, 7]`` and ``[8, 9]``, all targets, become with ``pad_token_id=0``::

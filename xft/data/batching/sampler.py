@@ -2,15 +2,16 @@
 
 Algorithm, for each epoch:
 1. Shuffle all examples with a generator seeded by (seed, epoch).
-2. Packed: pack them into rows (best-fit decreasing), then shuffle the rows. Else: one example per row.
-3. Padded: sort stretches of 50 micro-batches by length, then shuffle the micro-batches.
-4. Cut the rows into micro-batches. Deal each step's micro-batches to the ranks in turn.
+2. With packing: pack them into sequences (best-fit decreasing), then shuffle the sequences. Without: one example per
+   sequence.
+3. With padding: sort blocks of 50 micro-batches by length, then shuffle the micro-batches.
+4. Split the sequences into micro-batches. Deal each step's micro-batches to the ranks in turn.
 
-Properties: every example occurs exactly once per epoch, and the last batch may be smaller. Nothing is
-stored, so a resumed run calls ``micro_batches(epoch, step)`` and continues without replaying data. The
-order of an epoch does not depend on the number of ranks.
-Trade-off: the lengths of all examples are in memory (4 bytes each on disk), and packing a new epoch
-takes O(n log n) time; it runs in the prefetch thread.
+Properties: every example occurs in exactly one micro-batch per epoch (with ``num_iterations``, that many consecutive steps
+use it), and the last micro-batch may be smaller. Nothing is stored, so a resumed run calls ``micro_batches(epoch, step)``
+and continues without replaying data. The order of an epoch does not depend on the number of ranks.
+Trade-off: the lengths of all examples are in memory, and packing a new epoch takes O(n log n) time; it runs in the
+prefetch thread.
 """
 
 import random
@@ -23,7 +24,7 @@ from xft.data.batching.packing import pack
 MicroBatch = list[int]
 """Indices of the examples of a micro-batch."""
 GROUPING_MEGABATCH = 50
-"""Micro-batches that are sorted by length together."""
+"""Number of micro-batches in a block whose sequences are sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class EpochBatchSampler:
     """Assign the examples of an epoch to micro-batches, steps and ranks.
 
     Attributes:
-        lengths: tokens of each example.
-        micro_batch_size: rows in a micro-batch.
-        gradient_accumulation_steps: micro-batches on each rank in one optimizer step.
-        pack_length: tokens of a packed row; ``None`` puts one example in a row.
-        seed: of the shuffle.
-        world_size: number of ranks that share an epoch.
-        group_by_length: put rows of similar length into a micro-batch, for models that need padding.
+        lengths: number of tokens of each example.
+        micro_batch_size: number of sequences in a micro-batch.
+        gradient_accumulation_steps: number of micro-batches on each rank in one optimizer step.
+        pack_length: maximum number of tokens of a packed sequence; ``None`` to put one example in each sequence.
+        seed: random seed of the shuffle.
+        world_size: number of ranks among which the micro-batches of an epoch are divided.
+        group_by_length: put sequences of similar length into a micro-batch, for models that need padding.
         num_iterations: number of consecutive optimizer steps with the same micro-batches.
     """
 
@@ -53,27 +54,27 @@ class EpochBatchSampler:
         init=False, default_factory=dict, compare=False, repr=False
     )
 
-    def epoch_rows(self, epoch: int) -> list[list[int]]:
-        """Return the rows of an epoch, in order. Their number is the same in every epoch."""
+    def epoch_sequences(self, epoch: int) -> list[list[int]]:
+        """Return the examples of each sequence of an epoch, in order. The number of sequences is the same in every epoch."""
         shuffle = random.Random(f"{self.seed}-{epoch}")
         order = list(range(len(self.lengths)))
         shuffle.shuffle(order)
         if self.pack_length is None:
             return [[index] for index in order]
-        rows = pack(self.lengths, self.pack_length, order)
-        shuffle.shuffle(rows)
-        return rows
+        packed = pack(self.lengths, self.pack_length, order)
+        shuffle.shuffle(packed)
+        return packed
 
     def epoch(self, epoch: int) -> tuple[MicroBatch, ...]:
         """Return the micro-batches of an epoch. The last may be smaller."""
         batches = self._epochs.get(epoch)
         if batches is None:
-            rows = self.epoch_rows(epoch)
+            sequences = self.epoch_sequences(epoch)
             if self.group_by_length and self.pack_length is None:
-                rows = self._group(rows, epoch)
+                sequences = self._group(sequences, epoch)
             batches = tuple(
-                [index for row in rows[start : start + self.micro_batch_size] for index in row]
-                for start in range(0, len(rows), self.micro_batch_size)
+                [index for indices in sequences[start : start + self.micro_batch_size] for index in indices]
+                for start in range(0, len(sequences), self.micro_batch_size)
             )
             # The prefetch thread may be one epoch ahead, so the neighboring epochs are kept.
             for other in [known for known in self._epochs if abs(known - epoch) > 1]:
@@ -81,28 +82,29 @@ class EpochBatchSampler:
             self._epochs[epoch] = batches
         return batches
 
-    def _group(self, rows: list[list[int]], epoch: int) -> list[list[int]]:
-        """Sort stretches of rows by length, then shuffle the micro-batches. A smaller one stays last."""
-        reach = GROUPING_MEGABATCH * self.micro_batch_size
-        for start in range(0, len(rows), reach):
-            rows[start : start + reach] = sorted(
-                rows[start : start + reach], key=lambda row: self.lengths[row[0]]
+    def _group(self, sequences: list[list[int]], epoch: int) -> list[list[int]]:
+        """Sort blocks of one-example sequences by length, then shuffle the micro-batches. A smaller one stays last."""
+        block = GROUPING_MEGABATCH * self.micro_batch_size
+        for start in range(0, len(sequences), block):
+            sequences[start : start + block] = sorted(
+                sequences[start : start + block], key=lambda indices: self.lengths[indices[0]]
             )
-        full = len(rows) - len(rows) % self.micro_batch_size
+        full = len(sequences) - len(sequences) % self.micro_batch_size
         batches = [
-            rows[start : start + self.micro_batch_size] for start in range(0, full, self.micro_batch_size)
+            sequences[start : start + self.micro_batch_size]
+            for start in range(0, full, self.micro_batch_size)
         ]
         random.Random(f"{self.seed}-{epoch}-grouped").shuffle(batches)
-        return [row for batch in batches for row in batch] + rows[full:]
+        return [indices for batch in batches for indices in batch] + sequences[full:]
 
     @cached_property
     def num_micro_batches(self) -> int:
-        """Micro-batches of an epoch, on all ranks."""
-        return -(-len(self.epoch_rows(0)) // self.micro_batch_size)
+        """Number of micro-batches of an epoch, over all ranks."""
+        return -(-len(self.epoch_sequences(0)) // self.micro_batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch. The last may have fewer micro-batches."""
+        """Number of optimizer steps of an epoch. The last may have fewer micro-batches."""
         size = self.gradient_accumulation_steps * self.world_size
         return self.num_iterations * -(-self.num_micro_batches // size)
 

@@ -7,6 +7,7 @@
 # make fuzz   read 200 damaged data files of each kind
 # make families  measure attention and merged adapters of all model families of transformers, and write the table of docs/models.md
 # make model-table  compute the memory of the shipped models, and write it to their files and to docs/models.md
+# make gpu    check the kernels on a GPU, and compare LoRA, QLoRA and full training of 8B and 1B shapes with TRL and Liger
 # make notebook  run docs/first_run.ipynb as a newcomer would, in .notebook/
 # make pictures  make the pictures of the README from a run of the demo; needs chromium
 # make seeds  the demo with three seeds, and the score of each; CONFIG=smollm2_orpo for another
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 CONFIG ?= smollm2_lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs soak compat fuzz families model-table notebook pictures seeds clean
+.PHONY: demo test lint docs soak compat fuzz families model-table gpu notebook pictures seeds clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py configs/smollm2_lora.py $(ARGS)
@@ -48,6 +49,10 @@ families: $(VENV)/.installed
 
 model-table: $(VENV)/.installed
 	$(BIN)/python benchmarks/model_memory.py $(ARGS)
+
+gpu: $(VENV)/.installed-test
+	$(PIP) install -q liger-kernel
+	$(BIN)/python benchmarks/bench_gpu.py $(ARGS)
 
 # A stamp file per set of requirements: nothing is installed twice.
 $(VENV)/.installed: requirements/runtime.txt requirements/demo.txt setup.py

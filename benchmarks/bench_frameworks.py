@@ -12,13 +12,26 @@ import sys
 import time
 from importlib import import_module, metadata
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bench_monitor import Watch, validation_loss
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "llamafactory", "bitsandbytes")
+PACKAGES = (
+    *(
+        "torch",
+        "transformers",
+        "peft",
+        "trl",
+        "unsloth",
+        "llamafactory",
+        "bitsandbytes",
+        "liger_kernel",
+        "flash_attn",
+    ),
+)
 
 
 def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
@@ -42,13 +55,18 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     module.Clock = Clock
     sys.modules["benchmark_clock"] = module
     adapter = {"type": "lora", "r": job["rank"], "lora_alpha": 2 * job["rank"]}
-    model = {"type": "causal_lm", "path": job["model"], "dtype": job["dtype"]}
+    tuning = {"adapter": None if job["tuning"] == "full" else adapter}
+    if job["tuning"] == "qlora":
+        tuning["quantization"] = {"type": "nf4"}
+    if job["tuning"] == "full" and job["dtype"] == "bfloat16":
+        tuning["strategy"] = {"type": "single_device", "mixed_precision": "bf16"}
+    model = {"type": "causal_lm", "path": job["model"], "dtype": _weight_dtype(job)}
     model |= {"gradient_checkpointing": job["checkpointing"], **job["options"].pop("model", {})}
     data = {"type": "instruction", "path": job["rows"], "format": "alpaca", "val_split": None}
     data |= {"max_length": job["length"], "packing": True, "num_workers": 1}
     keys: dict[str, Any] = {
         "model": model,
-        "adapter": adapter,
+        **tuning,
         **job["options"],
         "data": data,
         "training": {
@@ -66,6 +84,11 @@ def train_xft(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     config.write_text("".join(f"{key} = {value!r}\n" for key, value in keys.items()), encoding="utf-8")
     if main(["train", str(config), "--work-dir", str(config.parent / "run"), "--debug"]) != 0:
         sys.exit("xft failed")
+
+
+def _weight_dtype(job: dict[str, Any]) -> str:
+    """Return the dtype of the weights: fp32 where all of them are trained, and computed in bf16 by autocast."""
+    return "float32" if job["tuning"] == "full" else str(job["dtype"])
 
 
 def _callback(watch: Watch, finish: Any) -> Any:
@@ -95,6 +118,18 @@ def _sft_trainer(job: dict[str, Any], watch: Watch, finish: Any, model: Any, **m
     from datasets import Dataset
 
     trl: Any = import_module("trl")
+    load: dict[str, Any] = {"dtype": getattr(torch, _weight_dtype(job))}
+    if torch.cuda.is_available() and find_spec("flash_attn") is not None:
+        load["attn_implementation"] = "flash_attention_2"
+    if job["tuning"] == "qlora":
+        from transformers import BitsAndBytesConfig
+
+        load["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, job["dtype"]),
+        )
     rows = json.loads(Path(job["rows"]).read_text(encoding="utf-8"))
     data = Dataset.from_list(
         [
@@ -114,7 +149,7 @@ def _sft_trainer(job: dict[str, Any], watch: Watch, finish: Any, model: Any, **m
         save_strategy="no",
         report_to="none",
         use_cpu=not torch.cuda.is_available(),
-        model_init_kwargs={"dtype": getattr(torch, job["dtype"])} if isinstance(model, str) else None,
+        model_init_kwargs=load if isinstance(model, str) else None,
         disable_tqdm=True,
         gradient_checkpointing=job["checkpointing"],
         **job["options"],
@@ -134,7 +169,8 @@ def train_trl(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         lora_target_modules=["all-linear"],
     )
     adapter.lora_target_modules = "all-linear"
-    _sft_trainer(job, watch, finish, job["model"], peft_config=trl.get_peft_config(adapter)).train()
+    peft_config = None if job["tuning"] == "full" else trl.get_peft_config(adapter)
+    _sft_trainer(job, watch, finish, job["model"], peft_config=peft_config).train()
 
 
 def train_unsloth(job: dict[str, Any], watch: Watch, finish: Any) -> None:
@@ -153,16 +189,18 @@ def train_unsloth(job: dict[str, Any], watch: Watch, finish: Any) -> None:
         job["model"],
         max_seq_length=job["length"],
         dtype=getattr(torch, job["dtype"]),
-        load_in_4bit=False,
+        load_in_4bit=job["tuning"] == "qlora",
+        full_finetuning=job["tuning"] == "full",
         use_gradient_checkpointing=checkpointing,
     )
-    model = loader.get_peft_model(
-        model,
-        r=job["rank"],
-        lora_alpha=2 * job["rank"],
-        lora_dropout=0.0,
-        use_gradient_checkpointing=checkpointing,
-    )
+    if job["tuning"] != "full":
+        model = loader.get_peft_model(
+            model,
+            r=job["rank"],
+            lora_alpha=2 * job["rank"],
+            lora_dropout=0.0,
+            use_gradient_checkpointing=checkpointing,
+        )
     _sft_trainer(job, watch, finish, model, processing_class=tokenizer).train()
 
 
@@ -207,20 +245,49 @@ def train_llamafactory(job: dict[str, Any], watch: Watch, finish: Any) -> None:
     tuner.run_exp(arguments, callbacks=[_callback(watch, finish)])
 
 
-def matrix_rate(dtype: str, clock: str, size: int = 2048, rounds: int = 12) -> float:
+def matrix_rate(dtype: str, clock: str, size: int, rounds: int = 12) -> float:
     """Return the FLOP/s of the product of two square matrices, the best of several rounds."""
     import torch
 
     read = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
-
-    one, two = (torch.randn(size, size, dtype=getattr(torch, dtype)) for _ in range(2))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    one, two = (torch.randn(size, size, dtype=getattr(torch, dtype), device=device) for _ in range(2))
     best = 0.0
     for _ in range(rounds):
+        _synchronize()
         begun = read()
         for _ in range(3):
             one @ two
+        _synchronize()
         best = max(best, 3 * 2 * size**3 / (read() - begun))
     return best
+
+
+def _synchronize() -> None:
+    """Wait until a GPU has done its work."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_memory() -> int:
+    """Return the largest memory so far in bytes: of the tensors on the GPU, or of this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def main() -> None:
@@ -228,14 +295,22 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     out = Path(sys.argv[2])
     if job["kind"] == "matrices":
-        out.write_text(json.dumps({"rate": matrix_rate(job["dtype"], job["clock"])}), encoding="utf-8")
+        out.write_text(
+            json.dumps({"rate": matrix_rate(job["dtype"], job["clock"], job.get("size", 2048))}),
+            encoding="utf-8",
+        )
         return
-    watch = Watch()
+    watch = Watch(_synchronize)
     found: dict[str, Any] = {}
 
     def finish(model: Any) -> None:
-        found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        found["peak"] = peak_memory()
         found["loss"] = validation_loss(model, job["validation"])
+        found["steps"] = watch.steps
+        found["versions"] = _versions()
+        out.write_text(json.dumps(found), encoding="utf-8")
+        if not job["save"]:
+            os._exit(0)  # Frameworks save the model at the end, which is not measured.
 
     kinds = {
         "xft": train_xft,
@@ -244,14 +319,6 @@ def main() -> None:
         "llamafactory": train_llamafactory,
     }
     kinds[job["kind"]](job, watch, finish)
-    found["steps"] = watch.steps
-    found["versions"] = {}
-    for name in PACKAGES:
-        try:
-            found["versions"][name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    out.write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,19 @@ At module level, this file imports only the standard library, because it also ru
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 
 class Watch:
-    """Record the tokens that a model processes, and the time of each step."""
+    """Record the tokens that a model processes, and the time of each step.
 
-    def __init__(self) -> None:
+    Args:
+        synchronize: waits until a GPU has done its work; called before a clock is read.
+    """
+
+    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
+        self.synchronize = synchronize
         self.steps: list[dict[str, float]] = []
         self.now = {"total": 0, "tokens": 0, "targets": 0}
         self.begun = (0.0, 0.0)
@@ -27,10 +33,12 @@ class Watch:
 
     def begin(self) -> None:
         """Start the clock of the first step."""
+        self.synchronize()
         self.begun = time.perf_counter(), time.process_time()
 
     def end_step(self, **seen: float) -> None:
         """Record a step and start the clock of the next."""
+        self.synchronize()
         now = time.perf_counter(), time.process_time()
         self.steps.append(
             {**(seen or self.now), "wall": now[0] - self.begun[0], "cpu": now[1] - self.begun[1]}
@@ -59,10 +67,10 @@ def validation_loss(model: Any, samples: list[dict[str, list[int]]]) -> float:
     total, count = 0.0, 0
     with torch.no_grad():
         for each in samples:
-            ids, labels = (torch.tensor([each[name]]) for name in ("ids", "labels"))
+            ids, labels = (torch.tensor([each[name]], device=model.device) for name in ("ids", "labels"))
             targets = labels[0, 1:]
             keep = targets != -100
             logits = model(input_ids=ids).logits[0, :-1][keep].float()
             total += float(torch.nn.functional.cross_entropy(logits, targets[keep], reduction="sum"))
             count += int(keep.sum())
-    return total / count
+    return total / count if count else float("nan")

@@ -78,8 +78,11 @@ class Work:
         return self.per_token * tokens + self.per_target * targets + self.attention * share
 
 
-def count_work(model: Any, rank: int, lengths: list[int]) -> Work:
-    """Count the operations of a frozen base and its adapters: 2 per weight, token and product."""
+def count_work(model: Any, rank: int, lengths: list[int], full: bool = False) -> Work:
+    """Count the operations of a frozen base and its adapters, or of a base that is trained in ``full``.
+
+    They are 2 per weight, token and product.
+    """
     from torch import nn
 
     head = model.get_output_embeddings()
@@ -93,8 +96,8 @@ def count_work(model: Any, rank: int, lengths: list[int]) -> Work:
     pairs = sum(each * (each + 1) / 2 for each in lengths)
     return Work(
         # The base computes the output and the input gradient; an adapter also computes its weight gradient.
-        per_token=4.0 * base + 6.0 * adapters,
-        per_target=4.0 * head.in_features * head.out_features,
+        per_token=6.0 * base if full else 4.0 * base + 6.0 * adapters,
+        per_target=(6.0 if full else 4.0) * head.in_features * head.out_features,
         attention=3 * 4.0 * pairs * width * config.num_hidden_layers,
     )
 
@@ -129,7 +132,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any]
         "rows": str(folder / "train.json"),
         "validation": [{"ids": each.input_ids.tolist(), "labels": each.labels.tolist()} for each in encoded[1]],
         "length": arguments.length, "rank": arguments.rank, "lr": arguments.lr, "dtype": arguments.dtype,
-        "template": arguments.template, "clock": arguments.clock,
+        "template": arguments.template, "clock": arguments.clock, "tuning": "lora", "save": True,
     }  # fmt: skip
     return job, count_work(model, arguments.rank, encoded[0].lengths.tolist())
 
@@ -159,10 +162,12 @@ def run(job: dict[str, Any], python: str) -> dict[str, Any]:
         return dict(json.loads((folder / "out.json").read_text(encoding="utf-8")))
 
 
-def figures(found: dict[str, Any], work: Work, rate: float, clock: str) -> dict[str, float]:
-    """Return tokens per second and other metrics over all steps except the first."""
+def figures(
+    found: dict[str, Any], work: Work, rate: float, clock: str, warm_up: int = 1
+) -> dict[str, float]:
+    """Return tokens per second and other metrics over all steps except the first ones."""
     steps = found["steps"]
-    kept = steps[1:] or steps
+    kept = steps[warm_up:] or steps
     seconds, total, tokens, targets = (
         sum(each[name] for each in kept) for name in (clock, "total", "tokens", "targets")
     )

@@ -14,4 +14,5 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def distance(got: Tensor, expected: Tensor) -> float:
     """Return the distance of two tensors relative to the norm of the expected one."""
-    return float((got.detach().double() - expected.double()).norm() / expected.detach().double().norm())
+    got, expected = got.detach().double(), expected.detach().double()
+    return float((got - expected).norm() / expected.norm())

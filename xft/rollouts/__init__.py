@@ -7,10 +7,10 @@ from xft.rollouts.environments import Environment, calculator
 from xft.rollouts.policy_samples import (
     PolicyBatcher,
     PolicySample,
-    pack_policy_samples,
-    set_old_log_probs,
+    policy_samples_from_tensors,
+    policy_samples_to_tensors,
     to_policy_samples,
-    unpack_policy_samples,
+    with_old_log_probs,
 )
 from xft.rollouts.reward_model import RewardModel
 from xft.rollouts.rewards import BatchReward, RewardFunction
@@ -34,8 +34,8 @@ __all__ = [
     "RolloutConfig",
     "ServerEngine",
     "calculator",
-    "pack_policy_samples",
-    "set_old_log_probs",
+    "policy_samples_from_tensors",
+    "policy_samples_to_tensors",
     "to_policy_samples",
-    "unpack_policy_samples",
+    "with_old_log_probs",
 ]

@@ -33,7 +33,7 @@ class Rollout:
         tokens: sampled ids of each completion, with their log-probabilities.
         completions: the same as text; of several turns, the last turn of the model.
         rewards: weighted sum of the rewards of each completion; NaN for one that is left out.
-        parts: rewards by name, not weighted.
+        rewards_by_name: rewards of each completion by the name of the reward, not weighted; NaN for ``None``.
         advantages: of each completion.
         turns: the turns of each completion; empty without an environment.
     """
@@ -43,7 +43,7 @@ class Rollout:
     tokens: list[SampledTokens]
     completions: list[Completion]
     rewards: list[float] = field(default_factory=list)
-    parts: dict[str, list[float]] = field(default_factory=dict)
+    rewards_by_name: dict[str, list[float]] = field(default_factory=dict)
     advantages: tuple[float, ...] = ()
     turns: list[list[Message]] = field(default_factory=list)
 
@@ -75,8 +75,8 @@ class RolloutCollector:
     def sample(
         self,
         policy: PolicyModel,
-        samples: SampleView,
-        examples: Sequence[int],
+        prompts: SampleView,
+        indices: Sequence[int],
         step: int,
         count: int | None = None,
     ) -> list[Rollout]:
@@ -86,8 +86,8 @@ class RolloutCollector:
 
         Args:
             policy: the trained model.
-            samples: prompts.
-            examples: indices of the prompts.
+            prompts: prompts of the data set.
+            indices: indices of the prompts to answer.
             step: number of updates so far.
             count: completions per prompt; by default those of the config.
 
@@ -95,10 +95,10 @@ class RolloutCollector:
             TrainingError: the engine or a reward fails.
         """
         count = count or self.config.num_generations
-        rollouts = self.generate(policy, samples, examples, step, count)
+        rollouts = self.generate(policy, prompts, indices, step, count)
         if not rollouts:
             return []
-        columns = [samples.columns(example) for example in examples]
+        columns = [prompts.columns(index) for index in indices]
         scored = self.rewards.score(
             [completion for rollout in rollouts for completion in rollout.completions],
             [row for row in columns for _ in range(count)],
@@ -108,32 +108,34 @@ class RolloutCollector:
             replace(
                 rollout,
                 rewards=scored.totals[index * count : (index + 1) * count],
-                parts={
+                rewards_by_name={
                     name: values[index * count : (index + 1) * count]
-                    for name, values in scored.parts.items()
+                    for name, values in scored.rewards_by_name.items()
                 },
             )
             for index, rollout in enumerate(rollouts)
         ]
 
     def generate(
-        self, policy: PolicyModel, samples: SampleView, examples: Sequence[int], step: int, count: int
+        self, policy: PolicyModel, prompts: SampleView, indices: Sequence[int], step: int, count: int
     ) -> list[Rollout]:
         """Sample the completions of some prompts, without rewards; arguments as in :meth:`sample`."""
         generate = partial(self.config.engine.generate, policy, options=self.options)
-        prompts = [_prompt_ids(samples[example]) for example in examples]
-        pairs = [(example, number) for example in examples for number in range(count)]
+        prompt_ids = [_prompt_ids(prompts[index]) for index in indices]
+        pairs = [(index, number) for index in indices for number in range(count)]
         seeds = [derive_seed(self.seed, step, *pair) for pair in pairs]
-        groups = generate(prompts, [seeds[start : start + count] for start in range(0, len(seeds), count)])
+        groups = generate(
+            prompt_ids, [seeds[start : start + count] for start in range(0, len(seeds), count)]
+        )
         episodes = [
             Episode(
-                prompt,
-                samples.columns(example) if self.config.environment is not None else {},
-                samples.origin(example),
+                ids,
+                prompts.columns(index) if self.config.environment is not None else {},
+                prompts.origin(index),
                 tokens,
                 self.generator.to_completion(tokens.ids),
             )
-            for example, prompt, group in zip(examples, prompts, groups, strict=True)
+            for index, ids, group in zip(indices, prompt_ids, groups, strict=True)
             for tokens in group
         ]
         if (environment := self.config.environment) is not None:
@@ -141,7 +143,7 @@ class RolloutCollector:
                 environment, self.config.max_turns, self.generator, self.config.environment_timeout
             )
             runner.run(
-                episodes, lambda index, turn: derive_seed(self.seed, step, *pairs[index], turn), generate
+                episodes, lambda number, turn: derive_seed(self.seed, step, *pairs[number], turn), generate
             )
         return [
             _to_rollout(episodes[start : start + count], self.config.environment is not None)
@@ -183,27 +185,26 @@ class RolloutCollector:
         return results
 
     def split_examples(
-        self, examples: Sequence[int], samples: SampleView, step: int
+        self, prompts: SampleView, indices: Sequence[int], step: int
     ) -> tuple[list[int], list[Sample]]:
-        """Divide the prompts of a step into those that the model answers, and those whose row gives the answer.
+        """Divide the prompts of a step into those that the model answers and those that are answered by their rows.
 
         Args:
-            examples: indices of prompts.
-            samples: prompts.
+            prompts: prompts of the data set.
+            indices: indices of the prompts of the step.
             step: number of updates so far.
 
         Returns:
-            Indices of the former, and the latter.
+            The indices of the prompts that the model answers, and the samples of the other prompts with their answers.
         """
         fraction = self.objective.on_policy_fraction
         is_sampled = [
-            derive_seed(self.seed, step, example, ON_POLICY_DRAW_INDEX) < fraction * 2**64
-            for example in examples
+            derive_seed(self.seed, step, index, ON_POLICY_DRAW_INDEX) < fraction * 2**64
+            for index in indices
         ]
-        answers = [
-            samples[example] for example, sampled in zip(examples, is_sampled, strict=True) if not sampled
-        ]
-        return [example for example, sampled in zip(examples, is_sampled, strict=True) if sampled], answers
+        draws = list(zip(indices, is_sampled, strict=True))
+        answers = [prompts[index] for index, sampled in draws if not sampled]
+        return [index for index, sampled in draws if sampled], answers
 
 
 def _to_rollout(episodes: Sequence[Episode], has_turns: bool) -> Rollout:

@@ -32,8 +32,13 @@ def rollout_metrics(
     tokens = [sampled for rollout in rollouts for sampled in rollout.tokens]
     totals = [value for rollout in rollouts for value in rollout.rewards]
     present = [value for value in totals if not math.isnan(value)]
-    parts = {
-        name: [value for rollout in rollouts for value in rollout.parts[name] if not math.isnan(value)]
+    rewards_by_name = {
+        name: [
+            value
+            for rollout in rollouts
+            for value in rollout.rewards_by_name[name]
+            if not math.isnan(value)
+        ]
         for name in rewards
     }
     deviations = [_std(rollout.rewards) for rollout in rollouts]
@@ -43,7 +48,7 @@ def rollout_metrics(
         "reward": (sum(present), len(present)),
         "reward_std": (sum(deviations), len(deviations)),
         "frac_reward_zero_std": (sum(not rollout.has_spread for rollout in rollouts), len(rollouts)),
-        **{f"rewards/{name}": (sum(values), len(values)) for name, values in parts.items()},
+        **{f"rewards/{name}": (sum(values), len(values)) for name, values in rewards_by_name.items()},
     }
     pairs: dict[str, tuple[float, float]] = {
         **(scores if rewards else {}),

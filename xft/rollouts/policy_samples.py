@@ -1,4 +1,4 @@
-"""Completions as samples of the loss: their layout in batches, and their form in checkpoints."""
+"""Completions as samples of the loss: their layout in batches, and their tensors in checkpoints."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,11 @@ class PolicySample:
     """A completion to train on.
 
     Attributes:
-        sample: prompt and completion; the sampled tokens are its targets.
-        sampling_log_probs: ``(targets,)`` log-probabilities that the sampler computed.
-        advantage: of the completion.
-        old_log_probs: ``(targets,)`` of the policy before the first update with these completions; ``None`` in this update.
+        sample: prompt and completion; the sampled tokens are its targets. Or a prompt with the answer of its row.
+        sampling_log_probs: ``(targets,)`` log-probabilities that the sampler computed; zeros for an answer of a row.
+        advantage: advantage of the completion; 1 for an answer of a row.
+        old_log_probs: ``(targets,)`` log-probabilities of the policy before the first update with these completions; ``None``
+            during the first update.
     """
 
     sample: Sample
@@ -33,11 +34,12 @@ class PolicySample:
 
 
 def to_policy_samples(rollouts: Sequence[Rollout], answers: Sequence[Sample] = ()) -> list[PolicySample]:
-    """Return the completions that are trained on, each after its prompt.
+    """Convert completions to samples, each after its prompt. Completions whose advantage is NaN are excluded.
 
     Args:
-        rollouts: with advantages.
-        answers: prompts with answers that were not sampled; they follow the completions.
+        rollouts: rollouts with advantages.
+        answers: prompts with the answers of their rows, which were not sampled. They follow the completions, with sampling
+            log-probabilities of 0 and an advantage of 1.
     """
     samples = [
         PolicySample(_with_completion(rollout.prompt, tokens), _float32(tokens.log_probs), advantage)
@@ -48,12 +50,12 @@ def to_policy_samples(rollouts: Sequence[Rollout], answers: Sequence[Sample] = (
     return samples + [PolicySample(answer, torch.zeros(answer.num_targets), 1.0) for answer in answers]
 
 
-def set_old_log_probs(samples: Sequence[PolicySample], log_probs: Tensor) -> list[PolicySample]:
-    """Set the log-probabilities of the old policy.
+def with_old_log_probs(samples: Sequence[PolicySample], log_probs: Tensor) -> list[PolicySample]:
+    """Return copies of the samples with the log-probabilities of the old policy.
 
     Args:
         samples: completions.
-        log_probs: ``(targets,)`` of all of them, in their order.
+        log_probs: ``(targets,)`` log-probabilities of the targets of all samples, in their order.
     """
     counts = [len(sample.sampling_log_probs) for sample in samples]
     return [
@@ -68,7 +70,7 @@ class PolicyBatcher:
 
     Attributes:
         collator: collator of the run.
-        config: settings of the sampling. A batch has at most ``pack_length`` tokens, padding included, or one completion.
+        config: sampling settings. A batch has at most ``pack_length`` tokens, padding included, or one completion.
     """
 
     collator: Collator
@@ -86,27 +88,31 @@ class PolicyBatcher:
         return [*batches, self._batch(pending)] if pending else batches
 
     def full_batch(self, samples: Sequence[PolicySample]) -> Batch | None:
-        """Return a batch of ``pack_length`` tokens, padding included, of completions that are cut at their start.
+        """Return the largest batch that completions of a step can form, for the memory measurement of the dry run.
 
-        Why: completions of the largest length may leave a part of ``pack_length`` empty that shorter ones fill.
+        Why: the dry run samples completions of the maximum length, whose batches may be shorter than ``pack_length``. In
+        training, shorter completions can fill a batch. Here, completions are cut at their start to fill it.
 
         Args:
             samples: completions of a step, the longest first.
 
         Returns:
-            The batch; ``None`` if all completions are less than a batch, or one is more.
+            A batch of ``pack_length`` tokens, or one token less if a last token is left, which has no target. If the
+            layout is padded, ``rows`` completions of ``pack_length // rows`` tokens, padding included, with the smallest
+            ``rows`` for which they are not longer than the longest completion. ``None`` if :meth:`batches` lays out the
+            worst case: all completions fit in one batch, or the longest one has at least ``pack_length`` tokens.
         """
-        capacity, longest = self.config.pack_length, len(samples[0].sample)
-        if longest >= capacity or self._size(samples) <= capacity:
+        pack_length, longest = self.config.pack_length, len(samples[0].sample)
+        if longest >= pack_length or self._size(samples) <= pack_length:
             return None
         if self.collator.is_padded:
-            rows = -(-capacity // longest)
-            return self._batch([_cut_start(sample, capacity // rows) for sample in samples[:rows]])
+            rows = -(-pack_length // longest)
+            return self._batch([_cut_start(sample, pack_length // rows) for sample in samples[:rows]])
         chosen: list[PolicySample] = []
         for sample in samples:
             # A sample with a target has at least two tokens.
-            if (room := capacity - self._size(chosen)) >= 2:
-                chosen.append(_cut_start(sample, room))
+            if (remaining := pack_length - self._size(chosen)) >= 2:
+                chosen.append(_cut_start(sample, remaining))
         return self._batch(chosen)
 
     def dummy_batch(self, sample: Sample) -> Batch:
@@ -133,9 +139,19 @@ class PolicyBatcher:
         )
 
 
-def pack_policy_samples(samples: Sequence[PolicySample]) -> dict[str, Tensor]:
-    """Return completions as tensors, for a checkpoint."""
-    packed = {
+def policy_samples_to_tensors(samples: Sequence[PolicySample]) -> dict[str, Tensor]:
+    """Return completions as tensors, for a checkpoint.
+
+    Returns:
+        The tensors of all samples, concatenated in their order:
+
+        - ``lengths``: ``(samples,)`` int64, number of tokens of each sample.
+        - ``input_ids``, ``labels``: ``(tokens,)`` int32.
+        - ``advantages``: ``(samples,)`` float64.
+        - ``sampling_log_probs``: ``(targets,)`` float32.
+        - ``old_log_probs``: ``(targets,)`` float32 (float64 for a model in fp64); absent if no sample has them.
+    """
+    tensors = {
         "lengths": torch.tensor([len(sample.sample) for sample in samples], dtype=torch.int64),
         "input_ids": _concatenate([torch.from_numpy(sample.sample.input_ids) for sample in samples]),
         "labels": _concatenate([torch.from_numpy(sample.sample.labels) for sample in samples]),
@@ -143,18 +159,22 @@ def pack_policy_samples(samples: Sequence[PolicySample]) -> dict[str, Tensor]:
         "sampling_log_probs": _concatenate([sample.sampling_log_probs for sample in samples]),
     }
     old = [sample.old_log_probs for sample in samples if sample.old_log_probs is not None]
-    return {**packed, "old_log_probs": _concatenate(old)} if old else packed
+    return {**tensors, "old_log_probs": _concatenate(old)} if old else tensors
 
 
-def unpack_policy_samples(packed: Mapping[str, Tensor]) -> list[PolicySample]:
-    """Return the completions that :func:`pack_policy_samples` packed."""
-    lengths = packed["lengths"].tolist()
-    rows = zip(packed["input_ids"].split(lengths), packed["labels"].split(lengths), strict=True)
-    samples = [Sample(ids.numpy(), labels.numpy()) for ids, labels in rows]
-    log_probs = packed["sampling_log_probs"].split([sample.num_targets for sample in samples])
-    values = zip(samples, log_probs, packed["advantages"].tolist(), strict=True)
-    unpacked = [PolicySample(*value) for value in values]
-    return set_old_log_probs(unpacked, packed["old_log_probs"]) if "old_log_probs" in packed else unpacked
+def policy_samples_from_tensors(tensors: Mapping[str, Tensor]) -> list[PolicySample]:
+    """Return the completions of a checkpoint.
+
+    Args:
+        tensors: result of :func:`policy_samples_to_tensors`.
+    """
+    lengths = tensors["lengths"].tolist()
+    rows = zip(tensors["input_ids"].split(lengths), tensors["labels"].split(lengths), strict=True)
+    encoded = [Sample(ids.numpy(), labels.numpy()) for ids, labels in rows]
+    log_probs = tensors["sampling_log_probs"].split([sample.num_targets for sample in encoded])
+    values = zip(encoded, log_probs, tensors["advantages"].tolist(), strict=True)
+    samples = [PolicySample(*value) for value in values]
+    return with_old_log_probs(samples, tensors["old_log_probs"]) if "old_log_probs" in tensors else samples
 
 
 def _with_completion(prompt: Sequence[int], completion: SampledTokens) -> Sample:

@@ -22,12 +22,12 @@ class ScoredCompletions:
 
     Attributes:
         totals: weighted sum of the rewards of each completion; NaN for one that is left out.
-        parts: rewards by name, not weighted; NaN where a reward left the completion out.
+        rewards_by_name: rewards by name, not weighted; NaN where a reward left the completion out.
         failures: number of completions left out because a reward failed.
     """
 
     totals: list[float]
-    parts: Mapping[str, list[float]]
+    rewards_by_name: Mapping[str, list[float]]
     failures: int
 
 
@@ -88,7 +88,7 @@ class RewardSet:
             self.on_error == "skip",
             "; set rollout.on_reward_error='skip' to skip such completions",
         )
-        parts = {
+        rewards_by_name = {
             name: self._apply(name, reward, completions, rows, failures)
             for name, reward in self.rewards.items()
         }
@@ -96,11 +96,11 @@ class RewardSet:
         for index in range(len(completions)):
             present = [
                 self.weights.get(name, 1.0) * values[index]
-                for name, values in parts.items()
+                for name, values in rewards_by_name.items()
                 if not math.isnan(values[index])
             ]
             totals.append(sum(present) if present and index not in failures.indices else math.nan)
-        return ScoredCompletions(totals, parts, len(failures.indices))
+        return ScoredCompletions(totals, rewards_by_name, len(failures.indices))
 
     def _apply(
         self,

@@ -21,10 +21,10 @@ from xft.rollouts import (
     PolicySample,
     Rollout,
     RolloutCollector,
-    pack_policy_samples,
-    set_old_log_probs,
+    policy_samples_from_tensors,
+    policy_samples_to_tensors,
     to_policy_samples,
-    unpack_policy_samples,
+    with_old_log_probs,
 )
 from xft.rollouts.metrics import rollout_metrics
 from xft.training.loop import TrainLoop, abbreviate
@@ -78,7 +78,10 @@ class RolloutLoop(TrainLoop):
         """Return the completions that the next step reuses, and their metrics; ``None`` if it samples."""
         if not self._iteration:
             return None
-        return {"metrics": self._rollout_metrics, "samples": pack_policy_samples(self._policy_samples)}
+        return {
+            "metrics": self._rollout_metrics,
+            "samples": policy_samples_to_tensors(self._policy_samples),
+        }
 
     def load_local_states(self, states: Sequence[object]) -> None:
         """Load the completions that the next step reuses; another number of ranks divides them again.
@@ -96,7 +99,7 @@ class RolloutLoop(TrainLoop):
             )
         saved = [cast(Mapping[str, Any], state) for state in states]
         self._rollout_metrics = dict(saved[0]["metrics"])
-        ranks = [unpack_policy_samples(state["samples"]) for state in saved]
+        ranks = [policy_samples_from_tensors(state["samples"]) for state in saved]
         rank, world_size = self.strategy.data_rank, self.strategy.data_world_size
         everything = [sample for samples in ranks for sample in samples]
         self._policy_samples = ranks[rank] if len(ranks) == world_size else everything[rank::world_size]
@@ -111,7 +114,7 @@ class RolloutLoop(TrainLoop):
         """Sample and score the completions of a step."""
         started = time.perf_counter()
         examples = [example for batch in self._micro_batches(self.strategy.data_rank) for example in batch]
-        sampled, answers = self.collector.split_examples(examples, self.samples, step)
+        sampled, answers = self.collector.split_examples(self.samples, examples, step)
         rollouts, rewards = self._sample(self.samples, sampled, step)
         self._check_rewards(rewards)
         self.rollouts = self.collector.with_advantages(rollouts, rewards, self.strategy.data_rank)
@@ -177,7 +180,7 @@ class RolloutLoop(TrainLoop):
         record = super()._run_step(batches)
         if self._log_probs and self._policy_samples:
             log_probs = torch.cat(self._log_probs).cpu()
-            self._policy_samples = set_old_log_probs(self._policy_samples, log_probs)
+            self._policy_samples = with_old_log_probs(self._policy_samples, log_probs)
         sampling = {"rollout_seconds": self._rollout_seconds} if is_first else {}
         return {**self._rollout_metrics, **sampling, **record, "train_seconds": record["seconds"]}
 
@@ -270,7 +273,7 @@ def _record(rollout: Rollout, collector: RolloutCollector) -> Mapping[str, Any]:
                 "tokens": completion.num_tokens,
                 "stopped": completion.finish_reason == "stop",
                 "reward": rollout.rewards[index],
-                **{name: values[index] for name, values in rollout.parts.items()},
+                **{name: values[index] for name, values in rollout.rewards_by_name.items()},
                 **({"turns": _turns(rollout.turns[index])} if rollout.turns else {}),
             }
             for index, completion in enumerate(rollout.completions)

@@ -50,15 +50,15 @@ def answered(number: int) -> Sample:
 def test_a_fraction_of_the_prompts_is_answered_by_the_rows() -> None:
     made = collector(GKD(teacher="t", lmbda=0.5))
     samples: Any = [answered(number) for number in range(400)]
-    sampled, answers = made.split_examples(range(400), samples, step=3)
+    sampled, answers = made.split_examples(samples, range(400), step=3)
     assert 150 < len(sampled) < 250
     assert len(sampled) + len(answers) == 400
-    assert made.split_examples(range(400), samples, step=3)[0] == sampled
+    assert made.split_examples(samples, range(400), step=3)[0] == sampled
     # A row is treated alike whatever the other rows of its rank.
-    assert made.split_examples(range(100), samples, step=3)[0] == [row for row in sampled if row < 100]
-    assert made.split_examples(range(400), samples, step=4)[0] != sampled
+    assert made.split_examples(samples, range(100), step=3)[0] == [row for row in sampled if row < 100]
+    assert made.split_examples(samples, range(400), step=4)[0] != sampled
     assert sum(item.sample.num_targets for item in to_policy_samples([], answers[:2])) == 4
-    assert collector(GKD(teacher="t")).split_examples(range(400), samples, 3) == (list(range(400)), [])
+    assert collector(GKD(teacher="t")).split_examples(samples, range(400), 3) == (list(range(400)), [])
 
 
 def test_kept_answers_are_no_part_of_the_prompt() -> None:

@@ -1,4 +1,4 @@
-"""Layout of completions for the loss, and their form in checkpoints."""
+"""Layout of completions for the loss, and their tensors in checkpoints."""
 
 import pytest
 import torch
@@ -9,10 +9,10 @@ from xft.rollouts import (
     PolicyBatcher,
     PolicySample,
     RolloutConfig,
-    pack_policy_samples,
-    set_old_log_probs,
+    policy_samples_from_tensors,
+    policy_samples_to_tensors,
     to_policy_samples,
-    unpack_policy_samples,
+    with_old_log_probs,
 )
 from xft.types import IGNORE_INDEX, Batch
 
@@ -66,7 +66,7 @@ def test_a_longer_completion_has_a_batch_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("pack_length", "padded", "expected"),
     [
-        (18, False, [7, 7, 4]),  # two completions of 7 tokens leave room for a part of a third
+        (18, False, [7, 7, 4]),  # two completions of 7 tokens leave tokens for a part of a third
         (18, True, [6, 6, 6]),
         (15, False, [7, 7]),  # a single token has no target
         (28, False, None),
@@ -86,7 +86,7 @@ def test_a_full_batch_has_the_tokens_that_shorter_completions_could_have(
 
 
 def test_old_log_probs_are_laid_out_as_the_targets() -> None:
-    samples = set_old_log_probs(make_samples(2, 4), torch.arange(6.0))
+    samples = with_old_log_probs(make_samples(2, 4), torch.arange(6.0))
     batches = make_batcher(7).batches(samples)
     policies = [batch.policy for batch in batches if batch.policy is not None]
     old = [policy.old_log_probs.tolist() for policy in policies if policy.old_log_probs is not None]
@@ -95,15 +95,13 @@ def test_old_log_probs_are_laid_out_as_the_targets() -> None:
 
 @pytest.mark.parametrize("has_old", [False, True])
 @pytest.mark.parametrize("lengths", [(), (2, 4)])
-def test_completions_are_packed_and_unpacked_without_a_difference(
-    lengths: tuple[int, ...], has_old: bool
-) -> None:
+def test_completions_survive_the_conversion_to_tensors(lengths: tuple[int, ...], has_old: bool) -> None:
     samples = make_samples(*lengths)
     if has_old:
-        samples = set_old_log_probs(samples, torch.rand(sum(lengths)))
-    unpacked = unpack_policy_samples(pack_policy_samples(samples))
-    assert len(unpacked) == len(samples)
-    for one, other in zip(unpacked, samples, strict=True):
+        samples = with_old_log_probs(samples, torch.rand(sum(lengths)))
+    restored = policy_samples_from_tensors(policy_samples_to_tensors(samples))
+    assert len(restored) == len(samples)
+    for one, other in zip(restored, samples, strict=True):
         assert one.sample.input_ids.tolist() == other.sample.input_ids.tolist()
         assert one.sample.labels.tolist() == other.sample.labels.tolist()
         assert one.advantage == other.advantage

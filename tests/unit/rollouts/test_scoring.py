@@ -41,14 +41,14 @@ def test_the_total_is_the_weighted_sum() -> None:
     rewards = RewardSet({"length": length, "n": lambda _, row: row["n"]}, {"n": 0.5})
     scored = rewards.score(COMPLETIONS, ROWS, ORIGINS)
     assert scored.totals == [1.5, 3.0, 4.5]
-    assert scored.parts == {"length": [1.0, 2.0, 3.0], "n": [1.0, 2.0, 3.0]}
+    assert scored.rewards_by_name == {"length": [1.0, 2.0, 3.0], "n": [1.0, 2.0, 3.0]}
 
 
 def test_none_leaves_the_completion_to_the_other_rewards() -> None:
     rewards = RewardSet({"length": length, "some": lambda _, row: None if row["n"] == 2 else 1.0}, {})
     scored = rewards.score(COMPLETIONS, ROWS, ORIGINS)
     assert scored.totals == [2.0, 2.0, 4.0]
-    assert math.isnan(scored.parts["some"][1])
+    assert math.isnan(scored.rewards_by_name["some"][1])
 
 
 def test_a_completion_without_any_reward_has_none() -> None:
@@ -158,8 +158,8 @@ def test_skip_excludes_all_completions_of_a_failing_batch(
     scored = rewards.score(COMPLETIONS, ROWS, ORIGINS)
     assert scored.failures == 3
     assert all(map(math.isnan, scored.totals))
-    assert scored.parts["length"] == [1.0, 2.0, 3.0]
-    assert all(map(math.isnan, scored.parts["mine"]))
+    assert scored.rewards_by_name["length"] == [1.0, 2.0, 3.0]
+    assert all(map(math.isnan, scored.rewards_by_name["mine"]))
     (line,) = lines
     assert "warning: rewards.mine: " in line
     assert "skipped 3 completions" in line

@@ -12,7 +12,7 @@ import torch
 
 from xft.config import build_component
 from xft.data import Collator
-from xft.data.encoding.encoded import EncodingOptions, TooLong
+from xft.data.encoding.encoded import EncodingOptions, OverlongRow
 from xft.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, UnpairedEncoder
 from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.encoding.tokenize import encode_conversations
@@ -130,9 +130,9 @@ class RewardScorer:
             (encoded,) = encoder.encode([accepted])
         except DataError as error:
             raise error.prefixed(origin) from error
-        if isinstance(encoded, TooLong):
+        if isinstance(encoded, OverlongRow):
             raise DataError(
-                f"{origin}: has {encoded.args[0]} tokens; the model supports at most {encoder.options.max_length}"
+                f"{origin}: has {encoded.num_tokens} tokens; the model supports at most {encoder.options.max_length}"
             )
         if isinstance(encoded, DataError):
             raise encoded.prefixed(origin) from encoded

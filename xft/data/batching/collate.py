@@ -69,6 +69,9 @@ class Collator:
             samples: the split.
             examples: indices of examples, in order. If empty, returns the first example with all
                 labels masked: a dummy batch for ranks that ran out of data.
+
+        Raises:
+            DataError: an image cannot be decoded, or was changed since the data was prepared.
         """
         size = self.samples_per_example
         chosen = [samples[size * example + offset] for example in examples or [0] for offset in range(size)]
@@ -86,7 +89,7 @@ class Collator:
         return batch
 
     def _filler(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Return the filler of a batch that has no images, if the model needs one."""
+        """Return a filler sample for a batch without images, if the model needs one (see ``ImageProcessor.filler``)."""
         filler = None if self.processor is None else self.processor.filler
         is_plain = self.samples_per_example == 1 and all(sample.desirable is None for sample in samples)
         if filler is None or not is_plain or any(sample.images for sample in samples):
@@ -99,6 +102,9 @@ class Collator:
         Args:
             samples: the split.
             max_tokens: maximum number of tokens of a batch, including padding; a single longer example exceeds it.
+
+        Raises:
+            DataError: an image cannot be decoded, or was changed since the data was prepared.
         """
         size = self.samples_per_example
         pending: list[int] = []

@@ -1,4 +1,4 @@
-"""Check the values that formats return: turns of a conversation, and preference pairs."""
+"""Check the values that formats return: messages of a conversation, and preference pairs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +15,8 @@ def check_pair(pair: PreferencePair, row: Row) -> None:
     """Check that both answers of a pair are targets, and differ.
 
     Raises:
-        DataError: a turn is wrong, or the answers are the same.
+        DataError: a message is invalid, an answer is not a target, or (:class:`IdenticalAnswersError`) the answers are the
+            same.
     """
     for answer in (pair.chosen, pair.rejected):
         check_turns([*pair.prompt, *answer], row)
@@ -27,14 +28,15 @@ def check_pair(pair: PreferencePair, row: Row) -> None:
 
 
 def check_turns(messages: Messages, row: Row) -> None:
-    """Check that turns are a conversation with a target answer.
+    """Check that messages are a conversation with an answer in the loss.
 
     Args:
-        messages: as the format returned them.
-        row: the row, which gives errors the path of the turn.
+        messages: messages, as the format returned them.
+        row: the row; errors name the path of the message in it.
 
     Raises:
-        DataError: a turn is wrong, or no answer is a target.
+        DataError: a message is invalid, an answer in the loss is empty (:class:`EmptyAnswerError`), or no answer is in the
+            loss.
     """
     check_messages(messages)
     has_target = False
@@ -54,7 +56,7 @@ def check_messages(messages: Messages) -> None:
     """Check that a format returned messages.
 
     Raises:
-        DataError: it returned something else.
+        DataError: it returned another value.
     """
     if messages is None or isinstance(messages, (str, dict, PreferencePair, UnpairedExample)):
         raise DataError(
@@ -108,9 +110,14 @@ def _turn_error(
 
 
 def turn_path(messages: Messages, index: int, row: Row) -> str:
-    """Return the path of a turn in its row: ``messages[3]``, or ``turns[3]`` if no column has these turns.
+    """Return the path of a message in its row: ``messages[3]``, or ``turns[3]`` if no column has these messages.
 
-    A system message that comes from another column is not counted.
+    Paths count from 1. A system message that comes from another column is not counted.
+
+    Args:
+        messages: messages of the row.
+        index: index of the message, from 0.
+        row: the row.
     """
     for column, turns in row.items():
         added = len(messages) - len(turns) if isinstance(turns, list) else -1

@@ -23,10 +23,10 @@ class EncodedRow:
     """The samples of a row.
 
     Attributes:
-        samples: encoded samples.
-        length: tokens before truncation.
+        samples: encoded samples: one, the two of a preference pair, or the chunks of a document.
+        length: number of tokens before truncation; of a preference pair, that of the longer sample.
         truncated: whether the row was truncated.
-        has_unknown: whether the tokenizer has no token for one of the characters.
+        has_unknown: whether the text has a character for which the tokenizer has no token.
     """
 
     samples: list[Sample]
@@ -35,26 +35,34 @@ class EncodedRow:
     has_unknown: bool = False
 
 
+@dataclass(frozen=True)
+class OverlongRow:
+    """A row that has too many tokens, and was not truncated.
+
+    Either ``on_overlong`` is not ``truncate``, or nothing more can be removed from the row.
+
+    Attributes:
+        num_tokens: number of tokens of its longest sample.
+    """
+
+    num_tokens: int
+
+
 class FatalRowError(DataError):
-    """A row that ends the preparation even if invalid rows are quarantined."""
-
-
-class TooLong(Exception):
-    """A row is too long and cannot be truncated. ``args`` is its length in tokens."""
+    """Error of a row that stops the preparation even if invalid rows are quarantined."""
 
 
 @dataclass
 class EncodedChunk:
-    """The result of some records.
+    """The encoded rows of one chunk of records.
 
     Attributes:
-        rows, samples, tokens, files, images, image_data: as in ``StoreWriter.append``.
-        counts: numbers of rows by their name in the data report, such as ``rows_read``.
-        dropped: reason to number of rows.
-        too_long: lengths in tokens of the rows dropped for length.
+        rows, samples, tokens, files, images, image_data, columns: as in ``StoreWriter.append``.
+        counts: number of rows, images or image tokens by name in the data report, such as ``rows_read``.
+        dropped: number of dropped rows by reason.
+        too_long: number of tokens of each dropped overlong row.
         quarantined: quarantined rows, each with its location and the reason.
-        usage: columns that the format has read, and those that it has not.
-        columns: as in ``StoreWriter.append``.
+        usage: columns that the format read, and those that it did not.
     """
 
     rows: npt.NDArray[Any]
@@ -76,13 +84,13 @@ class EncodingOptions:
     """The keys of a dataset config that decide how a row is encoded.
 
     Attributes:
-        format: function from a row to a value.
+        format: function that maps a row to messages, a preference pair, an unpaired example or a text.
         max_length: maximum number of tokens of a sample.
-        on_overlong: what happens to a longer row.
-        on_invalid: what happens to a row that does not fit.
-        group_by: column whose value keeps rows in one split.
-        image_folder: folder of relative paths of images; the folder of the data file by default.
-        keep_answers: the last answer follows the prompt, as its targets.
+        on_overlong: what to do with an overlong row: drop it, truncate it (drop it if that is impossible), or raise.
+        on_invalid: what to do with a row that the format or a check rejects: raise, or quarantine it.
+        group_by: column; rows with the same value are put into the same split.
+        image_folder: folder of relative image paths; by default the folder of the data file.
+        keep_answers: for prompts, whether to append the last answer of the row, with its tokens as targets.
     """
 
     format: Callable[[Row], Any]

@@ -1,4 +1,4 @@
-"""Row encoders: conversations, raw text, preference pairs, answers with a label."""
+"""Row encoders for conversations, raw text, preference pairs and unpaired preferences."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xft.data.encoding.checks import as_list, check_pair, check_turns
-from xft.data.encoding.encoded import EncodedRow, TooLong
+from xft.data.encoding.encoded import EncodedRow, OverlongRow
 from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.encoding.tokenize import (
     check_text,
@@ -22,14 +22,14 @@ from xft.data.images.reading import inspect_images
 from xft.errors import DataError, IdenticalAnswersError
 from xft.types import Conversation, Message, Messages, PreferencePair, Row, Sample, UnpairedExample
 
-Outcome = EncodedRow | DataError | TooLong
+Outcome = EncodedRow | DataError | OverlongRow
 
 
 class ConversationEncoder(RowEncoder[Conversation]):
     """Encode a conversation as one sample, in which the answers are targets."""
 
     def validate(self, value: Any, row: Row) -> Conversation:
-        """Accept messages, or a :class:`Conversation`, with a target answer."""
+        """Accept messages, or a :class:`Conversation`, with an answer in the loss."""
         conversation = value if isinstance(value, Conversation) else Conversation(value)
         if isinstance(conversation.messages, Iterator):
             conversation = replace(conversation, messages=list(conversation.messages))
@@ -43,7 +43,7 @@ class ConversationEncoder(RowEncoder[Conversation]):
         return conversation
 
     def messages(self, value: Conversation) -> Iterable[Message]:
-        """Return the turns."""
+        """Return the messages."""
         return value.messages
 
     def inspect_images(self, value: Conversation, folder: Path) -> tuple[Conversation, Counter[str]]:
@@ -54,12 +54,12 @@ class ConversationEncoder(RowEncoder[Conversation]):
         return replace(value, messages=messages), changes
 
     def dedup_text(self, value: Conversation) -> Iterable[str]:
-        """Yield roles, contents, images, and variables of the template."""
+        """Return tools, roles, contents, reasoning, tool calls, image digests, and arguments of the template."""
         kwargs = [repr(value.template_kwargs)] if value.template_kwargs else []
         return [*visible_text(value.messages, value.tools), *kwargs]
 
     def encode(self, values: Sequence[Conversation]) -> list[Outcome]:
-        """Encode; truncate or drop conversations that are too long."""
+        """Encode conversations; truncate overlong ones if the config allows it."""
         assert self.template is not None
         results = encode_conversations(values, self.template, self.tokenizer, self.processor)
         return [self._truncate_to_fit(value, result) for value, result in zip(values, results, strict=True)]
@@ -78,7 +78,7 @@ class ConversationEncoder(RowEncoder[Conversation]):
             if sample is not None:
                 has_unknown = self.has_unknown(sample.text, [sample.input_ids])
                 return EncodedRow([sample], length, True, has_unknown)
-        return TooLong(length)
+        return OverlongRow(length)
 
 
 class DocumentEncoder(RowEncoder[str]):
@@ -95,15 +95,15 @@ class DocumentEncoder(RowEncoder[str]):
         """Accept any columns: a text does not refer to the image of its row."""
 
     def messages(self, value: str) -> Iterable[Message]:
-        """Return no turns."""
+        """Return no messages."""
         return ()
 
     def dedup_text(self, value: str) -> Iterable[str]:
-        """Yield the text."""
+        """Return the text."""
         return [value]
 
     def encode(self, values: Sequence[str]) -> list[Outcome]:
-        """Split documents into chunks without loss."""
+        """Split documents into chunks, without dropping tokens."""
         documents = encode_texts(values, self.tokenizer, self.options.max_length)
         return [self._count(text, chunks) for text, chunks in zip(values, documents, strict=True)]
 
@@ -130,7 +130,7 @@ class PreferenceEncoder(RowEncoder[PreferencePair]):
         return value
 
     def messages(self, value: PreferencePair) -> Iterable[Message]:
-        """Return the turns of prompt and answers."""
+        """Return the messages of prompt and answers."""
         return (*value.prompt, *value.chosen, *value.rejected)
 
     def inspect_images(self, value: PreferencePair, folder: Path) -> tuple[PreferencePair, Counter[str]]:
@@ -143,7 +143,7 @@ class PreferenceEncoder(RowEncoder[PreferencePair]):
         return replace(value, prompt=prompt, chosen=chosen, rejected=rejected), changes + more
 
     def dedup_text(self, value: PreferencePair) -> Iterable[str]:
-        """Yield prompt and both answers."""
+        """Return the texts of prompt and both answers, as of a conversation."""
         return _pair_text(value)
 
     def scores_contradict(self, value: PreferencePair) -> bool:
@@ -177,11 +177,11 @@ class UnpairedEncoder(RowEncoder[UnpairedExample | PreferencePair]):
         return value
 
     def messages(self, value: UnpairedExample | PreferencePair) -> Iterable[Message]:
-        """Return the turns of prompt and answers."""
+        """Return the messages of prompt and answers."""
         return [*value.prompt, *[turn for answer in _answers(value) for turn in answer]]
 
     def dedup_text(self, value: UnpairedExample | PreferencePair) -> Iterable[str]:
-        """Yield prompt, label and answer; of a pair, prompt and both answers."""
+        """Return the texts of prompt, label and answer; of a pair, of prompt and both answers."""
         if isinstance(value, PreferencePair):
             return _pair_text(value)
         return (*visible_text(value.prompt, value.tools), str(value.label), *visible_text(value.answer))
@@ -211,7 +211,7 @@ def _encode_completions(
     encoder: RowEncoder[Any],
     values: Sequence[tuple[PreferencePair | UnpairedExample, tuple[Messages, ...]]],
 ) -> list[Outcome]:
-    """Encode the answers of each row, each after the prompt. A row fits as a whole or not at all."""
+    """Encode the answers of each row, each after the prompt. If one answer is overlong, the whole row is."""
     assert encoder.template is not None
     rows = [
         [Conversation([*value.prompt, *answer], value.tools) for answer in answers]
@@ -237,9 +237,12 @@ def _encode_completions(
 
 
 def _truncate_to_fit(
-    encoder: RowEncoder[Any], conversations: Sequence[Conversation], turns: int, samples: list[Sample]
+    encoder: RowEncoder[Any],
+    conversations: Sequence[Conversation],
+    num_prompt_messages: int,
+    samples: list[Sample],
 ) -> Outcome:
-    """Truncate the prompt of a row that is too long, if the config allows it."""
+    """Truncate the prompt of an overlong row, if the config allows it."""
     assert encoder.template is not None
     if len(samples) == 2 and np.array_equal(samples[0].input_ids, samples[1].input_ids):
         return IdenticalAnswersError(
@@ -249,17 +252,17 @@ def _truncate_to_fit(
     overlong = length > encoder.options.max_length
     if overlong:
         if encoder.options.on_overlong != "truncate":
-            return TooLong(length)
+            return OverlongRow(length)
         shorter = truncate_prompt(
             conversations,
-            turns,
+            num_prompt_messages,
             encoder.template,
             encoder.tokenizer,
             encoder.options.max_length,
             encoder.processor,
         )
         if shorter is None:
-            return TooLong(length)
+            return OverlongRow(length)
         samples = shorter
     has_unknown = any(encoder.has_unknown(sample.text, [sample.input_ids]) for sample in samples)
     return EncodedRow(samples, length, overlong, has_unknown)
@@ -276,7 +279,7 @@ def _pair_text(pair: PreferencePair) -> Iterator[str]:
 
 
 def visible_text(messages: Messages, tools: Iterable[Any] = ()) -> Iterator[str]:
-    """Yield tools, roles, contents, reasoning and tool calls, for the digest of a row."""
+    """Yield tools, roles, contents, reasoning, tool calls and image digests, for the digest of a row."""
     for tool in tools:
         yield repr(tool)
     for turn in messages:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xft.data.encoding.checks import as_list, check_messages, check_roles, check_turns
-from xft.data.encoding.encoded import EncodedRow, TooLong
+from xft.data.encoding.encoded import EncodedRow, OverlongRow
 from xft.data.encoding.encoders import visible_text
 from xft.data.encoding.row_encoder import RowEncoder
 from xft.data.encoding.tokenize import check_text, encode_conversations, tokenize
@@ -17,15 +17,20 @@ from xft.types import IGNORE_INDEX, Conversation, Message, Messages, Row, Sample
 
 
 class PromptEncoder(RowEncoder[Conversation]):
-    """Encode a prompt as one sample without targets, which ends where the answer begins. All columns are kept.
+    """Encode a prompt as one sample without targets, which ends with the generation prompt. All columns are kept.
 
-    With ``keep_answers``, the answer of the row follows, and its tokens are targets.
+    With ``keep_answers``, the answer of the row is appended, and its tokens are targets.
     """
 
     keeps_columns: ClassVar[bool] = True
 
     def validate(self, value: Any, row: Row) -> Conversation:
-        """Accept messages, or a :class:`Conversation`; a last answer is left out unless answers are kept."""
+        """Accept messages, or a :class:`Conversation`; the last answer is removed unless answers are kept.
+
+        Raises:
+            DataError: the prompt has no message, ends with another role than ``user`` or ``tool``, has an empty message of
+                the user or roles in a wrong order; or answers are kept, and the row has none.
+        """
         conversation = value if isinstance(value, Conversation) else Conversation(value)
         messages, answer = _split_answer(as_list(conversation.messages))
         check_messages(messages)
@@ -55,19 +60,23 @@ class PromptEncoder(RowEncoder[Conversation]):
         return replace(conversation, messages=messages)
 
     def messages(self, value: Conversation) -> Iterable[Message]:
-        """Return the turns."""
+        """Return the messages."""
         return value.messages
 
     def check_columns(self, row: TrackedRow) -> None:
-        """Check that there is no image; all other columns are for the rewards."""
+        """Check that the format did not ignore an image, and mark all columns as read: rewards may use them.
+
+        Raises:
+            DataError: a column holds an image, a video or audio.
+        """
         super().check_columns(row)
         row.read.update(dict.keys(row))
 
     def dedup_text(self, value: Conversation) -> Iterable[str]:
-        """Yield roles and contents."""
+        """Return tools, roles, contents, reasoning and tool calls."""
         return visible_text(value.messages, value.tools)
 
-    def encode(self, values: Sequence[Conversation]) -> list[EncodedRow | DataError | TooLong]:
+    def encode(self, values: Sequence[Conversation]) -> list[EncodedRow | DataError | OverlongRow]:
         """Render with the generation prompt, and tokenize."""
         assert self.template is not None
         texts: list[str | DataError] = []
@@ -91,7 +100,7 @@ class PromptEncoder(RowEncoder[Conversation]):
 
     def _prompt(
         self, text: str, encoding: Any, full: Sample | DataError | None
-    ) -> EncodedRow | TooLong | DataError:
+    ) -> EncodedRow | OverlongRow | DataError:
         if isinstance(full, DataError):
             return full
         ids = np.asarray(encoding.ids, dtype=np.int32)
@@ -108,13 +117,13 @@ class PromptEncoder(RowEncoder[Conversation]):
             answer = full.input_ids[len(ids) : end]
             ids, labels, text = np.concatenate([ids, answer]), np.concatenate([labels, answer]), full.text
         if len(ids) > self.options.max_length:
-            return TooLong(len(ids))
+            return OverlongRow(len(ids))
         sample = Sample(ids, labels, text)
         return EncodedRow([sample], len(ids), has_unknown=self.has_unknown(text, [ids]))
 
 
 def _split_answer(turns: Messages) -> tuple[list[Message], Message | None]:
-    """Return the turns of a prompt, and the answer that follows; ``None`` without one."""
+    """Return the messages of a prompt, and the answer that follows it, or ``None``."""
     prompt = [*turns]
     while prompt and isinstance(prompt[-1], Message) and prompt[-1].role == "assistant":
         prompt.pop()

@@ -19,7 +19,7 @@ from xft.data.encoding.encoded import (
     EncodedRow,
     EncodingOptions,
     FatalRowError,
-    TooLong,
+    OverlongRow,
 )
 from xft.data.encoding.text_checks import TextChecks, lacks_reasoning
 from xft.data.formats.content_parts import check_media_columns, media_error
@@ -42,7 +42,7 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
 
     Args:
         options: keys of the dataset config.
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         template: chat template; ``None`` for raw text.
         processor: image processor of the model; ``None`` for a text model.
     """
@@ -66,25 +66,26 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
         """Check the value that the format returned for a row.
 
         Raises:
-            DataError: the value is not of this kind.
+            DataError: the value is of another kind, or invalid.
         """
 
     @abstractmethod
     def messages(self, value: Value) -> Iterable[Message]:
-        """Return all turns of a value."""
+        """Return all messages of a value."""
 
     def inspect_images(self, value: Value, folder: Path) -> tuple[Value, Counter[str]]:
-        """Read the headers of the images of a value.
+        """Inspect the images of a value.
 
         Args:
             value: result of ``validate``.
             folder: folder of relative paths.
 
         Returns:
-            The value, whose images have sizes; and numbers of images by how their pixels are changed.
+            The value, whose images have a size and a digest; and the number of images for each conversion, by its name in
+            the data report.
 
         Raises:
-            DataError: an image cannot be read, or the model or this kind of data has no images.
+            DataError: an image cannot be used, or the model or this kind of data does not support images.
         """
         for message in self.messages(value):
             if message.images:
@@ -94,17 +95,17 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
 
     @abstractmethod
     def dedup_text(self, value: Value) -> Iterable[str]:
-        """Yield all text of a row, for its digest."""
+        """Return the texts that identify a row: rows with equal texts are duplicates."""
 
     @abstractmethod
-    def encode(self, values: Sequence[Value]) -> list[EncodedRow | DataError | TooLong]:
-        """Encode values in one batch."""
+    def encode(self, values: Sequence[Value]) -> list[EncodedRow | DataError | OverlongRow]:
+        """Encode values in one batch; return for each the encoded row, or why it has none."""
 
     def check_columns(self, row: TrackedRow) -> None:
-        """Check that the format has not left out an image, a video or audio.
+        """Check that the format did not ignore an image, a video or audio.
 
         Raises:
-            DataError: a column holds one, and the format has not read it.
+            DataError: a column holds one, and the format did not read it.
         """
         check_media_columns(row)
 
@@ -116,7 +117,8 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
         """Encode some records.
 
         Raises:
-            DataError: a row does not fit, and ``on_invalid`` is ``error``.
+            DataError: a row is invalid, and ``on_invalid`` is ``error``.
+            FatalRowError: a row is overlong, and ``on_overlong`` is ``error``.
         """
         builder = _ChunkBuilder(self, len(records))
         rows: list[tuple[RowLocation, Row, Counter[str]]] = []
@@ -153,7 +155,7 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
         """Return the value that the format makes of a row.
 
         Raises:
-            DataError: the row does not fit, holds an image that the format leaves out, or the format raises an error.
+            DataError: the row is invalid, has an image that the format ignores, or the format raises an error.
         """
         tracked = row if isinstance(row, TrackedRow) else TrackedRow(row)
         value = apply_format(self.options.format, tracked)
@@ -161,10 +163,10 @@ class RowEncoder(TextChecks, ABC, Generic[Value]):
         return value
 
     def group(self, row: Row, content: int) -> int:
-        """Digest of the group that stays in one split; by default of the row's own content.
+        """Return the digest of the group of a row, by default that of its content. A group is put into one split.
 
         Raises:
-            DataError: the row lacks the column.
+            DataError: the row has no column ``group_by``.
         """
         if self.options.group_by is None:
             return content
@@ -197,7 +199,7 @@ class _ChunkBuilder:
             self.usage.read.add(self.options.group_by)
 
     def reject(self, origin: RowLocation, raw: object, error: DataError, located: bool = False) -> None:
-        """Quarantine a row that does not fit, or raise its error, as the config says."""
+        """Quarantine an invalid row, or raise its error if ``on_invalid`` is ``error``."""
         if self.options.on_invalid == "error":
             where = "" if located else f"{origin}: "
             raise DataError(
@@ -219,21 +221,26 @@ class _ChunkBuilder:
         )
 
     def add(
-        self, origin: RowLocation, row: Row, value: object, result: EncodedRow | DataError | TooLong
+        self, origin: RowLocation, row: Row, value: object, result: EncodedRow | DataError | OverlongRow
     ) -> None:
-        """Add an encoded row, or count why it is dropped."""
+        """Add an encoded row, or count an overlong one as dropped.
+
+        Raises:
+            DataError: the result is an error, or the row has no column ``group_by``.
+            FatalRowError: the row is overlong, and ``on_overlong`` is ``error``.
+        """
         if isinstance(result, DataError):
             raise result
-        if isinstance(result, TooLong):
+        if isinstance(result, OverlongRow):
             if self.options.on_overlong == "error":
                 raise FatalRowError(
-                    f"{origin}: got {result.args[0]} tokens; expected at most data.max_length="
+                    f"{origin}: got {result.num_tokens} tokens; expected at most data.max_length="
                     f"{self.options.max_length}. Raise it, or set data.on_overlong to 'drop' or 'truncate'",
                     key="data.max_length",
-                    got=result.args[0],
+                    got=result.num_tokens,
                 )
             self.dropped[OVERLONG_REASON] += 1
-            self.too_long.append(result.args[0])
+            self.too_long.append(result.num_tokens)
             return
         texts = list(self.encoder.dedup_text(value))
         content = text_digest(texts)

@@ -1,4 +1,4 @@
-"""Find texts that spell a special token, characters without a token, and reasoning that a template leaves out."""
+"""Find texts that spell a special token, characters without a token, and reasoning that a template drops."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ class TextChecks:
     """Checks of texts with a tokenizer.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -46,7 +46,14 @@ class TextChecks:
 
 
 def lacks_reasoning(messages: Iterable[Message], texts: Iterable[str]) -> bool:
-    """Whether no rendered text has the reasoning of the last answer in the loss. Templates may drop that of earlier ones."""
+    """Return whether the template dropped the reasoning of the last answer in the loss.
+
+    The reasoning of earlier answers is ignored: templates may drop it.
+
+    Args:
+        messages: messages of a row.
+        texts: rendered text of each sample of the row.
+    """
     answers = [message for message in messages if message.is_target]
     thought = answers[-1].reasoning.strip() if answers else ""
     return bool(thought) and not any(thought in text for text in texts)

@@ -60,13 +60,16 @@ def encode_conversations(
     """Encode conversations in one batch.
 
     Args:
-        conversations: each with at least one target turn.
-        template: renders them.
+        conversations: conversations, each with at least one target message.
+        template: chat template.
         tokenizer: a fast tokenizer, which returns offsets.
         processor: image processor of the model; ``None`` for a text model.
 
     Returns:
-        For each conversation its sample, or the error it raised.
+        For each conversation, its sample or its error.
+
+    Raises:
+        ModelError: the tokenizer is slow.
     """
     results: list[Sample | DataError] = []
     rendered: list[_Rendered] = []
@@ -156,8 +159,8 @@ def _char_range(encoding: "Encoding", token: int) -> tuple[int, int]:
 
 
 def _tokens_between(encoding: "Encoding", start: int, stop: int) -> tuple[int, int]:
-    """Find the first and the last token of the characters ``start`` to ``stop``, whose last token
-    ends the turn.
+    """Find the first and the last token of the characters ``start`` to ``stop``. The last one must be the end-of-turn
+    token.
 
     Raises:
         TemplateError: no token ends at ``stop``.
@@ -183,7 +186,7 @@ def check_text(text: str) -> None:
     """Check that a text has no lone surrogate, which JSON can spell and UTF-8 cannot encode.
 
     Raises:
-        DataError: with the character and the text before it.
+        DataError: the text has one; the error quotes it, and the text before it.
     """
     try:
         text.encode()
@@ -199,33 +202,33 @@ def check_text(text: str) -> None:
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[list[Sample]]:
     """Encode documents for continued pretraining: every token is a target exactly once.
 
-    A border token (BOS if the tokenizer adds one by itself, else EOS) comes first, as context; EOS
-    comes last and is a target. A long document is split into chunks. Each chunk begins with the last
-    token of the previous chunk, as context, so that every token is predicted from something. With
-    ``max_length=3``, border 0 and EOS 9, the document ``[5, 6, 7]`` becomes::
+    Each document begins with BOS if the tokenizer adds one by itself, else with EOS; this token is context, not a target.
+    It ends with EOS, which is a target. A long document is split into chunks. Each chunk begins with the last token of
+    the previous chunk, as context, so that every token has a token before it to be predicted from. With ``max_length=3``,
+    BOS 0 and EOS 9, the document ``[5, 6, 7]`` becomes::
 
         input_ids  [[   0, 5, 6], [   6, 7, 9]]
         labels     [[-100, 5, 6], [-100, 7, 9]]
 
     Args:
         texts: the documents.
-        tokenizer: it must have an EOS token.
-        max_length: maximum tokens of a chunk, at least 2.
+        tokenizer: a fast tokenizer with an EOS token.
+        max_length: maximum number of tokens of a chunk, at least 2.
 
     Returns:
         The chunks of each document. Their targets are the tokens of the document and one EOS.
 
     Raises:
-        ModelError: the tokenizer has no EOS token.
+        ModelError: the tokenizer has no EOS token, or is slow.
     """
     eos = tokenizer.eos_token_id
     if eos is None:
         raise ModelError(key="tokenizer.eos_token", expected="an EOS token, to separate documents")
     with_specials = tokenizer("", add_special_tokens=True)["input_ids"]
-    border = with_specials[0] if with_specials else eos
+    first_id = with_specials[0] if with_specials else eos
     documents: list[list[Sample]] = []
     for encoding in tokenize(tokenizer, list(texts)):
-        ids = np.array([border, *encoding.ids, eos], dtype=np.int32)
+        ids = np.array([first_id, *encoding.ids, eos], dtype=np.int32)
         chunks: list[Sample] = []
         for start in range(0, len(ids) - 1, max_length - 1):
             piece = ids[start : start + max_length]

@@ -1,4 +1,7 @@
-"""Truncate conversations that are too long, by whole exchanges and then by content."""
+"""Truncate overlong conversations: remove whole exchanges first, then cut contents.
+
+An *exchange* is a user message with all messages up to the next user message.
+"""
 
 import math
 from bisect import bisect_left
@@ -20,23 +23,33 @@ def truncate(
 ) -> Sample | None:
     """Truncate a conversation until it fits.
 
-    Whole exchanges are removed first, the oldest first; the system turn and the last exchange stay.
-    If that is not enough, the ends of the longest contents are cut, repeatedly. Headers, end-of-turn
-    tokens, reasoning and tool calls are never cut, nor are contents with an image.
+    The oldest exchanges are removed first; the system message and the last exchange stay. If that is not enough, the ends
+    of the longest contents are cut, repeatedly. Headers, end-of-turn tokens, reasoning and tool calls are never cut, nor
+    are contents with an image.
+
+    Args:
+        conversation: the overlong conversation.
+        template, tokenizer, processor: as in :func:`~xft.data.encoding.tokenize.encode_conversations`.
+        max_length: maximum number of tokens.
 
     Returns:
-        A sample of at most ``max_length`` tokens, or ``None`` if nothing is left to cut.
+        A sample of at most ``max_length`` tokens, or ``None`` if nothing more can be cut.
+
+    Raises:
+        ModelError: the tokenizer is slow.
     """
-    # The length falls with each exchange removed, so bisection finds the smallest number that fits.
-    numbers = range(len(_exchanges(conversation)))
-    enough = bisect_left(
-        numbers,
+    # Each removed exchange shortens the conversation, so bisection finds the smallest number that is enough.
+    counts = range(len(_exchange_starts(conversation)))
+    num_removed = bisect_left(
+        counts,
         True,
         key=lambda count: (
-            _length(_without(conversation, count), template, tokenizer, processor) <= max_length
+            _length(_drop_oldest_exchanges(conversation, count), template, tokenizer, processor)
+            <= max_length
         ),
     )
-    conversation = _without(conversation, min(enough, max(len(numbers) - 1, 0)))
+    max_removable = max(len(counts) - 1, 0)
+    conversation = _drop_oldest_exchanges(conversation, min(num_removed, max_removable))
     while True:
         sample = encode_conversations([conversation], template, tokenizer, processor)[0]
         if isinstance(sample, DataError):
@@ -51,7 +64,7 @@ def truncate(
 
 def truncate_prompt(
     conversations: Sequence[Conversation],
-    turns: int,
+    num_prompt_messages: int,
     template: BoundTemplate,
     tokenizer: Tokenizer,
     max_length: int,
@@ -59,32 +72,40 @@ def truncate_prompt(
 ) -> list[Sample] | None:
     """Truncate the common prompt of several conversations until all fit.
 
-    Whole exchanges are removed, the oldest first, the same ones from each. The system turn, the last
-    exchange of the prompt and the answers stay.
+    The oldest exchanges are removed, the same ones from each conversation. The system message, the last exchange of the
+    prompt and the answers stay.
 
     Args:
-        conversations: conversations that begin with the same turns.
-        turns: number of turns of the prompt.
+        conversations: conversations that begin with the same messages; one of them is overlong.
+        num_prompt_messages: number of messages of the prompt.
         template, tokenizer, processor: as in :func:`~xft.data.encoding.tokenize.encode_conversations`.
-        max_length: maximum number of tokens of each.
+        max_length: maximum number of tokens of each conversation.
 
     Returns:
-        A sample for each, or ``None`` if they do not fit even so.
+        A sample for each conversation, or ``None`` if one is overlong even with the shortest prompt.
+
+    Raises:
+        ModelError: the tokenizer is slow.
     """
 
     def longest(count: int) -> float:
-        return max(_length(_without(chat, count), template, tokenizer, processor) for chat in conversations)
+        return max(
+            _length(_drop_oldest_exchanges(conversation, count), template, tokenizer, processor)
+            for conversation in conversations
+        )
 
-    most = sum(1 for turn in conversations[0].messages[:turns] if turn.role == "user") - 1
-    numbers = range(1, most + 1)
-    enough = bisect_left(numbers, True, key=lambda count: longest(count) <= max_length)
-    if enough == len(numbers):
+    prompt = conversations[0].messages[:num_prompt_messages]
+    max_removable = sum(1 for turn in prompt if turn.role == "user") - 1
+    counts = range(1, max_removable + 1)
+    position = bisect_left(counts, True, key=lambda count: longest(count) <= max_length)
+    if position == len(counts):
         return None
-    cut = [_without(chat, numbers[enough]) for chat in conversations]
-    # All were encoded before, so none is an error.
+    num_removed = counts[position]
+    shortened = [_drop_oldest_exchanges(conversation, num_removed) for conversation in conversations]
+    # Their length is finite, so none is an error.
     return [
         sample
-        for sample in encode_conversations(cut, template, tokenizer, processor)
+        for sample in encode_conversations(shortened, template, tokenizer, processor)
         if isinstance(sample, Sample)
     ]
 
@@ -99,20 +120,20 @@ def _length(
     return math.inf if isinstance(sample, DataError) else len(sample)
 
 
-def _exchanges(conversation: Conversation) -> list[int]:
-    """Return the indices of the user turns that begin an exchange, up to the last target answer."""
+def _exchange_starts(conversation: Conversation) -> list[int]:
+    """Return the indices of the user messages that begin an exchange, up to the last answer in the loss."""
     last = max((index for index, turn in enumerate(conversation.messages) if turn.is_target), default=-1)
     return [
         index for index, turn in enumerate(conversation.messages) if turn.role == "user" and index <= last
     ]
 
 
-def _without(conversation: Conversation, count: int) -> Conversation:
-    """Remove the ``count`` oldest exchanges. The system turn stays."""
+def _drop_oldest_exchanges(conversation: Conversation, count: int) -> Conversation:
+    """Remove the ``count`` oldest exchanges. The system message stays."""
     if not count:
         return conversation
     head = 1 if conversation.messages[0].role == "system" else 0
-    begin = _exchanges(conversation)[count]
+    begin = _exchange_starts(conversation)[count]
     return replace(conversation, messages=[*conversation.messages[:head], *conversation.messages[begin:]])
 
 
@@ -120,6 +141,9 @@ def _cut_longest(conversation: Conversation, excess: int, tokenizer: Tokenizer) 
     """Cut ``excess`` tokens from the ends of the longest contents, down to one common length.
 
     Contents of 9, 5 and 2 tokens with an excess of 6 become 4, 4 and 2 tokens.
+
+    Returns:
+        The shortened conversation; ``None`` if nothing can be cut, or a content would become empty.
     """
     encodings = tokenize(tokenizer, [turn.content for turn in conversation.messages])
     sizes = [
@@ -143,13 +167,13 @@ def _cut_longest(conversation: Conversation, excess: int, tokenizer: Tokenizer) 
 
 
 def _equalize(sizes: Sequence[int], excess: int) -> int:
-    """Find the greatest length, at least 1, to which all longer contents are cut to lose ``excess``."""
+    """Return the greatest length, at least 1, such that cutting longer contents to it removes ``excess`` tokens."""
 
-    def lost(level: int) -> int:
+    def num_cut(level: int) -> int:
         return sum(size - level for size in sizes if size > level)
 
     levels = range(max(sizes, default=1), 0, -1)
-    return levels[min(bisect_left(levels, excess, key=lost), len(levels) - 1)]
+    return levels[min(bisect_left(levels, excess, key=num_cut), len(levels) - 1)]
 
 
 def _prefix_of(content: str, offsets: Sequence[tuple[int, int]], keep: int) -> str:

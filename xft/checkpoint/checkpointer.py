@@ -125,7 +125,8 @@ class Checkpointer:
         """Copy the weights of the saved model to CPU memory. Collective if they are sharded.
 
         Returns:
-            This rank's part of a full model whose parameters are sharded; otherwise ``None``: rank 0 has all copies.
+            This rank's part of the weights of a full model whose parameters are sharded. Otherwise ``None``: rank 0 has
+            copies of all saved weights.
         """
         strategy, model = self._strategy, self._model
         if not strategy.params_are_sharded or isinstance(model, PeftModel):
@@ -134,33 +135,34 @@ class Checkpointer:
                     model, self._weights, strategy.summon_full_params, lambda _: strategy.rank == 0
                 )
             return None
-        places = assign_weights(model, strategy.world_size)
+        assignments = assign_weights(model, strategy.world_size)
         self._weights = gather_cpu_state_dict(
             model,
             self._weights,
             strategy.summon_full_params,
-            lambda name: places[name].rank == strategy.rank,
+            lambda name: assignments[name].rank == strategy.rank,
         )
-        return WeightPart(strategy.rank, strategy.world_size, places, self._weights)
+        return WeightPart(strategy.rank, strategy.world_size, assignments, self._weights)
 
     @contextmanager
     def full_weights(self) -> Iterator[Mapping[str, Tensor]]:
-        """Return a context with the weights of the saved model on rank 0, and none on other ranks. Collective.
+        """Return a context with the weights of the saved model on rank 0, and an empty mapping on other ranks. Collective.
 
-        The weights of a full model whose parameters are sharded are mapped from files that all ranks write.
+        If the parameters of a full model are sharded, the weights are partitioned among the ranks: each writes its part
+        to a file, and rank 0 maps all files into memory.
 
         Raises:
-            CheckpointError: a rank cannot write its file.
+            CheckpointError: a rank cannot write its part.
         """
         self.wait()
         part = self._copy_weights()
         if part is None:
             yield self._weights
             return
-        strategy, made = self._strategy, ""
+        strategy, created = self._strategy, ""
         if strategy.rank == 0:
-            made = tempfile.mkdtemp(dir=self.root.parent, prefix=".final-weights-")
-        folder = Path(strategy.gather(made)[0])
+            created = tempfile.mkdtemp(dir=self.root.parent, prefix=".final-weights-")
+        folder = Path(strategy.gather(created)[0])
         problem = ""
         try:
             part.write(folder)
@@ -201,7 +203,9 @@ class Checkpointer:
         """Load only the weights of a checkpoint. Collective.
 
         Raises:
-            CheckpointError: the checkpoint belongs to another model.
+            CheckpointError: the checkpoint belongs to another model, or has no valid manifest or no weights.
+            RuntimeError: a parameter shape differs.
+            OSError, SafetensorError: a file cannot be read.
         """
         load_model_weights(self._model, folder, self._strategy)
 

@@ -101,7 +101,7 @@ def replace_folder(temporary: Path, final: Path) -> None:
 
 
 def update_symlink(folder: Path, name: str) -> None:
-    """Point the symlink ``name`` next to a checkpoint at it, atomically."""
+    """Point the symlink ``name`` in the folder of a checkpoint at it, atomically."""
     temporary = folder.parent / f".{name}.tmp"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.name)

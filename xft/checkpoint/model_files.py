@@ -1,7 +1,8 @@
-"""Write the weights of a full model to the files of an ordinary model folder.
+"""Write the weights of a full model in the format of ``save_pretrained``, with less memory.
 
-``save_pretrained`` converts all weights before it writes the first file: of a mixture of experts, whose fused weights it splits
-into one tensor per expert, it makes a second copy. Here such a model is converted and written some layers at a time.
+Some models are saved under other names and shapes: of a mixture of experts, the fused weights are split into one tensor per
+expert. ``save_pretrained`` converts all weights before it writes the first file, which takes memory for a second copy. This
+module converts and writes such a model in groups of layers.
 """
 
 import json
@@ -17,18 +18,23 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-SMALLEST_FILE, LARGEST_FILE = 2**26, 2**32
-"""Bytes that are converted together: 1/16 of the model, but no less and no more than these, and no less than a layer."""
+MIN_GROUP_BYTES, MAX_GROUP_BYTES = 2**26, 2**32
+"""Target group size: 1/16 of the model, clamped to [64 MiB, 4 GiB]; a larger layer forms its own group."""
 _LAYER = re.compile(r"(.*?\.\d+)\.")
 
 
 def write_model_files(model: PreTrainedModel, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Write the weights of a full model, and other files that ``save_pretrained`` writes with one file of weights.
+    """Write the weights of a full model to ``model*.safetensors``, and the other files of ``save_pretrained``.
+
+    If no weight is converted, this is a single call of ``save_pretrained``. Otherwise, each group of layers is one file.
 
     Args:
-        model: of transformers; its own weights are not read.
-        weights: by the names of the model.
-        folder: is made if it does not exist.
+        model: model of transformers, for its class and config; its parameters are not read.
+        weights: weights by parameter name of the model.
+        folder: output folder; it is created if it does not exist.
+
+    Raises:
+        OSError, SafetensorError: a file cannot be written to disk.
     """
     groups = _groups(model, weights)
     if len(groups) == 1:
@@ -38,7 +44,7 @@ def write_model_files(model: PreTrainedModel, weights: Mapping[str, Tensor], fol
     for number, names in enumerate(groups, 1):
         part = folder / f".part-{number}"
         model.save_pretrained(
-            part, state_dict={name: weights[name] for name in names}, max_shard_size=2 * LARGEST_FILE
+            part, state_dict={name: weights[name] for name in names}, max_shard_size=2 * MAX_GROUP_BYTES
         )
         file = folder / f"model-{number:05}-of-{len(groups):05}.safetensors"
         (part / SAFE_WEIGHTS_NAME).rename(file)
@@ -51,7 +57,10 @@ def write_model_files(model: PreTrainedModel, weights: Mapping[str, Tensor], fol
 
 
 def _groups(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> list[list[str]]:
-    """Return the names of weights that are converted together; one group of all if no weight is converted."""
+    """Group the names of weights that are converted together.
+
+    All are one group if no weight is converted, or if the groups would not convert to the same names as all weights.
+    """
     empty = {name: torch.empty_like(weight, device="meta") for name, weight in weights.items()}
     everything = [[*weights]]
     converted = revert_weight_conversion(model, empty)
@@ -67,20 +76,21 @@ def _groups(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> list[list[
 
 
 def _layers(weights: Mapping[str, Tensor]) -> list[list[str]]:
-    """Return the names of each layer, and of all other weights. Names of one tensor are together."""
+    """Return the weight names of each layer, and those of all other weights. Tied weights are in the same list."""
     layers: dict[str, list[str]] = {}
-    places: dict[tuple[int, int], str] = {}
+    layer_of_storage: dict[tuple[int, int], str] = {}
     for name, weight in weights.items():
         match = _LAYER.match(name)
-        place = places.setdefault((weight.data_ptr(), weight.nbytes), match[1] if match else "")
-        layers.setdefault(place, []).append(name)
+        storage = weight.data_ptr(), weight.nbytes
+        layer = layer_of_storage.setdefault(storage, match[1] if match else "")
+        layers.setdefault(layer, []).append(name)
     return list(layers.values())
 
 
 def _merge(layers: Sequence[list[str]], weights: Mapping[str, Tensor]) -> list[list[str]]:
-    """Join neighbors to groups of bounded size."""
+    """Merge consecutive layers into groups of at most the target group size; a larger layer is a group."""
     sizes = [sum(weights[name].nbytes for name in names) for names in layers]
-    limit = min(max(sum(sizes) // 16, SMALLEST_FILE), LARGEST_FILE)
+    limit = min(max(sum(sizes) // 16, MIN_GROUP_BYTES), MAX_GROUP_BYTES)
     groups: list[list[str]] = [[]]
     filled = 0
     for names, size in zip(layers, sizes, strict=True):

@@ -102,9 +102,10 @@ def estimate_checkpoint_bytes(model: nn.Module, optimizer: bool) -> int:
 
 
 def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None = None) -> None:
-    """Load the weights of a checkpoint into a model of the same shape.
+    """Load the weights of a checkpoint into a model of the same architecture.
 
-    Only files that the manifest lists are read.
+    An adapter is read from ``adapter_model.safetensors``. Of a full model, the ``model*.safetensors`` files that the
+    manifest lists are read. If their parameter names differ from those of the model, ``from_pretrained`` reads the folder.
 
     Args:
         model: the transformers or peft model.
@@ -112,8 +113,10 @@ def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None
         strategy: the strategy that prepared the model, if any.
 
     Raises:
-        CheckpointError: the parameter names differ.
-        RuntimeError: the parameter shapes differ.
+        CheckpointError: the parameter names differ, the manifest of a full model is missing or invalid, or it lists no
+            weights.
+        RuntimeError: a parameter shape differs.
+        OSError, SafetensorError: a file cannot be read.
     """
     if isinstance(model, PeftModel):
         mismatched = _load_adapter(model, load_file(folder / _ADAPTER), strategy)
@@ -138,7 +141,7 @@ def load_model_weights(model: nn.Module, folder: Path, strategy: Strategy | None
 
 
 def _load_adapter(model: PeftModel, weights: Mapping[str, Tensor], strategy: Strategy | None) -> list[str]:
-    """Load the weights of an adapter, unless names differ, and return the names that differ.
+    """Load the weights of an adapter, unless names differ; return the names that differ.
 
     Raises:
         RuntimeError: a shape differs.
@@ -203,6 +206,11 @@ class _SavedWeights(Mapping[str, Tensor]):
 
 
 def _read_full(folder: Path) -> _SavedWeights:
+    """Open the weight files of a full model that the manifest lists.
+
+    Raises:
+        CheckpointError: the manifest is missing or invalid, or lists no weight file.
+    """
     names = sorted(read_manifest(folder))
     weights = _SavedWeights(
         [folder / name for name in names if name.startswith("model") and name.endswith(".safetensors")]
@@ -215,7 +223,11 @@ def _read_full(folder: Path) -> _SavedWeights:
 
 
 def _load_full(model: nn.Module, weights: Mapping[str, Tensor], strategy: Strategy | None) -> list[str]:
-    """Load all weights and return the names that differ."""
+    """Load the weights whose names match; return the names that differ.
+
+    Raises:
+        RuntimeError: a shape differs.
+    """
     tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
     if strategy is None or not strategy.params_are_sharded:
         missing, unexpected = model.load_state_dict(dict(weights), strict=False)

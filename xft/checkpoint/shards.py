@@ -44,7 +44,7 @@ class CheckpointShard:
         name: name of this save: the same on all ranks, unique within a run.
         tensors: flat shards in CPU memory.
         timeout_minutes: how long rank 0 waits for the others.
-        weights: this rank's part of the weights, if the weights of the model are divided.
+        weights: this rank's part of the weights; ``None`` if they are not partitioned among the ranks.
     """
 
     rank: int
@@ -58,7 +58,7 @@ class CheckpointShard:
     def total_bytes(self) -> int:
         """Approximate size of the shards of all ranks in bytes, assuming shards of equal size.
 
-        Divided weights count twice: rank 0 writes the model while the files of the parts exist.
+        Partitioned weights count twice: rank 0 writes the model while the files of the parts exist.
         """
         weights = 0 if self.weights is None else self.weights.nbytes
         return self.world_size * (sum(tensor.nbytes for tensor in self.tensors.values()) + 2 * weights)
@@ -73,8 +73,8 @@ class CheckpointShard:
         A failure is recorded in the marker too, because rank 0 waits for it.
 
         Raises:
-            OSError: the file cannot be written to disk.
-            CheckpointError: the content read back from disk differs.
+            OSError, SafetensorError: a file cannot be written to disk.
+            CheckpointError: the content read back from the disk differs.
         """
         folder = self.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,11 @@ class CheckpointShard:
         return entries
 
     def open_weights(self, root: Path) -> dict[str, Tensor] | None:
-        """Map the weights of all ranks into memory after :meth:`collect`; ``None`` if they are not divided."""
+        """Map the weights of all ranks into memory after :meth:`collect`; ``None`` if they are not partitioned.
+
+        Raises:
+            OSError, SafetensorError: a file cannot be read.
+        """
         return None if self.weights is None else self.weights.open_all(self.folder(root))
 
     def remove(self, root: Path) -> None:
@@ -143,7 +147,7 @@ def make_shard(
         strategy: the strategy.
         step: step of the checkpoint.
         local: shards that ``flatten_state`` copied.
-        weights: this rank's part of the weights; ``None`` if they are not divided.
+        weights: this rank's part of the weights; ``None`` if they are not partitioned among the ranks.
 
     Returns:
         The shard, ``None`` if nothing is sharded; and for each rank ``[offset, numel]`` of its shard of

@@ -1,8 +1,8 @@
-"""Divide the weights of a sharded model among the ranks that save it.
+"""Partition the weights of a sharded model among the ranks that save it.
 
-An ordinary model folder is written by one process. Copies of all weights may not fit into its memory: each rank copies and
-writes a part of about equal size, and rank 0 maps the files of all parts into its memory, where the system keeps only the
-pages that are being read.
+The folder of a full model is written by one process, and copies of all weights may not fit into its memory. Therefore each
+rank copies and writes a part of about equal size, and rank 0 maps the files of all parts into memory: the operating system
+loads only the pages that are being read.
 """
 
 from collections.abc import Mapping
@@ -16,29 +16,32 @@ from xft.models.param_shapes import full_nbytes
 
 
 @dataclass(frozen=True)
-class WeightPlace:
-    """Where a weight is written.
+class WeightAssignment:
+    """The rank that writes a weight, and the name under which it does.
 
     Attributes:
-        rank: rank that writes it.
-        name: name in the file of the rank: the first name of a tied weight, which is written once.
+        rank: rank that writes the weight.
+        name: name in the file of this rank: the first name of a tied weight, which is written once.
     """
 
     rank: int
     name: str
 
 
-def assign_weights(model: nn.Module, world_size: int) -> dict[str, WeightPlace]:
-    """Assign each weight of a model to a rank, in parts that differ by at most one weight; equal on all ranks."""
+def assign_weights(model: nn.Module, world_size: int) -> dict[str, WeightAssignment]:
+    """Assign each weight of a model to a rank; return the assignments by weight name.
+
+    Part sizes differ by at most the largest weight. Every rank computes the same assignments.
+    """
     sizes = [0] * world_size
-    places: dict[int, WeightPlace] = {}
-    by_name: dict[str, WeightPlace] = {}
+    by_tensor: dict[int, WeightAssignment] = {}
+    by_name: dict[str, WeightAssignment] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in places:
+        if id(tensor) not in by_tensor:
             rank = sizes.index(min(sizes))
             sizes[rank] += full_nbytes(tensor)
-            places[id(tensor)] = WeightPlace(rank, name)
-        by_name[name] = places[id(tensor)]
+            by_tensor[id(tensor)] = WeightAssignment(rank, name)
+        by_name[name] = by_tensor[id(tensor)]
     return by_name
 
 
@@ -49,13 +52,13 @@ class WeightPart:
     Attributes:
         rank: rank of this process.
         world_size: number of ranks.
-        places: place of each weight of the model.
+        assignments: result of :func:`assign_weights`.
         weights: copies in CPU memory of this rank's weights, by name.
     """
 
     rank: int
     world_size: int
-    places: Mapping[str, WeightPlace]
+    assignments: Mapping[str, WeightAssignment]
     weights: Mapping[str, Tensor]
 
     @property
@@ -64,7 +67,9 @@ class WeightPart:
         return sum(tensor.nbytes for tensor in self._written().values())
 
     def _written(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in self.weights.items() if self.places[name].name == name}
+        return {
+            name: tensor for name, tensor in self.weights.items() if self.assignments[name].name == name
+        }
 
     def _file(self, folder: Path, rank: int) -> Path:
         return folder / f"weights-{rank + 1:05}-of-{self.world_size:05}.safetensors"
@@ -80,6 +85,10 @@ class WeightPart:
         return path
 
     def open_all(self, folder: Path) -> dict[str, Tensor]:
-        """Map the parts of all ranks into memory, and return the weights in the order of the model."""
+        """Map the parts of all ranks into memory, and return all weights in the order of the model.
+
+        Raises:
+            OSError, SafetensorError: a file cannot be read.
+        """
         files = [load_file(self._file(folder, rank)) for rank in range(self.world_size)]
-        return {name: files[place.rank][place.name] for name, place in self.places.items()}
+        return {name: files[item.rank][item.name] for name, item in self.assignments.items()}

@@ -175,9 +175,9 @@ def write_checkpoint(request: SaveRequest, cancelled: threading.Event | None = N
         The folder of the checkpoint.
 
     Raises:
-        CheckpointError: too little disk space, the content read back from disk differs, or another rank did
-            not write its shard.
-        OSError: a file cannot be written to disk.
+        CheckpointError: there is too little disk space, the content read back from the disk differs, another rank did
+            not write its shard, or the save was cancelled.
+        OSError, SafetensorError: a file cannot be written to disk.
     """
     root, shard = request.root, request.snapshot.shard
     final = root / f"step_{request.step}"

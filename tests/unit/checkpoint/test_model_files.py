@@ -26,7 +26,7 @@ def _saved(model: Any, folder: Path) -> dict[str, torch.Tensor]:
 def test_files_of_layers_have_the_weights_of_save_pretrained(
     family: str, tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_files, "SMALLEST_FILE", 1)
+    monkeypatch.setattr(model_files, "MIN_GROUP_BYTES", 1)
     model = mixture(family, num_hidden_layers=3, tie_word_embeddings=tied)
     expected = _saved(model, tmp_path / "expected")
     sizes, save = [], type(model).save_pretrained
@@ -61,7 +61,7 @@ def test_files_of_layers_have_the_weights_of_save_pretrained(
 def test_unconverted_or_small_model_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = mixture("qwen3_moe")
     write_model_files(small, small.state_dict(), tmp_path / "small")
-    monkeypatch.setattr(model_files, "SMALLEST_FILE", 1)
+    monkeypatch.setattr(model_files, "MIN_GROUP_BYTES", 1)
     plain = AutoModelForCausalLM.from_config(tiny_config("llama", 50))
     write_model_files(plain, plain.state_dict(), tmp_path / "plain")
     for name, model in (("small", small), ("plain", plain)):
@@ -74,7 +74,7 @@ def test_conversion_across_layers_converts_all_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A conversion that needs the weights of two layers gives other names for one of them."""
-    monkeypatch.setattr(model_files, "SMALLEST_FILE", 1)
+    monkeypatch.setattr(model_files, "MIN_GROUP_BYTES", 1)
     model = mixture("qwen3_moe")
     revert = model_files.revert_weight_conversion
 

@@ -1,4 +1,4 @@
-"""Weights are divided among ranks, written once each, and mapped back in the order of the model."""
+"""Weights are partitioned among ranks, written once each, and mapped back in the order of the model."""
 
 from pathlib import Path
 
@@ -21,11 +21,14 @@ class Tied(nn.Module):
 
 
 def _parts(model: nn.Module, world_size: int) -> list[WeightPart]:
-    places = assign_weights(model, world_size)
+    assignments = assign_weights(model, world_size)
     state = model.state_dict()
     return [
         WeightPart(
-            rank, world_size, places, {name: state[name] for name in places if places[name].rank == rank}
+            rank,
+            world_size,
+            assignments,
+            {name: state[name] for name in assignments if assignments[name].rank == rank},
         )
         for rank in range(world_size)
     ]
@@ -36,7 +39,7 @@ def test_parts_differ_by_at_most_the_largest_weight_and_tied_weights_count_once(
     sizes = [part.nbytes for part in _parts(model, 2)]
     assert sum(sizes) == 4 * (36 + 3 * 20 + 1)
     assert abs(sizes[0] - sizes[1]) <= model.embedding.weight.nbytes
-    assert len({place.rank for place in assign_weights(model, 2).values()}) == 2
+    assert len({item.rank for item in assign_weights(model, 2).values()}) == 2
 
 
 def test_written_parts_are_the_weights_of_the_model_in_its_order(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_reward_rises(run: Path) -> None:
     assert sum(rewards[3:]) > sum(rewards[:3])
 
 
-def test_metrics_have_the_names_of_trl_and_agree_with_the_rollouts(run: Path) -> None:
+def test_metrics_agree_with_the_rollouts(run: Path) -> None:
     for record in records(run, "train"):
         rows = [row for row in rollouts(run) if row["step"] == record["step"]]
         completions = [completion for row in rows for completion in row["completions"]]
@@ -130,7 +130,7 @@ def resume_from_step_2(run: Path, config: Path, half: Path, changes: list[str]) 
     assert (half / final).read_bytes() == (run / final).read_bytes()
 
 
-def test_dry_run_samples_completions_of_the_largest_length(
+def test_dry_run_samples_completions_of_the_maximum_length(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", str(config), "--dry-run", "--work-dir", str(tmp_path / "run")]) == 0

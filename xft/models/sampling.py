@@ -20,7 +20,7 @@ from xft.models.token_decoding import TokenDecoder
 from xft.types import IGNORE_INDEX, Batch
 
 MIN_DROPPED = 0.25
-"""Share of finished completions at which they leave the batch: removing them copies the cache."""
+"""Fraction of finished completions at which they leave the batch: removing them copies the cache."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class SampledTokens:
 
     Attributes:
         ids: token ids, the stop token included.
-        log_probs: log-probability of each sampled token, at the temperature of the sampling.
+        log_probs: log-probability of each sampled token, at the sampling temperature.
         entropies: entropy in nats of the distribution that each sampled token was drawn from.
         stopped: whether the last id is a stop token; ``False`` if the limit was reached.
         sampled: whether each id was sampled, and not given by an environment; empty if all were.
@@ -44,10 +44,10 @@ class SampledTokens:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How tokens are drawn. There are no other settings: no top-k, top-p or penalty changes the distribution.
+    """Settings of the distribution of tokens. There are no other settings, such as top-k, top-p or penalties.
 
     Attributes:
-        max_new_tokens: largest number of tokens of a completion.
+        max_new_tokens: maximum number of tokens of a completion.
         temperature: divisor of the logits.
         stop_ids: ids that end a completion.
         pad_token_id: id of padding on the left of shorter prompts.
@@ -72,8 +72,8 @@ def sample_completions(
         model: a causal language model of transformers, with or without an adapter.
         prompts: token ids of each prompt; of equal length if padding on the left changes logits of the model.
         seeds: for each prompt, the 64-bit seed of each completion; the same number of seeds for all prompts.
-        options: how tokens are drawn.
-        any_rank: whether a value is true on any rank. With sharded parameters all ranks compute equally many tokens.
+        options: sampling options.
+        any_rank: logical OR over the ranks that share sharded parameters, which all compute the same number of tokens.
 
     Returns:
         The completions of each prompt.

@@ -29,13 +29,15 @@ class Rollout:
 
     Attributes:
         origin: location of the row.
-        prompt: ids of the prompt.
-        tokens: sampled ids of each completion, with their log-probabilities.
-        completions: the same as text; of several turns, the last turn of the model.
-        rewards: weighted sum of the rewards of each completion; NaN for one that is left out.
-        rewards_by_name: rewards of each completion by the name of the reward, not weighted; NaN for ``None``.
-        advantages: of each completion.
-        turns: the turns of each completion; empty without an environment.
+        prompt: token ids of the prompt.
+        tokens: sampled token ids of each completion, with their log-probabilities.
+        completions: completions as text; of several turns, the last turn of the model.
+        rewards: weighted sum of the rewards of each completion; NaN for a completion without a reward.
+        rewards_by_name: rewards of each completion by the name of the reward, not weighted; NaN if the reward is
+            ``None`` or failed.
+        advantages: advantage of each completion; NaN for a completion that is not trained on. Empty until
+            :meth:`RolloutCollector.with_advantages`.
+        turns: messages after the prompt of each completion; empty without an environment.
     """
 
     origin: str
@@ -49,7 +51,7 @@ class Rollout:
 
     @property
     def has_spread(self) -> bool:
-        """Whether the rewards differ within the group, which is all that it learns from."""
+        """Whether the rewards differ within the group; a group of equal rewards has no advantages."""
         present = [reward for reward in self.rewards if not math.isnan(reward)]
         return bool(present) and max(present) - min(present) > MIN_SPREAD
 
@@ -59,11 +61,11 @@ class RolloutCollector:
     """Sample and score completions.
 
     Attributes:
-        config: settings of the sampling.
-        rewards: the rewards.
-        objective: decides about advantages and which completions are trained on.
+        config: sampling settings.
+        rewards: rewards of the config.
+        objective: objective that computes the advantages, and selects the completions to train on.
         generator: template, tokenizer and stop tokens.
-        seed: of the run.
+        seed: random seed of the run.
     """
 
     config: RolloutConfig
@@ -82,17 +84,20 @@ class RolloutCollector:
     ) -> list[Rollout]:
         """Sample and score the completions of some prompts.
 
-        The tokens are a function of the weights, the seed, the step, the row and the number of the completion.
+        With the local engine, the tokens are a function of the weights, the random seed of the run, the step, the index of
+        the prompt and the number of the completion. A server gets the same seeds, but may not reproduce its tokens.
 
         Args:
-            policy: the trained model.
+            policy: trained model.
             prompts: prompts of the data set.
             indices: indices of the prompts to answer.
             step: number of updates so far.
-            count: completions per prompt; by default those of the config.
+            count: number of completions per prompt; by default ``num_generations`` of the config.
 
         Raises:
-            TrainingError: the engine or a reward fails.
+            TrainingError: the engine, the environment or a reward fails.
+            TemplateError: the chat template cannot render the messages of the environment.
+            ConfigError: the environment variable with the API key of the server is not set.
         """
         count = count or self.config.num_generations
         rollouts = self.generate(policy, prompts, indices, step, count)
@@ -119,7 +124,7 @@ class RolloutCollector:
     def generate(
         self, policy: PolicyModel, prompts: SampleView, indices: Sequence[int], step: int, count: int
     ) -> list[Rollout]:
-        """Sample the completions of some prompts, without rewards; arguments as in :meth:`sample`."""
+        """Sample the completions of some prompts, without rewards; arguments and errors as in :meth:`sample`."""
         generate = partial(self.config.engine.generate, policy, options=self.options)
         prompt_ids = [_prompt_ids(prompts[index]) for index in indices]
         pairs = [(index, number) for index in indices for number in range(count)]
@@ -152,7 +157,7 @@ class RolloutCollector:
 
     @property
     def options(self) -> SamplingOptions:
-        """How tokens are drawn."""
+        """Sampling options of the engine."""
         pad = self.generator.tokenizer.pad_token_id or 0
         return SamplingOptions(
             self.config.max_new_tokens, self.config.temperature, self.generator.stop_ids, pad
@@ -161,11 +166,14 @@ class RolloutCollector:
     def with_advantages(
         self, rollouts: Sequence[Rollout], rewards: Sequence[Sequence[float]], rank: int
     ) -> list[Rollout]:
-        """Compute the advantages of the completions of this rank.
+        """Return copies of the rollouts of this rank with the advantages of their completions.
+
+        The advantage is NaN for a completion that is not trained on: the objective excludes it, or it is truncated and
+        ``mask_truncated_completions`` is set.
 
         Args:
             rollouts: rollouts of this rank.
-            rewards: rewards of the completions of every rank.
+            rewards: rewards of the completions of each rank.
             rank: this rank.
         """
         count = self.config.num_generations

@@ -1,4 +1,4 @@
-"""Engines: what generates the completions of a step."""
+"""Engines, which generate the completions of a step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class RunOnRank0(Protocol):
-    """Calls a function on rank 0, and returns its result on all ranks."""
+    """Call a function on rank 0, and return its result on all ranks."""
 
     def __call__(self, function: Callable[[], T], /) -> T:
         """Call the function."""
@@ -25,11 +25,11 @@ class RunOnRank0(Protocol):
 
 @dataclass(frozen=True)
 class PolicyModel:
-    """The model of a run, as an engine sees it.
+    """Model of a run, and the operations that an engine needs.
 
     Attributes:
-        model: the trained model, with its adapter.
-        any_rank: whether a value is true on any rank that computes together with this one.
+        model: trained model, with its adapter.
+        any_rank: logical OR over the ranks that share sharded parameters; without sharding, the value itself. Collective.
         version: number of updates of the model so far.
         run_dir: folder of the run.
         save: writes the adapter or the model to a new folder, in the format of peft or transformers. Collective.
@@ -48,7 +48,7 @@ class Engine(ABC):
     """Generates completions with the current weights of the policy."""
 
     supports_full_models: ClassVar[bool] = True
-    """Whether all weights may be trained, and not only an adapter."""
+    """Whether the engine also samples for full fine-tuning; otherwise, only for adapters."""
 
     @abstractmethod
     def generate(
@@ -61,10 +61,10 @@ class Engine(ABC):
         """Generate the completions of some prompts.
 
         Args:
-            policy: the trained model.
+            policy: trained model.
             prompts: token ids of each prompt.
             seeds: for each prompt, the 64-bit seed of each completion.
-            options: how tokens are drawn.
+            options: sampling options.
 
         Returns:
             The completions of each prompt.
@@ -73,8 +73,8 @@ class Engine(ABC):
             TrainingError: the engine fails.
         """
 
-    def close(self) -> None:  # noqa: B027  Most engines hold nothing.
-        """Release what the engine holds outside of this process, at the end of a run and after an error."""
+    def close(self) -> None:  # noqa: B027  Most engines have no resources.
+        """Release resources outside of this process, at the end of a run and after an error."""
 
 
 @register("engine", "local")
@@ -83,7 +83,7 @@ class LocalEngine(Engine):
     """Sample with the trained model, in this process.
 
     Args:
-        batch_size: completions that are generated together, at least those of one prompt; limits the cache.
+        batch_size: maximum number of completions per batch (at least one prompt's group); bounds the memory of the KV cache.
     """
 
     batch_size: Count = 128
@@ -95,16 +95,17 @@ class LocalEngine(Engine):
         seeds: Sequence[Sequence[int]],
         options: SamplingOptions,
     ) -> list[list[SampledTokens]]:
-        """Sample the completions, prompts of similar length together.
+        """Sample the completions, with prompts of similar length in a batch.
 
-        The lengths of a batch are equal unless padding on the left changes no logit of the model, as measured.
+        Prompts of different lengths share a batch only if left padding leaves the logits of the model unchanged, which is
+        measured. Otherwise, the prompts of a batch have equal lengths.
         """
         size = max(1, self.batch_size // len(seeds[0])) if seeds else 1
         check = check_loaded(policy.model)
         batches = _batches(prompts, size, check.pads_left and not check.problem)
         completions: dict[int, list[SampledTokens]] = {}
         number = 0
-        # With sharded parameters, a rank that has fewer batches computes its last one again.
+        # With sharded parameters, a rank that has fewer batches repeats its last batch.
         while policy.any_rank(number < len(batches)):
             indices = batches[min(number, len(batches) - 1)]
             groups = sample_completions(
@@ -120,7 +121,7 @@ class LocalEngine(Engine):
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, pads: bool) -> list[list[int]]:
-    """Return the indices of the prompts of each batch, by length; of equal length unless they may be padded."""
+    """Return the indices of the prompts of each batch, sorted by length; without padding, lengths in a batch are equal."""
     batches: list[list[int]] = []
     for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
         last = batches[-1] if batches else []

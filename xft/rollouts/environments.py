@@ -1,8 +1,10 @@
-"""Environments: what answers the model between its turns, such as a tool.
+"""Environments: functions that respond to the model between its turns, such as a tool.
 
-An environment is a function ``step(messages, row)``. It gets the turns since the prompt, the last of which is the
-model's, and all columns of the row. It returns the messages that the model answers next, or ``None`` if the episode is
-done. One of your own needs no registration: give its dotted path, ``environment='my_package.step'``.
+An environment is a function ``step(messages, row)``. It gets the messages since the prompt, the last of which is the turn
+of the model, and all columns of the row. It returns the messages that the model answers next. An episode ends if the
+environment returns ``None`` or no messages, after ``rollout.max_turns`` turns of the model, or with a turn that is cut at
+``rollout.max_new_tokens``. A custom environment needs no registration: set its dotted path,
+``environment='my_package.step'``.
 """
 
 import ast
@@ -27,20 +29,20 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Mod: operator.mod,
 }
 MAX_EXPRESSION = 200
-"""Characters of an expression."""
+"""Maximum number of characters of an expression."""
 
 
 @register("environment", "calculator")
 def calculator(
     messages: Sequence[Message], row: Row, /, role: Literal["tool", "user"] = "tool"
 ) -> list[Message] | None:
-    """Compute the expressions that the model asks for; a turn without a call ends the episode.
+    """Compute the expressions in the calls of the model; a turn without a call ends the episode.
 
     A call is ``<tool_call>{"name": "calculator", "arguments": {"expression": "12 * 7"}}</tool_call>``, as Qwen and
-    Hermes models write it. A call that cannot be computed is answered with the error.
+    Hermes models write it. The response to a call that cannot be computed is the error.
 
     Args:
-        messages: turns since the prompt.
+        messages: messages since the prompt.
         row: columns of the row.
         role: role of the results; ``user`` for templates without tools.
     """

@@ -1,6 +1,6 @@
-"""Episodes: completions of several turns, between which an environment answers.
+"""Episodes: completions of several turns, between which an environment responds.
 
-Tokens stay token ids. A turn of the environment is rendered alone, as the chat template writes it after an answer, and
+Tokens stay token ids. A response of the environment is rendered alone, as the chat template writes it after an answer, and
 appended to the ids; the turns of the model are never tokenized again.
 """
 
@@ -30,8 +30,8 @@ class Episode:
         row: columns of the row.
         origin: location of the row.
         tokens: all ids after the prompt, with log-probabilities and entropies of those that the model sampled.
-        completion: the last turn of the model, with the number of tokens of all its turns.
-        messages: turns after the prompt.
+        completion: last turn of the model, with the number of tokens of all its turns.
+        messages: messages after the prompt.
     """
 
     prompt: list[int]
@@ -44,13 +44,16 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeRunner:
-    """Continue completions until the environment or the number of turns ends them.
+    """Continue completions turn by turn until their episodes end.
+
+    An episode ends if the environment returns ``None`` or no messages, after ``max_turns`` turns of the model, or with a turn
+    that is cut at ``max_new_tokens``.
 
     Attributes:
-        environment: answers the model.
-        max_turns: largest number of turns of the model.
+        environment: function that responds to the model.
+        max_turns: maximum number of turns of the model.
         generator: template, tokenizer and stop tokens.
-        timeout: seconds after which a call of the environment has failed.
+        timeout: timeout in seconds of one call of the environment.
     """
 
     environment: Environment
@@ -64,12 +67,14 @@ class EpisodeRunner:
         """Run episodes to their end, in place.
 
         Args:
-            episodes: after the first turn of the model.
+            episodes: episodes after the first turn of the model.
             seed_of: maps the index of an episode and the number of a turn to the seed of this turn.
-            generate: samples turns.
+            generate: function that samples turns.
 
         Raises:
-            TrainingError: the environment fails, or takes too long.
+            TrainingError: the environment raises an error, returns anything but messages or ``None``, or exceeds the timeout;
+                or the engine fails.
+            TemplateError: the chat template cannot render the messages of the environment.
         """
         running = list(range(len(episodes)))
         for turn in range(1, self.max_turns + 1):
@@ -128,7 +133,7 @@ class EpisodeRunner:
         """Return the ids of messages after an answer, up to the next answer of the model.
 
         Raises:
-            TemplateError: the template has no such messages.
+            TemplateError: the chat template cannot render the messages.
         """
         template = self.generator.template
         segments = template.segments([*_PROBE, *reply])

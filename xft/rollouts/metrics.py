@@ -1,4 +1,4 @@
-"""Metrics of a step of reinforcement learning."""
+"""Metrics of a reinforcement learning step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,20 +14,30 @@ def rollout_metrics(
 ) -> dict[str, float]:
     """Summarize the completions of all ranks.
 
-    The names are those that ``GRPOTrainer`` of TRL logs (https://huggingface.co/docs/trl/grpo_trainer), where it has them.
+    ``reward``, ``reward_std``, ``frac_reward_zero_std``, ``completions/mean_length`` and ``entropy`` have the names that
+    ``GRPOTrainer`` of TRL logs (https://huggingface.co/docs/trl/grpo_trainer). The other names differ: ``rewards/NAME`` is
+    ``rewards/NAME/mean`` in TRL, and ``completions/stopped`` is 1 - ``completions/clipped_ratio``. ``reward_std`` of TRL is
+    the standard deviation over all completions, not the mean over groups.
 
     Args:
-        rollouts: rollouts of this rank, with equally many completions each.
+        rollouts: rollouts of this rank, all with the same number of completions.
         rewards: names of the rewards; empty without rewards.
-        reduce_sum: sums numbers over all ranks.
+        reduce_sum: function that sums numbers over all ranks.
 
     Returns:
-        ``reward`` (mean of the weighted sums), ``reward_std`` (mean of the standard deviations of the groups),
-        ``frac_reward_zero_std`` (share of groups whose rewards are equal), ``rewards/NAME`` (means),
-        ``completions/mean_length`` in sampled tokens, ``completions/stopped`` (share that the model ended),
-        ``completions/repetition`` (share of sequences of 4 sampled tokens that occur before in the completion),
-        ``entropy`` (mean over the sampled tokens, in nats) and ``completions/failed`` (number without a reward). Without
-        rewards, only metrics of the tokens. A mean over nothing is NaN.
+        The metrics by name. Without rewards, only those of tokens, and ``completions/failed``, which is 0. A mean over no
+        values is NaN.
+
+        - ``reward``: mean of the weighted sums of rewards.
+        - ``reward_std``: mean of the standard deviations within groups.
+        - ``frac_reward_zero_std``: fraction of groups whose rewards are all equal.
+        - ``rewards/NAME``: mean of a reward.
+        - ``completions/mean_length``: mean number of sampled tokens.
+        - ``completions/stopped``: fraction of completions that end with a stop token.
+        - ``completions/repetition``: mean fraction of 4-grams of sampled tokens that occur before in the completion.
+        - ``entropy``: mean over the sampled tokens, in nats.
+        - ``completions/failed``: number of completions without a reward: a reward failed on them
+          (``rollout.on_reward_error='skip'``), or all rewards returned ``None``.
     """
     tokens = [sampled for rollout in rollouts for sampled in rollout.tokens]
     totals = [value for rollout in rollouts for value in rollout.rewards]
@@ -67,9 +77,9 @@ def rollout_metrics(
 
 
 def _repetition(sampled: SampledTokens, size: int = 4) -> float:
-    """Return the share of sequences of ``size`` sampled tokens that occur before; 0 without such a sequence.
+    """Return the fraction of n-grams of ``size`` sampled tokens that occur before; 0 without such an n-gram.
 
-    Tokens of an environment are not counted, and no sequence spans them.
+    Tokens of an environment are not counted, and no n-gram spans them.
     """
     is_sampled = sampled.sampled or [True] * len(sampled.ids)
     sequences = [

@@ -1,4 +1,4 @@
-"""A trained reward model as a reward."""
+"""Use a trained reward model as a reward."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -20,11 +20,13 @@ from xft.types import Conversation, Message, Row
 class RewardModel(BatchReward):
     """Score the conversation of prompt and completion with a reward model (``xft train`` with objective ``reward``).
 
+    The first call loads the model; ``rollout.reward_timeout`` includes the time to load it.
+
     Args:
         path: run folder, checkpoint, adapter or reward model.
         format: format of the prompts.
-        bits: load the base quantized to 4 or 8 bits.
-        device: of the model; by default that of the trained model's machine.
+        bits: load the base model quantized to 4 or 8 bits.
+        device: device of the reward model; ``auto`` is the current CUDA device if there is one, else the CPU.
         trust_remote_code: run Python code shipped with the weights.
     """
 
@@ -42,8 +44,14 @@ class RewardModel(BatchReward):
     def score(self, completions: Sequence[Completion], rows: Sequence[Row]) -> list[float | None]:
         """Score all completions in batches.
 
+        Args:
+            completions: sampled completions.
+            rows: row of each completion.
+
         Raises:
-            DataError: a conversation does not fit the template of the reward model.
+            DataError: a row has no prompt or does not fit ``format``, or a conversation does not fit the chat template of
+                the reward model.
+            ModelError: the reward model cannot be loaded.
         """
         conversations = [
             self._conversation(completion, row) for completion, row in zip(completions, rows, strict=True)
@@ -57,7 +65,7 @@ class RewardModel(BatchReward):
             messages.pop()
         if not messages:
             raise DataError(key="rewards.reward_model.format", got=list(row), expected="rows with a prompt")
-        # An empty answer has nothing to score but the end of the turn.
+        # Why a space: a conversation needs an answer that is not empty.
         return Conversation([*messages, Message("assistant", completion.text or " ", is_target=True)])
 
     @cached_property

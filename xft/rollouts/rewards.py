@@ -1,8 +1,9 @@
 """Rewards: functions that score a sampled completion, given all columns of its row.
 
-A reward is a function ``(completion, row) → float``; ``None`` leaves the completion out. One that scores many
-completions together, such as a model, is a :class:`BatchReward`. A reward of your own needs no registration: give its
-dotted path, ``type='my_package.my_reward'``.
+A reward is a function ``(completion, row) → float | None``. ``None`` means that the reward does not apply: it is omitted from
+the weighted sum. A completion for which every reward is ``None`` is excluded from training. A reward that scores many
+completions together, such as a model, is a :class:`BatchReward`. A custom reward needs no registration: set its dotted path,
+``type='my_package.my_reward'``.
 """
 
 import json
@@ -28,33 +29,61 @@ _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 
 
 class BatchReward(ABC):
-    """A reward that scores all completions of a step together."""
+    """Reward that scores all completions of a step on this rank together."""
 
     @abstractmethod
     def score(self, completions: Sequence[Completion], rows: Sequence[Row]) -> Sequence[float | None]:
-        """Return a reward for each completion; ``None`` leaves it out.
+        """Return the reward of each completion; ``None`` if the reward does not apply to it.
 
         Args:
             completions: sampled completions.
-            rows: the row of each completion.
+            rows: row of each completion.
         """
 
 
 @register("rewards", "contains")
 def contains(completion: Completion, row: Row, column: str = "reference") -> float:
-    """Return 1 if the completion contains the reference as whole words (scorer ``contains``)."""
+    """Return 1 if the completion contains the reference as whole words (scorer ``contains``), else 0.
+
+    Args:
+        completion: sampled completion.
+        row: its row.
+        column: column of the reference.
+
+    Raises:
+        DataError: the row has no column ``column``, or its value is ``None``.
+    """
     return scorers.contains(completion, _reference(row, column))
 
 
 @register("rewards", "exact")
 def exact(completion: Completion, row: Row, column: str = "reference") -> float:
-    """Return 1 if the completion equals the reference, except for case and a final full stop (scorer ``exact``)."""
+    """Return 1 if the completion equals the reference, else 0; case, quotation marks and a final period are ignored (scorer
+    ``exact``).
+
+    Args:
+        completion: sampled completion.
+        row: its row.
+        column: column of the reference.
+
+    Raises:
+        DataError: the row has no column ``column``, or its value is ``None``.
+    """
     return scorers.exact(completion, _reference(row, column))
 
 
 @register("rewards", "f1")
 def f1(completion: Completion, row: Row, column: str = "reference") -> float:
-    """Return the harmonic mean of precision and recall of words (scorer ``f1``)."""
+    """Return the harmonic mean of precision and recall of words (scorer ``f1``).
+
+    Args:
+        completion: sampled completion.
+        row: its row.
+        column: column of the reference.
+
+    Raises:
+        DataError: the row has no column ``column``, or its value is ``None``.
+    """
     return scorers.f1(completion, _reference(row, column))
 
 
@@ -62,13 +91,16 @@ def f1(completion: Completion, row: Row, column: str = "reference") -> float:
 def number(
     completion: Completion, row: Row, column: str = "reference", tolerance: NonNegative = 1e-6
 ) -> float:
-    """Return 1 if the last number of the completion equals the last number of the reference.
+    """Return 1 if the last number of the completion equals the last number of the reference, else 0.
 
     Args:
         completion: sampled completion.
         row: its row.
         column: column of the reference.
-        tolerance: largest difference, relative to the reference, or absolute for a reference below 1.
+        tolerance: maximum difference, relative to the reference, or absolute for a reference between -1 and 1.
+
+    Raises:
+        DataError: the row has no column ``column``, or its value is ``None`` or contains no number.
     """
     expected = _last_number(_reference(row, column))
     if expected is None:
@@ -80,26 +112,34 @@ def number(
 
 @register("rewards", "regex")
 def regex(completion: Completion, row: Row, pattern: str) -> float:
-    """Return 1 if the pattern matches somewhere in the completion; ``^…$`` requires all of it.
+    """Return 1 if the pattern matches anywhere in the completion, else 0; ``^…$`` matches the whole completion.
 
     Args:
         completion: sampled completion.
         row: its row.
         pattern: regular expression of Python; ``.`` matches line breaks.
+
+    Raises:
+        re.error: the pattern is invalid.
     """
     return float(re.search(pattern, completion.text, re.DOTALL) is not None)
 
 
 @register("rewards", "json_schema")
 def json_schema(completion: Completion, row: Row, schema: dict[str, Any] | None = None) -> float:
-    """Return 1 if the completion is JSON that satisfies a schema, 0.5 if it is other JSON.
+    """Return 1 if the completion is JSON that satisfies a schema, 0.5 if it is other JSON, else 0.
 
-    JSON in a code block counts too.
+    If the completion contains code blocks (``json`` or without a language), the first one is read.
 
     Args:
         completion: sampled completion.
-        row: its row, whose column ``schema`` is used if ``schema`` is ``None``.
+        row: its row. If ``schema`` is ``None``, its column ``schema`` is used, an object or JSON text.
         schema: JSON Schema.
+
+    Raises:
+        DataError: neither the config nor the row has a schema.
+        ConfigError: the schema is not a valid JSON Schema.
+        ValueError: the text of the column ``schema`` is not JSON.
     """
     rules = row.get("schema") if schema is None else schema
     rules = json.loads(rules) if isinstance(rules, str) else rules
@@ -125,6 +165,12 @@ def length(completion: Completion, row: Row, max_tokens: Count = 256, buffer: Co
     """Penalize long completions: 0 up to ``max_tokens``, falling to -1 after ``buffer`` more tokens.
 
     Soft overlong punishment of DAPO (Yu et al. 2025, https://arxiv.org/abs/2503.14476, eq. 13).
+
+    Args:
+        completion: sampled completion.
+        row: its row, which is not used.
+        max_tokens: maximum number of tokens without a penalty.
+        buffer: number of tokens over which the reward falls to -1.
     """
     return -min(1.0, max(0.0, (completion.num_tokens - max_tokens) / buffer))
 
@@ -133,29 +179,30 @@ def length(completion: Completion, row: Row, max_tokens: Count = 256, buffer: Co
 def structured(completion: Completion, row: Row, bullets: Count = 3, max_words: Count = 40) -> float:
     """Reward a short list of distinct bullets that the model ends: the scorer ``structured``, with partial credit.
 
-    With :math:`b` the share of the distinct bullets, 1 at most: :math:`0.3 b` for the bullets, :math:`0.2 b` for
-    brevity, :math:`0.2 b` for stopping, and 0.3 if all is right. Without bullets the reward is 0, so that an empty
-    answer earns nothing.
+    With ``b = min(1, distinct / bullets)``, the reward is the sum of ``0.3 * b`` for the bullets,
+    ``0.2 * b * min(1, max_words / words)`` for brevity, ``0.2 * b`` if the model stopped, and ``0.3`` if it stopped with at
+    least ``bullets`` distinct bullets and at most ``max_words`` words. Without bullets, the reward is 0.
 
     Args:
         completion: sampled completion.
-        row: its row.
-        bullets: number of bullets.
-        max_words: largest number of words.
+        row: its row, which is not used.
+        bullets: number of distinct bullets for full credit.
+        max_words: maximum number of words for full credit.
     """
     distinct, words = scorers.measure_list(completion.text)
-    share = min(distinct, bullets) / bullets
+    fraction = min(distinct, bullets) / bullets
     brevity = min(1.0, max_words / max(words, 1))
     stopped = completion.finish_reason == "stop"
     perfect = distinct >= bullets and words <= max_words and stopped
-    return 0.3 * share + 0.2 * brevity * share + 0.2 * stopped * share + 0.3 * perfect
+    return 0.3 * fraction + 0.2 * brevity * fraction + 0.2 * stopped * fraction + 0.3 * perfect
 
 
 def check_finite(value: object) -> float | None:
-    """Return a reward as a float.
+    """Return a reward as a float; ``None`` stays ``None``.
 
     Raises:
         ValueError: the value is neither a finite number nor ``None``.
+        OverflowError: the value is an integer outside the range of a float.
     """
     if value is None:
         return None

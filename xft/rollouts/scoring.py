@@ -1,4 +1,4 @@
-"""Apply the rewards of a config to completions, and name the row of one that fails."""
+"""Apply the rewards of a config to completions, and report the row on which a reward fails."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,13 @@ Reward = RewardFunction | BatchReward
 
 @dataclass(frozen=True)
 class ScoredCompletions:
-    """Rewards of some completions.
+    """Rewards of completions.
 
     Attributes:
-        totals: weighted sum of the rewards of each completion; NaN for one that is left out.
-        rewards_by_name: rewards by name, not weighted; NaN where a reward left the completion out.
-        failures: number of completions left out because a reward failed.
+        totals: weighted sum of the rewards of each completion that are not ``None``; NaN if all are ``None``, or one failed.
+        rewards_by_name: rewards of each completion by the name of the reward, not weighted; NaN if the reward is ``None`` or
+            failed.
+        failures: number of completions on which a reward failed.
     """
 
     totals: list[float]
@@ -33,13 +34,13 @@ class ScoredCompletions:
 
 @dataclass(frozen=True)
 class RewardSet:
-    """The rewards of a config.
+    """Rewards of a config.
 
     Args:
         rewards: rewards by name.
         weights: factors by name, 1 by default.
-        on_error: ``error`` or ``skip``.
-        timeout: seconds after which a reward has failed.
+        on_error: ``error`` to raise an error if a reward fails, ``skip`` to exclude the completions on which it fails.
+        timeout: timeout in seconds of one reward call (one completion; for a :class:`BatchReward`, all completions).
 
     Raises:
         ConfigError: a weight names no reward.

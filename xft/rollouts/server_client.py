@@ -1,4 +1,4 @@
-"""HTTP client of an inference server: retries, and errors that name the server."""
+"""HTTP client of an inference server, with retries and errors that state the server."""
 
 import os
 import time
@@ -15,18 +15,19 @@ _RETRIED = (429, 502, 503, 504)
 
 
 class ServerClient:
-    """Send requests to a server. A context manager, which closes the connections.
+    """Send requests to a server. As a context manager, the client closes its connections.
 
     Args:
         url: address of the server.
-        timeout: seconds after which a request has failed.
-        retries: number of times a request is repeated after a lost connection, a time-out or an overloaded server.
-        max_connections: number of requests at a time.
+        timeout: timeout in seconds of connecting, and of waiting for the response to one request.
+        retries: maximum number of retries of a request after a transport error, a timeout or a status of 429, 502, 503 or
+            504. The back-off is exponential: 1, 2, 4, ... seconds.
+        max_connections: maximum number of concurrent requests.
         api_key_env: environment variable with the API key; ``None`` for no key.
-        hint: how the server is started, for messages.
+        hint: instruction to start the server, for messages.
 
     Raises:
-        ConfigError: the API key is not in the environment.
+        ConfigError: the environment variable with the API key is not set.
     """
 
     def __init__(
@@ -61,10 +62,15 @@ class ServerClient:
     def request(
         self, path: str, body: Mapping[str, Any] | None = None, retries: int | None = None
     ) -> dict[str, Any]:
-        """Send a request, a GET without a body; return the JSON of the response, ``{}`` for text.
+        """Send a request and return the JSON object of the response; ``{}`` for any other content.
+
+        Args:
+            path: path of the request.
+            body: JSON body of a POST request; ``None`` sends a GET request.
+            retries: maximum number of retries; by default that of the client.
 
         Raises:
-            TrainingError: it failed.
+            TrainingError: the request failed, after the retries.
         """
         retries = self._retries if retries is None else retries
         for attempt in range(retries + 1):
@@ -89,7 +95,7 @@ class ServerClient:
         return content if isinstance(content, dict) else {}
 
     def error(self, got: str, expected: str, fix: str = "") -> TrainingError:
-        """Return an error about a response of the server."""
+        """Return an error about a response of the server, to be raised."""
         fix = f". {fix[:1].upper()}{fix[1:]}" if fix else ""
         return TrainingError(
             f"{KEY}.url: {self._url} gave {got}; expected {expected}{fix}", key=f"{KEY}.url", got=got

@@ -1,4 +1,4 @@
-"""Engine of an existing inference server with the completions API of OpenAI, such as vLLM."""
+"""Engine that samples with an existing inference server with the completions API of OpenAI, such as vLLM."""
 
 import shutil
 import uuid
@@ -20,12 +20,12 @@ from xft.types.ranges import Count, CountOrZero, Positive
 from xft.utils import console
 
 FOLDER = "rollout_adapter"
-"""Folder of the run that holds the adapter which the server has loaded."""
+"""Subfolder of the run folder with the adapter that the server has loaded."""
 _LORA_PATHS = {"vllm": "/v1/", "sglang": "/"}
 _CLOSE_TIMEOUT = 30.0
-"""Seconds in which the server unloads the last adapter."""
+"""Maximum timeout in seconds of the request that unloads the last adapter."""
 _MIN_GAP = 0.01
-"""Mean difference of log-probabilities, in nats, below which rounding may explain it."""
+"""Maximum mean difference of log-probabilities, in nats per token, that rounding may cause."""
 
 
 @dataclass
@@ -33,10 +33,10 @@ class _Loaded:
     """State of the server.
 
     Attributes:
-        version: number of updates of the adapter that the server has loaded.
-        name: of this adapter on the server.
+        version: number of updates of the adapter that the server has loaded; -1 without an adapter.
+        name: name of the adapter on the server.
         base: name of the base model on the server.
-        folder: of the adapter, on the rank that has loaded it; else ``None``.
+        folder: folder of the adapter on rank 0, which loads it; ``None`` on other ranks and without an adapter.
         is_checked: whether the log-probabilities of a completion were compared with those of the trained model.
     """
 
@@ -50,21 +50,22 @@ class _Loaded:
 @register("engine", "openai_server")
 @dataclass(frozen=True)
 class ServerEngine(Engine):
-    """Sample with an inference server, which gets the adapter after each update.
+    """Sample with an inference server that loads the adapter after each update.
 
-    Prompts and completions travel as token ids. Every sampling setting is sent, so defaults of the server and
-    recommendations of the checkpoint do not apply. Each completion is a request with a seed of its own; the prefix cache of
-    the server computes a prompt once. The server must be able to read the run folder.
+    Prompts and completions are sent as token ids. Every sampling setting is sent, so defaults of the server and
+    recommendations of the checkpoint do not apply. Each completion is one request with its own seed; the prefix cache of the
+    server computes a prompt once. The server must be able to read the run folder.
 
     Args:
         url: address of the server, such as ``http://localhost:8000``.
         server: ``vllm`` or ``sglang``.
-        model: name of the base model on the server; the first that the server lists by default.
-        max_concurrency: number of requests at a time.
-        timeout: seconds after which a request has failed.
-        retries: number of times a request is repeated after a lost connection, a time-out or an overloaded server.
-        max_log_prob_gap: largest mean difference of the log-probabilities of server and trained model, in nats per token of
-            the first completions; a larger one ends the run.
+        model: name of the base model on the server; by default the first model that the server lists.
+        max_concurrency: maximum number of concurrent requests per rank.
+        timeout: timeout in seconds of connecting, and of waiting for the response to one request.
+        retries: maximum number of retries of a request after a transport error, a timeout or a status of 429, 502, 503 or
+            504, with exponential back-off (1, 2, 4, ... seconds). Requests that load or unload an adapter are not retried.
+        max_log_prob_gap: maximum mean difference of the log-probabilities of server and trained model, in nats per token; a
+            larger difference ends the run. Only the longest completion of the first call is compared, on each rank.
         api_key_env: environment variable with the API key of the server.
     """
 
@@ -87,12 +88,14 @@ class ServerEngine(Engine):
         seeds: Sequence[Sequence[int]],
         options: SamplingOptions,
     ) -> list[list[SampledTokens]]:
-        """Hand over the adapter if it has changed, then request the completions.
+        """Load the adapter on the server if it has changed, then request the completions.
+
+        The first call compares the log-probabilities of its longest completion with those of the trained model.
 
         Raises:
-            ConfigError: the API key is not in the environment.
-            TrainingError: the server cannot be reached, refuses a request, returns no token ids, or log-probabilities that
-                are not those of the trained model at the temperature of the sampling.
+            ConfigError: the environment variable with the API key is not set.
+            TrainingError: the server cannot be reached, refuses a request, returns no token ids, or returns
+                log-probabilities that are not those of the trained model at the sampling temperature.
         """
         with self._client(self.timeout) as client:
             self._update(client, policy)
@@ -110,7 +113,7 @@ class ServerEngine(Engine):
         return [[next(remaining) for _ in group] for group in seeds]
 
     def close(self) -> None:
-        """Unload the adapter from the server, and remove its folder; a server that fails is a warning."""
+        """Unload the adapter from the server, and remove its folder; a server failure only logs a warning."""
         loaded = self._loaded
         if loaded.folder is None:
             return
@@ -150,7 +153,7 @@ class ServerEngine(Engine):
         return ServerClient(self.url, timeout, self.retries, self.max_concurrency, self.api_key_env, hint)
 
     def _update(self, client: ServerClient, policy: PolicyModel) -> None:
-        """Load the adapter under a new name, and unload the old one. Collective."""
+        """Load the adapter under a new name, and unload the previous one. Collective."""
         loaded = self._loaded
         if loaded.version == policy.version:
             return
@@ -230,12 +233,14 @@ def _read_choice(
             "use a server that supports return_token_ids, such as vLLM 0.10.2",
         ) from None
     if not ids or len(ids) != len(log_probs):
-        raise client.error(f"{len(ids)} ids, {len(log_probs)} log-probabilities", "equally many, not 0")
+        raise client.error(
+            f"{len(ids)} ids, {len(log_probs)} log-probabilities", "the same number of each, at least one"
+        )
     if (used := choice.get("prompt_token_ids")) is not None and list(used) != list(prompt):
-        raise client.error("another prompt than the one that was sent", "the same ids")
-    # The entropy is not known; -log p of the sampled token is an unbiased estimate.
+        raise client.error("the ids of another prompt", "the prompt ids of the request")
+    # The server returns no entropies; -log p of the sampled token is an unbiased estimate.
     entropies = [-value for value in log_probs]
-    # Not by finish_reason, which is "length" if the last possible token is a stop token.
+    # Why not finish_reason: it is "length" if the last token before the limit is a stop token.
     return SampledTokens(ids, log_probs, entropies, ids[-1] in stop_ids)
 
 

@@ -1,4 +1,4 @@
-"""Call rewards and environments, which are code of the user, and describe their errors."""
+"""Call rewards and environments, which are user code, and format their errors."""
 
 import threading
 from collections.abc import Callable
@@ -11,16 +11,18 @@ T = TypeVar("T")
 
 
 def call_with_timeout(function: Callable[[], T], timeout: float, key: str) -> T:
-    """Call a function, with a time limit.
+    """Call a function in a thread, with a timeout. Any :class:`Exception` that it raises is re-raised unchanged.
 
     Args:
-        function: the function.
-        timeout: limit in seconds.
-        key: key of the limit in the config, for the message.
+        function: function without arguments.
+        timeout: timeout in seconds.
+        key: config key of the timeout, for the message.
 
     Raises:
-        TimeoutError: it takes longer. Its thread cannot be stopped; it is a daemon, which ends with the process.
-        RuntimeError: it ends the process or raises what Ctrl-C raises, neither of which may end a run.
+        TimeoutError: the function did not return in time. Its thread cannot be stopped; it is a daemon thread, which ends
+            with the process.
+        RuntimeError: the function raised :class:`SystemExit`, :class:`KeyboardInterrupt` or another exception that is not
+            an :class:`Exception`.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -44,7 +46,11 @@ def call_with_timeout(function: Callable[[], T], timeout: float, key: str) -> T:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the text of an error as one printable line, with its type unless the text states what is wrong."""
+    """Return the message of an error as one printable line.
+
+    The type of the error comes first, except for errors of xft, timeouts, and messages that begin with ``returned`` or
+    ``raised``.
+    """
     try:
         reason = str(error)
     except Exception as problem:  # noqa: BLE001  An error of a user may raise anything.

@@ -39,8 +39,8 @@ VALIDATION_STEP = 2**63
 class RolloutLoop(TrainLoop):
     """Sample completions for some prompts, score them, and train on them in one or more steps.
 
-    A resumed run samples what the killed run would have sampled: the tokens are a function of the weights, the seed, the
-    step and the row. Completions that further steps reuse are in the checkpoint.
+    With the local engine, a resumed run samples what the killed run would have sampled: the tokens are a function of the
+    weights, the seed, the step and the row. Completions that further steps reuse are in the checkpoint.
 
     Attributes:
         collector: samples and scores the completions.
@@ -148,7 +148,7 @@ class RolloutLoop(TrainLoop):
         return [*batches, *dummies]
 
     def largest_batches(self, examples: Sequence[int]) -> tuple[list[Batch], list[Batch]]:
-        """Sample completions of the largest length, without rewards, for the dry run.
+        """Sample completions of the maximum length, without rewards, for the dry run.
 
         All turns of the model in an environment are sampled as one; those of the environment are left out.
 

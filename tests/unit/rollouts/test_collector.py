@@ -31,7 +31,7 @@ def test_advantages_do_not_depend_on_the_number_of_ranks() -> None:
     assert [item.advantages for item in [*first, *second]] == [item.advantages for item in together]
 
 
-def test_truncated_completions_can_be_left_out_of_the_loss() -> None:
+def test_truncated_completions_can_be_excluded_from_the_loss() -> None:
     (done,) = collector(GRPO(mask_truncated_completions=True)).with_advantages(
         [make_rollout([1.0, 0.0])], [[1.0, 0.0]], 0
     )

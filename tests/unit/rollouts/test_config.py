@@ -1,4 +1,4 @@
-"""Settings of the sampling."""
+"""Sampling settings."""
 
 from typing import Any
 

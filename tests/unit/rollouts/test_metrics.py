@@ -1,4 +1,4 @@
-"""Metrics of a step of reinforcement learning."""
+"""Metrics of a reinforcement learning step."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_means_are_over_completions_groups_and_tokens() -> None:
     }
 
 
-def test_completions_without_reward_are_counted_and_left_out() -> None:
+def test_completions_without_reward_are_counted_and_excluded() -> None:
     metrics = rollout_metrics([rollout([1.0, math.nan], (2, 4))], ["a", "b"], list)
     assert metrics["reward"] == 1.0
     assert metrics["reward_std"] == 0.0
@@ -59,7 +59,7 @@ def test_without_rewards_there_are_metrics_of_the_tokens() -> None:
     }
 
 
-def test_repeated_sequences_of_tokens_are_counted() -> None:
+def test_repeated_n_grams_of_tokens_are_counted() -> None:
     ids = [[1, 2, 3, 4, 5, 6, 7], [1] * 13]
     tokens = [SampledTokens(row, [0.0] * len(row), [0.0] * len(row)) for row in ids]
     completions = [Completion("", "length", len(row)) for row in ids]
@@ -67,7 +67,7 @@ def test_repeated_sequences_of_tokens_are_counted() -> None:
     assert metrics["completions/repetition"] == pytest.approx((0 + 0.9) / 2)
 
 
-def test_repetition_leaves_out_the_tokens_of_an_environment() -> None:
+def test_repetition_ignores_the_tokens_of_an_environment() -> None:
     turn, reply = [1, 2, 3, 4], [9] * 20
     ids = [*turn, *reply, *turn]
     sampled = [True] * 4 + [False] * 20 + [True] * 4

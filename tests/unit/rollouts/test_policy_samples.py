@@ -48,7 +48,7 @@ def test_a_completion_follows_its_prompt_and_all_its_tokens_are_targets() -> Non
     assert batch.policy.old_log_probs is None
 
 
-def test_completions_without_advantage_are_left_out() -> None:
+def test_completions_without_advantage_are_excluded() -> None:
     samples = to_policy_samples([make_rollout([0.0, 0.0], advantages=(float("nan"), 1.0))])
     assert [len(sample.sample) for sample in samples] == [7]
 

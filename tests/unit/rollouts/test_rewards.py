@@ -83,7 +83,7 @@ def test_json_schema_of_the_row_may_be_text() -> None:
         rewards.json_schema(completion("[1]"), {}, {"type": "nothing"})
 
 
-def test_length_falls_linearly_behind_the_limit() -> None:
+def test_length_falls_linearly_after_the_limit() -> None:
     values = [rewards.length(completion("", tokens=count), {}, 10, 4) for count in (3, 10, 12, 14, 90)]
     assert values == [0, 0, -0.5, -1, -1]
 

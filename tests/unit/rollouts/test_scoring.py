@@ -44,14 +44,14 @@ def test_the_total_is_the_weighted_sum() -> None:
     assert scored.rewards_by_name == {"length": [1.0, 2.0, 3.0], "n": [1.0, 2.0, 3.0]}
 
 
-def test_none_leaves_the_completion_to_the_other_rewards() -> None:
+def test_none_omits_the_reward_from_the_weighted_sum() -> None:
     rewards = RewardSet({"length": length, "some": lambda _, row: None if row["n"] == 2 else 1.0}, {})
     scored = rewards.score(COMPLETIONS, ROWS, ORIGINS)
     assert scored.totals == [2.0, 2.0, 4.0]
     assert math.isnan(scored.rewards_by_name["some"][1])
 
 
-def test_a_completion_without_any_reward_has_none() -> None:
+def test_a_completion_whose_rewards_are_all_none_is_excluded() -> None:
     totals = score(lambda completion, row: None if row["n"] == 2 else 1.0).totals
     assert totals[0] == totals[2] == 1.0
     assert math.isnan(totals[1])
@@ -117,14 +117,14 @@ def test_a_reward_that_fails_is_one_line_with_its_row(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in BAD if name not in ("wrong_signature", "keyword_only")])
-def test_a_reward_that_fails_may_leave_the_completion_out(name: str) -> None:
+def test_skip_excludes_a_completion_on_which_a_reward_fails(name: str) -> None:
     scored = score(BAD[name], on_error="skip")
     assert scored.failures == 1
     assert math.isnan(scored.totals[1])
     assert scored.totals[0] == scored.totals[2] == 1.0
 
 
-def test_a_reward_that_takes_too_long_has_failed() -> None:
+def test_a_reward_that_exceeds_the_timeout_fails() -> None:
     with pytest.raises(TrainingError) as caught:
         score(slow, timeout=0.05)
     assert "reward_timeout" in str(caught.value)
@@ -191,7 +191,7 @@ def test_a_batch_reward_may_return_a_tensor() -> None:
     assert score(Batch(torch.tensor([1.0, 2.0, 0.5]))).totals == [1.0, 2.0, 0.5]
 
 
-def test_rewards_are_tried_before_the_training() -> None:
+def test_rewards_are_tried_before_training() -> None:
     with pytest.raises(TrainingError) as caught:
         RewardSet({"mine": BAD["wrong_signature"]}, {}, "skip").check({"prompt": "Hi"}, "rows.jsonl:1")
     assert caught.value.key == "rewards.mine"

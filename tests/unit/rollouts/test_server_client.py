@@ -1,4 +1,4 @@
-"""Requests to a server: the connections are closed, and text is an empty object. Retries: test_server_engine."""
+"""Requests to a server: connections are closed, and text is an empty object. Retries: test_server_engine."""
 
 from pathlib import Path
 

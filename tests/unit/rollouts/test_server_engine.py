@@ -115,7 +115,7 @@ def test_every_setting_of_the_sampling_is_sent(server: tuple[str, StandIn], poli
     assert all(body.items() >= (neutral | settings).items() for body in bodies)
 
 
-def test_the_adapter_is_handed_over_once_per_update_and_the_old_one_unloaded(
+def test_the_adapter_is_loaded_once_per_update_and_the_previous_one_unloaded(
     server: tuple[str, StandIn], policy: PolicyModel
 ) -> None:
     url, state = server
@@ -142,7 +142,7 @@ def test_sglang_has_its_own_paths_and_names(base: Path, policy: PolicyModel) -> 
         assert state.requests[0][0] == "/load_lora_adapter"
 
 
-def test_completions_of_the_dry_run_have_the_largest_length(
+def test_completions_of_the_dry_run_have_the_maximum_length(
     server: tuple[str, StandIn], policy: PolicyModel
 ) -> None:
     url, state = server
@@ -172,7 +172,9 @@ def test_a_stop_token_at_the_limit_of_tokens_counts_as_stopped(
     assert stopped == [item.ids[-1] == 3 for group in groups for item in group]
 
 
-def test_an_overloaded_server_is_asked_again(server: tuple[str, StandIn], policy: PolicyModel) -> None:
+def test_a_request_to_an_overloaded_server_is_retried(
+    server: tuple[str, StandIn], policy: PolicyModel
+) -> None:
     url, state = server
     expected = ServerEngine(url).generate(policy, PROMPTS, SEEDS, OPTIONS)
     state.failures = [503, 429]
@@ -194,7 +196,7 @@ def test_a_refusal_of_the_server_is_passed_on(server: tuple[str, StandIn], polic
     assert len(state.failures) == 1
 
 
-def test_a_server_that_does_not_answer_in_time_is_named(base: Path, policy: PolicyModel) -> None:
+def test_a_server_that_does_not_respond_in_time_is_named(base: Path, policy: PolicyModel) -> None:
     with stand_in_server(base) as (url, state):
         state.failures, state.delay = [0], 0.5
         with pytest.raises(TrainingError) as caught:
@@ -263,7 +265,7 @@ def test_close_unloads_the_last_adapter_and_removes_its_folder(
     assert len(state.loaded) == 1
 
 
-def test_close_of_a_server_that_fails_is_a_warning(
+def test_close_logs_a_warning_if_the_server_fails(
     server: tuple[str, StandIn], policy: PolicyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Calls of code of the user: time limit, exits, and one line for each error."""
+"""Calls of user code: timeout, exits, and one line for each error."""
 
 import threading
 

@@ -23,7 +23,7 @@ class RunState:
         data_fingerprint: digest of the samples and the batch shape.
         batching: batch shape and world size; see ``TrainingPlan``.
         config: settings that must be the same in a resumed run.
-        hooks: state of the hooks by name.
+        hooks: state of each hook by name.
         loggers: position of each logger by class name.
     """
 
@@ -73,7 +73,7 @@ def read_resume_state(folder: Path) -> ResumeState:
         if not isinstance(content, dict):
             raise ValueError(f"got {content!r:.60}")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is broken ({error})", key=str(path)) from error
+        raise CheckpointError(f"{path} is corrupt ({error})", key=str(path)) from error
     if missing := [key for key in _KEYS if key not in content]:
         raise CheckpointError(
             f"{path} has no {', '.join(missing)}: the checkpoint was written by another version of xft and cannot be "

@@ -35,8 +35,8 @@ MPO = encoded(RGB, "MPO", save_all=True, append_images=[RGB])
 
 def damaged(data: bytes) -> bytes:
     """A PNG with one wrong byte in its pixels."""
-    place = data.index(b"IDAT") + 20
-    return data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
+    offset = data.index(b"IDAT") + 20
+    return data[:offset] + bytes([data[offset] ^ 255]) + data[offset + 1 :]
 
 
 def png_of(height: int, width: int) -> bytes:
@@ -121,9 +121,9 @@ VALUES: dict[str, Any] = {
 """Values of ``images[2]`` that cannot be used."""
 
 TURNS: dict[str, Any] = {
-    "fewer places than images": "<image>what?",
-    "more places than images": "<image><image><image>what?",
-    "no place": "what?",
+    "fewer placeholders than images": "<image>what?",
+    "more placeholders than images": "<image><image><image>what?",
+    "no placeholder": "what?",
     "part of another kind": [{"type": "video", "video": "a.mp4"}],
     "audio": [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}],
     "part with two images": [{"type": "image", "image": "good.png", "url": "good.png"}],
@@ -188,7 +188,7 @@ def test_there_are_many_kinds() -> None:
 
 
 @pytest.mark.parametrize("name", bad_rows())
-def test_row_is_an_error_with_its_place(name: str, prepare: Callable[..., Any]) -> None:
+def test_row_is_an_error_with_its_location(name: str, prepare: Callable[..., Any]) -> None:
     with pytest.raises(DataError) as caught:
         prepare([row(), bad_rows()[name]], "one")
     assert "one.jsonl:2" in str(caught.value)
@@ -208,8 +208,8 @@ def test_all_rows_are_counted_and_the_rest_is_kept(prepare: Callable[..., Any], 
     assert report["rows_read"] == len(rows)
     assert sum(report["rows_dropped"].values()) == len(bad)
     (quarantine,) = prepared.report.quarantine_files
-    places = [json.loads(line) for line in quarantine.read_text(encoding="utf-8").splitlines()]
-    assert len(places) == len(bad)
+    rejected = [json.loads(line) for line in quarantine.read_text(encoding="utf-8").splitlines()]
+    assert len(rejected) == len(bad)
 
 
 CONVERTED: dict[str, Pillow.Image] = {

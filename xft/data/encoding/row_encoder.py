@@ -1,4 +1,4 @@
-"""Encode rows: map each to a value, validate it, tokenize it, fit it into the maximum length.
+"""Encode rows: map each to a value, validate it, tokenize it, and truncate or drop it if it is overlong.
 
 An encoder is the same in this process and in worker processes: records go in, a chunk of arrays
 comes out, and no state is kept between two chunks.

@@ -1,1 +1,1 @@
-"""Images: their headers, and their pixels."""
+"""Images: inspection of files, placeholders and image tokens in texts, decoding of pixels."""

@@ -10,6 +10,7 @@ from xft.config import load_config
 from xft.errors import CheckpointError, ConfigError
 from xft.export.vllm import vllm_note
 from xft.utils.console import shorten
+from xft.utils.generation_records import group_by_prompt, title_of
 from xft.version import __version__
 
 LIBRARIES = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
@@ -253,10 +254,12 @@ def _results(run: Path, records: Sequence[Mapping[str, Any]], step: int | None) 
     yield ""
     rows = _until(step, _lines(run / "generations.jsonl"))
     if rows:
-        before = {row["question"]: row["answer"] for row in rows if row["step"] == rows[0]["step"]}
         yield from ["| question | before | after |", "|---|---|---|"]
-        for row in [row for row in rows if row["step"] == rows[-1]["step"]][:_MAX_PROMPTS]:
-            cells = (row["question"], before.get(row["question"], ""), row["answer"])
+        groups = group_by_prompt(rows).items()
+        asked = [(key, group) for key, group in groups if group[-1]["step"] == rows[-1]["step"]]
+        for (_, question, images, _), group in asked[:_MAX_PROMPTS]:
+            before = group[0]["answer"] if group[0]["step"] == rows[0]["step"] else ""
+            cells = (title_of(question, images), before, group[-1]["answer"])
             yield "| " + " | ".join(_escape(cell) for cell in cells) + " |"
         yield ""
 

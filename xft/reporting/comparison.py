@@ -11,6 +11,7 @@ from xft.reporting.generations_table import Answer, make_answer
 from xft.reporting.html import render, write_page
 from xft.reporting.run_folder import RunFolder, read_run
 from xft.reporting.run_report import GENERATOR, KeyFigure, drop_missing, key_figures, smoothing_span
+from xft.utils.generation_records import group_by_prompt, title_of
 
 Cell = TypeVar("Cell")
 CHARTS = (
@@ -36,7 +37,7 @@ class Row(Generic[Cell]):
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A sample question and the last answer of each run; ``None`` for a run without it."""
+    """A sample question, with the names of its images, and the last answer of each run; ``None`` for a run without it."""
 
     question: str
     reference: str | None
@@ -112,14 +113,12 @@ def _charts(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Chart]:
 
 def _prompt_rows(runs: Sequence[RunFolder]) -> list[PromptRow]:
     """Return the last answer of each run to each question."""
-    prompts = [
-        {(records[0].get("system"), records[0]["question"]): records for records in run.prompts()}
-        for run in runs
-    ]
+    prompts = [group_by_prompt(run.generations) for run in runs]
     rows = []
     for key in dict.fromkeys(key for by_key in prompts for key in by_key):
         histories = [by_key.get(key) for by_key in prompts]
         reference = next((records[0].get("reference") for records in histories if records), None)
         answers = tuple(make_answer(records[-1]) if records else None for records in histories)
-        rows.append(PromptRow(key[1], reference, answers))
+        _, question, images, _ = key
+        rows.append(PromptRow(title_of(question, images), reference, answers))
     return rows

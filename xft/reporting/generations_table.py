@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from xft.evaluation.text_normalization import CJK
 from xft.reporting.thumbnails import file_thumbnail
+from xft.utils.generation_records import title_of
 
 Record = dict[str, Any]
 _WORD = re.compile(rf"\s+|[{CJK}]|(?:(?![{CJK}])[\w'-])+|[^\w\s]|\S")
@@ -141,7 +142,11 @@ def score_table(prompts: Sequence[Sequence[Record]]) -> ScoreTable | None:
         return None
     steps = sorted({record["step"] for _, records in scored for record in records})
     rows = tuple(
-        ScoreRow(number, records[0]["question"], {record["step"]: _score(record) for record in records})
+        ScoreRow(
+            number,
+            title_of(records[0]["question"], records[0].get("images", ())),
+            {record["step"]: _score(record) for record in records},
+        )
         for number, records in scored
     )
     totals = tuple(sum(row.scores.get(step) or 0 for row in rows) for step in steps)

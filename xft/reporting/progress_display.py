@@ -18,6 +18,7 @@ from rich.text import Text
 from xft.loggers import Logger
 from xft.utils import console
 from xft.utils.console import format_duration, format_score
+from xft.utils.generation_records import title_of
 
 MIN_COLUMNS, MIN_LINES = 50, 16
 """Smaller terminals get plain log lines."""
@@ -189,7 +190,9 @@ class ProgressDisplay(Logger):
         num_rows = max(self._screen.size.height // 3 - 2, 2)
         for row in self._generations[:num_rows]:
             rows.add_row(
-                _score_mark(row["score"]), _one_line(row["question"], "dim"), _one_line(row["answer"])
+                _score_mark(row["score"]),
+                _one_line(title_of(row["question"], row.get("images", ())), "dim"),
+                _one_line(row["answer"]),
             )
         if len(self._generations) > num_rows:
             rows.add_row("", Text(f"… and {len(self._generations) - num_rows} more", style="dim"), "")

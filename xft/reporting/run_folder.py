@@ -12,6 +12,7 @@ from typing import Any
 from xft.data.sources.shipped_files import resolve_file
 from xft.errors import ConfigError, DataError
 from xft.reporting.rollout_samples import is_rollout
+from xft.utils.generation_records import group_by_prompt
 
 ENVIRONMENT = "environment.json"
 """Plan, machine and library versions of a run."""
@@ -103,10 +104,7 @@ class RunFolder:
 
     def prompts(self) -> list[list[dict[str, Any]]]:
         """Return the records of each sample question, sorted by step."""
-        by_prompt: dict[tuple[Any, str], list[dict[str, Any]]] = {}
-        for record in self.generations:
-            by_prompt.setdefault((record.get("system"), record["question"]), []).append(record)
-        return [sorted(records, key=lambda record: record["step"]) for records in by_prompt.values()]
+        return list(group_by_prompt(self.generations).values())
 
 
 def read_run(path: str | Path) -> RunFolder:

@@ -92,6 +92,25 @@ def test_card_of_reward_model_has_its_task_and_command(run: Path, tmp_path: Path
     assert "xft chat" not in card
 
 
+def test_card_keeps_questions_about_several_images_apart(run: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "step": step,
+            "question": "What is this?",
+            "answer": f"{name} {step}",
+            "images": [f"pictures/{name}.png"],
+        }
+        for step in (0, 9)
+        for name in ("cat", "dog")
+    ]
+    (run / "generations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_card(tmp_path, run / "final", "/home/somebody/base", "adapter", "run")
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("| What is this?")] == [
+        f"| What is this? \\[{name}.png\\] | {name} 0 | {name} 9 |" for name in ("cat", "dog")
+    ]
+
+
 def test_card_contains_results_and_no_private_values(run: Path, tmp_path: Path) -> None:
     write_card(tmp_path, run / "final", "/home/somebody/base", "adapter", "run")
     card = (tmp_path / "README.md").read_text()

@@ -1,5 +1,6 @@
 """The page that compares runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def test_comparison_shows_figures_differences_curves_and_answers(tmp_path: Path)
     labels = [each["aria-label"] or "" for each in page.attributes("svg")]
     assert "Training loss: one 4 → 2, two 4 → 0.5" in labels
     assert page.by_id["questions"].count("It is metrics.jsonl.") == 2
+
+
+def test_questions_about_several_images_are_compared_one_by_one(tmp_path: Path) -> None:
+    answers = [
+        {"step": 2, "question": "What is this?", "answer": f"A {name}.", "images": [f"{name}.png"]}
+        for name in ("cat", "dog")
+    ]
+    runs = [write_run(tmp_path / name, [4.0, 2.0]) for name in ("one", "two")]
+    for run in runs:
+        (run / "generations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    page = Parsed(write_comparison(runs, tmp_path / "c.html").read_text(encoding="utf-8"))
+    for name in ("cat", "dog"):
+        assert page.by_id["questions"].count(f"What is this? [{name}.png]") == 1
+        assert page.by_id["questions"].count(f"A {name}.") == 2
 
 
 def test_comparison_of_equal_names_shows_paths(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from xft.types import Batch
 from xft.types.ranges import Count
 from xft.utils import console
 from xft.utils.console import format_score
+from xft.utils.generation_records import title_of
 
 ASKED_AGAIN = "facts that your rows do not teach; asked again at the end, to notice forgetting"
 NOT_ASKED_AGAIN = "facts that your rows do not teach; none is known, so they are not asked again"
@@ -181,7 +182,8 @@ def side_by_side(before: Sequence[PromptResult], after: Sequence[PromptResult]) 
     """Format each question with its answers before and after training, as lines for the terminal."""
     lines = [""]
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        lines.append(f"{number:>2}. {console.escape_control_chars(old.question.question)}")
+        title = title_of(old.question.question, old.question.images)
+        lines.append(f"{number:>2}. {console.escape_control_chars(title)}")
         if old.question.reference is not None:
             lines.append(f"    reference  {console.escape_control_chars(old.question.reference)}")
         lines.append(f"    before     {score_mark(old.score)}{_abbreviate(old)}")

@@ -16,9 +16,5 @@ rollout = dict(num_generations=8, max_new_tokens=56)
 training.update(max_steps=20, micro_batch_size=4, gradient_accumulation_steps=1)
 optimizer.update(lr=1e-3, betas=(0.9, 0.95))
 lr_scheduler = dict(type="constant", warmup_steps=3)
-hooks.update(
-    checkpoint=dict(
-        type="checkpoint", load_best_model_at_end=True
-    ),  # later steps can undo what was learned
-    saturation=dict(type="stop_at_reward", reward=0.97),
-)
+hooks["checkpoint"].update(load_best_model_at_end=True)  # later steps can undo what was learned
+hooks.update(saturation=dict(type="stop_at_reward", reward=0.97))

@@ -1,6 +1,5 @@
 """Load the weights, the config and the tokenizer of a model."""
 
-import platform
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from xft.distributed.devices import has_native_bf16
 from xft.errors import ModelError
 from xft.models.attention import ATTN_IMPLEMENTATION
 from xft.models.checks.attention_checks import check_attention, choose_attention
@@ -126,21 +126,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Resolve the name of a dtype; ``auto`` is bf16 on hardware with native bf16 arithmetic."""
     if name != "auto":
         return FLOAT_DTYPES[name]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu":
-        return torch.bfloat16 if _cpu_has_bf16() else torch.float32
-    return torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    """Return whether the CPU has bf16 instructions.
-
-    On x86, torch also reports support if it emulates bf16 with AVX512, which is slower than fp32.
-    """
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if has_native_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Tokenizer:

@@ -9,12 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from xft.distributed.devices import has_native_bf16, resolve_device
 from xft.registry import register
 from xft.strategies.base import Strategy
 from xft.strategies.single_device import SingleDevice
 
-MixedPrecision = Literal["bf16"]
-AUTOCAST_DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16}
+MixedPrecision = Literal["auto", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class StrategyConfig(ABC):
 
     Args:
         device: ``auto``, or a torch device name.
-        mixed_precision: autocast dtype; ``None`` computes in the dtype of the weights.
+        mixed_precision: autocast dtype; ``auto`` is bf16 on hardware with native bf16 arithmetic, and ``None`` elsewhere;
+            ``None`` computes in the dtype of the weights.
 
     Attributes:
         is_distributed: whether the strategy needs a process group.
@@ -48,8 +49,10 @@ class StrategyConfig(ABC):
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
-        """Dtype of ``mixed_precision``."""
-        return None if self.mixed_precision is None else AUTOCAST_DTYPES[self.mixed_precision]
+        """Dtype of ``mixed_precision``, on the device of this process."""
+        if self.mixed_precision == "auto" and not has_native_bf16(resolve_device(self.device)):
+            return None
+        return None if self.mixed_precision is None else torch.bfloat16
 
     def validate(self, optimizer: Callable[..., torch.optim.Optimizer]) -> None:  # noqa: B027
         """Check settings and optimizer before anything slow starts.

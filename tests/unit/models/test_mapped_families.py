@@ -154,7 +154,7 @@ def test_saved_model_has_tensors_and_fields_of_its_family(
     has_bf16: bool, internlm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the dtype of the files, whatever the CPU computes fast."""
-    monkeypatch.setattr("xft.models.loading._cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("xft.models.loading.has_native_bf16", lambda _: has_bf16)
     convert(str(internlm2), str(tmp_path / "out"), subprocess=False)
     written = load_file(tmp_path / "out" / "model.safetensors")
     original = load_file(internlm2 / "model.safetensors")

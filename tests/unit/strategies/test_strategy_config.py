@@ -8,6 +8,16 @@ from xft.strategies import SingleDevice, SingleDeviceConfig
 from xft.strategies.ddp import DDPConfig
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, None)])
+def test_auto_is_bf16_where_the_hardware_has_it(
+    native: bool, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xft.strategies.strategy_config.has_native_bf16", lambda device: native)
+    assert SingleDeviceConfig(device="cpu", mixed_precision="auto").autocast_dtype == dtype
+    assert SingleDeviceConfig(device="cpu", mixed_precision="bf16").autocast_dtype == torch.bfloat16
+    assert SingleDeviceConfig(device="cpu").autocast_dtype is None
+
+
 @pytest.mark.parametrize(("mixed_precision", "dtype"), [(None, torch.float32), ("bf16", torch.bfloat16)])
 def test_build_computes_in_the_dtype_of_mixed_precision(
     mixed_precision: str | None, dtype: torch.dtype, tmp_path: Path

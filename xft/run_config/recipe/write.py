@@ -212,8 +212,8 @@ def _model_sections(facts: ModelFacts, method: Method) -> dict[str, list[str]]:
         comment = "base in 4 bits; None loads 16 bits"
         sections["quantization"] = _assign("quantization", method.quantization, comment)
     if method.weights == "full":
-        strategy = {"type": "single_device", "mixed_precision": "bf16"}
-        comment = "matrix products in bf16, weights in fp32"
+        strategy = {"type": "single_device", "mixed_precision": "auto"}
+        comment = "weights in fp32; auto: matrix products in bf16 if the hardware has it"
         sections["strategy"] = _assign("strategy", strategy, comment)
     return sections
 

@@ -126,7 +126,7 @@ class CheckpointHook(PeriodicHook):
         self._poll_and_sync(runner)
         if self._end_signal:
             self._save_and_stop(runner)
-        due = self.is_due(loop.step, loop.plan.num_steps) or loop.stop_reason is not None
+        due = self.is_due_now(loop)
         if due or self._save_requested or self._improved:
             self._save(runner, block=not self.async_save)
 

@@ -4,10 +4,11 @@ import math
 
 from xft.errors import ConfigError
 from xft.training.hooks.base import Hook
+from xft.training.loop import TrainLoop
 
 
 class PeriodicHook(Hook):
-    """Act every ``interval`` steps, and at the last step.
+    """Act every ``interval`` steps, and at the last step, also of a run that stops early.
 
     Args:
         interval: number of optimizer steps; ``None`` chooses it to act ``times`` times per run, or less often in a run of
@@ -40,6 +41,10 @@ class PeriodicHook(Hook):
             return True
         interval = self.steps_between(num_steps)
         return step % interval == 0 and (self.interval is not None or num_steps - step > interval / 2)
+
+    def is_due_now(self, loop: TrainLoop) -> bool:
+        """Return whether the hook acts after the current step, which a reason to stop makes the last one."""
+        return loop.stop_reason is not None or self.is_due(loop.step, loop.plan.num_steps)
 
     def count_calls(self, num_steps: int) -> int:
         """Return how often the hook acts after a step of a run of ``num_steps``."""

@@ -64,7 +64,7 @@ class ProgressHook(PeriodicHook):
         runner.record(
             "train", **record, epoch=_epoch(loop), eta_seconds=round(eta, 1), peak_memory_bytes=memory
         )
-        if self.is_due(loop.step, loop.plan.num_steps):
+        if self.is_due_now(loop):
             console.info(self._format_line(loop, eta), terminal=not self._display_active)
             self._pending.clear()
 

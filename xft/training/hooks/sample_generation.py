@@ -75,7 +75,7 @@ class SampleGenerationHook(PeriodicHook):
         """Generate if it is due."""
         loop = runner.train_loop
         ends = loop.step == loop.plan.num_steps or loop.stop_reason is not None
-        if ends or self.is_due(loop.step, loop.plan.num_steps):
+        if self.is_due_now(loop):
             self.last = self._generate(runner)
         if ends and runner.state.get("general_score"):
             self._ask_general(runner)

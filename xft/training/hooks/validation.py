@@ -42,8 +42,7 @@ class ValidationHook(PeriodicHook):
         self, runner: Runner, batch_idx: int, data_batch: Sequence[Batch], outputs: Mapping[str, float]
     ) -> None:
         """Evaluate if an evaluation is due."""
-        loop = runner.train_loop
-        if self.is_due(loop.step, loop.plan.num_steps):
+        if self.is_due_now(runner.train_loop):
             self._evaluate(runner)
 
     def _evaluate(self, runner: Runner) -> None:

@@ -36,6 +36,15 @@ def test_new_run_is_evaluated_before_the_first_step_and_at_intervals() -> None:
     assert [name for name, _ in runner.calls] == ["after_validation"] * 4
 
 
+def test_run_that_stops_early_is_evaluated_at_its_last_step() -> None:
+    hook, runner = _FixedMetrics(interval=4), _runner()
+    for step in (1, 2):
+        runner.train_loop.step = step
+        runner.train_loop.stop_reason = "the reward is reached" if step == 2 else None
+        hook.after_train_iter(runner, step - 1, [], {})
+    assert [record["step"] for record in runner.recorder.records] == [2]
+
+
 def test_resumed_run_is_not_evaluated_before_its_first_step() -> None:
     hook, runner = _FixedMetrics(), _runner()
     runner.train_loop.step = 5

@@ -1,4 +1,10 @@
-"""Metrics of a reinforcement learning step."""
+"""Metrics of a reinforcement learning step.
+
+``reward``, ``reward_std``, ``frac_reward_zero_std``, ``completions/mean_length`` and ``entropy`` have the names that
+``GRPOTrainer`` of TRL logs (https://huggingface.co/docs/trl/grpo_trainer). The other names differ: ``rewards/NAME`` is
+``rewards/NAME/mean`` in TRL, and ``completions/stopped`` is 1 - ``completions/clipped_ratio``. ``reward_std`` of TRL is
+the standard deviation over all completions, not the mean over groups.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,11 +19,6 @@ def rollout_metrics(
     reduce_sum: Callable[[Sequence[float]], list[float]],
 ) -> dict[str, float]:
     """Summarize the completions of all ranks.
-
-    ``reward``, ``reward_std``, ``frac_reward_zero_std``, ``completions/mean_length`` and ``entropy`` have the names that
-    ``GRPOTrainer`` of TRL logs (https://huggingface.co/docs/trl/grpo_trainer). The other names differ: ``rewards/NAME`` is
-    ``rewards/NAME/mean`` in TRL, and ``completions/stopped`` is 1 - ``completions/clipped_ratio``. ``reward_std`` of TRL is
-    the standard deviation over all completions, not the mean over groups.
 
     Args:
         rollouts: rollouts of this rank, all with the same number of completions.

@@ -26,8 +26,7 @@ def rollout_metrics(
         reduce_sum: function that sums numbers over all ranks.
 
     Returns:
-        The metrics by name. Without rewards, only those of tokens, and ``completions/failed``, which is 0. A mean over no
-        values is NaN.
+        The metrics by name; without rewards, those of tokens, and a ``completions/failed`` of 0. A mean of nothing is NaN.
 
         - ``reward``: mean of the weighted sums of rewards.
         - ``reward_std``: mean of the standard deviations within groups.

@@ -9,10 +9,17 @@ from typing import Any, ClassVar
 
 from xft.errors import ConfigError
 from xft.types.ranges import CountOrZero
+from xft.utils.generation_records import title_of
 from xft.utils.paths import write_text
 
 ANSWER_COLUMNS = ("question", "answer", "reference", "score", "stopped")
-"""Keys of a row of the sample questions that trackers show."""
+"""Columns of the sample questions that trackers show."""
+
+
+def answer_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of ``ANSWER_COLUMNS``; the question has the names of its images."""
+    question = title_of(row["question"], row.get("images", ()))
+    return {name: row[name] for name in ANSWER_COLUMNS} | {"question": question}
 
 
 class Logger:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xft.errors import ConfigError
-from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, config_text, flatten, numeric_metrics
+from xft.loggers.base import ExperimentLogger, answer_cells, config_text, flatten, numeric_metrics
 from xft.registry import register
 from xft.utils import console
 
@@ -168,7 +168,7 @@ class MLflow(ExperimentLogger):
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append one row per question to the table of answers."""
         self._send()
-        new = [{"step": step, **{name: row[name] for name in ANSWER_COLUMNS}} for row in rows]
+        new = [{"step": step, **answer_cells(row)} for row in rows]
         self._try(lambda: self._put_table([*self._answers, *new]))
 
     def _put_table(self, rows: list[dict[str, Any]]) -> None:

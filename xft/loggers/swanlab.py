@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from xft.errors import ConfigError
-from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, config_with_report, numeric_metrics
+from xft.loggers.base import (
+    ANSWER_COLUMNS,
+    ExperimentLogger,
+    answer_cells,
+    config_with_report,
+    numeric_metrics,
+)
 from xft.registry import register
 from xft.utils import console
 
@@ -66,7 +72,7 @@ class SwanLab(ExperimentLogger):
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a table with one row per question."""
         table = self._table()
-        data = [[step, *(row[key] for key in ANSWER_COLUMNS)] for row in rows]
+        data = [[step, *answer_cells(row).values()] for row in rows]
         table.add(["step", *ANSWER_COLUMNS], data)
         self._run.log({"generations": table}, step=step)
 

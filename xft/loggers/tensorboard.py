@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xft.errors import ConfigError
-from xft.loggers.base import Logger, config_text, data_report_text, numeric_metrics
+from xft.loggers.base import Logger, answer_cells, config_text, data_report_text, numeric_metrics
 from xft.registry import register
 from xft.types.ranges import CountOrZero
 from xft.utils.paths import no_follow
@@ -41,7 +41,8 @@ class TensorBoard(Logger):
         """Log a Markdown table."""
         lines = ["| question | answer | reference | score |", "|---|---|---|---|"]
         for row in rows:
-            cells = [_cell(row[key]) for key in ("question", "answer", "reference", "score")]
+            values = answer_cells(row)
+            cells = [_cell(values[key]) for key in ("question", "answer", "reference", "score")]
             lines.append("| " + " | ".join(cells) + " |")
         self._writer.add_text("generations", "\n".join(lines), step)
         self._writer.flush()

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from xft.errors import ConfigError
-from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, config_with_report, numeric_metrics
+from xft.loggers.base import (
+    ANSWER_COLUMNS,
+    ExperimentLogger,
+    answer_cells,
+    config_with_report,
+    numeric_metrics,
+)
 from xft.registry import register
 from xft.utils import console
 
@@ -63,7 +69,7 @@ class WandB(ExperimentLogger):
 
     def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log a table with one row per question."""
-        data = [[step, *(row[key] for key in ANSWER_COLUMNS)] for row in rows]
+        data = [[step, *answer_cells(row).values()] for row in rows]
         table = self._table(columns=["step", *ANSWER_COLUMNS], data=data)
         self._log({"generations": table}, step)
 

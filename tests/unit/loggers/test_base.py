@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from xft.errors import ConfigError
-from xft.loggers.base import ExperimentLogger, flatten, numeric_metrics
+from xft.loggers.base import ANSWER_COLUMNS, ExperimentLogger, answer_cells, flatten, numeric_metrics
 
 
 def test_numeric_metrics_leave_out_step_flags_and_texts() -> None:
@@ -45,3 +45,10 @@ def test_missing_package_raises_config_error_with_the_logger(tmp_path: Path) -> 
     with pytest.raises(ConfigError) as error:
         Tracker(tmp_path, {}, installed=False)
     assert error.value.key == "loggers.tracker"
+
+
+def test_cells_of_an_answer_name_the_images_of_the_question() -> None:
+    row = {"question": "What?", "answer": "A cat", "reference": None, "score": 1.0, "stopped": True}
+    assert tuple(answer_cells(row)) == ANSWER_COLUMNS
+    assert answer_cells(row)["question"] == "What?"
+    assert answer_cells({**row, "images": ["pictures/cat.png"]})["question"] == "What? [cat.png]"

@@ -6,9 +6,10 @@
     python benchmarks/bench_gpu.py --runs tiny-lora tiny-full --dtype float32       # tries the script, also without a GPU
 
 Nothing is downloaded: weights are random, in the shapes of Llama 3, and rows are random words. xft and TRL pack rows to
---length tokens; unsloth packs where it supports it. TRL takes Liger's kernels, and FlashAttention if it is installed:
-without it, its packed samples attend to each other. Frameworks that are not installed are left out. Each run has a process
-of its own, without gradient checkpointing. Seconds cover a whole step, and the first steps are not counted.
+--length tokens; unsloth packs where it supports it. xft-compiled is xft with model.torch_compile=True. TRL
+takes Liger's kernels, and FlashAttention if it is installed: without it, its packed samples attend to each other.
+Frameworks that are not installed are left out. Each run has a process of its own, without gradient checkpointing. Seconds
+cover a whole step, and the first steps are not counted.
 
 MFU is the rate of the counted operations (`benchmark.py`) divided by the dense bf16 rate that the vendor states, or by that
 of a large product if the GPU is not in the list below. Memory is that of tensors at its peak.
@@ -63,10 +64,11 @@ RUNS = ("8b-lora", "8b-qlora", "1b-lora", "1b-full", "tiny-lora", "tiny-qlora", 
 """Shape and method."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "xft": {},
+    "xft-compiled": {"model": {"torch_compile": True}},
     "trl": {"packing": True, "per_device_train_batch_size": 1, "use_liger_kernel": True},
     "unsloth": {"packing": True, "per_device_train_batch_size": 1},
 }
-NEEDS = {"xft": (), "trl": ("trl", "liger_kernel"), "unsloth": ("unsloth",)}
+NEEDS = {"xft": (), "xft-compiled": (), "trl": ("trl", "liger_kernel"), "unsloth": ("unsloth",)}
 """Packages of a framework."""
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
 """Dense bf16 FLOP/s with sums in fp32, from the vendor's data sheets."""
@@ -164,7 +166,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[str]:
         for framework in frameworks:
             rounds = []
             for _ in range(arguments.rounds):
-                result = run({**job, "kind": framework, "options": OPTIONS[framework]}, sys.executable)
+                result = run(
+                    {**job, "kind": framework.partition("-")[0], "options": OPTIONS[framework]},
+                    sys.executable,
+                )
                 rounds.append(figures(result, work, peak or rate, "wall", WARM_UP))
                 versions[framework] = result["versions"]
             tokens, mfu, memory = (

@@ -32,12 +32,13 @@ def mark(stage: str) -> None:
 
 def child(arguments: list[str]) -> int:
     """Run `xft train` up to the first step."""
-    import xft.training.train  # noqa: F401 - first: it prevents MMEngine from importing unused libraries
-
-    from mmengine.hooks import Hook  # isort: skip
-
     from xft.cli import main
+    from xft.commands.shared import importing
     from xft.registry import register
+
+    with importing():
+        import xft.training.train  # noqa: F401 - first: it prevents MMEngine from importing unused libraries
+    from mmengine.hooks import Hook
 
     mark("libraries")
 

@@ -61,8 +61,9 @@ def test_forward_and_backward_do_not_wait_for_the_gpu(gpu: torch.device, objecti
         ["adapter=dict(type='lora', r=8)"],
         ["adapter=dict(type='lora', r=8)", "quantization=dict(type='nf4')"],
         ["adapter=None", "model.dtype='float32'", "strategy.mixed_precision='bf16'"],
+        ["adapter=dict(type='lora', r=8)", "model.torch_compile=True"],
     ],
-    ids=["lora", "qlora", "full"],
+    ids=["lora", "qlora", "full", "compiled"],
 )
 def test_run_on_a_gpu_is_saved_and_verified(
     gpu: torch.device, tmp_path: Path, overrides: list[str]

@@ -1,6 +1,6 @@
-"""The parts of MMEngine that xft builds on, imported without DeepSpeed and bitsandbytes.
+"""The parts of MMEngine that xft builds on, imported without DeepSpeed, bitsandbytes and torch's sharded optimizers.
 
-``mmengine._strategy`` and everything that imports it (the runner, for one) import both libraries wherever
+``mmengine._strategy`` and everything that imports it (the runner, for one) import these libraries wherever
 they are installed, which takes a second or two. xft imports them only when a config asks for them.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from xft.utils.system import blocked_imports
 
-with blocked_imports("deepspeed", "bitsandbytes"):
+with blocked_imports("deepspeed", "bitsandbytes", "torch.distributed.optim"):
     from mmengine._strategy import BaseStrategy
     from mmengine.hooks import Hook
     from mmengine.runner import BaseLoop, FlexibleRunner

@@ -130,6 +130,7 @@ _TRANSFORMERS = {
     "ddp_timeout": "strategy.timeout_minutes",
     "neftune_noise_alpha": "model.neftune_alpha",
     "use_liger_kernel": "model.fused_kernels",
+    "torch_compile": "model.torch_compile",
     "router_aux_loss_coef": "model.router_aux_loss_coef",
     "output_router_logits": "model.router_aux_loss_coef",
     "dataset_num_proc": "data.num_workers",

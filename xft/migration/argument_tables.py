@@ -29,6 +29,7 @@ COPIED: Mapping[str, Callable[[object], object]] = {
     "model.neftune_alpha": _positive,
     "model.router_aux_loss_coef": number,
     "model.tokenizer": text,
+    "model.torch_compile": switch,
     "objective.label_smoothing": number,
     "objective.desirable_weight": number,
     "objective.undesirable_weight": number,

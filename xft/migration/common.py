@@ -185,18 +185,20 @@ def _gradient_checkpointing(values: Arguments) -> None:
         full = values.full_name("disable_gradient_checkpointing")
         draft.take(full, "model.gradient_checkpointing", False)
     key, value = values.find(*keys), values.pop(*keys)
-    if isinstance(value, str) and value in ("offload", "offload_disk", "unsloth"):
+    if isinstance(value, str) and value in ("offload", "unsloth"):
+        draft.take(key, "model.gradient_checkpointing", "offload")
+    elif value == "offload_disk":
         draft.change(
-            key,
-            "activations are recomputed and not offloaded",
-            "model.gradient_checkpointing",
-            True,
+            key, "activations are offloaded to host memory", "model.gradient_checkpointing", "offload"
         )
     elif value is not None:
         draft.take(key, "model.gradient_checkpointing", values.convert(switch, key, value))
     if values.peek("activation_offloading") is False:
         values.note(OFF, "activation_offloading")
-    values.miss("activations are recomputed and not offloaded", "activation_offloading")
+    values.miss(
+        "model.gradient_checkpointing='offload' recomputes and offloads activations",
+        "activation_offloading",
+    )
 
 
 def _trackers(values: Arguments) -> None:

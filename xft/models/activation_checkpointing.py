@@ -1,10 +1,10 @@
 """Activation checkpointing of some layers, and the activation memory of each layer.
 
 A checkpointed layer saves only its input and is recomputed in the backward pass (Chen et al. 2016,
-https://arxiv.org/abs/1604.06174).
+https://arxiv.org/abs/1604.06174). The input can be kept in host memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -66,10 +67,32 @@ def set_activation_checkpointing(base: PreTrainedModel, count: int) -> None:
         layer.gradient_checkpointing = False
 
 
+def checkpoint_all_layers(base: PreTrainedModel, offload: bool = False) -> None:
+    """Checkpoint all layers of a model.
+
+    Args:
+        base: of transformers, without its adapter.
+        offload: keep the inputs of the layers in host memory until the backward pass.
+    """
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if offload:
+        for module in base.modules():
+            if hasattr(module, "_gradient_checkpointing_func"):
+                module._gradient_checkpointing_func = _offloaded_checkpoint
+
+
+def _offloaded_checkpoint(function: Callable[..., Any], *args: Any) -> Any:
+    """Checkpoint a function whose saved inputs are moved to host memory, which is pinned if they are on a GPU."""
+    on_gpu = any(isinstance(arg, Tensor) and arg.is_cuda for arg in args)
+    with save_on_cpu(pin_memory=on_gpu):
+        return checkpoint(function, *args, use_reentrant=False)
+
+
 def measure_activation_memory(model: nn.Module, base: PreTrainedModel, batch: Batch) -> ActivationMemory:
     """Run a forward pass as in training and measure the activations that each layer saves.
 
-    Activations are freed at the end of each layer, and the random state is restored.
+    Activations are freed at the end of each layer, and the random state is restored. Layers that ``torch.compile``
+    compiles in training run uncompiled here, and save a little more.
 
     Args:
         model: of transformers, with or without an adapter, without checkpointed layers.
@@ -103,6 +126,7 @@ def measure_activation_memory(model: nn.Module, base: PreTrainedModel, batch: Ba
             train_mode(model, training=True),
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.enable_grad(),
+            torch.compiler.set_stance("force_eager"),
             saved_tensors_hooks(pack, _no_backward),
         ):
             base.base_model(**forward_inputs(model, batch, full_sequence=True))

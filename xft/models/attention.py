@@ -41,6 +41,25 @@ _INERT = {
 """Arguments that models pass to every attention, and that do not change its result in a causal decoder."""
 
 
+class SegmentLengths(Sequence[int]):
+    """Lengths of the segments of a flat batch, as an argument of a forward call.
+
+    Why a class: ``torch.compile`` compiles a layer again for each new list of numbers, and not for a new object.
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self._lengths = lengths
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the length of a segment, or those of a slice."""
+        return self._lengths[index]
+
+    def __len__(self) -> int:
+        """Return the number of segments."""
+        return len(self._lengths)
+
+
+@torch.compiler.disable  # its loops follow the lengths of the samples, each of which would be compiled
 def packed_attention(  # noqa: PLR0913  The arguments are those of the attention interface of transformers.
     module: nn.Module,
     query: Tensor,

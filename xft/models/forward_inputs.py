@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from xft.distributed import padded_length, split_sequence
 from xft.kernels.shapes import MULTIPLE
-from xft.models.attention import ATTN_IMPLEMENTATION, unused_mask
+from xft.models.attention import ATTN_IMPLEMENTATION, SegmentLengths, unused_mask
 from xft.models.model_options import decoder_config, model_options, transformers_config, without_adapter
 from xft.models.neftune import add_embedding_noise
 from xft.types import Batch
@@ -52,7 +52,7 @@ def forward_inputs(model: nn.Module, batch: Batch, full_sequence: bool = False) 
         arguments["input_ids"], arguments["inputs_embeds"] = None, embeddings
     if lengths and text_attention(model) == ATTN_IMPLEMENTATION:
         arguments["attention_mask"] = unused_mask(batch.input_ids.device)
-        arguments["seq_lens"] = lengths
+        arguments["seq_lens"] = SegmentLengths(lengths)
         arguments["kernels"] = fused_kernels
     return arguments
 

@@ -124,7 +124,12 @@ def _is_bitwise_equal(module: nn.Module, width: int, reference: Callable[[Any, T
 
 
 def _can_fuse(x: Tensor, *weights: Tensor) -> bool:
-    """Return whether gradients are enabled, all dtypes are equal, and no weight is sharded."""
+    """Return whether gradients are enabled, all dtypes are equal, and no weight is sharded.
+
+    ``torch.compile`` fuses the operations of transformers itself.
+    """
+    if torch.compiler.is_compiling():
+        return False
     sharded = any(is_sharded(weight) for weight in weights)
     same_dtype = all(weight.dtype == x.dtype for weight in weights)
     autocast = torch.is_autocast_enabled(x.device.type)

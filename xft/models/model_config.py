@@ -9,9 +9,11 @@ from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from xft.errors import ConfigError
+from xft.models.activation_checkpointing import checkpoint_all_layers
 from xft.models.adapters.lora import LoRA
 from xft.models.adapters.merging import merge
 from xft.models.adapters.saved_adapter import continue_adapter, load_adapter
+from xft.models.compiled_layers import compile_layers
 from xft.models.fused_norm_mlp import fuse_modules
 from xft.models.loading import (
     DType,
@@ -59,12 +61,15 @@ class CausalLMConfig:
         attn_implementation: ``auto`` selects xft's attention for packed samples if the model supports it;
             otherwise a name that transformers knows (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more
-            time. ``auto`` recomputes just enough layers for the largest batch to fit; ``True`` all of them.
+            time. ``auto`` recomputes just enough layers for the largest batch to fit; ``True`` all of them; ``offload``
+            all of them, and keeps the inputs of the layers in host memory.
         additional_special_tokens: special tokens to add to the tokenizer, with trainable embeddings.
         tokenizer: a folder or hub name, if the tokenizer is not the model's own.
         trust_remote_code: run Python code from the model folder. Read the code before you enable it.
         fused_kernels: compute with :mod:`xft.kernels` where the model supports it; ``False`` uses only the
             operations of transformers, peft and torch.
+        torch_compile: compile the training step of each decoder layer. The first steps take longer, by half a minute
+            or more; worth it on a GPU, or for a long run.
         neftune_alpha: noise on the embeddings in training, uniform in ``±alpha / sqrt(L · d)`` for a sample of
             L tokens and hidden size d (NEFTune, Jain et al. 2023, https://arxiv.org/abs/2310.05914, with 5 to
             15); ``None`` adds no noise.
@@ -81,11 +86,12 @@ class CausalLMConfig:
     path: str
     dtype: DType = "auto"
     attn_implementation: str = "auto"
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    gradient_checkpointing: bool | Literal["auto", "offload"] = "auto"
     additional_special_tokens: list[str] | None = None
     tokenizer: str | None = None
     trust_remote_code: bool = False
     fused_kernels: bool = True
+    torch_compile: bool = False
     neftune_alpha: Positive | None = None
     router_aux_loss_coef: NonNegative | None = None
     rope_parameters: dict[str, Any] | None = None
@@ -191,6 +197,8 @@ class CausalLMConfig:
         self._set_options(model, ModelOptions(self.fused_kernels, self.router_aux_loss_coef, stored))
         if self.fused_kernels:
             fuse_modules(model)
+        if self.torch_compile:
+            compile_layers(model, device)
         self._check_head(model, device)
 
     def _freeze_parts(self, model: PreTrainedModel) -> None:
@@ -207,8 +215,8 @@ class CausalLMConfig:
         if self.router_aux_loss_coef is not None:
             find_routing(model)  # refuses a coefficient that no loss has
         model.config.use_cache = False
-        if self.gradient_checkpointing is True:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.gradient_checkpointing in (True, "offload"):
+            checkpoint_all_layers(model, offload=self.gradient_checkpointing == "offload")
 
     def _check_head(self, model: PreTrainedModel, device: torch.device) -> None:
         """Check whether head and loss can be one operation."""

@@ -146,11 +146,13 @@ def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
 def _model_variant(recipe: RunConfig, loaded: LoadedModel) -> str:
     dtype = str(loaded.base.dtype).removeprefix("torch.")
     bits = f"base in {recipe.quantization.bits} bits, " if recipe.quantization is not None else ""
-    checkpointing = ", gradient checkpointing" if recipe.model.gradient_checkpointing is True else ""
+    kinds = {True: ", gradient checkpointing", "offload": ", gradient checkpointing with offload"}
+    checkpointing = kinds.get(recipe.model.gradient_checkpointing, "")
+    compiled = ", compiled at the first step" if recipe.model.torch_compile else ""
     stored = model_options(loaded.base).stored_format
     if stored is not None:
         bits += f"dequantized from {stored}, " if stored in DEQUANTIZED else f"base stored in {stored}, "
-    return f"{bits}{dtype} on {loaded.base.device}{checkpointing}"
+    return f"{bits}{dtype} on {loaded.base.device}{checkpointing}{compiled}"
 
 
 def _expert_lines(recipe: RunConfig, loaded: LoadedModel) -> list[str]:

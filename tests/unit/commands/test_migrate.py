@@ -5,7 +5,7 @@ import pytest
 from xft import cli
 from xft.config import load_config
 
-TRL = "model_name_or_path: org/model\ndataset_name: org/rows\nloss_type: ipo\ntorch_compile: true\n"
+TRL = "model_name_or_path: org/model\ndataset_name: org/rows\nloss_type: ipo\npush_to_hub: true\n"
 
 
 def test_import_writes_a_config_and_prints_the_table(
@@ -17,7 +17,7 @@ def test_import_writes_a_config_and_prints_the_table(
     assert load_config(tmp_path / "dpo.py")["objective"] == {"type": "dpo", "loss": "ipo"}
     out = capsys.readouterr().out
     assert "taken over:" in out
-    assert "without counterpart:\n  torch_compile" in out
+    assert "without counterpart:\n  push_to_hub" in out
 
 
 def test_an_existing_file_is_kept(

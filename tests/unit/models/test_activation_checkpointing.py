@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from xft.data import collate_padding_free
-from xft.models import ATTN_IMPLEMENTATION, TrainingModel
+from xft.models import ATTN_IMPLEMENTATION, TrainingModel, activation_checkpointing
 from xft.models.activation_checkpointing import (
+    checkpoint_all_layers,
     checkpointed_layers,
     measure_activation_memory,
     set_activation_checkpointing,
@@ -92,6 +93,34 @@ def test_layers_that_are_made_again_give_the_same_bits() -> None:
         found.append([each.grad.clone() for each in model.parameters() if each.grad is not None])
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+def test_offloaded_inputs_of_layers_are_copied_and_give_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the input of each layer is packed, once; the device of a GPU is stood in by a pack function that copies."""
+    packed: list[torch.Size] = []
+
+    class Hooks(torch.autograd.graph.saved_tensors_hooks):
+        def __init__(self, pin_memory: bool) -> None:
+            assert not pin_memory  # nothing is on a GPU
+
+            def pack(tensor: Tensor) -> Tensor:
+                packed.append(tensor.shape)
+                return tensor.detach().clone()
+
+            super().__init__(pack, lambda tensor: tensor)
+
+    monkeypatch.setattr(activation_checkpointing, "save_on_cpu", Hooks)
+    grads = []
+    for offload in (False, True):
+        model, batch = _model(dropout=0.3), _batch(20, 30)
+        checkpoint_all_layers(model.get_base_model(), offload)
+        torch.manual_seed(1)
+        TrainingModel(model, next_token).train()(batch).loss_sum.backward()
+        grads.append([param.grad for param in model.parameters() if param.grad is not None])
+    assert all(torch.equal(one, two) for one, two in zip(*grads, strict=True))
+    assert packed.count(torch.Size([1, 64, 64])) == LAYERS  # 50 tokens, padded for the kernels
 
 
 def test_measuring_leaves_no_trace() -> None:

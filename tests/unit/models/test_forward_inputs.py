@@ -29,7 +29,7 @@ def test_flat_batch_is_padded_for_fused_kernels_in_a_segment_of_its_own() -> Non
     arguments = forward_inputs.forward_inputs(model, batch, full_sequence=True)
     padded = arguments["input_ids"].shape[1]
     assert length < padded == -(-length // 16) * 16
-    assert arguments["seq_lens"] == [*batch.seq_lens, padded - length]
+    assert list(arguments["seq_lens"]) == [*batch.seq_lens, padded - length]
     assert arguments["position_ids"].shape == (1, padded)
     assert set(arguments["input_ids"][0, length:].tolist()) == {int(batch.input_ids[0, -1])} != {0}
     assert arguments["kernels"] is True
@@ -43,7 +43,7 @@ def test_flat_batch_is_not_padded_without_fused_kernels_or_for_the_whole_output(
     set_model_options(model, ModelOptions(fused_kernels=not full_sequence))
     arguments = forward_inputs.forward_inputs(model, batch, full_sequence)
     assert torch.equal(arguments["input_ids"], batch.input_ids)
-    assert arguments["seq_lens"] == batch.seq_lens
+    assert list(arguments["seq_lens"]) == batch.seq_lens
 
 
 def test_padded_batch_keeps_its_attention_mask() -> None:

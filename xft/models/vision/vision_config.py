@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from xft.errors import ConfigError
 from xft.models.adapters.full_modules import upcast_full_modules
 from xft.models.adapters.lora import LoRA
+from xft.models.compiled_layers import compile_layers
 from xft.models.fused_norm_mlp import fuse_modules
 from xft.models.loading import LoadedModel, load_config
 from xft.models.model_config import CausalLMConfig
@@ -108,6 +109,8 @@ class VisionLanguageConfig(CausalLMConfig):
             )
         if self.fused_kernels:
             fuse_modules(model.get_submodule(names.decoder))
+        if self.torch_compile:
+            compile_layers(model.get_submodule(names.decoder), device)
         self._check_head(model, device)
 
     def _freeze_parts(self, model: PreTrainedModel) -> None:

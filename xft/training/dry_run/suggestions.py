@@ -39,7 +39,7 @@ def _smaller_batch(plan: TrainingPlan | None) -> list[str]:
 
 def _smaller_activations(run_config: RunConfig) -> list[str]:
     lines = []
-    if run_config.model.gradient_checkpointing is not True:
+    if run_config.model.gradient_checkpointing not in (True, "offload"):
         lines.append("model.gradient_checkpointing=True  (about a third more time, far less memory)")
     if run_config.data.pack_length >= 512:
         shorter = run_config.data.pack_length // 2

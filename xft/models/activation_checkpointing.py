@@ -78,10 +78,10 @@ def checkpoint_all_layers(base: PreTrainedModel, offload: bool = False) -> None:
     if offload:
         for module in base.modules():
             if hasattr(module, "_gradient_checkpointing_func"):
-                module._gradient_checkpointing_func = _offloaded_checkpoint
+                vars(module)["_gradient_checkpointing_func"] = _offloaded_checkpoint
 
 
-def _offloaded_checkpoint(function: Callable[..., Any], *args: Any) -> Any:
+def _offloaded_checkpoint(function: Callable[..., object], *args: object) -> object:
     """Checkpoint a function whose saved inputs are moved to host memory, which is pinned if they are on a GPU."""
     on_gpu = any(isinstance(arg, Tensor) and arg.is_cuda for arg in args)
     with save_on_cpu(pin_memory=on_gpu):

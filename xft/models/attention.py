@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,11 @@ class SegmentLengths(Sequence[int]):
     def __init__(self, lengths: Sequence[int]) -> None:
         self._lengths = lengths
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
         """Return the length of a segment, or those of a slice."""
         return self._lengths[index]
 
@@ -59,7 +63,7 @@ class SegmentLengths(Sequence[int]):
         return len(self._lengths)
 
 
-@torch.compiler.disable  # its loops follow the lengths of the samples, each of which would be compiled
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # its loops would be compiled for each list of lengths
 def packed_attention(  # noqa: PLR0913  The arguments are those of the attention interface of transformers.
     module: nn.Module,
     query: Tensor,

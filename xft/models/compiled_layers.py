@@ -6,19 +6,15 @@ Attention over packed samples (:mod:`xft.models.attention`) runs between two com
 the lengths of the samples. In evaluation and generation the layers run uncompiled.
 """
 
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from xft.errors import ConfigError
 from xft.models.activation_checkpointing import checkpointed_layers
-
-LayerClass = Any
-"""A class of decoder layers, which is known only at run time."""
 
 
 def compile_layers(model: nn.Module, device: torch.device) -> None:
@@ -54,7 +50,7 @@ def compile_layers(model: nn.Module, device: torch.device) -> None:
             fix="install a C++ compiler such as g++" if device.type == "cpu" else "",
         )
     for layer in layers:
-        layer.__class__ = _compiled_class(type(layer))
+        layer.__class__ = _compiled_class(type(layer))  # type: ignore[arg-type]  # a class is hashable
 
 
 @cache
@@ -62,7 +58,7 @@ def compile_problem(device: torch.device) -> str:
     """Return why torch cannot compile for a device; empty if it can. Tried with a function of one operation."""
     try:
         torch.compile(_double)(torch.ones(8, device=device))
-    except Exception as error:  # of dynamo, of the code generator, of the compiler, or of a missing library
+    except Exception as error:  # noqa: BLE001  Of dynamo, the code generator, the compiler or a missing library.
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return ""
 
@@ -72,11 +68,11 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _compiled_class(original: LayerClass) -> LayerClass:
+def _compiled_class(original: type[nn.Module]) -> type[GradientCheckpointingLayer]:
     """Make a subclass of a class of layers that is compiled in training."""
-    compiled: Callable[..., Any] = torch.compile(original.forward, dynamic=True)
+    compiled = torch.compile(original.forward, dynamic=True)
 
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: nn.Module, *args: object, **kwargs: object) -> object:
         in_training = self.training and torch.is_grad_enabled()
         return (compiled if in_training else original.forward)(self, *args, **kwargs)
 

@@ -13,7 +13,7 @@ from torch import nn
 from xft.data.images.placeholders import expand_text
 from xft.errors import DataError, ModelError
 from xft.models.checks.attention_checks import check_loaded
-from xft.models.generation_defaults import neutral_generation_config
+from xft.models.generation_defaults import contiguous_head_inputs, neutral_generation_config
 from xft.models.model_options import model_options
 from xft.templates import BoundTemplate
 from xft.types import IGNORE_INDEX, Image, ImageProcessor, Messages, Sample, Tokenizer
@@ -253,7 +253,12 @@ class TextGenerator:
         training = self.model.training
         self.model.eval()
         try:
-            with self._adapter_context(), neutral_generation_config(self.model), torch.no_grad():
+            with (
+                self._adapter_context(),
+                neutral_generation_config(self.model),
+                contiguous_head_inputs(self.model),
+                torch.no_grad(),
+            ):
                 sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),

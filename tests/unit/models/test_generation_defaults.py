@@ -102,3 +102,15 @@ def test_saved_config_is_valid_and_recommends_what_the_base_does(
         assert saved["eos_token_id"][0] == end
         if adapter is None:
             assert json.loads((out / "config.json").read_text())["eos_token_id"] == saved["eos_token_id"]
+
+
+def test_head_gets_contiguous_states_during_generation_only(base: Path, byte_tokenizer: Any) -> None:
+    """The last states of several prompts are a slice of the states of all tokens."""
+    model, contiguous = load_model(base), []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: contiguous.append(inputs[0].is_contiguous()))
+    generator = TextGenerator(model, byte_tokenizer, ChatTemplate(SOURCES["chatml"]).bind(byte_tokenizer))
+    generator.generate([[5, 6, 7], [8, 9, 10]], 2)
+    assert contiguous == [True, True]
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]), logits_to_keep=1)
+    assert contiguous[2:] == [False]

@@ -61,7 +61,7 @@ def fit(inputs: Tensor, labels: Tensor, num_classes: int, weight_decay: float) -
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]  # L-BFGS takes a tensor too
+    optimizer.step(loss)
     return classifier
 
 

@@ -4,7 +4,7 @@ A checkpointed layer saves only its input and is recomputed in the backward pass
 https://arxiv.org/abs/1604.06174). The input can be kept in host memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -60,9 +59,9 @@ def set_activation_checkpointing(base: PreTrainedModel, count: int) -> None:
         count: number of layers.
     """
     if count == 0:
-        base.gradient_checkpointing_disable()
+        base.activation_checkpointing_disable()
         return
-    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     for layer in checkpointed_layers(base)[count:]:
         layer.gradient_checkpointing = False
 
@@ -74,18 +73,9 @@ def checkpoint_all_layers(base: PreTrainedModel, offload: bool = False) -> None:
         base: of transformers, without its adapter.
         offload: keep the inputs of the layers in host memory until the backward pass.
     """
-    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if offload:
-        for module in base.modules():
-            if hasattr(module, "_gradient_checkpointing_func"):
-                vars(module)["_gradient_checkpointing_func"] = _offloaded_checkpoint
-
-
-def _offloaded_checkpoint(function: Callable[..., object], *args: object) -> object:
-    """Checkpoint a function whose saved inputs are moved to host memory, which is pinned if they are on a GPU."""
-    on_gpu = any(isinstance(arg, Tensor) and arg.is_cuda for arg in args)
-    with save_on_cpu(pin_memory=on_gpu):
-        return checkpoint(function, *args, use_reentrant=False)
+    base.activation_checkpointing_enable(
+        activation_checkpointing_kwargs={"use_reentrant": False}, offload=offload
+    )
 
 
 def measure_activation_memory(model: nn.Module, base: PreTrainedModel, batch: Batch) -> ActivationMemory:

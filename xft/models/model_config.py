@@ -62,7 +62,7 @@ class CausalLMConfig:
             otherwise a name that transformers knows (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more
             time. ``auto`` recomputes just enough layers for the largest batch to fit; ``True`` all of them; ``offload``
-            all of them, and keeps the inputs of the layers in host memory.
+            all of them, and on a GPU keeps the inputs of the layers in host memory.
         additional_special_tokens: special tokens to add to the tokenizer, with trainable embeddings.
         tokenizer: a folder or hub name, if the tokenizer is not the model's own.
         trust_remote_code: run Python code from the model folder. Read the code before you enable it.
@@ -216,7 +216,9 @@ class CausalLMConfig:
             find_routing(model)  # refuses a coefficient that no loss has
         model.config.use_cache = False
         if self.gradient_checkpointing in (True, "offload"):
-            checkpoint_all_layers(model, offload=self.gradient_checkpointing == "offload")
+            # On a CPU, activations are in host memory already, and transformers fails to pin them.
+            offload = self.gradient_checkpointing == "offload" and model.device.type != "cpu"
+            checkpoint_all_layers(model, offload)
 
     def _check_head(self, model: PreTrainedModel, device: torch.device) -> None:
         """Check whether head and loss can be one operation."""

@@ -9,10 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, modeling_utils
 
 from xft.data import collate_padding_free
-from xft.models import ATTN_IMPLEMENTATION, TrainingModel, activation_checkpointing
+from xft.models import ATTN_IMPLEMENTATION, TrainingModel
 from xft.models.activation_checkpointing import (
     checkpoint_all_layers,
     checkpointed_layers,
@@ -98,12 +98,12 @@ def test_layers_that_are_made_again_give_the_same_bits() -> None:
 def test_offloaded_inputs_of_layers_are_copied_and_give_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only the input of each layer is packed, once; the device of a GPU is stood in by a pack function that copies."""
+    """Only the input of each layer is packed, once. On a CPU, torch moves nothing: the stand-in copies."""
     packed: list[torch.Size] = []
 
     class Hooks(torch.autograd.graph.saved_tensors_hooks):
-        def __init__(self, pin_memory: bool) -> None:
-            assert not pin_memory  # nothing is on a GPU
+        def __init__(self, pin_memory: bool, device_type: str) -> None:
+            assert (pin_memory, device_type) == (True, "cpu")
 
             def pack(tensor: Tensor) -> Tensor:
                 packed.append(tensor.shape)
@@ -111,7 +111,7 @@ def test_offloaded_inputs_of_layers_are_copied_and_give_the_same_bits(
 
             super().__init__(pack, lambda tensor: tensor)
 
-    monkeypatch.setattr(activation_checkpointing, "save_on_cpu", Hooks)
+    monkeypatch.setattr(modeling_utils, "save_on_cpu", Hooks)
     grads = []
     for offload in (False, True):
         model, batch = _model(dropout=0.3), _batch(20, 30)

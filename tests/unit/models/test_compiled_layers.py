@@ -39,6 +39,7 @@ def nothing_compiled() -> Iterator[None]:
 
 def _reset() -> None:
     compiled_layers._compiled_class.cache_clear()
+    compile_problem.cache_clear()
     torch._dynamo.reset()
     counters.clear()
 
@@ -82,7 +83,10 @@ def _check_equal(model: Any, plain: Any, lengths: Sequence[int]) -> None:
 
 
 def test_generated_code_equals_eager_and_serves_batches_of_other_lengths(saved: Path) -> None:
+    if problem := compile_problem(CPU):
+        pytest.skip(f"torch cannot compile on this machine: {problem}")
     model, plain = _load(saved, torch_compile=True), _load(saved)
+    counters.clear()
     _check_equal(model, plain, (9, 30, 4, 37))
     graphs = counters["stats"]["unique_graphs"]
     assert graphs > 0
@@ -114,6 +118,7 @@ def test_traced_step_equals_eager(saved: Path, options: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("no_code_generator")
 def test_evaluation_and_the_memory_measurement_compile_nothing(saved: Path) -> None:
     model = _load(saved, torch_compile=True)
+    counters.clear()
     measure_activation_memory(model, model.get_base_model(), _batch((9, 30)))
     with torch.no_grad():
         model.eval()(input_ids=torch.arange(5, 25)[None])
@@ -146,12 +151,8 @@ def test_machine_that_cannot_compile_is_refused(saved: Path, monkeypatch: pytest
         raise RuntimeError("no C++ compiler\nand more")
 
     monkeypatch.setattr(torch, "compile", fail)
-    compile_problem.cache_clear()
-    try:
-        with pytest.raises(ConfigError) as caught:
-            _load(saved, torch_compile=True)
-    finally:
-        compile_problem.cache_clear()
+    with pytest.raises(ConfigError) as caught:
+        _load(saved, torch_compile=True)
     assert caught.value.key == "model.torch_compile"
     assert "no C++ compiler" in str(caught.value)
     assert "and more" not in str(caught.value)

@@ -12,7 +12,6 @@ with read_base():
 model.update(
     type="llava",
     vision="xft://efficientnet-lite0",
-    dtype="float32",
     train=dict(vision="full", projector="full"),
     lr=dict(vision=2e-5),
 )

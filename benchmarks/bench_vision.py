@@ -1,6 +1,6 @@
 """Train configs/smollm2_vision.py with several seeds, and count the answers about 100 held-out pictures.
 
-python benchmarks/bench_vision.py --seeds 0 1 2          # about ten minutes a seed on two cores
+python benchmarks/bench_vision.py --seeds 0 1 2          # 12 to 20 minutes a seed on two cores
 
 The seed selects the held-out pictures too: none of them has a look-alike in training. Every question is asked alone.
 `kind` and `color` are right answers to the two questions; color is asked where one color is clear. `swapped` asks the

@@ -20,6 +20,8 @@ UNUSED = (
     "datasets",
     "pandas",
     "tensorboard",
+    "matplotlib",
+    "torch.distributed.optim",
     "wandb",
 )
 SCRIPT = """

@@ -21,6 +21,7 @@ with blocked_imports("deepspeed", "bitsandbytes", "torch.distributed.optim"):
     from mmengine._strategy import BaseStrategy
     from mmengine.hooks import Hook
     from mmengine.runner import BaseLoop, FlexibleRunner
+    from mmengine.utils import ManagerMixin
     from mmengine.visualization import Visualizer
 
 __all__ = ["BaseLoop", "Hook", "RunnerBase", "StrategyBase"]
@@ -66,6 +67,14 @@ class StrategyBase(BaseStrategy):
         raise NotImplementedError("checkpoints are read by xft.checkpoint")
 
 
+class NoVisualizer(Visualizer):
+    """MMEngine's visualizer without backends and figures, for which it imports matplotlib: half a second."""
+
+    def __init__(self, name: str) -> None:
+        ManagerMixin.__init__(self, name)
+        self._vis_backends: dict[str, object] = {}
+
+
 _STANDARD_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 
 
@@ -96,7 +105,7 @@ class RunnerBase(FlexibleRunner):
 
     def build_visualizer(self, visualizer: object = None) -> Any:
         """Return a visualizer without backends: metrics go to xft's loggers."""
-        return Visualizer.get_instance(self.experiment_name, vis_backends=None)
+        return NoVisualizer.get_instance(self.experiment_name)
 
     def dump_config(self) -> None:
         """Do nothing: the resolved config is written before the runner exists."""

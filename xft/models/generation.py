@@ -241,6 +241,7 @@ class TextGenerator:
             )
         return text
 
+    @torch.no_grad()
     def _generate(
         self,
         ids: torch.Tensor,
@@ -253,12 +254,8 @@ class TextGenerator:
         training = self.model.training
         self.model.eval()
         try:
-            with (
-                self._adapter_context(),
-                neutral_generation_config(self.model),
-                contiguous_head_inputs(self.model),
-                torch.no_grad(),
-            ):
+            head = contiguous_head_inputs(self.model)
+            with self._adapter_context(), neutral_generation_config(self.model), head:
                 sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),

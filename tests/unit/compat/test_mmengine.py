@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from xft.compat.mmengine import Hook, RunnerBase, StrategyBase
@@ -98,4 +99,7 @@ def test_runner_writes_no_files(strategy: PlainStrategy, tmp_path: Path) -> None
 
 
 def test_runner_visualizer_has_no_backends(strategy: PlainStrategy) -> None:
-    assert make_runner(strategy).visualizer._vis_backends == {}
+    visualizer = make_runner(strategy).visualizer
+    assert isinstance(visualizer, Visualizer)
+    assert visualizer._vis_backends == {}
+    visualizer.add_scalar("loss", 1.0)  # as a hook written for MMEngine does

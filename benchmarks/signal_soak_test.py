@@ -151,7 +151,7 @@ def soak_target(
     if target.output is not None:
         code = (
             0
-            if digest(target.output) and target.compares
+            if target.compares and digest(target.output) == expected
             else in_child(command(folder, target.arguments), folder / "last.log")
         )
         again = digest(target.output)

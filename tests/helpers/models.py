@@ -32,14 +32,20 @@ def load_model(
     return spec.load(spec.load_tokenizer(), torch.device("cpu"), adapter, quantization).model
 
 
-def trained_adapter(base: Path, **options: Any) -> PeftModel:
-    """A model with an adapter whose update is not zero."""
+def load_trained(base: Path, **options: Any) -> Any:
+    """Load a model as :func:`load_model` does, with an adapter (r 4) whose update is not zero unless ``adapter`` is given."""
     torch.manual_seed(0)
-    model: PeftModel = load_model(base, LoRA(**{"r": 4, "lora_alpha": 8, **options}))
+    model = load_model(base, **{"adapter": LoRA(r=4, lora_alpha=4), **options})
     torch.manual_seed(1)
     for name, param in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name:  # zero at first, which would hide the gradient of A
             torch.nn.init.normal_(param, std=0.1)
+    return model.train()
+
+
+def trained_adapter(base: Path, **options: Any) -> PeftModel:
+    """A model with an adapter whose update is not zero; ``options`` are keys of the adapter section."""
+    model: PeftModel = load_trained(base, adapter=LoRA(**{"r": 4, "lora_alpha": 8, **options}))
     return model.eval()
 
 

@@ -98,6 +98,8 @@ def _separate_rotary(original: Any) -> Any:
 
 @cache
 def _segmented(original: Any, batched: bool) -> Any:
+    # Its loops follow the lengths of the samples: a compiled layer (compiled_layers.py) calls it between two parts.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self: Any, *args: Any, seq_lens: Sequence[int] | None = None, **kwargs: Any) -> Any:
         compute = partial(original.forward, self)
         if seq_lens is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import load_model
+from helpers.models import load_trained, tiny_family
 from helpers.tiny import save_tiny
 from helpers.tolerances import TINY_MODEL_FP32, relative_distance
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torch._dynamo.utils import counters
 
 from xft.data import collate_padding_free
 from xft.errors import ConfigError
-from xft.models import NF4, LoRA, TrainingModel, compiled_layers
+from xft.models import NF4, LoadedModel, TrainingModel, compiled_layers
 from xft.models.activation_checkpointing import checkpointed_layers, measure_activation_memory
 from xft.models.compiled_layers import compile_layers, compile_problem
+from xft.models.fused_norm_mlp import fuse_modules
 from xft.objectives import next_token
 from xft.types import Batch, Sample
 
@@ -50,16 +51,6 @@ def no_code_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
 
 
-def _load(saved: Path, **options: Any) -> Any:
-    torch.manual_seed(0)
-    model = load_model(saved, **{"adapter": LoRA(r=4, lora_alpha=4), **options})
-    torch.manual_seed(1)
-    for name, param in model.named_parameters():
-        if "lora_B" in name:  # zero at first, which would hide the gradient of A
-            torch.nn.init.normal_(param, std=0.1)
-    return model.train()
-
-
 def _batch(lengths: Sequence[int]) -> Batch:
     generator = torch.Generator().manual_seed(2)
     ids = [torch.randint(3, 90, (length,), generator=generator).int().numpy() for length in lengths]
@@ -85,7 +76,7 @@ def _check_equal(model: Any, plain: Any, lengths: Sequence[int]) -> None:
 def test_generated_code_equals_eager_and_serves_batches_of_other_lengths(saved: Path) -> None:
     if problem := compile_problem(CPU):
         pytest.skip(f"torch cannot compile on this machine: {problem}")
-    model, plain = _load(saved, torch_compile=True), _load(saved)
+    model, plain = load_trained(saved, torch_compile=True), load_trained(saved)
     counters.clear()
     _check_equal(model, plain, (9, 30, 4, 37))
     graphs = counters["stats"]["unique_graphs"]
@@ -106,7 +97,7 @@ def test_generated_code_equals_eager_and_serves_batches_of_other_lengths(saved: 
     ids=["unfused-offload", "nf4", "full-sdpa"],
 )
 def test_traced_step_equals_eager(saved: Path, options: dict[str, Any]) -> None:
-    model, plain = _load(saved, torch_compile=True, **options), _load(saved, **options)
+    model, plain = load_trained(saved, torch_compile=True, **options), load_trained(saved, **options)
     lengths: list[tuple[int, ...]] = (
         [(40,), (64,)] if "attn_implementation" in options else [(9, 30), (50, 20)]
     )
@@ -116,8 +107,28 @@ def test_traced_step_equals_eager(saved: Path, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("no_code_generator")
+@pytest.mark.parametrize("family", ["lfm2", "qwen3_moe"])
+def test_other_families_are_compiled_once(family: str) -> None:
+    """Layers that compute each sample by itself (short convolutions) and experts."""
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = LoadedModel(tiny_family(family), None).model
+        fuse_modules(model)
+        models.append(model.train())
+    compile_layers(models[0], CPU)
+    for lengths in ((9, 30, 21), (50, 20)):
+        _check_equal(*models, lengths)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    for lengths in ((33, 33, 7, 7), (80,)):
+        _check_equal(*models, lengths)
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.usefixtures("no_code_generator")
 def test_evaluation_and_the_memory_measurement_compile_nothing(saved: Path) -> None:
-    model = _load(saved, torch_compile=True)
+    model = load_trained(saved, torch_compile=True)
     counters.clear()
     measure_activation_memory(model, model.get_base_model(), _batch((9, 30)))
     with torch.no_grad():
@@ -127,16 +138,19 @@ def test_evaluation_and_the_memory_measurement_compile_nothing(saved: Path) -> N
 
 
 def test_compiled_layers_keep_their_class_names_and_state(saved: Path) -> None:
-    model, plain = _load(saved, torch_compile=True), _load(saved)
+    model, plain = load_trained(saved, torch_compile=True), load_trained(saved)
     assert model.state_dict().keys() == plain.state_dict().keys()
     for layer, original in zip(checkpointed_layers(model), checkpointed_layers(plain), strict=True):
         assert isinstance(layer, type(original))
 
 
-def test_zero_3_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_code_generator")
+def test_zero_3_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_trained(saved)
+    compile_layers(model, CPU)
     monkeypatch.setattr(compiled_layers, "is_deepspeed_zero3_enabled", lambda: True)
     with pytest.raises(ConfigError) as caught:
-        compile_layers(nn.Linear(2, 2), CPU)
+        compile_layers(model, CPU)
     assert (caught.value.key, caught.value.got) == ("model.torch_compile", True)
 
 
@@ -152,7 +166,7 @@ def test_machine_that_cannot_compile_is_refused(saved: Path, monkeypatch: pytest
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(ConfigError) as caught:
-        _load(saved, torch_compile=True)
+        load_trained(saved, torch_compile=True)
     assert caught.value.key == "model.torch_compile"
     assert "no C++ compiler" in str(caught.value)
     assert "and more" not in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import load_model
+from helpers.models import load_model, load_trained
 from helpers.tiny import save_tiny
 from helpers.tolerances import TINY_MODEL_FP32, relative_distance
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -28,16 +28,6 @@ from xft.types import Sample
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model"), "llama", byte_tokenizer)
-
-
-def _load(saved: Path, **options: Any) -> Any:
-    torch.manual_seed(0)
-    model = load_model(saved, **{"adapter": LoRA(r=4, lora_alpha=4), **options})
-    torch.manual_seed(1)
-    for name, each in model.named_parameters():
-        if "lora_B" in name:  # zero at first, which would hide the gradient of A
-            torch.nn.init.normal_(each, std=0.1)
-    return model
 
 
 def _batch(lengths: Sequence[int] = (9, 30, 4, 21)) -> Any:
@@ -81,7 +71,7 @@ def test_fused_step_equals_plain_step(saved: Path, options: dict[str, Any], boun
     """Gradients as a share of their norm. fp32: another order of sums. bf16: either way each of a dozen
     products in a row is rounded to 8 bits, at other places; the gradient of the plain step is as far from
     one in fp32 (the test below)."""
-    fused, plain = _load(saved, **options), _load(saved, fused_kernels=False, **options)
+    fused, plain = load_trained(saved, **options), load_trained(saved, fused_kernels=False, **options)
     loss, gradients = _step(fused)
     expected_loss, expected = _step(plain)
     assert loss == pytest.approx(expected_loss, rel=TINY_MODEL_FP32 if bound == TINY_MODEL_FP32 else 2e-3)
@@ -94,7 +84,7 @@ def test_fused_step_equals_plain_step(saved: Path, options: dict[str, Any], boun
 
 def test_fused_steps_of_similar_lengths_have_products_of_equal_shapes(saved: Path) -> None:
     """Of the layers, of attention in blocks and behind the head; lengths differ by less than the multiples do."""
-    model = _load(saved, dtype="bfloat16")
+    model = load_trained(saved, dtype="bfloat16")
     shapes: set[Any] = set()
 
     class Watch(TorchDispatchMode):
@@ -117,10 +107,10 @@ def test_fused_steps_of_similar_lengths_have_products_of_equal_shapes(saved: Pat
 
 def test_fused_bf16_step_is_as_close_to_fp32_as_plain_step(saved: Path) -> None:
     """The base is rounded to bf16 first, so that what is compared is how a step is computed."""
-    _, exact = _step(_load(saved, fused_kernels=False).bfloat16().float())
+    _, exact = _step(load_trained(saved, fused_kernels=False).bfloat16().float())
     found = {}
     for kernels in (True, False):
-        model = _load(saved, dtype="bfloat16", fused_kernels=kernels)
+        model = load_trained(saved, dtype="bfloat16", fused_kernels=kernels)
         for name, each in model.named_parameters():
             if "lora_" in name:
                 each.data = each.data.bfloat16().float()
@@ -130,7 +120,7 @@ def test_fused_bf16_step_is_as_close_to_fp32_as_plain_step(saved: Path) -> None:
 
 
 def test_fused_model_has_names_and_files_of_peft(saved: Path, tmp_path: Path) -> None:
-    model = _load(saved)
+    model = load_trained(saved)
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     lora = LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
     plain = get_peft_model(base, lora)
@@ -153,7 +143,10 @@ def test_fused_model_has_names_and_files_of_peft(saved: Path, tmp_path: Path) ->
 
 def test_fused_layer_in_evaluation_equals_peft_bit_for_bit(saved: Path) -> None:
     """In bf16, where the two ways differ in the last bits."""
-    fused, plain = _load(saved, dtype="bfloat16"), _load(saved, dtype="bfloat16", fused_kernels=False)
+    fused, plain = (
+        load_trained(saved, dtype="bfloat16"),
+        load_trained(saved, dtype="bfloat16", fused_kernels=False),
+    )
     ids = torch.arange(5, 40)[None]
     with torch.no_grad():
         assert torch.equal(fused.eval()(input_ids=ids).logits, plain.eval()(input_ids=ids).logits)
@@ -161,7 +154,7 @@ def test_fused_layer_in_evaluation_equals_peft_bit_for_bit(saved: Path) -> None:
 
 
 def test_fused_layer_with_disabled_adapter_equals_base(saved: Path) -> None:
-    model = _load(saved).train()
+    model = load_trained(saved).train()
     base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
     ids = torch.arange(5, 20)[None]
     with torch.no_grad(), model.disable_adapter():
@@ -170,7 +163,7 @@ def test_fused_layer_with_disabled_adapter_equals_base(saved: Path) -> None:
 
 def test_fused_layer_with_two_adapters_equals_peft(saved: Path) -> None:
     """Two adapters at once are added up by peft; the layers know only one."""
-    fused, plain = _load(saved), _load(saved, fused_kernels=False)
+    fused, plain = load_trained(saved), load_trained(saved, fused_kernels=False)
     for model in (fused, plain):
         torch.manual_seed(4)
         model.add_adapter("other", LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
@@ -202,16 +195,16 @@ def test_disabled_adapter_and_frozen_copy_equal_policy_bit_for_bit_at_the_start(
 def test_dora_is_left_to_peft_and_rslora_scales_by_root_of_r(saved: Path) -> None:
     """DoRA is more than ``W + s B A`` and is left to peft; the scaling of rsLoRA is alpha over the root of r."""
     dora, plain = (
-        _load(saved, adapter=LoRA(r=4, lora_alpha=4, use_dora=True), fused_kernels=fused)
+        load_trained(saved, adapter=LoRA(r=4, lora_alpha=4, use_dora=True), fused_kernels=fused)
         for fused in (True, False)
     )
     loss, gradients = _step(dora)
     assert any("magnitude" in name for name in gradients)
     assert loss == _step(plain)[0]
     assert not any(isinstance(each, FusedLinear) for each in dora.modules())
-    scaled = _load(saved, adapter=LoRA(r=4, lora_alpha=4, use_rslora=True))
+    scaled = load_trained(saved, adapter=LoRA(r=4, lora_alpha=4, use_rslora=True))
     assert {each.scaling["default"] for each in scaled.modules() if isinstance(each, FusedLinear)} == {2.0}
     loss, gradients = _step(scaled)
-    expected_loss, expected = _step(_load(saved, adapter=LoRA(r=4, lora_alpha=8)))
+    expected_loss, expected = _step(load_trained(saved, adapter=LoRA(r=4, lora_alpha=8)))
     assert loss == expected_loss
     assert all(torch.equal(gradients[name], each) for name, each in expected.items())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import load_model
+from helpers.models import load_trained
 from helpers.tiny import save_tiny
 from torch import Tensor, nn
 from transformers.models.bamba.modeling_bamba import BambaRMSNormGated
@@ -14,23 +14,12 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextRMSNorm, Qwen3NextRMSNormGated
 
 from xft.kernels import rms_norm_eager
-from xft.models import LoRA
 from xft.models.fused_norm_mlp import fuse_modules
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Any) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model"), "llama", byte_tokenizer)
-
-
-def _load(saved: Path, **options: Any) -> Any:
-    torch.manual_seed(0)
-    model = load_model(saved, **{"adapter": LoRA(r=4, lora_alpha=4), **options})
-    torch.manual_seed(1)
-    for name, each in model.named_parameters():
-        if "lora_B" in name:  # zero at first, which would hide the gradient of A
-            torch.nn.init.normal_(each, std=0.1)
-    return model
 
 
 def test_norms_and_gates_step_back_where_a_model_has_others(saved: Path) -> None:
@@ -60,10 +49,10 @@ def test_norms_and_gates_step_back_where_a_model_has_others(saved: Path) -> None
     model = nn.ModuleList([OtherRMSNorm(), Inner(nn.SiLU()), GELUInner(nn.GELU())])
     fuse_modules(model)
     assert [type(each).__name__ for each in model] == ["OtherRMSNorm", "FusedInner", "GELUInner"]
-    loaded = {type(each).__name__ for each in _load(saved).modules()}
+    loaded = {type(each).__name__ for each in load_trained(saved).modules()}
     assert {"FusedLlamaRMSNorm", "FusedLlamaMLP"} <= loaded
     assert not {"LlamaRMSNorm", "LlamaMLP"} & loaded
-    plain = {type(each).__name__ for each in _load(saved, fused_kernels=False).modules()}
+    plain = {type(each).__name__ for each in load_trained(saved, fused_kernels=False).modules()}
     assert {"LlamaRMSNorm", "LlamaMLP"} <= plain
 
 

@@ -13,6 +13,10 @@ def _limit(value: object) -> int | None:
     return max(whole(value), 0) or None
 
 
+def _compile(value: object) -> bool:
+    return value == "auto" or switch(value)  # axolotl compiles with "auto" wherever torch can
+
+
 COPIED: Mapping[str, Callable[[object], object]] = {
     "training.micro_batch_size": count,
     "training.gradient_accumulation_steps": count,
@@ -29,7 +33,7 @@ COPIED: Mapping[str, Callable[[object], object]] = {
     "model.neftune_alpha": _positive,
     "model.router_aux_loss_coef": number,
     "model.tokenizer": text,
-    "model.torch_compile": switch,
+    "model.torch_compile": _compile,
     "objective.label_smoothing": number,
     "objective.desirable_weight": number,
     "objective.undesirable_weight": number,

@@ -1,7 +1,7 @@
 """Generate answers with a model and its chat template."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +13,9 @@ from torch import nn
 from xft.data.images.placeholders import expand_text
 from xft.errors import DataError, ModelError
 from xft.models.checks.attention_checks import check_loaded
-from xft.models.generation_defaults import contiguous_head_inputs, neutral_generation_config
+from xft.models.generation_defaults import neutral_generation_config
 from xft.models.model_options import model_options
+from xft.models.token_decoding import contiguous_head_inputs
 from xft.templates import BoundTemplate
 from xft.types import IGNORE_INDEX, Image, ImageProcessor, Messages, Sample, Tokenizer
 
@@ -254,8 +255,9 @@ class TextGenerator:
         training = self.model.training
         self.model.eval()
         try:
+            adapter = self.model.disable_adapter() if self.base else nullcontext()
             head = contiguous_head_inputs(self.model)
-            with self._adapter_context(), neutral_generation_config(self.model), head:
+            with adapter, neutral_generation_config(self.model), head:
                 sampling = {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
                 return self.model.generate(
                     input_ids=ids.to(device),
@@ -271,10 +273,6 @@ class TextGenerator:
                 )
         finally:
             self.model.train(training)
-
-    def _adapter_context(self) -> AbstractContextManager[Any]:
-        """Return a context with the adapter enabled or disabled."""
-        return self.model.disable_adapter() if self.base else nullcontext()
 
     def to_completion(self, ids: list[int]) -> Completion:
         """Decode generated ids up to the first stop token."""

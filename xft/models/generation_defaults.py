@@ -83,20 +83,3 @@ def write_generation_config(
     if pad_token_id is not None:
         config.pad_token_id = pad_token_id
     config.save_pretrained(folder)
-
-
-@contextmanager
-def contiguous_head_inputs(model: nn.Module) -> Iterator[None]:
-    """Pass contiguous states to the head inside the context.
-
-    Why: the last states of the prompts are a slice, and a product with a slice copies the matrix of the head for each prompt.
-    """
-    head = without_adapter(model).get_output_embeddings()  # type: ignore[operator]
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()

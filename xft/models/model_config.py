@@ -194,7 +194,9 @@ class CausalLMConfig:
 
     def _prepare(self, model: PreTrainedModel, device: torch.device, stored: str | None) -> None:
         """Apply the options of this section to a loaded model."""
-        self._set_options(model, ModelOptions(self.fused_kernels, self.router_aux_loss_coef, stored))
+        self._set_options(
+            model, device, ModelOptions(self.fused_kernels, self.router_aux_loss_coef, stored)
+        )
         if self.fused_kernels:
             fuse_modules(model)
         if self.torch_compile:
@@ -209,7 +211,7 @@ class CausalLMConfig:
         """Return the adapter section with the layers of the model that it may adapt."""
         return restrict_to_language(adapter, model)
 
-    def _set_options(self, model: PreTrainedModel, options: ModelOptions) -> None:
+    def _set_options(self, model: PreTrainedModel, device: torch.device, options: ModelOptions) -> None:
         set_model_options(model, options)
         enable_neftune(model, self.neftune_alpha)
         if self.router_aux_loss_coef is not None:
@@ -217,8 +219,7 @@ class CausalLMConfig:
         model.config.use_cache = False
         if self.gradient_checkpointing in (True, "offload"):
             # On a CPU, activations are in host memory already, and transformers fails to pin them.
-            offload = self.gradient_checkpointing == "offload" and model.device.type != "cpu"
-            checkpoint_all_layers(model, offload)
+            checkpoint_all_layers(model, self.gradient_checkpointing == "offload" and device.type != "cpu")
 
     def _check_head(self, model: PreTrainedModel, device: torch.device) -> None:
         """Check whether head and loss can be one operation."""

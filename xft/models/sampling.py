@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from xft.models.adapters.fused_lora_forward import training_forward
 from xft.models.checks.attention_checks import check_loaded
 from xft.models.scoring import eval_mode, split_decoder_and_head, target_log_probs
-from xft.models.token_decoding import TokenDecoder
+from xft.models.token_decoding import TokenDecoder, contiguous_head_inputs
 from xft.types import IGNORE_INDEX, Batch
 
 MIN_DROPPED = 0.25
@@ -82,7 +82,7 @@ def sample_completions(
     uniforms = torch.tensor(
         np.stack([_uniforms(seed, options.max_new_tokens) for group in seeds for seed in group])
     )
-    with eval_mode(model), training_forward(model):
+    with eval_mode(model), training_forward(model), contiguous_head_inputs(model):
         decoder = TokenDecoder(
             model,
             _last_logits(model, torch.tensor(prompts[:1], device=next(model.parameters()).device)),
@@ -173,9 +173,7 @@ def _last_logits(model: nn.Module, ids: Tensor) -> Callable[..., Tensor]:
             logits: Tensor = whole(**arguments, logits_to_keep=1).logits[:, -1]
             return logits
         decoder, head = halves
-        # A slice of the states is not contiguous, and a product with one copies the matrix of the head for each row.
-        states = decoder(**arguments).last_hidden_state[:, -1].contiguous()
-        result: Tensor = head(states)
+        result: Tensor = head(decoder(**arguments).last_hidden_state[:, -1])
         return result
 
     return compute

@@ -1,6 +1,7 @@
 """Compute the logits of next tokens, with a cache where the model has one of transformers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import cast
 
@@ -85,3 +86,21 @@ class TokenDecoder:
             use_cache=bool(self._cache),
             **self._cache,
         )
+
+
+@contextmanager
+def contiguous_head_inputs(model: nn.Module) -> Iterator[None]:
+    """Pass contiguous states to the head inside the context.
+
+    Why: the last states of several prompts are a slice, and a product with a slice copies the matrix of the head for each
+    prompt. Measured in bf16 on a CPU: two thirds of the time to the first token of 32 prompts.
+    """
+    head = without_adapter(model).get_output_embeddings()  # type: ignore[operator]
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()

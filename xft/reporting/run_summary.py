@@ -146,8 +146,11 @@ def _notes(prepared: PreparedData, plan: TrainingPlan) -> list[str]:
 def _model_variant(recipe: RunConfig, loaded: LoadedModel) -> str:
     dtype = str(loaded.base.dtype).removeprefix("torch.")
     bits = f"base in {recipe.quantization.bits} bits, " if recipe.quantization is not None else ""
-    kinds = {True: ", gradient checkpointing", "offload": ", gradient checkpointing with offload"}
-    checkpointing = kinds.get(recipe.model.gradient_checkpointing, "")
+    checkpointing = (
+        ", gradient checkpointing" if recipe.model.gradient_checkpointing in (True, "offload") else ""
+    )
+    if recipe.model.gradient_checkpointing == "offload" and loaded.base.device.type != "cpu":
+        checkpointing += " with offload to host memory"
     compiled = ", compiled at the first step" if recipe.model.torch_compile else ""
     stored = model_options(loaded.base).stored_format
     if stored is not None:

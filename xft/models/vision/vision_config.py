@@ -101,7 +101,9 @@ class VisionLanguageConfig(CausalLMConfig):
 
     def _prepare(self, model: PreTrainedModel, device: torch.device, stored: str | None) -> None:
         names = vision_parts(model)
-        self._set_options(model, ModelOptions(self.fused_kernels, self.router_aux_loss_coef, stored))
+        self._set_options(
+            model, device, ModelOptions(self.fused_kernels, self.router_aux_loss_coef, stored)
+        )
         attach_processor(model, self._processor)
         if self.lr:
             model_options(model).lr_of = lambda name: self.lr.get(

@@ -1,6 +1,6 @@
 """Check the kernels on a GPU, and measure LoRA, QLoRA and full training of large models with random weights.
 
-    make gpu                                        # under eight minutes on one GPU of 80 GB
+    make gpu                                        # one GPU of 80 GB
     make gpu ARGS="--docs docs/performance.md"      # writes the table
     python benchmarks/bench_gpu.py --runs 8b-lora --frameworks xft
     python benchmarks/bench_gpu.py --runs tiny-lora tiny-full --dtype float32       # tries the script, also without a GPU

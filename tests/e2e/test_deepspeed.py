@@ -68,6 +68,7 @@ hooks["validation"].update(interval=1)
 """,
     "dropout": "adapter.update(lora_dropout=0.2)\nmodel.update(neftune_alpha=5.0)\n",
     "pissa": 'adapter.update(init_lora_weights="pissa")\n',
+    "dora": 'adapter.update(use_dora=True)\nmodel.update(additional_special_tokens=["<|num|>"])\n',
     "muon": 'optimizer = dict(type="muon")\n',
     "average": 'optimizer = dict(type="schedule_free_adamw")\nlr_scheduler = "constant"\n',
     "blown": 'hooks["training_health"] = dict(type="training_health", on_nonfinite="skip")\n'
@@ -136,7 +137,7 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
     made = Runs(folder, tiny_model, tiny_tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        for kind in (*STAGES, "pissa", "blown", "nan", "hooks", "average"):
+        for kind in (*STAGES, "pissa", "dora", "blown", "nan", "hooks", "average"):
             made.alone(kind, kind)
     jobs = [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in BOTH]
     jobs += [made.job(kind, stage, f"{kind}-{stage}") for kind, stage in NO_NUMBERS]
@@ -146,6 +147,7 @@ def runs(tiny_model: Path, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPat
         "pissa-2",
         "pissa-3",
         "pissa-fsdp2",
+        "dora-fsdp2",
         "average-2",
         "average-fsdp2",
     ):
@@ -247,6 +249,12 @@ def test_pissa_is_that_of_one_process(runs: Runs, name: str) -> None:
         torch.testing.assert_close(two[key], each, rtol=0, atol=1e-4)
         first, second = two[key].chunk(2, 0 if "lora_A" in key else 1)
         assert not torch.equal(first, second)
+
+
+def test_dora_and_new_tokens_are_those_of_one_process(runs: Runs) -> None:
+    """Ranks read the base by rows, and compute the norms of one layer at a time."""
+    assert runs.errors["dora-fsdp2"] == ""
+    assert figures(runs, "dora-fsdp2", "loss") == pytest.approx(figures(runs, "dora", "loss"), rel=1e-5)
 
 
 @pytest.mark.parametrize(

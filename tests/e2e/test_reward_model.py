@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.preferences import PAIR_ROWS, write_json_lines, write_reward_config
+from helpers.ranks import run_jobs
 from helpers.tiny import records
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -64,6 +65,28 @@ def test_a_resumed_run_is_bit_equal(reward_run: Path, tmp_path: Path) -> None:
     assert resumed == whole
     weights = [(run / "final" / "adapter_model.safetensors").read_bytes() for run in (reward_run, again)]
     assert weights[0] == weights[1]
+
+
+def test_ranks_of_fsdp2_train_and_resume_it_as_one_process(tiny_model: Path, tmp_path: Path) -> None:
+    """The head has one row: the second rank has none of it, and none of its optimizer state."""
+    extra = "hooks['checkpoint'].update(interval=4, save_total_limit=9)\n"
+    config = write_reward_config(tmp_path, tiny_model, extra)
+    assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
+    write_reward_config(tmp_path, tiny_model, f"{extra}training.update(gradient_accumulation_steps=1)\n")
+    job = {"config": str(config), "deepspeed": None, "fsdp": True}
+    step = str(tmp_path / "two" / "checkpoints" / "step_4")
+    jobs = [
+        {**job, "work_dir": str(tmp_path / "two"), "resume": None},
+        {**job, "work_dir": str(tmp_path / "again"), "resume": step},
+    ]
+    assert run_jobs(tmp_path, jobs) == ["", ""]
+    one, two, again = (
+        [record["loss"] for record in records(tmp_path / run, "train") if record["step"] > 4]
+        for run in ("one", "two", "again")
+    )
+    assert len(one) > 4
+    assert two == pytest.approx(one, rel=1e-4)
+    assert again == two
 
 
 def test_the_adapter_and_the_merged_model_score_alike_with_and_without_us(

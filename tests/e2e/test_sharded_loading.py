@@ -49,13 +49,30 @@ def test_models_read_by_rows_are_those_read_in_full(folder: Path, ranks: int) ->
         {
             "path": str(folder / name),
             "nf4": nf4,
-            "targets": "all" if name in FAMILIES else "all-linear",
+            "adapter": {"target_modules": "all" if name in FAMILIES else "all-linear"},
         }
         for name, nf4, numbers in JOBS
         if ranks in numbers
     ]
+    _check(folder, jobs, ranks)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"adapter": {"use_dora": True}},
+    {"adapter": {"init_lora_weights": "pissa"}},
+    {"adapter": {"init_lora_weights": "olora"}},
+    {"adapter": {"modules_to_save": ["lm_head", "embed_tokens"]}},
+    {"new_tokens": 2},
+    {"new_tokens": 2, "nf4": {}},
+    {"kind": "reward_model"},
+    {"kind": "reward_model", "nf4": {}},
+]
+
+
+def test_adapters_and_heads_that_need_full_weights_gather_one_layer_at_a_time(folder: Path) -> None:
+    _check(folder, [{"path": str(folder / "dense"), **options} for options in OPTIONS], 2)
+
+
+def _check(folder: Path, jobs: list[dict[str, Any]], ranks: int) -> None:
     problems = compare_on_ranks(folder, jobs, ranks)
-    named = {
-        f"{Path(job['path']).name} {job['nf4']}": texts for job, texts in zip(jobs, problems, strict=True)
-    }
-    assert {name: texts for name, texts in named.items() if texts} == {}
+    assert [(job, texts) for job, texts in zip(jobs, problems, strict=True) if texts] == []

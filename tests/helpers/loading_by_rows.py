@@ -46,8 +46,22 @@ def main(file: Path) -> None:
     os._exit(0)  # as in helpers.ranks
 
 
-def compare(path: str, nf4: dict[str, Any] | None = None, targets: str = "all-linear") -> list[str]:
-    """Return the differences of a model that is loaded by rows and in full."""
+def compare(
+    path: str,
+    nf4: dict[str, Any] | None = None,
+    adapter: dict[str, Any] | None = None,
+    kind: str = "causal_lm",
+    new_tokens: int = 0,
+) -> list[str]:
+    """Return the differences of a model that is loaded by rows and in full.
+
+    Args:
+        path: model folder.
+        nf4: options of NF4; ``None`` reads the weights as they are saved.
+        adapter: options of LoRA.
+        kind: kind to load the model as.
+        new_tokens: number of tokens, the last ones of the vocabulary, whose embeddings are trained.
+    """
     import torch
     from torch import Tensor
     from torch.distributed.tensor import DTensor
@@ -63,7 +77,15 @@ def compare(path: str, nf4: dict[str, Any] | None = None, targets: str = "all-li
 
     def load() -> Any:
         quantization = None if nf4 is None else NF4(**nf4)
-        return load_weights(path, torch.float32, quantization=quantization, device=torch.device("cpu"))
+        torch.manual_seed(0)  # a new head is random
+        return load_weights(
+            path, torch.float32, quantization=quantization, device=torch.device("cpu"), kind=kind
+        )
+
+    def attach(model: Any) -> Any:
+        torch.manual_seed(1)
+        size = model.config.vocab_size
+        return LoRA(**{"r": 2, **(adapter or {})}).apply(model, list(range(size - new_tokens, size)))
 
     config = FSDP2Config(device="cpu")
     expected = load()
@@ -77,7 +99,8 @@ def compare(path: str, nf4: dict[str, Any] | None = None, targets: str = "all-li
     for name, param in model.named_parameters():
         other = full[name].detach().as_subclass(Tensor)
         if not isinstance(param, DTensor):
-            problems.append(f"{name} is full")
+            if name != "score.weight" or not torch.equal(param, other):
+                problems.append(f"{name} is full, or has other values")
             continue
         start, stop = rows_of_rank(len(other), rank, ranks)
         gathered = full_tensor(param)  # by all ranks, also if one finds a difference
@@ -86,7 +109,8 @@ def compare(path: str, nf4: dict[str, Any] | None = None, targets: str = "all-li
         if nf4 is None and param.requires_grad != full[name].requires_grad:
             problems.append(f"{name}: requires_grad={param.requires_grad}")
         problems += _state_problems(name, quant_state(param), quant_state(full[name]))
-    adapted, plain = (LoRA(r=2, target_modules=targets).apply(each, []) for each in (model, expected))
+    adapted, plain = attach(model), attach(expected)
+    problems += _adapter_problems(adapted, plain)
     strategy = config.build(str(Path(path)), 0)
     optimizer = build_optimizer(adamw, adapted)
     lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
@@ -96,6 +120,21 @@ def compare(path: str, nf4: dict[str, Any] | None = None, targets: str = "all-li
         logits = adapted.eval()(input_ids=ids).logits
         if not torch.allclose(logits, plain.eval()(input_ids=ids).logits, rtol=1e-5, atol=1e-6):
             problems.append("other logits")
+    return problems
+
+
+def _adapter_problems(found: Any, expected: Any) -> list[str]:
+    """Compare the trainable weights, and check that frozen weights of adapted layers are rows again."""
+    from torch.distributed.tensor import DTensor
+
+    problems, full = [], dict(expected.named_parameters())
+    for name, param in found.named_parameters():
+        if param.requires_grad != full[name].requires_grad:
+            problems.append(f"{name}: requires_grad={param.requires_grad}")
+        elif param.requires_grad and not _same_bits(param, full[name]):
+            problems.append(f"{name} has other values in the adapter")
+        elif "_proj.base_layer" in name and not isinstance(param, DTensor):
+            problems.append(f"{name} is full after the adapter is attached")
     return problems
 
 

@@ -3,14 +3,16 @@
 Import peft from here outside :mod:`xft.models`, whose package imports this module first.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from torch import nn
 
 from xft.utils.system import blocked_imports
 
 with blocked_imports("bitsandbytes"):  # see xft.models.quantization.without_bitsandbytes
-    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-    from peft.tuners.lora import LoraLayer
+    from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer, LoraModel
     from peft.tuners.lora.layer import ParamWrapper
     from peft.utils import transformers_weight_conversion as conversion
 
@@ -46,3 +48,30 @@ def without_name_conversion() -> Iterator[None]:
         yield
     finally:
         conversion.convert_peft_config_for_transformers = before
+
+
+@contextmanager
+def attaching_in(context: Callable[[nn.Module], AbstractContextManager[None]]) -> Iterator[None]:
+    """Make peft attach LoRA to each layer inside a context of the layer.
+
+    Args:
+        context: gets the layer without LoRA.
+    """
+    original = LoraModel._create_and_replace
+
+    def create(
+        model: LoraModel,
+        config: LoraConfig,
+        adapter: str,
+        target: nn.Module,
+        *args: object,
+        **kwargs: object,
+    ) -> None:
+        with context(target):
+            original(model, config, adapter, target, *args, **kwargs)
+
+    LoraModel._create_and_replace = create
+    try:
+        yield
+    finally:
+        LoraModel._create_and_replace = original

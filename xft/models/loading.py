@@ -25,14 +25,14 @@ from xft.models.mapped_tokenizers import load_mapped_tokenizer
 from xft.models.model_options import model_options
 from xft.models.param_shapes import full_shape
 from xft.models.quantization import NF4, Quantization
-from xft.models.reward_head import LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
+from xft.models.reward_head import HEAD, LOADERS, ModelKind, attach_score_head, check_kind, model_kind_of
 from xft.models.rope import set_rope_parameters
 from xft.models.segments import (
     has_length_dependent_rope,
     segment_modules,
     separate_rotary_embeddings,
 )
-from xft.models.sharded_reading import gather_parameters, reading_ranks
+from xft.models.sharded_reading import gather_modules, reading_ranks
 from xft.models.stored_formats import (
     DEQUANTIZED,
     check_stored_format,
@@ -218,9 +218,7 @@ def load_weights(
     check_complete(path, config, kind, model, loading_info)  # weights of other sizes too
     if isinstance(quantization, NF4) and stored_format(config) is not None:
         quantization.quantize_loaded(model, device or torch.device("cpu"), skipped)
-    if kind == "reward_model":
-        attach_score_head(model, path)
-    _adapt(model, path, config)
+    _adapt(model, path, config, kind)
     if device is not None and "device_map" not in options and quantization is None:
         _move(model, device, sharded)
     check_finite(path, named_weights(model))
@@ -238,8 +236,11 @@ def _use_changed_config(
     options["config"] = config
 
 
-def _adapt(model: PreTrainedModel, path: str, config: PretrainedConfig) -> None:
+def _adapt(model: PreTrainedModel, path: str, config: PretrainedConfig, kind: ModelKind) -> None:
     """Prepare a loaded model for training and saving."""
+    if kind == "reward_model":
+        gather_modules(model, [layer for name, layer in model.named_children() if name == HEAD])
+        attach_score_head(model, path)
     if stored_format(config) in DEQUANTIZED:
         # transformers would save the weights under the names of the format.
         model._weight_conversions = None  # type: ignore[assignment]
@@ -280,8 +281,6 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     embeddings: Any = model.get_input_embeddings()
     rows = full_shape(embeddings.weight)[0]
     if len(tokenizer) > rows:
-        gather_parameters(embeddings)
-        if (head := model.get_output_embeddings()) is not None:
-            gather_parameters(head)
-        model.tie_weights()
+        head = model.get_output_embeddings()
+        gather_modules(model, [embeddings] if head is None else [embeddings, head])
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)

@@ -39,6 +39,8 @@ CLASSES: dict[ModelKind, Any] = {
 }
 """Mapping of transformers from the type of a config to the model class, by kind."""
 _CLASS = "ForSequenceClassification"
+HEAD = "score"
+"""Name of the head in these classes."""
 
 
 class ScoreHead(nn.Linear):
@@ -121,7 +123,7 @@ def attach_score_head(model: nn.Module, path: str) -> None:
     Raises:
         ModelError: the model has no such head.
     """
-    head = dict(model.named_children()).get("score")
+    head = dict(model.named_children()).get(HEAD)
     if type(head) is not nn.Linear or head.out_features != 1:
         raise ModelError(
             f"model.path: {path} becomes a {type(model).__name__}, which has no layer 'score' with one output "

@@ -6,7 +6,7 @@ A parameter that is not stored by rows is read in full, and cut before the next 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -23,6 +23,7 @@ from transformers.utils.quantization_config import QuantizationMethod
 
 from xft.distributed.sharded import rows_of_rank
 from xft.models.param_shapes import keep_quantization, quant_state
+from xft.models.reward_head import HEAD
 from xft.utils.memory import release_freed_memory
 
 BLOCK = 64
@@ -54,7 +55,9 @@ def sharded_reading(make_mesh: Callable[[], DeviceMesh]) -> Iterator[None]:
             return original(model, state_dict, checkpoint_files, load_config)
         mesh = make_mesh()
         read_in_full = _names_read_in_full(model, load_config, mesh.size())
-        shard_meta_parameters(model, mesh, read_in_full)
+        # A head that the files lack is drawn from the seed, in full on each rank.
+        head = {name for name, _ in model.named_parameters() if name.startswith(f"{HEAD}.")}
+        shard_meta_parameters(model, mesh, read_in_full | head)
         # Rows that stay pages of a file keep all pages of it that were read.
         copies = load_config.hf_quantizer is not None or bool(_converters(load_config))
         with _rows_kept(mesh, copies, reads_ahead=not read_in_full):
@@ -247,11 +250,39 @@ def full_copy(module: nn.Module) -> nn.Module:
     return deepcopy(module, full) if full else module
 
 
-def gather_parameters(module: nn.Module) -> None:
-    """Replace the DTensors of a module by full parameters, which ``fully_shard`` shards again. Collective."""
-    for name, param in module._parameters.items():
-        if isinstance(param, DTensor):
-            module._parameters[name] = nn.Parameter(full_tensor(param), requires_grad=param.requires_grad)
+def gather_modules(model: nn.Module, modules: Iterable[nn.Module]) -> None:
+    """Replace the DTensors of some modules by full parameters, which ``fully_shard`` shards again. Collective.
+
+    Modules of the model that share these parameters share the full ones too.
+    """
+    shared = {
+        id(param) for module in modules for param in module.parameters() if isinstance(param, DTensor)
+    }
+    full: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, param in module._parameters.items():
+            if id(param) in shared:
+                if id(param) not in full:
+                    full[id(param)] = _full_parameter(param)
+                module._parameters[name] = full[id(param)]
+
+
+@contextmanager
+def full_weights_of(layer: nn.Module) -> Iterator[None]:
+    """Gather the parameters that a layer holds itself inside the context, in which they must not change. Collective."""
+    sharded = {name: param for name, param in layer._parameters.items() if isinstance(param, DTensor)}
+    layer._parameters.update({name: _full_parameter(param) for name, param in sharded.items()})
+    try:
+        yield
+    finally:
+        layer._parameters.update(sharded)
+        if sharded:
+            release_freed_memory()
+
+
+def _full_parameter(param: Tensor | None) -> nn.Parameter:
+    assert isinstance(param, DTensor)
+    return nn.Parameter(full_tensor(param), requires_grad=param.requires_grad)
 
 
 def full_tensor(param: DTensor) -> Tensor:

@@ -127,18 +127,16 @@ class RunConfig:
     def needs_full_weights(self) -> bool:
         """Whether loading needs all weights of the model on every rank.
 
-        Merging an adapter, DoRA and PiSSA compute with full matrices; added tokens and ``modules_to_save`` copy them.
-        Reward models and vision-language models are always read in full. Of any other model, a rank may read its own
-        rows only.
+        Merging a saved adapter and DoRA on quantized weights compute with full matrices, and vision-language models
+        are always read in full. Of any other model, a rank may read its own rows only.
         """
         adapter, model = self.adapter, self.model
-        if model.kind != "causal_lm":
+        if model.kind == "vision_language":
             return True
         if adapter is None:
             # A saved adapter as the model is merged into its base.
             return model.resolve_source().adapter is not None
-        from_base = adapter.use_dora or adapter.has_frozen_half or bool(adapter.modules_to_save)
-        return from_base or bool(model.additional_special_tokens)
+        return adapter.use_dora and self.quantization is not None
 
     def reward_set(self) -> RewardSet:
         """Return the rewards with their weights.

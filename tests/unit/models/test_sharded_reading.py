@@ -18,7 +18,8 @@ from transformers.core_model_loading import Chunk, Concatenate, MergeModulelist,
 from xft.models.sharded_reading import (
     _names_read_in_full,
     full_copy,
-    gather_parameters,
+    full_weights_of,
+    gather_modules,
     reading_ranks,
     shard_meta_parameters,
     shard_rows,
@@ -178,8 +179,16 @@ def test_copies_are_full_and_the_module_is_gathered_on_demand() -> None:
     copied = full_copy(layer)
     assert isinstance(layer.weight, DTensor)
     assert torch.equal(copied.get_parameter("weight"), torch.ones(3, 2))
-    gather_parameters(layer)
+    rows = layer.weight
+    with full_weights_of(layer):
+        assert not isinstance(layer.weight, DTensor)
+        assert torch.equal(layer.weight, torch.ones(3, 2))
+    assert layer.weight is rows
+    other = nn.Linear(2, 3, bias=False)
+    other.weight = layer.weight
+    gather_modules(nn.ModuleList([layer, other]), [other])
     assert not isinstance(layer.weight, DTensor)
+    assert other.weight is layer.weight
     assert full_copy(layer) is layer
 
 

@@ -80,29 +80,13 @@ def test_model_and_data_are_enough() -> None:
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
-        ({"adapter": {"type": "lora"}}, False),
-        ({"adapter": {"type": "lora", "use_dora": True}}, True),
-        ({"adapter": {"type": "lora", "init_lora_weights": "pissa"}}, True),
-        ({"adapter": {"type": "lora", "modules_to_save": ["lm_head"]}}, True),
-        (
-            {
-                "adapter": {"type": "lora"},
-                "model": {**SMALLEST["model"], "additional_special_tokens": ["<a>"]},
-            },
-            True,
-        ),
-        (
-            {
-                "adapter": {"type": "lora"},
-                "model": {**SMALLEST["model"], "type": "reward_model"},
-                "data": {**SMALLEST["data"], "type": "preference"},
-                "objective": {"type": "reward"},
-            },
-            True,
-        ),
+        ({"adapter": {"type": "lora", "use_dora": True}}, False),
+        ({"adapter": {"type": "lora", "use_dora": True}, "quantization": {"type": "nf4"}}, True),
+        ({"adapter": {"type": "lora"}, "quantization": {"type": "nf4"}}, False),
+        ({"adapter": {"type": "lora"}, "model": {**SMALLEST["model"], "type": "vision_language"}}, True),
     ],
 )
-def test_adapters_and_heads_that_are_computed_from_weights_need_full_ones(
+def test_models_that_ranks_cannot_read_by_rows_need_full_weights(
     sections: dict[str, Any], expected: bool
 ) -> None:
     assert build({**SMALLEST, **sections}, RunConfig).needs_full_weights is expected

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 from annotated_types import Interval
@@ -11,17 +12,18 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from xft.compat.peft import without_name_conversion
+from xft.compat.peft import attaching_in, without_name_conversion
 from xft.errors import ConfigError
 from xft.models.adapters.full_modules import upcast_full_modules
 from xft.models.adapters.fused_lora import fused_linear_class
-from xft.models.adapters.layer_names import check_layer_names, trainable_tokens
+from xft.models.adapters.layer_names import check_layer_names, is_match, trainable_tokens
 from xft.models.adapters.lora_init import init_lora_from_weights
 from xft.models.adapters.parameter_lora import make_config_portable, parameter_layer
 from xft.models.adapters.targets import Targets, find_targets
 from xft.models.expert_weights import plain_experts
 from xft.models.quantization import peft_without_bnb_import
 from xft.models.reward_head import is_reward_model, upcast_head
+from xft.models.sharded_reading import full_weights_of, gather_modules
 from xft.registry import register
 from xft.types.ranges import Count, Positive, Probability
 
@@ -142,11 +144,32 @@ class LoRA:
         check_layer_names(model, self.target_modules, self.modules_to_save or [])
         targets = find_targets(model, self.target_modules)
         self._check_parameters(targets)
+        config = self._peft_config(model, targets, new_tokens)
+        check(config)
+        if fused:
+            config._register_custom_module({nn.Linear: fused_linear_class})
+        if targets.parameters:
+            config._register_custom_module({nn.Module: parameter_layer})
+        gather_modules(model, self._full_modules(model, new_tokens))
+        in_full = attaching_in(full_weights_of) if self.use_dora else nullcontext()
+        try:
+            with peft_without_bnb_import(), without_name_conversion(), plain_experts(model), in_full:
+                adapted = get_peft_model(model, config)
+        except ValueError as error:
+            raise ConfigError(f"adapter: {error}", key="adapter") from error
+        if self.has_frozen_half:
+            init_lora_from_weights(adapted, self.init_lora_weights, self.r)
+        make_config_portable(adapted)
+        upcast_full_modules(adapted)
+        return adapted
+
+    def _peft_config(self, model: PreTrainedModel, targets: Targets, new_tokens: list[int]) -> LoraConfig:
+        """Return the config of peft for the layers of a model."""
         # With twice the rank, the scaling alpha / r or alpha / sqrt(r) must stay the same.
         rank, alpha = (
             (2 * self.r, self._doubled_alpha) if self.has_frozen_half else (self.r, self.lora_alpha)
         )
-        config = LoraConfig(
+        return LoraConfig(
             # With SEQ_CLS, peft trains and saves the head too, and appends its name to the list.
             task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
             r=rank,
@@ -161,21 +184,16 @@ class LoRA:
                 model, new_tokens, targets.modules, self.modules_to_save or []
             ),
         )
-        check(config)
-        if fused:
-            config._register_custom_module({nn.Linear: fused_linear_class})
-        if targets.parameters:
-            config._register_custom_module({nn.Module: parameter_layer})
-        try:
-            with peft_without_bnb_import(), without_name_conversion(), plain_experts(model):
-                adapted = get_peft_model(model, config)
-        except ValueError as error:
-            raise ConfigError(f"adapter: {error}", key="adapter") from error
-        if self.has_frozen_half:
-            init_lora_from_weights(adapted, self.init_lora_weights, self.r)
-        make_config_portable(adapted)
-        upcast_full_modules(adapted)
-        return adapted
+
+    def _full_modules(self, model: PreTrainedModel, new_tokens: list[int]) -> list[nn.Module]:
+        """Return the modules that the adapter copies: those that are fully trained, and the embedding of new tokens."""
+        entries = self.modules_to_save or []
+        modules = [
+            module
+            for name, module in model.named_modules()
+            if any(is_match(entry, name) for entry in entries)
+        ]
+        return [*modules, model.get_input_embeddings()] if new_tokens else modules
 
     def _check_parameters(self, targets: Targets) -> None:
         """Check that the options can be combined with LoRA on parameters that are not layers.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from xft.errors import ConfigError
 from xft.models.model_options import model_options
 from xft.models.param_shapes import is_sharded
+from xft.models.sharded_reading import full_weights_of
 
 ADAPTER = "default"
 
@@ -35,8 +36,9 @@ def init_lora_from_weights(model: PeftModel, method: str, rank: int) -> None:
     """
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):
-            _check_layer(layer, name, method, rank)
-            _init_layer(layer, method, rank)
+            with full_weights_of(layer.get_base_layer()):
+                _check_layer(layer, name, method, rank)
+                _init_layer(layer, method, rank)
     model_options(model).half_frozen_adapter = True
 
 

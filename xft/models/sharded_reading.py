@@ -58,9 +58,10 @@ def sharded_reading(make_mesh: Callable[[], DeviceMesh]) -> Iterator[None]:
         # A head that the files lack is drawn from the seed, in full on each rank.
         head = {name for name, _ in model.named_parameters() if name.startswith(f"{HEAD}.")}
         shard_meta_parameters(model, mesh, read_in_full | head)
-        # Rows that stay pages of a file keep all pages of it that were read.
+        # Rows that stay pages of a file keep all pages of it that were read. Threads that read ahead of such copies
+        # keep memory that they have freed, up to a tenth of the model.
         copies = load_config.hf_quantizer is not None or bool(_converters(load_config))
-        with _rows_kept(mesh, copies, reads_ahead=not read_in_full):
+        with _rows_kept(mesh, copies, reads_ahead=not (read_in_full or copies)):
             return original(model, state_dict, checkpoint_files, load_config)
 
     with _replaced(PreTrainedModel, "_load_pretrained_model", staticmethod(load), staticmethod(original)):

@@ -15,9 +15,9 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,13 @@ class Case:
         is_mixture: a mixture of experts, of which each expert is stored in tensors of its own.
         nf4: the base is quantized while it is loaded.
         full: all weights are trained, in fp32; otherwise LoRA on a base in bf16.
+        adapter: further options of LoRA.
     """
 
     is_mixture: bool = False
     nf4: bool = False
     full: bool = False
+    adapter: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,6 +67,8 @@ class Case:
 CASES = {
     "LoRA": Case(),
     "QLoRA": Case(nf4=True),
+    "DoRA": Case(adapter={"use_dora": True}),
+    "PiSSA": Case(adapter={"init_lora_weights": "pissa_niter_4"}),
     "full": Case(full=True),
     "LoRA, experts": Case(is_mixture=True),
     "QLoRA, experts": Case(is_mixture=True, nf4=True),
@@ -204,7 +208,9 @@ def load(folder: Path, case: Case) -> Strategy:
     with config.model_init_context(case.dtype, case.nf4):
         base = load_weights(str(folder / "base"), case.dtype, quantization=quantization, device=CPU)
     targets = "all" if case.is_mixture else "all-linear"
-    model: nn.Module = base if case.full else LoRA(r=4, target_modules=targets).apply(base, [])
+    model: nn.Module = (
+        base if case.full else LoRA(r=4, target_modules=targets, **case.adapter).apply(base, [])
+    )
     strategy = config.build(str(folder), 0)
     optimizer = build_optimizer(adamw, model)
     lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)

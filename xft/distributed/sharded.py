@@ -74,11 +74,11 @@ class ShardedTensorReader:
     def read_range(self, start: int, stop: int) -> Tensor:
         """Read elements ``start`` to ``stop`` of the flattened tensor, and no others."""
         parts = []
-        # An empty range, of a rank without rows, has the dtype of the first shard.
         used = [
             shard for shard in self.shards if shard.offset < stop and start < shard.offset + shard.numel
         ]
-        for shard in used if start < stop else self.shards[:1]:
+        # A rank without rows reads nothing of the first shard, which has the dtype of all.
+        for shard in used or self.shards[:1]:
             first, last = (max(0, min(bound - shard.offset, shard.numel)) for bound in (start, stop))
             with safe_open(shard.file, "pt") as file:
                 parts.append(file.get_slice(self.name)[first:last])

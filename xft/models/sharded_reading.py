@@ -38,7 +38,8 @@ def sharded_reading(make_mesh: Callable[[], DeviceMesh]) -> Iterator[None]:
 
     It reads these rows and no others where they are rows of stored tensors, or stored experts. Parameters that are
     computed from several stored ones in another way, and NF4 weights whose rows do not start at a block of the
-    quantization, are read in full, one at a time. Models in int8, GPTQ and AWQ are read in full.
+    quantization, are read in full, one at a time. The head of a reward model is full on each rank until it is read or
+    initialized. Models in int8, GPTQ and AWQ are read in full.
 
     Args:
         make_mesh: returns all ranks in one dimension, on the device type of the weights.

@@ -220,7 +220,7 @@ class FSDP2Config(DistributedConfig):
     def model_init_context(
         self, dtype: torch.dtype, is_quantized: bool, needs_full_weights: bool = False
     ) -> Iterator[None]:
-        """Read the rows of this rank only, except of weights that an adapter needs in full."""
+        """Read the rows of this rank only, unless loading needs full weights."""
         if needs_full_weights:
             yield
             return

@@ -67,9 +67,14 @@ def test_a_resumed_run_is_bit_equal(reward_run: Path, tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
-def test_ranks_of_fsdp2_train_and_resume_it_as_one_process(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method", ["", "adapter = None\noptimizer.update(lr=1e-3)\n"], ids=["lora", "full"]
+)
+def test_ranks_of_fsdp2_train_and_resume_it_as_one_process(
+    tiny_model: Path, tmp_path: Path, method: str
+) -> None:
     """The head has one row: the second rank has none of it, and none of its optimizer state."""
-    extra = "hooks['checkpoint'].update(interval=4, save_total_limit=9)\n"
+    extra = f"{method}hooks['checkpoint'].update(interval=4, save_total_limit=9)\n"
     config = write_reward_config(tmp_path, tiny_model, extra)
     assert main(["train", str(config), "--work-dir", str(tmp_path / "one")]) == 0
     write_reward_config(tmp_path, tiny_model, f"{extra}training.update(gradient_accumulation_steps=1)\n")
